@@ -1,0 +1,93 @@
+// Package tasks counts goroutines, so that whoever started them can wait for
+// them with a bound and say how many are left.
+package tasks
+
+import (
+	"context"
+	"sync"
+)
+
+// Group counts the goroutines started through it. Unlike a sync.WaitGroup it
+// can be waited for with a context, says how many still run, and refuses new
+// ones once it is closed. The zero value is ready to use.
+type Group struct {
+	mu sync.Mutex // guards the fields below
+	// running is the number of functions that have not returned.
+	running int
+	closed  bool
+	// idle is closed when running drops to zero; nil while nobody waits.
+	idle chan struct{}
+}
+
+// Go runs f on a goroutine of its own and counts it until it returns. It
+// reports false, and does not run f, after Close.
+func (g *Group) Go(f func()) bool {
+	if !g.enter() {
+		return false
+	}
+	go func() {
+		// Deferred, so that a Goexit inside f is counted out as well.
+		defer g.leave()
+		f()
+	}()
+	return true
+}
+
+// Close makes later calls to Go report false. What runs goes on.
+func (g *Group) Close() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+}
+
+// Running returns how many functions have not returned.
+func (g *Group) Running() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.running
+}
+
+// Wait blocks until nothing runs or ctx ends, and returns how many functions
+// still run: zero unless ctx ended first.
+func (g *Group) Wait(ctx context.Context) int {
+	for {
+		idle, n := g.idleChan()
+		if n == 0 {
+			return 0
+		}
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			return g.Running()
+		}
+	}
+}
+
+func (g *Group) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	g.running++
+	return true
+}
+
+func (g *Group) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.running--
+	if g.running == 0 && g.idle != nil {
+		close(g.idle)
+		g.idle = nil
+	}
+}
+
+func (g *Group) idleChan() (<-chan struct{}, int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.running > 0 && g.idle == nil {
+		g.idle = make(chan struct{})
+	}
+	return g.idle, g.running
+}
