@@ -1,0 +1,63 @@
+# Everything a developer or a CI machine runs. `make` lists the targets.
+
+GO          ?= go
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.1
+ERRCHECK    ?= github.com/kisielk/errcheck@v1.20.0
+
+TEST_TIMEOUT ?= 5m
+STRESS_TIME  ?= 2m
+FUZZ_TIME    ?= 10s
+COVER_FILE   ?= bin/coverage.out
+
+.DEFAULT_GOAL := help
+.PHONY: help build fmt fmt-check vet lint test stress fuzz cover bench demo interop-sipp ci rename
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## compile every package
+	$(GO) build ./...
+
+fmt: ## format the source
+	gofmt -w .
+
+fmt-check: ## fail when a file is not gofmt-clean
+	@sh scripts/fmt-check.sh
+
+vet: ## go vet
+	$(GO) vet ./...
+
+lint: ## staticcheck and errcheck, at pinned versions
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(ERRCHECK) ./...
+
+test: ## all tests, with the race detector: the one command to pass
+	@sh scripts/need.sh go gcc
+	$(GO) test -race -timeout $(TEST_TIMEOUT) ./...
+
+stress: ## the concurrency stress for STRESS_TIME (2m)
+	@sh scripts/need.sh go gcc
+	$(GO) test -race -count=1 -run Stress -timeout 0 . -args -stress.duration=$(STRESS_TIME)
+
+fuzz: ## every fuzz target for FUZZ_TIME (10s) each
+	@GO="$(GO)" sh scripts/fuzz.sh $(FUZZ_TIME)
+
+cover: ## coverage of all packages by all tests
+	@mkdir -p $(dir $(COVER_FILE))
+	$(GO) test -timeout $(TEST_TIMEOUT) -coverpkg=./... -coverprofile=$(COVER_FILE) ./...
+	$(GO) tool cover -func=$(COVER_FILE) | tail -n 1
+
+bench: ## benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+demo: ## a call, hold, resume and transfer between three stacks, as a ladder
+	$(GO) run ./cmd/demo
+
+interop-sipp: ## the library against sipp, as caller and as callee
+	@sh scripts/need.sh go sipp
+	$(GO) run ./interop/sipp
+
+ci: fmt-check vet lint test interop-sipp demo ## what CI runs
+
+rename: ## give the module its real path: make rename MODULE=example.org/you/dialog
+	@GO="$(GO)" sh scripts/rename.sh "$(MODULE)"

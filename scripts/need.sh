@@ -1,0 +1,54 @@
+#!/bin/sh
+# need.sh TOOL...: makes sure that each tool is there. Debian packages are
+# installed where apt-get can be used; elsewhere it says what to install.
+set -eu
+
+fail() {
+	echo "need.sh: $1" >&2
+	exit 1
+}
+
+# apt_install PACKAGE...: returns 1 where apt-get is absent or not ours to run.
+apt_install() {
+	command -v apt-get >/dev/null 2>&1 || return 1
+	as_root=
+	if [ "$(id -u)" -ne 0 ]; then
+		sudo -n true 2>/dev/null || return 1
+		as_root="sudo -n"
+	fi
+	echo "need.sh: installing $*" >&2
+	# shellcheck disable=SC2086 # as_root is empty or two words
+	{
+		$as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=3 update &&
+			$as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -o Acquire::Retries=3 \
+				install -y --no-install-recommends "$@"
+	} </dev/null >&2
+}
+
+need_go() {
+	command -v go >/dev/null 2>&1 ||
+		fail "Go is missing: install a current Go release and put its bin directory on PATH"
+}
+
+# The race detector needs cgo, and cgo a C compiler with the C library's headers.
+need_gcc() {
+	compiler=$(go env CC | cut -d ' ' -f 1)
+	command -v "$compiler" >/dev/null 2>&1 && return
+	apt_install gcc libc6-dev && command -v "$compiler" >/dev/null 2>&1 && return
+	fail "'$compiler' is missing: go test -race needs a C compiler (Debian: gcc and libc6-dev; Alpine: gcc and musl-dev; macOS: xcode-select --install)"
+}
+
+need_sipp() {
+	command -v sipp >/dev/null 2>&1 && return
+	apt_install sip-tester && command -v sipp >/dev/null 2>&1 && return
+	fail "'sipp' 3.6 or later is missing: install it (Debian and Ubuntu: sip-tester; Fedora, macOS Homebrew: sipp)"
+}
+
+for tool in "$@"; do
+	case $tool in
+	go) need_go ;;
+	gcc) need_gcc ;;
+	sipp) need_sipp ;;
+	*) fail "do not know how to provide '$tool'" ;;
+	esac
+done
