@@ -1,0 +1,258 @@
+package dialogtest
+
+import (
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Defaults of the bounds of a [Network].
+const (
+	// DefaultWindow is how many bytes one direction of a stream buffers.
+	DefaultWindow = 64 << 10
+	// DefaultQueue is how many datagrams wait on one socket.
+	DefaultQueue = 4096
+	// DefaultBacklog is how many connections wait to be accepted by one listener.
+	DefaultBacklog = 1024
+)
+
+// Packet is one datagram, or one Write on a stream.
+type Packet struct {
+	// Time is when it was sent.
+	Time time.Time
+	// Transport is "udp" or "tcp".
+	Transport string
+	From, To  netip.AddrPort
+	// Data is shared with the network: it may be kept, not changed.
+	Data []byte
+}
+
+// Stats counts the datagrams of a network. Sent says how many were given to
+// it, injected ones included; one that is repeated arrives several times, so the other numbers do not
+// add up to it.
+type Stats struct {
+	Sent      int // written by a socket, or injected
+	Lost      int // the policy said so
+	Delivered int // put on a socket's queue
+	Unclaimed int // nobody was bound to the address, or its host was unreachable
+	Overflow  int // the socket's queue was full
+}
+
+// Network connects hosts in memory. It is made by [NewNetwork].
+type Network struct {
+	// Window, Queue and Backlog replace the defaults above. They are to be set
+	// before the first socket is opened.
+	Window, Queue, Backlog int
+
+	done chan struct{} // closed by Close
+
+	mu        sync.Mutex // guards the fields below
+	closed    bool
+	hosts     map[netip.Addr]*Host
+	ports     map[binding]struct{}
+	sockets   map[netip.AddrPort]*packetConn
+	listeners map[netip.AddrPort]*listener
+	streams   map[*stream]struct{}
+	arrivals  arrivals
+	policy    func(Packet) []time.Duration
+	taps      []func(Packet)
+	stats     Stats
+}
+
+// NewNetwork returns a network without hosts. Inside a testing/synctest bubble
+// it belongs to the bubble.
+func NewNetwork() *Network {
+	return &Network{
+		Window:    DefaultWindow,
+		Queue:     DefaultQueue,
+		Backlog:   DefaultBacklog,
+		done:      make(chan struct{}),
+		hosts:     make(map[netip.Addr]*Host),
+		ports:     make(map[binding]struct{}),
+		sockets:   make(map[netip.AddrPort]*packetConn),
+		listeners: make(map[netip.AddrPort]*listener),
+		streams:   make(map[*stream]struct{}),
+	}
+}
+
+// Host returns the host with this IPv4 or IPv6 address, and makes it at the
+// first call. It panics when ip is not an IP address.
+func (n *Network) Host(ip string) *Host {
+	addr := netip.MustParseAddr(ip).Unmap()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h := n.hosts[addr]
+	if h == nil {
+		h = &Host{network: n, ip: addr, ephemeral: firstEphemeral}
+		n.hosts[addr] = h
+	}
+	return h
+}
+
+// SetPolicy sets what happens to datagrams sent from now on. The policy
+// returns the delays after which copies arrive; none means that the datagram is
+// lost. A nil policy, the default, delivers each datagram once, at once and in
+// order. Equal delays keep the order of sending. The policy is called on the
+// sender's goroutine with no lock held, possibly by several senders at once.
+func (n *Network) SetPolicy(policy func(Packet) []time.Duration) {
+	n.mu.Lock()
+	n.policy = policy
+	n.mu.Unlock()
+}
+
+// Tap adds a function that sees each datagram when it is sent, lost ones
+// included, and each Write on a stream. It is called on the sender's goroutine before
+// the data goes on, with no lock held, possibly by several senders at once. A
+// write that fails because the sender's host is unreachable is not seen.
+func (n *Network) Tap(tap func(Packet)) {
+	n.mu.Lock()
+	n.taps = append(slices.Clip(n.taps), tap)
+	n.mu.Unlock()
+}
+
+// Inject delivers a datagram with any source address, which need not exist.
+// Taps see it; the policy is not asked: it arrives once and at once.
+func (n *Network) Inject(from, to netip.AddrPort, data []byte) {
+	p := Packet{Time: time.Now(), Transport: "udp", From: from, To: to, Data: slices.Clone(data)}
+	n.tap(p)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stats.Sent++
+	n.arriveLocked(p)
+}
+
+// BreakStreams resets every connection: what was written and not yet read is
+// lost, and reads and writes at both ends fail with syscall.ECONNRESET.
+func (n *Network) BreakStreams() {
+	n.breakStreams(func(*stream) bool { return true })
+}
+
+// Stats returns the counters.
+func (n *Network) Stats() Stats {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.stats
+}
+
+// Close closes all sockets and listeners, resets all connections and forgets
+// the datagrams under way. Later calls on hosts fail with net.ErrClosed. It does
+// not block and may be called again.
+func (n *Network) Close() {
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		return
+	}
+	n.closed = true
+	close(n.done)
+	n.arrivals.stop()
+	sockets, listeners := values(n.sockets), values(n.listeners)
+	n.mu.Unlock()
+
+	for _, s := range sockets {
+		_ = s.Close()
+	}
+	for _, l := range listeners {
+		_ = l.Close()
+	}
+	n.BreakStreams()
+}
+
+// send passes a datagram to the taps and the policy and on its way.
+func (n *Network) send(p Packet) {
+	n.tap(p)
+	n.mu.Lock()
+	policy := n.policy
+	n.mu.Unlock()
+	delays := []time.Duration{0}
+	if policy != nil {
+		delays = policy(p)
+	}
+
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stats.Sent++
+	if len(delays) == 0 {
+		n.stats.Lost++
+	}
+	for _, delay := range delays {
+		if delay <= 0 {
+			n.arriveLocked(p)
+		} else if !n.closed {
+			n.arrivals.add(delay, p, n.arriveDue)
+		}
+	}
+}
+
+// tap shows p to the taps, with no lock held.
+func (n *Network) tap(p Packet) {
+	for _, tap := range n.tapped() {
+		tap(p)
+	}
+}
+
+func (n *Network) tapped() []func(Packet) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.taps
+}
+
+// arriveDue is the timer's function of arrivals.
+func (n *Network) arriveDue() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return
+	}
+	for _, p := range n.arrivals.due(n.arriveDue) {
+		n.arriveLocked(p)
+	}
+}
+
+// arriveLocked puts a datagram on the queue of the socket it is sent to.
+func (n *Network) arriveLocked(p Packet) {
+	s := n.sockets[p.To]
+	switch {
+	case s == nil || n.cutOffLocked(p.To.Addr()):
+		n.stats.Unclaimed++
+	case s.push(p):
+		n.stats.Delivered++
+	default:
+		n.stats.Overflow++
+	}
+}
+
+// cutOffLocked reports whether ip is a host that has been made unreachable.
+func (n *Network) cutOffLocked(ip netip.Addr) bool {
+	h := n.hosts[ip]
+	return h != nil && h.unreachable
+}
+
+func (n *Network) cutOff(ip netip.Addr) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.cutOffLocked(ip)
+}
+
+func (n *Network) breakStreams(match func(*stream) bool) {
+	n.mu.Lock()
+	var broken []*stream
+	for s := range n.streams {
+		if match(s) {
+			broken = append(broken, s)
+		}
+	}
+	n.mu.Unlock()
+	for _, s := range broken {
+		s.reset()
+	}
+}
+
+func values[K comparable, V any](m map[K]V) []V {
+	out := make([]V, 0, len(m))
+	for _, v := range m {
+		out = append(out, v)
+	}
+	return out
+}

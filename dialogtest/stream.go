@@ -1,0 +1,227 @@
+package dialogtest
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// stream is one end of a connection.
+type stream struct {
+	network       *Network
+	local, remote netip.AddrPort
+	dialled       bool // owns its local port
+	in, out       *pipe
+	// turn holds one token while a Write is under way, so that writes do not mix.
+	turn chan struct{}
+}
+
+// newStreams returns the two ends of a connection from local to remote.
+func newStreams(n *Network, local, remote netip.AddrPort) (here, far *stream) {
+	there, back := &pipe{window: n.Window}, &pipe{window: n.Window}
+	here = &stream{network: n, local: local, remote: remote, dialled: true, in: back, out: there, turn: make(chan struct{}, 1)}
+	far = &stream{network: n, local: remote, remote: local, in: there, out: back, turn: make(chan struct{}, 1)}
+	return here, far
+}
+
+// Read blocks until there is data, the peer has closed (io.EOF, after the
+// data), the connection is closed or reset, or the read deadline comes.
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.in.read(p)
+	if err != nil && err != io.EOF {
+		err = opError("read", "tcp", s.LocalAddr(), s.RemoteAddr(), err)
+	}
+	return n, err
+}
+
+// Write blocks while the peer's window is full, until all is written, the
+// connection is closed or reset, or the write deadline comes.
+func (s *stream) Write(p []byte) (int, error) {
+	n, err := 0, s.cut()
+	if err == nil {
+		s.show(p)
+		s.turn <- struct{}{}
+		n, err = s.out.write(p)
+		<-s.turn
+	}
+	if err != nil {
+		err = opError("write", "tcp", s.LocalAddr(), s.RemoteAddr(), err)
+	}
+	return n, err
+}
+
+// Close ends the connection: the peer reads what was written and then io.EOF,
+// its writes fail with syscall.EPIPE.
+func (s *stream) Close() error {
+	if !s.out.closeWriter() {
+		return opError("close", "tcp", s.LocalAddr(), s.RemoteAddr(), net.ErrClosed)
+	}
+	s.in.closeReader()
+	n := s.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.streams, s)
+	if s.dialled {
+		delete(n.ports, binding{"tcp", s.local})
+	}
+	return nil
+}
+
+// LocalAddr returns a *net.TCPAddr.
+func (s *stream) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(s.local) }
+
+// RemoteAddr returns a *net.TCPAddr.
+func (s *stream) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(s.remote) }
+
+// SetDeadline sets both deadlines.
+func (s *stream) SetDeadline(t time.Time) error {
+	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
+}
+
+// SetReadDeadline sets the deadline of present and later reads.
+func (s *stream) SetReadDeadline(t time.Time) error {
+	s.in.set(func(p *pipe) { p.readDeadline = t })
+	return nil
+}
+
+// SetWriteDeadline sets the deadline of present and later writes.
+func (s *stream) SetWriteDeadline(t time.Time) error {
+	s.out.set(func(p *pipe) { p.writeDeadline = t })
+	return nil
+}
+
+// reset breaks both directions.
+func (s *stream) reset() {
+	s.in.reset()
+	s.out.reset()
+}
+
+// cut returns an error when one of the two hosts is unreachable.
+func (s *stream) cut() error {
+	if s.network.cutOff(s.local.Addr()) || s.network.cutOff(s.remote.Addr()) {
+		return os.NewSyscallError("write", syscall.EHOSTUNREACH)
+	}
+	return nil
+}
+
+// show passes a Write to the taps.
+func (s *stream) show(data []byte) {
+	if len(s.network.tapped()) == 0 {
+		return
+	}
+	s.network.tap(Packet{
+		Time: time.Now(), Transport: "tcp", From: s.local, To: s.remote, Data: slices.Clone(data),
+	})
+}
+
+// pipe is one direction of a connection: a bounded buffer with a writer at one
+// end and a reader at the other.
+type pipe struct {
+	window int
+
+	mu                          sync.Mutex // guards the fields below
+	buffer                      []byte
+	broken                      bool
+	readerClosed, writerClosed  bool
+	readDeadline, writeDeadline time.Time
+	wake                        wake
+}
+
+func (p *pipe) read(b []byte) (int, error) {
+	for {
+		n, changed, deadline, err := p.tryRead(b)
+		if changed == nil {
+			return n, err
+		}
+		pause(changed, nil, deadline)
+	}
+}
+
+// tryRead takes what there is, or returns what to wait for.
+func (p *pipe) tryRead(b []byte) (n int, changed <-chan struct{}, deadline time.Time, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.readerClosed:
+		return 0, nil, deadline, net.ErrClosed
+	case expired(p.readDeadline):
+		return 0, nil, deadline, os.ErrDeadlineExceeded
+	case p.broken:
+		return 0, nil, deadline, os.NewSyscallError("read", syscall.ECONNRESET)
+	case len(b) == 0:
+		return 0, nil, deadline, nil
+	case len(p.buffer) > 0:
+		n = copy(b, p.buffer)
+		p.buffer = p.buffer[n:]
+		p.wake.all()
+		return n, nil, deadline, nil
+	case p.writerClosed:
+		return 0, nil, deadline, io.EOF
+	}
+	return 0, p.wake.wait(), p.readDeadline, nil
+}
+
+func (p *pipe) write(b []byte) (int, error) {
+	written := 0
+	for {
+		n, changed, deadline, err := p.tryWrite(b[written:])
+		written += n
+		if err != nil || written == len(b) {
+			return written, err
+		}
+		if changed != nil {
+			pause(changed, nil, deadline)
+		}
+	}
+}
+
+// tryWrite writes what fits, or returns what to wait for.
+func (p *pipe) tryWrite(b []byte) (n int, changed <-chan struct{}, deadline time.Time, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.writerClosed:
+		return 0, nil, deadline, net.ErrClosed
+	case expired(p.writeDeadline):
+		return 0, nil, deadline, os.ErrDeadlineExceeded
+	case p.broken:
+		return 0, nil, deadline, os.NewSyscallError("write", syscall.ECONNRESET)
+	case p.readerClosed:
+		return 0, nil, deadline, os.NewSyscallError("write", syscall.EPIPE)
+	case len(p.buffer) >= p.window:
+		return 0, p.wake.wait(), p.writeDeadline, nil
+	}
+	n = min(len(b), p.window-len(p.buffer))
+	p.buffer = append(p.buffer, b[:n]...)
+	p.wake.all()
+	return n, nil, deadline, nil
+}
+
+// set changes the pipe and wakes whoever waits.
+func (p *pipe) set(change func(*pipe)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(p)
+	p.wake.all()
+}
+
+// closeWriter reports whether this was the first call.
+func (p *pipe) closeWriter() bool {
+	first := false
+	p.set(func(p *pipe) { first, p.writerClosed = !p.writerClosed, true })
+	return first
+}
+
+func (p *pipe) closeReader() {
+	p.set(func(p *pipe) { p.readerClosed, p.buffer = true, nil })
+}
+
+func (p *pipe) reset() {
+	p.set(func(p *pipe) { p.broken, p.buffer = true, nil })
+}

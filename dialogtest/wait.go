@@ -1,0 +1,52 @@
+package dialogtest
+
+import (
+	"time"
+)
+
+// wake lets goroutines wait for a change of what a mutex guards. That mutex
+// guards the wake as well.
+type wake struct {
+	// changed is closed at the next change; nil while nobody waits.
+	changed chan struct{}
+}
+
+// wait returns the channel that is closed at the next change.
+func (w *wake) wait() <-chan struct{} {
+	if w.changed == nil {
+		w.changed = make(chan struct{})
+	}
+	return w.changed
+}
+
+// all wakes everybody who waits.
+func (w *wake) all() {
+	if w.changed != nil {
+		close(w.changed)
+		w.changed = nil
+	}
+}
+
+// pause blocks until changed or done is closed or the deadline has come; a
+// zero deadline never comes. It is called with no mutex held.
+func pause(changed, done <-chan struct{}, deadline time.Time) {
+	if deadline.IsZero() {
+		select {
+		case <-changed:
+		case <-done:
+		}
+		return
+	}
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-done:
+	case <-timer.C:
+	}
+}
+
+// expired reports whether a deadline has been set and has come.
+func expired(deadline time.Time) bool {
+	return !deadline.IsZero() && !time.Now().Before(deadline)
+}
