@@ -1,0 +1,181 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+)
+
+// streamKey is what connections are found by. serverName is empty where no
+// certificate is checked: a connection verified for one name must not be used
+// for another.
+type streamKey struct {
+	transport  string
+	addr       netip.AddrPort
+	serverName string
+}
+
+// dial is one connection being set up, shared by all who ask for its target.
+type dial struct {
+	// Set at construction.
+	key    streamKey
+	kind   kind
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   chan struct{} // closed after stream and err are set
+
+	stream *stream
+	err    error
+
+	waiters int // guarded by Layer.mu
+}
+
+// Connect returns a flow to t. UDP takes a listening socket of ours of that
+// address family and does not block; a stream is a live connection to that
+// address, dialled or accepted, else a new one: it blocks until that is set
+// up, ctx ends or Limits.DialTimeout passes. Callers who ask for one address at
+// once share one dial. Errors: ErrNoListener, ErrTooManyConnections,
+// ErrUnsupportedTransport, ErrBadTarget, ErrClosed, ctx's, and that of the dial.
+func (l *Layer) Connect(ctx context.Context, t Target) (*Flow, error) {
+	k, err := kindOf(t.Transport)
+	if err != nil {
+		return nil, err
+	}
+	addr := unmap(t.Addr)
+	if !addr.IsValid() || addr.Addr().IsUnspecified() || addr.Port() == 0 {
+		return nil, fmt.Errorf("%w: %s", ErrBadTarget, t.Addr)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if !k.stream {
+		return l.packetFlow(addr)
+	}
+	return l.streamFlow(ctx, k, streamKey{transport: k.name, addr: addr})
+}
+
+// packetFlow chooses the socket that fits the peer best; of equals the first.
+func (l *Layer) packetFlow(peer netip.AddrPort) (*Flow, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, ErrClosed
+	}
+	var best *packetSocket
+	for _, s := range l.packets {
+		fit := s.fitness(peer.Addr())
+		if fit > 0 && (best == nil || fit > best.fitness(peer.Addr())) {
+			best = s
+		}
+	}
+	if best == nil {
+		return nil, fmt.Errorf("%w: UDP %s", ErrNoListener, peer)
+	}
+	return &Flow{layer: l, socket: best, remote: peer}, nil
+}
+
+func (l *Layer) streamFlow(ctx context.Context, k kind, key streamKey) (*Flow, error) {
+	live, d, err := l.joinDial(k, key)
+	if err != nil {
+		return nil, err
+	}
+	if live != nil {
+		return live.flow, nil
+	}
+	select {
+	case <-d.done:
+	case <-ctx.Done():
+		l.leaveDial(d)
+		return nil, ctx.Err()
+	}
+	if d.err != nil {
+		return nil, d.err
+	}
+	return d.stream.flow, nil
+}
+
+// joinDial returns a live connection, or the dial to wait for; it starts one
+// when there is none.
+func (l *Layer) joinDial(k kind, key streamKey) (*stream, *dial, error) {
+	l.mu.Lock()
+	if live := usable(l.streams[key]); live != nil {
+		l.mu.Unlock()
+		return live, nil, nil
+	}
+	if d := l.dials[key]; d != nil {
+		d.waiters++
+		l.mu.Unlock()
+		return nil, d, nil
+	}
+	if err := l.addConnLocked(); err != nil {
+		l.mu.Unlock()
+		return nil, nil, err
+	}
+	d := &dial{key: key, kind: k, done: make(chan struct{}), waiters: 1}
+	d.ctx, d.cancel = l.dialContext()
+	l.dials[key] = d
+	l.mu.Unlock()
+
+	if !l.tasks.Go(func() { l.run(d) }) {
+		l.releaseConn()
+		l.finishDial(d, nil, ErrClosed)
+	}
+	return nil, d, nil
+}
+
+// usable is the youngest connection that takes messages.
+func usable(streams []*stream) *stream {
+	for i := len(streams) - 1; i >= 0; i-- {
+		if streams[i].failure() == nil {
+			return streams[i]
+		}
+	}
+	return nil
+}
+
+func (l *Layer) dialContext() (context.Context, context.CancelFunc) {
+	if l.limits.DialTimeout < 0 {
+		return context.WithCancel(l.ctx)
+	}
+	return context.WithTimeout(l.ctx, l.limits.DialTimeout)
+}
+
+// leaveDial ends a dial nobody waits for. It is forgotten at once, so that the
+// next one who asks does not join a dial that is being cancelled.
+func (l *Layer) leaveDial(d *dial) {
+	l.mu.Lock()
+	d.waiters--
+	last := d.waiters == 0
+	if last && l.dials[d.key] == d {
+		delete(l.dials, d.key)
+	}
+	l.mu.Unlock()
+	if last {
+		d.cancel()
+	}
+}
+
+func (l *Layer) run(d *dial) {
+	conn, err := l.network.DialContext(d.ctx, d.kind.network, d.key.addr.String())
+	if err != nil {
+		l.releaseConn()
+		if l.ctx.Err() != nil {
+			err = ErrClosed
+		}
+		l.finishDial(d, nil, fmt.Errorf("transport: dial %s %s: %w", d.key.transport, d.key.addr, err))
+		return
+	}
+	s, err := l.addStream(d.kind, conn, d.key, true)
+	l.finishDial(d, s, err)
+}
+
+func (l *Layer) finishDial(d *dial, s *stream, err error) {
+	d.cancel()
+	d.stream, d.err = s, err
+	l.mu.Lock()
+	if l.dials[d.key] == d {
+		delete(l.dials, d.key)
+	}
+	l.mu.Unlock()
+	close(d.done)
+}

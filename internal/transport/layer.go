@@ -1,0 +1,246 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/tasks"
+)
+
+// flushTime is how long Close lets streams write what is queued.
+const flushTime = time.Second
+
+// Layer owns all sockets of one stack. Its methods may be called on any
+// goroutine.
+type Layer struct {
+	// Set at construction.
+	cfg     Config
+	limits  Limits
+	network Network
+	log     *slog.Logger
+	headers map[string]sip.HeaderParser
+	seed    maphash.Seed // of the To tags of stateless answers
+	ctx     context.Context
+	cancel  context.CancelFunc // ends dials and pauses
+
+	mu sync.Mutex // guards the fields below; taken before any stream's mutex
+	// handler is nil until Handle: what arrives is dropped.
+	handler   Handler
+	closed    bool
+	packets   []*packetSocket
+	listeners []*listener
+	streams   map[streamKey][]*stream // live ones
+	dials     map[streamKey]*dial
+	conns     int // live streams and dials under way
+
+	// Synchronised by themselves.
+	counters counters
+	routes   routeCache
+	tasks    tasks.Group
+}
+
+// New returns a layer without any socket. It must be closed.
+func New(cfg Config) *Layer {
+	l := &Layer{
+		cfg:     cfg,
+		limits:  cfg.Limits.withDefaults(),
+		network: cfg.Network,
+		log:     cfg.Logger,
+		headers: headerParsers(),
+		seed:    maphash.MakeSeed(),
+		streams: make(map[streamKey][]*stream),
+		dials:   make(map[streamKey]*dial),
+	}
+	if l.network == nil {
+		l.network = osNetwork{}
+	}
+	if l.log == nil {
+		l.log = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.Level(math.MaxInt32)}))
+	}
+	if l.cfg.Resolver == nil {
+		l.cfg.Resolver = &net.Resolver{PreferGo: true}
+	}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	return l
+}
+
+// Handle sets the handler of arriving messages. Call it before Listen and
+// Connect: a read loop keeps the handler it started with.
+func (l *Layer) Handle(h Handler) {
+	l.mu.Lock()
+	l.handler = h
+	l.mu.Unlock()
+}
+
+// Limits returns the limits in force, defaults filled in.
+func (l *Layer) Limits() Limits { return l.limits }
+
+// Listen opens a socket for transport ("udp", "tcp") at address (host:port;
+// port 0 takes a free one) and reads from it until Close. It binds before it
+// returns, with the address bound. Errors: that of binding,
+// ErrUnsupportedTransport, ErrClosed.
+func (l *Layer) Listen(ctx context.Context, transport, address string) (netip.AddrPort, error) {
+	k, err := kindOf(transport)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	if k.stream {
+		return l.listenStream(ctx, k, address)
+	}
+	return l.listenPacket(ctx, k, address)
+}
+
+// Close closes all sockets and returns when every goroutine of the layer has
+// ended. Streams get up to a second to write what is queued. It is idempotent,
+// and must not be called from a handler, trace hook or watcher, for which it
+// would wait.
+func (l *Layer) Close() error {
+	l.shut()
+	l.tasks.Wait(context.Background())
+	l.tasks.Close()
+	// A watcher registered meanwhile may have started one more.
+	l.tasks.Wait(context.Background())
+	return nil
+}
+
+func (l *Layer) shut() {
+	l.mu.Lock()
+	l.closed = true
+	packets, listeners := l.packets, l.listeners
+	l.packets, l.listeners = nil, nil
+	var streams []*stream
+	for _, s := range l.streams {
+		streams = append(streams, s...)
+	}
+	l.mu.Unlock()
+
+	l.cancel()
+	for _, ln := range listeners {
+		_ = ln.ln.Close()
+	}
+	for _, s := range streams {
+		s.finish(ErrClosed, flushTime)
+	}
+	for _, p := range packets {
+		_ = p.conn.Close()
+	}
+}
+
+// handlerNow is the handler for a read loop that starts.
+func (l *Layer) handlerNow() Handler {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.handler == nil {
+		return func(sip.Message, *Flow) {}
+	}
+	return l.handler
+}
+
+// addConn reserves a place for one more stream.
+func (l *Layer) addConn() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.addConnLocked()
+}
+
+func (l *Layer) addConnLocked() error {
+	if l.closed {
+		return ErrClosed
+	}
+	if l.conns >= l.limits.Connections {
+		return ErrTooManyConnections
+	}
+	l.conns++
+	return nil
+}
+
+func (l *Layer) releaseConn() {
+	l.mu.Lock()
+	l.conns--
+	l.mu.Unlock()
+}
+
+// addStream makes a connection, for which addConn has reserved a place, known
+// and starts its two goroutines. On error the connection is closed and its
+// place given back.
+func (l *Layer) addStream(k kind, conn net.Conn, key streamKey, dialled bool) (*stream, error) {
+	s := newStream(l, k, conn, key, dialled)
+	l.mu.Lock()
+	if l.closed {
+		l.conns--
+		l.mu.Unlock()
+		_ = conn.Close()
+		return nil, ErrClosed
+	}
+	l.streams[key] = append(l.streams[key], s)
+	l.mu.Unlock()
+
+	if !l.tasks.Go(s.writeLoop) || !l.tasks.Go(s.readLoop) {
+		s.lose(ErrClosed)
+		return nil, ErrClosed
+	}
+	return s, nil
+}
+
+// dropStream forgets a stream that is lost.
+func (l *Layer) dropStream(s *stream) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns--
+	rest := slices.DeleteFunc(l.streams[s.key], func(o *stream) bool { return o == s })
+	if len(rest) == 0 {
+		delete(l.streams, s.key)
+		return
+	}
+	l.streams[s.key] = rest
+}
+
+// trace calls the trace hook, if there is one, and survives it.
+func (l *Layer) trace(outbound bool, f *Flow, data []byte) {
+	if l.cfg.Trace == nil {
+		return
+	}
+	defer l.survive("trace hook")
+	l.cfg.Trace(Event{
+		Outbound: outbound, Transport: f.Transport(),
+		Local: f.LocalAddr(), Remote: f.RemoteAddr(),
+		Data: data, Time: time.Now(),
+	})
+}
+
+// survive, deferred, turns a panic into a count and a log line.
+func (l *Layer) survive(where string) {
+	if p := recover(); p != nil {
+		l.counters.panics.Add(1)
+		l.log.Error("transport: panic survived", "in", where, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
+}
+
+// pause waits d on a timer; false when the layer closes meanwhile.
+func (l *Layer) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-l.ctx.Done():
+		return false
+	}
+}
+
+// nextPause doubles the pause after an error, between 5 ms and 1 s.
+func nextPause(last time.Duration) time.Duration {
+	return min(max(2*last, 5*time.Millisecond), time.Second)
+}

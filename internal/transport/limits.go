@@ -1,0 +1,54 @@
+package transport
+
+import "time"
+
+// Limits bounds what peers can make this layer hold. Zero means the default
+// named at each field; a negative duration means no bound in time.
+type Limits struct {
+	HeaderBytes     int // start line and header block of one message; default 32 KiB
+	BodyBytes       int // body of one message; default 1 MiB
+	Headers         int // header field values in one message; default 256
+	UDPRequestBytes int // requests above it belong on a stream (RFC 3261 18.1.1); default 1300
+	Connections     int // streams, accepted and dialled together; default 10000
+	StreamQueue     int // messages waiting on one stream; over it the connection is closed. Default 256
+
+	WriteTimeout   time.Duration // one write on a stream; default 10 s
+	DialTimeout    time.Duration // setting up a connection; default 10 s
+	IdleTimeout    time.Duration // silence in both directions; default 30 min, twice RFC 5626's keep-alive bound
+	PartialTimeout time.Duration // from a message's first byte to its last; default 30 s
+}
+
+func (l Limits) withDefaults() Limits {
+	defaultInt(&l.HeaderBytes, 32<<10)
+	defaultInt(&l.BodyBytes, 1<<20)
+	defaultInt(&l.Headers, 256)
+	defaultInt(&l.UDPRequestBytes, 1300)
+	defaultInt(&l.Connections, 10000)
+	defaultInt(&l.StreamQueue, 256)
+	defaultDuration(&l.WriteTimeout, 10*time.Second)
+	defaultDuration(&l.DialTimeout, 10*time.Second)
+	defaultDuration(&l.IdleTimeout, 30*time.Minute)
+	defaultDuration(&l.PartialTimeout, 30*time.Second)
+	return l
+}
+
+// defaultInt also replaces a negative value: these bounds cannot be taken off.
+func defaultInt(v *int, def int) {
+	if *v <= 0 {
+		*v = def
+	}
+}
+
+func defaultDuration(v *time.Duration, def time.Duration) {
+	if *v == 0 {
+		*v = def
+	}
+}
+
+// deadline is now+d, or the zero time (none) for a negative d.
+func deadline(now time.Time, d time.Duration) time.Time {
+	if d < 0 {
+		return time.Time{}
+	}
+	return now.Add(d)
+}

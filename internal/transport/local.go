@@ -1,0 +1,130 @@
+package transport
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	routeEntries = 1024            // peers remembered
+	routeTime    = time.Minute     // an interface may change its address
+	routeWait    = 2 * time.Second // for a look-up; no packet is sent
+)
+
+// Local returns how the flow's peer reaches us: the public address when one is
+// configured, else the concrete local IP by which that peer is reached, with
+// our listening port of the transport (for a stream we dialled without having
+// a listener: the connection's own port). For a wildcard UDP socket it may ask
+// the kernel for the route, which does not touch the network.
+func (f *Flow) Local() Local {
+	addr := f.concrete()
+	local := Local{Transport: f.Transport(), Host: addr.Addr().WithZone("").String(), Port: int(addr.Port())}
+	if f.layer.cfg.PublicHost != "" {
+		local.Host = f.layer.cfg.PublicHost
+	}
+	if f.layer.cfg.PublicPort > 0 {
+		local.Port = f.layer.cfg.PublicPort
+	}
+	return local
+}
+
+func (f *Flow) concrete() netip.AddrPort {
+	if f.stream != nil {
+		return f.layer.streamLocal(f.stream)
+	}
+	local := f.socket.local
+	if local.Addr().IsUnspecified() {
+		return netip.AddrPortFrom(f.layer.source(f.remote), local.Port())
+	}
+	return local
+}
+
+// streamLocal is a connection's own address, with the port we listen on.
+func (l *Layer) streamLocal(s *stream) netip.AddrPort {
+	if !s.dialled {
+		return s.local
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, ln := range l.listeners {
+		own := ln.local.Addr()
+		sameFamily := own.Is4() == s.local.Addr().Is4() || own == netip.IPv6Unspecified()
+		if ln.kind.name == s.kind.name && sameFamily && (own.IsUnspecified() || own == s.local.Addr()) {
+			return netip.AddrPortFrom(s.local.Addr(), ln.local.Port())
+		}
+	}
+	return s.local
+}
+
+// source is the address the kernel sends from towards peer, or the loopback
+// address when it cannot be told.
+func (l *Layer) source(peer netip.AddrPort) netip.Addr {
+	now := time.Now()
+	if own, ok := l.routes.get(peer.Addr(), now); ok {
+		return own
+	}
+	own := l.askSource(peer)
+	l.routes.put(peer.Addr(), own, now)
+	return own
+}
+
+// askSource connects a UDP socket, which sends nothing, and reads its address.
+func (l *Layer) askSource(peer netip.AddrPort) netip.Addr {
+	fallback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	if peer.Addr().Is6() {
+		fallback = netip.IPv6Loopback()
+	}
+	ctx, cancel := context.WithTimeout(l.ctx, routeWait)
+	defer cancel()
+	conn, err := l.network.DialContext(ctx, "udp", net.JoinHostPort(peer.Addr().String(), "5060"))
+	if err != nil {
+		return fallback
+	}
+	own := addrPort(conn.LocalAddr()).Addr()
+	_ = conn.Close()
+	if !own.IsValid() || own.IsUnspecified() {
+		return fallback
+	}
+	return own
+}
+
+// routeCache remembers source addresses by peer. The zero value is ready.
+type routeCache struct {
+	mu      sync.Mutex // guards the field below
+	entries map[netip.Addr]route
+}
+
+type route struct {
+	own   netip.Addr
+	until time.Time
+}
+
+func (c *routeCache) get(peer netip.Addr, now time.Time) (netip.Addr, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r, ok := c.entries[peer]
+	if !ok || now.After(r.until) {
+		return netip.Addr{}, false
+	}
+	return r.own, true
+}
+
+// put makes room by forgetting some other peer, whichever: asking again is
+// cheap.
+func (c *routeCache) put(peer, own netip.Addr, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.entries == nil {
+		c.entries = make(map[netip.Addr]route)
+	}
+	for old := range c.entries {
+		if len(c.entries) < routeEntries {
+			break
+		}
+		delete(c.entries, old)
+	}
+	c.entries[peer] = route{own: own, until: now.Add(routeTime)}
+}

@@ -1,0 +1,149 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+)
+
+// maxDatagram is what one read takes; no UDP payload is longer.
+const maxDatagram = 65535
+
+// receiveBuffer is asked of the kernel (which may give less), so that a burst
+// survives while the one read loop is busy.
+const receiveBuffer = 4 << 20
+
+// packetSocket is one UDP socket of ours.
+type packetSocket struct {
+	// Set at construction.
+	layer *Layer
+	kind  kind
+	conn  net.PacketConn
+	udp   *net.UDPConn // conn, when it is the operating system's: no allocation per address
+	local netip.AddrPort
+
+	// closed is set when the read loop ends; synchronised by itself.
+	closed atomic.Bool
+}
+
+func (l *Layer) listenPacket(ctx context.Context, k kind, address string) (netip.AddrPort, error) {
+	conn, err := l.network.ListenPacket(ctx, k.networkFor(address), address)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("transport: listen %s %s: %w", k.name, address, err)
+	}
+	s := &packetSocket{layer: l, kind: k, conn: conn, local: addrPort(conn.LocalAddr())}
+	if udp, ok := conn.(*net.UDPConn); ok {
+		s.udp = udp
+		_ = udp.SetReadBuffer(receiveBuffer) // less is served as well
+	}
+	if !l.addPacket(s) {
+		_ = conn.Close()
+		return netip.AddrPort{}, ErrClosed
+	}
+	if !l.tasks.Go(s.readLoop) {
+		_ = conn.Close()
+		return netip.AddrPort{}, ErrClosed
+	}
+	return s.local, nil
+}
+
+func (l *Layer) addPacket(s *packetSocket) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.packets = append(l.packets, s)
+	return true
+}
+
+// readLoop ends when the socket is closed. Other errors do not end it; a pause
+// keeps a broken socket from spinning.
+func (s *packetSocket) readLoop() {
+	defer s.closed.Store(true)
+	in := s.layer.newInbound()
+	buf := make([]byte, maxDatagram)
+	var wait time.Duration
+	for {
+		n, from, err := s.read(buf)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			wait = nextPause(wait)
+			s.layer.counters.readErrors.Add(1)
+			s.layer.log.Warn("transport: read failed", "local", s.local, "error", err)
+			if !s.layer.pause(wait) {
+				return
+			}
+			continue
+		}
+		wait = 0
+		flow := &Flow{layer: s.layer, socket: s, remote: from}
+		if !from.IsValid() {
+			in.drop(flow, "no source address")
+			continue
+		}
+		in.datagram(buf[:n], flow)
+	}
+}
+
+func (s *packetSocket) read(buf []byte) (int, netip.AddrPort, error) {
+	if s.udp != nil {
+		n, from, err := s.udp.ReadFromUDPAddrPort(buf)
+		return n, unmap(from), err
+	}
+	n, from, err := s.conn.ReadFrom(buf)
+	if err != nil {
+		return n, netip.AddrPort{}, err
+	}
+	return n, addrPort(from), nil
+}
+
+// write sends one datagram at once.
+func (s *packetSocket) write(f *Flow, data []byte) error {
+	if err := s.writeTo(data, f.remote); err != nil {
+		s.layer.counters.writeErrors.Add(1)
+		if errors.Is(err, net.ErrClosed) {
+			return ErrClosed
+		}
+		return fmt.Errorf("transport: send to %s: %w", f.remote, err)
+	}
+	s.layer.counters.messagesOut.Add(1)
+	s.layer.trace(true, f, data)
+	return nil
+}
+
+func (s *packetSocket) writeTo(data []byte, to netip.AddrPort) error {
+	if s.udp != nil {
+		_, err := s.udp.WriteToUDPAddrPort(data, to)
+		return err
+	}
+	_, err := s.conn.WriteTo(data, net.UDPAddrFromAddrPort(to))
+	return err
+}
+
+func (s *packetSocket) failure() error {
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	return nil
+}
+
+// fitness says how well the socket serves peer: 0 not at all.
+func (s *packetSocket) fitness(peer netip.Addr) int {
+	own := s.local.Addr()
+	switch {
+	case own == netip.IPv6Unspecified() && peer.Is4():
+		return 1 // dual-stack
+	case own.Is4() != peer.Is4():
+		return 0
+	case !own.IsUnspecified() && own.IsLoopback() != peer.IsLoopback():
+		return 1 // the kernel may refuse it; better than none
+	}
+	return 2
+}

@@ -1,0 +1,48 @@
+package transport
+
+import "sync/atomic"
+
+// Stats are the layer's counters since New, and the live Connections.
+type Stats struct {
+	MessagesIn  uint64 // well-formed messages given to the handler
+	MessagesOut uint64 // messages written
+	KeepAlives  uint64 // CRLF pings answered (RFC 5626 4.4.1)
+
+	Answered400 uint64 // malformed requests answered here
+	Malformed   uint64 // malformed messages dropped: responses, ACKs, no Via, no SIP
+	Panics      uint64 // panics of the parser, the handler, the trace hook or a watcher
+
+	Connections         int    // open streams and dials under way
+	ConnectionsRefused  uint64 // accepted over Limits.Connections and closed at once
+	ConnectionsSlow     uint64 // closed: queue full or write deadline passed
+	ConnectionsIdle     uint64 // closed: IdleTimeout
+	ConnectionsPartial  uint64 // closed: PartialTimeout
+	ConnectionsUnframed uint64 // closed: no way to find the next message
+
+	ReadErrors   uint64 // errors of UDP sockets that go on
+	AcceptErrors uint64 // errors of listeners that go on
+	WriteErrors  uint64 // failed writes
+}
+
+// counters are the atomic side of Stats.
+type counters struct {
+	messagesIn, messagesOut, keepAlives                        atomic.Uint64
+	answered400, malformed, panics                             atomic.Uint64
+	connRefused, connSlow, connIdle, connPartial, connUnframed atomic.Uint64
+	readErrors, acceptErrors, writeErrors                      atomic.Uint64
+}
+
+// Stats returns the counters. It may be called at any time, on any goroutine.
+func (l *Layer) Stats() Stats {
+	l.mu.Lock()
+	conns := l.conns
+	l.mu.Unlock()
+	c := &l.counters
+	return Stats{
+		MessagesIn: c.messagesIn.Load(), MessagesOut: c.messagesOut.Load(), KeepAlives: c.keepAlives.Load(),
+		Answered400: c.answered400.Load(), Malformed: c.malformed.Load(), Panics: c.panics.Load(),
+		Connections: conns, ConnectionsRefused: c.connRefused.Load(), ConnectionsSlow: c.connSlow.Load(),
+		ConnectionsIdle: c.connIdle.Load(), ConnectionsPartial: c.connPartial.Load(), ConnectionsUnframed: c.connUnframed.Load(),
+		ReadErrors: c.readErrors.Load(), AcceptErrors: c.acceptErrors.Load(), WriteErrors: c.writeErrors.Load(),
+	}
+}

@@ -1,0 +1,258 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// stream is one connection: a read loop, a bounded queue and its one writer.
+type stream struct {
+	// Set at construction.
+	layer   *Layer
+	kind    kind
+	conn    net.Conn
+	key     streamKey
+	local   netip.AddrPort
+	dialled bool
+	flow    *Flow // the one flow of this connection
+	out     chan item
+	done    chan struct{} // closed when the connection is lost
+
+	mu sync.Mutex // guards the fields below
+	// err is why nothing more can be sent; nil while the stream is open.
+	err error
+	// closing is set once the connection is lost, after err.
+	closing  bool
+	flushBy  time.Time // nothing is written later than this; zero: no such bound
+	watchers []watcher // in the order of registration
+	watched  uint64    // the last watcher's number
+	telling  bool      // a goroutine calls the watchers
+
+	// written is when the last write ended, in Unix nanoseconds; synchronised
+	// by itself.
+	written atomic.Int64
+}
+
+// item is one entry of the queue.
+type item struct {
+	data  []byte
+	quiet bool // a keep-alive: not traced, not counted
+	last  bool // no data: the connection ends here
+}
+
+type watcher struct {
+	id   uint64
+	lost func(error)
+}
+
+func newStream(l *Layer, k kind, conn net.Conn, key streamKey, dialled bool) *stream {
+	s := &stream{
+		layer: l, kind: k, conn: conn, key: key, dialled: dialled,
+		local: addrPort(conn.LocalAddr()),
+		out:   make(chan item, l.limits.StreamQueue),
+		done:  make(chan struct{}),
+	}
+	s.flow = &Flow{layer: l, stream: s, remote: key.addr}
+	return s
+}
+
+func (s *stream) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// send queues one message; it never blocks.
+func (s *stream) send(data []byte) error { return s.enqueue(item{data: data}) }
+
+func (s *stream) enqueue(it item) error {
+	s.mu.Lock()
+	if err := s.err; err != nil {
+		s.mu.Unlock()
+		if errors.Is(err, ErrClosed) {
+			return ErrClosed
+		}
+		return fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	queued := s.offerLocked(it)
+	s.mu.Unlock()
+	if !queued {
+		s.layer.counters.connSlow.Add(1)
+		s.lose(ErrSlow)
+		return ErrSlow
+	}
+	return nil
+}
+
+// offerLocked never blocks: a full queue says that the peer does not read.
+func (s *stream) offerLocked(it item) bool {
+	select {
+	case s.out <- it:
+		return true
+	default:
+		return false
+	}
+}
+
+// finish refuses further messages and lets the writer write what is queued,
+// for at most limit; then the connection is lost with err.
+func (s *stream) finish(err error, limit time.Duration) {
+	s.mu.Lock()
+	if s.err != nil {
+		s.mu.Unlock()
+		return
+	}
+	s.err = err
+	queued := s.offerLocked(item{last: true})
+	s.flushBy = time.Now().Add(limit)
+	_ = s.conn.SetWriteDeadline(s.flushBy) // for a write under way; does not block
+	s.mu.Unlock()
+	if !queued {
+		s.lose(err)
+	}
+}
+
+// lose ends the connection at once and tells the watchers. The first error
+// given to finish or lose counts.
+func (s *stream) lose(err error) {
+	s.mu.Lock()
+	if s.closing {
+		s.mu.Unlock()
+		return
+	}
+	s.closing = true
+	if s.err == nil {
+		s.err = err
+	}
+	err = s.err
+	s.mu.Unlock()
+
+	close(s.done)
+	_ = s.conn.Close()
+	s.layer.dropStream(s)
+	s.layer.log.Debug("transport: connection lost", "transport", s.kind.name, "remote", s.key.addr, "error", err)
+	s.tell()
+}
+
+// writeLoop is the only writer of the connection.
+func (s *stream) writeLoop() {
+	for {
+		select {
+		case <-s.done:
+			return
+		case it := <-s.out:
+			if it.last {
+				s.lose(ErrClosed) // finish has set the error that counts
+				return
+			}
+			if !s.writeItem(it) {
+				return
+			}
+		}
+	}
+}
+
+// writeItem reports false when the connection is lost: any error ends it, since
+// half a message may have been written.
+func (s *stream) writeItem(it item) bool {
+	s.setWriteDeadline()
+	_, err := s.conn.Write(it.data)
+	if err != nil {
+		s.layer.counters.writeErrors.Add(1)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			s.layer.counters.connSlow.Add(1)
+			err = ErrSlow
+		}
+		s.lose(fmt.Errorf("transport: write to %s: %w", s.key.addr, err))
+		return false
+	}
+	s.written.Store(time.Now().UnixNano())
+	if !it.quiet {
+		s.layer.counters.messagesOut.Add(1)
+		s.layer.trace(true, s.flow, it.data)
+	}
+	return true
+}
+
+func (s *stream) setWriteDeadline() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := deadline(time.Now(), s.layer.limits.WriteTimeout)
+	if !s.flushBy.IsZero() && (d.IsZero() || s.flushBy.Before(d)) {
+		d = s.flushBy
+	}
+	_ = s.conn.SetWriteDeadline(d) // an error shows in the write
+}
+
+func (s *stream) watch(lost func(error)) (cancel func()) {
+	s.mu.Lock()
+	s.watched++
+	id := s.watched
+	s.watchers = append(s.watchers, watcher{id: id, lost: lost})
+	closing := s.closing
+	s.mu.Unlock()
+	if closing {
+		s.tell()
+	}
+	return func() { s.unwatch(id) }
+}
+
+func (s *stream) unwatch(id uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, w := range s.watchers {
+		if w.id == id {
+			s.watchers = append(s.watchers[:i], s.watchers[i+1:]...)
+			return
+		}
+	}
+}
+
+// tell calls the watchers on one goroutine, unless that runs already.
+func (s *stream) tell() {
+	s.mu.Lock()
+	start := !s.telling && len(s.watchers) > 0
+	s.telling = s.telling || start
+	s.mu.Unlock()
+	if start {
+		// Refused only when the layer has closed for good: nobody waits then.
+		s.layer.tasks.Go(s.callWatchers)
+	}
+}
+
+// callWatchers takes them one at a time, so that each can be cancelled until
+// its own call.
+func (s *stream) callWatchers() {
+	for {
+		s.mu.Lock()
+		if len(s.watchers) == 0 {
+			s.watchers, s.telling = nil, false
+			s.mu.Unlock()
+			return
+		}
+		w, err := s.watchers[0], s.err
+		s.watchers = s.watchers[1:]
+		s.mu.Unlock()
+		s.call(w, err)
+	}
+}
+
+func (s *stream) call(w watcher, err error) {
+	defer s.layer.survive("watcher of a connection")
+	w.lost(err)
+}
+
+// lossOf names the error of a read for the watchers.
+func lossOf(remote netip.AddrPort, err error) error {
+	if errors.Is(err, io.EOF) {
+		return fmt.Errorf("transport: connection closed by %s: %w", remote, err)
+	}
+	return fmt.Errorf("transport: read from %s: %w", remote, err)
+}

@@ -1,0 +1,130 @@
+package transport
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+)
+
+// reader is the state of one read loop.
+type reader struct {
+	// Set at construction.
+	s  *stream
+	in *inbound
+	f  *framer
+
+	begun time.Time // when the message that is incomplete began; zero: none
+	quiet time.Time // when something last arrived
+}
+
+func (s *stream) readLoop() {
+	in := s.layer.newInbound()
+	r := &reader{s: s, in: in, f: newFramer(in.dec, s.layer.limits), quiet: time.Now()}
+	for r.read() {
+	}
+}
+
+// read takes one read's worth; false ends the loop. It never writes: see the
+// package comment.
+func (r *reader) read() bool {
+	_ = r.s.conn.SetReadDeadline(r.deadline()) // an error shows in the read
+	n, err := r.s.conn.Read(r.f.space())
+	r.f.fed(n)
+	if n > 0 {
+		r.quiet = time.Now()
+		if !r.frames() {
+			return false
+		}
+	}
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return r.timeout()
+	case errors.Is(err, io.EOF):
+		// The peer may have closed one direction only: it gets what is queued.
+		r.s.finish(lossOf(r.s.key.addr, err), flushTime)
+	default:
+		r.s.lose(lossOf(r.s.key.addr, err))
+	}
+	return false
+}
+
+// frames handles what has arrived; false ends the loop.
+func (r *reader) frames() bool {
+	for {
+		fr, ok := r.f.next()
+		if !ok {
+			break
+		}
+		r.begun = time.Time{}
+		if !r.handle(fr) {
+			return false
+		}
+	}
+	switch {
+	case !r.f.begun():
+		r.begun = time.Time{}
+	case r.begun.IsZero():
+		r.begun = r.quiet
+	}
+	return true
+}
+
+// handle reports false when the stream cannot be read any further.
+func (r *reader) handle(fr frame) bool {
+	switch {
+	case fr.ping:
+		// RFC 5626 4.4.1: a single CRLF is the pong.
+		r.s.layer.counters.keepAlives.Add(1)
+		return r.s.enqueue(item{data: []byte(crlf), quiet: true}) == nil
+	case fr.message != nil:
+		r.deliver(fr)
+	}
+	if fr.lost {
+		// RFC 3261 18.3, after the 400 that may be queued.
+		r.s.layer.counters.connUnframed.Add(1)
+		r.s.finish(ErrFraming, flushTime)
+	}
+	return !fr.lost
+}
+
+// deliver survives a handler's panic: it costs that message only.
+func (r *reader) deliver(fr frame) {
+	defer r.s.layer.survive("message from " + r.s.kind.name)
+	r.in.deliver(fr.message, fr.raw, r.s.flow)
+}
+
+// deadline: a message that has begun must be complete in PartialTimeout, which
+// counts from its first byte so that single bytes do not extend it; between
+// messages IdleTimeout counts, in both directions.
+func (r *reader) deadline() time.Time {
+	if !r.begun.IsZero() {
+		return deadline(r.begun, r.s.layer.limits.PartialTimeout)
+	}
+	return deadline(r.active(), r.s.layer.limits.IdleTimeout)
+}
+
+// active is when something was last read or written.
+func (r *reader) active() time.Time {
+	if wrote := time.Unix(0, r.s.written.Load()); wrote.After(r.quiet) {
+		return wrote
+	}
+	return r.quiet
+}
+
+// timeout ends a stream whose deadline has passed, unless writing has moved it.
+func (r *reader) timeout() bool {
+	if d := r.deadline(); d.IsZero() || time.Now().Before(d) {
+		return true
+	}
+	if !r.begun.IsZero() {
+		r.s.layer.counters.connPartial.Add(1)
+		r.s.lose(ErrFraming)
+		return false
+	}
+	r.s.layer.counters.connIdle.Add(1)
+	r.s.lose(ErrIdle)
+	return false
+}

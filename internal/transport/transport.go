@@ -1,0 +1,113 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// Errors of this package, to be tested with errors.Is.
+var (
+	// ErrClosed: the layer, or the connection of the flow, is closed.
+	ErrClosed = errors.New("transport: closed")
+	// ErrTooManyConnections: Limits.Connections are open already.
+	ErrTooManyConnections = errors.New("transport: too many connections")
+	// ErrSlow: the peer does not read; its queue was full and the connection
+	// has been closed.
+	ErrSlow = errors.New("transport: peer too slow")
+	// ErrNoListener: no UDP socket of the target's address family is open.
+	ErrNoListener = errors.New("transport: no listening socket for the target")
+	// ErrUnsupportedTransport: the transport, or the URI's scheme, is not
+	// served by this layer.
+	ErrUnsupportedTransport = errors.New("transport: unsupported transport")
+	// ErrBadTarget: a URI or target without a usable host or port.
+	ErrBadTarget = errors.New("transport: bad target")
+	// ErrIdle: a connection was closed because nothing was sent or received
+	// for Limits.IdleTimeout.
+	ErrIdle = errors.New("transport: connection idle")
+	// ErrFraming: a connection was closed because what the peer sent could
+	// not be cut into messages, or stopped in the middle of one.
+	ErrFraming = errors.New("transport: stream cannot be framed")
+)
+
+// Network opens sockets. Its methods block no longer than the operating
+// system's do, and DialContext ends with its context.
+type Network interface {
+	ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error)
+	Listen(ctx context.Context, network, address string) (net.Listener, error)
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Resolver finds the addresses of a host; *net.Resolver is one. network is
+// "ip".
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// Local is how one peer reaches us: what a Via's sent-by and a Contact say.
+type Local struct {
+	Transport string // "UDP", "TCP"
+	Host      string // an IPv6 address without brackets
+	Port      int
+}
+
+// Target is one resolved place to send a request to.
+type Target struct {
+	Transport  string // "UDP", "TCP"
+	Addr       netip.AddrPort
+	ServerName string // the name that was resolved; empty for a literal address
+}
+
+// Event is one message read or written, for the trace hook. Data is valid
+// during the call only.
+type Event struct {
+	Outbound      bool
+	Transport     string
+	Local, Remote netip.AddrPort
+	Data          []byte
+	Time          time.Time
+}
+
+// Config configures a Layer. The zero value works.
+type Config struct {
+	Network  Network      // nil: the operating system's
+	Resolver Resolver     // nil: &net.Resolver{PreferGo: true}, so that a ctx really ends a look-up
+	Logger   *slog.Logger // nil: silent. Never called with a lock held.
+	Limits   Limits
+	// Trace, when set, is called for each message read and written, but not
+	// for keep-alives, on the goroutine that reads or writes; with no lock
+	// held. It must not block.
+	Trace func(Event)
+	// PublicHost and PublicPort replace the host and the port of every Local
+	// when set.
+	PublicHost string
+	PublicPort int
+}
+
+// Handler takes the messages that arrive, with the flow they came by. It is
+// called from the read loops, in the order of arrival per socket, and must not
+// block. The message is the handler's from then on.
+type Handler func(msg sip.Message, flow *Flow)
+
+// osNetwork is the operating system's Network.
+type osNetwork struct{}
+
+func (osNetwork) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
+	var lc net.ListenConfig
+	return lc.ListenPacket(ctx, network, address)
+}
+
+func (osNetwork) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+	var lc net.ListenConfig
+	return lc.Listen(ctx, network, address)
+}
+
+func (osNetwork) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, network, address)
+}
