@@ -1,0 +1,142 @@
+package ladder_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog/ladder"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+var (
+	epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	alice = netip.MustParseAddrPort("10.0.0.1:5060")
+	proxy = netip.MustParseAddrPort("10.0.0.2:5060")
+	bob   = netip.MustParseAddrPort("10.0.0.3:5060")
+)
+
+func at(ms int) time.Time { return epoch.Add(time.Duration(ms) * time.Millisecond) }
+
+// message returns a SIP message; a body makes it one with SDP.
+func message(start, cseq, body string) []byte {
+	text := start + "\r\nCall-ID: x\r\nCSeq: " + cseq + "\r\n"
+	if body != "" {
+		text += "Content-Type: application/sdp\r\n"
+	}
+	return []byte(text + "\r\n" + body)
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name+".txt")
+	if *update {
+		require.NoError(t, os.WriteFile(file, []byte(got), 0o644))
+	}
+	want, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got)
+}
+
+func TestCallThroughAProxy(t *testing.T) {
+	l := ladder.New(
+		ladder.Participant{Name: "alice", Addr: alice},
+		ladder.Participant{Name: "proxy", Addr: proxy},
+		ladder.Participant{Name: "bob", Addr: netip.AddrPortFrom(bob.Addr(), 0)},
+	)
+	invite := message("INVITE sip:bob@x SIP/2.0", "1 INVITE", "v=0\r\nm=audio 4000 RTP/AVP 0\r\n")
+	l.Note(at(0), "alice", "calling")
+	l.Message(at(0), alice, proxy, invite)
+	l.Message(at(500), alice, proxy, invite)
+	l.Message(at(1500), alice, proxy, invite)
+	l.Message(at(1501), proxy, alice, message("SIP/2.0 100 Trying", "1 INVITE", ""))
+	l.Message(at(1502), proxy, bob, invite)
+	l.Message(at(1510), bob, proxy, message("SIP/2.0 180 Ringing", "1 INVITE", ""))
+	l.Message(at(1511), proxy, alice, message("SIP/2.0 180 Ringing", "1 INVITE", ""))
+	l.Message(at(4000), bob, proxy, message("SIP/2.0 200 OK", "1 INVITE", "v=0\r\nm=audio 4000 RTP/AVP 0\r\na=recvonly\r\n"))
+	l.Message(at(4001), proxy, alice, message("SIP/2.0 200 OK", "1 INVITE", "v=0\r\nm=audio 4000 RTP/AVP 0\r\na=recvonly\r\n"))
+	l.Message(at(4002), alice, netip.MustParseAddrPort("10.0.0.3:40000"), message("ACK sip:bob@y SIP/2.0", "1 ACK", ""))
+	l.Note(at(4002), "alice", "confirmed")
+	l.Note(at(4003), "bob", "confirmed: a remark at the last column may be as long as it likes")
+	l.Message(at(65000), bob, alice, message("BYE sip:alice@x SIP/2.0", "1 BYE", ""))
+	l.Message(at(65001), alice, bob, message("SIP/2.0 200 OK", "1 BYE", ""))
+	golden(t, "proxy", l.String())
+}
+
+func TestOddTraffic(t *testing.T) {
+	l := ladder.New(ladder.Participant{Name: "a very long name for a participant", Addr: alice})
+	mapped := netip.MustParseAddrPort("[::ffff:10.0.0.1]:5060")
+	stranger := netip.MustParseAddrPort("[fd00::1]:5070")
+	l.Message(at(30), stranger, mapped, []byte("\x00\x01STUN"))
+	l.Message(at(10), mapped, stranger, []byte("\r\n\r\n"))
+	l.Message(at(20), alice, stranger, []byte("\r\n\r\n"))
+	l.Message(at(40), alice, alice, message("OPTIONS sip:me SIP/2.0", "7 OPTIONS", ""))
+	l.Message(at(50), stranger, alice, message("SIP/2.0 404 \x1b[31mNot\tFound "+strings.Repeat("x", 100), "7 OPTIONS", ""))
+	l.Message(at(60), stranger, alice, []byte("OPTIONS sip:me SIP/2.0"))
+	l.Note(at(70), "nobody", "late")
+	golden(t, "odd", l.String())
+}
+
+func TestDirectionOfEachStream(t *testing.T) {
+	for sdp, want := range map[string]string{
+		"v=0": "SDP sendrecv",
+		"v=0\r\na=inactive\r\nm=audio 1 RTP/AVP 0":                                              "SDP inactive",
+		"v=0\r\nm=audio 1 RTP/AVP 0\r\na=sendonly\r\nm=video 2 RTP/AVP 9":                       "SDP sendonly+sendrecv",
+		"v=0\na=sendonly\nm=audio 1 RTP/AVP 0\nm=video 0 RTP/AVP 9\na=inactive":                 "SDP sendonly+off",
+		"v=0\r\nm=audio 1 RTP/AVP 0\r\na=recvonly\r\nm=audio 3 RTP/AVP 0\r\na=recvonly":         "SDP recvonly",
+		"v=0\r\nm=audio 1 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=recvonlyish\r\na=sendonly\r\n": "SDP sendonly",
+	} {
+		l := ladder.New()
+		l.Message(epoch, alice, bob, message("UPDATE sip:bob@x SIP/2.0", "3 UPDATE", sdp))
+		require.Contains(t, l.String(), "- UPDATE 3, "+want+" -", sdp)
+	}
+}
+
+func TestEmptyLadderDrawsNothing(t *testing.T) {
+	var out strings.Builder
+	n, err := ladder.New(ladder.Participant{Name: "alice", Addr: alice}).WriteTo(&out)
+	require.NoError(t, err)
+	require.Zero(t, n)
+	require.Empty(t, out.String())
+}
+
+type failing struct{}
+
+func (failing) Write([]byte) (int, error) { return 3, errors.New("disk full") }
+
+func TestErrorOfTheWriterIsReturned(t *testing.T) {
+	l := ladder.New()
+	l.Note(epoch, "alice", "x")
+	n, err := l.WriteTo(failing{})
+	require.EqualError(t, err, "disk full")
+	require.EqualValues(t, 3, n)
+}
+
+func TestLadderMayBeUsedFromManyGoroutines(t *testing.T) {
+	l := ladder.New()
+	var done sync.WaitGroup
+	for g := range 4 {
+		done.Add(1)
+		go func() {
+			defer done.Done()
+			for i := range 50 {
+				l.Message(at(i), alice, bob, message("INFO sip:x SIP/2.0", fmt.Sprintf("%d INFO", i), ""))
+				l.Note(at(i), fmt.Sprint("party ", g), "x")
+				_ = l.String()
+			}
+		}()
+	}
+	done.Wait()
+	require.Equal(t, 2+4*50*2, strings.Count(l.String(), "\n"))
+	require.Equal(t, 3*50, strings.Count(l.String(), "repeat"))
+}
