@@ -83,9 +83,10 @@ func (h *Host) DialContext(ctx context.Context, network, address string) (net.Co
 // Unreachable cuts the host off, or connects it again.
 //
 // While it is cut off: datagrams to it vanish, also those already under way;
-// WriteTo on its own sockets fails with syscall.ENETUNREACH; dials from it and to it fail
-// with syscall.EHOSTUNREACH; so does Write on connections to and from it. Reads on those
-// connections go on waiting, and the connections live on afterwards.
+// WriteTo on its own sockets fails with syscall.ENETUNREACH; dials from it and to
+// it fail with syscall.EHOSTUNREACH, and so does Write on its connections, at both
+// ends. Reads on those connections go on waiting, and the connections live on
+// afterwards.
 func (h *Host) Unreachable(cut bool) {
 	h.network.mu.Lock()
 	h.unreachable = cut

@@ -28,9 +28,8 @@ type Packet struct {
 	Data []byte
 }
 
-// Stats counts the datagrams of a network. Sent says how many were given to
-// it, injected ones included; one that is repeated arrives several times, so the other numbers do not
-// add up to it.
+// Stats counts the datagrams of a network. One that is repeated arrives several
+// times, so the other numbers need not add up to Sent.
 type Stats struct {
 	Sent      int // written by a socket, or injected
 	Lost      int // the policy said so
@@ -102,9 +101,9 @@ func (n *Network) SetPolicy(policy func(Packet) []time.Duration) {
 }
 
 // Tap adds a function that sees each datagram when it is sent, lost ones
-// included, and each Write on a stream. It is called on the sender's goroutine before
-// the data goes on, with no lock held, possibly by several senders at once. A
-// write that fails because the sender's host is unreachable is not seen.
+// included, and each Write on a stream. It is called on the sender's goroutine
+// before the data goes on, with no lock held, possibly by several senders at
+// once. A write that fails because a host is unreachable is not seen.
 func (n *Network) Tap(tap func(Packet)) {
 	n.mu.Lock()
 	n.taps = append(slices.Clip(n.taps), tap)

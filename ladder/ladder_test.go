@@ -132,7 +132,9 @@ func TestLadderMayBeUsedFromManyGoroutines(t *testing.T) {
 			for i := range 50 {
 				l.Message(at(i), alice, bob, message("INFO sip:x SIP/2.0", fmt.Sprintf("%d INFO", i), ""))
 				l.Note(at(i), fmt.Sprint("party ", g), "x")
-				_ = l.String()
+				if i%10 == 0 {
+					_ = l.String()
+				}
 			}
 		}()
 	}
