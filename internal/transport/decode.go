@@ -164,7 +164,30 @@ func malformedRequest(line []byte) (sip.Message, *fault) {
 	if !ok || isStatusLine(line) || !isToken(method) || !strings.Contains(strings.ToUpper(rest), "SIP/") {
 		return nil, nil
 	}
+	uri, version, _ := strings.Cut(rest, " ")
+	if foreign, ok := foreignURI(uri); ok && strings.HasPrefix(version, "SIP/") && !strings.ContainsAny(version, lws) {
+		req := sip.NewRequest(sip.RequestMethod(strings.ToUpper(method)), foreign)
+		req.SipVersion = version
+		return req, nil
+	}
 	return sip.NewRequest(sip.RequestMethod(strings.ToUpper(method)), sip.Uri{}), bad("Malformed Request-Line")
+}
+
+// foreignURI takes URIs whose scheme has digits or punctuation (RFC 3986 3.1),
+// which the parser refuses: they are well-formed, and the layer above says that
+// it does not serve the scheme (RFC 3261 8.2.2.1).
+func foreignURI(uri string) (sip.Uri, bool) {
+	scheme, rest, ok := strings.Cut(uri, ":")
+	if !ok || rest == "" || !strings.ContainsAny(scheme, "+-.0123456789") {
+		return sip.Uri{}, false
+	}
+	for i, c := range []byte(strings.ToLower(scheme)) {
+		letter := c >= 'a' && c <= 'z'
+		if !letter && (i == 0 || strings.IndexByte("+-.0123456789", c) < 0) {
+			return sip.Uri{}, false
+		}
+	}
+	return sip.Uri{Scheme: strings.ToLower(scheme), Host: rest}, true
 }
 
 // isToken as in RFC 3261 25.1.
@@ -226,7 +249,7 @@ func (d *decoder) addOnce(p *parsed, parse sip.HeaderParser, name, value []byte)
 	bit := once(name)
 	if p.seen&bit != 0 {
 		p.count++
-		p.fail(bad("Repeated " + string(name)))
+		p.fail(bad("Repeated " + longName(name)))
 		return
 	}
 	p.seen |= bit
@@ -245,7 +268,7 @@ func (d *decoder) add(p *parsed, parse sip.HeaderParser, name, value []byte) {
 		p.msg.AppendHeader(h)
 		return
 	}
-	p.fail(bad("Malformed " + string(name)))
+	p.fail(bad("Malformed " + longName(name)))
 	if once(name) != 0 && len(value) > 0 {
 		p.msg.AppendHeader(sip.NewHeader(longName(name), string(value)))
 	}
@@ -266,6 +289,14 @@ func longName(lower []byte) string {
 		return "Call-ID"
 	case "cseq":
 		return "CSeq"
+	case "v", "via":
+		return "Via"
+	case "m", "contact":
+		return "Contact"
+	case "c", "content-type":
+		return "Content-Type"
+	case "max-forwards":
+		return "Max-Forwards"
 	}
 	return string(lower)
 }

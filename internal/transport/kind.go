@@ -25,20 +25,6 @@ func kindOf(transport string) (kind, error) {
 	return kind{}, fmt.Errorf("%w: %q", ErrUnsupportedTransport, transport)
 }
 
-// networkFor narrows the network to IPv4 when address is an IPv4 literal: Go
-// binds 0.0.0.0 to a dual-stack socket otherwise, which prints as [::].
-func (k kind) networkFor(address string) string {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return k.network
-	}
-	ip, err := netip.ParseAddr(host)
-	if err == nil && ip.Is4() {
-		return k.network + "4"
-	}
-	return k.network
-}
-
 // addrPort reads a net.Addr of the operating system or of a network in memory.
 // What is no IP address and port gives the zero AddrPort.
 func addrPort(a net.Addr) netip.AddrPort {

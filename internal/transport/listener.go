@@ -19,7 +19,7 @@ type listener struct {
 }
 
 func (l *Layer) listenStream(ctx context.Context, k kind, address string) (netip.AddrPort, error) {
-	ln, err := l.network.Listen(ctx, k.networkFor(address), address)
+	ln, err := l.network.Listen(ctx, k.network, address)
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("transport: listen %s %s: %w", k.name, address, err)
 	}

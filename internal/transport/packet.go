@@ -31,7 +31,7 @@ type packetSocket struct {
 }
 
 func (l *Layer) listenPacket(ctx context.Context, k kind, address string) (netip.AddrPort, error) {
-	conn, err := l.network.ListenPacket(ctx, k.networkFor(address), address)
+	conn, err := l.network.ListenPacket(ctx, k.network, address)
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("transport: listen %s %s: %w", k.name, address, err)
 	}
