@@ -1,0 +1,77 @@
+package txn
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// Ack is an ACK to a 2xx, kept for the repetitions of that response. Its
+// methods may be called from any goroutine.
+type Ack struct {
+	// Set at construction.
+
+	layer   *Layer
+	callID  string
+	nextHop sip.Uri
+	flow    *transport.Flow
+	data    []byte
+}
+
+// SendAck writes the ACK to a 2xx: it has its own Via branch and no transaction
+// (RFC 3261 13.2.2.4, 17.1). It takes req over. Where it goes, how long it blocks and its
+// errors are as for [Layer.Request].
+func (l *Layer) SendAck(ctx context.Context, req *sip.Request, opt RequestOptions) (*Ack, error) {
+	if err := checkOutgoing(req); err != nil {
+		return nil, err
+	}
+	if req.Method != sip.ACK {
+		return nil, fmt.Errorf("%w: %s", ErrNotAllowed, req.Method)
+	}
+	a := &Ack{layer: l, callID: req.CallID().Value(), nextHop: opt.NextHop}
+	err := l.deliver(ctx, req, opt, func(o outgoing) error {
+		a.flow, a.data = o.flow, o.data
+		return o.flow.Send(o.data)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Resend sends the same bytes again. When the connection is lost they go by a
+// new one, in the background; if that fails the far end repeats its 2xx. It does
+// not block. Errors: ErrTransport on UDP, ErrClosed.
+func (a *Ack) Resend() error {
+	err := a.flow.Send(a.data)
+	switch {
+	case err == nil:
+		return nil
+	case !a.flow.Reliable():
+		return fmt.Errorf("%w: %w", ErrTransport, err)
+	case !a.layer.tasks.Go(a.reconnect):
+		return ErrClosed
+	}
+	return nil
+}
+
+func (a *Ack) reconnect() {
+	l := a.layer
+	targets, err := l.transport.Resolve(l.ctx, a.nextHop)
+	for _, target := range targets {
+		if target.Transport != a.flow.Transport() {
+			continue // the Via says otherwise
+		}
+		var flow *transport.Flow
+		if flow, err = l.transport.Connect(l.ctx, target); err == nil {
+			err = flow.Send(a.data)
+		}
+		if err == nil {
+			return
+		}
+	}
+	l.log.Debug("txn: ACK not sent again", "call-id", a.callID, "error", err)
+}

@@ -1,0 +1,84 @@
+package txn
+
+import (
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// maxForwards is the value RFC 3261 8.1.1.6 recommends.
+const maxForwards = 70
+
+// Cancel asks for an INVITE to be cancelled (RFC 3261 9.1): CANCEL leaves as
+// soon as a provisional response has come, and never after a final one. When
+// nothing has come 64*T1 after it, the user is told ErrCancelled. extra is added to
+// the CANCEL, a Reason for example. Only the first call counts; it has no effect on
+// other requests. It does not block.
+func (c *Client) Cancel(extra ...sip.Header) {
+	c.tx.perform(c.tx.askCancel(extra))
+}
+
+func (tx *clientTx) askCancel(extra []sip.Header) output {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	if tx.machine != &inviteClient || tx.cancelled || !tx.waitingLocked() {
+		return output{}
+	}
+	tx.cancelled, tx.extra = true, extra
+	if tx.state != stateProceeding {
+		return output{} // held until a provisional response comes
+	}
+	return output{cancel: tx.cancelLocked()}
+}
+
+// provisionalLocked notes a provisional response. The first one lets a CANCEL
+// go that was held for it.
+func (tx *clientTx) provisionalLocked() *clientTx {
+	first := !tx.provisional
+	tx.provisional = true
+	if !first || !tx.cancelled {
+		return nil
+	}
+	return tx.cancelLocked()
+}
+
+// cancelLocked returns the CANCEL's own transaction, and bounds the INVITE's.
+func (tx *clientTx) cancelLocked() *clientTx {
+	tx.armLocked(&tx.limit, tx.layer.timers.limit(), eventLimit)
+	req := derive(tx.client.req, sip.CANCEL)
+	for _, h := range tx.extra {
+		req.AppendHeader(h)
+	}
+	return tx.layer.newClient(outgoing{
+		req: req, flow: tx.flow, branch: tx.key.id, data: transport.Encode(req),
+	}, nil, 0)
+}
+
+// ackLocked returns the ACK to a failure response, the same for each
+// repetition (RFC 3261 17.1.1.3).
+func (tx *clientTx) ackLocked(res *sip.Response) []byte {
+	if tx.ack == nil {
+		req := derive(tx.client.req, sip.ACK)
+		req.ReplaceHeader(sip.HeaderClone(res.To()))
+		tx.ack = transport.Encode(req)
+	}
+	return tx.ack
+}
+
+// derive builds what ACK (17.1.1.3) and CANCEL (9.1) have in common: Request-URI,
+// top Via, Route, From, To, Call-ID and CSeq number of the INVITE.
+func derive(invite *sip.Request, method sip.RequestMethod) *sip.Request {
+	req := sip.NewRequest(method, invite.Recipient)
+	req.AppendHeader(invite.Via().Clone())
+	for _, h := range invite.GetHeaders("Route") {
+		req.AppendHeader(sip.HeaderClone(h))
+	}
+	hops := sip.MaxForwardsHeader(maxForwards)
+	req.AppendHeader(&hops)
+	req.AppendHeader(sip.HeaderClone(invite.From()))
+	req.AppendHeader(sip.HeaderClone(invite.To()))
+	req.AppendHeader(sip.HeaderClone(invite.CallID()))
+	req.AppendHeader(&sip.CSeqHeader{SeqNo: invite.CSeq().SeqNo, MethodName: method})
+	req.SetBody(nil)
+	return req
+}

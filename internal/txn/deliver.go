@@ -1,0 +1,122 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// RequestOptions say where a request goes and how long it may take.
+type RequestOptions struct {
+	// Flow is used while it is alive, else NextHop is resolved.
+	Flow    *transport.Flow
+	NextHop sip.Uri
+	// Timeout replaces Timer B or F when above zero.
+	Timeout time.Duration
+	// Prepare, unless nil, fills in what depends on the flow: Contact. It is
+	// called on the caller's goroutine before each serialising, with no lock held, once
+	// or more.
+	Prepare func(req *sip.Request, local transport.Local)
+}
+
+// outgoing is a request ready for one flow.
+type outgoing struct {
+	req    *sip.Request
+	flow   *transport.Flow
+	branch string
+	data   []byte
+}
+
+// checkOutgoing refuses what the far end would have to.
+func checkOutgoing(req *sip.Request) error {
+	if req == nil {
+		return fmt.Errorf("%w: no request", ErrNotAllowed)
+	}
+	if missing := missingHeader(req); missing != "" {
+		return fmt.Errorf("%w: %s without %s", ErrNotAllowed, req.Method, missing)
+	}
+	if method := req.CSeq().MethodName; method != req.Method {
+		return fmt.Errorf("%w: %s with CSeq of %s", ErrNotAllowed, req.Method, method)
+	}
+	return nil
+}
+
+// deliver makes req ready for one flow after the other until write, which sends
+// it, succeeds.
+func (l *Layer) deliver(ctx context.Context, req *sip.Request, opt RequestOptions, write func(outgoing) error) error {
+	if l.closed.Load() {
+		return ErrClosed
+	}
+	var failed error
+	if opt.Flow != nil {
+		if failed = l.deliverOn(ctx, opt.Flow, req, opt, write); failed == nil {
+			return nil
+		}
+	}
+	targets, err := l.transport.Resolve(ctx, opt.NextHop)
+	if err != nil {
+		failed = errors.Join(failed, err)
+	}
+	for _, target := range targets {
+		flow, err := l.transport.Connect(ctx, target)
+		if err == nil {
+			err = l.deliverOn(ctx, flow, req, opt, write)
+		}
+		if err == nil {
+			return nil
+		}
+		failed = errors.Join(failed, err)
+	}
+	switch {
+	case l.closed.Load():
+		return ErrClosed
+	case ctx.Err() != nil:
+		return fmt.Errorf("%w: %w", ErrTransport, ctx.Err())
+	}
+	return fmt.Errorf("%w: %w", ErrTransport, failed)
+}
+
+// deliverOn sends req on flow, or on TCP to the same address when it is too
+// long for UDP; back on UDP when TCP cannot be connected (RFC 3261 18.1.1).
+func (l *Layer) deliverOn(ctx context.Context, flow *transport.Flow, req *sip.Request, opt RequestOptions, write func(outgoing) error) error {
+	o := l.compose(req, flow, opt)
+	if flow.Transport() != "UDP" || len(o.data) <= l.transport.Limits().UDPRequestBytes {
+		return write(o)
+	}
+	stream, err := l.transport.Connect(ctx, transport.Target{Transport: "TCP", Addr: flow.RemoteAddr()})
+	if err == nil {
+		err = write(l.compose(req, stream, opt))
+	}
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return write(l.compose(req, flow, opt))
+}
+
+// compose sets what depends on the flow, and serialises.
+func (l *Layer) compose(req *sip.Request, flow *transport.Flow, opt RequestOptions) outgoing {
+	branch, local := newBranch(), flow.Local()
+	// A user agent's request has one Via; what is there is from the try before.
+	for req.RemoveHeader("Via") {
+	}
+	req.PrependHeader(&sip.ViaHeader{
+		ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: local.Transport,
+		Host: local.Host, Port: local.Port,
+		// RFC 3581 3: rport without a value.
+		Params: sip.HeaderParams{{K: "branch", V: branch}, {K: "rport"}},
+	})
+	if req.MaxForwards() == nil {
+		hops := sip.MaxForwardsHeader(maxForwards)
+		req.AppendHeader(&hops)
+	}
+	if opt.Prepare != nil {
+		opt.Prepare(req, local)
+	}
+	req.SetBody(req.Body()) // sets Content-Length
+	return outgoing{req: req, flow: flow, branch: branch, data: transport.Encode(req)}
+}

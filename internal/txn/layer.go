@@ -1,0 +1,192 @@
+package txn
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/tasks"
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// defaultQueueLen is Config.QueueLen's default.
+const defaultQueueLen = 64
+
+// Config configures a Layer. Transport and User are required.
+type Config struct {
+	Transport *transport.Layer
+	User      User
+	Timers    Timers
+	// Timeout replaces Timers B and F; zero: 64*T1.
+	Timeout time.Duration
+	// QueueLen is how much work may wait for one Call-ID before other requests
+	// than BYE, CANCEL, ACK and PRACK are answered 503; zero: 64.
+	QueueLen int
+	Logger   *slog.Logger // nil: silent. Never called with a lock held.
+}
+
+// User is the layer above. For one Call-ID these calls, and those of
+// ClientUser, come one at a time, in the order of arrival; for different
+// Call-IDs they come in parallel. No lock is held, a panic is survived. They must not
+// wait for the far end: what comes next for that Call-ID waits for them.
+type User interface {
+	// Request hands over a new server transaction: any method but ACK and
+	// CANCEL. An INVITE has been answered 100.
+	Request(tx *Server)
+	// Ack hands over an ACK that belongs to a 2xx, or to nothing at all.
+	Ack(req *sip.Request)
+	// Cancel says that a CANCEL for tx, an INVITE without final answer, has come
+	// and has been answered 200. The 487 is the user's to send.
+	Cancel(tx *Server, req *sip.Request)
+	// ServerFailed says that no ACK came for a failure response (ErrTimeout),
+	// or that a response for which Respond or Repeat had returned nil could not be
+	// sent (ErrTransport).
+	ServerFailed(tx *Server, err error)
+}
+
+// ClientUser takes what comes of one client transaction. The rules of User
+// hold.
+type ClientUser interface {
+	// Response hands over a provisional response (100 included), the final one,
+	// and for INVITE each 2xx, also repeated and from other forks, until Timer M.
+	Response(tx *Client, res *sip.Response)
+	// Done is called once and last. err is nil after a final response (of an INVITE
+	// accepted: after Timer M), else ErrTimeout, ErrTransport, ErrCancelled or
+	// ErrClosed.
+	Done(tx *Client, err error)
+}
+
+// Layer is the transaction layer of one stack. Its methods may be called from
+// any goroutine.
+type Layer struct {
+	// Set at construction.
+
+	transport *transport.Layer
+	user      User
+	timers    Timers
+	timeout   time.Duration
+	queueLen  int
+	log       *slog.Logger
+	ctx       context.Context // ends with Close
+	cancel    context.CancelFunc
+
+	// These synchronise themselves.
+
+	clients  *table[*clientTx]
+	servers  *table[*serverTx]
+	merging  *table[*serverTx] // by Call-ID, From tag and CSeq
+	queues   *queues
+	tasks    tasks.Group // timers at work, connections being set up again
+	counters counters
+	closed   atomic.Bool
+}
+
+// New returns a layer that takes over the transport's handler. It must be
+// called before the transport listens, and the layer must be closed.
+func New(cfg Config) *Layer {
+	timers := cfg.Timers.withDefaults()
+	l := &Layer{
+		transport: cfg.Transport,
+		user:      cfg.User,
+		timers:    timers,
+		timeout:   cfg.Timeout,
+		queueLen:  cfg.QueueLen,
+		log:       cfg.Logger,
+		clients:   newTable[*clientTx](),
+		servers:   newTable[*serverTx](),
+		merging:   newTable[*serverTx](),
+	}
+	if l.timeout <= 0 {
+		l.timeout = timers.limit()
+	}
+	if l.queueLen <= 0 {
+		l.queueLen = defaultQueueLen
+	}
+	if l.log == nil {
+		l.log = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.Level(math.MaxInt32)}))
+	}
+	l.queues = newQueues(func(work func()) {
+		defer l.survive("call of the layer above")
+		work()
+	})
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.transport.Handle(l.receive)
+	return l
+}
+
+// Close ends all transactions: clients without a final response are told
+// ErrClosed. It blocks until what is queued has been delivered and nothing of
+// this layer runs any more, and must therefore not be called from a call of User or
+// ClientUser. It is idempotent. The transport stays open.
+func (l *Layer) Close() {
+	l.closed.Store(true)
+	l.cancel()
+	for _, tx := range l.clients.all() {
+		tx.close()
+	}
+	for _, tx := range l.servers.all() {
+		tx.close()
+	}
+	l.tasks.Close()
+	l.tasks.Wait(context.Background())
+	l.queues.close()
+}
+
+// Counts says what is alive in a layer.
+type Counts struct {
+	Clients int // client transactions
+	Servers int // server transactions
+	Queues  int // Call-IDs with work under way
+	Tasks   int // timers at work and connections being set up again
+}
+
+// Running counts what is alive: all zero when the timers of the last
+// transaction have ended.
+func (l *Layer) Running() Counts {
+	return Counts{
+		Clients: l.clients.len(),
+		Servers: l.servers.len(),
+		Queues:  l.queues.len(),
+		Tasks:   l.tasks.Running(),
+	}
+}
+
+// Stats counts since the start of the layer.
+type Stats struct {
+	Malformed uint64 // messages refused with 400 or 505, or dropped
+	Unmatched uint64 // responses that belong to no transaction
+	Merged    uint64 // requests refused with 482
+	Refused   uint64 // requests refused with 503 for a full queue
+	Panics    uint64 // panics survived
+}
+
+type counters struct {
+	malformed, unmatched, merged, refused, panics atomic.Uint64
+}
+
+// Stats returns the counters. It does not block.
+func (l *Layer) Stats() Stats {
+	c := &l.counters
+	return Stats{
+		Malformed: c.malformed.Load(),
+		Unmatched: c.unmatched.Load(),
+		Merged:    c.merged.Load(),
+		Refused:   c.refused.Load(),
+		Panics:    c.panics.Load(),
+	}
+}
+
+// survive, deferred, turns a panic into a count and a log line.
+func (l *Layer) survive(where string) {
+	if p := recover(); p != nil {
+		l.counters.panics.Add(1)
+		l.log.Error("txn: panic survived", "in", where, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
+}

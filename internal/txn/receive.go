@@ -1,0 +1,122 @@
+package txn
+
+import (
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// sipVersion is the only version there is.
+const sipVersion = "SIP/2.0"
+
+// receive takes each message from the read loops.
+func (l *Layer) receive(msg sip.Message, flow *transport.Flow) {
+	defer l.survive("message")
+	if l.closed.Load() {
+		return
+	}
+	switch m := msg.(type) {
+	case *sip.Request:
+		l.receiveRequest(m, flow)
+	case *sip.Response:
+		l.receiveResponse(m)
+	}
+}
+
+func (l *Layer) receiveRequest(req *sip.Request, flow *transport.Flow) {
+	if code, reason := checkRequest(req); code != 0 {
+		l.refuse(req, flow, code, reason)
+		return
+	}
+	switch k := requestKey(req); req.Method {
+	case sip.ACK:
+		l.receiveAck(req, k)
+	case sip.CANCEL:
+		l.receiveCancel(req, flow, k)
+	default:
+		l.receiveNew(req, flow, k)
+	}
+}
+
+func (l *Layer) receiveResponse(res *sip.Response) {
+	if !checkResponse(res) {
+		l.counters.malformed.Add(1)
+		return
+	}
+	// RFC 3261 17.1.3, by the branch and the method in CSeq.
+	branch, _ := res.Via().Params.Get("branch")
+	tx, ok := l.clients.get(key{id: branch, method: res.CSeq().MethodName})
+	if !ok {
+		l.counters.unmatched.Add(1) // dropped: RFC 6026 8.9
+		return
+	}
+	tx.receive(res)
+}
+
+// checkRequest returns the status that refuses a request which lacks what
+// the layers above rely on (RFC 3261 8.1.1, 16.3), or 0.
+func checkRequest(req *sip.Request) (code int, reason string) {
+	missing := missingHeader(req)
+	switch {
+	case req.Via() == nil:
+		return sip.StatusBadRequest, "Missing Via"
+	case missing != "":
+		return sip.StatusBadRequest, "Missing " + missing
+	case !strings.EqualFold(req.SipVersion, sipVersion):
+		return sip.StatusVersionNotSupported, "Version Not Supported"
+	case req.Method != req.CSeq().MethodName:
+		return sip.StatusBadRequest, "CSeq Method Mismatch"
+	}
+	return 0, ""
+}
+
+// checkResponse also drops responses with more than one Via, which were meant
+// for somebody else (RFC 3261 8.1.3.3).
+func checkResponse(res *sip.Response) bool {
+	if res.Via() == nil || missingHeader(res) != "" || !strings.EqualFold(res.SipVersion, sipVersion) {
+		return false
+	}
+	vias := 0
+	for _, h := range res.Headers() {
+		if _, ok := h.(*sip.ViaHeader); ok {
+			vias++
+		}
+	}
+	return vias == 1 && res.StatusCode >= 100 && res.StatusCode <= 699
+}
+
+// missingHeader names a header other than Via without which there is no
+// transaction. All of them are touched: sipgo's getters may parse at the first call, and
+// later on others read the message too.
+func missingHeader(msg sip.Message) string {
+	missing := ""
+	if cseq := msg.CSeq(); cseq == nil || cseq.MethodName == "" {
+		missing = "CSeq"
+	}
+	if id := msg.CallID(); id == nil || *id == "" {
+		missing = "Call-ID"
+	}
+	if msg.From() == nil {
+		missing = "From"
+	}
+	if msg.To() == nil {
+		missing = "To"
+	}
+	return missing
+}
+
+// refuse answers a malformed request without state (RFC 3261 8.2.7). An ACK is
+// never answered; without a Via there is nowhere to send to.
+func (l *Layer) refuse(req *sip.Request, flow *transport.Flow, code int, reason string) {
+	l.counters.malformed.Add(1)
+	via := req.Via()
+	if via == nil || req.Method == sip.ACK {
+		return
+	}
+	res := respond(req, code, reason, newTag())
+	if err := l.transport.Reply(flow, via).Send(transport.Encode(res)); err != nil {
+		l.log.Debug("txn: malformed request not answered", "remote", flow.RemoteAddr(), "error", err)
+	}
+}

@@ -1,0 +1,281 @@
+package txn
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// Server is a server transaction as the user holds it. Its methods may be called
+// from any goroutine, also after the end of the transaction, and do not block.
+type Server struct {
+	// Set at construction.
+
+	tx   *serverTx
+	req  *sip.Request
+	flow *transport.Flow
+
+	// sent is the last response, for Repeat; tx.mu guards it. It is here and
+	// not in tx, so that an accepted INVITE holds nothing once the user lets go.
+	sent []byte
+}
+
+// serverTx is the machine. It keeps bytes, not messages, and lets go of the
+// Server once nothing can go up any more: completed transactions wait 32 s for stragglers.
+type serverTx struct {
+	transaction
+
+	// Set at construction.
+
+	toTag  string
+	merge  key               // zero for a request inside a dialog
+	backup *transport.Target // of responses after the loss of a stream; nil on UDP
+
+	// transaction.mu guards the fields below.
+
+	reply  *transport.Flow // where responses go
+	final  int             // status of the final response
+	last   []byte          // last response, for retransmitted requests
+	user   *Server         // whom the user knows; nil when nothing goes up any more
+	unsent []byte          // waits for the connection that is being set up
+	unsure *Server         // is told when unsent cannot be sent
+}
+
+// newServer makes a transaction that is in no table yet. toTag is used when
+// the request's To has none.
+func (l *Layer) newServer(req *sip.Request, flow *transport.Flow, k key, toTag string) *Server {
+	if tag, _ := req.To().Params.Get("tag"); tag != "" {
+		toTag = tag
+	}
+	tx := &serverTx{
+		transaction: transaction{
+			layer: l, key: k, callID: req.CallID().Value(),
+			machine: &nonInviteServer, reliable: flow.Reliable(), timeout: l.timers.limit(),
+			state: stateTrying,
+		},
+		toTag: toTag,
+		reply: l.transport.Reply(flow, req.Via()),
+	}
+	if req.Method == sip.INVITE {
+		tx.machine, tx.state = &inviteServer, stateProceeding
+	}
+	if req.Method != sip.CANCEL {
+		tx.merge = mergeKey(req)
+	}
+	if target, ok := l.transport.ReplyTarget(flow, req.Via()); ok {
+		tx.backup = &target
+	}
+	tx.fired = tx.onTimer
+	tx.user = &Server{tx: tx, req: req, flow: flow}
+	return tx.user
+}
+
+// addServer files a new transaction. It reports false when the request turns
+// out to be a retransmission, or the layer is closed.
+func (l *Layer) addServer(s *Server) bool {
+	tx := s.tx
+	if present, added := l.servers.add(tx.key, tx); !added {
+		l.merging.remove(tx.merge, tx)
+		present.requestAgain()
+		return false
+	}
+	if tx.machine == &nonInviteServer {
+		tx.begin()
+	}
+	if l.closed.Load() { // Close may have looked before it was there
+		tx.close()
+		return false
+	}
+	return true
+}
+
+// begin bounds the life of a request that nobody answers. An INVITE rings as
+// long as the user lets it.
+func (tx *serverTx) begin() {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	tx.startLocked()
+}
+
+// Request returns the request. It is read only.
+func (s *Server) Request() *sip.Request { return s.req }
+
+// Flow returns the flow the request came by.
+func (s *Server) Flow() *transport.Flow { return s.flow }
+
+// Local returns how the sender of the request reaches us.
+func (s *Server) Local() transport.Local { return s.flow.Local() }
+
+// ToTag returns the tag of the request's To, or the one made for its responses.
+func (s *Server) ToTag() string { return s.tx.toTag }
+
+// Final returns the status of the final response, or 0.
+func (s *Server) Final() int {
+	s.tx.mu.Lock()
+	defer s.tx.mu.Unlock()
+	return s.tx.final
+}
+
+// NewResponse returns a response with the headers that RFC 3261 8.2.6 copies,
+// the transaction's To tag (not in a 100), and Record-Route where it belongs. An
+// empty reason means the RFC's. The response is the caller's.
+func (s *Server) NewResponse(code int, reason string) *sip.Response {
+	return respond(s.req, code, reason, s.tx.toTag)
+}
+
+// Respond sends a response. nil means that it was written (UDP), or queued on
+// its connection, or, that being lost, that a new one is being set up (RFC 3261
+// 18.2.2). The same final response once more repeats the first one's bytes.
+// Concurrent provisional responses leave in any order.
+//
+// Errors: ErrFinalSent when a different final response was sent, which this one
+// then never is; ErrEnded when the transaction has ended; ErrNotAllowed for a status out of range,
+// a provisional response to another request than INVITE, and 408 to such (RFC
+// 4320 4); ErrTransport when it could not be written, though the transaction goes on.
+func (s *Server) Respond(res *sip.Response) error {
+	if err := s.allowed(res); err != nil {
+		return err
+	}
+	data := transport.Encode(res)
+	do, err := s.decide(res.StatusCode, data)
+	if err != nil || do&send == 0 {
+		return err
+	}
+	return s.tx.write(data, s)
+}
+
+// Repeat sends the bytes of the last response again: a 2xx to INVITE, until its
+// ACK comes. Errors: ErrEnded, ErrTransport.
+func (s *Server) Repeat() error {
+	s.tx.mu.Lock()
+	data, st := s.sent, s.tx.state
+	s.tx.mu.Unlock()
+	if data == nil || st == stateConfirmed || st == stateTerminated {
+		return ErrEnded
+	}
+	return s.tx.write(data, s)
+}
+
+func (s *Server) allowed(res *sip.Response) error {
+	if res == nil || res.StatusCode < 100 || res.StatusCode > 699 {
+		return fmt.Errorf("%w: status out of range", ErrNotAllowed)
+	}
+	if s.req.Method != sip.INVITE && (res.StatusCode < 200 || res.StatusCode == sip.StatusRequestTimeout) {
+		return fmt.Errorf("%w: %d to %s", ErrNotAllowed, res.StatusCode, s.req.Method)
+	}
+	return nil
+}
+
+// decide takes the step of a response; after the first final one there is no
+// other.
+func (s *Server) decide(code int, data []byte) (action, error) {
+	tx := s.tx
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	switch {
+	case tx.final == 0 && tx.state == stateTerminated:
+		return 0, ErrEnded
+	case tx.final == 0:
+		return tx.respondLocked(s, code, data), nil
+	case code != tx.final || !bytes.Equal(data, s.sent):
+		return 0, ErrFinalSent
+	case tx.state == stateTerminated:
+		return 0, ErrEnded
+	}
+	do, _ := tx.advanceLocked(eventRepeat)
+	return do, nil
+}
+
+func (tx *serverTx) respondLocked(s *Server, code int, data []byte) action {
+	s.sent, tx.last = data, data
+	if code >= 200 {
+		tx.final = code
+	}
+	do, _ := tx.advanceLocked(responseEvent(code))
+	switch tx.state {
+	case stateAccepted: // repeats are the user's, by its own handle
+		tx.last, tx.user = nil, nil
+	case stateCompleted:
+		if tx.machine == &nonInviteServer {
+			tx.user = nil
+		}
+	}
+	tx.tidyLocked()
+	return do
+}
+
+// tidyLocked lets go of everything at the end.
+func (tx *serverTx) tidyLocked() {
+	if tx.state != stateTerminated {
+		return
+	}
+	tx.last, tx.user = nil, nil
+	tx.layer.servers.remove(tx.key, tx)
+	tx.layer.merging.remove(tx.merge, tx)
+}
+
+// requestAgain answers a retransmission as the first one was.
+func (tx *serverTx) requestAgain() {
+	if data := tx.step(eventRequest); data != nil {
+		_ = tx.write(data, nil) // it comes again when this is lost
+	}
+}
+
+// step takes an arrow and returns what is to be written.
+func (tx *serverTx) step(e event) []byte {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	return tx.stepLocked(e)
+}
+
+func (tx *serverTx) stepLocked(e event) []byte {
+	do, ok := tx.advanceLocked(e)
+	if !ok {
+		return nil
+	}
+	if do&fail != 0 {
+		tx.failLocked(tx.user, ErrTimeout)
+	}
+	if e == eventRetry && tx.machine == &nonInviteServer {
+		tx.last = transport.Encode(tx.user.NewResponse(sip.StatusTrying, "")) // RFC 4320 4.1
+	}
+	var data []byte
+	if do&send != 0 {
+		data = tx.last
+	}
+	tx.tidyLocked()
+	return data
+}
+
+func (tx *serverTx) onTimer(s *slot, generation uint32, e event) {
+	if data := tx.expire(s, generation, e); data != nil {
+		_ = tx.write(data, nil) // Timer H tells when it was in vain
+	}
+}
+
+func (tx *serverTx) expire(s *slot, generation uint32, e event) []byte {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	if s.generation != generation {
+		return nil
+	}
+	return tx.stepLocked(e)
+}
+
+func (tx *serverTx) failLocked(s *Server, err error) {
+	if s != nil {
+		tx.layer.queues.push(tx.callID, 0, func() { tx.layer.user.ServerFailed(s, err) })
+	}
+}
+
+// close ends the transaction without a word.
+func (tx *serverTx) close() {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	tx.state = stateTerminated
+	tx.stopLocked()
+	tx.tidyLocked()
+}

@@ -1,0 +1,143 @@
+package txn
+
+import (
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// retryAfter is the Retry-After, in seconds, of a 503 for a full queue.
+const retryAfter = "5"
+
+// receiveNew takes any request but ACK and CANCEL.
+func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k key) {
+	if tx, ok := l.servers.get(k); ok {
+		tx.requestAgain()
+		return
+	}
+	s := l.newServer(req, flow, k, newTag())
+	merged := !l.claim(s)
+	if !l.addServer(s) {
+		return
+	}
+	if merged { // RFC 3261 8.2.2.2
+		l.counters.merged.Add(1)
+		l.answer(s, s.NewResponse(sip.StatusLoopDetected, ""))
+		return
+	}
+	if req.Method == sip.INVITE {
+		l.answer(s, s.NewResponse(sip.StatusTrying, ""))
+	}
+	if !l.queues.push(s.tx.callID, l.bound(req.Method), func() { l.user.Request(s) }) {
+		l.counters.refused.Add(1)
+		res := s.NewResponse(sip.StatusServiceUnavailable, "")
+		res.AppendHeader(sip.NewHeader("Retry-After", retryAfter))
+		l.answer(s, res)
+	}
+}
+
+// bound is how much may wait before a request is refused; 0: it never is. What
+// ends a call or answers a reliable response is needed most when there is
+// too much to do.
+func (l *Layer) bound(method sip.RequestMethod) int {
+	if method == sip.BYE || method == sip.PRACK {
+		return 0
+	}
+	return l.queueLen
+}
+
+// claim makes s the one transaction of its request. It reports false when another
+// copy has come by another path.
+func (l *Layer) claim(s *Server) bool {
+	if s.tx.merge == (key{}) {
+		return true
+	}
+	first, added := l.merging.add(s.tx.merge, s.tx)
+	// The same key is no other path: a retransmission, just now, by another
+	// read loop.
+	return added || first.key == s.tx.key
+}
+
+// answer sends a response of this layer's own.
+func (l *Layer) answer(s *Server, res *sip.Response) {
+	if err := s.Respond(res); err != nil {
+		l.log.Debug("txn: response not sent", "status", res.StatusCode, "remote", s.flow.RemoteAddr(), "error", err)
+	}
+}
+
+// receiveAck absorbs an ACK that belongs to a failure response; all others go
+// up: only the user knows the ACKs it waits for.
+func (l *Layer) receiveAck(req *sip.Request, k key) {
+	tx, ok := l.servers.get(k)
+	if ok && tx.acknowledge(req) {
+		return
+	}
+	l.queues.push(req.CallID().Value(), 0, func() { l.user.Ack(req) })
+}
+
+// acknowledge reports whether the ACK was for this layer.
+func (tx *serverTx) acknowledge(req *sip.Request) bool {
+	toTag, _ := req.To().Params.Get("tag")
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	// RFC 3261 17.2.3: an RFC 2543 client's ACK also needs our tag.
+	if toTag != tx.toTag && !hasCookie(tx.key) {
+		return false
+	}
+	do, ok := tx.advanceLocked(eventAck)
+	if ok && tx.state != stateAccepted {
+		tx.last, tx.user = nil, nil
+	}
+	tx.tidyLocked()
+	return do&up == 0 // RFC 6026 7.1: in Accepted it is passed up
+}
+
+// receiveCancel answers a CANCEL (RFC 3261 9.2).
+func (l *Layer) receiveCancel(req *sip.Request, flow *transport.Flow, k key) {
+	if tx, ok := l.servers.get(k); ok {
+		tx.requestAgain()
+		return
+	}
+	target := l.cancelled(k)
+	if target == nil {
+		if s := l.newServer(req, flow, k, newTag()); l.addServer(s) {
+			l.answer(s, s.NewResponse(sip.StatusCallTransactionDoesNotExists, ""))
+		}
+		return
+	}
+	if s := l.newServer(req, flow, k, target.toTag); l.addServer(s) {
+		l.answer(s, s.NewResponse(sip.StatusOK, ""))
+		target.cancel(req)
+	}
+}
+
+// cancelled finds what a CANCEL is for: the transaction of any method that
+// shares the rest of its key.
+func (l *Layer) cancelled(k key) *serverTx {
+	for _, method := range []sip.RequestMethod{
+		sip.INVITE, sip.BYE, sip.OPTIONS, sip.REFER, sip.NOTIFY, sip.SUBSCRIBE, sip.INFO,
+		sip.MESSAGE, sip.PRACK, sip.UPDATE, sip.PUBLISH, sip.REGISTER,
+	} {
+		k.method = method
+		if tx, ok := l.servers.get(k); ok {
+			return tx
+		}
+	}
+	return nil
+}
+
+// cancel tells the user, if it is an INVITE without final response. The user
+// may answer before it is told: then it is not.
+func (tx *serverTx) cancel(req *sip.Request) {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	s := tx.user
+	if tx.machine != &inviteServer || tx.state != stateProceeding || s == nil {
+		return
+	}
+	tx.layer.queues.push(tx.callID, 0, func() {
+		if s.Final() == 0 {
+			tx.layer.user.Cancel(s, req)
+		}
+	})
+}

@@ -1,0 +1,56 @@
+package txn
+
+import "fmt"
+
+// write sends a response where responses of this transaction go. When the
+// connection is lost it goes by a new one: write returns nil then, and s, unless
+// nil, is told if that fails.
+func (tx *serverTx) write(data []byte, s *Server) error {
+	tx.mu.Lock()
+	flow := tx.reply
+	tx.mu.Unlock()
+	err := flow.Send(data)
+	if err == nil {
+		return nil
+	}
+	if tx.backup == nil {
+		return fmt.Errorf("%w: %w", ErrTransport, err)
+	}
+	return tx.redial(data, s)
+}
+
+// redial has a goroutine connect again and send what is then the latest
+// response.
+func (tx *serverTx) redial(data []byte, s *Server) error {
+	tx.mu.Lock()
+	under := tx.unsent != nil
+	tx.unsent = data
+	if s != nil {
+		tx.unsure = s
+	}
+	tx.mu.Unlock()
+	if !under && !tx.layer.tasks.Go(tx.reconnect) {
+		return ErrClosed
+	}
+	return nil
+}
+
+// reconnect follows RFC 3261 18.2.2 for the loss of a connection.
+func (tx *serverTx) reconnect() {
+	flow, err := tx.layer.transport.Connect(tx.layer.ctx, *tx.backup)
+	tx.mu.Lock()
+	data, s := tx.unsent, tx.unsure
+	tx.unsent, tx.unsure = nil, nil
+	if err == nil {
+		tx.reply = flow
+	}
+	tx.mu.Unlock()
+	if err == nil {
+		err = flow.Send(data)
+	}
+	if err != nil {
+		tx.mu.Lock()
+		tx.failLocked(s, fmt.Errorf("%w: %w", ErrTransport, err))
+		tx.mu.Unlock()
+	}
+}

@@ -1,0 +1,99 @@
+package txn
+
+import (
+	"hash/maphash"
+	"sync"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// shardCount is how many locks share the load of a table or of the queues.
+const shardCount = 64
+
+// key identifies a transaction: branch, sent-by and method (RFC 3261 17.1.3,
+// 17.2.3); or a request that may arrive twice: Call-ID, From tag, CSeq (8.2.2.2).
+type key struct {
+	id     string
+	scope  string
+	number int
+	method sip.RequestMethod
+}
+
+// table is a map from keys to transactions. Its locks are the innermost: they
+// may be taken under a transaction's.
+type table[T comparable] struct {
+	seed   maphash.Seed
+	shards [shardCount]tableShard[T]
+}
+
+type tableShard[T comparable] struct {
+	mu      sync.Mutex // guards the fields below
+	entries map[key]T
+}
+
+func newTable[T comparable]() *table[T] {
+	t := &table[T]{seed: maphash.MakeSeed()}
+	for i := range t.shards {
+		t.shards[i].entries = make(map[key]T)
+	}
+	return t
+}
+
+func (t *table[T]) shard(k key) *tableShard[T] {
+	return &t.shards[maphash.String(t.seed, k.id)%shardCount]
+}
+
+func (t *table[T]) get(k key) (T, bool) {
+	s := t.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, ok := s.entries[k]
+	return v, ok
+}
+
+// add files v, unless the key is taken: then it returns what is there.
+func (t *table[T]) add(k key, v T) (present T, added bool) {
+	s := t.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if present, taken := s.entries[k]; taken {
+		return present, false
+	}
+	s.entries[k] = v
+	return v, true
+}
+
+// remove takes v out, if it is what the key leads to.
+func (t *table[T]) remove(k key, v T) {
+	s := t.shard(k)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.entries[k] == v {
+		delete(s.entries, k)
+	}
+}
+
+func (t *table[T]) len() int {
+	n := 0
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		n += len(s.entries)
+		s.mu.Unlock()
+	}
+	return n
+}
+
+// all returns what is in the table. No lock is held when it returns.
+func (t *table[T]) all() []T {
+	var out []T
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		for _, v := range s.entries {
+			out = append(out, v)
+		}
+		s.mu.Unlock()
+	}
+	return out
+}

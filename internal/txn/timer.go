@@ -1,0 +1,79 @@
+package txn
+
+import "time"
+
+// Timers are the three values from which RFC 3261 17 derives all timers.
+type Timers struct {
+	T1 time.Duration // round-trip time estimate; zero: 500 ms
+	T2 time.Duration // longest interval of retransmission; zero: 4 s
+	T4 time.Duration // how long the network keeps a message; zero: 5 s
+}
+
+// minTimerD is the least that RFC 3261 17.1.1.2 allows: the far end's T1 is
+// not known.
+const minTimerD = 32 * time.Second
+
+func (t Timers) withDefaults() Timers {
+	if t.T1 <= 0 {
+		t.T1 = 500 * time.Millisecond
+	}
+	if t.T2 <= 0 {
+		t.T2 = 4 * time.Second
+	}
+	if t.T4 <= 0 {
+		t.T4 = 5 * time.Second
+	}
+	return t
+}
+
+// limit is 64*T1: Timers B, F, H, J, L and M.
+func (t Timers) limit() time.Duration { return 64 * t.T1 }
+
+// trying is the time after which a client's Timer E is reset to T2, and a
+// non-INVITE server has to send 100 (RFC 4320 4.1).
+func (t Timers) trying() time.Duration {
+	var sum time.Duration
+	for d := t.T1; d < t.T2; d *= 2 {
+		sum += d
+	}
+	return sum
+}
+
+// linger is how long machine m waits in state s for stragglers.
+func (t Timers) linger(m *machine, s state, reliable bool) time.Duration {
+	switch {
+	case s == stateAccepted: // Timers L and M
+		return t.limit()
+	case reliable: // Timers D, I, J and K
+		return 0
+	case m == &inviteClient: // Timer D
+		return max(minTimerD, t.limit())
+	case m == &nonInviteServer: // Timer J
+		return t.limit()
+	default: // Timers I and K
+		return t.T4
+	}
+}
+
+// slot holds at most one running timer. The transaction's mutex guards it.
+type slot struct {
+	timer *time.Timer
+	// generation is raised whenever the timer is stopped or replaced, so that
+	// one which has fired meanwhile knows that it is stale.
+	generation uint32
+}
+
+// armLocked replaces the timer. fire runs on a goroutine of its own.
+func (s *slot) armLocked(d time.Duration, fire func(generation uint32)) {
+	s.stopLocked()
+	generation := s.generation
+	s.timer = time.AfterFunc(d, func() { fire(generation) })
+}
+
+func (s *slot) stopLocked() {
+	s.generation++
+	if s.timer != nil {
+		s.timer.Stop()
+		s.timer = nil
+	}
+}

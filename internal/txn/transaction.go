@@ -1,0 +1,95 @@
+package txn
+
+import (
+	"sync"
+	"time"
+)
+
+// transaction is what the four machines have in common.
+type transaction struct {
+	// Set at construction.
+
+	layer    *Layer
+	key      key
+	callID   string
+	machine  *machine
+	reliable bool
+	// timeout is Timer B, F or H, or how long an unanswered request lives.
+	timeout time.Duration
+	// fired handles a timer; it checks the generation under mu.
+	fired func(s *slot, generation uint32, e event)
+
+	mu       sync.Mutex // guards the fields below
+	state    state
+	interval time.Duration // of retransmission
+	retry    slot
+	limit    slot
+}
+
+// advanceLocked takes the arrow for e: it changes the state and the timers and
+// returns what else is to be done, or false when there is no such arrow.
+func (tx *transaction) advanceLocked(e event) (action, bool) {
+	t := tx.machine[tx.state][e]
+	if t.next == stateNone {
+		return 0, false
+	}
+	tx.state = t.next
+	if t.next == stateTerminated || t.do&(quiet|linger) != 0 {
+		tx.stopLocked()
+	}
+	if t.do&start != 0 {
+		tx.startLocked()
+	}
+	if t.do&again != 0 {
+		tx.backOffLocked()
+	}
+	if t.do&linger != 0 {
+		tx.lingerLocked()
+	}
+	return t.do, true
+}
+
+// startLocked starts the timers of a first state, or of an INVITE server's
+// Completed.
+func (tx *transaction) startLocked() {
+	tx.interval = tx.layer.timers.T1
+	switch {
+	case tx.machine == &nonInviteServer:
+		tx.armLocked(&tx.retry, tx.layer.timers.trying(), eventRetry)
+	case !tx.reliable:
+		tx.armLocked(&tx.retry, tx.interval, eventRetry)
+	}
+	tx.armLocked(&tx.limit, tx.timeout, eventLimit)
+}
+
+// backOffLocked doubles the interval: up to T2 for Timers E and G, without
+// bound for Timer A; in Proceeding Timer E is T2.
+func (tx *transaction) backOffLocked() {
+	tx.interval *= 2
+	if t2 := tx.layer.timers.T2; tx.machine != &inviteClient && (tx.interval > t2 || tx.state == stateProceeding) {
+		tx.interval = t2
+	}
+	tx.armLocked(&tx.retry, tx.interval, eventRetry)
+}
+
+// lingerLocked waits for stragglers, or ends where none can come.
+func (tx *transaction) lingerLocked() {
+	d := tx.layer.timers.linger(tx.machine, tx.state, tx.reliable)
+	if d == 0 {
+		tx.state = stateTerminated
+		return
+	}
+	tx.armLocked(&tx.limit, d, eventLimit)
+}
+
+func (tx *transaction) armLocked(s *slot, d time.Duration, e event) {
+	s.armLocked(d, func(generation uint32) {
+		// Counted, so that Close can wait for it.
+		tx.layer.tasks.Go(func() { tx.fired(s, generation, e) })
+	})
+}
+
+func (tx *transaction) stopLocked() {
+	tx.retry.stopLocked()
+	tx.limit.stopLocked()
+}
