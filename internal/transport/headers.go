@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"math"
+	"net/netip"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -63,6 +64,9 @@ func checkedVia(parse sip.HeaderParser) sip.HeaderParser {
 		via, ok := h.(*sip.ViaHeader)
 		if !ok || via.Host == "" || via.Port < 0 || via.Port > math.MaxUint16 {
 			return nil, errors.New("malformed sent-by")
+		}
+		if ip, err := netip.ParseAddr(via.Host); err == nil && ip.Is4In6() {
+			via.Host = "[" + via.Host + "]" // the serialiser takes it for IPv4
 		}
 		lowerNames(via.Params)
 		return via, nil

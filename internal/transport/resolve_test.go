@@ -1,0 +1,91 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/stretchr/testify/require"
+)
+
+// zone is a resolver of fixed names.
+type zone map[string][]netip.Addr
+
+var errNoSuchName = errors.New("no such name")
+
+func (z zone) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+	ips, ok := z[host]
+	if !ok {
+		return nil, errNoSuchName
+	}
+	return ips, nil
+}
+
+func resolve(t *testing.T, l *Layer, uri string) ([]Target, error) {
+	t.Helper()
+	var u sip.Uri
+	require.NoError(t, sip.ParseUri(uri, &u))
+	return l.Resolve(context.Background(), u)
+}
+
+func TestResolve_finds_literals_without_asking(t *testing.T) {
+	l, _ := startLayer(t, Config{Resolver: zone{}})
+	for uri, want := range map[string]Target{
+		"sip:192.0.2.1":                                        {Transport: "UDP", Addr: netip.MustParseAddrPort("192.0.2.1:5060")},
+		"sip:u@192.0.2.1:5070;transport=TCP":                   {Transport: "TCP", Addr: netip.MustParseAddrPort("192.0.2.1:5070")},
+		"sip:u@[2001:db8::1]":                                  {Transport: "UDP", Addr: netip.MustParseAddrPort("[2001:db8::1]:5060")},
+		"sip:u@[2001:db8::1]:5070;transport=tcp":               {Transport: "TCP", Addr: netip.MustParseAddrPort("[2001:db8::1]:5070")},
+		"sip:u@[::ffff:192.0.2.1]":                             {Transport: "UDP", Addr: netip.MustParseAddrPort("192.0.2.1:5060")},
+		"sip:u@example.com:5070;maddr=192.0.2.9;Transport=uDp": {Transport: "UDP", Addr: netip.MustParseAddrPort("192.0.2.9:5070")},
+	} {
+		got, err := resolve(t, l, uri)
+		require.NoError(t, err, uri)
+		require.Equal(t, []Target{want}, got, uri)
+	}
+}
+
+func TestResolve_keeps_all_addresses_it_can_reach(t *testing.T) {
+	ips := []netip.Addr{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("::ffff:192.0.2.1")}
+	l, _ := startLayer(t, Config{Resolver: zone{"example.com": ips, "empty.example.com": nil}})
+	v4 := Target{Transport: "UDP", Addr: netip.MustParseAddrPort("192.0.2.1:5060"), ServerName: "example.com"}
+	listen(t, l, "udp", "127.0.0.1:0")
+	got, err := resolve(t, l, "sip:example.com")
+	require.NoError(t, err)
+	require.Equal(t, []Target{v4}, got)
+
+	got, err = resolve(t, l, "sip:example.com;transport=tcp")
+	require.NoError(t, err)
+	require.Len(t, got, 2)
+	require.Equal(t, "[2001:db8::1]:5060", got[0].Addr.String())
+
+	_, err = resolve(t, l, "sip:empty.example.com")
+	require.ErrorIs(t, err, ErrBadTarget)
+	_, err = resolve(t, l, "sip:nowhere.example.com")
+	require.ErrorIs(t, err, errNoSuchName)
+}
+
+func TestResolve_uses_the_transport_we_listen_on(t *testing.T) {
+	l, _ := startLayer(t, Config{})
+	listen(t, l, "tcp", "127.0.0.1:0")
+	got, err := resolve(t, l, "sip:192.0.2.1")
+	require.NoError(t, err)
+	require.Equal(t, "TCP", got[0].Transport)
+	listen(t, l, "udp", "127.0.0.1:0")
+	got, err = resolve(t, l, "sip:192.0.2.1")
+	require.NoError(t, err)
+	require.Equal(t, "UDP", got[0].Transport)
+}
+
+func TestResolve_refuses_what_it_cannot_serve(t *testing.T) {
+	l, _ := startLayer(t, Config{Resolver: zone{}})
+	for _, uri := range []string{"sips:192.0.2.1", "tel:+1234", "sip:192.0.2.1;transport=tls", "sip:192.0.2.1;transport=sctp"} {
+		_, err := resolve(t, l, uri)
+		require.ErrorIs(t, err, ErrUnsupportedTransport, uri)
+	}
+	for _, uri := range []sip.Uri{{}, {Host: "192.0.2.1", Port: 70000}, {Host: "192.0.2.1", Port: -1}} {
+		_, err := l.Resolve(context.Background(), uri)
+		require.ErrorIs(t, err, ErrBadTarget)
+	}
+}
