@@ -1,0 +1,124 @@
+package dialog
+
+import (
+	"log"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// StackConfig configures a [Stack]. The zero value works: every field has a
+// default, applied where it is used; the stack keeps an unmodified copy.
+type StackConfig struct {
+	// Transport says where to listen; nil is DefaultTransportConfig.
+	Transport *TransportConfig
+	// UserAgent is sent as User-Agent and Server; empty is "SoftPhone/1.0".
+	UserAgent string
+	// TxTimeout replaces Timers B and F of RFC 3261 17.1: how long a request
+	// waits for an answer. Zero is 64*T1: 32 s.
+	TxTimeout time.Duration
+	// MaxDialogs bounds the calls in progress; zero is 1000, negative means
+	// no bound. An INVITE beyond it gets 503.
+	MaxDialogs int
+	// Logger gets what the stack logs when Slog is nil.
+	Logger *log.Logger
+
+	// Slog gets what the stack logs. With neither there is silence.
+	Slog *slog.Logger
+	// Timers are T1, T2 and T4 of RFC 3261 17.
+	Timers Timers
+	// RingingLimit bounds how long a call may go unanswered, and a re-INVITE
+	// answered with nothing but provisionals; zero is 180 s, negative means
+	// no bound. An outgoing call is cancelled, an incoming one gets 480.
+	RingingLimit time.Duration
+	// NoAutoRinging switches off the 180 that answers an INVITE before
+	// OnIncomingDialog runs.
+	NoAutoRinging bool
+	// GraceTime bounds how long a method waits for callbacks it caused, and
+	// Shutdown for callbacks that do not return; zero is 5 s.
+	GraceTime time.Duration
+	// AcceptBodies lists the content types that an INVITE may carry; another
+	// gets 415. Empty means all.
+	AcceptBodies []string
+	// Network opens the sockets; nil is the operating system's.
+	Network Network
+	// Trace is told of every SIP message as it was read or is written. It is
+	// called with no lock held, from the goroutine that reads or writes, and
+	// must return quickly.
+	Trace func(TraceEvent)
+}
+
+// Timers are the times that all others derive from (RFC 3261 17, Table 4).
+type Timers struct {
+	T1 time.Duration // estimate of the round trip; zero is 500 ms
+	T2 time.Duration // longest interval between repetitions; zero is 4 s
+	T4 time.Duration // how long a message stays in the network; zero is 5 s
+}
+
+// TraceEvent is a message on the wire.
+type TraceEvent struct {
+	Time          time.Time
+	Outbound      bool
+	Transport     string
+	Local, Remote netip.AddrPort
+	// Data is the message's bytes, valid during the call only.
+	Data []byte
+}
+
+// StackCallbacks are the callbacks of a stack.
+type StackCallbacks struct {
+	OnIncomingDialog func(IDialog)
+	OnIncomingRefer  func(dialog IDialog, referTo sip.Uri, replaces *ReplacesInfo)
+}
+
+const (
+	defaultUserAgent    = "SoftPhone/1.0"
+	defaultMaxDialogs   = 1000
+	defaultRingingLimit = 180 * time.Second
+	defaultGraceTime    = 5 * time.Second
+	busyRetrySeconds    = 10
+)
+
+func (c *StackConfig) transport() *TransportConfig {
+	if c.Transport == nil {
+		return DefaultTransportConfig()
+	}
+	return c.Transport
+}
+
+func (c *StackConfig) userAgent() string {
+	if c.UserAgent == "" {
+		return defaultUserAgent
+	}
+	return oneLine(c.UserAgent)
+}
+
+func (c *StackConfig) maxDialogs() int { return orDefault(c.MaxDialogs, defaultMaxDialogs) }
+
+func (c *StackConfig) ringingLimit() time.Duration {
+	return orDefault(c.RingingLimit, defaultRingingLimit)
+}
+
+func (c *StackConfig) graceTime() time.Duration { return orDefault(c.GraceTime, defaultGraceTime) }
+
+func (c *StackConfig) timers() Timers {
+	return Timers{
+		T1: orDefault(c.Timers.T1, 500*time.Millisecond),
+		T2: orDefault(c.Timers.T2, 4*time.Second),
+		T4: orDefault(c.Timers.T4, 5*time.Second),
+	}
+}
+
+func (c *StackConfig) txTimeout() time.Duration {
+	return orDefault(c.TxTimeout, 64*c.timers().T1)
+}
+
+func orDefault[T comparable](value, otherwise T) T {
+	var zero T
+	if value == zero {
+		return otherwise
+	}
+	return value
+}

@@ -1,0 +1,379 @@
+package dialog
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/mailbox"
+)
+
+// Dialog is one call: the INVITE, what both sides make of it, and its end. A
+// stack makes them; see [Stack.NewInvite] and [Stack.OnIncomingDialog].
+//
+// Every method may be called from any goroutine and from inside any callback,
+// in any state: it returns a result or a typed error.
+type Dialog struct {
+	// Set at construction.
+
+	stack    *Stack
+	isUAC    bool
+	callID   string
+	localTag string
+
+	// mutex guards the fields below. It comes after Stack.mutex and before
+	// the mailbox; no two dialogs' are ever held at once.
+	mutex sync.RWMutex
+	state DialogState
+	phase phase
+	// ending is how the call will end, once that is decided.
+	ending *ending
+	// cause is why it has ended; zero before.
+	cause Cause
+	// done is closed when the state becomes Terminated; made on demand.
+	done chan struct{}
+	// closed tells that Terminated was delivered; nil when nobody has to wait.
+	closed <-chan struct{}
+
+	// remoteTag is the peer's tag; before a UAC has learnt it, empty.
+	remoteTag string
+	// local and remote are the From and To of our requests, without tags.
+	local, remote nameAddr
+	localSeq      uint32
+	// remoteSeq is the CSeq of the peer's latest request, once there is one.
+	remoteSeq      uint32
+	remoteSeqKnown bool
+	remoteTarget   sip.Uri
+	routeSet       []sip.Uri
+	// aliases are the keys under which the dialog was known before.
+	aliases []DialogKey
+
+	// invite is the INVITE of ours that began the call (UAC).
+	invite *inviteClient
+	// offered is the peer's INVITE that began it, until its final answer is
+	// decided (UAS).
+	offered serverTx
+	// answered is what WaitAnswer waits for.
+	answered answer
+	// reinviteOut is a re-INVITE of ours, reinviteIn one of the peer's, that
+	// has no final answer yet.
+	reinviteOut *reinviteClient
+	reinviteIn  *reinviteServer
+	// unacked are the 2xx of ours that repeat until their ACK comes; acked,
+	// made on demand, is closed when there are none.
+	unacked []*unacked
+	acked   chan struct{}
+	// ackWaits is true while an ACK of ours waits for the application's
+	// answer to the offer in the 2xx.
+	ackWaits bool
+	session  session
+	limit    *time.Timer
+	refresh  *time.Timer
+
+	stateCallbacks []func(DialogState)
+	bodyCallbacks  []func(Body)
+	offerHandler   OfferHandler
+	// keptBody is the latest body that came while nobody was registered.
+	keptBody Body
+
+	// referSubscriptions are the REFERs received, by CSeq header value.
+	referSubscriptions map[string]*ReferSubscription
+	// sentRefers are the REFERs sent, likewise; referQueue is those that no
+	// WaitRefer has served.
+	sentRefers map[string]*ReferSubscription
+	referQueue []*ReferSubscription
+
+	// What synchronises itself.
+
+	turn      turn
+	mailbox   mailbox.Mailbox
+	closeOnce sync.Once
+}
+
+// OfferHandler decides an offer of the peer's: it returns the answer, or an
+// error to refuse it. An empty offer asks for one of ours: the result is then
+// the offer. ctx ends when the answer is no longer wanted.
+type OfferHandler func(ctx context.Context, offer Body) (answer Body, err error)
+
+// Key returns the dialog's identifier now (RFC 3261 12). RemoteTag is empty
+// until the peer has told its tag.
+func (d *Dialog) Key() DialogKey {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.keyLocked()
+}
+
+// State returns the dialog's state now.
+func (d *Dialog) State() DialogState {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.state
+}
+
+// Cause returns why the call ended; before that its By is PartyNone.
+func (d *Dialog) Cause() Cause {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.cause
+}
+
+// Done returns a channel that is closed when the state becomes Terminated.
+func (d *Dialog) Done() <-chan struct{} {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	return d.doneLocked()
+}
+
+// IsUAC reports whether we sent the INVITE.
+func (d *Dialog) IsUAC() bool { return d.isUAC }
+
+// IsUAS reports whether the peer sent the INVITE.
+func (d *Dialog) IsUAS() bool { return !d.isUAC }
+
+// OnStateChange registers a callback for changes of the state. It is called
+// for those that come later, in their order, after callbacks registered
+// before it, one at a time with OnBody's, with no lock held; Terminated is the
+// last. A nil callback is ignored. It never blocks.
+func (d *Dialog) OnStateChange(callback func(DialogState)) {
+	if callback == nil {
+		return
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.stateCallbacks = append(d.stateCallbacks, callback)
+}
+
+// OnBody registers a callback for the bodies that the peer's INVITE, 1xx, 2xx
+// and ACK carry. Bodies that came while nobody was registered are kept, the
+// latest of them, and go to the first who registers; OnBody then waits until
+// the callback has returned, unless it was called inside a callback, and no
+// longer than the grace time. A nil callback is ignored.
+func (d *Dialog) OnBody(callback func(Body)) {
+	if callback == nil {
+		return
+	}
+	d.settle(context.Background(), d.registerBody(callback))
+}
+
+func (d *Dialog) registerBody(callback func(Body)) <-chan struct{} {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.bodyCallbacks = append(d.bodyCallbacks, callback)
+	kept := d.keptBody
+	if kept == nil {
+		return nil
+	}
+	d.keptBody = nil
+	return d.mailbox.Push(func() { callback(kept) })
+}
+
+// OnOffer sets the function that decides the peer's offers: those of its
+// re-INVITEs, and those in a 2xx to an INVITE of ours without a body. It
+// replaces the one set before; nil restores the default answers. The function
+// runs on a goroutine of its own with the transaction open: a re-INVITE waits
+// for it up to the ringing limit (then 504), the ACK to a 2xx for three
+// quarters of 64*T1 (then the offer is refused and the call ended, RFC 3261
+// 13.2.2.4). An error refuses: 488 with a Warning.
+func (d *Dialog) OnOffer(handler OfferHandler) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.offerHandler = handler
+}
+
+// Accept answers an incoming call with 200 (RFC 3261 13.3.1.4), changed by
+// opts. It may be called once the call has been offered (OnIncomingDialog),
+// inside that callback or later. It returns when the 200 has left, without
+// waiting for the ACK; the state is then Established. It waits for requests of
+// this dialog that are being written, until ctx ends.
+//
+// Errors: *StateError (not an incoming call, or not ringing), ErrAnswered
+// (something else decided the answer first), ErrPanic, ErrTransport, ctx's.
+func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) error {
+	if ctx == nil {
+		return errNilContext("Accept")
+	}
+	tx, err := d.pendingInvite("Accept")
+	if err != nil {
+		return err
+	}
+	res, err := d.newAnswer(tx, opts)
+	if err != nil {
+		return err
+	}
+	if err := d.turn.take(ctx); err != nil {
+		return fmt.Errorf("dialog: accept: %w", err)
+	}
+	delivered, err := d.answer(tx, res)
+	d.turn.release()
+	d.settle(ctx, delivered)
+	return err
+}
+
+// Reject refuses an incoming call with a final answer of 300 to 699 (RFC 3261
+// 13.3.1.2, 13.3.1.3); an empty reason is the code's own phrase. It may be
+// called when Accept may, does not wait for the network, and ends the dialog.
+//
+// Errors: ErrInvalidArgument (another code), *StateError, ErrAnswered,
+// ErrTransport, ctx's.
+func (d *Dialog) Reject(ctx context.Context, code int, reason string) error {
+	if ctx == nil {
+		return errNilContext("Reject")
+	}
+	if code < 300 || code > 699 {
+		return fmt.Errorf("%w: reject with %d", ErrInvalidArgument, code)
+	}
+	tx, err := d.pendingInvite("Reject")
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("dialog: reject: %w", err)
+	}
+	if !d.claim() {
+		return ErrAnswered
+	}
+	delivered, err := d.refuse(tx, tx.NewResponse(code, reason), Cause{By: PartyLocal, Method: "INVITE", Status: code, Reason: reason})
+	d.settle(ctx, delivered)
+	return err
+}
+
+// WaitAnswer waits until the call that NewInvite placed is answered: nil means
+// established. When ctx ends first the call is given up: CANCEL leaves as soon
+// as RFC 3261 9.1 allows, a 2xx that crosses it gets its ACK and a BYE, and
+// WaitAnswer returns ctx's error at once. Called again, or later, it returns
+// the same outcome.
+//
+// Errors: *ResponseError (refused), ErrTimeout, ErrTransport, ErrCanceled
+// (given up before), ErrShutdown, *StateError (not an outgoing call), ctx's.
+func (d *Dialog) WaitAnswer(ctx context.Context) error {
+	if ctx == nil {
+		return errNilContext("WaitAnswer")
+	}
+	if !d.isUAC {
+		return &StateError{Op: "WaitAnswer", State: d.State(), Need: "a call of our own"}
+	}
+	decided := d.decided()
+	select {
+	case <-decided:
+		return d.outcome()
+	default:
+	}
+	select {
+	case <-decided:
+		return d.outcome()
+	case <-ctx.Done():
+		d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "CANCEL", Err: ctx.Err()}})
+		return ctx.Err()
+	}
+}
+
+// ReInvite offers a new session inside an established call (RFC 3261 14.1) and
+// waits for the final answer, whose ACK is automatic; a body in it goes to
+// OnBody. After Accept it waits first for the ACK to the 200. When ctx ends
+// first the re-INVITE is cancelled and ctx's error returned; so is, after the
+// ringing limit, one that the peer answers with nothing but provisionals.
+//
+// Errors: *StateError (its text contains "Established state"), ErrPending
+// (another INVITE, in either direction, has no final answer),
+// *ResponseError, ErrTimeout, ErrTransport, ErrTerminated, ctx's.
+func (d *Dialog) ReInvite(ctx context.Context, opts InviteOpts) error {
+	if ctx == nil {
+		return errNilContext("ReInvite")
+	}
+	if err := d.waitAcked(ctx); err != nil {
+		return fmt.Errorf("dialog: re-INVITE: %w", err)
+	}
+	re, err := d.sendReInvite(ctx, opts)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-re.final:
+	case <-ctx.Done():
+		re.cancel()
+		return ctx.Err()
+	}
+	return re.err
+}
+
+// Bye ends the call. Established: BYE, with reason as its Reason header (RFC
+// 3326); the callee's waits for the ACK to its 200, or 64*T1 (RFC 3261 15).
+// An outgoing call that is not answered: CANCEL. Bye waits until the call has
+// ended, which any final answer does, and so does none at all; the end of ctx
+// ends the waiting only, not the hanging up. Already ended: nil.
+//
+// Errors: *StateError (an incoming call that is not answered: use Reject),
+// ErrTimeout and ErrTransport (no answer to the BYE; the call has ended all
+// the same), ctx's.
+func (d *Dialog) Bye(ctx context.Context, reason string) error {
+	if ctx == nil {
+		return errNilContext("Bye")
+	}
+	if d.IsUAS() && d.isOffered() {
+		return &StateError{Op: "Bye", State: d.State(), Need: "an answered call"}
+	}
+	d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: reason}, reason: reason})
+	select {
+	case <-d.Done():
+	case <-ctx.Done():
+		if d.State() != DialogStateTerminated {
+			return ctx.Err()
+		}
+	}
+	d.settle(ctx, d.lastDelivery())
+	return d.byeError()
+}
+
+// Hangup ends the call in whatever state it is: BYE, CANCEL, or 480 to an
+// incoming call that is not answered. Apart from the latter it is Bye without
+// a reason.
+func (d *Dialog) Hangup(ctx context.Context) error {
+	err := d.Bye(ctx, "")
+	var wrong *StateError
+	if asError(err, &wrong) && d.IsUAS() {
+		err = d.Reject(ctx, sip.StatusTemporarilyUnavailable, "")
+	}
+	return err
+}
+
+// Close ends the dialog here and now: the state is Terminated when it returns,
+// and its callback has been called (unless Close was called inside a callback).
+// It does not wait for the network; the far end is released in the background,
+// by BYE, CANCEL or 480. It may be called any number of times and returns nil.
+func (d *Dialog) Close() error {
+	var delivered <-chan struct{}
+	release := func() {}
+	d.closeOnce.Do(func() {
+		delivered, release = d.terminate(&ending{cause: Cause{By: PartyLocal}})
+	})
+	release()
+	d.settle(context.Background(), delivered)
+	return nil
+}
+
+// settle waits until callbacks that a method caused have run, if there is
+// anything to wait for, but not beyond ctx or the grace time.
+func (d *Dialog) settle(ctx context.Context, delivered <-chan struct{}) {
+	if delivered == nil {
+		return
+	}
+	select {
+	case <-delivered:
+		return
+	default:
+	}
+	grace := time.NewTimer(d.config().graceTime())
+	defer grace.Stop()
+	select {
+	case <-delivered:
+	case <-ctx.Done():
+	case <-grace.C:
+	}
+}
+
+func errNilContext(op string) error {
+	return fmt.Errorf("%w: %s with a nil context", ErrInvalidArgument, op)
+}

@@ -1,0 +1,219 @@
+package dialog
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/transport"
+	"sipdialog.example/dialog/internal/txn"
+)
+
+func asError[T error](err error, target *T) bool { return errors.As(err, target) }
+
+func (d *Dialog) keyLocked() DialogKey {
+	return DialogKey{CallID: d.callID, LocalTag: d.localTag, RemoteTag: d.remoteTag}
+}
+
+func (d *Dialog) doneLocked() chan struct{} {
+	if d.done == nil {
+		d.done = make(chan struct{})
+		if d.state == DialogStateTerminated {
+			close(d.done)
+		}
+	}
+	return d.done
+}
+
+// config returns the stack's configuration, or an empty one whose accessors
+// give the defaults.
+func (d *Dialog) config() *StackConfig {
+	if d.stack == nil || d.stack.config == nil {
+		return &StackConfig{}
+	}
+	return d.stack.config
+}
+
+// room returns the transactions, or why there are none.
+func (d *Dialog) room() (transactionRoom, error) {
+	if d.stack == nil {
+		return nil, ErrNotStarted
+	}
+	return d.stack.transactions()
+}
+
+// background runs f on a counted goroutine, or here when there is no stack or
+// it has ended: f then finds no transactions and returns at once.
+func (d *Dialog) background(f func()) {
+	if d.stack == nil || !d.stack.tasks.Go(f) {
+		f()
+	}
+}
+
+// spawnBye sends the BYE on a counted goroutine; see background.
+func (d *Dialog) spawnBye() {
+	if d.stack == nil || !d.stack.byes.Go(d.sendBye) {
+		d.sendBye()
+	}
+}
+
+// lockBoth takes the stack's mutex and the dialog's, in that order.
+func (d *Dialog) lockBoth() (unlock func()) {
+	if d.stack == nil {
+		d.mutex.Lock()
+		return d.mutex.Unlock
+	}
+	d.stack.mutex.Lock()
+	d.mutex.Lock()
+	return func() {
+		d.mutex.Unlock()
+		d.stack.mutex.Unlock()
+	}
+}
+
+// learnLocked takes over what a response that makes or confirms the dialog
+// says of the peer (RFC 3261 12.1.2, 13.2.2.4). Both mutexes are held: the
+// dialog is found under its new key from here on.
+func (d *Dialog) learnLocked(res *sip.Response) {
+	if tag := toTag(res); tag != d.remoteTag {
+		old := d.keyLocked()
+		d.remoteTag = tag
+		d.stack.rekeyLocked(d, old)
+	}
+	if targets := contacts(res); len(targets) > 0 {
+		d.remoteTarget = targets[0]
+	}
+	d.routeSet = recordRoutes(res)
+	slices.Reverse(d.routeSet)
+}
+
+// nextRequestLocked builds the next request of the dialog: reading and raising
+// the CSeq is one critical section.
+func (d *Dialog) nextRequestLocked(method sip.RequestMethod) *sip.Request {
+	d.localSeq++
+	return d.requestLocked(method, d.localSeq)
+}
+
+// requestLocked builds a request inside the dialog (RFC 3261 12.2.1.1).
+func (d *Dialog) requestLocked(method sip.RequestMethod, seq uint32) *sip.Request {
+	target, routes := d.pathLocked()
+	req := sip.NewRequest(method, target)
+	for _, route := range routes {
+		req.AppendHeader(&sip.RouteHeader{Address: route})
+	}
+	req.AppendHeader(d.local.from(d.localTag))
+	req.AppendHeader(d.remote.to(d.remoteTag))
+	id := sip.CallIDHeader(d.callID)
+	req.AppendHeader(&id)
+	req.AppendHeader(&sip.CSeqHeader{SeqNo: seq, MethodName: method})
+	hops := sip.MaxForwardsHeader(70)
+	req.AppendHeader(&hops)
+	if agent := d.config().userAgent(); agent != "" {
+		req.AppendHeader(sip.NewHeader("User-Agent", agent))
+	}
+	return req
+}
+
+// pathLocked returns the Request-URI and the Route headers (RFC 3261 12.2.1.1):
+// a first hop that routes strictly finds itself in the Request-URI, and the
+// target at the end of the route.
+func (d *Dialog) pathLocked() (target sip.Uri, routes []sip.Uri) {
+	target = *d.remoteTarget.Clone()
+	target.Headers = nil
+	for _, route := range d.routeSet {
+		routes = append(routes, *route.Clone())
+	}
+	if len(routes) == 0 || isLoose(routes[0]) {
+		return target, routes
+	}
+	first := routes[0]
+	first.Headers = nil
+	first.UriParams.Remove("method")
+	return first, append(routes[1:], target)
+}
+
+// hopLocked is where requests go: the first route, else the target (RFC 3261
+// 8.1.2).
+func (d *Dialog) hopLocked() sip.Uri {
+	if len(d.routeSet) > 0 {
+		return *d.routeSet[0].Clone()
+	}
+	return *d.remoteTarget.Clone()
+}
+
+// optionsLocked says how to send a request of this dialog.
+func (d *Dialog) optionsLocked() txn.RequestOptions {
+	return txn.RequestOptions{NextHop: d.hopLocked(), Timeout: d.config().TxTimeout, Prepare: d.prepare}
+}
+
+// prepare fills in what depends on the address by which the peer reaches us:
+// the Contact of requests that make or refresh a dialog, and the host in the
+// From of a first INVITE.
+func (d *Dialog) prepare(req *sip.Request, local transport.Local) {
+	switch req.Method {
+	case sip.INVITE, sip.REFER, sip.NOTIFY:
+	default:
+		return
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.local.uri.Host == "" {
+		d.local.uri.Host = bracketed(local.Host)
+		if from := req.From(); from != nil {
+			from.Address = *d.local.uri.Clone()
+		}
+	}
+	req.RemoveHeader("Contact")
+	req.AppendHeader(d.contactLocked(local))
+}
+
+// contactLocked is our Contact as a peer on that flow can use it.
+func (d *Dialog) contactLocked(local transport.Local) *sip.ContactHeader {
+	return contactFor(d.local.uri.User, local)
+}
+
+func contactFor(user string, local transport.Local) *sip.ContactHeader {
+	uri := sip.Uri{Scheme: "sip", User: user, Host: bracketed(local.Host), Port: local.Port, UriParams: sip.NewParams()}
+	switch name := strings.ToLower(local.Transport); name {
+	case "", "udp":
+	case "tls", "wss":
+		uri.Scheme = "sips"
+		fallthrough
+	default:
+		uri.UriParams.Add("transport", name)
+	}
+	return &sip.ContactHeader{Address: uri, Params: sip.NewParams()}
+}
+
+// keepBodyLocked hands a body to the callbacks, or keeps it for the first.
+func (d *Dialog) keepBodyLocked(body *SimpleBody) {
+	if body == nil || d.state == DialogStateTerminated {
+		return
+	}
+	if len(d.bodyCallbacks) == 0 {
+		d.keptBody = body
+		return
+	}
+	calls := make([]func(), len(d.bodyCallbacks))
+	for i, callback := range d.bodyCallbacks {
+		calls[i] = func() { callback(body) }
+	}
+	d.mailbox.Offer(calls...)
+}
+
+// lastDelivery tells when Terminated has been delivered; nil: nothing to wait
+// for.
+func (d *Dialog) lastDelivery() <-chan struct{} {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.closed
+}
+
+func stopTimer(t *time.Timer) {
+	if t != nil {
+		t.Stop()
+	}
+}

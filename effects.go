@@ -1,0 +1,61 @@
+package dialog
+
+import (
+	"errors"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// effect is what a failed request ends besides itself (RFC 5057 5.1).
+type effect int
+
+const (
+	endsNothing effect = iota
+	// endsUsage ends the subscription a NOTIFY belongs to, or the call.
+	endsUsage
+	endsDialog
+)
+
+// statusTimeout stands for no answer at all, which counts as 408 (RFC 3261
+// 8.1.3.1).
+const statusTimeout = sip.StatusRequestTimeout
+
+// effectOf is the table of RFC 5057 5.1 and 5.2, with RFC 3261 12.2.1.2: what a
+// final answer to a request inside a dialog ends.
+func effectOf(method sip.RequestMethod, code int) effect {
+	switch code {
+	case 404, 410, 416, 482, 483, 484, 485, 502, 604:
+		return endsDialog
+	case 408, 481:
+		if method == sip.OPTIONS || method == sip.MESSAGE {
+			return endsNothing
+		}
+		return endsUsage
+	case 405, 480, 489, 501:
+		// These end a usage that cannot do without the method.
+		if method == sip.INVITE || method == sip.NOTIFY {
+			return endsUsage
+		}
+	}
+	return endsNothing
+}
+
+// failed ends what a refused request ends: the call, by BYE, as the peer may
+// still think that it lives (RFC 3261 12.2.1.2).
+func (d *Dialog) failed(method sip.RequestMethod, code int, reason string) {
+	effect := effectOf(method, code)
+	if effect == endsDialog || (effect == endsUsage && method != sip.NOTIFY) {
+		d.hangup(&ending{cause: Cause{By: PartyRemote, Method: string(method), Status: code, Reason: reason}})
+	}
+}
+
+// unanswered is failed for a request that got no answer: for a timeout 408 (RFC
+// 3261 8.1.3.1); a lost connection ends nothing, the next request tries anew.
+func (d *Dialog) unanswered(method sip.RequestMethod, err error) {
+	if !errors.Is(callError(err), ErrTimeout) {
+		return
+	}
+	if effectOf(method, statusTimeout) == endsUsage && method != sip.NOTIFY {
+		d.hangup(&ending{cause: Cause{By: PartyTimeout, Method: string(method), Err: ErrTimeout}})
+	}
+}

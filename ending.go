@@ -1,0 +1,309 @@
+package dialog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/txn"
+)
+
+// phase says which exchange of the call is open on the wire. The state says
+// what the application sees: a dialog that was closed is Terminated at once,
+// while its phase goes on until the far end is released too.
+type phase int
+
+const (
+	// phaseSteady: none: not begun, or established.
+	phaseSteady phase = iota
+	// phaseInviting: our INVITE has no final answer yet.
+	phaseInviting
+	// phaseOffered: the peer's INVITE has no final answer yet.
+	phaseOffered
+	// phaseAnswering: a 2xx lies between the two sides: ours waits for its
+	// ACK, or the peer's for ours.
+	phaseAnswering
+	// phaseBye: our BYE is on its way.
+	phaseBye
+	// phaseReleased: the far end knows that the call is over.
+	phaseReleased
+)
+
+// ending is the decision that a call ends; the first one stands.
+type ending struct {
+	cause Cause
+	// reason is the Reason header of the BYE or CANCEL.
+	reason string
+	// status refuses an INVITE that is not answered; zero is 480.
+	status int
+	// written is true once the BYE has left; err is what came of it.
+	written bool
+	err     error
+}
+
+// hangup begins to release the far end, whatever the phase, and returns
+// without waiting. The second of two does nothing.
+func (d *Dialog) hangup(e *ending) {
+	d.mutex.Lock()
+	release := d.hangupLocked(e)
+	d.mutex.Unlock()
+	release()
+}
+
+// giveUp is hangup for a call that is not answered yet.
+func (d *Dialog) giveUp(e *ending) {
+	d.mutex.Lock()
+	release := func() {}
+	if d.phase == phaseInviting || d.phase == phaseOffered {
+		release = d.hangupLocked(e)
+	}
+	d.mutex.Unlock()
+	release()
+}
+
+// hangupLocked decides; what it returns writes, and is called without locks.
+func (d *Dialog) hangupLocked(e *ending) (release func()) {
+	if d.ending != nil || d.phase == phaseReleased {
+		return func() {}
+	}
+	switch {
+	case d.phase == phaseInviting:
+		d.ending = e
+		return d.invite.cancelLocked()
+	case d.phase == phaseOffered:
+		return d.refuseLocked(e)
+	case d.phase == phaseAnswering:
+		// RFC 3261 15: the BYE follows the ACK.
+		d.ending = e
+	case d.state == DialogStateEstablished:
+		d.ending, d.phase = e, phaseBye
+		return func() { d.spawnBye() }
+	}
+	return func() {}
+}
+
+// refuseLocked claims the answer to the peer's INVITE, for a refusal.
+func (d *Dialog) refuseLocked(e *ending) (release func()) {
+	tx := d.offered
+	if tx == nil {
+		return func() {}
+	}
+	d.offered, d.ending = nil, e
+	if e.status == 0 {
+		e.status = sip.StatusTemporarilyUnavailable
+	}
+	return func() {
+		res := tx.NewResponse(e.status, "")
+		if e.status == sip.StatusServiceUnavailable {
+			res.AppendHeader(retryAfter(busyRetrySeconds))
+		}
+		// A failed write ends the dialog with the same cause.
+		_, _ = d.refuse(tx, res, e.cause)
+	}
+}
+
+// refuse writes the final answer that was claimed, and ends the dialog.
+func (d *Dialog) refuse(tx serverTx, res *sip.Response, cause Cause) (<-chan struct{}, error) {
+	err := transportError(tx.Respond(res))
+	cause.Err = err
+	return d.finish(cause), err
+}
+
+// terminate ends the dialog for the application at once; release lets the far
+// end know and is to be called without locks.
+func (d *Dialog) terminate(e *ending) (delivered <-chan struct{}, release func()) {
+	unlock := d.lockBoth()
+	defer unlock()
+	hangup := d.hangupLocked(e)
+	delivered = d.terminateLocked(e.cause)
+	return delivered, func() {
+		d.abortReInvite()
+		hangup()
+	}
+}
+
+// finish ends the dialog: the far end knows, or nothing can be done for it.
+func (d *Dialog) finish(cause Cause) <-chan struct{} {
+	unlock := d.lockBoth()
+	d.phase = phaseReleased
+	for _, u := range d.unacked {
+		u.timer.Stop()
+	}
+	d.unacked = nil
+	delivered := d.terminateLocked(cause)
+	d.stack.forgetLocked(d)
+	unlock()
+	d.abortReInvite()
+	return delivered
+}
+
+// terminateLocked enters Terminated. Both mutexes are held, so that a dialog
+// that ended is in the registry for nobody. The decision that began the end
+// names the cause.
+func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
+	if d.ending != nil {
+		cause = d.ending.cause
+		cause.Err = errors.Join(cause.Err, d.ending.err)
+	}
+	if d.state != DialogStateTerminated {
+		d.cause = cause
+	}
+	delivered, changed := d.setStateLocked(DialogStateTerminated)
+	if !changed {
+		return nil
+	}
+	d.closed = delivered
+	stopTimer(d.limit)
+	stopTimer(d.refresh)
+	d.decideLocked(cause.answerError())
+	d.ackedLocked()
+	d.endSubscriptionsLocked()
+	if d.reinviteOut != nil {
+		d.reinviteOut.endLocked(ErrTerminated)
+	}
+	d.stack.retireLocked(d)
+	return delivered
+}
+
+// sendBye sends the BYE (RFC 3261 15.1.1). It waits for its turn, but not for
+// ever: a request that hangs in a dial must not keep the call open.
+func (d *Dialog) sendBye() {
+	ctx, cancel := context.WithTimeout(context.Background(), d.config().txTimeout())
+	defer cancel()
+	if d.turn.take(ctx) != nil {
+		d.turn.join()
+	}
+	defer d.turn.release()
+
+	d.mutex.Lock()
+	e := d.ending
+	req := d.nextRequestLocked(sip.BYE)
+	if h := reasonHeader(e.reason); h != nil {
+		req.AppendHeader(h)
+	}
+	opt := d.optionsLocked()
+	d.mutex.Unlock()
+
+	_, err := d.request(context.Background(), req, opt, &txnUser{
+		response: func(*sip.Response) {},
+		done:     d.byeEnded,
+	})
+	if err != nil {
+		d.byeEnded(err)
+		return
+	}
+	d.mutex.Lock()
+	e.written = true
+	d.mutex.Unlock()
+}
+
+// byeEnded ends the dialog on any final answer to the BYE, and on none (RFC
+// 3261 15.1.1).
+func (d *Dialog) byeEnded(err error) {
+	d.mutex.Lock()
+	d.ending.err = callError(err)
+	d.mutex.Unlock()
+	d.finish(Cause{})
+}
+
+func (d *Dialog) byeError() error {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	if d.ending == nil {
+		return nil
+	}
+	return d.ending.err
+}
+
+// unreleased reports whether the far end has been told nothing of the end, and
+// open whether it has not confirmed it.
+func (d *Dialog) unreleased() (untold, open bool) {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	switch d.phase {
+	case phaseInviting:
+		return d.invite.tx == nil || !d.invite.tx.Provisional(), true
+	case phaseOffered, phaseAnswering:
+		return true, true
+	case phaseBye:
+		return !d.ending.written, true
+	default:
+		return false, false
+	}
+}
+
+// request sends a request through the room below, and gives its errors this
+// package's names.
+func (d *Dialog) request(ctx context.Context, req *sip.Request, opt txn.RequestOptions, user txn.ClientUser) (clientTx, error) {
+	room, err := d.room()
+	if err != nil {
+		return nil, err
+	}
+	tx, err := room.Request(ctx, req, opt, user)
+	if err != nil {
+		return nil, callError(err)
+	}
+	return tx, nil
+}
+
+// callError gives the errors of the rooms below this package's names.
+func callError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrTransport), errors.Is(err, ErrTimeout), errors.Is(err, ErrShutdown), errors.Is(err, ErrNotStarted):
+		return err
+	case errors.Is(err, txn.ErrTimeout):
+		return ErrTimeout
+	case errors.Is(err, txn.ErrCancelled):
+		return ErrCanceled
+	case errors.Is(err, txn.ErrClosed):
+		return ErrShutdown
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	default:
+		return transportError(err)
+	}
+}
+
+func transportError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrTransport, err)
+}
+
+// causeOf says who ended a call whose request came to nothing.
+func causeOf(method sip.RequestMethod, err error) Cause {
+	err = callError(err)
+	cause := Cause{By: PartyTransport, Method: string(method), Err: err}
+	switch {
+	case errors.Is(err, ErrTimeout):
+		cause.By = PartyTimeout
+	case errors.Is(err, ErrShutdown):
+		cause.By = PartyShutdown
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		cause.By = PartyLocal
+	}
+	return cause
+}
+
+// answerError is what WaitAnswer returns for a call that ended unanswered.
+func (c Cause) answerError() error {
+	switch {
+	case c.By == PartyRemote && c.Status >= 300:
+		return &ResponseError{Method: c.Method, StatusCode: c.Status, Reason: c.Reason}
+	case c.By == PartyTimeout:
+		return ErrTimeout
+	case c.By == PartyShutdown:
+		return ErrShutdown
+	case c.By == PartyTransport && c.Err != nil:
+		return c.Err
+	case c.By == PartyTransport:
+		return ErrTransport
+	default:
+		return ErrCanceled
+	}
+}

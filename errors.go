@@ -1,0 +1,111 @@
+package dialog
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors that calls return, alone or wrapped; test with errors.Is.
+var (
+	// ErrNotStarted says that Start has not been called, or has failed.
+	ErrNotStarted = errors.New("dialog: stack not started")
+	// ErrAlreadyStarted says that Start was called before.
+	ErrAlreadyStarted = errors.New("dialog: stack already started")
+	// ErrShutdown says that the stack is shutting down or has shut down; it
+	// does not restart.
+	ErrShutdown = errors.New("dialog: stack shut down")
+	// ErrMaxDialogs says that StackConfig.MaxDialogs calls exist.
+	ErrMaxDialogs = errors.New("dialog: too many dialogs")
+	// ErrInvalidArgument says that an argument is nil or out of range.
+	ErrInvalidArgument = errors.New("dialog: invalid argument")
+	// ErrState says that the call does not fit the dialog's state or role;
+	// it comes as a *StateError.
+	ErrState = errors.New("dialog: wrong state")
+	// ErrPending says that another exchange has to end first: an INVITE, or
+	// an ACK that waits for its answer.
+	ErrPending = errors.New("dialog: another exchange is pending")
+	// ErrAnswered says that something else decided the final answer to an
+	// INVITE first: Accept, Reject, a CANCEL, Close or the ringing limit.
+	ErrAnswered = errors.New("dialog: final answer already decided")
+	// ErrCanceled says that the call was given up before it was answered.
+	ErrCanceled = errors.New("dialog: call canceled")
+	// ErrTerminated says that the dialog has ended.
+	ErrTerminated = errors.New("dialog: dialog terminated")
+	// ErrTimeout says that no answer came in time.
+	ErrTimeout = errors.New("dialog: no answer in time")
+	// ErrTransport says that a message could not be sent or a connection
+	// was lost; it wraps the reason.
+	ErrTransport = errors.New("dialog: transport failed")
+	// ErrNoRefer says that WaitRefer has no REFER to wait for.
+	ErrNoRefer = errors.New("dialog: no REFER was sent")
+	// ErrNoSubscription says that a REFER subscription has ended or cannot
+	// be used.
+	ErrNoSubscription = errors.New("dialog: subscription not active")
+	// ErrMalformed says that a message or header of the peer's cannot be used.
+	ErrMalformed = errors.New("dialog: malformed message")
+	// ErrPanic says that a function of the application's panicked.
+	ErrPanic = errors.New("dialog: application function panicked")
+	// ErrUnsupportedTransport says that the transport is known but cannot be
+	// served.
+	ErrUnsupportedTransport = errors.New("dialog: unsupported transport")
+)
+
+// StateError says which call does not fit which state; errors.Is(err,
+// ErrState) holds for it, and ErrTerminated too once the dialog has ended.
+type StateError struct {
+	// Op is the call that was refused, such as "ReInvite".
+	Op string
+	// State is the dialog's state at that moment.
+	State DialogState
+	// Need says what the call asks for, such as "Established state".
+	Need string
+}
+
+// Error names the call, the state, and what was needed.
+func (e *StateError) Error() string {
+	return fmt.Sprintf("dialog: %s needs %s, dialog is %s", e.Op, e.Need, e.State)
+}
+
+// Is makes errors.Is hold for ErrState, and for ErrTerminated when it applies.
+func (e *StateError) Is(target error) bool {
+	return target == ErrState || (target == ErrTerminated && e.State == DialogStateTerminated)
+}
+
+// ResponseError is a final answer of 300 to 699 to a request of ours.
+type ResponseError struct {
+	// Method is the request's.
+	Method string
+	// StatusCode and Reason are the answer's.
+	StatusCode int
+	Reason     string
+}
+
+// Error gives method, status and reason phrase.
+func (e *ResponseError) Error() string {
+	return fmt.Sprintf("dialog: %s answered %d %s", e.Method, e.StatusCode, e.Reason)
+}
+
+// ShutdownError says what Shutdown left behind when its context, or the grace
+// time for callbacks, ended.
+type ShutdownError struct {
+	// Unreleased counts the calls whose far end was told nothing, because
+	// RFC 3261 9.1 (no CANCEL before a provisional response) or 15 (no BYE
+	// of the callee before the ACK) forbade it until then.
+	Unreleased int
+	// Unanswered counts the calls that were sent their BYE, CANCEL or final
+	// answer, but whose far end had not confirmed it.
+	Unanswered int
+	// Callbacks counts the callbacks of the application's that still run.
+	Callbacks int
+	// Cause is the context's error; nil when only the grace time ended.
+	Cause error
+}
+
+// Error gives the counts.
+func (e *ShutdownError) Error() string {
+	return fmt.Sprintf("dialog: shutdown incomplete: %d calls not released, %d not confirmed, %d callbacks running",
+		e.Unreleased, e.Unanswered, e.Callbacks)
+}
+
+// Unwrap returns the context's error.
+func (e *ShutdownError) Unwrap() error { return e.Cause }

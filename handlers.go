@@ -1,0 +1,399 @@
+package dialog
+
+import (
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// What arrives, one short function a method. The calls of this file come from
+// the transactions below: for one Call-ID one at a time, in the order of
+// arrival, with no lock held. They do not wait for the application.
+
+const (
+	// allowedMethods is the Allow header (RFC 3261 20.5).
+	allowedMethods = "INVITE, ACK, CANCEL, BYE, OPTIONS, REFER, NOTIFY, INFO"
+	// supportedOptions is the Supported header (RFC 3261 20.37, RFC 4488).
+	supportedOptions = "norefersub"
+)
+
+// knownMethods are recognised, if not all served (RFC 3261 21.5.2).
+func isKnownMethod(method sip.RequestMethod) bool {
+	switch method {
+	case sip.INVITE, sip.ACK, sip.CANCEL, sip.BYE, sip.OPTIONS, sip.REFER, sip.NOTIFY, sip.INFO,
+		sip.MESSAGE, sip.SUBSCRIBE, sip.REGISTER, sip.PUBLISH, sip.PRACK, sip.UPDATE:
+		return true
+	}
+	return false
+}
+
+// handleRequest takes a request that opens a transaction: never ACK or CANCEL.
+func (s *Stack) handleRequest(tx serverTx) {
+	defer s.recovered(tx)
+	req := tx.Request()
+	if res := s.inspect(tx, req); res != nil {
+		s.respond(tx, res)
+		return
+	}
+	if toTag(req) != "" {
+		s.handleInDialog(tx, req)
+		return
+	}
+	s.handleOutOfDialog(tx, req)
+}
+
+// recovered answers 500 when a handler of ours fell over its request.
+func (s *Stack) recovered(tx serverTx) {
+	if value := recover(); value != nil {
+		s.logPanic("request handler", value, debug.Stack())
+		s.respond(tx, tx.NewResponse(sip.StatusInternalServerError, ""))
+	}
+}
+
+// respond sends a response whose failure nobody waits for.
+func (s *Stack) respond(tx serverTx, res *sip.Response) {
+	if err := tx.Respond(res); err != nil {
+		s.log.Debug("response could not be sent", "status", res.StatusCode, "error", err)
+	}
+}
+
+func (s *Stack) answerWith(tx serverTx, code int, headers ...sip.Header) {
+	res := tx.NewResponse(code, "")
+	for _, h := range headers {
+		res.AppendHeader(h)
+	}
+	s.respond(tx, res)
+}
+
+// inspect refuses what no dialog needs to look at (RFC 3261 8.2.1 to 8.2.3).
+func (s *Stack) inspect(tx serverTx, req *sip.Request) *sip.Response {
+	if !isKnownMethod(req.Method) {
+		return tx.NewResponse(sip.StatusNotImplemented, "")
+	}
+	switch req.Recipient.Scheme {
+	case "sip", "sips", "":
+	default:
+		return tx.NewResponse(sip.StatusRequestedRangeNotSatisfiable, "Unsupported URI Scheme")
+	}
+	if unknown := unsupported(tokens(req, "Require")); len(unknown) > 0 {
+		res := tx.NewResponse(sip.StatusBadExtension, "")
+		res.AppendHeader(sip.NewHeader("Unsupported", strings.Join(unknown, ", ")))
+		return res
+	}
+	if req.Method == sip.INVITE {
+		return s.inspectInvite(tx, req)
+	}
+	return nil
+}
+
+func unsupported(required []string) []string {
+	return slices.DeleteFunc(required, func(tag string) bool { return strings.EqualFold(tag, supportedOptions) })
+}
+
+// inspectInvite checks the Contact (RFC 3261 8.1.1.8) and the body (8.2.3).
+func (s *Stack) inspectInvite(tx serverTx, req *sip.Request) *sip.Response {
+	if len(contacts(req)) != 1 {
+		return tx.NewResponse(sip.StatusBadRequest, "Exactly one Contact required")
+	}
+	if len(req.Body()) == 0 {
+		return nil
+	}
+	if encoding := headerValue(req, "Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		res := tx.NewResponse(sip.StatusUnsupportedMediaType, "")
+		res.AppendHeader(sip.NewHeader("Accept-Encoding", "identity"))
+		return res
+	}
+	if !s.acceptsBody(headerValue(req, "Content-Type")) {
+		res := tx.NewResponse(sip.StatusUnsupportedMediaType, "")
+		res.AppendHeader(sip.NewHeader("Accept", strings.Join(s.config.AcceptBodies, ", ")))
+		return res
+	}
+	return nil
+}
+
+func (s *Stack) acceptsBody(contentType string) bool {
+	if len(s.config.AcceptBodies) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(s.config.AcceptBodies, func(accepted string) bool {
+		return strings.EqualFold(mediaType(accepted), mediaType(contentType))
+	})
+}
+
+// mediaType is a content type without its parameters.
+func mediaType(contentType string) string {
+	t, _, _ := strings.Cut(contentType, ";")
+	return strings.TrimSpace(t)
+}
+
+// handleOutOfDialog takes a request without a To tag.
+func (s *Stack) handleOutOfDialog(tx serverTx, req *sip.Request) {
+	switch req.Method {
+	case sip.INVITE:
+		s.handleInvite(tx, req)
+	case sip.OPTIONS:
+		s.handleOptions(tx)
+	case sip.BYE, sip.INFO, sip.NOTIFY:
+		s.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
+	default:
+		s.notAllowed(tx)
+	}
+}
+
+func (s *Stack) notAllowed(tx serverTx) {
+	s.answerWith(tx, sip.StatusMethodNotAllowed, sip.NewHeader("Allow", allowedMethods))
+}
+
+// handleInvite takes a new call (RFC 3261 13.3.1).
+func (s *Stack) handleInvite(tx serverTx, req *sip.Request) {
+	callback := s.callbacksNow().OnIncomingDialog
+	if callback == nil {
+		s.answerWith(tx, s.unavailable())
+		return
+	}
+	d := s.newCallee(tx, req)
+	if err := s.register(d); err != nil {
+		s.answerWith(tx, sip.StatusServiceUnavailable, retryAfter(busyRetrySeconds))
+		return
+	}
+	d.ring(tx)
+	if !s.calls.Go(func() { d.offer(callback) }) {
+		d.giveUp(&ending{cause: Cause{By: PartyShutdown}, status: sip.StatusServiceUnavailable})
+	}
+}
+
+// unavailable is the answer to a call that nobody takes.
+func (s *Stack) unavailable() int {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	if s.readyLocked() != nil {
+		return sip.StatusServiceUnavailable
+	}
+	return sip.StatusTemporarilyUnavailable
+}
+
+// newCallee makes the dialog of an INVITE that arrived (RFC 3261 12.1.1).
+func (s *Stack) newCallee(tx serverTx, req *sip.Request) *Dialog {
+	d := &Dialog{
+		stack: s, callID: callID(req), localTag: tx.ToTag(),
+		phase: phaseOffered, offered: tx,
+		remoteTag: fromTag(req), remoteSeq: cseq(req), remoteSeqKnown: true,
+		routeSet: recordRoutes(req), remoteTarget: contacts(req)[0],
+		local:  nameAddr{display: req.To().DisplayName, uri: *req.To().Address.Clone()},
+		remote: nameAddr{display: req.From().DisplayName, uri: *req.From().Address.Clone()},
+	}
+	d.keptBody = keptOrNil(bodyOf(req))
+	return s.adopt(d)
+}
+
+// keptOrNil keeps a nil pointer from becoming a Body that is not nil.
+func keptOrNil(body *SimpleBody) Body {
+	if body == nil {
+		return nil
+	}
+	return body
+}
+
+// offer runs OnIncomingDialog; when it does not return, the caller gets 500.
+func (d *Dialog) offer(callback func(IDialog)) {
+	returned := false
+	defer func() {
+		value := recover()
+		if returned {
+			return
+		}
+		d.stack.logPanic("OnIncomingDialog", value, debug.Stack())
+		d.giveUp(&ending{cause: Cause{By: PartyLocal, Method: "INVITE", Status: 500}, status: sip.StatusInternalServerError})
+	}()
+	callback(d)
+	returned = true
+}
+
+// handleOptions answers as an INVITE would be (RFC 3261 11.2).
+func (s *Stack) handleOptions(tx serverTx) {
+	code, headers := sip.StatusOK, []sip.Header{
+		sip.NewHeader("Allow", allowedMethods), sip.NewHeader("Accept", s.accept()),
+		sip.NewHeader("Supported", supportedOptions),
+	}
+	switch {
+	case s.callbacksNow().OnIncomingDialog == nil:
+		code = s.unavailable()
+	case !s.hasRoom():
+		code = sip.StatusServiceUnavailable
+	}
+	if code == sip.StatusServiceUnavailable {
+		headers = append(headers, retryAfter(busyRetrySeconds))
+	}
+	s.answerWith(tx, code, headers...)
+}
+
+func (s *Stack) accept() string {
+	if len(s.config.AcceptBodies) > 0 {
+		return strings.Join(s.config.AcceptBodies, ", ")
+	}
+	return typeSDP
+}
+
+// hasRoom reports whether a call would be taken.
+func (s *Stack) hasRoom() bool {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	limit := s.config.maxDialogs()
+	return s.readyLocked() == nil && (limit < 0 || len(s.dialogs) < limit)
+}
+
+// handleInDialog takes a request with a To tag (RFC 3261 12.2.2).
+func (s *Stack) handleInDialog(tx serverTx, req *sip.Request) {
+	key := keyOfRequest(req)
+	d := s.find(key)
+	switch {
+	case d != nil:
+		d.handleRequest(tx, req)
+	case req.Method == sip.BYE && s.isBuried(key):
+		// The two BYEs crossed (RFC 5407 3.2.1).
+		s.answerWith(tx, sip.StatusOK)
+	default:
+		s.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
+	}
+}
+
+// handleAck takes the ACK to a 2xx. One that belongs to nothing is dropped.
+func (s *Stack) handleAck(req *sip.Request) {
+	if d := s.find(keyOfRequest(req)); d != nil {
+		d.handleAck(req)
+	}
+}
+
+// handleCancel takes the CANCEL of an INVITE, which has been answered 200.
+func (s *Stack) handleCancel(tx serverTx, cancel *sip.Request) {
+	key := DialogKey{CallID: callID(cancel), LocalTag: tx.ToTag(), RemoteTag: fromTag(cancel)}
+	if d := s.find(key); d != nil {
+		d.handleCancel(tx, cancel)
+	}
+}
+
+// handleServerFailure is told that a final answer of ours came to nothing.
+func (s *Stack) handleServerFailure(tx serverTx, err error) {
+	req := tx.Request()
+	key := DialogKey{CallID: callID(req), LocalTag: tx.ToTag(), RemoteTag: fromTag(req)}
+	if d := s.find(key); d != nil {
+		d.handleServerFailure(tx, err)
+	}
+}
+
+// handleServerFailure ends a call whose 2xx cannot be sent.
+func (d *Dialog) handleServerFailure(tx serverTx, err error) {
+	d.mutex.RLock()
+	failed := slices.ContainsFunc(d.unacked, func(u *unacked) bool { return u.tx == tx })
+	d.mutex.RUnlock()
+	if failed {
+		d.finish(causeOf(sip.INVITE, err))
+	}
+}
+
+// handleRequest takes a request inside the dialog, in CSeq order.
+func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
+	if !d.inOrder(req) {
+		d.stack.answerWith(tx, sip.StatusInternalServerError)
+		return
+	}
+	if req.Method == sip.BYE {
+		d.handleBye(tx, req)
+		return
+	}
+	if d.isMortal() {
+		// RFC 5407 3.2: a BYE is on its way; the session is over.
+		d.stack.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
+		return
+	}
+	switch req.Method {
+	case sip.INVITE:
+		d.handleReInvite(tx, req)
+	case sip.REFER:
+		d.handleRefer(tx, req)
+	case sip.NOTIFY:
+		d.handleNotify(tx, req)
+	case sip.INFO:
+		d.handleInfo(tx, req)
+	case sip.OPTIONS:
+		d.stack.answerWith(tx, sip.StatusOK, sip.NewHeader("Allow", allowedMethods),
+			sip.NewHeader("Accept", d.stack.accept()), sip.NewHeader("Supported", supportedOptions))
+	default:
+		d.stack.notAllowed(tx)
+	}
+}
+
+// inOrder raises the peer's CSeq, or reports that the request is late (RFC
+// 3261 12.2.2). Retransmissions do not come this far.
+func (d *Dialog) inOrder(req *sip.Request) bool {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	seq := cseq(req)
+	if d.remoteSeqKnown && seq <= d.remoteSeq {
+		return false
+	}
+	d.remoteSeq, d.remoteSeqKnown = seq, true
+	return true
+}
+
+// isMortal reports whether the call is ending (RFC 5407 2).
+func (d *Dialog) isMortal() bool {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.phase == phaseBye || d.phase == phaseReleased || d.state == DialogStateTerminated
+}
+
+// handleBye ends the call (RFC 3261 15.1.2): 200, and 487 to an INVITE of the
+// dialog that is still open.
+func (d *Dialog) handleBye(tx serverTx, req *sip.Request) {
+	d.stack.answerWith(tx, sip.StatusOK)
+	cause := Cause{By: PartyRemote, Method: "BYE", Reason: reasonText(req)}
+	d.mutex.Lock()
+	offered, ours := d.offered, d.phase == phaseInviting
+	d.offered = nil
+	d.mutex.Unlock()
+	switch {
+	case offered != nil:
+		_, _ = d.refuse(offered, offered.NewResponse(sip.StatusRequestTerminated, ""), cause)
+	case ours:
+		// A BYE before our INVITE was answered ends this fork; the INVITE
+		// has to be cancelled for the others.
+		_, release := d.terminate(&ending{cause: cause})
+		release()
+	default:
+		d.finish(cause)
+	}
+}
+
+// handleCancel refuses the INVITE with 487, unless it is answered already (RFC
+// 3261 9.2): the dialog's first, or a re-INVITE.
+func (d *Dialog) handleCancel(tx serverTx, cancel *sip.Request) {
+	d.mutex.Lock()
+	first := d.offered == tx
+	if first {
+		d.offered = nil
+	}
+	d.mutex.Unlock()
+	if first {
+		cause := Cause{By: PartyRemote, Method: "CANCEL", Status: sip.StatusRequestTerminated, Reason: reasonText(cancel)}
+		_, _ = d.refuse(tx, tx.NewResponse(sip.StatusRequestTerminated, ""), cause)
+		return
+	}
+	d.cancelReInvite(tx)
+}
+
+// handleInfo answers an INFO that no handler takes (RFC 6086 4.2.2, 2.1).
+func (d *Dialog) handleInfo(tx serverTx, req *sip.Request) {
+	if headerValue(req, "Info-Package") != "" {
+		d.stack.answerWith(tx, sipStatusBadInfoPackage, sip.NewHeader("Recv-Info", ""))
+		return
+	}
+	d.stack.answerWith(tx, sip.StatusOK)
+}
+
+const (
+	sipStatusBadEvent       = 489
+	sipStatusBadInfoPackage = 469
+)

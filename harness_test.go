@@ -1,0 +1,191 @@
+//go:build go1.25
+
+package dialog_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/dialogtest"
+)
+
+const offerSDP = "v=0\r\no=alice 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8\r\na=sendrecv\r\n"
+
+const answerSDP = "v=0\r\no=bob 7 1 IN IP4 10.0.0.2\r\ns=-\r\nc=IN IP4 10.0.0.2\r\nt=0 0\r\nm=audio 5000 RTP/AVP 0\r\na=sendrecv\r\n"
+
+// bubble runs a test on a fake clock, with a network in memory.
+func bubble(t *testing.T, test func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, net: dialogtest.NewNetwork()}
+		w.net.Tap(w.tap)
+		defer w.close()
+		test(t, w)
+	})
+}
+
+// world is a network with stacks on it, and all that was said on it.
+type world struct {
+	t      *testing.T
+	net    *dialogtest.Network
+	stacks []*dialog.Stack
+
+	mu  sync.Mutex // guards the fields below
+	log []wire
+}
+
+// wire is one message that was sent.
+type wire struct {
+	from, to netip.AddrPort
+	at       time.Time
+	msg      sip.Message
+	raw      string
+}
+
+func (w *world) tap(p dialogtest.Packet) {
+	msg, err := sip.ParseMessage(p.Data)
+	if err != nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.log = append(w.log, wire{p.From, p.To, p.Time, msg, string(p.Data)})
+}
+
+func (w *world) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	for _, s := range w.stacks {
+		if err := s.Shutdown(ctx); err != nil {
+			w.t.Errorf("shutdown: %v", err)
+		}
+	}
+	w.net.Close()
+	synctest.Wait()
+}
+
+// stack starts a stack on a host of its own.
+func (w *world) stack(ip string, change ...func(*dialog.StackConfig)) *dialog.Stack {
+	w.t.Helper()
+	config := &dialog.StackConfig{
+		Transport: &dialog.TransportConfig{Protocol: "udp", Address: ip, Port: 5060},
+		Network:   w.net.Host(ip),
+	}
+	for _, c := range change {
+		c(config)
+	}
+	s, err := dialog.NewStack(config)
+	require.NoError(w.t, err)
+	require.NoError(w.t, s.Start(context.Background()))
+	w.stacks = append(w.stacks, s)
+	return s
+}
+
+// peer binds a scripted peer.
+func (w *world) peer(ip string) *peer {
+	w.t.Helper()
+	e, err := dialogtest.NewEndpoint(w.net.Host(ip), ip+":5060")
+	require.NoError(w.t, err)
+	w.t.Cleanup(func() { _ = e.Close() })
+	return &peer{Endpoint: e, t: w.t, ip: ip}
+}
+
+func uri(user, ip string) sip.Uri {
+	return sip.Uri{Scheme: "sip", User: user, Host: ip, Port: 5060}
+}
+
+// sent returns the messages sent by ip that match, in order. Like
+// "INVITE" or "200 INVITE".
+func (w *world) sent(ip, what string) []wire {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var list []wire
+	for _, m := range w.log {
+		if m.from.Addr().String() == ip && describe(m.msg) == what {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+func describe(msg sip.Message) string {
+	switch m := msg.(type) {
+	case *sip.Request:
+		return string(m.Method)
+	case *sip.Response:
+		return fmt.Sprintf("%d %s", m.StatusCode, m.CSeq().MethodName)
+	}
+	return ""
+}
+
+// flow returns all that was said, as "10.0.0.1 INVITE".
+func (w *world) flow() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var list []string
+	for _, m := range w.log {
+		list = append(list, m.from.Addr().String()+" "+describe(m.msg))
+	}
+	return list
+}
+
+// states records the states a dialog reports.
+type states struct {
+	mu   sync.Mutex
+	list []dialog.DialogState
+}
+
+func watch(d dialog.IDialog) *states {
+	s := &states{}
+	d.OnStateChange(func(state dialog.DialogState) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.list = append(s.list, state)
+	})
+	return s
+}
+
+func (s *states) seen() []dialog.DialogState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]dialog.DialogState(nil), s.list...)
+}
+
+func withSDP(body string) dialog.ResponseOpt {
+	return func(res *sip.Response) {
+		res.AppendHeader(sip.NewHeader("Content-Type", "application/sdp"))
+		res.SetBody([]byte(body))
+	}
+}
+
+func offer(body string) dialog.InviteOpts {
+	return dialog.InviteOpts{Body: dialog.NewBody("application/sdp", []byte(body))}
+}
+
+// established makes a call between two stacks and returns both ends.
+func (w *world) established(a, b *dialog.Stack) (caller, callee *dialog.Dialog) {
+	w.t.Helper()
+	incoming := make(chan dialog.IDialog, 1)
+	b.OnIncomingDialog(func(d dialog.IDialog) {
+		if err := d.Accept(context.Background(), withSDP(answerSDP)); err != nil {
+			w.t.Errorf("accept: %v", err)
+		}
+		incoming <- d
+	})
+	d, err := a.NewInvite(context.Background(), uri("bob", b.Addr().Addr().String()), offer(offerSDP))
+	require.NoError(w.t, err)
+	caller = d.(*dialog.Dialog)
+	require.NoError(w.t, caller.WaitAnswer(context.Background()))
+	callee = (<-incoming).(*dialog.Dialog)
+	synctest.Wait()
+	return caller, callee
+}

@@ -1,0 +1,174 @@
+package dialog
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"strconv"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// TagGen returns a new tag: 16 hex digits of a cryptographic source (RFC 3261
+// 19.3).
+func TagGen() string { return randomHex(8) }
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	// crypto/rand never fails on the systems Go supports.
+	_, _ = rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+// nameAddr is the part of From and To that stays the same for a dialog's life.
+type nameAddr struct {
+	display string
+	uri     sip.Uri
+}
+
+func (a nameAddr) from(tag string) *sip.FromHeader {
+	return &sip.FromHeader{DisplayName: a.display, Address: *a.uri.Clone(), Params: tagParams(tag)}
+}
+
+func (a nameAddr) to(tag string) *sip.ToHeader {
+	return &sip.ToHeader{DisplayName: a.display, Address: *a.uri.Clone(), Params: tagParams(tag)}
+}
+
+// tagParams leaves the tag out when there is none: a peer of RFC 2543 has none
+// (RFC 3261 12.2.1.1).
+func tagParams(tag string) sip.HeaderParams {
+	params := sip.NewParams()
+	if tag != "" {
+		params.Add("tag", tag)
+	}
+	return params
+}
+
+func toTag(msg sip.Message) string {
+	if to := msg.To(); to != nil {
+		tag, _ := to.Params.Get("tag")
+		return tag
+	}
+	return ""
+}
+
+func fromTag(msg sip.Message) string {
+	if from := msg.From(); from != nil {
+		tag, _ := from.Params.Get("tag")
+		return tag
+	}
+	return ""
+}
+
+func callID(msg sip.Message) string {
+	if id := msg.CallID(); id != nil {
+		return id.Value()
+	}
+	return ""
+}
+
+func cseq(msg sip.Message) uint32 {
+	if h := msg.CSeq(); h != nil {
+		return h.SeqNo
+	}
+	return 0
+}
+
+// headerValue returns the value of the first header of that name, or "".
+func headerValue(msg sip.Message, name string) string {
+	if headers := msg.GetHeaders(name); len(headers) > 0 {
+		return headers[0].Value()
+	}
+	return ""
+}
+
+// tokens returns the comma-separated values of all headers of that name.
+func tokens(msg sip.Message, name string) []string {
+	var list []string
+	for _, h := range msg.GetHeaders(name) {
+		for _, token := range strings.Split(h.Value(), ",") {
+			if token = strings.TrimSpace(token); token != "" {
+				list = append(list, token)
+			}
+		}
+	}
+	return list
+}
+
+// contacts returns the URIs of the Contact headers.
+func contacts(msg sip.Message) []sip.Uri {
+	var uris []sip.Uri
+	for _, h := range msg.GetHeaders("Contact") {
+		if contact, ok := h.(*sip.ContactHeader); ok {
+			uris = append(uris, *contact.Address.Clone())
+		}
+	}
+	return uris
+}
+
+// recordRoutes returns the URIs of the Record-Route headers, in their order.
+func recordRoutes(msg sip.Message) []sip.Uri {
+	var uris []sip.Uri
+	for _, h := range msg.GetHeaders("Record-Route") {
+		if rr, ok := h.(*sip.RecordRouteHeader); ok {
+			uris = append(uris, *rr.Address.Clone())
+		}
+	}
+	return uris
+}
+
+// isLoose reports whether a route's URI asks for loose routing (RFC 3261
+// 16.12).
+func isLoose(uri sip.Uri) bool { return uri.UriParams.Has("lr") }
+
+// reasonHeader returns the Reason header (RFC 3326) for what an application
+// said, or nil when it said nothing. A text that already is a header value of
+// the form SIP;cause=... or Q.850;cause=... is sent as it is.
+func reasonHeader(text string) sip.Header {
+	text = oneLine(text)
+	switch {
+	case text == "":
+		return nil
+	case strings.HasPrefix(text, "SIP;"), strings.HasPrefix(text, "Q.850;"):
+		return sip.NewHeader("Reason", text)
+	default:
+		return sip.NewHeader("Reason", "SIP;text="+quoted(text))
+	}
+}
+
+// reasonText returns the text of a message's Reason header, else its value.
+func reasonText(msg sip.Message) string {
+	value := headerValue(msg, "Reason")
+	_, text, found := strings.Cut(value, `text="`)
+	if !found {
+		return value
+	}
+	var b strings.Builder
+	for i := 0; i < len(text) && text[i] != '"'; i++ {
+		if text[i] == '\\' && i+1 < len(text) {
+			i++
+		}
+		b.WriteByte(text[i])
+	}
+	return b.String()
+}
+
+// quoted returns a quoted-string (RFC 3261 25.1).
+func quoted(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
+// oneLine keeps a text from ending the header, or start line, that it goes
+// into.
+func oneLine(s string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s))
+}
+
+func retryAfter(seconds int) sip.Header {
+	return sip.NewHeader("Retry-After", strconv.Itoa(seconds))
+}

@@ -1,0 +1,98 @@
+package dialog
+
+import (
+	"context"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// Body is the body of a SIP message: what OnBody hands out and InviteOpts takes.
+type Body interface {
+	// ContentType is the value of the Content-Type header, such as
+	// "application/sdp".
+	ContentType() string
+	// Data is the content. Callers must not change it.
+	Data() []byte
+}
+
+// DialogKey identifies a dialog (RFC 3261 12). It is comparable.
+type DialogKey struct {
+	CallID    string
+	LocalTag  string
+	RemoteTag string
+}
+
+// ResponseOpt changes a response before it is sent: it adds headers or a body.
+// It runs on the caller's goroutine with no lock held.
+type ResponseOpt func(resp *sip.Response)
+
+// InviteOpts are the options of NewInvite and ReInvite.
+type InviteOpts struct {
+	// Body is the offer; nil sends an INVITE without one (RFC 3261 13.2.1).
+	Body Body
+}
+
+// ReferOpts are the options of the calls that send a REFER.
+type ReferOpts struct {
+	// ReferSub, when not nil, is sent as the value of Refer-Sub (RFC 4488).
+	ReferSub *string
+	// NoReferSub asks for no subscription: Refer-Sub: false (RFC 4488 4).
+	NoReferSub bool
+	// Headers are added to the REFER. They cannot replace those that make
+	// the request what it is (Via, From, To, Call-ID, CSeq, Contact,
+	// Max-Forwards, Route, Refer-To, Content-Length).
+	Headers map[string]string
+}
+
+// IDialog is a call as an application sees it. The dynamic type behind every
+// IDialog this package hands out is *Dialog, which can do more.
+//
+// Every method may be called from any goroutine and from inside any callback.
+type IDialog interface {
+	// Key returns the dialog's identifier. RemoteTag is empty until the peer
+	// has told its tag.
+	Key() DialogKey
+	// State returns the state now.
+	State() DialogState
+	// Accept answers an incoming call with 200; see [Dialog.Accept].
+	Accept(ctx context.Context, opts ...ResponseOpt) error
+	// Reject refuses an incoming call; see [Dialog.Reject].
+	Reject(ctx context.Context, code int, reason string) error
+	// Refer asks the peer to call target; see [Dialog.Refer].
+	Refer(ctx context.Context, target sip.Uri, opts ReferOpts) error
+	// ReferReplace asks the peer to take over another call of ours; see
+	// [Dialog.ReferReplace].
+	ReferReplace(ctx context.Context, replaceDialog IDialog, opts ReferOpts) error
+	// WaitRefer waits for the answer to a REFER; see [Dialog.WaitRefer].
+	WaitRefer(ctx context.Context) (*ReferSubscription, error)
+	// Bye ends the call; see [Dialog.Bye].
+	Bye(ctx context.Context, reason string) error
+	// OnStateChange registers a callback; see [Dialog.OnStateChange].
+	OnStateChange(func(DialogState))
+	// OnBody registers a callback; see [Dialog.OnBody].
+	OnBody(func(Body))
+	// Close ends the call at once; see [Dialog.Close].
+	Close() error
+}
+
+// IStack is what an application needs of a [Stack].
+type IStack interface {
+	// Start binds and serves; see [Stack.Start].
+	Start(ctx context.Context) error
+	// Shutdown ends everything; see [Stack.Shutdown].
+	Shutdown(ctx context.Context) error
+	// NewInvite places a call; see [Stack.NewInvite].
+	NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) (IDialog, error)
+	// DialogByKey finds a call; see [Stack.DialogByKey].
+	DialogByKey(key DialogKey) (*Dialog, bool)
+	// OnIncomingDialog registers the callback for calls that arrive; see
+	// [Stack.OnIncomingDialog].
+	OnIncomingDialog(func(IDialog))
+}
+
+var (
+	_ IDialog = (*Dialog)(nil)
+	_ IStack  = (*Stack)(nil)
+	_ Body    = (*BodyImpl)(nil)
+	_ Body    = (*SimpleBody)(nil)
+)

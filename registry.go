@@ -1,0 +1,229 @@
+package dialog
+
+import (
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// The registry is four maps of the stack, guarded by its mutex.
+//
+//	dialogs    the calls in progress, one entry a call
+//	aliases    earlier keys of calls in progress: a UAC's before it learnt the
+//	           peer's tag
+//	releasing  calls that have ended for the application, and further forks,
+//	           whose far end is not released yet
+//	tombs      keys of calls that ended within the last 64*T1
+//
+// All are empty in the end.
+
+// maxTombs bounds the tombstones; beyond it the oldest go early.
+const maxTombs = 10000
+
+// DialogByKey returns the call with that key. A key from before the peer's tag
+// was known finds the call until it ends.
+func (s *Stack) DialogByKey(key DialogKey) (*Dialog, bool) {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	if d, ok := s.dialogs[key]; ok {
+		return d, true
+	}
+	d, ok := s.aliases[key]
+	return d, ok
+}
+
+// find returns the dialog a request of the peer's belongs to (RFC 3261 12.2.2),
+// or nil. A request that comes before our own INVITE taught us the peer's tag
+// finds the dialog by our half of the key.
+func (s *Stack) find(key DialogKey) *Dialog {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	if d := s.dialogs[key]; d != nil {
+		return d
+	}
+	if d := s.releasing[key]; d != nil {
+		return d
+	}
+	half := DialogKey{CallID: key.CallID, LocalTag: key.LocalTag}
+	for _, index := range []map[DialogKey]*Dialog{s.dialogs, s.aliases, s.releasing} {
+		if d := index[half]; d != nil && d.isEarly() {
+			return d
+		}
+	}
+	return nil
+}
+
+// isEarly reports whether forks of our INVITE may still answer.
+func (d *Dialog) isEarly() bool {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.phase == phaseInviting
+}
+
+// keyOfRequest is the key under which we know the dialog of a peer's request.
+func keyOfRequest(req *sip.Request) DialogKey {
+	return DialogKey{CallID: callID(req), LocalTag: toTag(req), RemoteTag: fromTag(req)}
+}
+
+// register takes a new call in, exactly as long as there is room.
+func (s *Stack) register(d *Dialog) error {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if err := s.readyLocked(); err != nil {
+		return err
+	}
+	if limit := s.config.maxDialogs(); limit >= 0 && len(s.dialogs) >= limit {
+		return ErrMaxDialogs
+	}
+	// The dialog is new: nobody else holds its mutex.
+	s.dialogs[DialogKey{CallID: d.callID, LocalTag: d.localTag, RemoteTag: d.remoteTag}] = d
+	return nil
+}
+
+// rekeyLocked moves a dialog to its key of now; the old one stays an alias.
+func (s *Stack) rekeyLocked(d *Dialog, old DialogKey) {
+	if s == nil || s.dialogs[old] != d {
+		s.rekeyReleasingLocked(d, old)
+		return
+	}
+	delete(s.dialogs, old)
+	s.dialogs[d.keyLocked()] = d
+	s.aliases[old] = d
+	d.aliases = append(d.aliases, old)
+}
+
+func (s *Stack) rekeyReleasingLocked(d *Dialog, old DialogKey) {
+	if s == nil || s.releasing[old] != d {
+		return
+	}
+	delete(s.releasing, old)
+	s.releasing[d.keyLocked()] = d
+}
+
+// retireLocked takes a dialog that ended out of the calls in progress. While
+// its far end is not released it stays where requests find it.
+func (s *Stack) retireLocked(d *Dialog) {
+	if s == nil || s.dialogs[d.keyLocked()] != d {
+		return
+	}
+	delete(s.dialogs, d.keyLocked())
+	for _, alias := range d.aliases {
+		delete(s.aliases, alias)
+	}
+	d.aliases = nil
+	if d.phase != phaseReleased && d.phase != phaseSteady {
+		s.releasing[d.keyLocked()] = d
+		return
+	}
+	s.buryLocked(d.keyLocked())
+	s.quietLocked()
+}
+
+// forgetLocked takes out a dialog whose far end is released.
+func (s *Stack) forgetLocked(d *Dialog) {
+	if s == nil || s.releasing[d.keyLocked()] != d {
+		return
+	}
+	delete(s.releasing, d.keyLocked())
+	s.buryLocked(d.keyLocked())
+	s.quietLocked()
+}
+
+// tomb is a call that ended.
+type tomb struct {
+	key   DialogKey
+	until time.Time
+}
+
+func (s *Stack) buryLocked(key DialogKey) {
+	if s.state != stackServing && s.state != stackStopping {
+		return
+	}
+	if len(s.tombs) >= maxTombs {
+		s.unearthLocked()
+	}
+	life := 64 * s.config.timers().T1
+	s.tombs[key] = struct{}{}
+	s.tombQueue = append(s.tombQueue, tomb{key: key, until: time.Now().Add(life)})
+	if s.tombTimer == nil {
+		s.tombTimer = time.AfterFunc(life, s.sweepTombs)
+	}
+}
+
+// sweepTombs drops the tombstones whose time is over, and comes again when the
+// next one's is.
+func (s *Stack) sweepTombs() {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.tombTimer == nil {
+		return // shut down
+	}
+	now := time.Now()
+	for len(s.tombQueue) > 0 && !s.tombQueue[0].until.After(now) {
+		s.unearthLocked()
+	}
+	if len(s.tombQueue) == 0 {
+		s.tombQueue, s.tombTimer = nil, nil
+		return
+	}
+	s.tombTimer.Reset(time.Until(s.tombQueue[0].until))
+}
+
+func (s *Stack) unearthLocked() {
+	delete(s.tombs, s.tombQueue[0].key)
+	s.tombQueue = s.tombQueue[1:]
+}
+
+func (s *Stack) dropTombsLocked() {
+	stopTimer(s.tombTimer)
+	s.tombTimer, s.tombQueue = nil, nil
+	clear(s.tombs)
+}
+
+// isBuried reports whether a call with that key ended lately.
+func (s *Stack) isBuried(key DialogKey) bool {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	_, ok := s.tombs[key]
+	return ok
+}
+
+// quietLocked wakes Shutdown when no far end is left to release.
+func (s *Stack) quietLocked() {
+	if len(s.dialogs) == 0 && len(s.releasing) == 0 && s.quiet != nil {
+		close(s.quiet)
+		s.quiet = nil
+	}
+}
+
+// fork returns the call of a further fork that is being released, if any.
+func (d *Dialog) fork(tag string) *Dialog {
+	if d.stack == nil {
+		return nil
+	}
+	d.stack.mutex.RLock()
+	defer d.stack.mutex.RUnlock()
+	return d.stack.releasing[DialogKey{CallID: d.callID, LocalTag: d.localTag, RemoteTag: tag}]
+}
+
+// newFork makes the call of a further fork, to be acknowledged and released.
+func (d *Dialog) newFork(seq uint32, res *sip.Response) *Dialog {
+	if d.stack == nil {
+		return nil
+	}
+	d.mutex.RLock()
+	fork := &Dialog{
+		stack: d.stack, isUAC: true, callID: d.callID, localTag: d.localTag,
+		state: DialogStateTerminated, phase: phaseAnswering,
+		ending:    &ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "another fork answered"}},
+		remoteTag: toTag(res), local: d.local, remote: d.remote, localSeq: seq,
+		remoteTarget: *d.remoteTarget.Clone(),
+	}
+	d.mutex.RUnlock()
+	fork.invite = &inviteClient{d: fork, seq: seq, won: true, winner: toTag(res)}
+	unlock := fork.lockBoth()
+	defer unlock()
+	fork.learnLocked(res)
+	fork.stack.releasing[fork.keyLocked()] = fork
+	return fork
+}

@@ -1,0 +1,474 @@
+package dialog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// reinviteClient is a re-INVITE of ours (RFC 3261 14.1). Its fields are
+// guarded by the dialog's mutex.
+type reinviteClient struct {
+	d     *Dialog
+	tx    clientTx
+	seq   uint32
+	offer Body
+	// canceled is true once the application gave it up.
+	canceled bool
+	limit    *time.Timer
+	// final is closed once err, the outcome, stands.
+	final chan struct{}
+	ended bool
+	err   error
+	// taken is true once a 2xx has come; ack is its ACK.
+	taken bool
+	ack   ackTx
+}
+
+// sendReInvite writes a re-INVITE when no other INVITE is open.
+func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts) (*reinviteClient, error) {
+	if err := d.takeTurn(ctx, "ReInvite"); err != nil {
+		return nil, err
+	}
+	defer d.turn.release()
+
+	re := &reinviteClient{d: d, offer: opts.Body, final: make(chan struct{})}
+	d.mutex.Lock()
+	if err := d.mayInviteLocked(); err != nil {
+		d.mutex.Unlock()
+		return nil, err
+	}
+	req := d.newInviteLocked(opts.Body)
+	re.seq = d.localSeq
+	d.reinviteOut = re
+	opt := d.optionsLocked()
+	d.mutex.Unlock()
+
+	tx, err := d.request(ctx, req, opt, &txnUser{response: re.response, done: re.done})
+	if err != nil {
+		d.mutex.Lock()
+		re.endLocked(err)
+		d.mutex.Unlock()
+		return nil, fmt.Errorf("dialog: re-INVITE: %w", err)
+	}
+	re.written(tx)
+	return re, nil
+}
+
+// takeTurn takes the turn for a request that only an established call may
+// send. While an ACK waits for the application's answer it does not wait.
+func (d *Dialog) takeTurn(ctx context.Context, op string) error {
+	if err := d.mayRequest(op); err != nil {
+		return err
+	}
+	if err := d.turn.take(ctx); err != nil {
+		return fmt.Errorf("dialog: %s: %w", op, err)
+	}
+	// What changed while we waited for the turn counts.
+	if err := d.mayRequest(op); err != nil {
+		d.turn.release()
+		return err
+	}
+	return nil
+}
+
+func (d *Dialog) mayRequest(op string) error {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	switch {
+	case d.ackWaits:
+		return ErrPending
+	case d.state != DialogStateEstablished:
+		return &StateError{Op: op, State: d.state, Need: "Established state"}
+	case d.ending != nil:
+		return &StateError{Op: op, State: d.state, Need: "Established state and no hang-up begun"}
+	}
+	return nil
+}
+
+// mayInviteLocked refuses a second INVITE, in either direction (RFC 3261 14.1).
+func (d *Dialog) mayInviteLocked() error {
+	if d.reinviteOut != nil || d.reinviteIn != nil {
+		return ErrPending
+	}
+	return nil
+}
+
+func (re *reinviteClient) written(tx clientTx) {
+	re.d.mutex.Lock()
+	re.tx = tx
+	canceled := re.canceled
+	if limit := re.d.config().ringingLimit(); limit > 0 && !re.ended {
+		re.limit = time.AfterFunc(limit, re.expire)
+	}
+	re.d.mutex.Unlock()
+	if canceled {
+		tx.Cancel()
+	}
+}
+
+// expire cancels a re-INVITE that the peer leaves undecided.
+func (re *reinviteClient) expire() {
+	re.d.mutex.Lock()
+	re.endLocked(ErrTimeout)
+	re.d.mutex.Unlock()
+	re.cancel()
+}
+
+// cancel gives the re-INVITE up; the call goes on.
+func (re *reinviteClient) cancel() {
+	re.d.mutex.Lock()
+	re.canceled = true
+	tx := re.tx
+	re.d.mutex.Unlock()
+	if tx != nil {
+		tx.Cancel()
+	}
+}
+
+// endLocked sets the outcome, once. The re-INVITE stays open on the wire until
+// its final answer; see closeLocked.
+func (re *reinviteClient) endLocked(err error) {
+	if !re.ended {
+		re.ended, re.err = true, err
+		stopTimer(re.limit)
+		close(re.final)
+	}
+	if re.tx == nil {
+		re.closeLocked()
+	}
+}
+
+// closeLocked lets another INVITE begin.
+func (re *reinviteClient) closeLocked() {
+	if re.d.reinviteOut == re {
+		re.d.reinviteOut = nil
+	}
+}
+
+func (re *reinviteClient) response(res *sip.Response) {
+	switch {
+	case res.IsProvisional():
+	case res.IsSuccess():
+		re.success(res)
+	default:
+		re.refused(res)
+	}
+}
+
+// success takes a 2xx: the target refreshes (RFC 3261 12.2.1.2), the ACK
+// leaves, and the body goes to OnBody.
+func (re *reinviteClient) success(res *sip.Response) {
+	d := re.d
+	if re.isRepeated() {
+		re.acknowledgeAgain()
+		return
+	}
+	d.mutex.Lock()
+	re.taken = true
+	if targets := contacts(res); len(targets) > 0 {
+		d.remoteTarget = targets[0]
+	}
+	offer := bodyOf(res)
+	d.keepBodyLocked(offer)
+	handler := d.offerHandler
+	if !isNilBody(re.offer) || offer == nil || d.state != DialogStateEstablished {
+		handler = nil
+	}
+	d.ackWaits = handler != nil
+	d.session.answered(re.offer, offer)
+	d.mutex.Unlock()
+	d.turn.join()
+	if handler == nil {
+		re.acknowledge(nil)
+		return
+	}
+	d.background(func() {
+		answer, err := d.answerLate(handler, offer)
+		re.acknowledge(answer)
+		if err != nil {
+			d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "offer refused", Err: err}})
+		}
+	})
+}
+
+func (re *reinviteClient) isRepeated() bool {
+	re.d.mutex.RLock()
+	defer re.d.mutex.RUnlock()
+	return re.taken
+}
+
+func (re *reinviteClient) acknowledge(body Body) {
+	d := re.d
+	ack := d.acknowledge(re.seq, body)
+	d.mutex.Lock()
+	re.ack = ack
+	d.ackWaits = false
+	re.closeLocked()
+	re.endLocked(nil)
+	d.mutex.Unlock()
+	d.turn.release()
+}
+
+func (re *reinviteClient) acknowledgeAgain() {
+	re.d.mutex.RLock()
+	ack, waits := re.ack, re.d.ackWaits
+	re.d.mutex.RUnlock()
+	if waits {
+		return
+	}
+	if ack == nil {
+		ack = re.d.acknowledge(re.seq, nil)
+		re.d.mutex.Lock()
+		re.ack = ack
+		re.d.mutex.Unlock()
+		return
+	}
+	if err := ack.Resend(); err != nil {
+		re.d.log().Warn("ACK could not be repeated", "error", err)
+	}
+}
+
+// refused takes a final answer of 300 or more: session and target stay as they
+// were (RFC 3261 14.1).
+func (re *reinviteClient) refused(res *sip.Response) {
+	d := re.d
+	d.mutex.Lock()
+	taken := re.taken
+	if !taken {
+		re.closeLocked()
+		re.endLocked(&ResponseError{Method: "INVITE", StatusCode: res.StatusCode, Reason: res.Reason})
+	}
+	d.mutex.Unlock()
+	if !taken {
+		d.failed(sip.INVITE, res.StatusCode, res.Reason)
+	}
+}
+
+// done follows the last response.
+func (re *reinviteClient) done(err error) {
+	d := re.d
+	d.mutex.Lock()
+	re.ack = nil
+	unanswered := err != nil && !re.taken
+	if unanswered {
+		re.closeLocked()
+		re.endLocked(callError(err))
+	}
+	d.mutex.Unlock()
+	if unanswered {
+		d.unanswered(sip.INVITE, err)
+	}
+}
+
+// reinviteServer is a re-INVITE of the peer's (RFC 3261 14.2) whose final
+// answer is not decided. Its fields are set at construction.
+type reinviteServer struct {
+	tx serverTx
+	// cancel ends the application's decision.
+	cancel context.CancelFunc
+}
+
+// handleReInvite takes a re-INVITE, or tells the peer to wait (RFC 3261 14.2,
+// RFC 5407 3.1.4, 3.1.5).
+func (d *Dialog) handleReInvite(tx serverTx, req *sip.Request) {
+	ctx, cancel := d.decisionContext()
+	in := &reinviteServer{tx: tx, cancel: cancel}
+	offer := bodyOf(req)
+
+	d.mutex.Lock()
+	if refusal := d.refuseReInviteLocked(tx); refusal != nil {
+		d.mutex.Unlock()
+		cancel()
+		d.stack.respond(tx, refusal)
+		return
+	}
+	d.reinviteIn = in
+	d.keepBodyLocked(offer)
+	handler := d.offerHandler
+	d.mutex.Unlock()
+
+	if handler == nil {
+		d.acceptReInvite(in, d.defaultAnswer(offer))
+		return
+	}
+	if !d.stack.calls.Go(func() { d.decide(ctx, in, handler, offer) }) {
+		d.refuseReInvite(in, sip.StatusServiceUnavailable)
+	}
+}
+
+// decisionContext bounds a decision of the application's by the ringing limit.
+func (d *Dialog) decisionContext() (context.Context, context.CancelFunc) {
+	if limit := d.config().ringingLimit(); limit > 0 {
+		return context.WithTimeout(context.Background(), limit)
+	}
+	return context.WithCancel(context.Background())
+}
+
+func (d *Dialog) refuseReInviteLocked(tx serverTx) *sip.Response {
+	switch {
+	case d.phase == phaseOffered || d.reinviteIn != nil:
+		res := tx.NewResponse(sip.StatusInternalServerError, "")
+		res.AppendHeader(sip.NewHeader("Retry-After", strconv.Itoa(rand.IntN(11))))
+		return res
+	case d.phase == phaseInviting || d.reinviteOut != nil || d.ackWaits || d.offerUnansweredLocked():
+		return tx.NewResponse(sip.StatusRequestPending, "")
+	}
+	return nil
+}
+
+// offerUnansweredLocked reports whether a 2xx of ours carried an offer that
+// its ACK has not answered.
+func (d *Dialog) offerUnansweredLocked() bool {
+	for _, u := range d.unacked {
+		if u.offered {
+			return true
+		}
+	}
+	return false
+}
+
+// decide asks the application, on a goroutine of its own, and answers as it
+// says. When it does not decide in time the answer is 504.
+func (d *Dialog) decide(ctx context.Context, in *reinviteServer, handler OfferHandler, offer *SimpleBody) {
+	stop := context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			d.refuseReInvite(in, sip.StatusGatewayTimeout)
+		}
+	})
+	defer stop()
+	answer, err := d.consult(ctx, handler, offer)
+	switch {
+	case err == nil:
+		d.acceptReInvite(in, answer)
+	case errors.Is(err, ErrPanic):
+		d.refuseReInvite(in, sip.StatusInternalServerError)
+	default:
+		d.refuseReInvite(in, sip.StatusNotAcceptableHere)
+	}
+}
+
+// consult calls the handler; a panic, or Goexit, is ErrPanic.
+func (d *Dialog) consult(ctx context.Context, handler OfferHandler, offer *SimpleBody) (answer Body, err error) {
+	err = ErrPanic
+	defer func() {
+		if value := recover(); value != nil {
+			d.stack.logPanic("OnOffer", value, debug.Stack())
+			answer = nil
+		}
+	}()
+	if offer == nil {
+		offer = &SimpleBody{}
+	}
+	return handler(ctx, offer)
+}
+
+// claimReInvite decides who answers the re-INVITE: exactly one caller.
+func (d *Dialog) claimReInvite(in *reinviteServer) bool {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.reinviteIn != in {
+		return false
+	}
+	d.reinviteIn = nil
+	return true
+}
+
+// acceptReInvite answers 200: the target refreshes (RFC 3261 12.2.2) and the
+// 200 repeats until its ACK.
+func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body) {
+	req := in.tx.Request()
+	res, _ := d.newAnswer(in.tx, nil)
+	setBody(res, answer)
+	defer in.cancel()
+
+	d.mutex.Lock()
+	if d.reinviteIn != in || d.state != DialogStateEstablished {
+		d.mutex.Unlock()
+		d.refuseReInvite(in, sip.StatusRequestTerminated)
+		return
+	}
+	d.reinviteIn = nil
+	d.remoteTarget = contacts(req)[0]
+	offer := bodyOf(req)
+	d.session.offered(offer, bodyOf(res))
+	d.repeatLocked(&unacked{tx: in.tx, seq: cseq(req), offered: offer == nil && len(res.Body()) > 0})
+	d.mutex.Unlock()
+	d.stack.respond(in.tx, res)
+}
+
+// refuseReInvite answers with a failure: session and target stay.
+func (d *Dialog) refuseReInvite(in *reinviteServer, code int) {
+	if !d.claimReInvite(in) {
+		return
+	}
+	in.cancel()
+	var headers []sip.Header
+	if code == sip.StatusNotAcceptableHere {
+		// RFC 3261 20.43: 399 is the miscellaneous warning.
+		headers = append(headers, sip.NewHeader("Warning", `399 dialog "offer refused"`))
+	}
+	d.stack.answerWith(in.tx, code, headers...)
+}
+
+// cancelReInvite answers a cancelled re-INVITE 487; the call goes on.
+func (d *Dialog) cancelReInvite(tx serverTx) {
+	d.mutex.RLock()
+	in := d.reinviteIn
+	d.mutex.RUnlock()
+	if in != nil && in.tx == tx {
+		d.refuseReInvite(in, sip.StatusRequestTerminated)
+	}
+}
+
+// abortReInvite answers a re-INVITE that is open when the call ends (RFC 3261
+// 15.1.2).
+func (d *Dialog) abortReInvite() {
+	d.mutex.RLock()
+	in := d.reinviteIn
+	d.mutex.RUnlock()
+	if in != nil {
+		d.refuseReInvite(in, sip.StatusRequestTerminated)
+	}
+}
+
+// answerLate gets the answer to an offer in a 2xx, for the ACK. When the
+// application refuses, falls over or takes too long, it is an answer with
+// every port 0, and the error says that the call has to end (RFC 3261
+// 13.2.2.4).
+func (d *Dialog) answerLate(handler OfferHandler, offer *SimpleBody) (Body, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 48*d.config().timers().T1)
+	defer cancel()
+	type decision struct {
+		answer Body
+		err    error
+	}
+	decided := make(chan decision, 1)
+	if !d.stack.calls.Go(func() {
+		made := decision{err: ErrPanic}
+		defer func() { decided <- made }()
+		made.answer, made.err = d.consult(ctx, handler, offer)
+	}) {
+		return refusedAnswer(offer), ErrShutdown
+	}
+	made := decision{err: ErrTimeout}
+	select {
+	case made = <-decided:
+	case <-ctx.Done():
+	case <-d.Done():
+		made.err = ErrTerminated
+	}
+	if made.err != nil || isNilBody(made.answer) {
+		return refusedAnswer(offer), made.err
+	}
+	d.mutex.Lock()
+	d.session.localAnswered(made.answer)
+	d.mutex.Unlock()
+	return made.answer, nil
+}

@@ -1,0 +1,86 @@
+package dialog
+
+import (
+	"context"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/transport"
+	"sipdialog.example/dialog/internal/txn"
+)
+
+// transactionRoom is what this package asks of the transactions below it. A
+// test can put a fake in its place.
+type transactionRoom interface {
+	// Request writes a request and returns; what follows comes to user, for
+	// one Call-ID one at a time and in the order it came off the wire.
+	Request(ctx context.Context, req *sip.Request, opt txn.RequestOptions, user txn.ClientUser) (clientTx, error)
+	// SendAck writes the ACK to a 2xx and keeps its bytes.
+	SendAck(ctx context.Context, req *sip.Request, opt txn.RequestOptions) (ackTx, error)
+	// Close ends all transactions and waits for what they still deliver.
+	Close()
+}
+
+// clientTx is a request of ours that may still be answered.
+type clientTx interface {
+	// Cancel sends CANCEL as soon as RFC 3261 9.1 allows, without blocking.
+	Cancel(extra ...sip.Header)
+	// Provisional reports whether a 1xx has come.
+	Provisional() bool
+}
+
+// serverTx is a request of the peer's that we answer.
+type serverTx interface {
+	Request() *sip.Request
+	Local() transport.Local
+	ToTag() string
+	NewResponse(code int, reason string) *sip.Response
+	// Respond sends a provisional or the final response.
+	Respond(res *sip.Response) error
+	// Repeat sends the last response once more, byte for byte.
+	Repeat() error
+}
+
+// ackTx is an ACK that can be sent again, byte for byte.
+type ackTx interface {
+	Resend() error
+}
+
+// room is the transactionRoom of internal/txn.
+type room struct{ layer *txn.Layer }
+
+func (r room) Request(ctx context.Context, req *sip.Request, opt txn.RequestOptions, user txn.ClientUser) (clientTx, error) {
+	tx, err := r.layer.Request(ctx, req, opt, user)
+	if err != nil {
+		return nil, err
+	}
+	return tx, nil
+}
+
+func (r room) SendAck(ctx context.Context, req *sip.Request, opt txn.RequestOptions) (ackTx, error) {
+	ack, err := r.layer.SendAck(ctx, req, opt)
+	if err != nil {
+		return nil, err
+	}
+	return ack, nil
+}
+
+func (r room) Close() { r.layer.Close() }
+
+// txnUser hands what arrives for one request of ours to two functions.
+type txnUser struct {
+	response func(res *sip.Response)
+	done     func(err error)
+}
+
+func (u *txnUser) Response(_ *txn.Client, res *sip.Response) { u.response(res) }
+func (u *txnUser) Done(_ *txn.Client, err error)             { u.done(err) }
+
+// stackUser hands what arrives for the stack from the transactions below.
+// It keeps their calls off the exported methods of Stack.
+type stackUser struct{ stack *Stack }
+
+func (u stackUser) Request(tx *txn.Server)                     { u.stack.handleRequest(tx) }
+func (u stackUser) Ack(req *sip.Request)                       { u.stack.handleAck(req) }
+func (u stackUser) Cancel(tx *txn.Server, cancel *sip.Request) { u.stack.handleCancel(tx, cancel) }
+func (u stackUser) ServerFailed(tx *txn.Server, err error)     { u.stack.handleServerFailure(tx, err) }

@@ -1,0 +1,191 @@
+package dialog
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	"github.com/pion/sdp/v3"
+)
+
+// session is what both sides said of the media last. Guarded by the dialog's
+// mutex; the bodies are never changed.
+type session struct {
+	local  Body
+	remote Body
+}
+
+// offered notes an offer of the peer's (nil: it asked for ours) and our answer.
+func (s *session) offered(offer *SimpleBody, ours *SimpleBody) {
+	s.keep(&s.remote, offer)
+	s.keep(&s.local, ours)
+}
+
+// answered notes an offer of ours (nil: we asked for one) and what came.
+func (s *session) answered(ours Body, theirs *SimpleBody) {
+	if !isNilBody(ours) && isSDP(ours) {
+		s.local = ours
+	}
+	s.keep(&s.remote, theirs)
+}
+
+func (s *session) remoteAnswered(body *SimpleBody) { s.keep(&s.remote, body) }
+
+func (s *session) localAnswered(body Body) {
+	if isSDP(body) {
+		s.local = body
+	}
+}
+
+func (s *session) keep(side *Body, body *SimpleBody) {
+	if body != nil && isSDP(body) {
+		*side = body
+	}
+}
+
+func isSDP(body Body) bool {
+	return strings.EqualFold(mediaType(body.ContentType()), typeSDP)
+}
+
+// defaultAnswer is the answer to a re-INVITE that nobody decides: our last
+// session turned to fit the offer; our last session as the offer when there is
+// none; nil when we have no session or the offer cannot be read.
+func (d *Dialog) defaultAnswer(offer *SimpleBody) Body {
+	d.mutex.RLock()
+	local := d.session.local
+	d.mutex.RUnlock()
+	if local == nil {
+		return nil
+	}
+	ours, ok := parseSDP(local)
+	if !ok {
+		return nil
+	}
+	ours.Origin.SessionVersion++
+	if offer != nil {
+		theirs, ok := parseSDP(offer)
+		if !ok || !isSDP(offer) {
+			return nil
+		}
+		answerMedia(ours, theirs)
+	}
+	data, err := ours.Marshal()
+	if err != nil {
+		return nil
+	}
+	return NewBody(typeSDP, data)
+}
+
+func parseSDP(body Body) (*sdp.SessionDescription, bool) {
+	var description sdp.SessionDescription
+	if err := description.Unmarshal(body.Data()); err != nil {
+		return nil, false
+	}
+	return &description, true
+}
+
+// answerMedia gives our session the offer's m-lines (RFC 3264 6): those we
+// have with the direction mirrored, the others refused.
+func answerMedia(ours, theirs *sdp.SessionDescription) {
+	media := make([]*sdp.MediaDescription, len(theirs.MediaDescriptions))
+	for i, offered := range theirs.MediaDescriptions {
+		media[i] = refusedMedia(offered)
+		if i < len(ours.MediaDescriptions) {
+			if own := matchMedia(ours.MediaDescriptions[i], offered); own != nil {
+				setDirection(own, mirrored(directionOf(theirs, offered)))
+				media[i] = own
+			}
+		}
+	}
+	ours.MediaDescriptions = media
+	ours.TimeDescriptions = theirs.TimeDescriptions
+	ours.Attributes = slices.DeleteFunc(ours.Attributes, isDirection)
+}
+
+// matchMedia returns our m-line cut down to the offered formats, or nil when
+// it is another medium, or nothing is left of it.
+func matchMedia(own, offered *sdp.MediaDescription) *sdp.MediaDescription {
+	if own.MediaName.Media != offered.MediaName.Media || !slices.Equal(own.MediaName.Protos, offered.MediaName.Protos) ||
+		own.MediaName.Port.Value == 0 || offered.MediaName.Port.Value == 0 {
+		return nil
+	}
+	own.MediaName.Formats = slices.DeleteFunc(own.MediaName.Formats, func(format string) bool {
+		return !slices.Contains(offered.MediaName.Formats, format)
+	})
+	if len(own.MediaName.Formats) == 0 {
+		return nil
+	}
+	own.Attributes = slices.DeleteFunc(own.Attributes, func(a sdp.Attribute) bool {
+		return (a.Key == "rtpmap" || a.Key == "fmtp" || a.Key == "rtcp-fb") && !describes(a, own.MediaName.Formats)
+	})
+	return own
+}
+
+// describes reports whether an attribute is about one of the formats.
+func describes(a sdp.Attribute, formats []string) bool {
+	format, _, _ := strings.Cut(a.Value, " ")
+	return format == "*" || slices.Contains(formats, format)
+}
+
+// refusedMedia is an m-line with port 0 (RFC 3264 6).
+func refusedMedia(offered *sdp.MediaDescription) *sdp.MediaDescription {
+	name := offered.MediaName
+	name.Port = sdp.RangedPort{}
+	return &sdp.MediaDescription{MediaName: name}
+}
+
+func isDirection(a sdp.Attribute) bool {
+	switch a.Key {
+	case sdp.AttrKeySendRecv, sdp.AttrKeySendOnly, sdp.AttrKeyRecvOnly, sdp.AttrKeyInactive:
+		return true
+	}
+	return false
+}
+
+// directionOf is an m-line's direction, or the session's; sendrecv without
+// either (RFC 4566 6).
+func directionOf(session *sdp.SessionDescription, media *sdp.MediaDescription) string {
+	for _, attributes := range [][]sdp.Attribute{media.Attributes, session.Attributes} {
+		if i := slices.IndexFunc(attributes, isDirection); i >= 0 {
+			return attributes[i].Key
+		}
+	}
+	return sdp.AttrKeySendRecv
+}
+
+// mirrored is the direction that answers another (RFC 3264 6.1).
+func mirrored(direction string) string {
+	switch direction {
+	case sdp.AttrKeySendOnly:
+		return sdp.AttrKeyRecvOnly
+	case sdp.AttrKeyRecvOnly:
+		return sdp.AttrKeySendOnly
+	default:
+		return direction
+	}
+}
+
+func setDirection(media *sdp.MediaDescription, direction string) {
+	media.Attributes = slices.DeleteFunc(media.Attributes, isDirection)
+	media.Attributes = append(media.Attributes, sdp.Attribute{Key: direction})
+}
+
+// refusedAnswer answers every m-line of an offer with port 0; nil when the
+// offer cannot be read.
+func refusedAnswer(offer *SimpleBody) Body {
+	theirs, ok := parseSDP(offer)
+	if !ok {
+		return nil
+	}
+	answer := *theirs
+	answer.Attributes = nil
+	answer.MediaDescriptions = nil
+	for _, offered := range theirs.MediaDescriptions {
+		answer.MediaDescriptions = append(answer.MediaDescriptions, refusedMedia(offered))
+	}
+	data, err := answer.Marshal()
+	if err != nil {
+		return nil
+	}
+	return NewBody(typeSDP, bytes.Clone(data))
+}

@@ -1,0 +1,164 @@
+package dialog
+
+import (
+	"context"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// Shutdown ends all calls and then the stack: BYE to established calls, CANCEL
+// to those we placed, 503 to those that ring here; the peers' answers are
+// waited for. New calls are refused meanwhile. It returns when nothing of the
+// stack's is left: no call, no goroutine, no socket, no timer.
+//
+// When ctx ends first it stops waiting, but every call has then been sent its
+// BYE, CANCEL or final answer, unless RFC 3261 9.1 or 15 forbade it. Callbacks
+// of the application's that do not return are waited for until ctx or the grace
+// time ends. The error, a *ShutdownError, counts what is left; sockets and
+// timers are closed all the same. A second call waits for the first, within
+// its own ctx, and returns the same. May be called before Start, and inside a
+// callback (which is then one of those that do not return).
+func (s *Stack) Shutdown(ctx context.Context) error {
+	if ctx == nil {
+		return errNilContext("Shutdown")
+	}
+	if !s.beginShutdown() {
+		select {
+		case <-s.stopped:
+			return s.shutdownResult()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return s.endShutdown(s.stop(ctx))
+}
+
+// shutdownInGrace is Shutdown for a context of Start that has ended.
+func (s *Stack) shutdownInGrace() {
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.graceTime())
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		s.log.Warn("shutdown incomplete", "error", err)
+	}
+}
+
+// beginShutdown reports whether the caller is the one to do it.
+func (s *Stack) beginShutdown() bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.state >= stackStopping {
+		return false
+	}
+	s.state = stackStopping
+	if s.unwatch != nil {
+		s.unwatch()
+	}
+	return true
+}
+
+func (s *Stack) shutdownResult() error {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	return s.stopErr
+}
+
+func (s *Stack) endShutdown(err error) error {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.state, s.stopErr = stackStopped, err
+	close(s.stopped)
+	return err
+}
+
+// stop does the work of Shutdown, with no lock held over any of it.
+func (s *Stack) stop(ctx context.Context) error {
+	for _, d := range s.openCalls() {
+		d.hangup(&ending{cause: Cause{By: PartyShutdown}, status: sip.StatusServiceUnavailable})
+	}
+	s.waitQuiet(ctx)
+	s.waitWritten()
+	result := &ShutdownError{}
+	for _, d := range s.openCalls() {
+		untold, open := d.unreleased()
+		switch {
+		case untold:
+			result.Unreleased++
+		case open:
+			result.Unanswered++
+		}
+		d.finish(Cause{By: PartyShutdown})
+	}
+	s.waitCallbacks(ctx, result)
+	s.closeRooms()
+	if result.Unreleased == 0 && result.Unanswered == 0 && result.Callbacks == 0 {
+		return nil
+	}
+	result.Cause = ctx.Err()
+	return result
+}
+
+// openCalls returns the calls whose far end is not released.
+func (s *Stack) openCalls() []*Dialog {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	list := make([]*Dialog, 0, len(s.dialogs)+len(s.releasing))
+	for _, d := range s.dialogs {
+		list = append(list, d)
+	}
+	for _, d := range s.releasing {
+		list = append(list, d)
+	}
+	return list
+}
+
+// waitQuiet waits until every far end is released, or ctx ends.
+func (s *Stack) waitQuiet(ctx context.Context) {
+	s.mutex.Lock()
+	if len(s.dialogs) == 0 && len(s.releasing) == 0 {
+		s.mutex.Unlock()
+		return
+	}
+	quiet := make(chan struct{})
+	s.quiet = quiet
+	s.mutex.Unlock()
+	select {
+	case <-quiet:
+	case <-ctx.Done():
+	}
+}
+
+// waitWritten lets the BYEs leave that are being written, also when Shutdown's
+// context has ended: that takes no answer of the peer's.
+func (s *Stack) waitWritten() {
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.graceTime())
+	defer cancel()
+	s.byes.Wait(ctx)
+}
+
+// waitCallbacks waits for the application's callbacks, up to the grace time.
+func (s *Stack) waitCallbacks(ctx context.Context, result *ShutdownError) {
+	grace, cancel := context.WithTimeout(ctx, s.config.graceTime())
+	defer cancel()
+	result.Callbacks = s.calls.Wait(grace)
+	s.calls.Close()
+}
+
+// closeRooms ends transactions, sockets, timers and our own goroutines.
+func (s *Stack) closeRooms() {
+	s.mutex.Lock()
+	client, sockets := s.client, s.sockets
+	s.client, s.sockets = nil, nil
+	s.dropTombsLocked()
+	s.mutex.Unlock()
+	s.tasks.Close()
+	s.byes.Close()
+	if client != nil {
+		client.Close()
+	}
+	if sockets != nil {
+		_ = sockets.Close()
+	}
+	// All they wait for has ended or is bounded by a timer of ours.
+	s.tasks.Wait(context.Background())
+	s.byes.Wait(context.Background())
+}

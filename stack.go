@@ -1,0 +1,322 @@
+package dialog
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/tasks"
+	"sipdialog.example/dialog/internal/transport"
+	"sipdialog.example/dialog/internal/txn"
+)
+
+// Stack makes and takes calls on one listening socket. Make it with
+// [NewStack], run it with [Stack.Start], end it with [Stack.Shutdown]; it does
+// not restart. Every method may be called from any goroutine and from inside
+// any callback.
+type Stack struct {
+	// Set at construction.
+
+	config *StackConfig
+	log    *slog.Logger
+
+	// mutex guards the fields below. It comes before any Dialog.mutex.
+	mutex     sync.RWMutex
+	state     stackState
+	callbacks StackCallbacks
+	// client is the room of the transactions; nil means not started.
+	client  transactionRoom
+	sockets *transport.Layer
+	address netip.AddrPort
+	// unwatch stops following the context of Start.
+	unwatch   func() bool
+	dialogs   map[DialogKey]*Dialog
+	aliases   map[DialogKey]*Dialog
+	releasing map[DialogKey]*Dialog
+	tombs     map[DialogKey]struct{}
+	tombQueue []tomb
+	tombTimer *time.Timer
+	// quiet is closed when no far end is left to release; nil while nobody
+	// waits. stopped is closed when Shutdown is over, stopErr its result.
+	quiet   chan struct{}
+	stopped chan struct{}
+	stopErr error
+
+	// What synchronises itself: our goroutines, those of them that write a
+	// BYE, and those that run the application's callbacks.
+
+	tasks tasks.Group
+	byes  tasks.Group
+	calls tasks.Group
+}
+
+type stackState int
+
+const (
+	stackNew stackState = iota
+	stackStarting
+	stackServing
+	stackStopping
+	stackStopped
+)
+
+// NewStack returns a stack that is not started. A nil config means the
+// defaults. The config is copied, not changed.
+//
+// Errors: ErrInvalidArgument (the transport does not validate).
+func NewStack(config *StackConfig) (*Stack, error) {
+	own := &StackConfig{}
+	if config != nil {
+		*own = *config
+		if config.Transport != nil {
+			copied := *config.Transport
+			own.Transport = &copied
+		}
+	}
+	if err := own.transport().Validate(); err != nil {
+		return nil, err
+	}
+	return &Stack{
+		config:    own,
+		log:       newLogger(own),
+		dialogs:   make(map[DialogKey]*Dialog),
+		aliases:   make(map[DialogKey]*Dialog),
+		releasing: make(map[DialogKey]*Dialog),
+		tombs:     make(map[DialogKey]struct{}),
+		stopped:   make(chan struct{}),
+	}, nil
+}
+
+// Start binds the configured address and serves it in the background. It
+// returns once the socket is bound, or with the error that kept it from being
+// bound; it may then be called again. The end of ctx begins Shutdown, with the
+// grace time.
+//
+// Errors: ErrAlreadyStarted, ErrShutdown, ErrUnsupportedTransport, ErrTransport
+// wrapping the operating system's, ctx's.
+func (s *Stack) Start(ctx context.Context) error {
+	if ctx == nil {
+		return errNilContext("Start")
+	}
+	if err := s.begin(); err != nil {
+		return err
+	}
+	if err := s.open(ctx); err != nil {
+		s.startFailed()
+		return err
+	}
+	unwatch := context.AfterFunc(ctx, s.shutdownInGrace)
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.unwatch = unwatch
+	if s.state != stackServing {
+		unwatch() // shut down meanwhile
+	}
+	return nil
+}
+
+// startFailed lets Start be called again.
+func (s *Stack) startFailed() {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.state == stackStarting {
+		s.state = stackNew
+	}
+}
+
+func (s *Stack) begin() error {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	switch s.state {
+	case stackNew:
+		s.state = stackStarting
+		return nil
+	case stackStopping, stackStopped:
+		return ErrShutdown
+	default:
+		return ErrAlreadyStarted
+	}
+}
+
+// open builds the two lower rooms and binds.
+func (s *Stack) open(ctx context.Context) error {
+	tc := s.config.transport()
+	protocol := strings.ToLower(tc.Protocol)
+	if protocol != "udp" && protocol != "tcp" {
+		return fmt.Errorf("%w: %s", ErrUnsupportedTransport, tc.Protocol)
+	}
+	sockets := transport.New(transport.Config{
+		Network: s.config.Network, Logger: s.log, Trace: s.tracer(),
+		PublicHost: strings.Trim(tc.PublicAddress, "[]"), PublicPort: tc.PublicPort,
+	})
+	timers := s.config.timers()
+	layer := txn.New(txn.Config{
+		Transport: sockets, User: stackUser{s}, Logger: s.log, Timeout: s.config.TxTimeout,
+		Timers: txn.Timers{T1: timers.T1, T2: timers.T2, T4: timers.T4},
+	})
+	// What arrives before the state says so finds a stack that is starting:
+	// it waits for nothing, and is refused.
+	address, err := sockets.Listen(ctx, protocol, tc.GetListenAddress())
+	if err == nil && s.serve(room{layer}, sockets, address) {
+		return nil
+	}
+	layer.Close()
+	_ = sockets.Close()
+	if err == nil {
+		return ErrShutdown
+	}
+	return transportError(err)
+}
+
+// serve takes the rooms into use, unless Shutdown came first.
+func (s *Stack) serve(client transactionRoom, sockets *transport.Layer, address netip.AddrPort) bool {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.state != stackStarting {
+		return false
+	}
+	s.client, s.sockets, s.address, s.state = client, sockets, address, stackServing
+	return true
+}
+
+func (s *Stack) tracer() func(transport.Event) {
+	trace := s.config.Trace
+	if trace == nil {
+		return nil
+	}
+	return func(e transport.Event) {
+		defer func() {
+			if value := recover(); value != nil {
+				s.logPanic("Trace", value, nil)
+			}
+		}()
+		trace(TraceEvent{Time: e.Time, Outbound: e.Outbound, Transport: e.Transport, Local: e.Local, Remote: e.Remote, Data: e.Data})
+	}
+}
+
+// Addr returns the address the stack listens on; it is not valid before Start.
+// A configured port of 0 has become the one that was free.
+func (s *Stack) Addr() netip.AddrPort {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	return s.address
+}
+
+// OnIncomingDialog sets the callback for calls that arrive; nil refuses them
+// with 480. It runs on a goroutine of its own, with no lock held, once the
+// INVITE has been answered 100 and 180, and may block: Accept and Reject may be
+// called in it or later. If it panics before the call is answered the caller
+// gets 500.
+func (s *Stack) OnIncomingDialog(callback func(IDialog)) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.callbacks.OnIncomingDialog = callback
+}
+
+// OnIncomingRefer sets the callback for REFERs that arrive inside a call. It
+// runs on a goroutine of its own after the REFER has been answered 202, and may
+// block. It decides nothing: report what came of it with
+// [ReferSubscription.SendNotify].
+func (s *Stack) OnIncomingRefer(callback func(dialog IDialog, referTo sip.Uri, replaces *ReplacesInfo)) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.callbacks.OnIncomingRefer = callback
+}
+
+func (s *Stack) callbacksNow() StackCallbacks {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	return s.callbacks
+}
+
+// NewInvite places a call to target (RFC 3261 13.2.1): it sends an INVITE with
+// opts.Body as the offer, and returns when that has been written; the state is
+// then Trying. ctx bounds only this: finding, connecting to and writing to the
+// next hop. Wait for the outcome with [Dialog.WaitAnswer]; a call nobody waits
+// for is cancelled after the ringing limit.
+//
+// Errors: ErrNotStarted, ErrShutdown, ErrMaxDialogs, ErrInvalidArgument,
+// ErrTransport, ctx's.
+func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) (IDialog, error) {
+	if ctx == nil {
+		return nil, errNilContext("NewInvite")
+	}
+	if target.Host == "" {
+		return nil, fmt.Errorf("%w: target without a host", ErrInvalidArgument)
+	}
+	d := s.newCaller(target)
+	if err := s.register(d); err != nil {
+		return nil, err
+	}
+	if err := d.sendInvite(ctx, opts.Body); err != nil {
+		return nil, fmt.Errorf("dialog: invite %s: %w", target.Host, err)
+	}
+	return d, nil
+}
+
+func (s *Stack) newCaller(target sip.Uri) *Dialog {
+	user, _, _ := strings.Cut(s.config.userAgent(), "/")
+	to := *target.Clone()
+	// RFC 3261 19.1.1: no headers, method, port and transport parameters in To.
+	to.Headers = nil
+	to.UriParams.Remove("method")
+	d := &Dialog{
+		stack: s, isUAC: true, callID: randomHex(16), localTag: TagGen(),
+		local:        nameAddr{uri: sip.Uri{Scheme: to.Scheme, User: userToken(user)}},
+		remote:       nameAddr{uri: to},
+		remoteTarget: *target.Clone(),
+	}
+	return s.adopt(d)
+}
+
+// adopt gives a new dialog its mailbox.
+func (s *Stack) adopt(d *Dialog) *Dialog {
+	d.mailbox.Go = s.calls.Go
+	d.mailbox.Panicked = func(value any, stack []byte) { s.logPanic("notification", value, stack) }
+	return d
+}
+
+// userToken keeps what may stand in the user part of a URI (RFC 3261 25.1).
+func userToken(s string) string {
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune("-_.!~*'()&=+$,", r) || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' {
+			return r
+		}
+		return -1
+	}, s)
+}
+
+// transactions returns the room below, or why there is none.
+func (s *Stack) transactions() (transactionRoom, error) {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	if s.client != nil {
+		return s.client, nil
+	}
+	return nil, s.notReadyLocked()
+}
+
+func (s *Stack) notReadyLocked() error {
+	if s.state >= stackStopping {
+		return ErrShutdown
+	}
+	return ErrNotStarted
+}
+
+// readyLocked says whether new calls are taken.
+func (s *Stack) readyLocked() error {
+	if s.state == stackServing && s.client != nil {
+		return nil
+	}
+	return s.notReadyLocked()
+}
+
+func (s *Stack) logPanic(where string, value any, stack []byte) {
+	s.log.Error("application code panicked", "where", where, "panic", value, "stack", string(stack))
+}

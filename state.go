@@ -1,0 +1,139 @@
+package dialog
+
+import "fmt"
+
+// DialogState is where a call is in its life. docs/states.md draws it.
+type DialogState int
+
+const (
+	// DialogStateInit: nothing has been sent or answered.
+	DialogStateInit DialogState = iota
+	// DialogStateTrying: UAC only: the INVITE has left, the peer does not
+	// ring yet.
+	DialogStateTrying
+	// DialogStateRinging: UAC: a 101 to 199 with a To tag has come.
+	// UAS: the call has been offered to the application.
+	DialogStateRinging
+	// DialogStateEstablished: UAC: the 2xx has come and its ACK has left.
+	// UAS: the 2xx is leaving or has left.
+	DialogStateEstablished
+	// DialogStateTerminated: the call is over. Nothing follows.
+	DialogStateTerminated
+)
+
+// String returns the state's name, or "Unknown".
+func (s DialogState) String() string {
+	switch s {
+	case DialogStateInit:
+		return "Init"
+	case DialogStateTrying:
+		return "Trying"
+	case DialogStateRinging:
+		return "Ringing"
+	case DialogStateEstablished:
+		return "Established"
+	case DialogStateTerminated:
+		return "Terminated"
+	default:
+		return "Unknown"
+	}
+}
+
+// mayFollow is the one table of transitions: a state may only move forward,
+// Trying and Ringing may be skipped, and Terminated is absorbing.
+func (s DialogState) mayFollow(old DialogState) bool {
+	return old != DialogStateTerminated && s > old && s <= DialogStateTerminated
+}
+
+// Party says who ended a call.
+type Party int
+
+const (
+	// PartyNone: the call has not ended.
+	PartyNone Party = iota
+	// PartyLocal: the application, by Bye, Reject, Close or a context.
+	PartyLocal
+	// PartyRemote: the peer, by BYE, CANCEL or a final answer.
+	PartyRemote
+	// PartyTimeout: an answer, an ACK or a decision did not come in time.
+	PartyTimeout
+	// PartyTransport: a message could not be sent.
+	PartyTransport
+	// PartyShutdown: the stack was shut down.
+	PartyShutdown
+)
+
+// String returns the party's name.
+func (p Party) String() string {
+	switch p {
+	case PartyNone:
+		return "none"
+	case PartyLocal:
+		return "local"
+	case PartyRemote:
+		return "remote"
+	case PartyTimeout:
+		return "timeout"
+	case PartyTransport:
+		return "transport"
+	case PartyShutdown:
+		return "shutdown"
+	default:
+		return "unknown"
+	}
+}
+
+// Cause says why a call ended. The zero value means that it has not.
+type Cause struct {
+	// By is who ended it.
+	By Party
+	// Method is the request that ended it, or whose answer (or missing
+	// answer) did: "BYE", "CANCEL", "INVITE", "ACK"; empty when there is none.
+	Method string
+	// Status is the final answer that ended it; zero when there is none.
+	Status int
+	// Reason is the text of the Reason header (RFC 3326), of the reason
+	// phrase, or what the application gave.
+	Reason string
+	// Err is the error behind a timeout or a transport failure.
+	Err error
+}
+
+// String reads like "remote BYE" or "remote INVITE 486 Busy Here".
+func (c Cause) String() string {
+	s := c.By.String()
+	if c.Method != "" {
+		s += " " + c.Method
+	}
+	if c.Status != 0 {
+		s += fmt.Sprintf(" %d", c.Status)
+	}
+	if c.Reason != "" {
+		s += " " + c.Reason
+	}
+	return s
+}
+
+// setStateLocked is the one writer of Dialog.state. It validates, stores, and
+// queues the notification while the mutex is held, so that the order of
+// notifications is the order of the changes. It reports whether the state
+// changed. What it returns besides is closed once the callbacks have run, or
+// nil: see mailbox.Push.
+func (d *Dialog) setStateLocked(next DialogState) (delivered <-chan struct{}, changed bool) {
+	if !next.mayFollow(d.state) {
+		return nil, false
+	}
+	done := d.doneLocked()
+	d.state = next
+	calls := make([]func(), len(d.stateCallbacks))
+	for i, callback := range d.stateCallbacks {
+		calls[i] = func() { callback(next) }
+	}
+	if next != DialogStateTerminated {
+		return d.mailbox.Push(calls...), true
+	}
+	d.keptBody = nil
+	delivered = d.mailbox.Seal(calls...)
+	close(done)
+	return delivered, true
+}

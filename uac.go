@@ -1,0 +1,370 @@
+package dialog
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// answer is the outcome of a call of ours: what WaitAnswer waits for.
+type answer struct {
+	decided bool
+	err     error
+	// ready is closed when decided becomes true; made on demand.
+	ready chan struct{}
+}
+
+// inviteClient is the INVITE of ours that begins a call. Its fields are
+// guarded by the dialog's mutex.
+type inviteClient struct {
+	d *Dialog
+	// tx is nil until the INVITE has been written.
+	tx clientTx
+	// offer is the body that was sent, if any.
+	offer Body
+	seq   uint32
+	// won is true once a 2xx has been taken; winner is its To tag.
+	won    bool
+	winner string
+	// ack is the ACK to that 2xx, kept as long as the 2xx may be repeated.
+	ack ackTx
+}
+
+// decided returns what is closed once the call's outcome stands.
+func (d *Dialog) decided() <-chan struct{} {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.answered.ready == nil {
+		d.answered.ready = make(chan struct{})
+		if d.answered.decided {
+			close(d.answered.ready)
+		}
+	}
+	if d.state == DialogStateEstablished {
+		d.decideLocked(nil)
+	}
+	return d.answered.ready
+}
+
+// decideLocked sets the outcome, once.
+func (d *Dialog) decideLocked(err error) {
+	if d.answered.decided {
+		return
+	}
+	d.answered.decided, d.answered.err = true, err
+	if d.answered.ready != nil {
+		close(d.answered.ready)
+	}
+}
+
+func (d *Dialog) outcome() error {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.answered.err
+}
+
+// sendInvite writes the INVITE of a new call. A failure ends the dialog.
+func (d *Dialog) sendInvite(ctx context.Context, body Body) error {
+	if err := d.turn.take(ctx); err != nil {
+		d.finish(causeOf(sip.INVITE, err))
+		return err
+	}
+	defer d.turn.release()
+
+	d.mutex.Lock()
+	req := d.newInviteLocked(body)
+	d.invite = &inviteClient{d: d, offer: body, seq: d.localSeq}
+	user := &txnUser{response: func(res *sip.Response) { _ = d.processResponse(res) }, done: d.invite.ended}
+	d.phase = phaseInviting
+	d.setStateLocked(DialogStateTrying)
+	d.limitLocked()
+	opt := d.optionsLocked()
+	d.mutex.Unlock()
+
+	tx, err := d.request(ctx, req, opt, user)
+	if err != nil {
+		d.finish(causeOf(sip.INVITE, err))
+		return err
+	}
+	d.invite.written(tx)
+	return nil
+}
+
+// newInviteLocked builds an INVITE, the first or a later one (RFC 3261 13.2.1).
+func (d *Dialog) newInviteLocked(body Body) *sip.Request {
+	req := d.nextRequestLocked(sip.INVITE)
+	req.AppendHeader(sip.NewHeader("Allow", allowedMethods))
+	req.AppendHeader(sip.NewHeader("Supported", supportedOptions))
+	setBody(req, body)
+	return req
+}
+
+// limitLocked starts the ringing limit.
+func (d *Dialog) limitLocked() {
+	if limit := d.config().ringingLimit(); limit > 0 {
+		d.limit = time.AfterFunc(limit, func() {
+			d.giveUp(&ending{cause: Cause{By: PartyTimeout, Method: "INVITE", Err: ErrTimeout}})
+		})
+	}
+}
+
+// written keeps the transaction. A call that was given up while the INVITE was
+// being written is cancelled now.
+func (i *inviteClient) written(tx clientTx) {
+	i.d.mutex.Lock()
+	i.tx = tx
+	cancel := func() {}
+	if i.d.ending != nil {
+		cancel = i.cancelLocked()
+	}
+	i.d.mutex.Unlock()
+	cancel()
+}
+
+// cancelLocked returns what cancels the INVITE, to be called without locks.
+func (i *inviteClient) cancelLocked() func() {
+	tx := i.tx
+	if tx == nil {
+		return func() {}
+	}
+	var extra []sip.Header
+	if h := reasonHeader(i.d.ending.reason); h != nil {
+		extra = append(extra, h)
+	}
+	return func() { tx.Cancel(extra...) }
+}
+
+// processResponse takes a response to the INVITE that began the call: what it
+// says of the peer, the state, the ACK, and the call's outcome (RFC 3261 13.2.2).
+func (d *Dialog) processResponse(res *sip.Response) error {
+	if res == nil {
+		return fmt.Errorf("%w: no response", ErrMalformed)
+	}
+	i := d.invitation()
+	switch {
+	case res.StatusCode == sip.StatusTrying:
+	case res.IsProvisional():
+		i.provisional(res)
+	case res.IsSuccess():
+		i.success(res)
+	default:
+		i.refused(res)
+	}
+	return nil
+}
+
+func (d *Dialog) invitation() *inviteClient {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.invite == nil {
+		d.invite = &inviteClient{d: d}
+	}
+	return d.invite
+}
+
+// provisional takes a 101 to 199 (RFC 3261 13.2.2.1): the first with a To tag
+// makes an early dialog.
+func (i *inviteClient) provisional(res *sip.Response) {
+	d := i.d
+	unlock := d.lockBoth()
+	defer unlock()
+	if i.won || d.state == DialogStateTerminated {
+		return
+	}
+	if d.remoteTag == "" && toTag(res) != "" {
+		d.learnLocked(res)
+	}
+	d.setStateLocked(DialogStateRinging)
+	d.keepBodyLocked(bodyOf(res))
+}
+
+// success takes a 2xx (RFC 3261 13.2.2.4): the first makes the call, the same
+// again gets the same ACK again, and one of another fork is released.
+func (i *inviteClient) success(res *sip.Response) {
+	switch i.classify(res) {
+	case firstAnswer:
+		i.establish(res)
+	case sameAnswer:
+		i.acknowledgeAgain()
+	case otherFork:
+		i.d.releaseFork(i.seq, res)
+	}
+}
+
+type answerKind int
+
+const (
+	firstAnswer answerKind = iota
+	sameAnswer
+	otherFork
+)
+
+// classify tells which 2xx this is, and takes the first: the dialog is the
+// answering fork's from here on.
+func (i *inviteClient) classify(res *sip.Response) answerKind {
+	d := i.d
+	unlock := d.lockBoth()
+	defer unlock()
+	tag := toTag(res)
+	if i.won {
+		if tag == i.winner {
+			return sameAnswer
+		}
+		return otherFork
+	}
+	i.won, i.winner = true, tag
+	d.learnLocked(res)
+	if d.phase == phaseInviting {
+		d.phase = phaseAnswering
+	}
+	d.keepBodyLocked(bodyOf(res))
+	d.session.answered(i.offer, bodyOf(res))
+	return firstAnswer
+}
+
+// establish acknowledges the first 2xx. Established is entered once the ACK
+// has left, so that nothing a callback sends can overtake it.
+func (i *inviteClient) establish(res *sip.Response) {
+	d := i.d
+	d.turn.join()
+	handler, offer := i.undecided(res)
+	if handler == nil {
+		i.acknowledge(nil)
+		i.established()
+		return
+	}
+	d.background(func() {
+		answer, err := d.answerLate(handler, offer)
+		if err != nil {
+			d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "offer refused", Err: err}})
+		}
+		i.acknowledge(answer)
+		i.established()
+	})
+}
+
+// undecided returns the handler when the 2xx brought an offer for it.
+func (i *inviteClient) undecided(res *sip.Response) (OfferHandler, *SimpleBody) {
+	d := i.d
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	offer := bodyOf(res)
+	if !isNilBody(i.offer) || offer == nil || d.offerHandler == nil || d.ending != nil {
+		return nil, nil
+	}
+	d.ackWaits = true
+	return d.offerHandler, offer
+}
+
+// acknowledge sends the ACK (RFC 3261 13.2.2.4). When that fails the peer
+// repeats its 2xx, and the ACK is tried again.
+func (i *inviteClient) acknowledge(body Body) {
+	ack := i.d.acknowledge(i.seq, body)
+	i.d.mutex.Lock()
+	i.ack = ack
+	i.d.ackWaits = false
+	i.d.mutex.Unlock()
+}
+
+// acknowledge sends the ACK to a 2xx and returns it, or nil when it failed.
+func (d *Dialog) acknowledge(seq uint32, body Body) ackTx {
+	d.mutex.RLock()
+	req := d.requestLocked(sip.ACK, seq)
+	opt := d.optionsLocked()
+	d.mutex.RUnlock()
+	setBody(req, body)
+
+	room, err := d.room()
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), d.config().txTimeout())
+	defer cancel()
+	ack, err := room.SendAck(ctx, req, opt)
+	if err != nil {
+		d.log().Warn("ACK could not be sent", "error", err)
+		return nil
+	}
+	return ack
+}
+
+// acknowledgeAgain answers a repeated 2xx. While the ACK waits for the
+// application's answer there is nothing to repeat.
+func (i *inviteClient) acknowledgeAgain() {
+	i.d.mutex.RLock()
+	ack, waits := i.ack, i.d.ackWaits
+	i.d.mutex.RUnlock()
+	switch {
+	case waits:
+	case ack == nil:
+		i.acknowledge(nil)
+	default:
+		if err := ack.Resend(); err != nil {
+			i.d.log().Warn("ACK could not be repeated", "error", err)
+		}
+	}
+}
+
+// established is what follows the ACK: the call stands, or it was given up
+// before, and the BYE follows (RFC 3261 9.1, 15).
+func (i *inviteClient) established() {
+	d := i.d
+	d.mutex.Lock()
+	release := func() {}
+	switch {
+	case d.phase == phaseReleased:
+	case d.ending != nil:
+		d.phase = phaseBye
+		release = func() { d.spawnBye() }
+	default:
+		d.phase = phaseSteady
+		stopTimer(d.limit)
+		d.setStateLocked(DialogStateEstablished)
+		d.decideLocked(nil)
+	}
+	d.mutex.Unlock()
+	d.turn.release()
+	release()
+}
+
+// refused takes a final answer of 300 or more: the call is over.
+func (i *inviteClient) refused(res *sip.Response) {
+	i.d.mutex.RLock()
+	won := i.won
+	i.d.mutex.RUnlock()
+	if won {
+		return // another fork's, late
+	}
+	i.d.finish(Cause{By: PartyRemote, Method: "INVITE", Status: res.StatusCode, Reason: res.Reason})
+}
+
+// ended follows the last response to the INVITE.
+func (i *inviteClient) ended(err error) {
+	i.d.mutex.Lock()
+	won := i.won
+	i.ack = nil
+	i.d.mutex.Unlock()
+	if !won {
+		i.d.finish(causeOf(sip.INVITE, err))
+	}
+}
+
+// releaseFork ends the dialog that a further fork's 2xx makes: ACK, then BYE
+// (RFC 3261 13.2.2.4). It is a call of its own that nobody sees. The same 2xx
+// again finds it, while its BYE lasts, and gets its ACK again.
+func (d *Dialog) releaseFork(seq uint32, res *sip.Response) {
+	fork := d.fork(toTag(res))
+	if fork == nil {
+		fork = d.newFork(seq, res)
+		if fork == nil {
+			return
+		}
+		fork.turn.join()
+		fork.invite.acknowledge(nil)
+		fork.invite.established()
+		return
+	}
+	fork.invite.acknowledgeAgain()
+}

@@ -1,0 +1,281 @@
+package dialog
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// unacked is a 2xx of ours that repeats until its ACK comes (RFC 3261
+// 13.3.1.4). Its fields are guarded by the dialog's mutex.
+type unacked struct {
+	tx  serverTx
+	seq uint32
+	// initial is false for the 2xx to a re-INVITE.
+	initial bool
+	// offered is true when the 2xx carried our offer: the ACK answers it.
+	offered  bool
+	interval time.Duration
+	deadline time.Time
+	timer    *time.Timer
+}
+
+// isOffered reports whether the peer's INVITE still waits for its answer.
+func (d *Dialog) isOffered() bool {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.phase == phaseOffered && d.state != DialogStateTerminated
+}
+
+// pendingInvite returns the INVITE to answer, or why there is none.
+func (d *Dialog) pendingInvite(op string) (serverTx, error) {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	if d.isUAC || d.state != DialogStateRinging {
+		return nil, &StateError{Op: op, State: d.state, Need: "an incoming call in Ringing state"}
+	}
+	if d.offered == nil {
+		return nil, ErrAnswered
+	}
+	return d.offered, nil
+}
+
+// claim decides who answers the INVITE: exactly one caller gets true.
+func (d *Dialog) claim() bool {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.offered == nil {
+		return false
+	}
+	d.offered = nil
+	return true
+}
+
+// newAnswer builds the 200 to an INVITE and lets the application change it.
+func (d *Dialog) newAnswer(tx serverTx, opts []ResponseOpt) (*sip.Response, error) {
+	res := tx.NewResponse(sip.StatusOK, "")
+	d.mutex.RLock()
+	res.AppendHeader(d.contactLocked(tx.Local()))
+	d.mutex.RUnlock()
+	res.AppendHeader(sip.NewHeader("Allow", allowedMethods))
+	res.AppendHeader(sip.NewHeader("Supported", supportedOptions))
+	if err := applyOpts(res, opts); err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// applyOpts runs functions of the application's on its own goroutine; a panic
+// in one becomes the call's error.
+func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = fmt.Errorf("%w: %v\n%s", ErrPanic, value, debug.Stack())
+		}
+	}()
+	for _, opt := range opts {
+		if opt != nil {
+			opt(res)
+		}
+	}
+	return nil
+}
+
+// answer claims the INVITE and writes the 200. The state is Established before
+// the first byte leaves: whatever the peer sends upon it finds the dialog so.
+func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error) {
+	d.mutex.Lock()
+	if d.offered == nil {
+		d.mutex.Unlock()
+		return nil, ErrAnswered
+	}
+	d.offered = nil
+	d.phase = phaseAnswering
+	stopTimer(d.limit)
+	stopTimer(d.refresh)
+	offer := bodyOf(tx.Request())
+	d.session.offered(offer, bodyOf(res))
+	u := &unacked{tx: tx, seq: cseq(tx.Request()), initial: true, offered: offer == nil && len(res.Body()) > 0}
+	d.repeatLocked(u)
+	delivered, _ := d.setStateLocked(DialogStateEstablished)
+	d.mutex.Unlock()
+
+	if err := transportError(tx.Respond(res)); err != nil {
+		d.finish(Cause{By: PartyTransport, Method: "INVITE", Status: res.StatusCode, Err: err})
+		return delivered, err
+	}
+	return delivered, nil
+}
+
+// repeatLocked arms the timer that repeats a 2xx, before it is first written.
+func (d *Dialog) repeatLocked(u *unacked) {
+	timers := d.config().timers()
+	u.interval = timers.T1
+	u.deadline = time.Now().Add(64 * timers.T1)
+	u.timer = time.AfterFunc(u.interval, func() { d.repeat(u) })
+	d.unacked = append(d.unacked, u)
+}
+
+// repeat sends a 2xx once more, T1 after the first and doubling up to T2 (RFC
+// 3261 13.3.1.4); after 64*T1 the call ends.
+func (d *Dialog) repeat(u *unacked) {
+	d.mutex.Lock()
+	if !d.isUnackedLocked(u) {
+		d.mutex.Unlock()
+		return
+	}
+	left := time.Until(u.deadline)
+	if left <= 0 {
+		release := d.neverAckedLocked(u)
+		d.mutex.Unlock()
+		release()
+		return
+	}
+	u.interval = min(2*u.interval, d.config().timers().T2)
+	u.timer.Reset(min(u.interval, left))
+	d.mutex.Unlock()
+	if err := u.tx.Repeat(); err != nil {
+		d.log().Debug("2xx could not be repeated", "error", err)
+	}
+}
+
+func (d *Dialog) isUnackedLocked(u *unacked) bool {
+	for _, other := range d.unacked {
+		if other == u {
+			return true
+		}
+	}
+	return false
+}
+
+// neverAckedLocked ends a call whose 2xx got no ACK in 64*T1: by BYE (RFC 3261
+// 13.3.1.4, 14.2).
+func (d *Dialog) neverAckedLocked(u *unacked) (release func()) {
+	d.removeUnackedLocked(u)
+	if u.initial && d.phase == phaseAnswering {
+		d.phase = phaseBye
+		if d.ending == nil {
+			d.ending = &ending{cause: Cause{By: PartyTimeout, Method: "ACK", Err: ErrTimeout}}
+		}
+		return func() { d.spawnBye() }
+	}
+	return d.hangupLocked(&ending{cause: Cause{By: PartyTimeout, Method: "ACK", Err: ErrTimeout}})
+}
+
+func (d *Dialog) removeUnackedLocked(u *unacked) {
+	u.timer.Stop()
+	for i, other := range d.unacked {
+		if other == u {
+			d.unacked = append(d.unacked[:i], d.unacked[i+1:]...)
+			break
+		}
+	}
+	if len(d.unacked) == 0 {
+		d.ackedLocked()
+	}
+}
+
+// ackedLocked wakes those who wait for the ACK.
+func (d *Dialog) ackedLocked() {
+	if d.acked != nil {
+		close(d.acked)
+		d.acked = nil
+	}
+}
+
+// handleAck takes the ACK to a 2xx; it belongs to the INVITE with its CSeq
+// number, which need not be the latest (RFC 3261 13.2.2.4).
+func (d *Dialog) handleAck(ack *sip.Request) {
+	d.mutex.Lock()
+	u := d.unackedLocked(cseq(ack))
+	if u == nil {
+		d.mutex.Unlock()
+		return
+	}
+	d.removeUnackedLocked(u)
+	if body := bodyOf(ack); body != nil {
+		d.keepBodyLocked(body)
+		d.session.remoteAnswered(body)
+	}
+	release := func() {}
+	if u.initial && d.phase == phaseAnswering {
+		d.phase = phaseSteady
+		if d.ending != nil {
+			d.phase = phaseBye
+			release = func() { d.spawnBye() }
+		}
+	}
+	d.mutex.Unlock()
+	release()
+}
+
+func (d *Dialog) unackedLocked(seq uint32) *unacked {
+	for _, u := range d.unacked {
+		if u.seq == seq {
+			return u
+		}
+	}
+	return nil
+}
+
+// waitAcked waits until no 2xx of ours waits for its ACK, or the call is over.
+func (d *Dialog) waitAcked(ctx context.Context) error {
+	d.mutex.Lock()
+	if len(d.unacked) == 0 || d.state != DialogStateEstablished {
+		d.mutex.Unlock()
+		return nil
+	}
+	if d.acked == nil {
+		d.acked = make(chan struct{})
+	}
+	acked := d.acked
+	d.mutex.Unlock()
+	select {
+	case <-acked:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ring tells the caller that the call is being offered (RFC 3261 13.3.1.1),
+// unless that is switched off, and says so again every minute.
+func (d *Dialog) ring(tx serverTx) {
+	if !d.config().NoAutoRinging {
+		res := tx.NewResponse(sip.StatusRinging, "")
+		d.mutex.RLock()
+		res.AppendHeader(d.contactLocked(tx.Local()))
+		d.mutex.RUnlock()
+		if err := tx.Respond(res); err != nil {
+			d.log().Debug("180 could not be sent", "error", err)
+		}
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.phase != phaseOffered || d.offered == nil {
+		return
+	}
+	d.setStateLocked(DialogStateRinging)
+	d.limitLocked()
+	d.refresh = time.AfterFunc(ringingRefresh, func() { d.ringAgain(tx) })
+}
+
+// ringingRefresh is how often a ringing INVITE gets another provisional
+// response, lest a proxy cancels it (RFC 3261 13.3.1.1).
+const ringingRefresh = time.Minute
+
+func (d *Dialog) ringAgain(tx serverTx) {
+	d.mutex.Lock()
+	if d.offered == nil || d.state != DialogStateRinging {
+		d.mutex.Unlock()
+		return
+	}
+	d.refresh.Reset(ringingRefresh)
+	d.mutex.Unlock()
+	if err := tx.Repeat(); err != nil {
+		d.log().Debug("provisional response could not be repeated", "error", err)
+	}
+}
