@@ -44,9 +44,10 @@ type StackConfig struct {
 	AcceptBodies []string
 	// Network opens the sockets; nil is the operating system's.
 	Network Network
-	// Trace is told of every SIP message as it was read or is written. It is
-	// called with no lock held, from the goroutine that reads or writes, and
-	// must return quickly.
+	// Trace is told of every SIP message that was read or is about to be
+	// written: a message is told of before any answer to it. It is called with
+	// no lock held, from the goroutine that reads or writes, and must return
+	// quickly.
 	Trace func(TraceEvent)
 }
 

@@ -2,6 +2,7 @@ package dialog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -265,8 +266,10 @@ func (d *Dialog) WaitAnswer(ctx context.Context) error {
 	case <-decided:
 		return d.outcome()
 	case <-ctx.Done():
-		d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "CANCEL", Err: ctx.Err()}})
-		return ctx.Err()
+		if d.abandon(ctx.Err()) {
+			return ctx.Err()
+		}
+		return d.outcome()
 	}
 }
 
@@ -315,7 +318,7 @@ func (d *Dialog) Bye(ctx context.Context, reason string) error {
 	if d.IsUAS() && d.isOffered() {
 		return &StateError{Op: "Bye", State: d.State(), Need: "an answered call"}
 	}
-	d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: reason}, reason: reason})
+	ours := d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: reason}, reason: reason})
 	select {
 	case <-d.Done():
 	case <-ctx.Done():
@@ -323,7 +326,10 @@ func (d *Dialog) Bye(ctx context.Context, reason string) error {
 			return ctx.Err()
 		}
 	}
-	d.settle(ctx, d.lastDelivery())
+	if ours {
+		// Whoever did not begin the end may be called by the end's own callback.
+		d.settle(ctx, d.lastDelivery())
+	}
 	return d.byeError()
 }
 
@@ -333,7 +339,7 @@ func (d *Dialog) Bye(ctx context.Context, reason string) error {
 func (d *Dialog) Hangup(ctx context.Context) error {
 	err := d.Bye(ctx, "")
 	var wrong *StateError
-	if asError(err, &wrong) && d.IsUAS() {
+	if errors.As(err, &wrong) && d.IsUAS() {
 		err = d.Reject(ctx, sip.StatusTemporarilyUnavailable, "")
 	}
 	return err

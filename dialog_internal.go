@@ -1,7 +1,6 @@
 package dialog
 
 import (
-	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -11,8 +10,6 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
 )
-
-func asError[T error](err error, target *T) bool { return errors.As(err, target) }
 
 func (d *Dialog) keyLocked() DialogKey {
 	return DialogKey{CallID: d.callID, LocalTag: d.localTag, RemoteTag: d.remoteTag}

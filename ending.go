@@ -44,12 +44,29 @@ type ending struct {
 }
 
 // hangup begins to release the far end, whatever the phase, and returns
-// without waiting. The second of two does nothing.
-func (d *Dialog) hangup(e *ending) {
+// without waiting. It reports whether the end is e's: the second of two does
+// nothing.
+func (d *Dialog) hangup(e *ending) bool {
 	d.mutex.Lock()
 	release := d.hangupLocked(e)
+	ours := d.ending == e
 	d.mutex.Unlock()
 	release()
+	return ours
+}
+
+// abandon gives up a call of ours whose outcome does not stand yet, and
+// reports whether it did.
+func (d *Dialog) abandon(err error) bool {
+	d.mutex.Lock()
+	if d.answered.decided {
+		d.mutex.Unlock()
+		return false
+	}
+	release := d.hangupLocked(&ending{cause: Cause{By: PartyLocal, Method: "CANCEL", Err: err}})
+	d.mutex.Unlock()
+	release()
+	return true
 }
 
 // giveUp is hangup for a call that is not answered yet.

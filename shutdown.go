@@ -22,6 +22,9 @@ func (s *Stack) Shutdown(ctx context.Context) error {
 	if ctx == nil {
 		return errNilContext("Shutdown")
 	}
+	if s.config == nil {
+		return errNotMade
+	}
 	if !s.beginShutdown() {
 		select {
 		case <-s.stopped:

@@ -66,6 +66,9 @@ const (
 	stackStopped
 )
 
+// errNotMade refuses a Stack that is not NewStack's.
+var errNotMade = fmt.Errorf("%w: stack not made by NewStack", ErrInvalidArgument)
+
 // NewStack returns a stack that is not started. A nil config means the
 // defaults. The config is copied, not changed.
 //
@@ -133,11 +136,13 @@ func (s *Stack) startFailed() {
 func (s *Stack) begin() error {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	switch s.state {
-	case stackNew:
+	switch {
+	case s.config == nil:
+		return errNotMade
+	case s.state == stackNew:
 		s.state = stackStarting
 		return nil
-	case stackStopping, stackStopped:
+	case s.state >= stackStopping:
 		return ErrShutdown
 	default:
 		return ErrAlreadyStarted
@@ -247,8 +252,11 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 	if ctx == nil {
 		return nil, errNilContext("NewInvite")
 	}
-	if target.Host == "" {
+	if target.Host == "" || target.Wildcard {
 		return nil, fmt.Errorf("%w: target without a host", ErrInvalidArgument)
+	}
+	if err := s.ready(); err != nil {
+		return nil, err
 	}
 	d := s.newCaller(target)
 	if err := s.register(d); err != nil {
@@ -307,6 +315,12 @@ func (s *Stack) notReadyLocked() error {
 		return ErrShutdown
 	}
 	return ErrNotStarted
+}
+
+func (s *Stack) ready() error {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	return s.readyLocked()
 }
 
 // readyLocked says whether new calls are taken.
