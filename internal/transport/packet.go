@@ -104,8 +104,10 @@ func (s *packetSocket) read(buf []byte) (int, netip.AddrPort, error) {
 	return n, addrPort(from), nil
 }
 
-// write sends one datagram at once.
+// write sends one datagram at once. It is traced before, since the answer can
+// be here before the write returns.
 func (s *packetSocket) write(f *Flow, data []byte) error {
+	s.layer.trace(true, f, data)
 	if err := s.writeTo(data, f.remote); err != nil {
 		s.layer.counters.writeErrors.Add(1)
 		if errors.Is(err, net.ErrClosed) {
@@ -114,7 +116,6 @@ func (s *packetSocket) write(f *Flow, data []byte) error {
 		return fmt.Errorf("transport: send to %s: %w", f.remote, err)
 	}
 	s.layer.counters.messagesOut.Add(1)
-	s.layer.trace(true, f, data)
 	return nil
 }
 

@@ -162,6 +162,9 @@ func (s *stream) writeLoop() {
 // writeItem reports false when the connection is lost: any error ends it, since
 // half a message may have been written.
 func (s *stream) writeItem(it item) bool {
+	if !it.quiet {
+		s.layer.trace(true, s.flow, it.data) // before: see packetSocket.write
+	}
 	s.setWriteDeadline()
 	_, err := s.conn.Write(it.data)
 	if err != nil {
@@ -176,7 +179,6 @@ func (s *stream) writeItem(it item) bool {
 	s.written.Store(time.Now().UnixNano())
 	if !it.quiet {
 		s.layer.counters.messagesOut.Add(1)
-		s.layer.trace(true, s.flow, it.data)
 	}
 	return true
 }

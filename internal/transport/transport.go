@@ -79,9 +79,9 @@ type Config struct {
 	Resolver Resolver     // nil: &net.Resolver{PreferGo: true}, so that a ctx really ends a look-up
 	Logger   *slog.Logger // nil: silent. Never called with a lock held.
 	Limits   Limits
-	// Trace, when set, is called for each message read and written, but not
-	// for keep-alives, on the goroutine that reads or writes; with no lock
-	// held. It must not block.
+	// Trace, when set, is called for each message that was read or is about to
+	// be written, but not for keep-alives, on the goroutine that reads or
+	// writes; with no lock held. It must not block.
 	Trace func(Event)
 	// PublicHost and PublicPort replace the host and the port of every Local
 	// when set.

@@ -167,6 +167,43 @@ func TestUDP_trace_sees_messages_both_ways(t *testing.T) {
 	require.Equal(t, ok("seen"), out.Data)
 }
 
+func TestUDP_a_message_is_traced_before_it_can_be_answered(t *testing.T) {
+	order := make(chan string, 4)
+	l, arrivals := startLayer(t, Config{
+		Network: writeWatcher{wrote: func() { order <- "written" }},
+		Trace: func(e Event) {
+			if e.Outbound {
+				order <- "traced"
+			}
+		},
+	})
+	addr := listen(t, l, "udp", "127.0.0.1:0")
+	sendUDP(t, bindUDP(t, "127.0.0.1:0"), addr, options("order", "127.0.0.1", ""))
+	require.NoError(t, next(t, arrivals).flow.Send(ok("order")))
+	require.Equal(t, []string{"traced", "written"}, []string{<-order, <-order})
+}
+
+// writeWatcher is the operating system's network with a hook on datagrams sent.
+type writeWatcher struct {
+	osNetwork
+	wrote func()
+}
+
+func (w writeWatcher) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
+	conn, err := w.osNetwork.ListenPacket(ctx, network, address)
+	return watchedConn{conn, w.wrote}, err
+}
+
+type watchedConn struct {
+	net.PacketConn
+	wrote func()
+}
+
+func (c watchedConn) WriteTo(data []byte, to net.Addr) (int, error) {
+	c.wrote()
+	return c.PacketConn.WriteTo(data, to)
+}
+
 func TestUDP_bind_error_is_returned(t *testing.T) {
 	l, _ := startLayer(t, Config{})
 	addr := listen(t, l, "udp", "127.0.0.1:0")
