@@ -1,0 +1,132 @@
+//go:build go1.25
+
+package txn
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"testing"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// bursts is how many pairs of messages each test of the order sends, and
+// window how many of them are under way together.
+const (
+	bursts = 10000
+	window = 500
+)
+
+// orderUser notes what comes, by Call-ID, and says when a pair is complete.
+type orderUser struct {
+	complete chan string // two events of one Call-ID, joined
+
+	mu    sync.Mutex // guards the field below
+	first map[string]string
+}
+
+func newOrderUser() *orderUser {
+	return &orderUser{complete: make(chan string, 2*bursts), first: map[string]string{}}
+}
+
+func (u *orderUser) note(callID, event string) {
+	u.mu.Lock()
+	first, second := u.first[callID]
+	u.first[callID] = event
+	u.mu.Unlock()
+	if second {
+		u.complete <- first + " " + event
+	}
+}
+
+func (u *orderUser) Request(tx *Server) {
+	u.note(tx.Request().CallID().Value(), string(tx.Request().Method))
+}
+func (u *orderUser) Ack(req *sip.Request)         { u.note(req.CallID().Value(), "ACK") }
+func (u *orderUser) Cancel(*Server, *sip.Request) {}
+func (u *orderUser) ServerFailed(*Server, error)  {}
+func (u *orderUser) Done(*Client, error)          {}
+func (u *orderUser) Response(_ *Client, res *sip.Response) {
+	u.note(res.CallID().Value(), fmt.Sprint(res.StatusCode))
+}
+
+// orderRig is a layer on the wall clock, and an endpoint.
+func orderRig(t testing.TB, user User) (*Layer, *dialogtest.Endpoint, netip.AddrPort) {
+	network := dialogtest.NewNetwork()
+	below := transport.New(transport.Config{Network: network.Host(ourIP)})
+	layer := New(Config{Transport: below, User: user})
+	addr, err := below.Listen(context.Background(), "udp", ":5060")
+	require.NoError(t, err)
+	peer, err := dialogtest.NewEndpoint(network.Host(peerIP), ":5060")
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		layer.Close()
+		require.Equal(t, Counts{}, layer.Running())
+		require.NoError(t, below.Close())
+		network.Close()
+	})
+	return layer, peer, addr
+}
+
+func TestProvisionalAndFinalResponsesArriveInOrder(t *testing.T) {
+	user := newOrderUser()
+	layer, peer, _ := orderRig(t, user)
+	for done := 0; done < bursts; done += window {
+		for i := range window {
+			_, err := layer.Request(t.Context(), outgoingRequest(sip.INVITE, fmt.Sprint("call-", done+i), 1),
+				RequestOptions{NextHop: sip.Uri{Host: peerIP}}, user)
+			require.NoError(t, err)
+		}
+		for range window {
+			in, err := peer.Recv(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, peer.Reply(in, dialogtest.Response{Code: 180, ToTag: "a"}))
+			require.NoError(t, peer.Reply(in, dialogtest.Response{Code: 200, ToTag: "a"}))
+		}
+		for range window {
+			require.Equal(t, "180 200", <-user.complete)
+		}
+	}
+}
+
+func TestAckAndByeArriveInOrder(t *testing.T) {
+	user := newOrderUser()
+	_, peer, addr := orderRig(t, user)
+	via := "UDP " + peerIP + ":5060"
+	for done := 0; done < bursts; done += window {
+		for i := done; i < done+window; i++ {
+			id := fmt.Sprint("call-", i)
+			require.NoError(t, peer.Send(addr, requestText(via, id, "ACK", fmt.Sprint("z9hG4bK-a", i))))
+			require.NoError(t, peer.Send(addr, requestText(via, id, "BYE", fmt.Sprint("z9hG4bK-b", i))))
+		}
+		for range window {
+			require.Equal(t, "ACK BYE", <-user.complete)
+		}
+	}
+}
+
+// TestWorkOfOneCallRunsOneAtATimeAndOfOthersInParallel holds the first call
+// inside the layer above.
+func TestWorkOfOneCallRunsOneAtATimeAndOfOthersInParallel(t *testing.T) {
+	queues := newQueues(func(work func()) { work() })
+	held, release, order := make(chan struct{}), make(chan struct{}), make(chan int, 3)
+	require.True(t, queues.push("a", 0, func() { close(held); <-release; order <- 1 }))
+	require.True(t, queues.push("a", 0, func() { order <- 2 }))
+	<-held
+	other := make(chan struct{})
+	require.True(t, queues.push("b", 0, func() { close(other) }))
+	<-other
+	require.Empty(t, order)
+	close(release)
+	require.Equal(t, 1, <-order)
+	require.Equal(t, 2, <-order)
+	queues.close()
+	require.Zero(t, queues.len())
+	require.False(t, queues.push("a", 0, func() {}))
+}
