@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog"
+)
+
+// testCase is a stack and a sipp with one scenario. Exactly one of answer and
+// call is set: who calls whom.
+type testCase struct {
+	name     string
+	scenario string
+	protocol string
+	calls    int
+	timers   dialog.Timers
+	network  dialog.Network // nil: the operating system's
+	// answer plays the library's side of a call that sipp makes.
+	answer func(ctx context.Context, d *dialog.Dialog) error
+	// call makes a call to sipp and plays it to its end.
+	call func(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error)
+	// wire, if not nil, judges what sipp sent and received.
+	wire func(log []message) error
+}
+
+// outcome is what one call came to on the library's side.
+type outcome struct {
+	dialog *dialog.Dialog
+	err    error
+}
+
+// run plays the case, with sipp's files in dir.
+func (c testCase) run(ctx context.Context, dir string) error {
+	stack, err := dialog.NewStack(&dialog.StackConfig{
+		Transport: &dialog.TransportConfig{Protocol: c.protocol, Address: "127.0.0.1", Port: 0},
+		UserAgent: "library/1.0",
+		Timers:    c.timers,
+		Network:   c.network,
+	})
+	if err != nil {
+		return err
+	}
+	if err := stack.Start(context.Background()); err != nil {
+		return err
+	}
+	playErr := c.play(ctx, stack, dir)
+	grace := 5 * time.Second
+	if playErr != nil {
+		grace = 100 * time.Millisecond // sipp is gone: nobody answers
+	}
+	shutdownCtx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	if err := stack.Shutdown(shutdownCtx); err != nil && playErr == nil {
+		return fmt.Errorf("shutting down: %w", err)
+	}
+	return playErr
+}
+
+func (c testCase) play(ctx context.Context, stack *dialog.Stack, dir string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	outcomes := make(chan outcome)
+	deliver := func(d *dialog.Dialog, err error) {
+		select {
+		case outcomes <- outcome{d, err}:
+		case <-ctx.Done():
+		}
+	}
+	sipp, err := c.connect(ctx, stack, dir, deliver)
+	if err != nil {
+		return err
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- sipp.wait() }()
+
+	dialogs, err := c.collect(ctx, outcomes, exited)
+	if err != nil {
+		return err
+	}
+	for _, d := range dialogs {
+		if _, found := stack.DialogByKey(d.Key()); found {
+			return fmt.Errorf("the stack still has dialog %+v in state %s", d.Key(), d.State())
+		}
+	}
+	return c.judge(filepath.Join(dir, messageLog))
+}
+
+// connect starts sipp and lets one side call the other.
+func (c testCase) connect(ctx context.Context, stack *dialog.Stack, dir string, deliver func(*dialog.Dialog, error)) (*child, error) {
+	if c.answer != nil {
+		stack.OnIncomingDialog(func(incoming dialog.IDialog) {
+			d := incoming.(*dialog.Dialog)
+			deliver(d, c.answer(ctx, d))
+		})
+		return startSipp(ctx, dir, c.scenario, c.protocol, c.calls, stack.Addr().String())
+	}
+	sipp, err := startSipp(ctx, dir, c.scenario, c.protocol, c.calls, "")
+	if err != nil {
+		return nil, err
+	}
+	if err := sipp.waitListening(ctx, c.protocol); err != nil {
+		return nil, errors.Join(err, sipp.wait())
+	}
+	target := sip.Uri{Scheme: "sip", User: "sipp", Host: "127.0.0.1", Port: sipp.port}
+	if c.protocol == "tcp" {
+		target.UriParams = sip.HeaderParams{{K: "transport", V: "tcp"}}
+	}
+	opts := dialog.InviteOpts{Body: dialog.NewBody("application/sdp", []byte(librarySDP))}
+	for range c.calls {
+		go func() { deliver(c.call(ctx, stack, target, opts)) }()
+	}
+	return sipp, nil
+}
+
+// collect waits for every call and for sipp. Once sipp has failed, or the
+// library has, the rest of the case means nothing.
+func (c testCase) collect(ctx context.Context, outcomes <-chan outcome, exited <-chan error) ([]*dialog.Dialog, error) {
+	var dialogs []*dialog.Dialog
+	for done := false; !done || len(dialogs) < c.calls; {
+		select {
+		case o := <-outcomes:
+			if o.err != nil {
+				return nil, c.failed(ctx, o.err, exited, done)
+			}
+			dialogs = append(dialogs, o.dialog)
+		case err := <-exited:
+			if err != nil {
+				return nil, err
+			}
+			done = true
+		case <-ctx.Done():
+			return nil, fmt.Errorf("not over after %s: %d of %d calls ended, sipp has exited: %t", caseLimit, len(dialogs), c.calls, done)
+		}
+	}
+	return dialogs, nil
+}
+
+// failed adds to the library's error what sipp has to say, if it comes soon.
+func (c testCase) failed(ctx context.Context, err error, exited <-chan error, done bool) error {
+	err = fmt.Errorf("library: %w", err)
+	if done {
+		return err
+	}
+	soon, cancel := context.WithTimeout(ctx, 7*time.Second)
+	defer cancel()
+	select {
+	case said := <-exited:
+		return errors.Join(err, said)
+	case <-soon.Done():
+		return errors.Join(err, errors.New("sipp: still running"))
+	}
+}
+
+// judge reads sipp's log and looks at every message of the library's.
+func (c testCase) judge(path string) error {
+	log, err := readLog(path)
+	if err != nil {
+		return err
+	}
+	if len(log) == 0 {
+		return fmt.Errorf("no message can be read from %s", path)
+	}
+	for _, m := range log {
+		if !m.received {
+			continue
+		}
+		if err := m.wellFormed(); err != nil {
+			return fmt.Errorf("%w in\n%s", err, indent(m.text))
+		}
+	}
+	if c.wire == nil {
+		return nil
+	}
+	return c.wire(log)
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog"
+)
+
+const librarySDP = "v=0\r\n" +
+	"o=library 7000 1 IN IP4 127.0.0.1\r\n" +
+	"s=-\r\n" +
+	"c=IN IP4 127.0.0.1\r\n" +
+	"t=0 0\r\n" +
+	"m=audio 17000 RTP/AVP 0\r\n" +
+	"a=rtpmap:0 PCMU/8000\r\n"
+
+// The case without ACK lasts 64*T1: 6.4 s instead of 32.
+const (
+	shortT1 = 100 * time.Millisecond
+	shortT2 = 800 * time.Millisecond
+)
+
+// cases lists the longest first, so that the others run beside it.
+func cases() []testCase {
+	return []testCase{
+		{name: "sipp-never-acks", scenario: "noack_in.xml", protocol: "udp", calls: 1, answer: answerUnacked,
+			timers: dialog.Timers{T1: shortT1, T2: shortT2}, wire: repeatsUntilBye(shortT1, shortT2)},
+		{name: "sipp-calls-udp", scenario: "call_in.xml", protocol: "udp", calls: 3, answer: answerUntilBye},
+		{name: "sipp-calls-tcp", scenario: "call_in.xml", protocol: "tcp", calls: 3, answer: answerUntilBye},
+		{name: "library-calls-udp", scenario: "call_out.xml", protocol: "udp", calls: 3, call: callAndBye},
+		{name: "library-calls-tcp", scenario: "call_out.xml", protocol: "tcp", calls: 3, call: callAndBye},
+		{name: "sipp-cancels", scenario: "cancel_in.xml", protocol: "udp", calls: 1, answer: ringUntilCancel},
+		{name: "library-cancels", scenario: "cancel_out.xml", protocol: "udp", calls: 1, call: callAndCancel},
+		{name: "library-refuses", scenario: "reject_in.xml", protocol: "udp", calls: 1, answer: refuse},
+		{name: "sipp-refuses", scenario: "reject_out.xml", protocol: "udp", calls: 1, call: callRefused},
+		{name: "sipp-holds", scenario: "hold_in.xml", protocol: "udp", calls: 1, answer: answerHeld},
+		{name: "hops-loose-callee", scenario: "route_in.xml", protocol: "udp", calls: 1, answer: answerAndBye},
+		{name: "hops-loose-caller", scenario: "route_out.xml", protocol: "udp", calls: 1, call: callAndBye},
+		{name: "hops-strict-caller", scenario: "strict_out.xml", protocol: "udp", calls: 1, call: callAndBye},
+		{name: "sipp-forks", scenario: "fork_out.xml", protocol: "udp", calls: 1, call: callAndBye},
+	}
+}
+
+func withSDP(res *sip.Response) {
+	res.AppendHeader(sip.NewHeader("Content-Type", "application/sdp"))
+	res.SetBody([]byte(librarySDP))
+}
+
+// accept answers, and checks what may be said right after.
+func accept(ctx context.Context, d *dialog.Dialog) error {
+	if state := d.State(); state != dialog.DialogStateRinging {
+		return fmt.Errorf("an incoming call is %s", state)
+	}
+	if err := d.Accept(ctx, withSDP); err != nil {
+		return fmt.Errorf("accepting: %w", err)
+	}
+	return nil
+}
+
+func answerUntilBye(ctx context.Context, d *dialog.Dialog) error {
+	seen := watch(d)
+	if err := accept(ctx, d); err != nil {
+		return err
+	}
+	if err := seen.untilTerminated(ctx); err != nil {
+		return err
+	}
+	return errors.Join(
+		seen.states("Established", "Terminated"),
+		seen.bodies("o=sipp 100 1 "),
+		endedBy(d, dialog.PartyRemote, "BYE"))
+}
+
+// answerAndBye hangs up at once: Bye has to wait for the ACK.
+func answerAndBye(ctx context.Context, d *dialog.Dialog) error {
+	seen := watch(d)
+	if err := accept(ctx, d); err != nil {
+		return err
+	}
+	if err := d.Bye(ctx, "done"); err != nil {
+		return fmt.Errorf("hanging up: %w", err)
+	}
+	if err := seen.untilTerminated(ctx); err != nil {
+		return err
+	}
+	return errors.Join(seen.states("Established", "Terminated"), endedBy(d, dialog.PartyLocal, "BYE"))
+}
+
+func answerUnacked(ctx context.Context, d *dialog.Dialog) error {
+	seen := watch(d)
+	if err := accept(ctx, d); err != nil {
+		return err
+	}
+	if err := seen.untilTerminated(ctx); err != nil {
+		return err
+	}
+	return errors.Join(seen.states("Established", "Terminated"), endedBy(d, dialog.PartyTimeout, "ACK"))
+}
+
+func answerHeld(ctx context.Context, d *dialog.Dialog) error {
+	seen := watch(d)
+	if err := accept(ctx, d); err != nil {
+		return err
+	}
+	if err := seen.untilTerminated(ctx); err != nil {
+		return err
+	}
+	return errors.Join(
+		seen.states("Established", "Terminated"),
+		seen.bodies("o=sipp 100 1 ", "a=sendonly", "a=sendrecv"),
+		endedBy(d, dialog.PartyRemote, "BYE"))
+}
+
+func ringUntilCancel(ctx context.Context, d *dialog.Dialog) error {
+	seen := watch(d)
+	if err := seen.untilTerminated(ctx); err != nil {
+		return err
+	}
+	if err := d.Accept(ctx, withSDP); err == nil {
+		return errors.New("accepting a cancelled call returned nil")
+	}
+	return errors.Join(seen.states("Terminated"), endedBy(d, dialog.PartyRemote, "CANCEL"))
+}
+
+func refuse(ctx context.Context, d *dialog.Dialog) error {
+	seen := watch(d)
+	if err := d.Reject(ctx, sip.StatusBusyHere, "Busy at lunch"); err != nil {
+		return fmt.Errorf("refusing: %w", err)
+	}
+	if err := seen.untilTerminated(ctx); err != nil {
+		return err
+	}
+	return errors.Join(seen.states("Terminated"), endedBy(d, dialog.PartyLocal, "INVITE"))
+}
+
+// invite places a call whose state changes are watched.
+func invite(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, *watcher, error) {
+	placed, err := stack.NewInvite(ctx, target, opts)
+	if err != nil {
+		return nil, nil, fmt.Errorf("inviting: %w", err)
+	}
+	d := placed.(*dialog.Dialog)
+	return d, watch(d), nil
+}
+
+func callAndBye(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
+	d, seen, err := invite(ctx, stack, target, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.WaitAnswer(ctx); err != nil {
+		return nil, fmt.Errorf("waiting for the answer: %w", err)
+	}
+	if state := d.State(); state != dialog.DialogStateEstablished {
+		return nil, fmt.Errorf("an answered call is %s", state)
+	}
+	pause(ctx, 300*time.Millisecond) // the call: a fork's second answer comes meanwhile
+	if err := d.Bye(ctx, "done"); err != nil {
+		return nil, fmt.Errorf("hanging up: %w", err)
+	}
+	if err := seen.untilTerminated(ctx); err != nil {
+		return nil, err
+	}
+	return d, errors.Join(seen.states("Established", "Terminated"), endedBy(d, dialog.PartyLocal, "BYE"))
+}
+
+func callAndCancel(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
+	d, seen, err := invite(ctx, stack, target, opts)
+	if err != nil {
+		return nil, err
+	}
+	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	if err := d.WaitAnswer(short); !errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("WaitAnswer returned %v when its context ended", err)
+	}
+	if err := seen.untilTerminated(ctx); err != nil {
+		return nil, err
+	}
+	if err := d.WaitAnswer(ctx); err == nil {
+		return nil, errors.New("WaitAnswer returned nil for a cancelled call")
+	}
+	return d, errors.Join(seen.states("Terminated"), endedBy(d, dialog.PartyLocal, "CANCEL"))
+}
+
+func callRefused(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
+	d, seen, err := invite(ctx, stack, target, opts)
+	if err != nil {
+		return nil, err
+	}
+	err = d.WaitAnswer(ctx)
+	var refused *dialog.ResponseError
+	if !errors.As(err, &refused) || refused.StatusCode != sip.StatusBusyHere {
+		return nil, fmt.Errorf("WaitAnswer returned %v for a 486", err)
+	}
+	if err := seen.untilTerminated(ctx); err != nil {
+		return nil, err
+	}
+	return d, errors.Join(seen.states("Terminated"), endedBy(d, dialog.PartyRemote, "INVITE"))
+}
+
+func endedBy(d *dialog.Dialog, by dialog.Party, method string) error {
+	if cause := d.Cause(); cause.By != by || !strings.EqualFold(cause.Method, method) {
+		return fmt.Errorf("cause is %q, expected %s %s", cause, by, method)
+	}
+	return nil
+}

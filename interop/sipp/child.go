@@ -1,0 +1,174 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+//go:embed scenarios/*.xml
+var scenarios embed.FS
+
+// The files a sipp leaves in its directory.
+const (
+	scenarioFile = "scenario.xml"
+	messageLog   = "messages.log"
+	errorLog     = "errors.log"
+	screenLog    = "screen.log"
+)
+
+// child is a running sipp.
+type child struct {
+	dir    string
+	port   int
+	stdout *os.File
+	stderr bytes.Buffer
+	cmd    *exec.Cmd
+}
+
+// startSipp runs scenario in dir for so many calls. peer is the address to
+// call; empty makes sipp wait for calls on its port. The end of ctx kills it.
+func startSipp(ctx context.Context, dir, scenario, protocol string, calls int, peer string) (*child, error) {
+	text, err := scenarios.ReadFile("scenarios/" + scenario)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, scenarioFile), text, 0o644); err != nil {
+		return nil, err
+	}
+	port, err := freePort(protocol)
+	if err != nil {
+		return nil, err
+	}
+	screen, err := os.Create(filepath.Join(dir, screenLog))
+	if err != nil {
+		return nil, err
+	}
+	s := &child{dir: dir, port: port, stdout: screen}
+	s.cmd = exec.CommandContext(ctx, "sipp", arguments(protocol, port, calls, peer)...)
+	s.cmd.Dir = dir
+	s.cmd.Stdout = screen
+	s.cmd.Stderr = &s.stderr
+	s.cmd.WaitDelay = time.Second
+	if err := s.cmd.Start(); err != nil {
+		_ = screen.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func arguments(protocol string, port, calls int, peer string) []string {
+	mode := "u1"
+	if protocol == "tcp" {
+		mode = "t1"
+	}
+	arguments := []string{
+		"-sf", scenarioFile, "-t", mode, "-i", "127.0.0.1", "-p", strconv.Itoa(port),
+		"-m", strconv.Itoa(calls), "-l", strconv.Itoa(calls), "-nostdin",
+		"-timeout", strconv.Itoa(int(caseLimit.Seconds())), "-timeout_error", "-recv_timeout", "5000",
+		"-trace_msg", "-message_file", messageLog, "-trace_err", "-error_file", errorLog,
+	}
+	if peer != "" {
+		arguments = append(arguments, peer)
+	}
+	return arguments
+}
+
+// wait returns nil when sipp was content with every call, else what it says.
+func (s *child) wait() error {
+	err := s.cmd.Wait()
+	_ = s.stdout.Close()
+	if err == nil {
+		return nil
+	}
+	said, readErr := os.ReadFile(filepath.Join(s.dir, errorLog))
+	if readErr != nil {
+		said = s.stderr.Bytes()
+	}
+	return fmt.Errorf("sipp: %w\n%s", err, indent(string(said)))
+}
+
+// freePort finds a port nobody uses. sipp has to be told one, since it does
+// not tell which it took.
+func freePort(protocol string) (int, error) {
+	if protocol == "tcp" {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return 0, err
+		}
+		return listener.Addr().(*net.TCPAddr).Port, listener.Close()
+	}
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	return conn.LocalAddr().(*net.UDPAddr).Port, conn.Close()
+}
+
+// waitListening returns once somebody listens on sipp's port.
+func (s *child) waitListening(ctx context.Context, protocol string) error {
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
+	probe := probeUDP
+	if protocol == "tcp" {
+		probe = probeTCP
+	}
+	for ctx.Err() == nil {
+		if probe(address) {
+			return nil
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+	return fmt.Errorf("sipp does not listen: %w", ctx.Err())
+}
+
+// probeUDP sends a keep-alive (RFC 5626 4.4.1), which sipp ignores. Where
+// nobody listens the kernel refuses it.
+func probeUDP(address string) bool {
+	conn, err := net.Dial("udp", address)
+	if err != nil {
+		return false
+	}
+	defer closeQuietly(conn)
+	if _, err := conn.Write([]byte("\r\n\r\n")); err != nil {
+		return false
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		return false
+	}
+	_, err = conn.Read(make([]byte, 1))
+	var netErr net.Error
+	return errors.As(err, &netErr) && netErr.Timeout()
+}
+
+func probeTCP(address string) bool {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return false
+	}
+	closeQuietly(conn)
+	return true
+}
+
+func closeQuietly(conn net.Conn) { _ = conn.Close() }
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func indent(text string) string {
+	return "      " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n      ")
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"net"
+	"os/exec"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// corruption is one fault in what the library sends: in each message that
+// starts with kind, old becomes replacement. Its case has to fail, with a
+// complaint that contains says.
+type corruption struct {
+	name        string
+	kind        string
+	old         string
+	replacement string
+	says        string
+}
+
+var corruptions = []corruption{
+	{"sipp-calls-udp", "SIP/2.0 180", `branch=z9hG4bK-inv`, "branch=z9hG4bK-inw", "invbranch"},
+	{"sipp-calls-udp", "SIP/2.0 180", `;rport=\d+`, ";rport=1", "rport"},
+	{"sipp-calls-udp", "SIP/2.0 180", `(From: .*;tag=)`, "${1}x", "fromtag"},
+	{"sipp-calls-udp", "SIP/2.0 200", `(To: .*;tag=)`, "${1}x", "totag"},
+	{"sipp-calls-udp", "SIP/2.0 200", `(Contact: <sip:.*)127\.0\.0\.1`, "${1}0.0.0.0", "contact"},
+	{"sipp-calls-udp", "SIP/2.0 200", `CSeq: 4711`, "CSeq: 4710", "4711 INVITE"},
+	{"sipp-calls-udp", "SIP/2.0 200", `(Content-Length: \d+\r\n)`, "${1}${1}", "Content-Length"},
+	{"library-calls-udp", "INVITE", `Max-Forwards: 70`, "Max-Forwards: 71", "70"},
+	{"library-calls-udp", "INVITE", `(To: .*)\r`, "${1};tag=early\r", "tag="},
+	{"library-calls-udp", "ACK", `CSeq: 1 `, "CSeq: 2 ", "invcseq"},
+	{"library-calls-udp", "ACK", `sip:answering@`, "sip:sipp@", "answering"},
+	{"library-calls-udp", "BYE", `CSeq: 2 `, "CSeq: 1 ", "bye:1"},
+	{"library-calls-udp", "BYE", `(From: .*;tag=)`, "${1}x", "librarytag"},
+	{"sipp-cancels", "SIP/2.0 487", `(To: .*;tag=)`, "${1}x", "tag487"},
+	{"sipp-cancels", "SIP/2.0 200", `(To: .*;tag=)`, "${1}x", "tagcancel"},
+	{"library-cancels", "CANCEL", `branch=z9hG4bK`, "branch=z9hG4bKx", "cvia"},
+	{"library-cancels", "CANCEL", `CSeq: 1 `, "CSeq: 2 ", "ccseq"},
+	{"sipp-holds", "SIP/2.0 200", `a=recvonly`, "a=sendrecv", "recvonly"},
+	{"sipp-holds", "SIP/2.0 200", `o=library 7000 \d+`, "o=library 7000 1", "v2:1"},
+	{"hops-loose-callee", "SIP/2.0 180", `Record-Route: <sip:hop1`, "Record-Route: <sip:hop3", "Record-Route"},
+	{"hops-loose-caller", "ACK", `(?s)(Route: .*)hop1(.*)hop2`, "${1}hop2${2}hop1", "Route"},
+	{"hops-strict-caller", "BYE", `BYE sip:hop1`, "BYE sip:answering", "hop1"},
+	{"sipp-forks", "BYE sip:second", `tag=fork2`, "tag=fork1", "tag2"},
+	{"sipp-never-acks", "BYE", `(To: .*;tag=)`, "${1}x", "mytag"},
+}
+
+// The scenarios are the proof of what this program says, so each kind of check
+// in them is shown to fail when the message is wrong.
+func TestScenariosNoticeAWrongHeader(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts sipp many times")
+	}
+	if _, err := exec.LookPath("sipp"); err != nil {
+		t.Skip("sipp is not installed; make interop-sipp installs it")
+	}
+	complaints := make([]error, len(corruptions))
+	slots := make(chan struct{}, 6)
+	var running sync.WaitGroup
+	for i, fault := range corruptions {
+		dir := t.TempDir()
+		running.Add(1)
+		go func() {
+			defer running.Done()
+			slots <- struct{}{}
+			complaints[i] = fault.caseOf().runIn(dir)
+			<-slots
+		}()
+	}
+	running.Wait()
+	for i, fault := range corruptions {
+		err := complaints[i]
+		require.Error(t, err, "%s: %s %s", fault.name, fault.kind, fault.old)
+		require.ErrorContains(t, err, "sipp: exit status", "%s: %s %s", fault.name, fault.kind, fault.old)
+		require.ErrorContains(t, err, fault.says, "%s: %s %s", fault.name, fault.kind, fault.old)
+	}
+}
+
+func (c testCase) runIn(dir string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), caseLimit)
+	defer cancel()
+	return c.run(ctx, dir)
+}
+
+// caseOf returns the case, over a network that has the fault.
+func (c corruption) caseOf() testCase {
+	for _, known := range cases() {
+		if known.name == c.name {
+			known.calls = 1
+			known.network = corruptNetwork{Dialer: &net.Dialer{}, kind: c.kind, old: regexp.MustCompile(c.old), replacement: c.replacement}
+			return known
+		}
+	}
+	panic("no case " + c.name)
+}
+
+// corruptNetwork is the operating system's UDP, with a fault in what is sent.
+type corruptNetwork struct {
+	*net.Dialer
+	kind        string
+	old         *regexp.Regexp
+	replacement string
+}
+
+func (n corruptNetwork) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
+	var config net.ListenConfig
+	conn, err := config.ListenPacket(ctx, network, address)
+	return corruptConn{conn, n}, err
+}
+
+func (n corruptNetwork) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+	var config net.ListenConfig
+	return config.Listen(ctx, network, address)
+}
+
+type corruptConn struct {
+	net.PacketConn
+	network corruptNetwork
+}
+
+func (c corruptConn) WriteTo(data []byte, to net.Addr) (int, error) {
+	text := string(data)
+	if strings.HasPrefix(text, c.network.kind) {
+		text = c.network.old.ReplaceAllString(text, c.network.replacement)
+	}
+	if _, err := c.PacketConn.WriteTo([]byte(text), to); err != nil {
+		return 0, err
+	}
+	return len(data), nil
+}
