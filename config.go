@@ -14,7 +14,7 @@ import (
 type StackConfig struct {
 	// Transport says where to listen; nil is DefaultTransportConfig.
 	Transport *TransportConfig
-	// UserAgent is sent as User-Agent and Server; empty is "SoftPhone/1.0".
+	// UserAgent is sent as User-Agent; empty is "SoftPhone/1.0".
 	UserAgent string
 	// TxTimeout replaces Timers B and F of RFC 3261 17.1: how long a request
 	// waits for an answer. Zero is 64*T1: 32 s.
