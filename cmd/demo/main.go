@@ -1,0 +1,66 @@
+// Command demo makes calls between three stacks on loopback UDP: alice calls
+// bob, holds and resumes the call, and has bob call carol instead. It prints
+// every message and every change of state as a ladder, and exits 0 only when
+// all of it was as it should be.
+//
+//	go run ./cmd/demo [-v]
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+)
+
+// timeout bounds the whole run.
+const timeout = 10 * time.Second
+
+func main() {
+	os.Exit(demo(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// demo is the program; its result is the exit status.
+func demo(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	verbose := flags.Bool("v", false, "show what the stacks log")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	var logger *slog.Logger
+	if *verbose {
+		logger = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := run(ctx, stdout, logger); err != nil {
+		_, _ = fmt.Fprintf(stdout, "\nFAILED: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// run plays the scene and prints it. What went wrong is in the error, which
+// names the step.
+func run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
+	s, err := openScene(ctx, logger)
+	if err != nil {
+		return err
+	}
+	err = s.play(ctx, s.steps(), out)
+	if closeErr := s.close(ctx); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = s.record.nothingMore()
+	}
+	_, _ = fmt.Fprintf(out, "\n%s", s.record.ladder())
+	if err == nil {
+		_, _ = fmt.Fprintf(out, "\nOK: %s\n", s.record.summary())
+	}
+	return err
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/ladder"
+)
+
+// record holds all that happened: every message once, as its sender wrote it,
+// and every note that somebody made.
+type record struct {
+	mu           sync.Mutex // guards the fields below
+	participants []ladder.Participant
+	events       []event
+	seen         map[string]bool
+	// flow is the messages as lines like "alice>bob INVITE sendrecv",
+	// without those that the transport made necessary to repeat.
+	flow []string
+	// notes are lines like "alice outgoing: Ringing".
+	notes []string
+	// flowRead and notesRead are how much of both a step has expected.
+	flowRead, notesRead int
+	// changed is closed when something is added, and replaced.
+	changed chan struct{}
+}
+
+// event is a line of the ladder: a message, or a note when data is nil.
+type event struct {
+	at        time.Time
+	from, to  netip.AddrPort
+	data      []byte
+	who, text string
+}
+
+func newRecord() *record {
+	return &record{seen: make(map[string]bool), changed: make(chan struct{})}
+}
+
+// meet says who has an address.
+func (r *record) meet(name string, addr netip.AddrPort) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.participants = append(r.participants, ladder.Participant{Name: name, Addr: addr})
+}
+
+// trace takes what a stack of that name sends. What it reads has been taken
+// from the one that sent it.
+func (r *record) trace(name string) func(dialog.TraceEvent) {
+	return func(e dialog.TraceEvent) {
+		if e.Outbound {
+			r.message(name, e)
+		}
+	}
+}
+
+func (r *record) message(name string, e dialog.TraceEvent) {
+	data := slices.Clone(e.Data)
+	what := describe(data)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, event{at: e.Time, from: e.Local, to: e.Remote, data: data})
+	line := name + ">" + r.nameLocked(e.Remote) + " " + what
+	if key := line + "\n" + string(data); !r.seen[key] {
+		r.seen[key] = true
+		r.flow = append(r.flow, line)
+	}
+	r.wakeLocked()
+}
+
+// note adds a remark at somebody's column.
+func (r *record) note(who, text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, event{at: time.Now(), who: who, text: text})
+	r.notes = append(r.notes, who+" "+text)
+	r.wakeLocked()
+}
+
+func (r *record) nameLocked(addr netip.AddrPort) string {
+	for _, p := range r.participants {
+		if p.Addr == addr {
+			return p.Name
+		}
+	}
+	return addr.String()
+}
+
+func (r *record) wakeLocked() {
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// expect waits until there are as many new messages and notes as given, and
+// compares: the messages in their order, the notes in any, since those of two
+// stacks have none. A wrong message ends the waiting.
+func (r *record) expect(ctx context.Context, flow, notes []string) error {
+	for {
+		r.mu.Lock()
+		changed := r.changed
+		newFlow, newNotes := r.flow[r.flowRead:], r.notes[r.notesRead:]
+		wrong := !slices.Equal(newFlow, flow[:min(len(flow), len(newFlow))])
+		if wrong || len(newFlow) >= len(flow) && len(newNotes) >= len(notes) {
+			r.flowRead, r.notesRead = len(r.flow), len(r.notes)
+			r.mu.Unlock()
+			return compare(flow, newFlow, notes, newNotes)
+		}
+		r.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%w; %w", ctx.Err(), compare(flow, newFlow, notes, newNotes))
+		}
+	}
+}
+
+func compare(wantFlow, flow, wantNotes, notes []string) error {
+	if !slices.Equal(wantFlow, flow) {
+		return fmt.Errorf("the messages should be %s, but are %s", list(wantFlow), list(flow))
+	}
+	if !slices.Equal(slices.Sorted(slices.Values(wantNotes)), slices.Sorted(slices.Values(notes))) {
+		return fmt.Errorf("the notes should be %s, but are %s", list(wantNotes), list(notes))
+	}
+	return nil
+}
+
+func list(lines []string) string { return "[" + strings.Join(lines, "; ") + "]" }
+
+// nothingMore fails when there is something that no step expected.
+func (r *record) nothingMore() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := compare(nil, r.flow[r.flowRead:], nil, r.notes[r.notesRead:]); err != nil {
+		return fmt.Errorf("afterwards: %w", err)
+	}
+	return nil
+}
+
+// ladder draws all that happened.
+func (r *record) ladder() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := ladder.New(r.participants...)
+	for _, e := range r.events {
+		if e.data == nil {
+			l.Note(e.at, e.who, e.text)
+		} else {
+			l.Message(e.at, e.from, e.to, e.data)
+		}
+	}
+	return l.String()
+}
+
+func (r *record) summary() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return fmt.Sprintf("%d messages and %d notes, all as expected", len(r.flow), len(r.notes))
+}
+
+// describe names a message as the steps do: "INVITE sendonly", "200 INVITE",
+// "NOTIFY 180".
+func describe(data []byte) string {
+	msg, err := sip.ParseMessage(data)
+	if err != nil {
+		return "unreadable"
+	}
+	what := ""
+	switch m := msg.(type) {
+	case *sip.Request:
+		what = string(m.Method)
+	case *sip.Response:
+		what = fmt.Sprintf("%d %s", m.StatusCode, m.CSeq().MethodName)
+	}
+	body := string(msg.Body())
+	// RFC 3515 2.4.5: the body of a NOTIFY is the status line of the new call.
+	if words := strings.Fields(body); strings.HasPrefix(body, "SIP/2.0 ") && len(words) > 1 {
+		return what + " " + words[1]
+	}
+	return strings.TrimSpace(what + " " + direction(body))
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"sipdialog.example/dialog"
+)
+
+func (s *scene) aliceCalls(ctx context.Context) (err error) {
+	if s.alicesCall, err = s.alice.call(ctx, s.bob.uri()); err != nil {
+		return err
+	}
+	s.bobsCall, err = receive(ctx, s.bob.calls)
+	return err
+}
+
+func (s *scene) bobAnswers(ctx context.Context) error {
+	if err := s.bob.accept(ctx, s.bobsCall); err != nil {
+		return err
+	}
+	return s.alicesCall.WaitAnswer(ctx)
+}
+
+// aliceRefers asks bob to call carol. Bob's stack agrees by itself (202, NOTIFY
+// 100) and then tells bob.
+func (s *scene) aliceRefers(ctx context.Context) (err error) {
+	if err = s.alicesCall.Refer(ctx, s.carol.uri(), dialog.ReferOpts{}); err != nil {
+		return err
+	}
+	if s.sent, err = s.alicesCall.WaitRefer(ctx); err != nil {
+		return err
+	}
+	uri := s.carol.uri()
+	asked, err := receive(ctx, s.bob.refers)
+	if err != nil {
+		return err
+	}
+	if asked.dialog != dialog.IDialog(s.bobsCall.Dialog) || asked.to.String() != uri.String() {
+		return fmt.Errorf("bob was asked to call %s", asked.to.String())
+	}
+	s.bob.record.note("bob", "asked to call carol")
+	subscriptions := s.bobsCall.GetAllReferSubscriptions()
+	if len(subscriptions) != 1 {
+		return fmt.Errorf("bob has %d subscriptions", len(subscriptions))
+	}
+	s.received = subscriptions[0]
+	return nil
+}
+
+func (s *scene) bobCallsCarol(ctx context.Context) (err error) {
+	if s.newCall, err = s.bob.call(ctx, s.carol.uri()); err != nil {
+		return err
+	}
+	if s.carolsCall, err = receive(ctx, s.carol.calls); err != nil {
+		return err
+	}
+	return s.tellAlice(ctx, 180, "Ringing")
+}
+
+func (s *scene) carolAnswers(ctx context.Context) error {
+	if err := s.carol.accept(ctx, s.carolsCall); err != nil {
+		return err
+	}
+	if err := s.newCall.WaitAnswer(ctx); err != nil {
+		return err
+	}
+	if err := s.tellAlice(ctx, 200, "OK"); err != nil {
+		return err
+	}
+	_, err := receive(ctx, s.sent.Done())
+	return err
+}
+
+// tellAlice reports the call to carol. Alice's stack knows of it before it
+// answers the NOTIFY.
+func (s *scene) tellAlice(ctx context.Context, status int, reason string) error {
+	if err := s.received.SendNotify(ctx, status, reason); err != nil {
+		return err
+	}
+	told := s.sent.Status()
+	s.record.note("alice", fmt.Sprintf("transfer: %d %s", told.Status, told.Reason))
+	return nil
+}
+
+// transferBegan checks the first report, which bob's stack made by itself.
+func (s *scene) transferBegan() error {
+	if told := s.sent.Status(); told.Status != 100 {
+		return fmt.Errorf("alice was told %d %s, not 100", told.Status, told.Reason)
+	}
+	return nil
+}
+
+// hungUp checks both ends of a call that is over.
+func (s *scene) hungUp(by, other *call) error {
+	if err := by.ended(dialog.PartyLocal); err != nil {
+		return err
+	}
+	if err := other.ended(dialog.PartyRemote); err != nil {
+		return err
+	}
+	for _, c := range []*call{by, other} {
+		if _, found := c.owner.stack.DialogByKey(c.Key()); found {
+			return fmt.Errorf("%s's stack still has the call", c.owner.name)
+		}
+	}
+	return nil
+}
+
+// receive waits for what a channel brings, or for its closing.
+func receive[T any](ctx context.Context, from <-chan T) (value T, err error) {
+	select {
+	case value = <-from:
+		return value, nil
+	case <-ctx.Done():
+		return value, ctx.Err()
+	}
+}
