@@ -365,6 +365,12 @@ func bubble(t *testing.T, networks []string, f func(t *testing.T, r *rig)) {
 	}
 }
 
+// bubbleWith is bubble on UDP with a configuration of its own.
+func bubbleWith(t *testing.T, configure func(*Config), f func(t *testing.T, r *rig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { f(t, newRig(t, "udp", configure)) })
+}
+
 var both = []string{"udp", "tcp"}
 
 // t1 is the default T1.

@@ -58,7 +58,10 @@ func (u *orderUser) Response(_ *Client, res *sip.Response) {
 
 // orderRig is a layer on the wall clock, and an endpoint.
 func orderRig(t testing.TB, user User) (*Layer, *dialogtest.Endpoint, netip.AddrPort) {
-	network := dialogtest.NewNetwork()
+	return orderRigOn(t, dialogtest.NewNetwork(), user)
+}
+
+func orderRigOn(t testing.TB, network *dialogtest.Network, user User) (*Layer, *dialogtest.Endpoint, netip.AddrPort) {
 	below := transport.New(transport.Config{Network: network.Host(ourIP)})
 	layer := New(Config{Transport: below, User: user})
 	addr, err := below.Listen(context.Background(), "udp", ":5060")
