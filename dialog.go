@@ -236,6 +236,7 @@ func (d *Dialog) Reject(ctx context.Context, code int, reason string) error {
 	if !d.claim() {
 		return ErrAnswered
 	}
+	reason = oneLine(reason)
 	delivered, err := d.refuse(tx, tx.NewResponse(code, reason), Cause{By: PartyLocal, Method: "INVITE", Status: code, Reason: reason})
 	d.settle(ctx, delivered)
 	return err
