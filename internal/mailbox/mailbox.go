@@ -63,11 +63,12 @@ func (m *Mailbox) Push(calls ...func()) <-chan struct{} {
 }
 
 // Offer is Push for what may be lost: it refuses, counts, and reports false
-// when Bound calls wait already or the mailbox is sealed.
+// when Bound calls wait already or the mailbox is sealed. Calls offered together
+// are taken together, however many: all who are registered are told, or nobody.
 func (m *Mailbox) Offer(calls ...func()) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.sealed || len(m.queue)+len(calls) > m.bound() {
+	if m.sealed || len(m.queue) >= m.bound() {
 		m.dropped++
 		return false
 	}

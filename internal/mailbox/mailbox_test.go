@@ -180,6 +180,21 @@ func TestOffersAreBoundAndPushesAreNot(t *testing.T) {
 	wait(t, last)
 }
 
+func TestOfferOfMoreCallsThanTheBoundIsTakenWhenThereIsRoom(t *testing.T) {
+	m := Mailbox{Bound: 2}
+	var calls []func()
+	var n atomic.Int32
+	for range 5 {
+		calls = append(calls, func() { n.Add(1) })
+	}
+	require.True(t, m.Offer(calls...))
+	last := make(chan struct{})
+	m.Push(func() { close(last) })
+	wait(t, last)
+	require.EqualValues(t, 5, n.Load())
+	require.Zero(t, m.Dropped())
+}
+
 func TestRefusedGoroutineDropsAndReleases(t *testing.T) {
 	m := Mailbox{Go: func(func()) bool { return false }}
 	wait(t, m.Push(func() { panic("must not run") }))
