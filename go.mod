@@ -4,6 +4,7 @@ go 1.23.0
 
 require (
 	github.com/emiago/sipgo v1.7.2
+	github.com/icholy/digest v1.2.0
 	github.com/pion/sdp/v3 v3.0.17
 	github.com/stretchr/testify v1.11.1
 	go.uber.org/goleak v1.3.0
