@@ -1,0 +1,234 @@
+package dialog_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/dialogtest"
+)
+
+// A caller: it calls bob, waits for the answer, and hangs up.
+func Example_uac() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	network.answering("10.0.0.2")
+
+	stack, err := dialog.NewStack(&dialog.StackConfig{
+		Transport: &dialog.TransportConfig{Protocol: "udp", Address: "10.0.0.1", Port: 5060},
+		Network:   network.Host("10.0.0.1"), // left out: the operating system's
+	})
+	must(err)
+	must(stack.Start(ctx))
+	defer func() { must(stack.Shutdown(ctx)) }()
+
+	bob := sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}
+	call, err := stack.NewInvite(ctx, bob, dialog.InviteOpts{Body: audio("sendrecv")})
+	must(err)
+	must(call.(*dialog.Dialog).WaitAnswer(ctx))
+	fmt.Println(call.State())
+
+	must(call.Bye(ctx, "nothing to say"))
+	fmt.Println(call.State())
+	// Output:
+	// Established
+	// Terminated
+}
+
+// A callee: it answers whoever calls. Here alice does, and hangs up.
+func Example_uas() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+
+	stack, err := dialog.NewStack(&dialog.StackConfig{
+		Transport: &dialog.TransportConfig{Protocol: "udp", Address: "10.0.0.2", Port: 5060},
+		Network:   network.Host("10.0.0.2"), // left out: the operating system's
+	})
+	must(err)
+	stack.OnIncomingDialog(func(call dialog.IDialog) {
+		call.OnBody(func(b dialog.Body) { fmt.Println("offered", b.ContentType()) })
+		call.OnStateChange(func(state dialog.DialogState) { fmt.Println(state) })
+		must(call.Accept(ctx, func(ok *sip.Response) {
+			ok.AppendHeader(sip.NewHeader("Content-Type", "application/sdp"))
+			ok.SetBody(audio("sendrecv").Data())
+		}))
+	})
+	must(stack.Start(ctx))
+	defer func() { must(stack.Shutdown(ctx)) }()
+
+	alice := network.call("10.0.0.1", "10.0.0.2")
+	must(alice.Bye(ctx, ""))
+	// Output:
+	// offered application/sdp
+	// Established
+	// Terminated
+}
+
+// Hold is a re-INVITE that offers a=sendonly; what it brings goes to OnBody. A
+// peer that decides nothing answers as RFC 3264 has it.
+func ExampleDialog_ReInvite() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	network.answering("10.0.0.2")
+
+	call := network.call("10.0.0.1", "10.0.0.2")
+	call.OnBody(func(b dialog.Body) { fmt.Println("bob:", direction(b)) }) // at once: the answer that came
+	for _, direction := range []string{"sendonly", "sendrecv"} {
+		must(call.ReInvite(ctx, dialog.InviteOpts{Body: audio(direction)}))
+	}
+	must(call.Bye(ctx, ""))
+	// Output:
+	// bob: sendrecv
+	// bob: recvonly
+	// bob: sendrecv
+}
+
+// A blind transfer: alice asks bob to call carol, and learns what came of it.
+func ExampleDialog_WaitRefer() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	bob := network.answering("10.0.0.2")
+	network.answering("10.0.0.3")
+
+	bob.OnIncomingRefer(func(d dialog.IDialog, carol sip.Uri, _ *dialog.ReplacesInfo) {
+		asked := d.(*dialog.Dialog).GetAllReferSubscriptions()[0]
+		call, err := bob.NewInvite(ctx, carol, dialog.InviteOpts{Body: audio("sendrecv")})
+		must(err)
+		must(call.(*dialog.Dialog).WaitAnswer(ctx))
+		must(asked.SendNotify(ctx, 200, "OK"))
+	})
+
+	call := network.call("10.0.0.1", "10.0.0.2")
+	must(call.Refer(ctx, sip.Uri{Scheme: "sip", User: "carol", Host: "10.0.0.3"}, dialog.ReferOpts{}))
+	transfer, err := call.WaitRefer(ctx)
+	must(err)
+	<-transfer.Done()
+	fmt.Println("transfer:", transfer.Status().Status, transfer.Status().Reason)
+	must(call.Bye(ctx, "transferred"))
+	// Output:
+	// transfer: 200 OK
+}
+
+// The callee decides what becomes of its session: it refuses to be held.
+func ExampleDialog_OnOffer() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	network.answering("10.0.0.2").OnIncomingDialog(func(d dialog.IDialog) {
+		d.(*dialog.Dialog).OnOffer(func(_ context.Context, offer dialog.Body) (dialog.Body, error) {
+			fmt.Println("offered", direction(offer))
+			if direction(offer) == "sendonly" {
+				return nil, errors.New("no music, please")
+			}
+			return audio("sendrecv"), nil
+		})
+		must(d.Accept(ctx, answer))
+	})
+
+	call := network.call("10.0.0.1", "10.0.0.2")
+	for _, direction := range []string{"sendonly", "sendrecv"} {
+		err := call.ReInvite(ctx, dialog.InviteOpts{Body: audio(direction)})
+		var refused *dialog.ResponseError
+		fmt.Println("refused:", errors.As(err, &refused) && refused.StatusCode == sip.StatusNotAcceptableHere)
+	}
+	must(call.Bye(ctx, ""))
+	// Output:
+	// offered sendonly
+	// refused: true
+	// offered sendrecv
+	// refused: false
+}
+
+// Shutdown hangs up all calls and leaves nothing behind.
+func ExampleStack_Shutdown() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	stack := network.answering("10.0.0.2")
+	calls := []*dialog.Dialog{network.call("10.0.0.1", "10.0.0.2"), network.call("10.0.0.3", "10.0.0.2")}
+
+	ctx, cancel := context.WithTimeout(ctx, 40*time.Second) // past 64*T1, to leave no call half open
+	defer cancel()
+	fmt.Println("left behind:", stack.Shutdown(ctx))
+	for _, call := range calls {
+		fmt.Println(call.State(), call.Cause())
+	}
+	fmt.Println(stack.Start(ctx))
+	// Output:
+	// left behind: <nil>
+	// Terminated remote BYE
+	// Terminated remote BYE
+	// dialog: stack shut down
+}
+
+// exampleNetwork is a network in memory, and the stacks of those whom an
+// example needs besides the one it is about.
+type exampleNetwork struct {
+	*dialogtest.Network
+	stacks []*dialog.Stack
+}
+
+func newExampleNetwork() *exampleNetwork {
+	return &exampleNetwork{Network: dialogtest.NewNetwork()}
+}
+
+func (n *exampleNetwork) close() {
+	for _, stack := range n.stacks {
+		must(stack.Shutdown(context.Background()))
+	}
+	n.Close()
+}
+
+func (n *exampleNetwork) stack(ip string) *dialog.Stack {
+	stack, err := dialog.NewStack(&dialog.StackConfig{
+		Transport: &dialog.TransportConfig{Protocol: "udp", Address: ip, Port: 5060},
+		Network:   n.Host(ip),
+	})
+	must(err)
+	must(stack.Start(context.Background()))
+	n.stacks = append(n.stacks, stack)
+	return stack
+}
+
+// answering starts a stack that answers whoever calls.
+func (n *exampleNetwork) answering(ip string) *dialog.Stack {
+	stack := n.stack(ip)
+	stack.OnIncomingDialog(func(d dialog.IDialog) { must(d.Accept(context.Background(), answer)) })
+	return stack
+}
+
+// call starts a stack and has it make a call, until it is answered.
+func (n *exampleNetwork) call(from, to string) *dialog.Dialog {
+	target := sip.Uri{Scheme: "sip", User: "bob", Host: to}
+	call, err := n.stack(from).NewInvite(context.Background(), target, dialog.InviteOpts{Body: audio("sendrecv")})
+	must(err)
+	must(call.(*dialog.Dialog).WaitAnswer(context.Background()))
+	return call.(*dialog.Dialog)
+}
+
+// answer puts a session into a 200.
+func answer(ok *sip.Response) {
+	ok.AppendHeader(sip.NewHeader("Content-Type", "application/sdp"))
+	ok.SetBody(audio("sendrecv").Data())
+}
+
+// audio is a session of one audio stream in that direction.
+func audio(direction string) dialog.Body {
+	return dialog.NewBody("application/sdp", []byte("v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\n"+
+		"c=IN IP4 10.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\na="+direction+"\r\n"))
+}
+
+// direction is that of a session of one stream.
+func direction(session dialog.Body) string {
+	_, direction, _ := strings.Cut(strings.TrimSpace(string(session.Data())), "a=")
+	return direction
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
