@@ -25,8 +25,17 @@ func startLayer(t *testing.T, cfg Config) (*Layer, <-chan arrival) {
 	t.Helper()
 	l := New(cfg)
 	arrivals := make(chan arrival, 1024)
-	l.Handle(func(msg sip.Message, flow *Flow) { arrivals <- arrival{msg, flow} })
-	t.Cleanup(func() { _ = l.Close() })
+	ended := make(chan struct{}) // a handler must not block when nobody takes arrivals any more
+	l.Handle(func(msg sip.Message, flow *Flow) {
+		select {
+		case arrivals <- arrival{msg, flow}:
+		case <-ended:
+		}
+	})
+	t.Cleanup(func() {
+		close(ended)
+		_ = l.Close()
+	})
 	return l, arrivals
 }
 

@@ -66,11 +66,11 @@ func (s *listener) acceptLoop() {
 
 func (s *listener) accepted(conn net.Conn) {
 	if err := s.layer.addConn(); err != nil {
-		_ = conn.Close()
 		if errors.Is(err, ErrTooManyConnections) {
 			s.layer.counters.connRefused.Add(1)
 			s.layer.log.Warn("transport: connection refused", "remote", conn.RemoteAddr(), "error", err)
 		}
+		_ = conn.Close()
 		return
 	}
 	key := streamKey{transport: s.kind.name, addr: addrPort(conn.RemoteAddr())}

@@ -325,7 +325,8 @@ func TestClose_ends_everything_and_writes_what_is_queued(t *testing.T) {
 }
 
 func TestClose_while_everything_is_in_use(t *testing.T) {
-	server, _ := startLayer(t, Config{})
+	server := New(Config{})
+	t.Cleanup(func() { _ = server.Close() })
 	tcp, udp := listen(t, server, "tcp", "127.0.0.1:0"), listen(t, server, "udp", "127.0.0.1:0")
 	client, _ := startLayer(t, Config{})
 	listen(t, client, "udp", "127.0.0.1:0")
