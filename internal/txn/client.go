@@ -16,8 +16,10 @@ type Client struct {
 	// Set at construction.
 
 	tx   *clientTx
-	req  *sip.Request
 	flow *transport.Flow
+
+	// req is let go of after the final response; tx.mu guards it.
+	req *sip.Request
 }
 
 // clientTx is the machine. After the final response it keeps bytes only.
@@ -75,8 +77,20 @@ func (l *Layer) Request(ctx context.Context, req *sip.Request, opt RequestOption
 	return c, nil
 }
 
-// Request returns the request as it was sent. It is read only.
-func (c *Client) Request() *sip.Request { return c.req }
+// Request returns the request as it was sent, and nil once
+// [ClientUser.Response] has returned for a final response. It is read only.
+func (c *Client) Request() *sip.Request {
+	c.tx.mu.Lock()
+	defer c.tx.mu.Unlock()
+	return c.req
+}
+
+// forget lets go of the request: an accepted INVITE stays here for 32 s more.
+func (c *Client) forget() {
+	c.tx.mu.Lock()
+	c.req = nil
+	c.tx.mu.Unlock()
+}
 
 // Flow returns the flow the request left by.
 func (c *Client) Flow() *transport.Flow { return c.flow }
@@ -95,7 +109,7 @@ func (l *Layer) newClient(o outgoing, user ClientUser, timeout time.Duration) *c
 	}
 	tx := &clientTx{
 		transaction: transaction{
-			layer: l, key: key{id: o.branch, method: o.req.Method}, callID: o.req.CallID().Value(),
+			layer: l, key: clientKey(o.branch, o.req.Method), callID: o.req.CallID().Value(),
 			machine: &nonInviteClient, reliable: o.flow.Reliable(), timeout: timeout,
 			state: stateTrying,
 		},
@@ -242,9 +256,16 @@ func (tx *clientTx) stepLocked(e event, res *sip.Response, err error) output {
 }
 
 func (tx *clientTx) responseLocked(res *sip.Response) {
-	if c, user := tx.client, tx.user; user != nil {
-		tx.layer.queues.push(tx.callID, 0, func() { user.Response(c, res) })
+	c, user, final := tx.client, tx.user, !tx.waitingLocked()
+	if user == nil {
+		return
 	}
+	tx.layer.queues.push(tx.callID, 0, func() {
+		user.Response(c, res)
+		if final {
+			c.forget()
+		}
+	})
 }
 
 func (tx *clientTx) doneLocked(err error) {

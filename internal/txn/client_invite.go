@@ -49,8 +49,9 @@ func (tx *clientTx) cancelLocked() *clientTx {
 	for _, h := range tx.extra {
 		req.AppendHeader(h)
 	}
+	branch, _ := req.Via().Params.Get("branch")
 	return tx.layer.newClient(outgoing{
-		req: req, flow: tx.flow, branch: tx.key.id, data: transport.Encode(req),
+		req: req, flow: tx.flow, branch: branch, data: transport.Encode(req),
 	}, nil, 0)
 }
 

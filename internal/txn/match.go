@@ -12,43 +12,45 @@ import (
 // magicCookie begins the branches that are unique (RFC 3261 8.1.1.7).
 const magicCookie = "z9hG4bK"
 
-// requestKey is what a request from the network is matched by (RFC 3261
-// 17.2.3). An ACK is matched as the INVITE it belongs to.
-func requestKey(req *sip.Request) key {
-	via := req.Via()
-	k := key{scope: strings.ToLower(via.Host), number: via.Port, method: req.Method}
-	if req.Method == sip.ACK {
-		k.method = sip.INVITE
-	}
-	branch, _ := via.Params.Get("branch")
-	if len(branch) > len(magicCookie) && strings.HasPrefix(branch, magicCookie) {
-		k.id = branch
-		return k
-	}
-	k.id = oldIdentity(req)
-	return k
+// The keys of the tables: parts with a NUL between, which RFC 3261 25 allows in
+// none of them.
+
+// clientKey is what a response is matched by (RFC 3261 17.1.3).
+func clientKey(branch string, method sip.RequestMethod) string {
+	return branch + "\x00" + string(method)
 }
 
-// oldIdentity identifies a request of an RFC 2543 client, whose ACK and CANCEL
-// share it with the INVITE. The To tag is left out: an ACK has the response's.
-// The NULs keep it apart from any branch.
-func oldIdentity(req *sip.Request) string {
+// requestID is what a request from the network is matched by, without the
+// method (RFC 3261 17.2.3). old tells that the client is of RFC 2543, whose ACK and
+// CANCEL share all this with the INVITE; the To tag is left out then, since an ACK has
+// the response's.
+func requestID(req *sip.Request) (id string, old bool) {
+	via := req.Via()
+	branch, _ := via.Params.Get("branch")
+	if len(branch) > len(magicCookie) && strings.HasPrefix(branch, magicCookie) {
+		return branch + "\x00" + strings.ToLower(via.Host) + "\x00" + strconv.Itoa(via.Port), false
+	}
 	return strings.Join([]string{
 		req.Recipient.String(), fromTag(req), req.CallID().Value(),
-		strconv.FormatUint(uint64(req.CSeq().SeqNo), 10), req.Via().Value(),
-	}, "\x00")
+		strconv.FormatUint(uint64(req.CSeq().SeqNo), 10), via.Value(),
+	}, "\x00"), true
+}
+
+// serverKey completes a requestID. An ACK is matched as the INVITE it belongs to.
+func serverKey(id string, method sip.RequestMethod) string {
+	if method == sip.ACK {
+		method = sip.INVITE
+	}
+	return id + "\x00" + string(method)
 }
 
 // mergeKey is the same for copies of one request that came by different paths
-// (RFC 3261 8.2.2.2); zero for a request inside a dialog.
-func mergeKey(req *sip.Request) key {
+// (RFC 3261 8.2.2.2); empty for a request inside a dialog.
+func mergeKey(req *sip.Request) string {
 	if tag, _ := req.To().Params.Get("tag"); tag != "" {
-		return key{}
+		return ""
 	}
-	return key{
-		id: req.CallID().Value(), scope: fromTag(req),
-		number: int(req.CSeq().SeqNo), method: req.Method,
-	}
+	return strings.Join([]string{req.CallID().Value(), fromTag(req), req.CSeq().Value()}, "\x00")
 }
 
 func fromTag(req *sip.Request) string {
@@ -69,6 +71,3 @@ func randomHex(n int) string {
 	_, _ = rand.Read(b)
 	return hex.EncodeToString(b)
 }
-
-// hasCookie reports whether a key is made of a branch alone.
-func hasCookie(k key) bool { return strings.HasPrefix(k.id, magicCookie) }

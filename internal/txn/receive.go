@@ -30,11 +30,12 @@ func (l *Layer) receiveRequest(req *sip.Request, flow *transport.Flow) {
 		l.refuse(req, flow, code, reason)
 		return
 	}
-	switch k := requestKey(req); req.Method {
+	id, old := requestID(req)
+	switch k := serverKey(id, req.Method); req.Method {
 	case sip.ACK:
-		l.receiveAck(req, k)
+		l.receiveAck(req, k, old)
 	case sip.CANCEL:
-		l.receiveCancel(req, flow, k)
+		l.receiveCancel(req, flow, id)
 	default:
 		l.receiveNew(req, flow, k)
 	}
@@ -47,7 +48,7 @@ func (l *Layer) receiveResponse(res *sip.Response) {
 	}
 	// RFC 3261 17.1.3, by the branch and the method in CSeq.
 	branch, _ := res.Via().Params.Get("branch")
-	tx, ok := l.clients.get(key{id: branch, method: res.CSeq().MethodName})
+	tx, ok := l.clients.get(clientKey(branch, res.CSeq().MethodName))
 	if !ok {
 		l.counters.unmatched.Add(1) // dropped: RFC 6026 8.9
 		return

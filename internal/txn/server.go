@@ -31,22 +31,20 @@ type serverTx struct {
 	// Set at construction.
 
 	toTag  string
-	merge  key               // zero for a request inside a dialog
-	backup *transport.Target // of responses after the loss of a stream; nil on UDP
+	merge  string  // key in Layer.merging; empty for a request inside a dialog
+	backup *backup // of a stream; nil on UDP
 
 	// transaction.mu guards the fields below.
 
-	reply  *transport.Flow // where responses go
-	final  int             // status of the final response
-	last   []byte          // last response, for retransmitted requests
-	user   *Server         // whom the user knows; nil when nothing goes up any more
-	unsent []byte          // waits for the connection that is being set up
-	unsure *Server         // is told when unsent cannot be sent
+	reply *transport.Flow // where responses go
+	final int             // status of the final response
+	last  []byte          // last response, for retransmitted requests
+	user  *Server         // whom the user knows; nil when nothing goes up any more
 }
 
 // newServer makes a transaction that is in no table yet. toTag is used when
 // the request's To has none.
-func (l *Layer) newServer(req *sip.Request, flow *transport.Flow, k key, toTag string) *Server {
+func (l *Layer) newServer(req *sip.Request, flow *transport.Flow, k, toTag string) *Server {
 	if tag, _ := req.To().Params.Get("tag"); tag != "" {
 		toTag = tag
 	}
@@ -66,7 +64,7 @@ func (l *Layer) newServer(req *sip.Request, flow *transport.Flow, k key, toTag s
 		tx.merge = mergeKey(req)
 	}
 	if target, ok := l.transport.ReplyTarget(flow, req.Via()); ok {
-		tx.backup = &target
+		tx.backup = &backup{target: target}
 	}
 	tx.fired = tx.onTimer
 	tx.user = &Server{tx: tx, req: req, flow: flow}

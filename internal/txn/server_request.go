@@ -10,7 +10,7 @@ import (
 const retryAfter = "5"
 
 // receiveNew takes any request but ACK and CANCEL.
-func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k key) {
+func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 	if tx, ok := l.servers.get(k); ok {
 		tx.requestAgain()
 		return
@@ -49,7 +49,7 @@ func (l *Layer) bound(method sip.RequestMethod) int {
 // claim makes s the one transaction of its request. It reports false when another
 // copy has come by another path.
 func (l *Layer) claim(s *Server) bool {
-	if s.tx.merge == (key{}) {
+	if s.tx.merge == "" {
 		return true
 	}
 	first, added := l.merging.add(s.tx.merge, s.tx)
@@ -67,21 +67,21 @@ func (l *Layer) answer(s *Server, res *sip.Response) {
 
 // receiveAck absorbs an ACK that belongs to a failure response; all others go
 // up: only the user knows the ACKs it waits for.
-func (l *Layer) receiveAck(req *sip.Request, k key) {
+func (l *Layer) receiveAck(req *sip.Request, k string, old bool) {
 	tx, ok := l.servers.get(k)
-	if ok && tx.acknowledge(req) {
+	if ok && tx.acknowledge(req, old) {
 		return
 	}
 	l.queues.push(req.CallID().Value(), 0, func() { l.user.Ack(req) })
 }
 
-// acknowledge reports whether the ACK was for this layer.
-func (tx *serverTx) acknowledge(req *sip.Request) bool {
+// acknowledge reports whether the ACK was for this layer. That of an RFC 2543
+// client also needs our tag (RFC 3261 17.2.3).
+func (tx *serverTx) acknowledge(req *sip.Request, old bool) bool {
 	toTag, _ := req.To().Params.Get("tag")
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
-	// RFC 3261 17.2.3: an RFC 2543 client's ACK also needs our tag.
-	if toTag != tx.toTag && !hasCookie(tx.key) {
+	if old && toTag != tx.toTag {
 		return false
 	}
 	do, ok := tx.advanceLocked(eventAck)
@@ -93,12 +93,13 @@ func (tx *serverTx) acknowledge(req *sip.Request) bool {
 }
 
 // receiveCancel answers a CANCEL (RFC 3261 9.2).
-func (l *Layer) receiveCancel(req *sip.Request, flow *transport.Flow, k key) {
+func (l *Layer) receiveCancel(req *sip.Request, flow *transport.Flow, id string) {
+	k := serverKey(id, sip.CANCEL)
 	if tx, ok := l.servers.get(k); ok {
 		tx.requestAgain()
 		return
 	}
-	target := l.cancelled(k)
+	target := l.cancelled(id)
 	if target == nil {
 		if s := l.newServer(req, flow, k, newTag()); l.addServer(s) {
 			l.answer(s, s.NewResponse(sip.StatusCallTransactionDoesNotExists, ""))
@@ -112,14 +113,13 @@ func (l *Layer) receiveCancel(req *sip.Request, flow *transport.Flow, k key) {
 }
 
 // cancelled finds what a CANCEL is for: the transaction of any method that
-// shares the rest of its key.
-func (l *Layer) cancelled(k key) *serverTx {
+// has the same ID.
+func (l *Layer) cancelled(id string) *serverTx {
 	for _, method := range []sip.RequestMethod{
 		sip.INVITE, sip.BYE, sip.OPTIONS, sip.REFER, sip.NOTIFY, sip.SUBSCRIBE, sip.INFO,
 		sip.MESSAGE, sip.PRACK, sip.UPDATE, sip.PUBLISH, sip.REGISTER,
 	} {
-		k.method = method
-		if tx, ok := l.servers.get(k); ok {
+		if tx, ok := l.servers.get(serverKey(id, method)); ok {
 			return tx
 		}
 	}

@@ -106,8 +106,8 @@ func TestADifferentFinalAnswerIsNeverWritten(t *testing.T) {
 			answered++
 		}
 	}
-	user.running.Wait()
 	layer.Close()
+	user.running.Wait()
 	for branch, seen := range finals() {
 		require.Len(t, seen, 1, branch)
 	}

@@ -1,6 +1,21 @@
 package txn
 
-import "fmt"
+import (
+	"fmt"
+
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// backup is where responses go once their connection is lost (RFC 3261
+// 18.2.2).
+type backup struct {
+	target transport.Target // set at construction
+
+	// transaction.mu guards the fields below.
+
+	unsent []byte  // waits for the new connection
+	unsure *Server // is told when that fails
+}
 
 // write sends a response where responses of this transaction go. When the
 // connection is lost it goes by a new one: write returns nil then, and s, unless
@@ -23,10 +38,10 @@ func (tx *serverTx) write(data []byte, s *Server) error {
 // response.
 func (tx *serverTx) redial(data []byte, s *Server) error {
 	tx.mu.Lock()
-	under := tx.unsent != nil
-	tx.unsent = data
+	under := tx.backup.unsent != nil
+	tx.backup.unsent = data
 	if s != nil {
-		tx.unsure = s
+		tx.backup.unsure = s
 	}
 	tx.mu.Unlock()
 	if !under && !tx.layer.tasks.Go(tx.reconnect) {
@@ -35,12 +50,11 @@ func (tx *serverTx) redial(data []byte, s *Server) error {
 	return nil
 }
 
-// reconnect follows RFC 3261 18.2.2 for the loss of a connection.
 func (tx *serverTx) reconnect() {
-	flow, err := tx.layer.transport.Connect(tx.layer.ctx, *tx.backup)
+	flow, err := tx.layer.transport.Connect(tx.layer.ctx, tx.backup.target)
 	tx.mu.Lock()
-	data, s := tx.unsent, tx.unsure
-	tx.unsent, tx.unsure = nil, nil
+	data, s := tx.backup.unsent, tx.backup.unsure
+	tx.backup.unsent, tx.backup.unsure = nil, nil
 	if err == nil {
 		tx.reply = flow
 	}

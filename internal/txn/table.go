@@ -3,21 +3,10 @@ package txn
 import (
 	"hash/maphash"
 	"sync"
-
-	"github.com/emiago/sipgo/sip"
 )
 
 // shardCount is how many locks share the load of a table or of the queues.
 const shardCount = 64
-
-// key identifies a transaction: branch, sent-by and method (RFC 3261 17.1.3,
-// 17.2.3); or a request that may arrive twice: Call-ID, From tag, CSeq (8.2.2.2).
-type key struct {
-	id     string
-	scope  string
-	number int
-	method sip.RequestMethod
-}
 
 // table is a map from keys to transactions. Its locks are the innermost: they
 // may be taken under a transaction's.
@@ -28,22 +17,22 @@ type table[T comparable] struct {
 
 type tableShard[T comparable] struct {
 	mu      sync.Mutex // guards the fields below
-	entries map[key]T
+	entries map[string]T
 }
 
 func newTable[T comparable]() *table[T] {
 	t := &table[T]{seed: maphash.MakeSeed()}
 	for i := range t.shards {
-		t.shards[i].entries = make(map[key]T)
+		t.shards[i].entries = make(map[string]T)
 	}
 	return t
 }
 
-func (t *table[T]) shard(k key) *tableShard[T] {
-	return &t.shards[maphash.String(t.seed, k.id)%shardCount]
+func (t *table[T]) shard(k string) *tableShard[T] {
+	return &t.shards[maphash.String(t.seed, k)%shardCount]
 }
 
-func (t *table[T]) get(k key) (T, bool) {
+func (t *table[T]) get(k string) (T, bool) {
 	s := t.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,7 +41,7 @@ func (t *table[T]) get(k key) (T, bool) {
 }
 
 // add files v, unless the key is taken: then it returns what is there.
-func (t *table[T]) add(k key, v T) (present T, added bool) {
+func (t *table[T]) add(k string, v T) (present T, added bool) {
 	s := t.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,7 +53,7 @@ func (t *table[T]) add(k key, v T) (present T, added bool) {
 }
 
 // remove takes v out, if it is what the key leads to.
-func (t *table[T]) remove(k key, v T) {
+func (t *table[T]) remove(k string, v T) {
 	s := t.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()

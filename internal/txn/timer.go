@@ -63,13 +63,6 @@ type slot struct {
 	generation uint32
 }
 
-// armLocked replaces the timer. fire runs on a goroutine of its own.
-func (s *slot) armLocked(d time.Duration, fire func(generation uint32)) {
-	s.stopLocked()
-	generation := s.generation
-	s.timer = time.AfterFunc(d, func() { fire(generation) })
-}
-
 func (s *slot) stopLocked() {
 	s.generation++
 	if s.timer != nil {

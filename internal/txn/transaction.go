@@ -10,7 +10,7 @@ type transaction struct {
 	// Set at construction.
 
 	layer    *Layer
-	key      key
+	key      string // in the table
 	callID   string
 	machine  *machine
 	reliable bool
@@ -82,8 +82,11 @@ func (tx *transaction) lingerLocked() {
 	tx.armLocked(&tx.limit, d, eventLimit)
 }
 
+// armLocked replaces the timer of a slot.
 func (tx *transaction) armLocked(s *slot, d time.Duration, e event) {
-	s.armLocked(d, func(generation uint32) {
+	s.stopLocked()
+	generation := s.generation
+	s.timer = time.AfterFunc(d, func() {
 		// Counted, so that Close can wait for it.
 		tx.layer.tasks.Go(func() { tx.fired(s, generation, e) })
 	})
