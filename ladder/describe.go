@@ -26,11 +26,19 @@ func describe(data []byte) string {
 	if !ok {
 		return fmt.Sprintf("%d bytes", len(data))
 	}
-	kind := header(lines, "Content-Type") + header(lines, "c")
-	if strings.Contains(strings.ToLower(kind), "application/sdp") {
+	switch kind := strings.ToLower(header(lines, "Content-Type") + header(lines, "c")); {
+	case strings.Contains(kind, "application/sdp"):
 		label += ", SDP " + strings.Join(directions(string(body)), "+")
+	case strings.Contains(kind, "message/sipfrag") && reported(string(body)) != "":
+		label += ", " + reported(string(body))
 	}
 	return printable(label)
+}
+
+// reported returns the status that a NOTIFY tells of (RFC 3515 2.4.5).
+func reported(fragment string) string {
+	line, _, _ := strings.Cut(fragment, "\n")
+	return strings.TrimSpace(strings.TrimPrefix(line, "SIP/2.0 "))
 }
 
 // start describes a start line (RFC 3261 7.1, 7.2).

@@ -61,10 +61,11 @@ func New(participants ...Participant) *Ladder {
 
 // Message adds one message, sent at t. Requests are shown as method and CSeq
 // number, responses as status and what they answer, both with the direction of
-// each media stream when the body is SDP. A message with the same bytes, source
-// and destination as an earlier one is marked as its repeat. What is not SIP is shown by its size,
-// and a message from a participant to itself as a note. Data is one message, as
-// a datagram or a framed stream holds it, and is not kept.
+// each media stream when the body is SDP, and the status of a NOTIFY that reports
+// on a REFER. A message with the same bytes, source and destination as an earlier
+// one is marked as its repeat. What is not SIP is shown by its size, and a
+// message from a participant to itself as a note. Data is one message, as a
+// datagram or a framed stream holds it, and is not kept.
 func (l *Ladder) Message(t time.Time, from, to netip.AddrPort, data []byte) {
 	from, to = unmapped(from), unmapped(to)
 	text := describe(data)

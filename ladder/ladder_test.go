@@ -102,6 +102,19 @@ func TestDirectionOfEachStream(t *testing.T) {
 	}
 }
 
+func TestNotifyTellsTheStatusItReports(t *testing.T) {
+	l := ladder.New()
+	for body, want := range map[string]string{
+		"SIP/2.0 180 Ringing\r\n": "- NOTIFY 2, 180 Ringing -",
+		"SIP/2.0 200 OK":          "- NOTIFY 2, 200 OK -",
+		"":                        "- NOTIFY 2 -",
+	} {
+		l.Message(epoch, alice, bob, []byte("NOTIFY sip:bob@x SIP/2.0\r\nCSeq: 2 NOTIFY\r\n"+
+			"Content-Type: message/sipfrag;version=2.0\r\n\r\n"+body))
+		require.Contains(t, l.String(), want)
+	}
+}
+
 func TestEmptyLadderDrawsNothing(t *testing.T) {
 	var out strings.Builder
 	n, err := ladder.New(ladder.Participant{Name: "alice", Addr: alice}).WriteTo(&out)
