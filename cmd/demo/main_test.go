@@ -27,8 +27,8 @@ func TestDemo_goes_as_it_should(t *testing.T) {
 		"INVITE 1, SDP sendrecv", "180 Ringing (INVITE 1)", "200 OK (INVITE 1), SDP sendrecv", "ACK 1",
 		"INVITE 2, SDP sendonly", "200 OK (INVITE 2), SDP recvonly", "ACK 2",
 		"INVITE 3, SDP sendrecv", "200 OK (INVITE 3), SDP sendrecv", "ACK 3",
-		"REFER 4", "202 Accepted (REFER 4)", "NOTIFY 1", "asked to call carol", "180 Ringing (INVITE 1)",
-		"NOTIFY 2", "transfer: 180 Ringing", "ACK 1", "NOTIFY 3", "transfer: 200 OK",
+		"REFER 4", "202 Accepted (REFER 4)", "NOTIFY 1, 100 Trying", "asked to call carol", "180 Ringing (INVITE 1)",
+		"NOTIFY 2, 180 Ringing", "transfer: 180 Ringing", "ACK 1", "NOTIFY 3, 200 OK", "transfer: 200 OK",
 		"BYE 5", "200 OK (BYE 5)", "BYE 1", "200 OK (BYE 1)", "OK: ",
 	} {
 		at := strings.Index(out.String()[last:], part)
