@@ -26,7 +26,14 @@ type fault struct {
 
 func bad(reason string) *fault { return &fault{code: sip.StatusBadRequest, reason: reason} }
 
-var errParserPanic = errors.New("the parser panicked")
+// maxParams bounds the parameters of one value: the parser's time grows with
+// their square.
+const maxParams = 128
+
+var (
+	errParserPanic   = errors.New("the parser panicked")
+	errTooManyParams = errors.New("too many parameters")
+)
 
 // parsed is a message's start line and headers, as far as they could be read.
 type parsed struct {
@@ -140,6 +147,9 @@ func (d *decoder) startLine(line []byte) (sip.Message, *fault) {
 
 func (d *decoder) parseStart(line []byte) (msg sip.Message, err error) {
 	defer d.recovered(&err)
+	if tooManyParams(line) {
+		return nil, errTooManyParams
+	}
 	msg, _, err = d.parser.ParseHeaders(line, false)
 	return msg, err
 }
@@ -263,7 +273,7 @@ func (d *decoder) add(p *parsed, parse sip.HeaderParser, name, value []byte) {
 	if p.count > d.maxHeaders {
 		return
 	}
-	h, err := d.parse(parse, name, string(value))
+	h, err := d.parse(parse, name, value)
 	if err == nil {
 		p.msg.AppendHeader(h)
 		return
@@ -274,9 +284,16 @@ func (d *decoder) add(p *parsed, parse sip.HeaderParser, name, value []byte) {
 	}
 }
 
-func (d *decoder) parse(parse sip.HeaderParser, name []byte, value string) (h sip.Header, err error) {
+func (d *decoder) parse(parse sip.HeaderParser, name, value []byte) (h sip.Header, err error) {
 	defer d.recovered(&err)
-	return parse(name, value)
+	if tooManyParams(value) {
+		return nil, errTooManyParams
+	}
+	return parse(name, string(value))
+}
+
+func tooManyParams(value []byte) bool {
+	return bytes.Count(value, []byte(";"))+bytes.Count(value, []byte("&")) > maxParams
 }
 
 func longName(lower []byte) string {

@@ -104,6 +104,10 @@ func TestDecode_finds_what_is_wrong(t *testing.T) {
 		"bare LF":            {[]string{line, "Subject: a\nVia: b"}, "Malformed Header Field"},
 		"no name":            {[]string{line, " : x"}, "Malformed Header Field"},
 		"no colon":           {[]string{line, "Subject"}, "Malformed Header Field"},
+		"Via parameters":     {[]string{line, "Via: SIP/2.0/UDP h" + strings.Repeat(";a", 200)}, "Malformed Via"},
+		"To parameters":      {[]string{line, "To: <sip:a@b>" + strings.Repeat(";a", 200)}, "Malformed To"},
+		"URI parameters":     {[]string{"OPTIONS sip:a@b" + strings.Repeat(";a", 200) + " SIP/2.0"}, "Malformed Request-Line"},
+		"URI headers":        {[]string{"OPTIONS sip:a@b?x" + strings.Repeat("&a", 200) + " SIP/2.0"}, "Malformed Request-Line"},
 		"empty Max-Forwards": {[]string{line, "Max-Forwards:"}, "Malformed Max-Forwards"},
 	} {
 		p := decodeText(t, text("", c.lines...))
