@@ -77,6 +77,15 @@ func bodyOf(msg sip.Message) *SimpleBody {
 	return &SimpleBody{contentType: headerValue(msg, "Content-Type"), data: bytes.Clone(msg.Body())}
 }
 
+// ownBody returns a copy of a body of the application's, whose methods are the
+// application's code and must not run under a lock; nil for none.
+func ownBody(body Body) Body {
+	if isNilBody(body) {
+		return nil
+	}
+	return &SimpleBody{contentType: body.ContentType(), data: bytes.Clone(body.Data())}
+}
+
 // setBody gives a message a body, or none when body is nil or empty.
 func setBody(msg sip.Message, body Body) {
 	if isNilBody(body) || len(body.Data()) == 0 {

@@ -33,18 +33,19 @@ type reinviteClient struct {
 
 // sendReInvite writes a re-INVITE when no other INVITE is open.
 func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts) (*reinviteClient, error) {
+	body := ownBody(opts.Body)
 	if err := d.takeTurn(ctx, "ReInvite"); err != nil {
 		return nil, err
 	}
 	defer d.turn.release()
 
-	re := &reinviteClient{d: d, offer: opts.Body, final: make(chan struct{})}
+	re := &reinviteClient{d: d, offer: body, final: make(chan struct{})}
 	d.mutex.Lock()
 	if err := d.mayInviteLocked(); err != nil {
 		d.mutex.Unlock()
 		return nil, err
 	}
-	req := d.newInviteLocked(opts.Body)
+	req := d.newInviteLocked(body)
 	re.seq = d.localSeq
 	d.reinviteOut = re
 	opt := d.optionsLocked()
@@ -343,7 +344,15 @@ func (d *Dialog) decide(ctx context.Context, in *reinviteServer, handler OfferHa
 		}
 	})
 	defer stop()
-	answer, err := d.consult(ctx, handler, offer)
+	answer, err := Body(nil), error(ErrPanic)
+	// Deferred: a handler that ends its goroutine has the same effect as one
+	// that panics.
+	defer func() { d.answerReInvite(in, answer, err) }()
+	answer, err = d.consult(ctx, handler, offer)
+}
+
+// answerReInvite answers as the application has decided.
+func (d *Dialog) answerReInvite(in *reinviteServer, answer Body, err error) {
 	switch {
 	case err == nil:
 		d.acceptReInvite(in, answer)
@@ -366,7 +375,8 @@ func (d *Dialog) consult(ctx context.Context, handler OfferHandler, offer *Simpl
 	if offer == nil {
 		offer = &SimpleBody{}
 	}
-	return handler(ctx, offer)
+	decided, refusal := handler(ctx, offer)
+	return ownBody(decided), refusal
 }
 
 // claimReInvite decides who answers the re-INVITE: exactly one caller.

@@ -258,11 +258,12 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 	if err := s.ready(); err != nil {
 		return nil, err
 	}
+	body := ownBody(opts.Body)
 	d := s.newCaller(target)
 	if err := s.register(d); err != nil {
 		return nil, err
 	}
-	if err := d.sendInvite(ctx, opts.Body); err != nil {
+	if err := d.sendInvite(ctx, body); err != nil {
 		return nil, fmt.Errorf("dialog: invite %s: %w", target.Host, err)
 	}
 	return d, nil
