@@ -3,6 +3,7 @@ package dialog
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -167,6 +168,17 @@ func oneLine(s string) string {
 		}
 		return r
 	}, s))
+}
+
+// setLength leaves one Content-Length, the true one, whatever an application
+// has added (RFC 3261 20.14).
+func setLength(res *sip.Response) {
+	for _, h := range slices.Clone(res.Headers()) {
+		if strings.EqualFold(h.Name(), "Content-Length") || strings.EqualFold(h.Name(), "l") {
+			res.RemoveHeader(h.Name())
+		}
+	}
+	res.SetBody(res.Body())
 }
 
 func retryAfter(seconds int) sip.Header {

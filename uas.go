@@ -81,6 +81,7 @@ func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
 			opt(res)
 		}
 	}
+	setLength(res)
 	return nil
 }
 
