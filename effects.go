@@ -31,9 +31,14 @@ func effectOf(method sip.RequestMethod, code int) effect {
 			return endsNothing
 		}
 		return endsUsage
-	case 405, 480, 489, 501:
+	case 405, 480, 501:
 		// These end a usage that cannot do without the method.
 		if method == sip.INVITE || method == sip.NOTIFY {
+			return endsUsage
+		}
+	case 489:
+		// Note 12: elsewhere an unknown 4xx.
+		if method == sip.NOTIFY {
 			return endsUsage
 		}
 	}
