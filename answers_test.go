@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -158,6 +159,7 @@ func TestMergedInviteGets482(t *testing.T) {
 		require.NoError(t, p.Send(b.Addr(), p.Request(r)))
 		p.next("180 INVITE")
 		require.Equal(t, 482, p.ask(b, r).StatusCode)
+		synctest.Wait()
 		require.EqualValues(t, 1, calls.Load())
 	})
 }

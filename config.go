@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/auth"
 )
 
 // StackConfig configures a [Stack]. The zero value works: every field has a
@@ -44,6 +46,11 @@ type StackConfig struct {
 	AcceptBodies []string
 	// Network opens the sockets; nil is the operating system's.
 	Network Network
+	// Credentials returns the user name and password for a realm, or false. It
+	// is asked when a request is challenged (401, 407; RFC 3261 22), and for
+	// requests of a dialog that was, on a goroutine of the stack's or the
+	// caller's, with no lock held. SHA-256 goes before MD5. Nil answers none.
+	Credentials func(realm string) (username, password string, ok bool)
 	// Trace is told of every SIP message that was read or is about to be
 	// written: a message is told of before any answer to it. It is called with
 	// no lock held, from the goroutine that reads or writes, and must return
@@ -94,6 +101,21 @@ func (c *StackConfig) userAgent() string {
 		return defaultUserAgent
 	}
 	return oneLine(c.UserAgent)
+}
+
+// lookup is Credentials, proof against its panics.
+func (c *StackConfig) lookup() auth.Lookup {
+	if c.Credentials == nil {
+		return nil
+	}
+	return func(realm string) (username, password string, ok bool) {
+		defer func() {
+			if recover() != nil {
+				ok = false
+			}
+		}()
+		return c.Credentials(realm)
+	}
 }
 
 func (c *StackConfig) maxDialogs() int { return orDefault(c.MaxDialogs, defaultMaxDialogs) }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/mailbox"
 )
 
@@ -89,9 +90,10 @@ type Dialog struct {
 
 	// What synchronises itself.
 
-	turn      turn
-	mailbox   mailbox.Mailbox
-	closeOnce sync.Once
+	turn        turn
+	mailbox     mailbox.Mailbox
+	credentials auth.Cache
+	closeOnce   sync.Once
 }
 
 // OfferHandler decides an offer of the peer's: it returns the answer, or an

@@ -203,10 +203,11 @@ func (d *Dialog) sendBye() {
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
-	_, err := d.request(context.Background(), req, opt, &txnUser{
-		response: func(*sip.Response) {},
-		done:     d.byeEnded,
-	})
+	x, err := d.exchange(opt, nil)
+	if err == nil {
+		x.response, x.done = func(*sip.Response) {}, d.byeEnded
+		err = x.send(context.Background(), req)
+	}
 	if err != nil {
 		d.byeEnded(err)
 		return
@@ -249,20 +250,6 @@ func (d *Dialog) unreleased() (untold, open bool) {
 	default:
 		return false, false
 	}
-}
-
-// request sends a request through the room below, and gives its errors this
-// package's names.
-func (d *Dialog) request(ctx context.Context, req *sip.Request, opt txn.RequestOptions, user txn.ClientUser) (clientTx, error) {
-	room, err := d.room()
-	if err != nil {
-		return nil, err
-	}
-	tx, err := room.Request(ctx, req, opt, user)
-	if err != nil {
-		return nil, callError(err)
-	}
-	return tx, nil
 }
 
 // callError gives the errors of the rooms below this package's names.

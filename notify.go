@@ -62,10 +62,12 @@ func (r *ReferSubscription) sendNotify(ctx context.Context, progress Progress, s
 	d.mutex.Unlock()
 
 	final := make(chan error, 1)
-	_, err := d.request(ctx, req, opt, &txnUser{
-		response: func(res *sip.Response) { r.notifyResponse(res, final) },
-		done:     func(err error) { r.notifyDone(err, final) },
-	})
+	x, err := d.exchange(opt, nil)
+	if err == nil {
+		x.response = func(res *sip.Response) { r.notifyResponse(res, final) }
+		x.done = func(err error) { r.notifyDone(err, final) }
+		err = x.send(ctx, req)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("dialog: notify: %w", err)
 	}

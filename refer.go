@@ -189,7 +189,11 @@ func (d *Dialog) SendRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
-	_, err := d.request(ctx, req, opt, &txnUser{response: r.referResponse, done: r.referDone})
+	x, err := d.exchange(opt, nil)
+	if err == nil {
+		x.prepared, x.response, x.done = r.prepared, r.referResponse, r.referDone
+		err = x.send(ctx, req)
+	}
 	if err != nil {
 		d.mutex.Lock()
 		r.refusedLocked(err)
@@ -249,6 +253,19 @@ func (d *Dialog) newSentReferLocked(req *sip.Request, referTo sip.Uri) *ReferSub
 	d.sentRefers[r.ID] = r
 	d.referQueue = append(d.referQueue, r)
 	return r
+}
+
+// prepared gives the subscription the CSeq of the REFER that leaves: the peer
+// knows it by that. Nobody has seen another, since only a REFER that the peer
+// has taken is handed out.
+func (r *ReferSubscription) prepared(req *sip.Request) {
+	r.dialog.mutex.Lock()
+	defer r.dialog.mutex.Unlock()
+	if id := req.CSeq().Value(); id != r.ID && r.openLocked() {
+		delete(r.dialog.sentRefers, r.ID)
+		r.ID = id
+		r.dialog.sentRefers[id] = r
+	}
 }
 
 // referResponse takes a response to a REFER of ours.
@@ -391,7 +408,10 @@ func (d *Dialog) GetReferSubscription(id string) (*ReferSubscription, bool) {
 		return r, true
 	}
 	r, ok := d.sentRefers[id]
-	return r, ok
+	if !ok || !r.active {
+		return nil, false
+	}
+	return r, true
 }
 
 // GetAllReferSubscriptions returns the active subscriptions, received and sent.

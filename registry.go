@@ -207,7 +207,8 @@ func (d *Dialog) fork(tag string) *Dialog {
 }
 
 // newFork makes the call of a further fork, to be acknowledged and released.
-func (d *Dialog) newFork(seq uint32, res *sip.Response) *Dialog {
+func (i *inviteClient) newFork(res *sip.Response) *Dialog {
+	d := i.d
 	if d.stack == nil {
 		return nil
 	}
@@ -216,11 +217,14 @@ func (d *Dialog) newFork(seq uint32, res *sip.Response) *Dialog {
 		stack: d.stack, isUAC: true, callID: d.callID, localTag: d.localTag,
 		state: DialogStateTerminated, phase: phaseAnswering,
 		ending:    &ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "another fork answered"}},
-		remoteTag: toTag(res), local: d.local, remote: d.remote, localSeq: seq,
+		remoteTag: toTag(res), local: d.local, remote: d.remote, localSeq: i.seq,
 		remoteTarget: *d.remoteTarget.Clone(),
 	}
+	fork.invite = &inviteClient{
+		acknowledger: acknowledger{d: fork, seq: i.seq, credentials: i.credentials},
+		won:          true, winner: toTag(res),
+	}
 	d.mutex.RUnlock()
-	fork.invite = &inviteClient{d: fork, seq: seq, won: true, winner: toTag(res)}
 	unlock := fork.lockBoth()
 	defer unlock()
 	fork.learnLocked(res)

@@ -15,9 +15,8 @@ import (
 // reinviteClient is a re-INVITE of ours (RFC 3261 14.1). Its fields are
 // guarded by the dialog's mutex.
 type reinviteClient struct {
-	d     *Dialog
+	acknowledger
 	tx    clientTx
-	seq   uint32
 	offer Body
 	// canceled is true once the application gave it up.
 	canceled bool
@@ -26,9 +25,8 @@ type reinviteClient struct {
 	final chan struct{}
 	ended bool
 	err   error
-	// taken is true once a 2xx has come; ack is its ACK.
+	// taken is true once a 2xx has come.
 	taken bool
-	ack   ackTx
 }
 
 // sendReInvite writes a re-INVITE when no other INVITE is open.
@@ -39,27 +37,38 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts) (*reinviteCl
 	}
 	defer d.turn.release()
 
-	re := &reinviteClient{d: d, offer: body, final: make(chan struct{})}
+	re := &reinviteClient{acknowledger: acknowledger{d: d}, offer: body, final: make(chan struct{})}
 	d.mutex.Lock()
 	if err := d.mayInviteLocked(); err != nil {
 		d.mutex.Unlock()
 		return nil, err
 	}
 	req := d.newInviteLocked(body)
-	re.seq = d.localSeq
 	d.reinviteOut = re
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
-	tx, err := d.request(ctx, req, opt, &txnUser{response: re.response, done: re.done})
+	x, err := d.exchange(opt, re.mayRepeatLocked)
+	if err == nil {
+		x.prepared, x.sent = re.prepared, re.written
+		x.response, x.done = re.response, re.done
+		err = x.send(ctx, req)
+	}
 	if err != nil {
 		d.mutex.Lock()
 		re.endLocked(err)
 		d.mutex.Unlock()
 		return nil, fmt.Errorf("dialog: re-INVITE: %w", err)
 	}
-	re.written(tx)
 	return re, nil
+}
+
+// mayRepeatLocked keeps a re-INVITE that was given up from leaving once more.
+func (re *reinviteClient) mayRepeatLocked() error {
+	if re.canceled || re.ended || re.d.ending != nil {
+		return ErrCanceled
+	}
+	return nil
 }
 
 // takeTurn takes the turn for a request that only an established call may
@@ -187,12 +196,12 @@ func (re *reinviteClient) success(res *sip.Response) {
 	d.mutex.Unlock()
 	d.turn.join()
 	if handler == nil {
-		re.acknowledge(nil)
+		re.finish(nil)
 		return
 	}
 	d.background(func() {
 		answer, err := d.answerLate(handler, offer)
-		re.acknowledge(answer)
+		re.finish(answer)
 		if err != nil {
 			d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "offer refused", Err: err}})
 		}
@@ -205,35 +214,15 @@ func (re *reinviteClient) isRepeated() bool {
 	return re.taken
 }
 
-func (re *reinviteClient) acknowledge(body Body) {
+// finish sends the ACK; the re-INVITE has succeeded.
+func (re *reinviteClient) finish(body Body) {
+	re.acknowledge(body)
 	d := re.d
-	ack := d.acknowledge(re.seq, body)
 	d.mutex.Lock()
-	re.ack = ack
-	d.ackWaits = false
 	re.closeLocked()
 	re.endLocked(nil)
 	d.mutex.Unlock()
 	d.turn.release()
-}
-
-func (re *reinviteClient) acknowledgeAgain() {
-	re.d.mutex.RLock()
-	ack, waits := re.ack, re.d.ackWaits
-	re.d.mutex.RUnlock()
-	if waits {
-		return
-	}
-	if ack == nil {
-		ack = re.d.acknowledge(re.seq, nil)
-		re.d.mutex.Lock()
-		re.ack = ack
-		re.d.mutex.Unlock()
-		return
-	}
-	if err := ack.Resend(); err != nil {
-		re.d.log().Warn("ACK could not be repeated", "error", err)
-	}
 }
 
 // refused takes a final answer of 300 or more: session and target stay as they

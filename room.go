@@ -67,15 +67,6 @@ func (r room) SendAck(ctx context.Context, req *sip.Request, opt txn.RequestOpti
 
 func (r room) Close() { r.layer.Close() }
 
-// txnUser hands what arrives for one request of ours to two functions.
-type txnUser struct {
-	response func(res *sip.Response)
-	done     func(err error)
-}
-
-func (u *txnUser) Response(_ *txn.Client, res *sip.Response) { u.response(res) }
-func (u *txnUser) Done(_ *txn.Client, err error)             { u.done(err) }
-
 // stackUser hands what arrives for the stack from the transactions below.
 // It keeps their calls off the exported methods of Stack.
 type stackUser struct{ stack *Stack }

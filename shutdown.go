@@ -2,7 +2,6 @@ package dialog
 
 import (
 	"context"
-	"time"
 
 	"github.com/emiago/sipgo/sip"
 )
@@ -139,20 +138,11 @@ func (s *Stack) waitWritten() {
 	s.byes.Wait(ctx)
 }
 
-// lastCallTime is what callbacks that begin as a context ends have left: those
-// that tell of what Shutdown itself has just done.
-const lastCallTime = 100 * time.Millisecond
-
 // waitCallbacks waits for the application's callbacks, up to the grace time.
 func (s *Stack) waitCallbacks(ctx context.Context, result *ShutdownError) {
 	grace, cancel := context.WithTimeout(ctx, s.config.graceTime())
 	defer cancel()
-	if s.calls.Wait(grace) > 0 && ctx.Err() != nil {
-		last, cancel := context.WithTimeout(context.Background(), lastCallTime)
-		defer cancel()
-		s.calls.Wait(last)
-	}
-	result.Callbacks = s.calls.Running()
+	result.Callbacks = s.calls.Wait(grace)
 	s.calls.Close()
 }
 

@@ -19,17 +19,14 @@ type answer struct {
 // inviteClient is the INVITE of ours that begins a call. Its fields are
 // guarded by the dialog's mutex.
 type inviteClient struct {
-	d *Dialog
+	acknowledger
 	// tx is nil until the INVITE has been written.
 	tx clientTx
 	// offer is the body that was sent, if any.
 	offer Body
-	seq   uint32
 	// won is true once a 2xx has been taken; winner is its To tag.
 	won    bool
 	winner string
-	// ack is the ACK to that 2xx, kept as long as the 2xx may be repeated.
-	ack ackTx
 }
 
 // decided returns what is closed once the call's outcome stands.
@@ -75,20 +72,31 @@ func (d *Dialog) sendInvite(ctx context.Context, body Body) error {
 
 	d.mutex.Lock()
 	req := d.newInviteLocked(body)
-	d.invite = &inviteClient{d: d, offer: body, seq: d.localSeq}
-	user := &txnUser{response: func(res *sip.Response) { _ = d.processResponse(res) }, done: d.invite.ended}
+	i := &inviteClient{acknowledger: acknowledger{d: d}, offer: body}
+	d.invite = i
 	d.phase = phaseInviting
 	d.setStateLocked(DialogStateTrying)
 	d.limitLocked()
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
-	tx, err := d.request(ctx, req, opt, user)
+	x, err := d.exchange(opt, i.mayRepeatLocked)
+	if err == nil {
+		x.prepared, x.sent = i.prepared, i.written
+		x.response, x.done = func(res *sip.Response) { _ = d.processResponse(res) }, i.ended
+		err = x.send(ctx, req)
+	}
 	if err != nil {
 		d.finish(causeOf(sip.INVITE, err))
-		return err
 	}
-	d.invite.written(tx)
+	return err
+}
+
+// mayRepeatLocked keeps a call that was given up from being placed once more.
+func (i *inviteClient) mayRepeatLocked() error {
+	if i.d.ending != nil || i.d.phase != phaseInviting {
+		return ErrCanceled
+	}
 	return nil
 }
 
@@ -159,7 +167,7 @@ func (d *Dialog) invitation() *inviteClient {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if d.invite == nil {
-		d.invite = &inviteClient{d: d}
+		d.invite = &inviteClient{acknowledger: acknowledger{d: d}}
 	}
 	return d.invite
 }
@@ -189,7 +197,7 @@ func (i *inviteClient) success(res *sip.Response) {
 	case sameAnswer:
 		i.acknowledgeAgain()
 	case otherFork:
-		i.d.releaseFork(i.seq, res)
+		i.releaseFork(res)
 	}
 }
 
@@ -258,55 +266,6 @@ func (i *inviteClient) undecided(res *sip.Response) (OfferHandler, *SimpleBody) 
 	return d.offerHandler, offer
 }
 
-// acknowledge sends the ACK (RFC 3261 13.2.2.4). When that fails the peer
-// repeats its 2xx, and the ACK is tried again.
-func (i *inviteClient) acknowledge(body Body) {
-	ack := i.d.acknowledge(i.seq, body)
-	i.d.mutex.Lock()
-	i.ack = ack
-	i.d.ackWaits = false
-	i.d.mutex.Unlock()
-}
-
-// acknowledge sends the ACK to a 2xx and returns it, or nil when it failed.
-func (d *Dialog) acknowledge(seq uint32, body Body) ackTx {
-	d.mutex.RLock()
-	req := d.requestLocked(sip.ACK, seq)
-	opt := d.optionsLocked()
-	d.mutex.RUnlock()
-	setBody(req, body)
-
-	room, err := d.room()
-	if err != nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), d.config().txTimeout())
-	defer cancel()
-	ack, err := room.SendAck(ctx, req, opt)
-	if err != nil {
-		d.log().Warn("ACK could not be sent", "error", err)
-		return nil
-	}
-	return ack
-}
-
-// acknowledgeAgain answers a repeated 2xx. While the ACK waits for the
-// application's answer there is nothing to repeat.
-func (i *inviteClient) acknowledgeAgain() {
-	i.d.mutex.RLock()
-	ack, waits := i.ack, i.d.ackWaits
-	i.d.mutex.RUnlock()
-	switch {
-	case waits:
-	case ack == nil:
-		i.acknowledge(nil)
-	default:
-		if err := ack.Resend(); err != nil {
-			i.d.log().Warn("ACK could not be repeated", "error", err)
-		}
-	}
-}
-
 // established is what follows the ACK: the call stands, or it was given up
 // before, and the BYE follows (RFC 3261 9.1, 15).
 func (i *inviteClient) established() {
@@ -354,17 +313,16 @@ func (i *inviteClient) ended(err error) {
 // releaseFork ends the dialog that a further fork's 2xx makes: ACK, then BYE
 // (RFC 3261 13.2.2.4). It is a call of its own that nobody sees. The same 2xx
 // again finds it, while its BYE lasts, and gets its ACK again.
-func (d *Dialog) releaseFork(seq uint32, res *sip.Response) {
-	fork := d.fork(toTag(res))
-	if fork == nil {
-		fork = d.newFork(seq, res)
-		if fork == nil {
-			return
-		}
-		fork.turn.join()
-		fork.invite.acknowledge(nil)
-		fork.invite.established()
+func (i *inviteClient) releaseFork(res *sip.Response) {
+	if fork := i.d.fork(toTag(res)); fork != nil {
+		fork.invite.acknowledgeAgain()
 		return
 	}
-	fork.invite.acknowledgeAgain()
+	fork := i.newFork(res)
+	if fork == nil {
+		return
+	}
+	fork.turn.join()
+	fork.invite.acknowledge(nil)
+	fork.invite.established()
 }

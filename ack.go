@@ -1,0 +1,79 @@
+package dialog
+
+import (
+	"context"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// acknowledger sends the ACK to the 2xx of one INVITE of ours, and the same
+// bytes again for each repetition (RFC 3261 13.2.2.4). Its fields are guarded
+// by the dialog's mutex.
+type acknowledger struct {
+	d *Dialog
+	// seq and credentials are those of the INVITE: the ACK has the same (RFC
+	// 3261 13.2.2.4, 22.1).
+	seq         uint32
+	credentials []sip.Header
+	// ack is kept as long as the 2xx may be repeated.
+	ack ackTx
+}
+
+// prepared notes what the ACK shares with the INVITE that leaves.
+func (a *acknowledger) prepared(req *sip.Request) {
+	a.d.mutex.Lock()
+	defer a.d.mutex.Unlock()
+	a.seq, a.credentials = cseq(req), credentialsIn(req)
+}
+
+// acknowledge sends the ACK, with the answer to an offer in the 2xx if there is
+// one. When that fails the peer repeats its 2xx, and the ACK is tried again.
+func (a *acknowledger) acknowledge(body Body) {
+	ack := a.send(body)
+	a.d.mutex.Lock()
+	defer a.d.mutex.Unlock()
+	a.ack = ack
+	a.d.ackWaits = false
+}
+
+func (a *acknowledger) send(body Body) ackTx {
+	d := a.d
+	d.mutex.RLock()
+	req := d.requestLocked(sip.ACK, a.seq)
+	for _, h := range a.credentials {
+		req.AppendHeader(h)
+	}
+	opt := d.optionsLocked()
+	d.mutex.RUnlock()
+	setBody(req, body)
+
+	room, err := d.room()
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), d.config().txTimeout())
+	defer cancel()
+	ack, err := room.SendAck(ctx, req, opt)
+	if err != nil {
+		d.log().Warn("ACK could not be sent", "error", err)
+		return nil
+	}
+	return ack
+}
+
+// acknowledgeAgain answers a repeated 2xx. While the ACK waits for the
+// application's answer there is nothing to repeat.
+func (a *acknowledger) acknowledgeAgain() {
+	a.d.mutex.RLock()
+	ack, waits := a.ack, a.d.ackWaits
+	a.d.mutex.RUnlock()
+	switch {
+	case waits:
+	case ack == nil:
+		a.acknowledge(nil)
+	default:
+		if err := ack.Resend(); err != nil {
+			a.d.log().Warn("ACK could not be repeated", "error", err)
+		}
+	}
+}

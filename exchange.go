@@ -1,0 +1,172 @@
+package dialog
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/txn"
+)
+
+// exchange is a request of ours and all that comes of it. A challenge (401,
+// 407) that StackConfig.Credentials can answer is answered: the request goes
+// out once more with the next CSeq (RFC 3261 22.2, 22.3), and what is told of
+// is what comes of that.
+type exchange struct {
+	// Set at construction.
+
+	room    transactionRoom
+	attempt *auth.Attempt
+	opt     txn.RequestOptions
+	timeout time.Duration
+	// next draws the CSeq of a request that goes out once more; written is
+	// called when it has left, before which no other request of its dialog may.
+	// An error ends the exchange.
+	next func(ctx context.Context) (seq uint32, written func(), err error)
+	// prepared, unless nil, is told of a request that is about to leave, and
+	// sent of its transaction: the first, and each that takes its place.
+	prepared func(req *sip.Request)
+	sent     func(tx clientTx)
+	// response and done are told what comes of the request, as a
+	// txn.ClientUser is.
+	response func(res *sip.Response)
+	done     func(err error)
+	// background runs a function on a counted goroutine, or not at all.
+	background func(f func()) bool
+
+	mu sync.Mutex // guards the fields below
+	// req is the request as it was sent last.
+	req *sip.Request
+	// challenged is the transaction whose challenge is being answered.
+	challenged *txn.Client
+}
+
+var _ txn.ClientUser = (*exchange)(nil)
+
+// send writes the request.
+func (x *exchange) send(ctx context.Context, req *sip.Request) error {
+	x.attempt.Authorize(req)
+	x.mu.Lock()
+	x.req = req
+	x.mu.Unlock()
+	if x.prepared != nil {
+		x.prepared(req)
+	}
+	tx, err := x.room.Request(ctx, req, x.opt, x)
+	if err != nil {
+		return callError(err)
+	}
+	if x.sent != nil {
+		x.sent(tx)
+	}
+	return nil
+}
+
+// Response takes a response from the transactions below.
+func (x *exchange) Response(tx *txn.Client, res *sip.Response) {
+	if (res.StatusCode == sip.StatusUnauthorized || res.StatusCode == sip.StatusProxyAuthRequired) && x.answer(tx, res) {
+		return
+	}
+	x.response(res)
+}
+
+// Done follows a transaction's last response. That of one whose challenge is
+// being answered is not the end.
+func (x *exchange) Done(tx *txn.Client, err error) {
+	x.mu.Lock()
+	going := x.challenged == tx
+	x.mu.Unlock()
+	if !going {
+		x.done(err)
+	}
+}
+
+// answer begins to answer a challenge, and reports whether it does.
+func (x *exchange) answer(tx *txn.Client, res *sip.Response) bool {
+	if !x.attempt.Challenged(res) {
+		return false
+	}
+	x.mu.Lock()
+	x.challenged = tx
+	x.mu.Unlock()
+	if x.background(func() { x.again(res) }) {
+		return true
+	}
+	x.mu.Lock()
+	x.challenged = nil
+	x.mu.Unlock()
+	return false
+}
+
+// again sends the request with credentials. When it cannot be, the challenge
+// is the final answer after all.
+func (x *exchange) again(challenge *sip.Response) {
+	ctx, cancel := context.WithTimeout(context.Background(), x.timeout)
+	defer cancel()
+	seq, written, err := x.next(ctx)
+	if err != nil {
+		x.response(challenge)
+		x.done(nil)
+		return
+	}
+	defer written()
+	x.mu.Lock()
+	req := x.req.Clone()
+	x.mu.Unlock()
+	req.CSeq().SeqNo = seq
+	if err := x.send(ctx, req); err != nil {
+		x.done(err)
+	}
+}
+
+// exchange returns an exchange of this dialog's. mayRepeat, unless nil, may
+// keep a request from going out once more; it is called with the mutex held.
+func (d *Dialog) exchange(opt txn.RequestOptions, mayRepeat func() error) (*exchange, error) {
+	room, err := d.room()
+	if err != nil {
+		return nil, err
+	}
+	return &exchange{
+		room: room, opt: opt, timeout: d.config().txTimeout(),
+		attempt:    d.credentials.Begin(d.config().lookup()),
+		background: d.stack.tasks.Go,
+		next: func(ctx context.Context) (uint32, func(), error) {
+			if d.turn.take(ctx) != nil {
+				d.turn.join()
+			}
+			seq, err := d.nextSeq(mayRepeat)
+			if err != nil {
+				d.turn.release()
+				return 0, nil, err
+			}
+			return seq, d.turn.release, nil
+		},
+	}, nil
+}
+
+func (d *Dialog) nextSeq(mayRepeat func() error) (uint32, error) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if mayRepeat != nil {
+		if err := mayRepeat(); err != nil {
+			return 0, err
+		}
+	}
+	d.localSeq++
+	return d.localSeq, nil
+}
+
+// credentialsIn returns copies of the headers with credentials that a request
+// carries: the ACK to a 2xx carries those of its INVITE (RFC 3261 22.1).
+func credentialsIn(req *sip.Request) []sip.Header {
+	var list []sip.Header
+	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
+		for _, h := range req.GetHeaders(name) {
+			list = append(list, sip.HeaderClone(h))
+		}
+	}
+	return list
+}
