@@ -88,7 +88,10 @@ func (tx *transaction) armLocked(s *slot, d time.Duration, e event) {
 	generation := s.generation
 	s.timer = time.AfterFunc(d, func() {
 		// Counted, so that Close can wait for it.
-		tx.layer.tasks.Go(func() { tx.fired(s, generation, e) })
+		tx.layer.tasks.Go(func() {
+			defer tx.layer.survive("timer")
+			tx.fired(s, generation, e)
+		})
 	})
 }
 
