@@ -193,8 +193,12 @@ func squeeze(dst, value []byte, separators string) []byte {
 
 // loose says whether value has white space that squeeze would remove.
 func loose(value []byte, separators string) bool {
-	for i, c := range value {
-		if !isSpace(c) || i == 0 || i+1 == len(value) {
+	first := bytes.IndexAny(value, lws)
+	if first < 0 {
+		return false
+	}
+	for i := first; i < len(value); i++ {
+		if !isSpace(value[i]) || i == 0 || i+1 == len(value) {
 			continue
 		}
 		before, after := value[i-1], value[i+1]
