@@ -122,6 +122,9 @@ func describe(msg sip.Message) string {
 	case *sip.Request:
 		return string(m.Method)
 	case *sip.Response:
+		if m.CSeq() == nil {
+			return fmt.Sprint(m.StatusCode) // the answer to what had none
+		}
 		return fmt.Sprintf("%d %s", m.StatusCode, m.CSeq().MethodName)
 	}
 	return ""

@@ -1,0 +1,174 @@
+//go:build go1.25
+
+package dialog_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"runtime"
+	"sync"
+	"testing/synctest"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/dialogtest"
+)
+
+// What the tests of docs/testing.md's rows A and B share.
+
+// atOnce calls f with 0 to n-1, each on a goroutine of its own, which all begin
+// together, and returns when all have returned.
+func atOnce(n int, f func(i int)) {
+	var ready, done sync.WaitGroup
+	begin := make(chan struct{})
+	for i := range n {
+		ready.Add(1)
+		done.Add(1)
+		go func() {
+			defer done.Done()
+			ready.Done()
+			<-begin
+			f(i)
+		}()
+	}
+	ready.Wait()
+	close(begin)
+	done.Wait()
+}
+
+// overAndOver calls f again and again on a goroutine of its own until the
+// function it returns is called. Until then synctest.Wait would not return.
+func overAndOver(f func()) (stop func()) {
+	quit, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-quit:
+				return
+			default:
+				f()
+				runtime.Gosched()
+			}
+		}
+	}()
+	return sync.OnceFunc(func() { close(quit); <-ended })
+}
+
+// answers lets the peer answer each request by itself, with what code says,
+// and acknowledge each 2xx to an INVITE, until the returned function is called.
+// A code of 0 is silence.
+func (p *peer) answers(code func(req *sip.Request) int) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			got, err := p.Recv(ctx)
+			if err != nil {
+				return
+			}
+			if err := p.answer(got, code); err != nil && !errors.Is(err, net.ErrClosed) {
+				p.t.Errorf("peer: %v", err)
+			}
+		}
+	}()
+	return sync.OnceFunc(func() { cancel(); <-ended })
+}
+
+func (p *peer) answer(got dialogtest.Received, code func(req *sip.Request) int) error {
+	if res := got.Response(); res != nil {
+		if describe(res) == "200 INVITE" {
+			return p.Send(got.From, p.ackTo(res))
+		}
+		return nil
+	}
+	req := got.Request()
+	if status := code(req); req.Method != sip.ACK && status != 0 {
+		return p.Reply(got, dialogtest.Response{Code: status, ToTag: "callee"})
+	}
+	return nil
+}
+
+// always is a code for answers.
+func always(code int) func(*sip.Request) int { return func(*sip.Request) int { return code } }
+
+// ackTo is the ACK to a 2xx that a stack sent us.
+func (p *peer) ackTo(res *sip.Response) string {
+	fromTag, _ := res.From().Params.Get("tag")
+	toTag, _ := res.To().Params.Get("tag")
+	return p.Request(dialogtest.Request{
+		Method: "ACK", URI: res.Contact().Address.String(), CallID: res.CallID().Value(),
+		From: res.From().Address.String(), FromTag: fromTag,
+		To: res.To().Address.String(), ToTag: toTag, CSeq: res.CSeq().SeqNo,
+	})
+}
+
+// inside is a request of the peer's inside the dialog that a stack's INVITE
+// has made; r says what is particular to it.
+func (p *peer) inside(invite dialogtest.Received, r dialogtest.Request) string {
+	req := invite.Request()
+	r.URI = req.Contact().Address.String()
+	r.From, r.FromTag = req.To().Address.String(), "callee"
+	r.To = req.From().Address.String()
+	r.ToTag, _ = req.From().Params.Get("tag")
+	r.CallID = req.CallID().Value()
+	return p.Request(r)
+}
+
+// toPeer makes an established call from a stack to a scripted peer.
+func (w *world) toPeer(s *dialog.Stack, p *peer) (*dialog.Dialog, dialogtest.Received) {
+	w.t.Helper()
+	d, err := s.NewInvite(context.Background(), uri("peer", p.ip), offer(offerSDP))
+	require.NoError(w.t, err)
+	in := p.next("INVITE")
+	p.reply(in, dialogtest.Response{Code: 200, ToTag: "callee", Body: answerSDP})
+	p.next("ACK")
+	caller := d.(*dialog.Dialog)
+	require.NoError(w.t, caller.WaitAnswer(context.Background()))
+	synctest.Wait()
+	return caller, in
+}
+
+// fromPeer makes an established call from a scripted peer to a stack, whose
+// INVITE has the CSeq 1, and returns the stack's 200 too.
+func (w *world) fromPeer(s *dialog.Stack, p *peer) (*dialog.Dialog, *sip.Response) {
+	w.t.Helper()
+	incoming := make(chan dialog.IDialog, 1)
+	s.OnIncomingDialog(func(d dialog.IDialog) { incoming <- d })
+	w.say(p, s, p.Request(dialogtest.Request{
+		Method: "INVITE", URI: "sip:us@" + s.Addr().String(), Body: offerSDP,
+	}))
+	d := <-incoming
+	require.NoError(w.t, d.Accept(context.Background(), withSDP(answerSDP)))
+	res := p.next("200 INVITE").Response()
+	w.say(p, s, p.ackTo(res))
+	synctest.Wait()
+	return d.(*dialog.Dialog), res
+}
+
+// within is a request inside the dialog that fromPeer made.
+func (p *peer) within(res *sip.Response, r dialogtest.Request) string {
+	r.URI = res.Contact().Address.String()
+	r.To = res.To().Address.String()
+	r.ToTag, _ = res.To().Params.Get("tag")
+	r.CallID = res.CallID().Value()
+	return p.Request(r)
+}
+
+func (w *world) say(p *peer, s *dialog.Stack, text string) {
+	w.t.Helper()
+	require.NoError(w.t, p.Send(s.Addr(), text))
+}
+
+// works checks that two stacks can still make a call and end it.
+func (w *world) works(a, b *dialog.Stack) {
+	w.t.Helper()
+	caller, callee := w.established(a, b)
+	require.NoError(w.t, caller.Bye(context.Background(), ""))
+	synctest.Wait()
+	require.Equal(w.t, dialog.DialogStateTerminated, callee.State())
+}
