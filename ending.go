@@ -97,6 +97,10 @@ func (d *Dialog) hangupLocked(e *ending) (release func()) {
 	case d.state == DialogStateEstablished:
 		d.ending, d.phase = e, phaseBye
 		return func() { d.spawnBye() }
+	case d.state != DialogStateTerminated:
+		// Nothing was sent or offered, so nobody has to be told.
+		d.ending = e
+		return func() { d.finish(e.cause) }
 	}
 	return func() {}
 }

@@ -71,6 +71,10 @@ func (d *Dialog) sendInvite(ctx context.Context, body Body) error {
 	defer d.turn.release()
 
 	d.mutex.Lock()
+	if d.state == DialogStateTerminated {
+		d.mutex.Unlock()
+		return ErrShutdown // that came before the INVITE
+	}
 	req := d.newInviteLocked(body)
 	i := &inviteClient{acknowledger: acknowledger{d: d}, offer: body}
 	d.invite = i
