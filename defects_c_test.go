@@ -115,6 +115,7 @@ func TestRetransmittedInviteIsTheSameCall(t *testing.T) {
 		b.OnIncomingDialog(func(dialog.IDialog) { t.Error("a second call was offered") })
 		require.NoError(t, p.Send(b.Addr(), l.inviteText))
 		again := p.next("180 INVITE")
+		synctest.Wait()
 		require.Equal(t, w.sent(stackIP, "180 INVITE")[0].raw, string(again.Data))
 
 		time.Sleep(30 * time.Second)
@@ -795,6 +796,7 @@ func TestReINVITEThatIsGivenUp(t *testing.T) {
 				})
 				require.ErrorIs(t, <-ended, context.Canceled)
 				p.next("487 INVITE")
+				synctest.Wait()
 				w.one(stackIP, "200 "+method)
 				require.Equal(t, method == "BYE", l.d.State() == dialog.DialogStateTerminated)
 			})
@@ -844,9 +846,11 @@ func TestCSeqOfThePeerIsChecked(t *testing.T) {
 		p.next("200 INFO")
 		l.ask("BYE", numbered(3999))
 		p.next("500 BYE")
+		synctest.Wait()
 		require.Equal(t, dialog.DialogStateEstablished, l.d.State())
 		l.ask("BYE", numbered(4001))
 		p.next("200 BYE")
+		synctest.Wait()
 		require.Equal(t, dialog.DialogStateTerminated, l.d.State())
 	})
 }
@@ -860,10 +864,12 @@ func TestMethodsInsideACall(t *testing.T) {
 		p.next("200 INFO")
 		l.ask("INFO", withHeaders("Info-Package: x"))
 		p.next("469 INFO")
+		synctest.Wait()
 		require.Len(t, w.one(stackIP, "469 INFO").values("Recv-Info"), 1)
 
 		l.ask("OPTIONS")
 		p.next("200 OPTIONS")
+		synctest.Wait()
 		options := w.one(stackIP, "200 OPTIONS")
 		require.Contains(t, options.value(t, "Allow"), "NOTIFY, INFO")
 		require.Equal(t, "application/sdp", options.value(t, "Accept"))
@@ -873,13 +879,16 @@ func TestMethodsInsideACall(t *testing.T) {
 		p.next("481 NOTIFY")
 		l.ask("NOTIFY", withHeaders("Event: presence", "Subscription-State: active"))
 		p.next("489 NOTIFY")
+		synctest.Wait()
 		require.Equal(t, "refer", w.one(stackIP, "489 NOTIFY").value(t, "Allow-Events"))
 
 		l.ask("MESSAGE")
 		p.next("405 MESSAGE")
+		synctest.Wait()
 		require.Contains(t, w.one(stackIP, "405 MESSAGE").value(t, "Allow"), "INVITE")
 		l.ask("NONSENSE")
 		p.next("501 NONSENSE")
+		synctest.Wait()
 		require.Equal(t, dialog.DialogStateEstablished, l.d.State())
 	})
 }
@@ -899,10 +908,12 @@ func TestCallNobodyAnswersEndsWithTheRingingLimit(t *testing.T) {
 				}
 				another()
 				other.next("503 INVITE")
+				synctest.Wait()
 				require.NotEmpty(t, w.one(stackIP, "503 INVITE").value(t, "Retry-After"))
 
 				<-l.d.Done()
 				p.next("480 INVITE")
+				synctest.Wait()
 				ringing := w.sent(stackIP, "180 INVITE")
 				require.Equal(t, c.ends, w.sent(stackIP, "480 INVITE")[0].at.Sub(ringing[0].at))
 				want := []time.Duration{0, time.Minute}
@@ -954,6 +965,7 @@ func TestBYEBeforeTheAnswerEndsTheCall(t *testing.T) {
 		l.ask("BYE")
 		p.next("200 BYE")
 		p.next("487 INVITE")
+		synctest.Wait()
 		require.Equal(t, l.stackTag, toTagOf(w.one(stackIP, "487 INVITE").msg))
 		require.Equal(t, uint32(1), w.one(stackIP, "487 INVITE").msg.CSeq().SeqNo)
 		require.Equal(t, dialog.DialogStateTerminated, l.d.State())

@@ -47,9 +47,11 @@ func TestRequestsOfTheCalleeFindTheCall(t *testing.T) {
 		// Another tag is another dialog.
 		l.ask("BYE", func(r *dialogtest.Request) { r.FromTag = "stranger" })
 		p.next("481 BYE")
+		synctest.Wait()
 		require.Equal(t, dialog.DialogStateEstablished, l.d.State())
 		l.ask("BYE")
 		p.next("200 BYE")
+		synctest.Wait()
 		require.Equal(t, dialog.DialogStateTerminated, l.d.State())
 		for _, key := range []dialog.DialogKey{full, half} {
 			_, ok := a.DialogByKey(key)
@@ -90,6 +92,7 @@ func TestEndedCallsMakeRoomForOthers(t *testing.T) {
 			require.ErrorIs(t, err, dialog.ErrMaxDialogs)
 			l.ask("BYE")
 			p.next("200 BYE")
+			synctest.Wait()
 		}
 		for range 10 {
 			l := w.outgoing(a, p)
@@ -151,6 +154,7 @@ func TestACKOfAReINVITEHasItsCSeq(t *testing.T) {
 		p.reply(again, dialogtest.Response{Code: 200, Body: offerSDP, Headers: []string{"Contact: <sip:moved@" + otherIP + ":5060>"}})
 		require.NoError(t, <-result)
 		away.next("ACK")
+		synctest.Wait()
 		ack := w.last(stackIP, "ACK")
 		require.Equal(t, "ACK sip:moved@"+otherIP+":5060 SIP/2.0", ack.startLine())
 		require.Equal(t, "2 ACK", ack.value(t, "CSeq"))
@@ -618,6 +622,7 @@ func TestFailedRequestsInsideACall(t *testing.T) {
 				require.Equal(t, "3 BYE", bye.Request().CSeq().Value())
 				p.reply(bye, dialogtest.Response{Code: 200})
 				<-l.d.Done()
+				synctest.Wait()
 				require.Equal(t, c.code, l.d.Cause().Status)
 				require.Equal(t, c.method, l.d.Cause().Method)
 			})
