@@ -78,6 +78,8 @@ func (d *Dialog) learnLocked(res *sip.Response) {
 	if tag := toTag(res); tag != d.remoteTag {
 		old := d.keyLocked()
 		d.remoteTag = tag
+		// RFC 3261 12.1.2: what another fork counted does not matter here.
+		d.remoteSeqKnown = false
 		d.stack.rekeyLocked(d, old)
 	}
 	if targets := contacts(res); len(targets) > 0 {
