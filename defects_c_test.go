@@ -821,6 +821,66 @@ func TestReINVITEWithoutACKEndsTheCall(t *testing.T) {
 	})
 }
 
+// C10: ReInvite needs an established call, and after Accept the ACK.
+func TestReInviteWaitsForTheACK(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.rings(b, p)
+		err := l.d.ReInvite(context.Background(), offer(offerSDP))
+		require.ErrorIs(t, err, dialog.ErrState)
+		require.ErrorContains(t, err, "Established state")
+		require.NoError(t, l.d.Accept(context.Background()))
+		result := began(func() error { return l.d.ReInvite(context.Background(), offer(offerSDP)) })
+		time.Sleep(3 * time.Second)
+		require.Empty(t, w.sent(stackIP, "INVITE"))
+		l.acknowledge(1)
+		p.reply(p.next("INVITE"), dialogtest.Response{Code: 200, Body: answerSDP})
+		require.NoError(t, <-result)
+	})
+}
+
+// C10: a re-INVITE of ours that is only ever provisionally answered is cancelled
+// after the ringing limit; one that the application gives up, at once. The call
+// goes on.
+func TestReInviteThatIsGivenUpIsCancelled(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		ctx   time.Duration
+		after time.Duration
+		final int
+		err   error
+	}{
+		{"limit", time.Hour, 180 * time.Second, 487, dialog.ErrTimeout},
+		{"context", 5 * time.Second, 5 * time.Second, 487, context.DeadlineExceeded},
+		{"a 200 that crosses", 5 * time.Second, 5 * time.Second, 200, context.DeadlineExceeded},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				a, p := w.stack(stackIP), w.peer(peerIP)
+				l := w.outgoing(a, p)
+				ctx, cancel := context.WithTimeout(context.Background(), c.ctx)
+				defer cancel()
+				start := time.Now()
+				result := began(func() error { return l.d.ReInvite(ctx, offer(offerSDP)) })
+				again := p.next("INVITE")
+				p.reply(again, dialogtest.Response{Code: 180})
+				require.ErrorIs(t, <-result, c.err)
+				require.Equal(t, c.after, time.Since(start))
+				p.reply(p.next("CANCEL"), dialogtest.Response{Code: 200})
+				m := w.one(stackIP, "CANCEL")
+				require.Equal(t, "2 CANCEL", m.value(t, "CSeq"))
+				require.Equal(t, farTag, toTagOf(m.msg))
+				require.ErrorIs(t, l.d.ReInvite(context.Background(), offer(offerSDP)), dialog.ErrPending)
+				p.reply(again, dialogtest.Response{Code: c.final, Body: answerSDP})
+				synctest.Wait()
+				require.Equal(t, "2 ACK", w.last(stackIP, "ACK").value(t, "CSeq"))
+				require.Equal(t, dialog.DialogStateEstablished, l.d.State())
+				require.Equal(t, "SIP/2.0 200 OK", l.reinvites(withBody(offerSDP)).startLine())
+			})
+		})
+	}
+}
+
 // C11, RFC 3261 12.2.2: a CSeq that is not higher than the last gets 500; a
 // retransmission gets its answer again; an ACK may have any.
 func TestCSeqOfThePeerIsChecked(t *testing.T) {

@@ -421,6 +421,22 @@ func TestForksOfAGivenUpCallAreAllReleased(t *testing.T) {
 	})
 }
 
+// D5, RFC 3261 12.1.2: the peer's CSeq is counted anew for the fork that answers.
+func TestForkThatAnswersCountsItsOwnRequests(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.calls(a, p, offer(offerSDP))
+		l.answer(dialogtest.Response{Code: 180, ToTag: "one"})
+		synctest.Wait()
+		l.ask("INFO", func(r *dialogtest.Request) { r.FromTag, r.CSeq = "one", 100 })
+		p.next("200 INFO")
+		l.answer(dialogtest.Response{Code: 200, ToTag: "two", Body: answerSDP})
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		l.ask("BYE", func(r *dialogtest.Request) { r.FromTag, r.CSeq = "two", 1 })
+		p.next("200 BYE")
+	})
+}
+
 // D6: a repeated 2xx gets the same ACK, byte for byte, each time.
 func TestRepeated200GetsTheSameACK(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
