@@ -46,6 +46,13 @@ type StackConfig struct {
 	AcceptBodies []string
 	// Network opens the sockets; nil is the operating system's.
 	Network Network
+	// From is who calls (NewInvite), unless a call says otherwise. Nil is a
+	// user of the UserAgent's name. An empty host becomes the address by which
+	// the peer reaches us.
+	From *Address
+	// OutboundProxy is where calls go first (RFC 3261 8.1.2); it gets lr if it
+	// says nothing.
+	OutboundProxy *sip.Uri
 	// Credentials returns the user name and password for a realm, or false. It
 	// is asked when a request is challenged (401, 407; RFC 3261 22), and for
 	// requests of a dialog that was, on a goroutine of the stack's or the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,8 @@ type Dialog struct {
 	isUAC    bool
 	callID   string
 	localTag string
+	// arrived is the INVITE that brought the call; nil for one of ours.
+	arrived *arrival
 
 	// mutex guards the fields below. It comes after Stack.mutex and before
 	// the mailbox; no two dialogs' are ever held at once.
@@ -35,8 +38,13 @@ type Dialog struct {
 	ending *ending
 	// cause is why it has ended; zero before.
 	cause Cause
-	// done is closed when the state becomes Terminated; made on demand.
-	done chan struct{}
+	// entered says when each state was entered.
+	entered [DialogStateTerminated + 1]time.Time
+	// done is closed when the state becomes Terminated, ctx is cancelled soon
+	// after; both are made on demand.
+	done      chan struct{}
+	ctx       context.Context
+	cancelCtx context.CancelCauseFunc
 	// closed tells that Terminated was delivered; nil when nobody has to wait.
 	closed <-chan struct{}
 
@@ -44,7 +52,9 @@ type Dialog struct {
 	remoteTag string
 	// local and remote are the From and To of our requests, without tags.
 	local, remote nameAddr
-	localSeq      uint32
+	// contact replaces our Contact, when the application gave one.
+	contact  *sip.Uri
+	localSeq uint32
 	// remoteSeq is the CSeq of the peer's latest request, once there is one.
 	remoteSeq      uint32
 	remoteSeqKnown bool
@@ -222,14 +232,25 @@ func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) error {
 // Errors: ErrInvalidArgument (another code), *StateError, ErrAnswered,
 // ErrTransport, ctx's.
 func (d *Dialog) Reject(ctx context.Context, code int, reason string) error {
+	return d.RejectWith(ctx, code, reason)
+}
+
+// RejectWith is Reject with a response changed by opts: Contacts of a
+// redirection, Retry-After, Warning. Its errors are Reject's, and ErrPanic.
+func (d *Dialog) RejectWith(ctx context.Context, code int, reason string, opts ...ResponseOpt) error {
 	if ctx == nil {
 		return errNilContext("Reject")
 	}
-	if code < 300 || code > 699 {
-		return fmt.Errorf("%w: reject with %d", ErrInvalidArgument, code)
+	if err := validCode("Reject", code, 300, 699); err != nil {
+		return err
 	}
 	tx, err := d.pendingInvite("Reject")
 	if err != nil {
+		return err
+	}
+	reason = oneLine(reason)
+	res := tx.NewResponse(code, reason)
+	if err := applyOpts(res, opts); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
@@ -238,10 +259,36 @@ func (d *Dialog) Reject(ctx context.Context, code int, reason string) error {
 	if !d.claim() {
 		return ErrAnswered
 	}
-	reason = oneLine(reason)
-	delivered, err := d.refuse(tx, tx.NewResponse(code, reason), Cause{By: PartyLocal, Method: "INVITE", Status: code, Reason: reason})
+	delivered, err := d.refuse(tx, res, Cause{By: PartyLocal, Method: "INVITE", Status: code, Reason: reason})
 	d.settle(ctx, delivered)
 	return err
+}
+
+// Provisional sends a provisional answer of 101 to 199 to an incoming call that
+// rings: 183 with a body for early media, for example. It may be called when
+// Accept may, and as often as wanted; it does not wait for the network.
+//
+// Errors: ErrInvalidArgument (another code), *StateError, ErrAnswered,
+// ErrPanic, ErrTransport, ctx's.
+func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts ...ResponseOpt) error {
+	if ctx == nil {
+		return errNilContext("Provisional")
+	}
+	if err := validCode("Provisional", code, 101, 199); err != nil {
+		return err
+	}
+	tx, err := d.pendingInvite("Provisional")
+	if err != nil {
+		return err
+	}
+	res := d.newProvisional(tx, code, oneLine(reason))
+	if err := applyOpts(res, opts); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("dialog: provisional: %w", err)
+	}
+	return answerError(tx.Respond(res))
 }
 
 // WaitAnswer waits until the call that NewInvite placed is answered: nil means
@@ -315,13 +362,21 @@ func (d *Dialog) ReInvite(ctx context.Context, opts InviteOpts) error {
 // ErrTimeout and ErrTransport (no answer to the BYE; the call has ended all
 // the same), ctx's.
 func (d *Dialog) Bye(ctx context.Context, reason string) error {
+	return d.ByeWith(ctx, ByeOpts{Reason: reason})
+}
+
+// ByeWith is Bye with headers of the application's on the BYE.
+func (d *Dialog) ByeWith(ctx context.Context, opts ByeOpts) error {
 	if ctx == nil {
 		return errNilContext("Bye")
 	}
 	if d.IsUAS() && d.isOffered() {
 		return &StateError{Op: "Bye", State: d.State(), Need: "an answered call"}
 	}
-	ours := d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: reason}, reason: reason})
+	ours := d.hangup(&ending{
+		cause:  Cause{By: PartyLocal, Method: "BYE", Reason: opts.Reason},
+		reason: opts.Reason, headers: slices.Clone(opts.Headers),
+	})
 	select {
 	case <-d.Done():
 	case <-ctx.Done():

@@ -171,6 +171,9 @@ func (d *Dialog) prepare(req *sip.Request, local transport.Local) {
 
 // contactLocked is our Contact as a peer on that flow can use it.
 func (d *Dialog) contactLocked(local transport.Local) *sip.ContactHeader {
+	if d.contact != nil {
+		return &sip.ContactHeader{Address: *d.contact.Clone(), Params: sip.NewParams()}
+	}
 	return contactFor(d.local.uri.User, local)
 }
 

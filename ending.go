@@ -34,8 +34,10 @@ const (
 // ending is the decision that a call ends; the first one stands.
 type ending struct {
 	cause Cause
-	// reason is the Reason header of the BYE or CANCEL.
-	reason string
+	// reason is the Reason header of the BYE or CANCEL, headers are further
+	// ones of the BYE.
+	reason  string
+	headers []Header
 	// status refuses an INVITE that is not answered; zero is 480.
 	status int
 	// written is true once the BYE has left; err is what came of it.
@@ -140,6 +142,7 @@ func (d *Dialog) terminate(e *ending) (delivered <-chan struct{}, release func()
 	hangup := d.hangupLocked(e)
 	delivered = d.terminateLocked(e.cause)
 	return delivered, func() {
+		d.endContext()
 		d.abortReInvite()
 		hangup()
 	}
@@ -156,6 +159,7 @@ func (d *Dialog) finish(cause Cause) <-chan struct{} {
 	delivered := d.terminateLocked(cause)
 	d.stack.forgetLocked(d)
 	unlock()
+	d.endContext()
 	d.abortReInvite()
 	return delivered
 }
@@ -204,6 +208,7 @@ func (d *Dialog) sendBye() {
 	if h := reasonHeader(e.reason); h != nil {
 		req.AppendHeader(h)
 	}
+	appendHeaders(req, e.headers)
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
@@ -274,6 +279,14 @@ func callError(err error) error {
 	default:
 		return transportError(err)
 	}
+}
+
+// answerError is transportError for a response that came too late.
+func answerError(err error) error {
+	if errors.Is(err, txn.ErrFinalSent) || errors.Is(err, txn.ErrEnded) {
+		return ErrAnswered
+	}
+	return transportError(err)
 }
 
 func transportError(err error) error {

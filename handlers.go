@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/transport"
 )
 
 // What arrives, one short function a method. The calls of this file come from
@@ -184,6 +186,7 @@ func (s *Stack) newCallee(tx serverTx, req *sip.Request) *Dialog {
 		local:  nameAddr{display: req.To().DisplayName, uri: *req.To().Address.Clone()},
 		remote: nameAddr{display: req.From().DisplayName, uri: *req.From().Address.Clone()},
 	}
+	d.arrived = &arrival{data: transport.Encode(req), source: req.Source(), transport: req.Transport()}
 	d.keptBody = keptOrNil(bodyOf(req))
 	return s.adopt(d)
 }

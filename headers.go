@@ -23,6 +23,7 @@ func randomHex(n int) string {
 
 // nameAddr is the part of From and To that stays the same for a dialog's life.
 type nameAddr struct {
+	// display is escaped as between the quotes of a quoted-string.
 	display string
 	uri     sip.Uri
 }
@@ -155,8 +156,23 @@ func reasonText(msg sip.Message) string {
 }
 
 // quoted returns a quoted-string (RFC 3261 25.1).
-func quoted(s string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+func quoted(s string) string { return `"` + escapeQuoted(s) + `"` }
+
+// escapeQuoted escapes what goes between the quotes of a quoted-string.
+func escapeQuoted(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s)
+}
+
+// unescapeQuoted undoes escapeQuoted.
+func unescapeQuoted(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+1 < len(s) {
+			i++
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
 }
 
 // oneLine keeps a text from ending the header, or start line, that it goes

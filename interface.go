@@ -26,10 +26,31 @@ type DialogKey struct {
 // It runs on the caller's goroutine with no lock held.
 type ResponseOpt func(resp *sip.Response)
 
-// InviteOpts are the options of NewInvite and ReInvite.
+// InviteOpts are the options of NewInvite and ReInvite; the latter heeds Body
+// and Headers.
 type InviteOpts struct {
 	// Body is the offer; nil sends an INVITE without one (RFC 3261 13.2.1).
 	Body Body
+
+	// Headers are added to the INVITE: P-Asserted-Identity, Diversion, …
+	Headers []Header
+	// From is who calls; nil is StackConfig.From. An empty host becomes the
+	// address by which the peer reaches us.
+	From *Address
+	// Anonymous hides who calls: From is anonymous@anonymous.invalid, and
+	// Privacy: id asks the network to keep what else it knows (RFC 3323 4.1,
+	// RFC 3325 7).
+	Anonymous bool
+	// Contact replaces the Contact of this call's requests; nil is the
+	// address by which the peer reaches us.
+	Contact *sip.Uri
+	// Route is the route the INVITE takes (RFC 3261 8.1.2); nil is
+	// StackConfig.OutboundProxy.
+	Route []sip.Uri
+	// Setup, unless nil, is called with the dialog before the INVITE leaves,
+	// on the caller's goroutine: callbacks registered in it miss nothing. A
+	// panic in it is NewInvite's error.
+	Setup func(*Dialog)
 }
 
 // ReferOpts are the options of the calls that send a REFER.

@@ -220,27 +220,14 @@ func (d *Dialog) decorateReferLocked(req *sip.Request, referTo sip.Uri, opts *Re
 	}
 	referredBy := true
 	for name, value := range opts.Headers {
-		if mayAddHeader(name) {
-			req.AppendHeader(sip.NewHeader(name, oneLine(value)))
-			referredBy = referredBy && !strings.EqualFold(name, "Referred-By")
+		if !strings.EqualFold(name, "Refer-To") && !strings.EqualFold(name, "Refer-Sub") {
+			appendHeaders(req, []Header{{name, value}})
 		}
+		referredBy = referredBy && !strings.EqualFold(name, "Referred-By")
 	}
 	if referredBy {
 		req.AppendHeader(sip.NewHeader("Referred-By", "<"+d.local.uri.String()+">"))
 	}
-}
-
-// mayAddHeader keeps an application's headers from breaking the request.
-func mayAddHeader(name string) bool {
-	if name == "" || strings.ContainsAny(name, " \t\r\n:") {
-		return false
-	}
-	switch strings.ToLower(name) {
-	case "via", "v", "from", "f", "to", "t", "call-id", "i", "cseq", "contact", "m", "max-forwards",
-		"route", "record-route", "refer-to", "r", "refer-sub", "content-length", "l":
-		return false
-	}
-	return true
 }
 
 func (d *Dialog) newSentReferLocked(req *sip.Request, referTo sip.Uri) *ReferSubscription {

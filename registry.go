@@ -32,6 +32,17 @@ func (s *Stack) DialogByKey(key DialogKey) (*Dialog, bool) {
 	return d, ok
 }
 
+// Dialogs returns the calls in progress, in no order.
+func (s *Stack) Dialogs() []*Dialog {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	list := make([]*Dialog, 0, len(s.dialogs))
+	for _, d := range s.dialogs {
+		list = append(list, d)
+	}
+	return list
+}
+
 // find returns the dialog a request of the peer's belongs to (RFC 3261 12.2.2),
 // or nil. A request that comes before our own INVITE taught us the peer's tag
 // finds the dialog by our half of the key.

@@ -31,19 +31,19 @@ type reinviteClient struct {
 
 // sendReInvite writes a re-INVITE when no other INVITE is open.
 func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts) (*reinviteClient, error) {
-	body := ownBody(opts.Body)
+	opts.Body = ownBody(opts.Body)
 	if err := d.takeTurn(ctx, "ReInvite"); err != nil {
 		return nil, err
 	}
 	defer d.turn.release()
 
-	re := &reinviteClient{acknowledger: acknowledger{d: d}, offer: body, final: make(chan struct{})}
+	re := &reinviteClient{acknowledger: acknowledger{d: d}, offer: opts.Body, final: make(chan struct{})}
 	d.mutex.Lock()
 	if err := d.mayInviteLocked(); err != nil {
 		d.mutex.Unlock()
 		return nil, err
 	}
-	req := d.newInviteLocked(body)
+	req := d.newInviteLocked(opts)
 	d.reinviteOut = re
 	opt := d.optionsLocked()
 	d.mutex.Unlock()

@@ -258,30 +258,86 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 	if err := s.ready(); err != nil {
 		return nil, err
 	}
-	body := ownBody(opts.Body)
-	d := s.newCaller(target)
+	opts.Body = ownBody(opts.Body)
+	d := s.newCaller(target, opts)
 	if err := s.register(d); err != nil {
 		return nil, err
 	}
-	if err := d.sendInvite(ctx, body); err != nil {
+	if err := d.setup(opts.Setup); err != nil {
+		d.finish(Cause{By: PartyLocal, Err: err})
+		return nil, err
+	}
+	if err := d.sendInvite(ctx, opts); err != nil {
 		return nil, fmt.Errorf("dialog: invite %s: %w", target.Host, err)
 	}
 	return d, nil
 }
 
-func (s *Stack) newCaller(target sip.Uri) *Dialog {
-	user, _, _ := strings.Cut(s.config.userAgent(), "/")
+func (s *Stack) newCaller(target sip.Uri, opts InviteOpts) *Dialog {
 	to := *target.Clone()
 	// RFC 3261 19.1.1: no headers, method, port and transport parameters in To.
 	to.Headers = nil
 	to.UriParams.Remove("method")
 	d := &Dialog{
 		stack: s, isUAC: true, callID: randomHex(16), localTag: TagGen(),
-		local:        nameAddr{uri: sip.Uri{Scheme: to.Scheme, User: userToken(user)}},
+		local:        s.caller(opts, to.Scheme),
 		remote:       nameAddr{uri: to},
 		remoteTarget: *target.Clone(),
+		routeSet:     s.preloadedRoute(opts.Route),
+		contact:      opts.Contact,
 	}
 	return s.adopt(d)
+}
+
+// caller is who calls: what the call says, else the configuration, else a user
+// of the UserAgent's name.
+func (s *Stack) caller(opts InviteOpts, scheme string) nameAddr {
+	from := opts.From
+	if from == nil {
+		from = s.config.From
+	}
+	switch {
+	case opts.Anonymous:
+		return nameAddr{display: "Anonymous", uri: sip.Uri{Scheme: "sip", User: "anonymous", Host: "anonymous.invalid"}}
+	case from != nil:
+		uri := *from.URI.Clone()
+		if uri.Scheme == "" {
+			uri.Scheme = scheme
+		}
+		return nameAddr{display: escapeQuoted(oneLine(from.DisplayName)), uri: uri}
+	default:
+		product, _, _ := strings.Cut(s.config.userAgent(), "/")
+		return nameAddr{uri: sip.Uri{Scheme: scheme, User: userToken(product)}}
+	}
+}
+
+// preloadedRoute is the route of a first INVITE (RFC 3261 8.1.2).
+func (s *Stack) preloadedRoute(route []sip.Uri) []sip.Uri {
+	if route == nil && s.config.OutboundProxy != nil {
+		route = []sip.Uri{*s.config.OutboundProxy}
+	}
+	own := make([]sip.Uri, len(route))
+	for i := range route {
+		own[i] = *route[i].Clone()
+	}
+	if len(own) > 0 && len(own[0].UriParams) == 0 {
+		own[0].UriParams.Add("lr", "")
+	}
+	return own
+}
+
+// setup runs the application's function of that name.
+func (d *Dialog) setup(f func(*Dialog)) (err error) {
+	if f == nil {
+		return nil
+	}
+	defer func() {
+		if value := recover(); value != nil {
+			err = fmt.Errorf("%w: %v", ErrPanic, value)
+		}
+	}()
+	f(d)
+	return nil
 }
 
 // adopt gives a new dialog its mailbox.

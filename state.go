@@ -1,6 +1,9 @@
 package dialog
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // DialogState is where a call is in its life. docs/states.md draws it.
 type DialogState int
@@ -125,6 +128,7 @@ func (d *Dialog) setStateLocked(next DialogState) (delivered <-chan struct{}, ch
 	}
 	done := d.doneLocked()
 	d.state = next
+	d.entered[next] = time.Now()
 	calls := make([]func(), len(d.stateCallbacks))
 	for i, callback := range d.stateCallbacks {
 		calls[i] = func() { callback(next) }

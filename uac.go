@@ -63,7 +63,7 @@ func (d *Dialog) outcome() error {
 }
 
 // sendInvite writes the INVITE of a new call. A failure ends the dialog.
-func (d *Dialog) sendInvite(ctx context.Context, body Body) error {
+func (d *Dialog) sendInvite(ctx context.Context, opts InviteOpts) error {
 	if err := d.turn.take(ctx); err != nil {
 		d.finish(causeOf(sip.INVITE, err))
 		return err
@@ -75,8 +75,11 @@ func (d *Dialog) sendInvite(ctx context.Context, body Body) error {
 		d.mutex.Unlock()
 		return ErrShutdown // that came before the INVITE
 	}
-	req := d.newInviteLocked(body)
-	i := &inviteClient{acknowledger: acknowledger{d: d}, offer: body}
+	req := d.newInviteLocked(opts)
+	if opts.Anonymous {
+		req.AppendHeader(sip.NewHeader("Privacy", "id"))
+	}
+	i := &inviteClient{acknowledger: acknowledger{d: d}, offer: opts.Body}
 	d.invite = i
 	d.phase = phaseInviting
 	d.setStateLocked(DialogStateTrying)
@@ -105,11 +108,12 @@ func (i *inviteClient) mayRepeatLocked() error {
 }
 
 // newInviteLocked builds an INVITE, the first or a later one (RFC 3261 13.2.1).
-func (d *Dialog) newInviteLocked(body Body) *sip.Request {
+func (d *Dialog) newInviteLocked(opts InviteOpts) *sip.Request {
 	req := d.nextRequestLocked(sip.INVITE)
 	req.AppendHeader(sip.NewHeader("Allow", allowedMethods))
 	req.AppendHeader(sip.NewHeader("Supported", supportedOptions))
-	setBody(req, body)
+	appendHeaders(req, opts.Headers)
+	setBody(req, opts.Body)
 	return req
 }
 

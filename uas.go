@@ -246,10 +246,7 @@ func (d *Dialog) waitAcked(ctx context.Context) error {
 // unless that is switched off, and says so again every minute.
 func (d *Dialog) ring(tx serverTx) {
 	if !d.config().NoAutoRinging {
-		res := tx.NewResponse(sip.StatusRinging, "")
-		d.mutex.RLock()
-		res.AppendHeader(d.contactLocked(tx.Local()))
-		d.mutex.RUnlock()
+		res := d.newProvisional(tx, sip.StatusRinging, "")
 		if err := tx.Respond(res); err != nil {
 			d.log().Debug("180 could not be sent", "error", err)
 		}
@@ -262,6 +259,17 @@ func (d *Dialog) ring(tx serverTx) {
 	d.setStateLocked(DialogStateRinging)
 	d.limitLocked()
 	d.refresh = time.AfterFunc(ringingRefresh, func() { d.ringAgain(tx) })
+}
+
+// newProvisional builds a provisional response that makes an early dialog (RFC
+// 3261 12.1.1).
+func (d *Dialog) newProvisional(tx serverTx, code int, reason string) *sip.Response {
+	res := tx.NewResponse(code, reason)
+	d.mutex.RLock()
+	res.AppendHeader(d.contactLocked(tx.Local()))
+	d.mutex.RUnlock()
+	res.AppendHeader(sip.NewHeader("Allow", allowedMethods))
+	return res
 }
 
 // ringingRefresh is how often a ringing INVITE gets another provisional

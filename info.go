@@ -1,0 +1,117 @@
+package dialog
+
+import (
+	"context"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// Info is what a dialog was at one moment, consistent in itself. It shares
+// nothing with the dialog.
+type Info struct {
+	Key   DialogKey
+	State DialogState
+	// IsUAC is true for a call of ours.
+	IsUAC bool
+	// Local and Remote are our side and the peer's, as From and To name them.
+	Local, Remote Address
+	// RemoteTarget is where requests to the peer go, RouteSet by which way
+	// (RFC 3261 12).
+	RemoteTarget sip.Uri
+	RouteSet     []sip.Uri
+	// LocalSeq and RemoteSeq are the CSeq numbers of each side's latest
+	// request.
+	LocalSeq, RemoteSeq uint32
+	// Cause says why the call ended.
+	Cause Cause
+	// History is the states entered, in order, with the time of each.
+	History []StateChange
+}
+
+// StateChange is a state and when it was entered.
+type StateChange struct {
+	State DialogState
+	At    time.Time
+}
+
+// Info returns the dialog as it is now.
+func (d *Dialog) Info() Info {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	info := Info{
+		Key: d.keyLocked(), State: d.state, IsUAC: d.isUAC,
+		Local: d.local.address(), Remote: d.remote.address(),
+		RemoteTarget: *d.remoteTarget.Clone(),
+		LocalSeq:     d.localSeq, RemoteSeq: d.remoteSeq, Cause: d.cause,
+	}
+	for _, route := range d.routeSet {
+		info.RouteSet = append(info.RouteSet, *route.Clone())
+	}
+	for state, at := range d.entered {
+		if !at.IsZero() {
+			info.History = append(info.History, StateChange{DialogState(state), at})
+		}
+	}
+	return info
+}
+
+func (a nameAddr) address() Address {
+	return Address{DisplayName: unescapeQuoted(a.display), URI: *a.uri.Clone()}
+}
+
+// Request returns a copy of the INVITE that brought an incoming call, with the
+// peer's address as its Source; nil for a call of ours.
+func (d *Dialog) Request() *sip.Request {
+	if d.arrived == nil {
+		return nil
+	}
+	msg, err := sip.ParseMessage(d.arrived.data)
+	req, ok := msg.(*sip.Request)
+	if err != nil || !ok {
+		return nil
+	}
+	req.SetSource(d.arrived.source)
+	req.SetTransport(d.arrived.transport)
+	return req
+}
+
+// arrival is a request as it came.
+type arrival struct {
+	data              []byte
+	source, transport string
+}
+
+// Context returns a context that ends when the dialog does; its cause
+// (context.Cause) is then an *EndError.
+func (d *Dialog) Context() context.Context {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.ctx == nil {
+		d.ctx, d.cancelCtx = context.WithCancelCause(context.Background())
+		if d.state == DialogStateTerminated {
+			d.cancelCtx(&EndError{d.cause})
+		}
+	}
+	return d.ctx
+}
+
+// endContext ends the dialog's context, if anybody asked for it. No lock is
+// held: what the application hung on it starts.
+func (d *Dialog) endContext() {
+	d.mutex.RLock()
+	cancel, cause := d.cancelCtx, d.cause
+	d.mutex.RUnlock()
+	if cancel != nil {
+		cancel(&EndError{cause})
+	}
+}
+
+// EndError is the cause of a dialog's context once the dialog has ended.
+type EndError struct{ Cause Cause }
+
+// Error says how the dialog ended.
+func (e *EndError) Error() string { return "dialog: ended: " + e.Cause.String() }
+
+// Is makes errors.Is hold for ErrTerminated.
+func (e *EndError) Is(target error) bool { return target == ErrTerminated }

@@ -1,0 +1,98 @@
+package dialog
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// Address is a name and a URI, as From and To have them.
+type Address struct {
+	DisplayName string
+	URI         sip.Uri
+}
+
+// Header is a header to add to a message. Line breaks in its value become
+// spaces; one that would break the message (Via, From, To, Call-ID, CSeq,
+// Contact, Max-Forwards, Route, Record-Route, Content-Length) is left out.
+type Header struct {
+	Name, Value string
+}
+
+// ByeOpts are the options of ByeWith.
+type ByeOpts struct {
+	// Reason becomes a Reason header (RFC 3326): SIP;text="…", unless it is
+	// one already, such as `Q.850;cause=16`.
+	Reason string
+	// Headers are added to the BYE.
+	Headers []Header
+}
+
+// WithHeader adds a header to a response.
+func WithHeader(name, value string) ResponseOpt {
+	return func(resp *sip.Response) { appendHeaders(resp, []Header{{name, value}}) }
+}
+
+// WithBody gives a response a body: the answer, or the offer, of Accept and
+// Provisional.
+func WithBody(body Body) ResponseOpt {
+	return func(resp *sip.Response) { setBody(resp, body) }
+}
+
+// WithContacts replaces a response's Contact: the targets of a redirection (RFC
+// 3261 21.3).
+func WithContacts(targets ...sip.Uri) ResponseOpt {
+	return func(resp *sip.Response) {
+		for resp.RemoveHeader("Contact") {
+		}
+		for _, target := range targets {
+			resp.AppendHeader(&sip.ContactHeader{Address: *target.Clone(), Params: sip.NewParams()})
+		}
+	}
+}
+
+// WithRetryAfter says when to try again (RFC 3261 20.33), in whole seconds.
+func WithRetryAfter(wait time.Duration) ResponseOpt {
+	return func(resp *sip.Response) { resp.AppendHeader(retryAfter(int(wait.Round(time.Second).Seconds()))) }
+}
+
+// WithWarning adds a Warning (RFC 3261 20.43): a code from 300 to 399, and a
+// text.
+func WithWarning(code int, text string) ResponseOpt {
+	return func(resp *sip.Response) {
+		resp.AppendHeader(sip.NewHeader("Warning", strconv.Itoa(code)+" dialog "+quoted(oneLine(text))))
+	}
+}
+
+// appendHeaders adds an application's headers to a message.
+func appendHeaders(msg sip.Message, headers []Header) {
+	for _, h := range headers {
+		if mayAddHeader(h.Name) {
+			msg.AppendHeader(sip.NewHeader(h.Name, oneLine(h.Value)))
+		}
+	}
+}
+
+// mayAddHeader keeps an application's headers from breaking a message.
+func mayAddHeader(name string) bool {
+	if name == "" || strings.ContainsAny(name, " \t\r\n:") {
+		return false
+	}
+	switch strings.ToLower(name) {
+	case "via", "v", "from", "f", "to", "t", "call-id", "i", "cseq", "contact", "m", "max-forwards",
+		"route", "record-route", "content-length", "l":
+		return false
+	}
+	return true
+}
+
+// validCode checks a status that an application gives.
+func validCode(op string, code, least, most int) error {
+	if code < least || code > most {
+		return fmt.Errorf("%w: %s with %d", ErrInvalidArgument, op, code)
+	}
+	return nil
+}
