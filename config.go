@@ -94,6 +94,9 @@ const (
 	defaultRingingLimit = 180 * time.Second
 	defaultGraceTime    = 5 * time.Second
 	busyRetrySeconds    = 10
+	// pendingPerCall is how much may wait to be handled for one Call-ID before
+	// requests other than BYE, CANCEL and ACK get 503.
+	pendingPerCall = 256
 )
 
 func (c *StackConfig) transport() *TransportConfig {
