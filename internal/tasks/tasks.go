@@ -7,7 +7,8 @@ import (
 	"sync"
 )
 
-// Group counts the goroutines started through it. Unlike a sync.WaitGroup it
+// Group counts the goroutines started through it, and those that run something
+// of it. Unlike a sync.WaitGroup it
 // can be waited for with a context, says how many still run, and refuses new
 // ones once it is closed. The zero value is ready to use.
 type Group struct {
@@ -33,7 +34,20 @@ func (g *Group) Go(f func()) bool {
 	return true
 }
 
-// Close makes later calls to Go report false. What runs goes on.
+// Run runs f on the calling goroutine and counts it until f returns. It reports
+// false, and does not run f, after Close. It is for goroutines that somebody
+// else starts: those of time.AfterFunc.
+func (g *Group) Run(f func()) bool {
+	if !g.enter() {
+		return false
+	}
+	// Deferred, so that a panic or a Goexit inside f is counted out as well.
+	defer g.leave()
+	f()
+	return true
+}
+
+// Close makes later calls to Go and Run report false. What runs goes on.
 func (g *Group) Close() {
 	g.mu.Lock()
 	g.closed = true

@@ -35,9 +35,40 @@ func TestWaitSaysHowManyAreLeft(t *testing.T) {
 	require.Zero(t, g.Wait(context.Background()))
 }
 
+func TestRunCountsTheCallingGoroutine(t *testing.T) {
+	var g Group
+	ran := false
+	require.True(t, g.Run(func() {
+		ran = true
+		require.Equal(t, 1, g.Running())
+	}))
+	require.True(t, ran)
+	require.Zero(t, g.Running())
+}
+
+func TestWaitWaitsForWhatRuns(t *testing.T) {
+	var g Group
+	entered, leave := make(chan struct{}), make(chan struct{})
+	go g.Run(func() { close(entered); <-leave })
+	<-entered
+	g.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.Equal(t, 1, g.Wait(ctx))
+	close(leave)
+	require.Zero(t, g.Wait(context.Background()))
+}
+
+func TestAPanicIsCountedOut(t *testing.T) {
+	var g Group
+	require.Panics(t, func() { g.Run(func() { panic("as a test") }) })
+	require.Zero(t, g.Running())
+}
+
 func TestNothingStartsAfterClose(t *testing.T) {
 	var g Group
 	g.Close()
+	require.False(t, g.Run(func() { panic("must not run") }))
 	require.False(t, g.Go(func() { panic("must not run") }))
 	require.Zero(t, g.Running())
 }

@@ -88,7 +88,7 @@ func (tx *transaction) armLocked(s *slot, d time.Duration, e event) {
 	generation := s.generation
 	s.timer = time.AfterFunc(d, func() {
 		// Counted, so that Close can wait for it.
-		tx.layer.tasks.Go(func() {
+		tx.layer.tasks.Run(func() {
 			defer tx.layer.survive("timer")
 			tx.fired(s, generation, e)
 		})
