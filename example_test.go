@@ -53,10 +53,7 @@ func Example_uas() {
 	stack.OnIncomingDialog(func(call dialog.IDialog) {
 		call.OnBody(func(b dialog.Body) { fmt.Println("offered", b.ContentType()) })
 		call.OnStateChange(func(state dialog.DialogState) { fmt.Println(state) })
-		must(call.Accept(ctx, func(ok *sip.Response) {
-			ok.AppendHeader(sip.NewHeader("Content-Type", "application/sdp"))
-			ok.SetBody(audio("sendrecv").Data())
-		}))
+		must(call.Accept(ctx, dialog.WithBody(audio("sendrecv"))))
 	})
 	must(stack.Start(ctx))
 	defer func() { must(stack.Shutdown(ctx)) }()
