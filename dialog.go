@@ -2,7 +2,6 @@ package dialog
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -377,6 +376,12 @@ func (d *Dialog) ByeWith(ctx context.Context, opts ByeOpts) error {
 		cause:  Cause{By: PartyLocal, Method: "BYE", Reason: opts.Reason},
 		reason: opts.Reason, headers: slices.Clone(opts.Headers),
 	})
+	return d.waitEnded(ctx, ours)
+}
+
+// waitEnded waits until the call has ended, and tells what came of the BYE.
+// ours is true when the caller began the end.
+func (d *Dialog) waitEnded(ctx context.Context, ours bool) error {
 	select {
 	case <-d.Done():
 	case <-ctx.Done():
@@ -395,12 +400,20 @@ func (d *Dialog) ByeWith(ctx context.Context, opts ByeOpts) error {
 // incoming call that is not answered. Apart from the latter it is Bye without
 // a reason.
 func (d *Dialog) Hangup(ctx context.Context) error {
-	err := d.Bye(ctx, "")
-	var wrong *StateError
-	if errors.As(err, &wrong) && d.IsUAS() {
-		err = d.Reject(ctx, sip.StatusTemporarilyUnavailable, "")
+	if ctx == nil {
+		return errNilContext("Hangup")
 	}
-	return err
+	// One decision: whether the call has been answered must not change meanwhile.
+	d.mutex.Lock()
+	e := &ending{cause: Cause{By: PartyLocal, Method: "BYE"}}
+	if d.phase == phaseOffered {
+		e.cause = Cause{By: PartyLocal, Method: "INVITE", Status: sip.StatusTemporarilyUnavailable}
+	}
+	release := d.hangupLocked(e)
+	ours := d.ending == e
+	d.mutex.Unlock()
+	release()
+	return d.waitEnded(ctx, ours)
 }
 
 // Close ends the dialog here and now: the state is Terminated when it returns,

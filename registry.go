@@ -207,38 +207,46 @@ func (s *Stack) quietLocked() {
 	}
 }
 
-// fork returns the call of a further fork that is being released, if any.
-func (d *Dialog) fork(tag string) *Dialog {
-	if d.stack == nil {
-		return nil
-	}
-	d.stack.mutex.RLock()
-	defer d.stack.mutex.RUnlock()
-	return d.stack.releasing[DialogKey{CallID: d.callID, LocalTag: d.localTag, RemoteTag: tag}]
-}
-
-// newFork makes the call of a further fork, to be acknowledged and released.
-func (i *inviteClient) newFork(res *sip.Response) *Dialog {
+// fork returns the call of a further fork, to be acknowledged and released, and
+// whether it is new; nil without a stack.
+func (i *inviteClient) fork(res *sip.Response) (fork *Dialog, isNew bool) {
 	d := i.d
 	if d.stack == nil {
-		return nil
+		return nil, false
 	}
-	d.mutex.RLock()
-	fork := &Dialog{
-		stack: d.stack, isUAC: true, callID: d.callID, localTag: d.localTag,
-		state: DialogStateTerminated, phase: phaseAnswering,
-		ending:    &ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "another fork answered"}},
-		remoteTag: toTag(res), local: d.local, remote: d.remote, localSeq: i.seq,
-		remoteTarget: *d.remoteTarget.Clone(),
+	tag := toTag(res)
+	d.mutex.Lock()
+	fork = i.forks[tag]
+	if fork == nil {
+		fork, isNew = i.newForkLocked(tag), true
 	}
-	fork.invite = &inviteClient{
-		acknowledger: acknowledger{d: fork, seq: i.seq, credentials: i.credentials},
-		won:          true, winner: toTag(res),
+	d.mutex.Unlock()
+	if !isNew {
+		return fork, false
 	}
-	d.mutex.RUnlock()
 	unlock := fork.lockBoth()
 	defer unlock()
 	fork.learnLocked(res)
 	fork.stack.releasing[fork.keyLocked()] = fork
+	return fork, true
+}
+
+func (i *inviteClient) newForkLocked(tag string) *Dialog {
+	d := i.d
+	fork := &Dialog{
+		stack: d.stack, isUAC: true, callID: d.callID, localTag: d.localTag,
+		state: DialogStateTerminated, phase: phaseAnswering,
+		ending:    &ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "another fork answered"}},
+		remoteTag: tag, local: d.local, remote: d.remote, localSeq: i.seq,
+		remoteTarget: *d.remoteTarget.Clone(),
+	}
+	fork.invite = &inviteClient{
+		acknowledger: acknowledger{d: fork, seq: i.seq, credentials: i.credentials},
+		won:          true, winner: tag,
+	}
+	if i.forks == nil {
+		i.forks = make(map[string]*Dialog)
+	}
+	i.forks[tag] = fork
 	return fork
 }

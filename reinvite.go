@@ -180,6 +180,8 @@ func (re *reinviteClient) success(res *sip.Response) {
 		re.acknowledgeAgain()
 		return
 	}
+	// Before OnBody can hear of it: nothing it sends may overtake the ACK.
+	d.turn.join()
 	d.mutex.Lock()
 	re.taken = true
 	if targets := contacts(res); len(targets) > 0 {
@@ -194,7 +196,6 @@ func (re *reinviteClient) success(res *sip.Response) {
 	d.ackWaits = handler != nil
 	d.session.answered(re.offer, offer)
 	d.mutex.Unlock()
-	d.turn.join()
 	if handler == nil {
 		re.finish(nil)
 		return
@@ -426,14 +427,18 @@ func (d *Dialog) cancelReInvite(tx serverTx) {
 	}
 }
 
-// abortReInvite answers a re-INVITE that is open when the call ends (RFC 3261
-// 15.1.2).
+// abortReInvite ends a re-INVITE that is open when the call ends: the peer's is
+// answered (RFC 3261 15.1.2), ours is cancelled, lest it waits for an answer
+// for ever.
 func (d *Dialog) abortReInvite() {
 	d.mutex.RLock()
-	in := d.reinviteIn
+	in, out := d.reinviteIn, d.reinviteOut
 	d.mutex.RUnlock()
 	if in != nil {
 		d.refuseReInvite(in, sip.StatusRequestTerminated)
+	}
+	if out != nil {
+		out.cancel()
 	}
 }
 

@@ -27,6 +27,9 @@ type inviteClient struct {
 	// won is true once a 2xx has been taken; winner is its To tag.
 	won    bool
 	winner string
+	// forks are the calls of further forks, by To tag, as long as their 2xx
+	// may be repeated: each is released once only.
+	forks map[string]*Dialog
 }
 
 // decided returns what is closed once the call's outcome stands.
@@ -311,7 +314,7 @@ func (i *inviteClient) refused(res *sip.Response) {
 func (i *inviteClient) ended(err error) {
 	i.d.mutex.Lock()
 	won := i.won
-	i.ack = nil
+	i.ack, i.forks = nil, nil
 	i.d.mutex.Unlock()
 	if !won {
 		i.d.finish(causeOf(sip.INVITE, err))
@@ -320,17 +323,16 @@ func (i *inviteClient) ended(err error) {
 
 // releaseFork ends the dialog that a further fork's 2xx makes: ACK, then BYE
 // (RFC 3261 13.2.2.4). It is a call of its own that nobody sees. The same 2xx
-// again finds it, while its BYE lasts, and gets its ACK again.
+// again finds it, and gets its ACK again.
 func (i *inviteClient) releaseFork(res *sip.Response) {
-	if fork := i.d.fork(toTag(res)); fork != nil {
+	fork, isNew := i.fork(res)
+	switch {
+	case fork == nil:
+	case isNew:
+		fork.turn.join()
+		fork.invite.acknowledge(nil)
+		fork.invite.established()
+	default:
 		fork.invite.acknowledgeAgain()
-		return
 	}
-	fork := i.newFork(res)
-	if fork == nil {
-		return
-	}
-	fork.turn.join()
-	fork.invite.acknowledge(nil)
-	fork.invite.established()
 }

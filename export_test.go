@@ -1,0 +1,25 @@
+package dialog
+
+import "sipdialog.example/dialog/internal/txn"
+
+// Left is what a stack holds.
+type Left struct {
+	Dialogs, Aliases, Releasing, Tombs int
+	Tasks, Byes, Calls                 int
+	Transactions                       txn.Counts
+}
+
+// Leftovers counts what a stack holds: nothing, in the end.
+func Leftovers(s *Stack) Left {
+	s.mutex.RLock()
+	left := Left{
+		Dialogs: len(s.dialogs), Aliases: len(s.aliases), Releasing: len(s.releasing), Tombs: len(s.tombs),
+		Tasks: s.tasks.Running(), Byes: s.byes.Running(), Calls: s.calls.Running(),
+	}
+	client := s.client
+	s.mutex.RUnlock()
+	if r, ok := client.(room); ok {
+		left.Transactions = r.layer.Running()
+	}
+	return left
+}
