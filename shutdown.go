@@ -75,6 +75,7 @@ func (s *Stack) endShutdown(err error) error {
 
 // stop does the work of Shutdown, with no lock held over any of it.
 func (s *Stack) stop(ctx context.Context) error {
+	s.waitStarted(ctx)
 	for _, d := range s.openCalls() {
 		d.hangup(&ending{cause: Cause{By: PartyShutdown}, status: sip.StatusServiceUnavailable})
 	}
@@ -98,6 +99,20 @@ func (s *Stack) stop(ctx context.Context) error {
 	}
 	result.Cause = ctx.Err()
 	return result
+}
+
+// waitStarted waits until no Start is at work, or ctx ends.
+func (s *Stack) waitStarted(ctx context.Context) {
+	s.mutex.RLock()
+	started := s.started
+	s.mutex.RUnlock()
+	if started == nil {
+		return
+	}
+	select {
+	case <-started:
+	case <-ctx.Done():
+	}
 }
 
 // openCalls returns the calls whose far end is not released.

@@ -42,6 +42,8 @@ type Stack struct {
 	tombs     map[DialogKey]struct{}
 	tombQueue []tomb
 	tombTimer *time.Timer
+	// started is closed when the latest Start is over; nil before the first.
+	started <-chan struct{}
 	// quiet is closed when no far end is left to release; nil while nobody
 	// waits. stopped is closed when Shutdown is over, stopErr its result.
 	quiet   chan struct{}
@@ -107,9 +109,11 @@ func (s *Stack) Start(ctx context.Context) error {
 	if ctx == nil {
 		return errNilContext("Start")
 	}
-	if err := s.begin(); err != nil {
+	started, err := s.begin()
+	if err != nil {
 		return err
 	}
+	defer close(started)
 	if err := s.open(ctx); err != nil {
 		s.startFailed()
 		return err
@@ -133,19 +137,23 @@ func (s *Stack) startFailed() {
 	}
 }
 
-func (s *Stack) begin() error {
+// begin returns a channel to be closed when Start is over: Shutdown waits for
+// it, since what Start has opened is to be closed when Shutdown returns.
+func (s *Stack) begin() (chan<- struct{}, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	switch {
 	case s.config == nil:
-		return errNotMade
+		return nil, errNotMade
 	case s.state == stackNew:
 		s.state = stackStarting
-		return nil
+		started := make(chan struct{})
+		s.started = started
+		return started, nil
 	case s.state >= stackStopping:
-		return ErrShutdown
+		return nil, ErrShutdown
 	default:
-		return ErrAlreadyStarted
+		return nil, ErrAlreadyStarted
 	}
 }
 
