@@ -32,7 +32,7 @@ func (l *Layer) SendAck(ctx context.Context, req *sip.Request, opt RequestOption
 		return nil, fmt.Errorf("%w: %s", ErrNotAllowed, req.Method)
 	}
 	a := &Ack{layer: l, callID: req.CallID().Value(), nextHop: opt.NextHop}
-	err := l.deliver(ctx, req, opt, func(o outgoing) error {
+	err := l.deliver(ctx, req, newWay(opt), func(o outgoing) error {
 		a.flow, a.data = o.flow, o.data
 		return o.flow.Send(o.data)
 	})

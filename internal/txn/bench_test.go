@@ -70,7 +70,7 @@ func BenchmarkCall(b *testing.B) {
 	for _, ip := range []string{"10.0.0.1", "10.0.0.2"} {
 		below := transport.New(transport.Config{Network: network.Host(ip)})
 		layer := New(Config{Transport: below, User: user})
-		_, err := below.Listen(context.Background(), "udp", ":5060")
+		_, err := below.Listen(context.Background(), transport.ListenConfig{Transport: "udp", Address: ":5060"})
 		require.NoError(b, err)
 		if user.layer == nil {
 			user.layer = layer

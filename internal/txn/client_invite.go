@@ -11,17 +11,28 @@ const maxForwards = 70
 
 // Cancel asks for an INVITE to be cancelled (RFC 3261 9.1): CANCEL leaves as
 // soon as a provisional response has come, and never after a final one. When
-// nothing has come 64*T1 after it, the user is told ErrCancelled. extra is added to
-// the CANCEL, a Reason for example. Only the first call counts; it has no effect on
-// other requests. It does not block.
+// nothing has come 64*T1 after it, the user is told ErrCancelled. No other target is tried
+// any more: one that fails is the end. extra is added to the CANCEL, a Reason
+// for example. Only the first call counts; it has no effect on other requests. It
+// does not block.
 func (c *Client) Cancel(extra ...sip.Header) {
-	c.tx.perform(c.tx.askCancel(extra))
+	if !c.invite {
+		return
+	}
+	c.mu.Lock()
+	tx, stop := c.tx, c.stop
+	c.cancelled = true
+	c.mu.Unlock()
+	if stop != nil {
+		stop()
+	}
+	tx.perform(tx.askCancel(extra))
 }
 
 func (tx *clientTx) askCancel(extra []sip.Header) output {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
-	if tx.machine != &inviteClient || tx.cancelled || !tx.waitingLocked() {
+	if tx.cancelled || !tx.waitingLocked() {
 		return output{}
 	}
 	tx.cancelled, tx.extra = true, extra
@@ -45,21 +56,21 @@ func (tx *clientTx) provisionalLocked() *clientTx {
 // cancelLocked returns the CANCEL's own transaction, and bounds the INVITE's.
 func (tx *clientTx) cancelLocked() *clientTx {
 	tx.armLocked(&tx.limit, tx.layer.timers.limit(), eventLimit)
-	req := derive(tx.client.req, sip.CANCEL)
+	req := derive(tx.req, sip.CANCEL)
 	for _, h := range tx.extra {
 		req.AppendHeader(h)
 	}
 	branch, _ := req.Via().Params.Get("branch")
 	return tx.layer.newClient(outgoing{
 		req: req, flow: tx.flow, branch: branch, data: transport.Encode(req),
-	}, nil, 0)
+	}, nil)
 }
 
 // ackLocked returns the ACK to a failure response, the same for each
 // repetition (RFC 3261 17.1.1.3).
 func (tx *clientTx) ackLocked(res *sip.Response) []byte {
 	if tx.ack == nil {
-		req := derive(tx.client.req, sip.ACK)
+		req := derive(tx.req, sip.ACK)
 		req.ReplaceHeader(sip.HeaderClone(res.To()))
 		tx.ack = transport.Encode(req)
 	}

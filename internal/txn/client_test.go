@@ -272,11 +272,6 @@ func TestALostFlowIsReplacedByTheNextHop(t *testing.T) {
 	})
 }
 
-// names resolves every name to the same addresses.
-type names []netip.Addr
-
-func (n names) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) { return n, nil }
-
 // RFC 3263 4.3: when one address fails the next is tried.
 func TestTheNextAddressIsTriedWhenOneFails(t *testing.T) {
 	bubble(t, []string{"tcp"}, func(t *testing.T, r *rig) {

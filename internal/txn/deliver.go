@@ -13,14 +13,15 @@ import (
 
 // RequestOptions say where a request goes and how long it may take.
 type RequestOptions struct {
-	// Flow is used while it is alive, else NextHop is resolved.
+	// Flow is used while it is alive, else, or when it fails, NextHop is
+	// resolved.
 	Flow    *transport.Flow
 	NextHop sip.Uri
-	// Timeout replaces Timer B or F when above zero.
+	// Timeout replaces Timer B or F when above zero, for each target.
 	Timeout time.Duration
 	// Prepare, unless nil, fills in what depends on the flow: Contact. It is
-	// called on the caller's goroutine before each serialising, with no lock held, once
-	// or more.
+	// called before each serialising, with no lock held, once or more: on the caller's
+	// goroutine, for a target that is tried later on another, with a copy.
 	Prepare func(req *sip.Request, local transport.Local)
 }
 
@@ -46,31 +47,22 @@ func checkOutgoing(req *sip.Request) error {
 	return nil
 }
 
-// deliver makes req ready for one flow after the other until write, which sends
-// it, succeeds.
-func (l *Layer) deliver(ctx context.Context, req *sip.Request, opt RequestOptions, write func(outgoing) error) error {
-	if l.closed.Load() {
-		return ErrClosed
-	}
+// deliver makes req ready for one place after the other until write, which
+// sends it, succeeds.
+func (l *Layer) deliver(ctx context.Context, req *sip.Request, w *way, write func(outgoing) error) error {
 	var failed error
-	if opt.Flow != nil {
-		if failed = l.deliverOn(ctx, opt.Flow, req, opt, write); failed == nil {
-			return nil
-		}
-	}
-	targets, err := l.transport.Resolve(ctx, opt.NextHop)
-	if err != nil {
-		failed = errors.Join(failed, err)
-	}
-	for _, target := range targets {
-		flow, err := l.transport.Connect(ctx, target)
+	for !l.closed.Load() {
+		flow, err := l.next(ctx, w)
 		if err == nil {
-			err = l.deliverOn(ctx, flow, req, opt, write)
+			err = l.deliverOn(ctx, flow, req, w.opt, write)
 		}
 		if err == nil {
 			return nil
 		}
 		failed = errors.Join(failed, err)
+		if errors.Is(err, errNowhere) || ctx.Err() != nil {
+			break
+		}
 	}
 	switch {
 	case l.closed.Load():

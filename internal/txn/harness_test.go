@@ -184,6 +184,14 @@ func (w *tcpWire) drain() []sip.Message {
 	}
 }
 
+// names resolves every name to the same addresses.
+type names []netip.Addr
+
+func (n names) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) { return n, nil }
+
+// peers are the addresses that a name leads to.
+var peers = names{netip.MustParseAddr(peerIP), netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr("10.0.0.4")}
+
 // rig is one layer and a scripted peer on a network in memory.
 type rig struct {
 	t         testing.TB
@@ -202,19 +210,17 @@ type rig struct {
 // peer speaks.
 func newRig(t testing.TB, network string, configure ...func(*Config)) *rig {
 	r := &rig{t: t, net: dialogtest.NewNetwork(), user: &recorder{}}
-	r.transport = transport.New(transport.Config{Network: r.net.Host(ourIP)})
+	r.transport = transport.New(transport.Config{Network: r.net.Host(ourIP), Resolver: peers})
 	cfg := Config{Transport: r.transport, User: r.user}
 	for _, f := range configure {
 		f(&cfg)
 	}
 	r.layer = New(cfg)
 	for _, n := range []string{"udp", "tcp"} {
-		_, err := r.transport.Listen(context.Background(), n, ":5060")
+		_, err := r.transport.Listen(context.Background(), transport.ListenConfig{Transport: n, Address: ":5060"})
 		require.NoError(t, err)
 	}
-	ep, err := dialogtest.NewEndpoint(r.net.Host(peerIP), ":5060")
-	require.NoError(t, err)
-	r.udp = &udpWire{t: t, ep: ep, to: netip.MustParseAddrPort(ourIP + ":5060")}
+	r.udp = r.listenUDP(peerIP)
 	r.tcp = &tcpWire{t: t}
 	r.wire = r.udp
 	if network == "tcp" {
@@ -226,9 +232,17 @@ func newRig(t testing.TB, network string, configure ...func(*Config)) *rig {
 	return r
 }
 
+func (r *rig) listenUDP(ip string) *udpWire {
+	ep, err := dialogtest.NewEndpoint(r.net.Host(ip), ":5060")
+	require.NoError(r.t, err)
+	return &udpWire{t: r.t, ep: ep, to: netip.MustParseAddrPort(ourIP + ":5060")}
+}
+
 // listenTCP has the peer take connections; the latest is the one in use.
-func (r *rig) listenTCP() {
-	l, err := r.net.Host(peerIP).Listen(context.Background(), "tcp", ":5060")
+func (r *rig) listenTCP() { r.listenOn(peerIP, r.tcp) }
+
+func (r *rig) listenOn(ip string, w *tcpWire) {
+	l, err := r.net.Host(ip).Listen(context.Background(), "tcp", ":5060")
 	require.NoError(r.t, err)
 	go func() {
 		for {
@@ -236,7 +250,7 @@ func (r *rig) listenTCP() {
 			if err != nil {
 				return
 			}
-			r.tcp.use(conn)
+			w.use(conn)
 		}
 	}()
 }
@@ -339,12 +353,14 @@ func (r *rig) request(method sip.RequestMethod) *sip.Request {
 }
 
 // answer has the peer respond to a request of ours.
-func (r *rig) answer(req *sip.Request, code int, toTag string) {
+func (r *rig) answer(req *sip.Request, code int, toTag string) { answerOn(r.wire, req, code, toTag) }
+
+func answerOn(w wire, req *sip.Request, code int, toTag string) {
 	to := req.To().Value()
 	if toTag != "" && code > 100 {
 		to += ";tag=" + toTag
 	}
-	r.wire.send(strings.Join([]string{
+	w.send(strings.Join([]string{
 		fmt.Sprintf("SIP/2.0 %d Scripted", code),
 		"Via: " + req.Via().Value(),
 		"From: " + req.From().Value(),

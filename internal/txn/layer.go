@@ -83,7 +83,7 @@ type Layer struct {
 	servers  *table[*serverTx]
 	merging  *table[*serverTx] // by Call-ID, From tag and CSeq
 	queues   *queues
-	tasks    tasks.Group // timers at work, connections being set up again
+	tasks    tasks.Group // timers at work, connections being set up
 	counters counters
 	closed   atomic.Bool
 }
@@ -144,7 +144,7 @@ type Counts struct {
 	Clients int // client transactions
 	Servers int // server transactions
 	Queues  int // Call-IDs with work under way
-	Tasks   int // timers at work and connections being set up again
+	Tasks   int // timers at work, and connections being set up for the next target or again
 }
 
 // Running counts what is alive: all zero when the timers of the last

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
@@ -62,9 +63,10 @@ func orderRig(t testing.TB, user User) (*Layer, *dialogtest.Endpoint, netip.Addr
 }
 
 func orderRigOn(t testing.TB, network *dialogtest.Network, user User) (*Layer, *dialogtest.Endpoint, netip.AddrPort) {
-	below := transport.New(transport.Config{Network: network.Host(ourIP)})
-	layer := New(Config{Transport: below, User: user})
-	addr, err := below.Listen(context.Background(), "udp", ":5060")
+	below := transport.New(transport.Config{Network: network.Host(ourIP), Resolver: peers})
+	// T1 is such that nothing is repeated on a slow machine.
+	layer := New(Config{Transport: below, User: user, Timers: Timers{T1: time.Minute}})
+	addr, err := below.Listen(context.Background(), transport.ListenConfig{Transport: "udp", Address: ":5060"})
 	require.NoError(t, err)
 	peer, err := dialogtest.NewEndpoint(network.Host(peerIP), ":5060")
 	require.NoError(t, err)

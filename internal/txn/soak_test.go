@@ -128,7 +128,7 @@ func TestAllCallsCompleteOnALossyNetwork(t *testing.T) {
 				for ip, user := range map[string]User{ourIP: &recorder{}, peerIP: answering} {
 					below := transport.New(transport.Config{Network: network.Host(ip)})
 					layer := New(Config{Transport: below, User: user, Timers: Timers{T2: t1}, Timeout: 10 * time.Minute})
-					_, err := below.Listen(context.Background(), "udp", ":5060")
+					_, err := below.Listen(context.Background(), transport.ListenConfig{Transport: "udp", Address: ":5060"})
 					require.NoError(t, err)
 					layers = append(layers, layer)
 					if ip == ourIP {

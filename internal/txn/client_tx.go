@@ -1,0 +1,255 @@
+package txn
+
+import (
+	"fmt"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// clientTx is the machine, for one target. After the final response it keeps
+// bytes only.
+type clientTx struct {
+	transaction
+
+	// Set at construction.
+
+	flow *transport.Flow
+
+	// transaction.mu guards the fields below.
+
+	client      *Client      // what the user knows; nil when nothing goes up (any more)
+	req         *sip.Request // and data: until the final response
+	data        []byte
+	ack         []byte // the ACK to a failure of an INVITE
+	provisional bool
+	cancelled   bool         // CANCEL is asked for
+	extra       []sip.Header // what CANCEL carries besides
+	unwatch     func()       // ends the watch over the connection; nil before and after
+}
+
+// output is what a step leaves to do without the lock.
+type output struct {
+	data    []byte    // to be written
+	cancel  *clientTx // to be started
+	unwatch func()    // to be called
+}
+
+// newClient makes a transaction that is in no table yet. client is nil for a
+// CANCEL, of which nobody hears.
+func (l *Layer) newClient(o outgoing, client *Client) *clientTx {
+	timeout := l.timeout
+	if client != nil && client.way.opt.Timeout > 0 {
+		timeout = client.way.opt.Timeout
+	}
+	tx := &clientTx{
+		transaction: transaction{
+			layer: l, key: clientKey(o.branch, o.req.Method), callID: o.req.CallID().Value(),
+			machine: &nonInviteClient, reliable: o.flow.Reliable(), timeout: timeout,
+			state: stateTrying,
+		},
+		flow:   o.flow,
+		client: client,
+		req:    o.req,
+		data:   o.data,
+	}
+	if o.req.Method == sip.INVITE {
+		tx.machine, tx.state = &inviteClient, stateCalling
+	}
+	tx.fired = tx.onTimer
+	return tx
+}
+
+// launch starts the transaction: timers first, since the response may be here
+// before the write has returned. After an error the user hears nothing.
+func (tx *clientTx) launch() error {
+	data := tx.begin()
+	if data == nil {
+		return ErrClosed
+	}
+	if err := tx.flow.Send(data); err != nil {
+		if tx.silence() {
+			tx.lost(err)
+			return err
+		}
+		return nil // something came of it all the same
+	}
+	if tx.reliable {
+		tx.watch()
+	}
+	return nil
+}
+
+func (tx *clientTx) begin() []byte {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	tx.layer.clients.add(tx.key, tx)
+	if tx.layer.closed.Load() { // Close may have looked before it was there
+		tx.layer.clients.remove(tx.key, tx)
+		tx.state = stateTerminated
+		return nil
+	}
+	tx.startLocked()
+	return tx.data
+}
+
+// silence has the user hear nothing of a transaction that nothing has come of;
+// it reports false when something has.
+func (tx *clientTx) silence() bool {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	if tx.state != stateCalling && tx.state != stateTrying {
+		return false
+	}
+	tx.client = nil
+	return true
+}
+
+// watch ends the transaction when its connection is lost before the final
+// response.
+func (tx *clientTx) watch() {
+	unwatch := tx.flow.Watch(tx.lost)
+	tx.mu.Lock()
+	waiting := tx.waitingLocked()
+	if waiting {
+		tx.unwatch = unwatch
+	}
+	tx.mu.Unlock()
+	if !waiting {
+		unwatch()
+	}
+}
+
+func (tx *clientTx) waitingLocked() bool {
+	return tx.state == stateCalling || tx.state == stateTrying || tx.state == stateProceeding
+}
+
+func (tx *clientTx) receive(res *sip.Response) {
+	tx.perform(tx.step(responseEvent(res.StatusCode), res, nil))
+}
+
+func (tx *clientTx) lost(err error) {
+	tx.perform(tx.step(eventLost, nil, fmt.Errorf("%w: %w", ErrTransport, err)))
+}
+
+func (tx *clientTx) onTimer(s *slot, generation uint32, e event) {
+	tx.perform(tx.expire(s, generation, e))
+}
+
+func (tx *clientTx) expire(s *slot, generation uint32, e event) output {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	if s.generation != generation {
+		return output{}
+	}
+	err := ErrTimeout
+	if tx.machine == &inviteClient && tx.state == stateProceeding {
+		err = ErrCancelled // RFC 3261 9.1: the only limit there is the one after CANCEL
+	}
+	return tx.stepLocked(e, nil, err)
+}
+
+func (tx *clientTx) step(e event, res *sip.Response, err error) output {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	return tx.stepLocked(e, res, err)
+}
+
+// stepLocked takes the arrow for e. What the user is to hear is queued here,
+// under the lock, so that it hears it in the order of the steps.
+func (tx *clientTx) stepLocked(e event, res *sip.Response, err error) output {
+	do, ok := tx.advanceLocked(e)
+	if !ok {
+		return output{}
+	}
+	var out output
+	switch {
+	case do&send != 0:
+		out.data = tx.data
+	case do&ack != 0:
+		out.data = tx.ackLocked(res)
+	}
+	if failsOver(e, do, res, tx.provisional) && tx.moveLocked(outcome{res: res, err: err, lost: e == eventLost}) {
+		do &^= up | done | fail
+	}
+	if do&up != 0 {
+		tx.responseLocked(res)
+	}
+	if do&done != 0 {
+		tx.doneLocked(nil)
+	}
+	if do&fail != 0 {
+		tx.doneLocked(err)
+	}
+	if e == event1xx {
+		out.cancel = tx.provisionalLocked()
+	}
+	if !tx.waitingLocked() {
+		out.unwatch = tx.unwatch
+		tx.unwatch, tx.data, tx.req = nil, nil, nil
+	}
+	if tx.state == stateTerminated {
+		tx.layer.clients.remove(tx.key, tx)
+	}
+	return out
+}
+
+func (tx *clientTx) responseLocked(res *sip.Response) {
+	c := tx.client
+	switch {
+	case c == nil:
+	case tx.waitingLocked():
+		tx.layer.queues.push(tx.callID, 0, func() { c.user.Response(c, res) })
+	default:
+		tx.layer.queues.push(tx.callID, 0, func() { c.final(res) })
+	}
+}
+
+func (tx *clientTx) doneLocked(err error) {
+	if c := tx.client; c != nil {
+		tx.layer.queues.push(tx.callID, 0, func() { c.user.Done(c, err) })
+	}
+	tx.client = nil
+}
+
+// perform does what a step left to do; no lock is held.
+func (tx *clientTx) perform(out output) {
+	if out.unwatch != nil {
+		out.unwatch()
+	}
+	if out.data != nil {
+		if err := tx.flow.Send(out.data); err != nil {
+			tx.lost(err)
+		}
+	}
+	if out.cancel != nil {
+		// When it cannot be written, the INVITE's own timer or watch tells.
+		_ = out.cancel.launch()
+	}
+}
+
+// close ends the transaction. A user that waits is told so; one that has its
+// 2xx is told that it was all.
+func (tx *clientTx) close() {
+	tx.perform(tx.shut())
+}
+
+func (tx *clientTx) shut() output {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	if tx.state == stateTerminated {
+		return output{}
+	}
+	err := ErrClosed
+	if tx.state == stateAccepted {
+		err = nil
+	}
+	tx.state = stateTerminated
+	tx.stopLocked()
+	tx.doneLocked(err)
+	tx.layer.clients.remove(tx.key, tx)
+	out := output{unwatch: tx.unwatch}
+	tx.unwatch, tx.data, tx.req = nil, nil, nil
+	return out
+}
