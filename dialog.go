@@ -87,6 +87,7 @@ type Dialog struct {
 	stateCallbacks []func(DialogState)
 	bodyCallbacks  []func(Body)
 	offerHandler   OfferHandler
+	handlers       handlerMap
 	// keptBody is the latest body that came while nobody was registered.
 	keptBody Body
 
@@ -101,6 +102,7 @@ type Dialog struct {
 
 	turn        turn
 	mailbox     mailbox.Mailbox
+	requests    mailbox.Mailbox // for OnRequest's handlers
 	credentials auth.Cache
 	closeOnce   sync.Once
 }

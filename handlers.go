@@ -69,11 +69,8 @@ func (s *Stack) answerWith(tx serverTx, code int, headers ...sip.Header) {
 	s.respond(tx, res)
 }
 
-// inspect refuses what no dialog needs to look at (RFC 3261 8.2.1 to 8.2.3).
+// inspect refuses what no dialog needs to look at (RFC 3261 8.2.2, 8.2.3).
 func (s *Stack) inspect(tx serverTx, req *sip.Request) *sip.Response {
-	if !isKnownMethod(req.Method) {
-		return tx.NewResponse(sip.StatusNotImplemented, "")
-	}
 	switch req.Recipient.Scheme {
 	case "sip", "sips", "":
 	default:
@@ -132,20 +129,27 @@ func mediaType(contentType string) string {
 
 // handleOutOfDialog takes a request without a To tag.
 func (s *Stack) handleOutOfDialog(tx serverTx, req *sip.Request) {
-	switch req.Method {
-	case sip.INVITE:
+	switch {
+	case req.Method == sip.INVITE:
 		s.handleInvite(tx, req)
-	case sip.OPTIONS:
+	case s.handled(tx, req.Method):
+	case req.Method == sip.OPTIONS:
 		s.handleOptions(tx)
-	case sip.BYE, sip.INFO, sip.NOTIFY:
+	case req.Method == sip.BYE, req.Method == sip.INFO, req.Method == sip.NOTIFY:
 		s.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
 	default:
-		s.notAllowed(tx)
+		s.notAllowed(tx, s.handlersNow())
 	}
 }
 
-func (s *Stack) notAllowed(tx serverTx) {
-	s.answerWith(tx, sip.StatusMethodNotAllowed, sip.NewHeader("Allow", allowedMethods))
+// notAllowed refuses a method that is known, and one that is not (RFC 3261
+// 8.2.1, 21.5.2).
+func (s *Stack) notAllowed(tx serverTx, served handlerMap) {
+	code := sip.StatusMethodNotAllowed
+	if !isKnownMethod(tx.Request().Method) {
+		code = sip.StatusNotImplemented
+	}
+	s.answerWith(tx, code, served.allow())
 }
 
 // handleInvite takes a new call (RFC 3261 13.3.1).
@@ -217,7 +221,7 @@ func (d *Dialog) offer(callback func(IDialog)) {
 // handleOptions answers as an INVITE would be (RFC 3261 11.2).
 func (s *Stack) handleOptions(tx serverTx) {
 	code, headers := sip.StatusOK, []sip.Header{
-		sip.NewHeader("Allow", allowedMethods), sip.NewHeader("Accept", s.accept()),
+		s.handlersNow().allow(), sip.NewHeader("Accept", s.accept()),
 		sip.NewHeader("Supported", supportedOptions),
 	}
 	switch {
@@ -311,20 +315,23 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 		d.stack.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
 		return
 	}
-	switch req.Method {
-	case sip.INVITE:
+	switch {
+	case req.Method == sip.INVITE:
 		d.handleReInvite(tx, req)
-	case sip.REFER:
+	case req.Method == sip.REFER:
 		d.handleRefer(tx, req)
-	case sip.NOTIFY:
+	case req.Method == sip.NOTIFY && isReferEvent(req):
 		d.handleNotify(tx, req)
-	case sip.INFO:
+	case d.handled(tx, req.Method):
+	case req.Method == sip.NOTIFY:
+		d.stack.answerWith(tx, sipStatusBadEvent, sip.NewHeader("Allow-Events", "refer"))
+	case req.Method == sip.INFO:
 		d.handleInfo(tx, req)
-	case sip.OPTIONS:
-		d.stack.answerWith(tx, sip.StatusOK, sip.NewHeader("Allow", allowedMethods),
+	case req.Method == sip.OPTIONS:
+		d.stack.answerWith(tx, sip.StatusOK, d.handlersNow().allow(),
 			sip.NewHeader("Accept", d.stack.accept()), sip.NewHeader("Supported", supportedOptions))
 	default:
-		d.stack.notAllowed(tx)
+		d.stack.notAllowed(tx, d.handlersNow())
 	}
 }
 

@@ -141,16 +141,18 @@ func (r *ReferSubscription) notifyDone(err error, final chan<- error) {
 
 // handleNotify takes the peer's report on a REFER of ours (RFC 3515 2.4.5).
 func (d *Dialog) handleNotify(tx serverTx, req *sip.Request) {
-	event, params, _ := strings.Cut(headerValue(req, "Event"), ";")
-	if !strings.EqualFold(strings.TrimSpace(event), "refer") {
-		d.stack.answerWith(tx, sipStatusBadEvent, sip.NewHeader("Allow-Events", "refer"))
-		return
-	}
+	_, params, _ := strings.Cut(headerValue(req, "Event"), ";")
 	if !d.takeNotify(eventID(params), req) {
 		d.stack.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
 		return
 	}
 	d.stack.answerWith(tx, sip.StatusOK)
+}
+
+// isReferEvent reports whether a NOTIFY is about a REFER.
+func isReferEvent(req *sip.Request) bool {
+	event, _, _ := strings.Cut(headerValue(req, "Event"), ";")
+	return strings.EqualFold(strings.TrimSpace(event), "refer")
 }
 
 // eventID returns the id parameter of an Event header.

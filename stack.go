@@ -11,6 +11,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/tasks"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
@@ -30,6 +31,7 @@ type Stack struct {
 	mutex     sync.RWMutex
 	state     stackState
 	callbacks StackCallbacks
+	handlers  handlerMap
 	// client is the room of the transactions; nil means not started.
 	client  transactionRoom
 	sockets *transport.Layer
@@ -51,11 +53,13 @@ type Stack struct {
 	stopErr error
 
 	// What synchronises itself: our goroutines, those of them that write a
-	// BYE, and those that run the application's callbacks.
+	// BYE, those that run the application's callbacks, and the challenges of
+	// requests outside calls.
 
-	tasks tasks.Group
-	byes  tasks.Group
-	calls tasks.Group
+	tasks       tasks.Group
+	byes        tasks.Group
+	calls       tasks.Group
+	credentials auth.Cache
 }
 
 type stackState int
@@ -353,6 +357,7 @@ func (d *Dialog) setup(f func(*Dialog)) (err error) {
 func (s *Stack) adopt(d *Dialog) *Dialog {
 	d.mailbox.Go = s.calls.Go
 	d.mailbox.Panicked = func(value any, stack []byte) { s.logPanic("notification", value, stack) }
+	d.requests.Go = s.calls.Go
 	return d
 }
 
