@@ -562,14 +562,17 @@ func badly(t *testing.T, test func(t *testing.T, w *world, a, b *dialog.Stack, m
 // A12: OnStateChange.
 func TestMisbehavingStateCallbackCostsItselfOnly(t *testing.T) {
 	badly(t, func(t *testing.T, w *world, a, b *dialog.Stack, misbehave func()) {
+		registered := make(chan struct{})
 		b.OnIncomingDialog(func(d dialog.IDialog) {
 			d.OnStateChange(func(dialog.DialogState) { misbehave() })
+			<-registered
 			_ = d.Accept(context.Background(), withSDP(answerSDP))
 		})
 		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
 		require.NoError(t, err)
 		d.OnStateChange(func(dialog.DialogState) { misbehave() })
 		good := watch(d)
+		close(registered)
 		require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
 		require.NoError(t, d.Bye(context.Background(), ""))
 		synctest.Wait()
@@ -661,11 +664,16 @@ func TestMisbehavingOfferHandlerRefusesTheReInvite(t *testing.T) {
 // A12: OnOffer on the offer in a 2xx; the ACK refuses it, and BYE follows.
 func TestMisbehavingOfferHandlerEndsTheCallItMustAnswer(t *testing.T) {
 	badly(t, func(t *testing.T, w *world, a, b *dialog.Stack, misbehave func()) {
-		b.OnIncomingDialog(func(d dialog.IDialog) { _ = d.Accept(context.Background(), withSDP(answerSDP)) })
+		registered := make(chan struct{})
+		b.OnIncomingDialog(func(d dialog.IDialog) {
+			<-registered
+			_ = d.Accept(context.Background(), withSDP(answerSDP))
+		})
 		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), dialog.InviteOpts{})
 		require.NoError(t, err)
 		caller := d.(*dialog.Dialog)
 		caller.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { misbehave(); return nil, nil })
+		close(registered)
 		require.Error(t, caller.WaitAnswer(context.Background()))
 		<-caller.Done()
 		require.Contains(t, w.sent("10.0.0.1", "ACK")[0].raw, "m=audio 0 ")
@@ -1073,7 +1081,7 @@ func TestUnansweredNotifiesHoldNoGoroutine(t *testing.T) {
 		var told atomic.Int32
 		a.OnIncomingRefer(func(dialog.IDialog, sip.Uri, *dialog.ReplacesInfo) { told.Add(1) })
 		d, in := w.toPeer(a, p)
-		before := runtime.NumGoroutine()
+		before := len(goroutines())
 		for i := range 50 {
 			w.say(p, a, p.inside(in, dialogtest.Request{
 				Method: "REFER", CSeq: uint32(i + 2), Headers: []string{"Refer-To: <sip:carol@10.0.0.3>"},
@@ -1083,11 +1091,11 @@ func TestUnansweredNotifiesHoldNoGoroutine(t *testing.T) {
 		require.EqualValues(t, 50, told.Load())
 		require.Len(t, d.GetAllReferSubscriptions(), 50)
 		require.GreaterOrEqual(t, len(w.sent("10.0.0.1", "NOTIFY")), 50)
-		require.LessOrEqual(t, runtime.NumGoroutine(), before)
+		goroutinesAtMost(t, before)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		require.Empty(t, d.GetAllReferSubscriptions(), "RFC 6665 4.2.2: an unanswered NOTIFY ends its subscription")
-		require.LessOrEqual(t, runtime.NumGoroutine(), before)
+		goroutinesAtMost(t, before)
 	})
 }
 
@@ -1095,7 +1103,7 @@ func TestUnansweredNotifiesHoldNoGoroutine(t *testing.T) {
 func TestShutdownEndsUnansweredNotifies(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.peer("10.0.0.9")
-		before := runtime.NumGoroutine()
+		before := len(goroutines())
 		a := w.stack("10.0.0.1")
 		_, in := w.toPeer(a, p)
 		for i := range 50 {
@@ -1112,7 +1120,7 @@ func TestShutdownEndsUnansweredNotifies(t *testing.T) {
 		})()
 		require.NoError(t, a.Shutdown(context.Background()))
 		synctest.Wait()
-		require.LessOrEqual(t, runtime.NumGoroutine(), before+1, "the peer's own is left")
+		goroutinesAtMost(t, before+1) // the peer's own is left
 	})
 }
 
@@ -1127,7 +1135,7 @@ func TestShutdownEndsEveryCallAndEveryGoroutine(t *testing.T) {
 			_ = d.Accept(context.Background(), withSDP(answerSDP))
 		})
 		synctest.Wait()
-		before := runtime.NumGoroutine()
+		before := len(goroutines())
 		a := w.stack("10.0.0.1")
 		calls := make([]*dialog.Dialog, 40)
 		for i := range calls {
@@ -1140,7 +1148,7 @@ func TestShutdownEndsEveryCallAndEveryGoroutine(t *testing.T) {
 		require.NoError(t, a.Shutdown(context.Background()))
 		require.Zero(t, time.Since(began), "nothing had to be waited for")
 		synctest.Wait()
-		require.LessOrEqual(t, runtime.NumGoroutine(), before)
+		goroutinesAtMost(t, before)
 		for _, d := range calls {
 			require.Equal(t, dialog.DialogStateTerminated, d.State())
 			require.Equal(t, dialog.PartyShutdown, d.Cause().By)

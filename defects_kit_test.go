@@ -7,7 +7,10 @@ import (
 	"errors"
 	"net"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
+	"testing"
 	"testing/synctest"
 
 	"github.com/emiago/sipgo/sip"
@@ -171,4 +174,26 @@ func (w *world) works(a, b *dialog.Stack) {
 	require.NoError(w.t, caller.Bye(context.Background(), ""))
 	synctest.Wait()
 	require.Equal(w.t, dialog.DialogStateTerminated, callee.State())
+}
+
+// goroutines are the stacks of those that run this module's code, tests
+// included.
+func goroutines() []string {
+	dump := make([]byte, 4<<20)
+	all := strings.Split(string(dump[:runtime.Stack(dump, true)]), "\n\n")
+	return slices.DeleteFunc(all, func(stack string) bool { return !strings.Contains(stack, "sipdialog.example/") })
+}
+
+// goroutinesAtMost checks how many of them there are. One that has ended is
+// seen a moment longer.
+func goroutinesAtMost(t *testing.T, n int) {
+	t.Helper()
+	var list []string
+	for range 100 {
+		if list = goroutines(); len(list) <= n {
+			return
+		}
+		runtime.Gosched()
+	}
+	require.LessOrEqual(t, len(list), n, "%s", strings.Join(list, "\n\n"))
 }
