@@ -180,7 +180,7 @@ func (s *Stack) open(ctx context.Context) error {
 	})
 	// What arrives before the state says so finds a stack that is starting:
 	// it waits for nothing, and is refused.
-	address, err := sockets.Listen(ctx, protocol, tc.GetListenAddress())
+	address, err := sockets.Listen(ctx, transport.ListenConfig{Transport: protocol, Address: tc.GetListenAddress()})
 	if err == nil && s.serve(room{layer}, sockets, address) {
 		return nil
 	}

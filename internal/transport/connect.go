@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 )
 
 // streamKey is what connections are found by. serverName is empty where no
 // certificate is checked: a connection verified for one name must not be used
-// for another.
+// for another (RFC 3261 26.3.1).
 type streamKey struct {
 	transport  string
 	addr       netip.AddrPort
@@ -51,7 +52,19 @@ func (l *Layer) Connect(ctx context.Context, t Target) (*Flow, error) {
 	if !k.stream {
 		return l.packetFlow(addr)
 	}
-	return l.streamFlow(ctx, k, streamKey{transport: k.name, addr: addr})
+	return l.streamFlow(ctx, k, streamKey{transport: k.name, addr: addr, serverName: serverName(k, t)})
+}
+
+// serverName is what the certificate of t must be for: the name that was
+// resolved, else the literal address.
+func serverName(k kind, t Target) string {
+	switch {
+	case !k.secure:
+		return ""
+	case t.ServerName != "":
+		return strings.ToLower(strings.TrimSuffix(t.ServerName, "."))
+	}
+	return unmap(t.Addr).Addr().WithZone("").String()
 }
 
 // packetFlow chooses the socket that fits the peer best; of equals the first.
@@ -156,7 +169,7 @@ func (l *Layer) leaveDial(d *dial) {
 }
 
 func (l *Layer) run(d *dial) {
-	conn, err := l.network.DialContext(d.ctx, d.kind.network, d.key.addr.String())
+	ready, err := l.dialLink(d)
 	if err != nil {
 		l.releaseConn()
 		if l.ctx.Err() != nil {
@@ -165,8 +178,22 @@ func (l *Layer) run(d *dial) {
 		l.finishDial(d, nil, fmt.Errorf("transport: dial %s %s: %w", d.key.transport, d.key.addr, err))
 		return
 	}
-	s, err := l.addStream(d.kind, conn, d.key, true)
+	s, err := l.addStream(d.kind, ready, d.key, nil)
 	l.finishDial(d, s, err)
+}
+
+// dialLink connects and does the handshakes.
+func (l *Layer) dialLink(d *dial) (link, error) {
+	conn, err := l.network.DialContext(d.ctx, d.kind.network, d.key.addr.String())
+	if err != nil || !d.kind.shakes() {
+		return link{raw: conn, conn: conn}, err
+	}
+	ready, err := l.clientSide(d, conn)
+	if err != nil {
+		l.counters.handshakesFailed.Add(1)
+		_ = conn.Close()
+	}
+	return ready, err
 }
 
 func (l *Layer) finishDial(d *dial, s *stream, err error) {

@@ -1,6 +1,9 @@
 package transport
 
-import "net/netip"
+import (
+	"crypto/tls"
+	"net/netip"
+)
 
 // Flow is where a message came from and where an answer can go: one of our UDP
 // sockets and a peer, or one connection. It stays valid, and compares with
@@ -14,7 +17,7 @@ type Flow struct {
 	remote netip.AddrPort
 }
 
-// Transport returns "UDP" or "TCP".
+// Transport returns "UDP", "TCP" or "TLS".
 func (f *Flow) Transport() string {
 	if f.stream != nil {
 		return f.stream.kind.name
@@ -24,6 +27,19 @@ func (f *Flow) Transport() string {
 
 // Reliable reports whether the flow is a stream.
 func (f *Flow) Reliable() bool { return f.stream != nil }
+
+// TLS returns what was agreed on in the TLS handshake, with the peer's
+// certificates, and whether the flow has TLS.
+func (f *Flow) TLS() (tls.ConnectionState, bool) {
+	if f.stream == nil {
+		return tls.ConnectionState{}, false
+	}
+	secure, ok := f.stream.conn.(*tls.Conn)
+	if !ok {
+		return tls.ConnectionState{}, false
+	}
+	return secure.ConnectionState(), true
+}
 
 // LocalAddr returns the address the socket is bound to, which for a UDP socket
 // may be the wildcard address.

@@ -41,7 +41,7 @@ func startLayer(t *testing.T, cfg Config) (*Layer, <-chan arrival) {
 
 func listen(t *testing.T, l *Layer, transport, address string) netip.AddrPort {
 	t.Helper()
-	addr, err := l.Listen(context.Background(), transport, address)
+	addr, err := l.Listen(context.Background(), ListenConfig{Transport: transport, Address: address})
 	require.NoError(t, err)
 	return addr
 }

@@ -12,8 +12,13 @@ type kind struct {
 	name    string // as in a Via: "UDP"
 	network string // of package net: "udp"
 	stream  bool
-	port    int // when a URI or a Via names none
+	secure  bool // over TLS
+	port    int  // when a URI or a Via names none
 }
+
+// shakes reports whether a connection must be set up by a handshake before it
+// carries messages.
+func (k kind) shakes() bool { return k.secure }
 
 func kindOf(transport string) (kind, error) {
 	switch strings.ToUpper(transport) {
@@ -21,6 +26,8 @@ func kindOf(transport string) (kind, error) {
 		return kind{name: "UDP", network: "udp", port: 5060}, nil
 	case "TCP":
 		return kind{name: "TCP", network: "tcp", stream: true, port: 5060}, nil
+	case "TLS":
+		return kind{name: "TLS", network: "tcp", stream: true, secure: true, port: 5061}, nil
 	}
 	return kind{}, fmt.Errorf("%w: %q", ErrUnsupportedTransport, transport)
 }

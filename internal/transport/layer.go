@@ -43,7 +43,9 @@ type Layer struct {
 	listeners []*listener
 	streams   map[streamKey][]*stream // live ones
 	dials     map[streamKey]*dial
-	conns     int // live streams and dials under way
+	conns     int // live streams, dials and handshakes under way
+	// handshakes of accepted connections are under way.
+	handshakes int
 
 	// Synchronised by themselves.
 	counters counters
@@ -87,19 +89,21 @@ func (l *Layer) Handle(h Handler) {
 // Limits returns the limits in force, defaults filled in.
 func (l *Layer) Limits() Limits { return l.limits }
 
-// Listen opens a socket for transport ("udp", "tcp") at address (host:port;
-// port 0 takes a free one) and reads from it until Close. It binds before it
-// returns, with the address bound. Errors: that of binding,
-// ErrUnsupportedTransport, ErrClosed.
-func (l *Layer) Listen(ctx context.Context, transport, address string) (netip.AddrPort, error) {
-	k, err := kindOf(transport)
+// Listen opens one more socket and reads from it until Close. It binds before
+// it returns, with the address bound. Errors: that of binding,
+// ErrUnsupportedTransport, ErrTLS (no certificates given), ErrClosed.
+func (l *Layer) Listen(ctx context.Context, lc ListenConfig) (netip.AddrPort, error) {
+	k, err := kindOf(lc.Transport)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	if k.stream {
-		return l.listenStream(ctx, k, address)
+	if k.secure && lc.TLS == nil {
+		return netip.AddrPort{}, fmt.Errorf("%w: listening needs a configuration", ErrTLS)
 	}
-	return l.listenPacket(ctx, k, address)
+	if k.stream {
+		return l.listenStream(ctx, k, lc)
+	}
+	return l.listenPacket(ctx, k, lc)
 }
 
 // Close closes all sockets and returns when every goroutine of the layer has
@@ -173,15 +177,15 @@ func (l *Layer) releaseConn() {
 }
 
 // addStream makes a connection, for which addConn has reserved a place, known
-// and starts its two goroutines. On error the connection is closed and its
-// place given back.
-func (l *Layer) addStream(k kind, conn net.Conn, key streamKey, dialled bool) (*stream, error) {
-	s := newStream(l, k, conn, key, dialled)
+// and starts its two goroutines. ln is where it was accepted, nil when it was
+// dialled. On error the connection is closed and its place given back.
+func (l *Layer) addStream(k kind, ready link, key streamKey, ln *listener) (*stream, error) {
+	s := newStream(l, k, ready, key, ln)
 	l.mu.Lock()
 	if l.closed {
 		l.conns--
 		l.mu.Unlock()
-		_ = conn.Close()
+		_ = ready.raw.Close()
 		return nil, ErrClosed
 	}
 	l.streams[key] = append(l.streams[key], s)

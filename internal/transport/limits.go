@@ -10,12 +10,16 @@ type Limits struct {
 	Headers         int // header field values in one message; default 256
 	UDPRequestBytes int // requests above it belong on a stream (RFC 3261 18.1.1); default 1300
 	Connections     int // streams, accepted and dialled together; default 10000
+	Handshakes      int // TLS and WebSocket handshakes of accepted connections at a time; default 1000
 	StreamQueue     int // messages waiting on one stream; over it the connection is closed. Default 256
 
 	WriteTimeout   time.Duration // one write on a stream; default 10 s
-	DialTimeout    time.Duration // setting up a connection; default 10 s
+	DialTimeout    time.Duration // setting up a connection, with its handshake; default 10 s
 	IdleTimeout    time.Duration // silence in both directions; default 30 min, twice RFC 5626's keep-alive bound
 	PartialTimeout time.Duration // from a message's first byte to its last; default 30 s
+	// HandshakeTimeout bounds the handshakes of one connection, accepted or
+	// dialled; default 10 s.
+	HandshakeTimeout time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
@@ -24,11 +28,13 @@ func (l Limits) withDefaults() Limits {
 	defaultInt(&l.Headers, 256)
 	defaultInt(&l.UDPRequestBytes, 1300)
 	defaultInt(&l.Connections, 10000)
+	defaultInt(&l.Handshakes, 1000)
 	defaultInt(&l.StreamQueue, 256)
 	defaultDuration(&l.WriteTimeout, 10*time.Second)
 	defaultDuration(&l.DialTimeout, 10*time.Second)
 	defaultDuration(&l.IdleTimeout, 30*time.Minute)
 	defaultDuration(&l.PartialTimeout, 30*time.Second)
+	defaultDuration(&l.HandshakeTimeout, 10*time.Second)
 	return l
 }
 

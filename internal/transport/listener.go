@@ -12,18 +12,19 @@ import (
 // listener is one listening socket for streams.
 type listener struct {
 	// Set at construction.
-	layer *Layer
-	kind  kind
-	ln    net.Listener
-	local netip.AddrPort
+	layer  *Layer
+	kind   kind
+	ln     net.Listener
+	local  netip.AddrPort
+	config ListenConfig
 }
 
-func (l *Layer) listenStream(ctx context.Context, k kind, address string) (netip.AddrPort, error) {
-	ln, err := l.network.Listen(ctx, k.network, address)
+func (l *Layer) listenStream(ctx context.Context, k kind, lc ListenConfig) (netip.AddrPort, error) {
+	ln, err := l.network.Listen(ctx, k.network, lc.Address)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("transport: listen %s %s: %w", k.name, address, err)
+		return netip.AddrPort{}, fmt.Errorf("transport: listen %s %s: %w", k.name, lc.Address, err)
 	}
-	s := &listener{layer: l, kind: k, ln: ln, local: addrPort(ln.Addr())}
+	s := &listener{layer: l, kind: k, ln: ln, local: addrPort(ln.Addr()), config: lc}
 	if !l.addListener(s) || !l.tasks.Go(s.acceptLoop) {
 		_ = ln.Close()
 		return netip.AddrPort{}, ErrClosed
@@ -73,7 +74,46 @@ func (s *listener) accepted(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
-	key := streamKey{transport: s.kind.name, addr: addrPort(conn.RemoteAddr())}
+	if !s.kind.shakes() {
+		s.ready(link{raw: conn, conn: conn})
+		return
+	}
+	if !s.layer.addHandshake() {
+		s.layer.counters.handshakesRefused.Add(1)
+		s.layer.log.Warn("transport: connection refused, too many handshakes", "remote", conn.RemoteAddr())
+		s.drop(conn)
+		return
+	}
+	// A goroutine of its own: a client that says nothing holds up nobody.
+	if !s.layer.tasks.Go(func() { s.shake(conn) }) {
+		s.layer.endHandshake()
+		s.drop(conn)
+	}
+}
+
+// shake does the handshakes of one connection.
+func (s *listener) shake(conn net.Conn) {
+	ready, err := s.layer.serverSide(s.kind, conn, s.config.TLS)
+	s.layer.endHandshake()
+	if err != nil {
+		s.layer.counters.handshakesFailed.Add(1)
+		s.layer.log.Debug("transport: handshake failed", "transport", s.kind.name, "remote", conn.RemoteAddr(), "error", err)
+		s.drop(conn)
+		return
+	}
+	s.ready(ready)
+}
+
+// drop closes a connection that has its place, but became no stream.
+func (s *listener) drop(conn net.Conn) {
+	_ = conn.Close()
+	s.layer.releaseConn()
+}
+
+func (s *listener) ready(ready link) {
+	// Without a server name: Connect does not find a peer under a name that it
+	// has not proved.
+	key := streamKey{transport: s.kind.name, addr: addrPort(ready.raw.RemoteAddr())}
 	// The error says that the layer closes; the connection is closed then.
-	_, _ = s.layer.addStream(s.kind, conn, key, false)
+	_, _ = s.layer.addStream(s.kind, ready, key, s)
 }

@@ -15,37 +15,47 @@ const (
 )
 
 // Local returns how the flow's peer reaches us: the public address when one is
-// configured, else the concrete local IP by which that peer is reached, with
+// configured for the listener or the layer, else the concrete local IP by which that peer is reached, with
 // our listening port of the transport (for a stream we dialled without having
 // a listener: the connection's own port). For a wildcard UDP socket it may ask
 // the kernel for the route, which does not touch the network.
 func (f *Flow) Local() Local {
-	addr := f.concrete()
+	addr, public := f.concrete()
 	local := Local{Transport: f.Transport(), Host: addr.Addr().WithZone("").String(), Port: int(addr.Port())}
-	if f.layer.cfg.PublicHost != "" {
-		local.Host = f.layer.cfg.PublicHost
-	}
-	if f.layer.cfg.PublicPort > 0 {
-		local.Port = f.layer.cfg.PublicPort
+	for _, set := range []ListenConfig{public, {PublicHost: f.layer.cfg.PublicHost, PublicPort: f.layer.cfg.PublicPort}} {
+		if set.PublicHost != "" || set.PublicPort > 0 {
+			local.replace(set)
+			break
+		}
 	}
 	return local
 }
 
-func (f *Flow) concrete() netip.AddrPort {
+func (l *Local) replace(public ListenConfig) {
+	if public.PublicHost != "" {
+		l.Host = public.PublicHost
+	}
+	if public.PublicPort > 0 {
+		l.Port = public.PublicPort
+	}
+}
+
+// concrete is our address without wildcards, and the listener's configuration.
+func (f *Flow) concrete() (netip.AddrPort, ListenConfig) {
 	if f.stream != nil {
 		return f.layer.streamLocal(f.stream)
 	}
 	local := f.socket.local
 	if local.Addr().IsUnspecified() {
-		return netip.AddrPortFrom(f.layer.source(f.remote), local.Port())
+		local = netip.AddrPortFrom(f.layer.source(f.remote), local.Port())
 	}
-	return local
+	return local, f.socket.config
 }
 
 // streamLocal is a connection's own address, with the port we listen on.
-func (l *Layer) streamLocal(s *stream) netip.AddrPort {
-	if !s.dialled {
-		return s.local
+func (l *Layer) streamLocal(s *stream) (netip.AddrPort, ListenConfig) {
+	if s.listener != nil {
+		return s.local, s.listener.config
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,10 +63,10 @@ func (l *Layer) streamLocal(s *stream) netip.AddrPort {
 		own := ln.local.Addr()
 		sameFamily := own.Is4() == s.local.Addr().Is4() || own == netip.IPv6Unspecified()
 		if ln.kind.name == s.kind.name && sameFamily && (own.IsUnspecified() || own == s.local.Addr()) {
-			return netip.AddrPortFrom(s.local.Addr(), ln.local.Port())
+			return netip.AddrPortFrom(s.local.Addr(), ln.local.Port()), ln.config
 		}
 	}
-	return s.local
+	return s.local, ListenConfig{}
 }
 
 // source is the address the kernel sends from towards peer, or the loopback

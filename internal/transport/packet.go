@@ -25,20 +25,25 @@ type packetSocket struct {
 	conn  net.PacketConn
 	udp   *net.UDPConn // conn, when it is the operating system's: no allocation per address
 	local netip.AddrPort
+	// config is what Listen was given.
+	config ListenConfig
 
 	// closed is set when the read loop ends; synchronised by itself.
 	closed atomic.Bool
 }
 
-func (l *Layer) listenPacket(ctx context.Context, k kind, address string) (netip.AddrPort, error) {
-	conn, err := l.network.ListenPacket(ctx, k.network, address)
+func (l *Layer) listenPacket(ctx context.Context, k kind, lc ListenConfig) (netip.AddrPort, error) {
+	conn, err := l.network.ListenPacket(ctx, k.network, lc.Address)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("transport: listen %s %s: %w", k.name, address, err)
+		return netip.AddrPort{}, fmt.Errorf("transport: listen %s %s: %w", k.name, lc.Address, err)
 	}
-	s := &packetSocket{layer: l, kind: k, conn: conn, local: addrPort(conn.LocalAddr())}
+	s := &packetSocket{layer: l, kind: k, conn: conn, local: addrPort(conn.LocalAddr()), config: lc}
 	if udp, ok := conn.(*net.UDPConn); ok {
 		s.udp = udp
-		_ = udp.SetReadBuffer(receiveBuffer) // less is served as well
+		if err := udp.SetReadBuffer(receiveBuffer); err != nil {
+			// A smaller one serves as well.
+			l.log.Debug("transport: receive buffer not set", "local", s.local, "bytes", receiveBuffer, "error", err)
+		}
 	}
 	if !l.addPacket(s) {
 		_ = conn.Close()

@@ -68,7 +68,11 @@ func (l *Layer) ReplyTarget(flow *Flow, via *sip.ViaHeader) (Target, bool) {
 		return Target{}, false
 	}
 	k := flow.stream.kind
-	return Target{Transport: k.name, Addr: netip.AddrPortFrom(flow.remote.Addr(), sentByPort(via, k))}, true
+	target := Target{Transport: k.name, Addr: netip.AddrPortFrom(flow.remote.Addr(), sentByPort(via, k))}
+	if _, err := netip.ParseAddr(strings.Trim(via.Host, "[]")); k.secure && err != nil {
+		target.ServerName = via.Host // the certificate must be the sent-by's
+	}
+	return target, true
 }
 
 func sentByPort(via *sip.ViaHeader, k kind) uint16 {

@@ -19,6 +19,10 @@ type Stats struct {
 	ConnectionsPartial  uint64 // closed: PartialTimeout
 	ConnectionsUnframed uint64 // closed: no way to find the next message
 
+	Handshakes        int    // handshakes of accepted connections in progress
+	HandshakesFailed  uint64 // failed or not done in time, accepted and dialled
+	HandshakesRefused uint64 // accepted over Limits.Handshakes and closed at once
+
 	ReadErrors   uint64 // errors of UDP sockets that go on
 	AcceptErrors uint64 // errors of listeners that go on
 	WriteErrors  uint64 // failed writes
@@ -29,13 +33,14 @@ type counters struct {
 	messagesIn, messagesOut, keepAlives                        atomic.Uint64
 	answered400, malformed, panics                             atomic.Uint64
 	connRefused, connSlow, connIdle, connPartial, connUnframed atomic.Uint64
+	handshakesFailed, handshakesRefused                        atomic.Uint64
 	readErrors, acceptErrors, writeErrors                      atomic.Uint64
 }
 
 // Stats returns the counters. It may be called at any time, on any goroutine.
 func (l *Layer) Stats() Stats {
 	l.mu.Lock()
-	conns := l.conns
+	conns, handshakes := l.conns, l.handshakes
 	l.mu.Unlock()
 	c := &l.counters
 	return Stats{
@@ -43,6 +48,7 @@ func (l *Layer) Stats() Stats {
 		Answered400: c.answered400.Load(), Malformed: c.malformed.Load(), Panics: c.panics.Load(),
 		Connections: conns, ConnectionsRefused: c.connRefused.Load(), ConnectionsSlow: c.connSlow.Load(),
 		ConnectionsIdle: c.connIdle.Load(), ConnectionsPartial: c.connPartial.Load(), ConnectionsUnframed: c.connUnframed.Load(),
+		Handshakes: handshakes, HandshakesFailed: c.handshakesFailed.Load(), HandshakesRefused: c.handshakesRefused.Load(),
 		ReadErrors: c.readErrors.Load(), AcceptErrors: c.acceptErrors.Load(), WriteErrors: c.writeErrors.Load(),
 	}
 }

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,15 +16,16 @@ import (
 // stream is one connection: a read loop, a bounded queue and its one writer.
 type stream struct {
 	// Set at construction.
-	layer   *Layer
-	kind    kind
-	conn    net.Conn
-	key     streamKey
-	local   netip.AddrPort
-	dialled bool
-	flow    *Flow // the one flow of this connection
-	out     chan item
-	done    chan struct{} // closed when the connection is lost
+	layer    *Layer
+	kind     kind
+	raw      net.Conn // the socket
+	conn     net.Conn // what is read and written: raw, or TLS over it
+	key      streamKey
+	local    netip.AddrPort
+	listener *listener // nil: we dialled
+	flow     *Flow     // the one flow of this connection
+	out      chan item
+	done     chan struct{} // closed when the connection is lost
 
 	mu sync.Mutex // guards the fields below
 	// err is why nothing more can be sent; nil while the stream is open.
@@ -52,10 +54,10 @@ type watcher struct {
 	lost func(error)
 }
 
-func newStream(l *Layer, k kind, conn net.Conn, key streamKey, dialled bool) *stream {
+func newStream(l *Layer, k kind, ready link, key streamKey, ln *listener) *stream {
 	s := &stream{
-		layer: l, kind: k, conn: conn, key: key, dialled: dialled,
-		local: addrPort(conn.LocalAddr()),
+		layer: l, kind: k, raw: ready.raw, conn: ready.conn, key: key, listener: ln,
+		local: addrPort(ready.raw.LocalAddr()),
 		out:   make(chan item, l.limits.StreamQueue),
 		done:  make(chan struct{}),
 	}
@@ -112,7 +114,7 @@ func (s *stream) finish(err error, limit time.Duration) {
 	s.err = err
 	queued := s.offerLocked(item{last: true})
 	s.flushBy = time.Now().Add(limit)
-	_ = s.conn.SetWriteDeadline(s.flushBy) // for a write under way; does not block
+	_ = s.raw.SetWriteDeadline(s.flushBy) // for a write under way; does not block
 	s.mu.Unlock()
 	if !queued {
 		s.lose(err)
@@ -135,7 +137,7 @@ func (s *stream) lose(err error) {
 	s.mu.Unlock()
 
 	close(s.done)
-	_ = s.conn.Close()
+	_ = s.raw.Close() // not TLS's Close, which may wait for a peer that does not read
 	s.layer.dropStream(s)
 	s.layer.log.Debug("transport: connection lost", "transport", s.kind.name, "remote", s.key.addr, "error", err)
 	s.tell()
@@ -149,6 +151,7 @@ func (s *stream) writeLoop() {
 			return
 		case it := <-s.out:
 			if it.last {
+				s.goodbye()
 				s.lose(ErrClosed) // finish has set the error that counts
 				return
 			}
@@ -190,7 +193,23 @@ func (s *stream) setWriteDeadline() {
 	if !s.flushBy.IsZero() && (d.IsZero() || s.flushBy.Before(d)) {
 		d = s.flushBy
 	}
-	_ = s.conn.SetWriteDeadline(d) // an error shows in the write
+	_ = s.raw.SetWriteDeadline(d) // an error shows in the write
+}
+
+// goodbye ends what is layered on the socket after the last message, no later
+// than finish has allowed.
+func (s *stream) goodbye() {
+	secure, ok := s.conn.(*tls.Conn)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	left := time.Until(s.flushBy)
+	s.mu.Unlock()
+	// CloseWrite takes five seconds of its own for a peer that does not read.
+	end := time.AfterFunc(left, func() { _ = s.raw.Close() })
+	defer end.Stop()
+	_ = secure.CloseWrite()
 }
 
 func (s *stream) watch(lost func(error)) (cancel func()) {
@@ -253,8 +272,14 @@ func (s *stream) call(w watcher, err error) {
 
 // lossOf names the error of a read for the watchers.
 func lossOf(remote netip.AddrPort, err error) error {
-	if errors.Is(err, io.EOF) {
+	var op *net.OpError
+	switch {
+	case errors.Is(err, io.EOF):
 		return fmt.Errorf("transport: connection closed by %s: %w", remote, err)
+	case errors.As(err, &op) && op.Op == "remote error":
+		// With TLS 1.3 a client learns after its handshake only that the server
+		// refuses its certificate.
+		return fmt.Errorf("%w: %s: %w", ErrTLS, remote, err)
 	}
 	return fmt.Errorf("transport: read from %s: %w", remote, err)
 }

@@ -313,9 +313,9 @@ func TestClose_ends_everything_and_writes_what_is_queued(t *testing.T) {
 	require.Equal(t, strings.Repeat(string(ok("x")), 50), string(got))
 
 	require.ErrorIs(t, a.flow.Send(ok("x")), ErrClosed)
-	_, err = l.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	_, err = l.Listen(context.Background(), ListenConfig{Transport: "tcp", Address: "127.0.0.1:0"})
 	require.ErrorIs(t, err, ErrClosed)
-	_, err = l.Listen(context.Background(), "udp", "127.0.0.1:0")
+	_, err = l.Listen(context.Background(), ListenConfig{Transport: "udp", Address: "127.0.0.1:0"})
 	require.ErrorIs(t, err, ErrClosed)
 	for _, target := range []Target{{Transport: "UDP", Addr: udp}, {Transport: "TCP", Addr: addr}} {
 		_, err = l.Connect(context.Background(), target)

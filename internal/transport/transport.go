@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -27,6 +28,9 @@ var (
 	ErrUnsupportedTransport = errors.New("transport: unsupported transport")
 	// ErrBadTarget: a URI or target without a usable host or port.
 	ErrBadTarget = errors.New("transport: bad target")
+	// ErrTLS: a TLS handshake failed, or a certificate was refused by either
+	// side; wraps the cause.
+	ErrTLS = errors.New("transport: TLS failed")
 	// ErrIdle: a connection was closed because nothing was sent or received
 	// for Limits.IdleTimeout.
 	ErrIdle = errors.New("transport: connection idle")
@@ -51,16 +55,16 @@ type Resolver interface {
 
 // Local is how one peer reaches us: what a Via's sent-by and a Contact say.
 type Local struct {
-	Transport string // "UDP", "TCP"
+	Transport string // "UDP", "TCP", "TLS"
 	Host      string // an IPv6 address without brackets
 	Port      int
 }
 
 // Target is one resolved place to send a request to.
 type Target struct {
-	Transport  string // "UDP", "TCP"
+	Transport  string // "UDP", "TCP", "TLS"
 	Addr       netip.AddrPort
-	ServerName string // the name that was resolved; empty for a literal address
+	ServerName string // the name that was resolved, which a certificate must have; empty: a literal address, then that
 }
 
 // Event is one message read or written, for the trace hook. Data is valid
@@ -83,8 +87,23 @@ type Config struct {
 	// be written, but not for keep-alives, on the goroutine that reads or
 	// writes; with no lock held. It must not block.
 	Trace func(Event)
+	// TLS is for connections we dial: root certificates, client certificates.
+	// nil: the system's roots, no certificate of ours. The server's name is
+	// always that of the target.
+	TLS *tls.Config
 	// PublicHost and PublicPort replace the host and the port of every Local
-	// when set.
+	// when set, but not those of a listener that has its own.
+	PublicHost string
+	PublicPort int
+}
+
+// ListenConfig says where to listen, and how.
+type ListenConfig struct {
+	Transport string      // "udp", "tcp", "tls"
+	Address   string      // host:port; port 0 takes a free one
+	TLS       *tls.Config // for "tls": the certificates, and whether the peer needs one
+	// PublicHost and PublicPort, when set, are what peers reached by this
+	// listener are told instead of its own address.
 	PublicHost string
 	PublicPort int
 }

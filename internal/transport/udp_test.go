@@ -207,9 +207,9 @@ func (c watchedConn) WriteTo(data []byte, to net.Addr) (int, error) {
 func TestUDP_bind_error_is_returned(t *testing.T) {
 	l, _ := startLayer(t, Config{})
 	addr := listen(t, l, "udp", "127.0.0.1:0")
-	_, err := l.Listen(context.Background(), "udp", addr.String())
+	_, err := l.Listen(context.Background(), ListenConfig{Transport: "udp", Address: addr.String()})
 	require.ErrorContains(t, err, "address already in use")
-	_, err = l.Listen(context.Background(), "sctp", "127.0.0.1:0")
+	_, err = l.Listen(context.Background(), ListenConfig{Transport: "sctp", Address: "127.0.0.1:0"})
 	require.ErrorIs(t, err, ErrUnsupportedTransport)
 }
 
