@@ -1,7 +1,9 @@
 package txn
 
 import (
+	"log/slog"
 	"strings"
+	"sync/atomic"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -21,8 +23,28 @@ func (l *Layer) receive(msg sip.Message, flow *transport.Flow) {
 	case *sip.Request:
 		l.receiveRequest(m, flow)
 	case *sip.Response:
-		l.receiveResponse(m)
+		l.receiveResponse(m, flow)
 	}
+}
+
+// turnDown notes input that goes no further: once, without its contents.
+func (l *Layer) turnDown(msg sip.Message, flow *transport.Flow, count *atomic.Uint64, reason string) {
+	count.Add(1)
+	if !l.log.Enabled(l.ctx, slog.LevelDebug) {
+		return
+	}
+	var method sip.RequestMethod
+	var callID string
+	if cseq := msg.CSeq(); cseq != nil {
+		method = cseq.MethodName
+	}
+	if req, ok := msg.(*sip.Request); ok {
+		method = req.Method
+	}
+	if id := msg.CallID(); id != nil {
+		callID = id.Value()
+	}
+	l.log.Debug("txn: bad input", "remote", flow.RemoteAddr(), "method", method, "call-id", callID, "reason", reason)
 }
 
 func (l *Layer) receiveRequest(req *sip.Request, flow *transport.Flow) {
@@ -41,16 +63,16 @@ func (l *Layer) receiveRequest(req *sip.Request, flow *transport.Flow) {
 	}
 }
 
-func (l *Layer) receiveResponse(res *sip.Response) {
-	if !checkResponse(res) {
-		l.counters.malformed.Add(1)
+func (l *Layer) receiveResponse(res *sip.Response, flow *transport.Flow) {
+	if reason := checkResponse(res); reason != "" {
+		l.turnDown(res, flow, &l.counters.malformed, reason)
 		return
 	}
 	// RFC 3261 17.1.3, by the branch and the method in CSeq.
 	branch, _ := res.Via().Params.Get("branch")
 	tx, ok := l.clients.get(clientKey(branch, res.CSeq().MethodName))
 	if !ok {
-		l.counters.unmatched.Add(1) // dropped: RFC 6026 8.9
+		l.turnDown(res, flow, &l.counters.unmatched, "Unmatched Response") // RFC 6026 8.9
 		return
 	}
 	tx.receive(res)
@@ -73,19 +95,33 @@ func checkRequest(req *sip.Request) (code int, reason string) {
 	return 0, ""
 }
 
-// checkResponse also drops responses with more than one Via, which were meant
-// for somebody else (RFC 3261 8.1.3.3).
-func checkResponse(res *sip.Response) bool {
-	if res.Via() == nil || missingHeader(res) != "" || !strings.EqualFold(res.SipVersion, sipVersion) {
-		return false
+// checkResponse returns why a response is dropped, or nothing. One with more than
+// one Via was meant for somebody else (RFC 3261 8.1.3.3).
+func checkResponse(res *sip.Response) (reason string) {
+	missing := missingHeader(res)
+	switch {
+	case res.Via() == nil:
+		return "Missing Via"
+	case missing != "":
+		return "Missing " + missing
+	case !strings.EqualFold(res.SipVersion, sipVersion):
+		return "Version Not Supported"
+	case countVias(res) > 1:
+		return "Several Via"
+	case res.StatusCode < 100 || res.StatusCode > 699:
+		return "Status Out Of Range"
 	}
-	vias := 0
+	return ""
+}
+
+func countVias(res *sip.Response) int {
+	n := 0
 	for _, h := range res.Headers() {
 		if _, ok := h.(*sip.ViaHeader); ok {
-			vias++
+			n++
 		}
 	}
-	return vias == 1 && res.StatusCode >= 100 && res.StatusCode <= 699
+	return n
 }
 
 // missingHeader names a header other than Via without which there is no
@@ -111,13 +147,12 @@ func missingHeader(msg sip.Message) string {
 // refuse answers a malformed request without state (RFC 3261 8.2.7). An ACK is
 // never answered; without a Via there is nowhere to send to.
 func (l *Layer) refuse(req *sip.Request, flow *transport.Flow, code int, reason string) {
-	l.counters.malformed.Add(1)
+	l.turnDown(req, flow, &l.counters.malformed, reason)
 	via := req.Via()
 	if via == nil || req.Method == sip.ACK {
 		return
 	}
 	res := respond(req, code, reason, newTag())
-	if err := l.transport.Reply(flow, via).Send(transport.Encode(res)); err != nil {
-		l.log.Debug("txn: malformed request not answered", "remote", flow.RemoteAddr(), "error", err)
-	}
+	// When it is lost, that is as good as dropping the request.
+	_ = l.transport.Reply(flow, via).Send(transport.Encode(res))
 }

@@ -21,7 +21,7 @@ func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 		return
 	}
 	if merged { // RFC 3261 8.2.2.2
-		l.counters.merged.Add(1)
+		l.turnDown(req, flow, &l.counters.merged, "Merged Request")
 		l.answer(s, s.NewResponse(sip.StatusLoopDetected, ""))
 		return
 	}
