@@ -1,0 +1,60 @@
+//go:build go1.25
+
+package dialog_test
+
+// What a run has to have seen, besides every method. TestStress fails
+// without.
+
+var expectedWire = []string{
+	"sent: INVITE", "sent: ACK", "sent: BYE", "sent: CANCEL", "sent: REFER", "sent: NOTIFY",
+	"sent: 100 INVITE", "sent: 180 INVITE", "sent: 200 INVITE", "sent: 200 BYE", "sent: 200 CANCEL", "sent: 200 NOTIFY",
+	"sent: 200 INFO", "sent: 200 OPTIONS", "sent: 202 REFER", "sent: 302 INVITE", "sent: 480 INVITE", "sent: 486 INVITE",
+	"sent: 487 INVITE", "sent: 488 INVITE", "sent: 491 INVITE", "sent: 500 INVITE", "sent: 503 INVITE", "sent: 420 INVITE",
+	"sent: 400 INVITE", "sent: 416", "sent: 505", "sent: 482 INVITE", "sent: 400 REFER", "sent: 405 MESSAGE",
+	"sent: 501 FOO", "sent: 469 INFO", "sent: 489 NOTIFY", "sent: 481 NOTIFY", "sent: 481 BYE", "sent: 481 CANCEL", "sent: 500 INFO",
+	"received: INVITE", "received: ACK", "received: BYE", "received: CANCEL", "received: REFER", "received: NOTIFY", "received: INFO",
+	"received: 100 INVITE", "received: 180 INVITE", "received: 183 INVITE", "received: 200 INVITE", "received: 302 INVITE",
+	"received: 404 INVITE", "received: 481 INVITE", "received: 486 INVITE", "received: 487 INVITE", "received: 491 INVITE",
+	"received: 503 INVITE", "received: 603 INVITE", "received: 200 BYE", "received: 481 BYE", "received: 500 BYE",
+	"received: 200 CANCEL", "received: 481 CANCEL", "received: 202 REFER", "received: 603 REFER", "received: 200 NOTIFY",
+	"received: 481 NOTIFY", "received: 489 NOTIFY",
+	"message: late duplicate", "message: damaged", "message: cut", "message: without From", "message: without To",
+	"message: without Call-ID", "message: without CSeq", "message: without Via", "message: of another version",
+	"message: with another CSeq", "message: with a lying length", "message: to a telephone", "message: that are noise",
+}
+
+var expectedTimers = []string{
+	"timer: A, INVITE again", "timer: E, request again", "timer: G, failure again", "timer: 2xx again", "timer: 180 again",
+	"timer: INVITE timed out", "timer: ACK timed out", "timer: subscription expired", "timer: offer not decided",
+}
+
+var expectedFaults = []string{
+	"fault: host unreachable", "fault: lossy network", "fault: streams broken", "fault: write error", "fault: socket lost",
+}
+
+var expectedCallbacks = []string{
+	"callback: blocks", "callback: panics", "callback: Goexit", "callback: offer refused", "callback: offer never decided",
+	"callback: nobody answers", "callback: REFER", "callback: trace",
+}
+
+var expectedErrors = []string{
+	"error: timeout", "error: transport", "error: wrong state", "error: answered", "error: canceled", "error: pending",
+	"error: too many", "error: no REFER", "error: no subscription", "error: argument", "error: panic", "error: terminated",
+	"error: shutdown", "error: context", "error: context canceled", "error: refused",
+	"cause: local", "cause: remote", "cause: timeout", "cause: transport", "cause: shutdown",
+}
+
+var expectedScript = []string{
+	"script: INVITE answered", "script: INVITE answered by forks", "script: INVITE answered in the wrong order",
+	"script: INVITE early media", "script: INVITE refused", "script: INVITE silence", "script: INVITE 100 only",
+	"script: INVITE rings for ever", "script: INVITE BYE while ringing", "script: INVITE nonsense",
+	"script: re-INVITE 200", "script: re-INVITE 491", "script: re-INVITE silence", "script: re-INVITE rings for ever",
+	"script: CANCEL 200 487", "script: CANCEL 200 200", "script: CANCEL silence", "script: BYE 200", "script: BYE 481",
+	"script: BYE silence", "script: BYE 100 only", "script: REFER 202 and NOTIFY", "script: REFER NOTIFY before 202",
+	"script: REFER silence", "script: NOTIFY silence", "script: 2xx acknowledged", "script: 2xx acknowledged late",
+	"script: 2xx acknowledged wrongly", "script: 2xx not acknowledged", "script: calls with an offer",
+	"script: calls without an offer", "script: calls twice", "script: calls by two paths", "script: calls and cancels",
+	"script: calls and cancels first", "script: calls and hangs up while ringing", "script: calls with Require",
+	"script: asks BYE", "script: asks INFO", "script: asks re-INVITE", "script: asks two re-INVITEs", "script: asks REFER",
+	"script: asks REFER to two", "script: asks something late", "script: asks UPDATE", "script: asks PRACK", "script: asks FOO",
+}

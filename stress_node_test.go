@@ -1,0 +1,267 @@
+//go:build go1.25
+
+package dialog_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog"
+)
+
+// node is one stack of a round, its sockets, and the calls its application
+// knows.
+type node struct {
+	// Set at construction.
+
+	round    *round
+	ip       string
+	protocol string
+	tap      *socketTap
+	stack    *dialog.Stack
+	dice     *dice
+	cancel   context.CancelFunc // ends the context of Start
+
+	mu     sync.Mutex // guards the fields below
+	calls  []*watched
+	refers []*dialog.ReferSubscription
+	// down is when the first Shutdown returned.
+	down    time.Time
+	downErr error
+}
+
+// watched is a call and the states that a callback of ours saw.
+type watched struct {
+	d *dialog.Dialog
+	// live is true when the call had not ended after the callback was
+	// registered: then the callback must see its end.
+	live bool
+
+	mu     sync.Mutex // guards the fields below
+	states []dialog.DialogState
+}
+
+func (r *round) newNode(ip, protocol string) *node {
+	n := &node{round: r, ip: ip, protocol: protocol, dice: r.dice.child()}
+	n.tap = &socketTap{host: r.net.Host(ip), cover: r.cover}
+	limit := 120
+	if ip == udpTwo {
+		limit = 15 // few enough to be reached
+	}
+	stack, err := dialog.NewStack(&dialog.StackConfig{
+		Transport:    &dialog.TransportConfig{Protocol: protocol, Address: ip, Port: 5060},
+		Network:      n.tap,
+		MaxDialogs:   limit,
+		RingingLimit: 90 * time.Second,
+		// Callbacks block for seconds here; none is to be given up.
+		GraceTime: 10 * time.Minute,
+		Trace:     func(dialog.TraceEvent) { n.round.cover.hit("callback: trace") },
+	})
+	require.NoError(r.t, err)
+	n.stack = stack
+	stack.OnIncomingDialog(n.incoming)
+	stack.OnIncomingRefer(n.incomingRefer)
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel = cancel
+	require.NoError(r.t, stack.Start(ctx))
+	return n
+}
+
+func (n *node) application(inside bool) *application {
+	return &application{round: n.round, node: n, dice: n.dice.child(), inside: inside}
+}
+
+// watch takes a call in, and registers callbacks that record and misbehave.
+func (n *node) watch(d *dialog.Dialog, a *application) {
+	w := &watched{d: d}
+	d.OnStateChange(w.changed)
+	w.live = d.State() != dialog.DialogStateTerminated
+	n.mu.Lock()
+	n.calls = append(n.calls, w)
+	n.mu.Unlock()
+	n.round.cover.hit("calls")
+	if a.dice.chance(70) {
+		d.OnStateChange(func(dialog.DialogState) { a.misbehave(d) })
+	}
+	if a.dice.chance(50) {
+		d.OnBody(func(dialog.Body) { a.misbehave(d) })
+	}
+	if a.dice.chance(60) {
+		d.OnOffer(a.offerHandler(d))
+	}
+}
+
+func (w *watched) changed(s dialog.DialogState) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.states = append(w.states, s)
+}
+
+// incoming is OnIncomingDialog: every way to treat a call.
+func (n *node) incoming(d dialog.IDialog) {
+	a := n.application(true)
+	call := d.(*dialog.Dialog)
+	n.watch(call, a)
+	ctx := context.Background()
+	switch k := a.dice.intn(20); {
+	case k < 8:
+		a.met(call.Accept(ctx, withSDP(answerSDP)))
+	case k < 12:
+		n.round.goes(func() {
+			a.dice.pause(3 * time.Second)
+			a.met(call.Accept(ctx, withSDP(answerSDP)))
+		})
+	case k == 12:
+		a.met(call.Accept(ctx)) // no answer to the offer
+	case k == 13:
+		a.met(call.Reject(ctx, sip.StatusBusyHere, ""))
+	case k == 14: // only one of them can decide
+		for _, decide := range []func() error{
+			func() error { return call.Accept(ctx, withSDP(answerSDP)) }, func() error { return call.Reject(ctx, 486, "") },
+			func() error { return call.Accept(ctx) }, func() error { return call.Reject(ctx, 603, "") },
+		} {
+			n.round.goes(func() { a.met(decide()) })
+		}
+	case k == 15:
+		a.met(call.Accept(ctx, func(*sip.Response) { panic("option") }))
+		a.met(call.Accept(ctx, withSDP(answerSDP)))
+	case k == 16:
+		n.round.cover.hit("callback: nobody answers")
+	default:
+		a.misbehave(call)
+	}
+}
+
+// incomingRefer is OnIncomingRefer.
+func (n *node) incomingRefer(d dialog.IDialog, _ sip.Uri, _ *dialog.ReplacesInfo) {
+	n.round.cover.hit("callback: REFER")
+	a := n.application(true)
+	call := d.(*dialog.Dialog)
+	for _, r := range call.GetAllReferSubscriptions() {
+		n.keepRefer(r)
+		if a.dice.chance(30) {
+			a.met(r.SendNotify(context.Background(), 180, "Ringing"))
+			a.met(r.SendNotify(context.Background(), 200, "OK"))
+		}
+	}
+	a.misbehave(call)
+}
+
+// dialog returns one of the calls, a late one more likely than an early one;
+// nil when there is none.
+func (n *node) dialog(d *dice) *dialog.Dialog {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.calls) == 0 {
+		return nil
+	}
+	back := min(d.intn(len(n.calls)), d.intn(len(n.calls)))
+	return n.calls[len(n.calls)-1-back].d
+}
+
+func (n *node) keepRefer(r *dialog.ReferSubscription) {
+	if r == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !slices.Contains(n.refers, r) {
+		n.refers = append(n.refers, r)
+	}
+}
+
+// refer returns one of the subscriptions, or nil.
+func (n *node) refer(d *dice) *dialog.ReferSubscription {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.refers) == 0 {
+		return nil
+	}
+	back := min(d.intn(len(n.refers)), d.intn(len(n.refers)))
+	return n.refers[len(n.refers)-1-back]
+}
+
+func (n *node) known() []*watched {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.calls)
+}
+
+// work performs operations at random, some of them without waiting for the
+// one before.
+func (n *node) work(steps int) {
+	a := n.application(false)
+	for range steps {
+		a.dice.pause(2 * time.Second)
+		op, d := pick(a.dice, n.round.ops), n.dialog(a.dice)
+		switch {
+		case d == nil || a.dice.chance(12):
+			op = n.round.newInvite
+		case a.dice.chance(8):
+			op = n.round.reInvite
+		}
+		if a.dice.chance(60) {
+			n.round.goes(func() { a.perform(op, d) })
+		} else {
+			a.perform(op, d)
+		}
+	}
+}
+
+// hangUp ends all calls, in every way there is.
+func (n *node) hangUp() {
+	a := n.application(false)
+	var all sync.WaitGroup
+	for _, w := range n.known() {
+		if w.d.State() == dialog.DialogStateTerminated {
+			continue
+		}
+		end := pick(a.dice, []func(){
+			func() { a.met(w.d.Hangup(context.Background())) },
+			func() { a.met(w.d.Close()) },
+			func() {
+				a.met(w.d.Bye(context.Background(), "end"))
+				a.met(w.d.Close())
+			},
+		})
+		all.Add(1)
+		go func() { defer all.Done(); end() }()
+	}
+	all.Wait()
+}
+
+// shutdown ends the stack, and notes when and how the first call that waited
+// to the end returned.
+func (n *node) shutdown(ctx context.Context) {
+	n.round.cover.hit("call: Stack.Shutdown")
+	err := n.stack.Shutdown(ctx)
+	var incomplete *dialog.ShutdownError
+	if err != nil && !errors.As(err, &incomplete) && !errors.Is(err, ctx.Err()) {
+		n.round.errorf("", "%s: Shutdown: %v", n.ip, err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.down.IsZero() && (err == nil || incomplete != nil) {
+		n.down, n.downErr = time.Now(), err
+	}
+}
+
+// hastily shuts the stack down from inside a callback of one of its calls.
+func (n *node) hastily() {
+	for _, w := range n.known() {
+		if w.d.State() == dialog.DialogStateTerminated {
+			continue
+		}
+		w.d.OnStateChange(func(dialog.DialogState) {
+			n.application(true).perform(n.round.shutdown, w.d)
+		})
+		_ = w.d.Close()
+		return
+	}
+}

@@ -1,0 +1,322 @@
+//go:build go1.25
+
+package dialog_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog"
+)
+
+// application is what runs on one stack: goroutines and callbacks that call
+// every method at random.
+type application struct {
+	// Set at construction.
+
+	round *round
+	node  *node
+	dice  *dice
+	// inside tells that the calls come from a callback; they are short then.
+	inside bool
+}
+
+// context returns one that has ended, one that ends soon, or one that does not.
+func (a *application) context() (context.Context, context.CancelFunc) {
+	switch n := a.dice.intn(10); {
+	case n == 0:
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		return ctx, cancel
+	case n < 5 || a.inside:
+		return context.WithTimeout(context.Background(), a.dice.upTo(2*time.Second))
+	case n < 8:
+		return context.WithTimeout(context.Background(), a.dice.upTo(time.Minute))
+	default:
+		return context.WithCancel(context.Background())
+	}
+}
+
+// operation is one method, called with whatever chance gives.
+type operation struct {
+	name string
+	call func(a *application, ctx context.Context, d *dialog.Dialog)
+}
+
+func operations() []operation {
+	return append(dialogOperations(), append(stackOperations(), referOperations()...)...)
+}
+
+func dialogOperations() []operation {
+	return []operation{
+		{"Dialog.Accept", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			opts := []dialog.ResponseOpt{nil, withSDP(answerSDP)}
+			if a.dice.chance(15) {
+				opts = append(opts, func(*sip.Response) { panic("option") })
+			}
+			a.met(d.Accept(ctx, opts...))
+		}},
+		{"Dialog.Reject", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			a.met(d.Reject(ctx, pick(a.dice, []int{200, 302, 404, 486, 603, 700}), "stress"))
+		}},
+		{"Dialog.RejectWith", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			a.met(d.RejectWith(ctx, pick(a.dice, []int{302, 480, 606}), "stress", nil))
+		}},
+		{"Dialog.Provisional", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			a.met(d.Provisional(ctx, pick(a.dice, []int{100, 180, 183}), "", nil, withSDP(answerSDP)))
+		}},
+		{"Dialog.ByeWith", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			a.met(d.ByeWith(ctx, dialog.ByeOpts{Reason: "stress", Headers: []dialog.Header{{Name: "Subject", Value: "stress"}}}))
+		}},
+		{"Dialog.Bye", func(a *application, ctx context.Context, d *dialog.Dialog) { a.met(d.Bye(ctx, "stress")) }},
+		{"Dialog.Hangup", func(a *application, ctx context.Context, d *dialog.Dialog) { a.met(d.Hangup(ctx)) }},
+		{"Dialog.Close", func(a *application, _ context.Context, d *dialog.Dialog) { a.met(d.Close()) }},
+		{"Dialog.WaitAnswer", func(a *application, ctx context.Context, d *dialog.Dialog) { a.met(d.WaitAnswer(ctx)) }},
+		{"Dialog.ReInvite", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			a.met(d.ReInvite(ctx, a.offer()))
+		}},
+		{"Dialog.Refer", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			a.met(d.Refer(ctx, a.target(), dialog.ReferOpts{NoReferSub: a.dice.chance(20)}))
+		}},
+		{"Dialog.SendRefer", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			a.met(d.SendRefer(ctx, a.target(), nil))
+		}},
+		{"Dialog.ReferReplace", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			opts := dialog.ReferOpts{Headers: map[string]string{"Subject": "stress"}}
+			a.met(d.ReferReplace(ctx, a.node.dialog(a.dice), opts))
+		}},
+		{"Dialog.SendReferWithReplaces", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			a.met(d.SendReferWithReplaces(ctx, a.target(), a.node.dialog(a.dice), nil))
+		}},
+		{"Dialog.WaitRefer", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			r, err := d.WaitRefer(ctx)
+			a.met(err)
+			a.node.keepRefer(r)
+		}},
+		{"Dialog.HandleIncomingRefer", func(a *application, _ context.Context, d *dialog.Dialog) {
+			req := sip.NewRequest(sip.REFER, a.target())
+			req.AppendHeader(&sip.CSeqHeader{SeqNo: uint32(1000 + a.dice.intn(50)), MethodName: sip.REFER})
+			a.met(d.HandleIncomingRefer(req, a.target(), nil))
+		}},
+		{"Dialog.GetReferSubscription", func(a *application, _ context.Context, d *dialog.Dialog) {
+			if r, ok := d.GetReferSubscription(pick(a.dice, []string{"2 REFER", "3 REFER", "4 REFER", "9 REFER"})); ok {
+				a.node.keepRefer(r)
+			}
+		}},
+		{"Dialog.GetAllReferSubscriptions", func(a *application, _ context.Context, d *dialog.Dialog) {
+			for _, r := range d.GetAllReferSubscriptions() {
+				a.node.keepRefer(r)
+			}
+		}},
+		{"Dialog.OnStateChange", func(a *application, _ context.Context, d *dialog.Dialog) {
+			d.OnStateChange(func(dialog.DialogState) { a.misbehave(d) })
+		}},
+		{"Dialog.OnBody", func(a *application, _ context.Context, d *dialog.Dialog) {
+			d.OnBody(func(dialog.Body) { a.misbehave(d) })
+		}},
+		{"Dialog.OnOffer", func(a *application, _ context.Context, d *dialog.Dialog) { d.OnOffer(a.offerHandler(d)) }},
+		{"Dialog.Key", func(a *application, _ context.Context, d *dialog.Dialog) { _ = d.Key() }},
+		{"Dialog.State", func(a *application, _ context.Context, d *dialog.Dialog) { _ = d.State().String() }},
+		{"Dialog.Cause", func(a *application, _ context.Context, d *dialog.Dialog) { _ = d.Cause().String() }},
+		{"Dialog.Info", func(a *application, _ context.Context, d *dialog.Dialog) {
+			info := d.Info()
+			if inconsistent(info) {
+				a.round.errorf(info.Key.CallID, "Info contradicts itself: %+v", info)
+			}
+		}},
+		{"Dialog.Request", func(a *application, _ context.Context, d *dialog.Dialog) {
+			if req := d.Request(); req != nil {
+				_ = req.String()
+			}
+		}},
+		{"Dialog.Context", func(a *application, _ context.Context, d *dialog.Dialog) { _ = d.Context().Err() }},
+		{"Dialog.IsUAC", func(a *application, _ context.Context, d *dialog.Dialog) { _ = d.IsUAC() }},
+		{"Dialog.IsUAS", func(a *application, _ context.Context, d *dialog.Dialog) { _ = d.IsUAS() }},
+		{"Dialog.Done", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			select {
+			case <-d.Done():
+			default:
+			}
+		}},
+	}
+}
+
+func stackOperations() []operation {
+	return []operation{
+		{"Stack.NewInvite", func(a *application, ctx context.Context, _ *dialog.Dialog) {
+			d, err := a.node.stack.NewInvite(ctx, a.target(), a.offer())
+			a.met(err)
+			if err == nil {
+				a.node.watch(d.(*dialog.Dialog), a)
+			}
+		}},
+		{"Stack.DialogByKey", func(a *application, _ context.Context, d *dialog.Dialog) {
+			key := d.Key()
+			if found, ok := a.node.stack.DialogByKey(key); ok && found != d {
+				a.round.errorf(key.CallID, "DialogByKey(%v) finds another dialog", key)
+			}
+		}},
+		{"Stack.Dialogs", func(a *application, _ context.Context, _ *dialog.Dialog) {
+			for _, d := range a.node.stack.Dialogs() {
+				_ = d.State()
+			}
+		}},
+		{"Stack.OnIncomingDialog", func(a *application, _ context.Context, _ *dialog.Dialog) {
+			a.node.stack.OnIncomingDialog(a.node.incoming)
+		}},
+		{"Stack.OnIncomingRefer", func(a *application, _ context.Context, _ *dialog.Dialog) {
+			a.node.stack.OnIncomingRefer(a.node.incomingRefer)
+		}},
+		{"Stack.Addr", func(a *application, _ context.Context, _ *dialog.Dialog) { _ = a.node.stack.Addr() }},
+		{"Stack.Start", func(a *application, _ context.Context, _ *dialog.Dialog) {
+			err := a.node.stack.Start(context.Background())
+			if !errors.Is(err, dialog.ErrAlreadyStarted) && !errors.Is(err, dialog.ErrShutdown) {
+				a.round.errorf("", "Start of a running stack: %v", err)
+			}
+		}},
+		{"Stack.Shutdown", func(a *application, ctx context.Context, _ *dialog.Dialog) {
+			if a.round.ending.Load() && a.round.end == inHaste {
+				a.node.shutdown(ctx)
+			}
+		}},
+	}
+}
+
+func referOperations() []operation {
+	return []operation{
+		{"ReferSubscription.SendNotify", func(a *application, ctx context.Context, _ *dialog.Dialog) {
+			a.met(a.node.refer(a.dice).SendNotify(ctx, pick(a.dice, []int{99, 100, 180, 200, 486}), "stress"))
+		}},
+		{"ReferSubscription.Status", func(a *application, _ context.Context, _ *dialog.Dialog) {
+			_ = a.node.refer(a.dice).Status()
+		}},
+		{"ReferSubscription.Done", func(a *application, _ context.Context, _ *dialog.Dialog) {
+			_ = a.node.refer(a.dice).Done()
+		}},
+	}
+}
+
+// longest is more than any call may take on the bubble's clock: all are bounded
+// by the ringing limit and a few transaction timeouts.
+const longest = 10 * time.Minute
+
+// perform calls one operation on one of the node's dialogs.
+func (a *application) perform(op operation, d *dialog.Dialog) {
+	ctx, cancel := a.context()
+	defer cancel()
+	began := time.Now()
+	op.call(a, ctx, d)
+	if took := time.Since(began); took > longest {
+		a.round.errorf("", "%s took %v", op.name, took)
+	}
+	if a.inside {
+		a.round.cover.hit("inside a callback: " + op.name)
+	} else {
+		a.round.cover.hit("call: " + op.name)
+	}
+}
+
+// met counts the errors that tell of timers and faults.
+func (a *application) met(err error) {
+	for _, known := range []struct {
+		name string
+		err  error
+	}{
+		{"timeout", dialog.ErrTimeout}, {"transport", dialog.ErrTransport}, {"wrong state", dialog.ErrState},
+		{"answered", dialog.ErrAnswered}, {"canceled", dialog.ErrCanceled}, {"pending", dialog.ErrPending},
+		{"too many", dialog.ErrMaxDialogs}, {"no REFER", dialog.ErrNoRefer}, {"no subscription", dialog.ErrNoSubscription},
+		{"argument", dialog.ErrInvalidArgument}, {"panic", dialog.ErrPanic}, {"terminated", dialog.ErrTerminated},
+		{"shutdown", dialog.ErrShutdown}, {"context", context.DeadlineExceeded}, {"context canceled", context.Canceled},
+	} {
+		if errors.Is(err, known.err) {
+			a.round.cover.hit("error: " + known.name)
+		}
+	}
+	var refused *dialog.ResponseError
+	if errors.As(err, &refused) {
+		a.round.cover.hit("error: refused")
+	}
+}
+
+// misbehave is the body of a callback: it calls methods, blocks for a while,
+// panics or ends its goroutine.
+func (a *application) misbehave(d *dialog.Dialog) {
+	in := &application{round: a.round, node: a.node, dice: a.dice, inside: true}
+	switch n := a.dice.intn(100); {
+	case n < 25:
+		in.perform(pick(a.dice, a.round.ops), d)
+	case n < 30:
+		a.round.cover.hit("callback: blocks")
+		a.dice.pause(5 * time.Second)
+	case n < 34:
+		a.round.cover.hit("callback: panics")
+		panic("callback")
+	case n < 38:
+		a.round.cover.hit("callback: Goexit")
+		runtime.Goexit()
+	}
+}
+
+// offerHandler decides offers in every way there is.
+func (a *application) offerHandler(d *dialog.Dialog) dialog.OfferHandler {
+	if a.dice.chance(20) {
+		return nil
+	}
+	return func(ctx context.Context, _ dialog.Body) (dialog.Body, error) {
+		a.misbehave(d)
+		switch n := a.dice.intn(10); {
+		case n == 0:
+			a.round.cover.hit("callback: offer refused")
+			return nil, errors.New("refused")
+		case n < 3:
+			<-ctx.Done()
+			a.round.cover.hit("callback: offer never decided")
+			return nil, ctx.Err()
+		case n < 5:
+			a.dice.pause(time.Second)
+		}
+		return dialog.NewBody("application/sdp", []byte(answerSDP)), nil
+	}
+}
+
+func (a *application) offer() dialog.InviteOpts {
+	switch n := a.dice.intn(20); {
+	case n < 5:
+		return dialog.InviteOpts{}
+	case n == 5: // too long for a datagram (RFC 3261 18.1.1)
+		return offer(offerSDP + strings.Repeat("a=stress\r\n", 150))
+	default:
+		return offer(offerSDP)
+	}
+}
+
+// target is a stack, the scripted peer, or nobody.
+func (a *application) target() sip.Uri {
+	n := a.dice.intn(100)
+	switch {
+	case a.node.protocol == "tcp" && n < 95:
+		return uri("stress", pick(a.dice, []string{tcpOne, tcpTwo}))
+	case a.node.protocol == "tcp":
+		return uri("stress", nobodyIP)
+	case n < 50:
+		return uri("stress", pick(a.dice, []string{udpOne, udpTwo, lostIP}))
+	case n < 95:
+		return uri("stress", chaosIP)
+	default:
+		return uri("stress", nobodyIP)
+	}
+}
+
+// inconsistent reports whether a view of a dialog contradicts itself.
+func inconsistent(info dialog.Info) bool {
+	ended := info.State == dialog.DialogStateTerminated
+	told := info.Cause.By != dialog.PartyNone
+	history := info.History
+	last := len(history) == 0 || history[len(history)-1].State == info.State
+	return ended != told || !last
+}
