@@ -58,6 +58,8 @@ type StackConfig struct {
 	// requests of a dialog that was, on a goroutine of the stack's or the
 	// caller's, with no lock held. SHA-256 goes before MD5. Nil answers none.
 	Credentials func(realm string) (username, password string, ok bool)
+	// Limits bounds what peers can make the stack hold or do.
+	Limits Limits
 	// Trace is told of every SIP message that was read or is about to be
 	// written: a message is told of before any answer to it. It is called with
 	// no lock held, from the goroutine that reads or writes, and must return
@@ -94,9 +96,6 @@ const (
 	defaultRingingLimit = 180 * time.Second
 	defaultGraceTime    = 5 * time.Second
 	busyRetrySeconds    = 10
-	// pendingPerCall is how much may wait to be handled for one Call-ID before
-	// requests other than BYE, CANCEL and ACK get 503.
-	pendingPerCall = 256
 )
 
 func (c *StackConfig) transport() *TransportConfig {

@@ -3,6 +3,7 @@ package dialog
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -25,8 +26,10 @@ type Dialog struct {
 	isUAC    bool
 	callID   string
 	localTag string
-	// arrived is the INVITE that brought the call; nil for one of ours.
+	// arrived is the INVITE that brought the call, source the address it came
+	// from; nil and invalid for a call of ours.
 	arrived *arrival
+	source  netip.Addr
 
 	// mutex guards the fields below. It comes after Stack.mutex and before
 	// the mailbox; no two dialogs' are ever held at once.

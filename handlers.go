@@ -159,6 +159,10 @@ func (s *Stack) handleInvite(tx serverTx, req *sip.Request) {
 		s.answerWith(tx, s.unavailable())
 		return
 	}
+	if !s.admission.admits(sourceOf(req.Source())) {
+		s.answerWith(tx, sip.StatusServiceUnavailable, retryAfter(busyRetrySeconds))
+		return
+	}
 	d := s.newCallee(tx, req)
 	if err := s.register(d); err != nil {
 		s.answerWith(tx, sip.StatusServiceUnavailable, retryAfter(busyRetrySeconds))
@@ -191,6 +195,7 @@ func (s *Stack) newCallee(tx serverTx, req *sip.Request) *Dialog {
 		remote: nameAddr{display: req.From().DisplayName, uri: *req.From().Address.Clone()},
 	}
 	d.arrived = &arrival{data: transport.Encode(req), source: req.Source(), transport: req.Transport()}
+	d.source = sourceOf(req.Source())
 	d.keptBody = keptOrNil(bodyOf(req))
 	return s.adopt(d)
 }

@@ -428,6 +428,10 @@ func (d *Dialog) handleRefer(tx serverTx, req *sip.Request) {
 		d.stack.answerWith(tx, sip.StatusBadRequest)
 		return
 	}
+	if !d.hasRoomForRefer() {
+		d.stack.answerWith(tx, sip.StatusServiceUnavailable, retryAfter(busyRetrySeconds))
+		return
+	}
 	res := tx.NewResponse(sip.StatusAccepted, "")
 	d.mutex.RLock()
 	res.AppendHeader(d.contactLocked(tx.Local()))
@@ -443,6 +447,12 @@ func (d *Dialog) handleRefer(tx serverTx, req *sip.Request) {
 	if err := d.HandleIncomingRefer(req, referTo, replaces); err != nil {
 		d.log().Debug("REFER came to nothing", "error", err)
 	}
+}
+
+func (d *Dialog) hasRoomForRefer() bool {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return len(d.referSubscriptions) < orDefault(d.config().Limits.SubscriptionsPerDialog, defaultSubscriptions)
 }
 
 // referTarget reads the one Refer-To that a REFER has (RFC 3515 2.1), and the

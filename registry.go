@@ -1,6 +1,8 @@
 package dialog
 
 import (
+	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -17,8 +19,8 @@ import (
 //
 // All are empty in the end.
 
-// maxTombs bounds the tombstones; beyond it the oldest go early.
-const maxTombs = 10000
+// errTooManyFromSource refuses a call; nobody but the registry's caller sees it.
+var errTooManyFromSource = errors.New("dialog: too many dialogs of one source")
 
 // DialogByKey returns the call with that key. A key from before the peer's tag
 // was known finds the call until it ends.
@@ -86,6 +88,12 @@ func (s *Stack) register(d *Dialog) error {
 	if limit := s.config.maxDialogs(); limit >= 0 && len(s.dialogs) >= limit {
 		return ErrMaxDialogs
 	}
+	if limit := s.config.Limits.DialogsPerSource; limit > 0 && d.source.IsValid() && s.bySource[d.source] >= limit {
+		return errTooManyFromSource
+	}
+	if d.source.IsValid() {
+		s.bySource[d.source]++
+	}
 	// The dialog is new: nobody else holds its mutex.
 	s.dialogs[DialogKey{CallID: d.callID, LocalTag: d.localTag, RemoteTag: d.remoteTag}] = d
 	return nil
@@ -122,12 +130,23 @@ func (s *Stack) retireLocked(d *Dialog) {
 		delete(s.aliases, alias)
 	}
 	d.aliases = nil
+	s.leaveSourceLocked(d.source)
 	if d.phase != phaseReleased && d.phase != phaseSteady {
 		s.releasing[d.keyLocked()] = d
 		return
 	}
 	s.buryLocked(d.keyLocked())
 	s.quietLocked()
+}
+
+// leaveSourceLocked uncounts a call by the address it came from.
+func (s *Stack) leaveSourceLocked(source netip.Addr) {
+	if !source.IsValid() {
+		return
+	}
+	if s.bySource[source]--; s.bySource[source] <= 0 {
+		delete(s.bySource, source)
+	}
 }
 
 // forgetLocked takes out a dialog whose far end is released.
@@ -150,7 +169,7 @@ func (s *Stack) buryLocked(key DialogKey) {
 	if s.state != stackServing && s.state != stackStopping {
 		return
 	}
-	if len(s.tombs) >= maxTombs {
+	if len(s.tombs) >= orDefault(s.config.Limits.Tombstones, defaultTombstones) {
 		s.unearthLocked()
 	}
 	life := 64 * s.config.timers().T1

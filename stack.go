@@ -24,8 +24,9 @@ import (
 type Stack struct {
 	// Set at construction.
 
-	config *StackConfig
-	log    *slog.Logger
+	config    *StackConfig
+	log       *slog.Logger
+	admission admission
 
 	// mutex guards the fields below. It comes before any Dialog.mutex.
 	mutex     sync.RWMutex
@@ -42,6 +43,8 @@ type Stack struct {
 	aliases   map[DialogKey]*Dialog
 	releasing map[DialogKey]*Dialog
 	tombs     map[DialogKey]struct{}
+	// bySource counts the calls in progress by the address they came from.
+	bySource  map[netip.Addr]int
 	tombQueue []tomb
 	tombTimer *time.Timer
 	// started is closed when the latest Start is over; nil before the first.
@@ -94,6 +97,8 @@ func NewStack(config *StackConfig) (*Stack, error) {
 	return &Stack{
 		config:    own,
 		log:       newLogger(own),
+		admission: newAdmission(own.Limits),
+		bySource:  make(map[netip.Addr]int),
 		dialogs:   make(map[DialogKey]*Dialog),
 		aliases:   make(map[DialogKey]*Dialog),
 		releasing: make(map[DialogKey]*Dialog),
@@ -169,14 +174,14 @@ func (s *Stack) open(ctx context.Context) error {
 		return fmt.Errorf("%w: %s", ErrUnsupportedTransport, tc.Protocol)
 	}
 	sockets := transport.New(transport.Config{
-		Network: s.config.Network, Logger: s.log, Trace: s.tracer(),
+		Network: s.config.Network, Logger: s.log, Trace: s.tracer(), Limits: s.config.transportLimits(),
 		PublicHost: strings.Trim(tc.PublicAddress, "[]"), PublicPort: tc.PublicPort,
 	})
 	timers := s.config.timers()
 	layer := txn.New(txn.Config{
 		Transport: sockets, User: stackUser{s}, Logger: s.log, Timeout: s.config.TxTimeout,
 		Timers:   txn.Timers{T1: timers.T1, T2: timers.T2, T4: timers.T4},
-		QueueLen: pendingPerCall,
+		QueueLen: orDefault(s.config.Limits.PendingPerCall, defaultPendingPerCall),
 	})
 	// What arrives before the state says so finds a stack that is starting:
 	// it waits for nothing, and is refused.

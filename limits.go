@@ -1,0 +1,95 @@
+package dialog
+
+import (
+	"net/netip"
+	"time"
+
+	"sipdialog.example/dialog/internal/rate"
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// Limits bounds what peers can make a stack hold or do. Rates and the number
+// of dialogs a source are not limited unless set; everything else has the
+// default named. What is over a limit is answered 503 with Retry-After where it
+// can be answered, dropped where not, and counted in [Stats]. MaxDialogs is in
+// StackConfig.
+type Limits struct {
+	// DialogsPerSource bounds the calls in progress that came from one IP
+	// address; zero: not bounded.
+	DialogsPerSource int
+	// InviteRate and InviteRatePerSource bound the INVITEs outside dialogs that
+	// are taken in a second, altogether and from one IP address; as many may
+	// come at once as in a second. Zero: not bounded.
+	InviteRate, InviteRatePerSource float64
+	// PendingPerCall bounds what waits to be handled for one Call-ID, BYE,
+	// CANCEL, ACK, PRACK and responses excepted; zero is 256.
+	PendingPerCall int
+	// SubscriptionsPerDialog bounds the REFERs of one call whose outcome is not
+	// reported; zero is 100.
+	SubscriptionsPerDialog int
+	// Tombstones bounds the calls that are remembered for 64*T1 after their
+	// end; beyond it the oldest go early. Zero is 10000.
+	Tombstones int
+	// HeaderBytes, Headers and BodyBytes bound one message: its start line and
+	// header block (zero is 32 KiB), the number of its header values (256), and
+	// its body (1 MiB).
+	HeaderBytes, Headers, BodyBytes int
+	// Connections and Handshakes bound the streams that are open, and those of
+	// them that are being set up by a peer; zero is 10000 and 1000.
+	Connections, Handshakes int
+	// StreamQueue bounds the messages that wait to be written to one stream;
+	// beyond it the peer is too slow and the stream is closed. Zero is 256.
+	StreamQueue int
+	// IdleTimeout closes a stream on which nothing happens; zero is 30 min,
+	// negative never.
+	IdleTimeout time.Duration
+	// HandshakeTimeout and WriteTimeout bound a handshake and one write; zero
+	// is 10 s.
+	HandshakeTimeout, WriteTimeout time.Duration
+}
+
+const (
+	defaultPendingPerCall = 256
+	defaultSubscriptions  = 100
+	defaultTombstones     = 10000
+	// maxSources bounds the IP addresses whose rate is kept.
+	maxSources = 10000
+)
+
+func (c *StackConfig) transportLimits() transport.Limits {
+	l := c.Limits
+	return transport.Limits{
+		HeaderBytes: l.HeaderBytes, Headers: l.Headers, BodyBytes: l.BodyBytes,
+		Connections: l.Connections, Handshakes: l.Handshakes, StreamQueue: l.StreamQueue,
+		IdleTimeout: l.IdleTimeout, HandshakeTimeout: l.HandshakeTimeout, WriteTimeout: l.WriteTimeout,
+	}
+}
+
+// admission decides which INVITEs are taken. It is set at construction.
+type admission struct {
+	all     *rate.Bucket
+	sources *rate.Sources[netip.Addr]
+}
+
+func newAdmission(l Limits) admission {
+	return admission{
+		all:     rate.NewBucket(l.InviteRate),
+		sources: rate.NewSources[netip.Addr](l.InviteRatePerSource, maxSources),
+	}
+}
+
+// admits reports whether an INVITE from that address may be taken now. A
+// source over its own rate does not use up that of all.
+func (a admission) admits(source netip.Addr) bool {
+	now := time.Now()
+	return a.sources.Take(source, now) && a.all.Take(now)
+}
+
+// sourceOf is the IP address that a message came from.
+func sourceOf(source string) netip.Addr {
+	address, err := netip.ParseAddrPort(source)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return address.Addr().Unmap()
+}
