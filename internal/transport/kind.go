@@ -12,8 +12,9 @@ type kind struct {
 	name    string // as in a Via: "UDP"
 	network string // of package net: "udp"
 	stream  bool
-	secure  bool // over TLS
-	port    int  // when a URI or a Via names none
+	secure  bool   // over TLS
+	port    int    // when a URI or a Via names none
+	service string // of SRV records; empty: has none
 }
 
 // shakes reports whether a connection must be set up by a handshake before it
@@ -23,11 +24,11 @@ func (k kind) shakes() bool { return k.secure }
 func kindOf(transport string) (kind, error) {
 	switch strings.ToUpper(transport) {
 	case "UDP":
-		return kind{name: "UDP", network: "udp", port: 5060}, nil
+		return kind{name: "UDP", network: "udp", port: 5060, service: "sip"}, nil
 	case "TCP":
-		return kind{name: "TCP", network: "tcp", stream: true, port: 5060}, nil
+		return kind{name: "TCP", network: "tcp", stream: true, port: 5060, service: "sip"}, nil
 	case "TLS":
-		return kind{name: "TLS", network: "tcp", stream: true, secure: true, port: 5061}, nil
+		return kind{name: "TLS", network: "tcp", stream: true, secure: true, port: 5061, service: "sips"}, nil
 	}
 	return kind{}, fmt.Errorf("%w: %q", ErrUnsupportedTransport, transport)
 }

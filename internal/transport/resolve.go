@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -11,38 +12,67 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// Resolve finds where a request for uri goes: its maddr or host, a literal
-// address without any look-up, else A and AAAA records, all of them in the
-// resolver's order; its transport parameter, else UDP (the first listener's
-// transport when we have no UDP socket); its port, else the transport's
-// default. It blocks on the look-up, until ctx ends. Errors:
-// ErrUnsupportedTransport (also for sips and foreign schemes), ErrBadTarget,
-// and the resolver's.
+// maxTargets bounds what one name can make us try.
+const maxTargets = 32
+
+// question is what is asked for one URI.
+type question struct {
+	kinds []kind // that can be used, in order of preference; at least one
+	host  string
+	port  int // 0: not said
+}
+
+// Resolve finds where a request for uri goes (RFC 3263 4), in the order of
+// trying, each address once, at most maxTargets:
+//   - A literal address, or a name with a port, is used as it is: A and AAAA
+//     only. The host is that of the maddr parameter when there is one.
+//   - Else the SRV records of the name, for the URI's transport or those we can
+//     send by, each with all its addresses. NAPTR records, which come before in
+//     the RFC, are left out: the standard library cannot ask for them.
+//   - Else the A and AAAA records of the name, with the default port.
+//
+// sips goes over TLS (or WSS) only. For UDP the addresses are of the families
+// that we have sockets of. It blocks on look-ups, until ctx ends. Errors:
+// ErrUnsupportedTransport, ErrBadTarget (of the URI or in its SRV records),
+// ErrNotFound with the resolver's error, ErrNoListener (UDP, no socket of the
+// family), that of ctx.
 func (l *Layer) Resolve(ctx context.Context, uri sip.Uri) ([]Target, error) {
-	k, err := l.kindFor(uri)
+	q, err := l.questionFor(uri)
 	if err != nil {
 		return nil, err
 	}
-	port := uri.Port
-	if port == 0 {
-		port = k.port
+	if ip, err := netip.ParseAddr(q.host); err == nil {
+		return []Target{{Transport: q.kinds[0].name, Addr: netip.AddrPortFrom(ip.Unmap(), q.portOf(q.kinds[0]))}}, nil
 	}
-	host := targetHost(uri)
-	if host == "" || port < 0 || port > math.MaxUint16 {
-		return nil, fmt.Errorf("%w: %s", ErrBadTarget, uri.String())
+	if q.port == 0 { // RFC 3263 4.2: with a port there is no SRV look-up
+		if targets, err := l.services(ctx, q); len(targets) > 0 || err != nil {
+			return targets, err
+		}
 	}
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return []Target{{Transport: k.name, Addr: netip.AddrPortFrom(ip.Unmap(), uint16(port))}}, nil
-	}
-	ips, err := l.cfg.Resolver.LookupNetIP(ctx, "ip", host)
+	ips, err := l.addresses(ctx, q.kinds[0], q.host)
 	if err != nil {
-		return nil, fmt.Errorf("transport: resolve %q: %w", host, err)
+		return nil, err
 	}
-	targets := l.targets(k, ips, uint16(port), host)
-	if len(targets) == 0 {
-		return nil, fmt.Errorf("%w: no address for %q", ErrBadTarget, host)
+	return appendTargets(nil, q.kinds[0], ips, q.portOf(q.kinds[0]), q.host), nil
+}
+
+func (l *Layer) questionFor(uri sip.Uri) (question, error) {
+	kinds, err := l.kindsFor(uri)
+	if err != nil {
+		return question{}, err
 	}
-	return targets, nil
+	q := question{kinds: kinds, host: targetHost(uri), port: uri.Port}
+	if q.host == "" || q.port < 0 || q.port > math.MaxUint16 {
+		return question{}, fmt.Errorf("%w: %s", ErrBadTarget, uri.String())
+	}
+	return q, nil
+}
+
+func (q question) portOf(k kind) uint16 {
+	if q.port != 0 {
+		return uint16(q.port)
+	}
+	return uint16(k.port)
 }
 
 // targetHost is the maddr parameter or the host (RFC 3261 19.1.1), without the
@@ -55,48 +85,127 @@ func targetHost(uri sip.Uri) string {
 	return strings.Trim(host, "[]")
 }
 
-// kindFor is the transport for uri (RFC 3263 4.1, without NAPTR and SRV).
-func (l *Layer) kindFor(uri sip.Uri) (kind, error) {
-	switch strings.ToLower(uri.Scheme) {
-	case "", "sip":
-	default:
-		return kind{}, fmt.Errorf("%w: scheme %q", ErrUnsupportedTransport, uri.Scheme)
+// kindsFor are the transports for uri (RFC 3263 4.1).
+func (l *Layer) kindsFor(uri sip.Uri) ([]kind, error) {
+	secure := strings.EqualFold(uri.Scheme, "sips")
+	if !secure && uri.Scheme != "" && !strings.EqualFold(uri.Scheme, "sip") {
+		return nil, fmt.Errorf("%w: scheme %q", ErrUnsupportedTransport, uri.Scheme)
 	}
-	if name, ok := param(uri.UriParams, "transport"); ok && name != "" {
-		return kindOf(name)
+	name, named := param(uri.UriParams, "transport")
+	switch {
+	case secure:
+		k, err := secureKind(name)
+		return []kind{k}, err
+	case named && name != "":
+		k, err := kindOf(name)
+		return []kind{k}, err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.packets) == 0 && len(l.listeners) > 0 {
-		return l.listeners[0].kind, nil
-	}
-	return kindOf("UDP")
+	return l.ownKinds(), nil
 }
 
-// targets leaves out repeated addresses and, for UDP, families we have no
-// socket for, unless nothing would be left.
-func (l *Layer) targets(k kind, ips []netip.Addr, port uint16, name string) []Target {
-	var all, reachable []Target
-	for _, ip := range ips {
-		t := Target{Transport: k.name, Addr: netip.AddrPortFrom(ip.Unmap(), port), ServerName: name}
-		if !ip.IsValid() || slices.Contains(all, t) {
-			continue
-		}
-		all = append(all, t)
-		if k.stream || l.reaches(t.Addr.Addr()) {
-			reachable = append(reachable, t)
+// secureKind is the transport of a sips URI (RFC 3261 26.2.2): its transport
+// parameter says what TLS runs over.
+func secureKind(name string) (kind, error) {
+	switch strings.ToUpper(name) {
+	case "", "TCP", "TLS":
+		return kindOf("TLS")
+	}
+	return kind{}, fmt.Errorf("%w: sips over %q", ErrUnsupportedTransport, name)
+}
+
+// ownKinds are the transports we can send by: with a UDP socket UDP and, as
+// every element must (RFC 3261 18), TCP; and those we listen on. Without any
+// socket it is what every peer should take.
+func (l *Layer) ownKinds() []kind {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var names []string
+	if len(l.packets) > 0 || len(l.listeners) == 0 {
+		names = []string{"UDP", "TCP"}
+	}
+	for _, ln := range l.listeners {
+		if !slices.Contains(names, ln.kind.name) {
+			names = append(names, ln.kind.name)
 		}
 	}
-	if len(reachable) == 0 {
-		return all
+	kinds := make([]kind, len(names))
+	for i, name := range names {
+		kinds[i], _ = kindOf(name) // these are known
 	}
-	return reachable
+	return kinds
+}
+
+// addresses asks for the A and AAAA records of host; it returns at least one.
+func (l *Layer) addresses(ctx context.Context, k kind, host string) ([]netip.Addr, error) {
+	network, err := l.family(k)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s %q", err, k.name, host)
+	}
+	ips, err := l.cfg.Resolver.LookupNetIP(ctx, network, host)
+	if err != nil {
+		return nil, notFound(ctx, host, err)
+	}
+	// What no peer can have is no answer.
+	ips = slices.DeleteFunc(slices.Clone(ips), func(ip netip.Addr) bool {
+		return !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast()
+	})
+	if len(ips) == 0 {
+		return nil, fmt.Errorf("%w: no address for %q", ErrNotFound, host)
+	}
+	if ips = l.reachable(k, ips); len(ips) == 0 {
+		return nil, fmt.Errorf("%w: %s %q", ErrNoListener, k.name, host)
+	}
+	return ips, nil
+}
+
+// notFound is the error of a look-up; the end of ctx is not the name's fault.
+func notFound(ctx context.Context, name string, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("transport: resolve %q: %w", name, errors.Join(ctx.Err(), err))
+	}
+	return fmt.Errorf("%w: %q: %w", ErrNotFound, name, err)
+}
+
+// family is the network to ask about: for UDP that of our sockets.
+func (l *Layer) family(k kind) (string, error) {
+	if k.stream {
+		return "ip", nil
+	}
+	v4, v6 := l.reaches(netip.AddrFrom4([4]byte{192, 0, 2, 1})), l.reaches(netip.MustParseAddr("2001:db8::1"))
+	switch {
+	case v4 && v6:
+		return "ip", nil
+	case v4:
+		return "ip4", nil
+	case v6:
+		return "ip6", nil
+	}
+	return "", ErrNoListener
+}
+
+// reachable leaves out, for UDP, families we have no socket for.
+func (l *Layer) reachable(k kind, ips []netip.Addr) []netip.Addr {
+	if k.stream {
+		return ips
+	}
+	return slices.DeleteFunc(ips, func(ip netip.Addr) bool { return !l.reaches(ip.Unmap()) })
 }
 
 func (l *Layer) reaches(peer netip.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.ContainsFunc(l.packets, func(s *packetSocket) bool { return s.fitness(peer) > 0 })
+}
+
+// appendTargets leaves out what is there already, and what is too much.
+func appendTargets(targets []Target, k kind, ips []netip.Addr, port uint16, name string) []Target {
+	for _, ip := range ips {
+		t := Target{Transport: k.name, Addr: netip.AddrPortFrom(ip.Unmap(), port), ServerName: name}
+		if len(targets) < maxTargets && !slices.Contains(targets, t) {
+			targets = append(targets, t)
+		}
+	}
+	return targets
 }
 
 // param finds a parameter, whose name is not case-sensitive (RFC 3261 7.3.1).

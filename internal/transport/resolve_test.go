@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"testing"
 
@@ -23,11 +24,25 @@ func (z zone) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, erro
 	return ips, nil
 }
 
+func (z zone) LookupSRV(context.Context, string, string, string) (string, []*net.SRV, error) {
+	return "", nil, errNoSuchName
+}
+
 func resolve(t *testing.T, l *Layer, uri string) ([]Target, error) {
+	t.Helper()
+	return l.Resolve(context.Background(), parseURI(t, uri))
+}
+
+func parseURI(t *testing.T, uri string) sip.Uri {
 	t.Helper()
 	var u sip.Uri
 	require.NoError(t, sip.ParseUri(uri, &u))
-	return l.Resolve(context.Background(), u)
+	return u
+}
+
+// uriOf takes hosts that no parser would.
+func uriOf(host, transport string) sip.Uri {
+	return sip.Uri{Host: host, UriParams: sip.HeaderParams{{K: "transport", V: transport}}}
 }
 
 func TestResolve_finds_literals_without_asking(t *testing.T) {
@@ -61,8 +76,9 @@ func TestResolve_keeps_all_addresses_it_can_reach(t *testing.T) {
 	require.Equal(t, "[2001:db8::1]:5060", got[0].Addr.String())
 
 	_, err = resolve(t, l, "sip:empty.example.com")
-	require.ErrorIs(t, err, ErrBadTarget)
+	require.ErrorIs(t, err, ErrNotFound)
 	_, err = resolve(t, l, "sip:nowhere.example.com")
+	require.ErrorIs(t, err, ErrNotFound)
 	require.ErrorIs(t, err, errNoSuchName)
 }
 
@@ -80,12 +96,29 @@ func TestResolve_uses_the_transport_we_listen_on(t *testing.T) {
 
 func TestResolve_refuses_what_it_cannot_serve(t *testing.T) {
 	l, _ := startLayer(t, Config{Resolver: zone{}})
-	for _, uri := range []string{"sips:192.0.2.1", "tel:+1234", "sip:192.0.2.1;transport=sctp"} {
+	for _, uri := range []string{"sips:192.0.2.1;transport=udp", "tel:+1234", "sip:192.0.2.1;transport=sctp"} {
 		_, err := resolve(t, l, uri)
 		require.ErrorIs(t, err, ErrUnsupportedTransport, uri)
 	}
 	for _, uri := range []sip.Uri{{}, {Host: "192.0.2.1", Port: 70000}, {Host: "192.0.2.1", Port: -1}} {
 		_, err := l.Resolve(context.Background(), uri)
 		require.ErrorIs(t, err, ErrBadTarget)
+	}
+}
+
+func TestResolve_sends_sips_over_TLS_only(t *testing.T) {
+	l, _ := startLayer(t, Config{Resolver: zone{"example.com": {netip.MustParseAddr("192.0.2.1")}}})
+	listen(t, l, "udp", "127.0.0.1:0")
+	for uri, want := range map[string]string{
+		"sips:192.0.2.1":                  "TLS 192.0.2.1:5061 ",
+		"sips:192.0.2.1:5062":             "TLS 192.0.2.1:5062 ",
+		"sips:example.com;transport=TCP":  "TLS 192.0.2.1:5061 example.com",
+		"sip:example.com;transport=tls":   "TLS 192.0.2.1:5061 example.com",
+		"sips:u@192.0.2.1;transport=tls":  "TLS 192.0.2.1:5061 ",
+		"sips:example.com;maddr=10.0.0.1": "TLS 10.0.0.1:5061 ",
+	} {
+		targets, err := resolve(t, l, uri)
+		require.NoError(t, err, uri)
+		require.Equal(t, []string{want}, places(targets), uri)
 	}
 }

@@ -26,8 +26,10 @@ var (
 	// ErrUnsupportedTransport: the transport, or the URI's scheme, is not
 	// served by this layer.
 	ErrUnsupportedTransport = errors.New("transport: unsupported transport")
-	// ErrBadTarget: a URI or target without a usable host or port.
+	// ErrBadTarget: a URI, target or SRV record without a usable host or port.
 	ErrBadTarget = errors.New("transport: bad target")
+	// ErrNotFound: the name has no address; wraps the resolver's error.
+	ErrNotFound = errors.New("transport: name not found")
 	// ErrTLS: a TLS handshake failed, or a certificate was refused by either
 	// side; wraps the cause.
 	ErrTLS = errors.New("transport: TLS failed")
@@ -47,10 +49,15 @@ type Network interface {
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Resolver finds the addresses of a host; *net.Resolver is one. network is
-// "ip".
+// Resolver asks the DNS; *net.Resolver is one. Its methods end with their
+// context.
 type Resolver interface {
+	// LookupNetIP returns the addresses of host; network is "ip", "ip4" or
+	// "ip6".
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+	// LookupSRV returns the records of a service, ordered by priority and
+	// randomised by weight (RFC 2782).
+	LookupSRV(ctx context.Context, service, proto, name string) (cname string, addrs []*net.SRV, err error)
 }
 
 // Local is how one peer reaches us: what a Via's sent-by and a Contact say.

@@ -189,6 +189,10 @@ type names []netip.Addr
 
 func (n names) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) { return n, nil }
 
+func (n names) LookupSRV(context.Context, string, string, string) (string, []*net.SRV, error) {
+	return "", nil, nil
+}
+
 // peers are the addresses that a name leads to.
 var peers = names{netip.MustParseAddr(peerIP), netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr("10.0.0.4")}
 
