@@ -45,7 +45,7 @@ func (l *Layer) newClient(o outgoing, client *Client) *clientTx {
 	}
 	tx := &clientTx{
 		transaction: transaction{
-			layer: l, key: clientKey(o.branch, o.req.Method), callID: o.req.CallID().Value(),
+			layer: l, key: clientKey(o.branch, o.req.Method),
 			machine: &nonInviteClient, reliable: o.flow.Reliable(), timeout: timeout,
 			state: stateTrying,
 		},
@@ -200,15 +200,15 @@ func (tx *clientTx) responseLocked(res *sip.Response) {
 	switch {
 	case c == nil:
 	case tx.waitingLocked():
-		tx.layer.queues.push(tx.callID, 0, func() { c.user.Response(c, res) })
+		tx.layer.queues.push(c.callID, 0, func() { c.user.Response(c, res) })
 	default:
-		tx.layer.queues.push(tx.callID, 0, func() { c.final(res) })
+		tx.layer.queues.push(c.callID, 0, func() { c.final(res) })
 	}
 }
 
 func (tx *clientTx) doneLocked(err error) {
 	if c := tx.client; c != nil {
-		tx.layer.queues.push(tx.callID, 0, func() { c.user.Done(c, err) })
+		tx.layer.queues.push(c.callID, 0, func() { c.user.Done(c, err) })
 	}
 	tx.client = nil
 }

@@ -3,6 +3,7 @@ package txn
 import (
 	"bytes"
 	"fmt"
+	"strings"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -14,9 +15,10 @@ import (
 type Server struct {
 	// Set at construction.
 
-	tx   *serverTx
-	req  *sip.Request
-	flow *transport.Flow
+	tx     *serverTx
+	req    *sip.Request
+	callID string
+	flow   *transport.Flow
 
 	// sent is the last response, for Repeat; tx.mu guards it. It is here and
 	// not in tx, so that an accepted INVITE holds nothing once the user lets go.
@@ -46,11 +48,11 @@ type serverTx struct {
 // the request's To has none.
 func (l *Layer) newServer(req *sip.Request, flow *transport.Flow, k, toTag string) *Server {
 	if tag, _ := req.To().Params.Get("tag"); tag != "" {
-		toTag = tag
+		toTag = strings.Clone(tag) // what it is cut from is not to be kept
 	}
 	tx := &serverTx{
 		transaction: transaction{
-			layer: l, key: k, callID: req.CallID().Value(),
+			layer: l, key: k,
 			machine: &nonInviteServer, reliable: flow.Reliable(), timeout: l.timers.limit(),
 			state: stateTrying,
 		},
@@ -67,7 +69,7 @@ func (l *Layer) newServer(req *sip.Request, flow *transport.Flow, k, toTag strin
 		tx.backup = &backup{target: target}
 	}
 	tx.fired = tx.onTimer
-	tx.user = &Server{tx: tx, req: req, flow: flow}
+	tx.user = &Server{tx: tx, req: req, callID: req.CallID().Value(), flow: flow}
 	return tx.user
 }
 
@@ -265,7 +267,7 @@ func (tx *serverTx) expire(s *slot, generation uint32, e event) []byte {
 
 func (tx *serverTx) failLocked(s *Server, err error) {
 	if s != nil {
-		tx.layer.queues.push(tx.callID, 0, func() { tx.layer.user.ServerFailed(s, err) })
+		tx.layer.queues.push(s.callID, 0, func() { tx.layer.user.ServerFailed(s, err) })
 	}
 }
 

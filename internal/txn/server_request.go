@@ -28,7 +28,7 @@ func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 	if req.Method == sip.INVITE {
 		l.answer(s, s.NewResponse(sip.StatusTrying, ""))
 	}
-	if !l.queues.push(s.tx.callID, l.bound(req.Method), func() { l.user.Request(s) }) {
+	if !l.queues.push(s.callID, l.bound(req.Method), func() { l.user.Request(s) }) {
 		l.counters.refused.Add(1)
 		res := s.NewResponse(sip.StatusServiceUnavailable, "")
 		res.AppendHeader(sip.NewHeader("Retry-After", retryAfter))
@@ -135,7 +135,7 @@ func (tx *serverTx) cancel(req *sip.Request) {
 	if tx.machine != &inviteServer || tx.state != stateProceeding || s == nil {
 		return
 	}
-	tx.layer.queues.push(tx.callID, 0, func() {
+	tx.layer.queues.push(s.callID, 0, func() {
 		if s.Final() == 0 {
 			tx.layer.user.Cancel(s, req)
 		}

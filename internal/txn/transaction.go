@@ -9,15 +9,14 @@ import (
 type transaction struct {
 	// Set at construction.
 
-	layer    *Layer
-	key      string // in the table
-	callID   string
-	machine  *machine
-	reliable bool
+	layer   *Layer
+	key     string // in the table
+	machine *machine
 	// timeout is Timer B, F or H, or how long an unanswered request lives.
 	timeout time.Duration
 	// fired handles a timer; it checks the generation under mu.
-	fired func(s *slot, generation uint32, e event)
+	fired    func(s *slot, generation uint32, e event)
+	reliable bool
 
 	mu       sync.Mutex // guards the fields below
 	state    state
