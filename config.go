@@ -1,14 +1,17 @@
 package dialog
 
 import (
+	"crypto/tls"
 	"log"
 	"log/slog"
+	"net"
 	"net/netip"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/transport"
 )
 
 // StackConfig configures a [Stack]. The zero value works: every field has a
@@ -27,6 +30,15 @@ type StackConfig struct {
 	// Logger gets what the stack logs when Slog is nil.
 	Logger *log.Logger
 
+	// Listeners are further addresses to listen on, with the same or other
+	// transports.
+	Listeners []TransportConfig
+	// TLS is for connections we open: root and client certificates. Nil is
+	// the TLSConfig of the first listener that has one, else the system's
+	// roots. The server's name is always checked.
+	TLS *tls.Config
+	// Resolver finds the addresses of host names; nil is Go's own.
+	Resolver *net.Resolver
 	// Slog gets what the stack logs. With neither there is silence.
 	Slog *slog.Logger
 	// Timers are T1, T2 and T4 of RFC 3261 17.
@@ -103,6 +115,35 @@ func (c *StackConfig) transport() *TransportConfig {
 		return DefaultTransportConfig()
 	}
 	return c.Transport
+}
+
+// listeners are all addresses to listen on.
+func (c *StackConfig) listeners() []*TransportConfig {
+	list := []*TransportConfig{c.transport()}
+	for i := range c.Listeners {
+		list = append(list, &c.Listeners[i])
+	}
+	return list
+}
+
+func (c *StackConfig) clientTLS() *tls.Config {
+	if c.TLS != nil {
+		return c.TLS
+	}
+	for _, tc := range c.listeners() {
+		if tc.TLSConfig != nil {
+			return tc.TLSConfig
+		}
+	}
+	return nil
+}
+
+// resolver keeps a nil pointer from becoming a Resolver that is not nil.
+func (c *StackConfig) resolver() transport.Resolver {
+	if c.Resolver == nil {
+		return nil
+	}
+	return c.Resolver
 }
 
 func (c *StackConfig) userAgent() string {

@@ -2,9 +2,11 @@ package dialog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,9 +36,9 @@ type Stack struct {
 	callbacks StackCallbacks
 	handlers  handlerMap
 	// client is the room of the transactions; nil means not started.
-	client  transactionRoom
-	sockets *transport.Layer
-	address netip.AddrPort
+	client    transactionRoom
+	sockets   *transport.Layer
+	addresses []netip.AddrPort
 	// unwatch stops following the context of Start.
 	unwatch   func() bool
 	dialogs   map[DialogKey]*Dialog
@@ -91,8 +93,11 @@ func NewStack(config *StackConfig) (*Stack, error) {
 			own.Transport = &copied
 		}
 	}
-	if err := own.transport().Validate(); err != nil {
-		return nil, err
+	own.Listeners = slices.Clone(own.Listeners)
+	for _, tc := range own.listeners() {
+		if err := tc.Validate(); err != nil {
+			return nil, err
+		}
 	}
 	return &Stack{
 		config:    own,
@@ -168,14 +173,9 @@ func (s *Stack) begin() (chan<- struct{}, error) {
 
 // open builds the two lower rooms and binds.
 func (s *Stack) open(ctx context.Context) error {
-	tc := s.config.transport()
-	protocol := strings.ToLower(tc.Protocol)
-	if protocol != "udp" && protocol != "tcp" {
-		return fmt.Errorf("%w: %s", ErrUnsupportedTransport, tc.Protocol)
-	}
 	sockets := transport.New(transport.Config{
-		Network: s.config.Network, Logger: s.log, Trace: s.tracer(), Limits: s.config.transportLimits(),
-		PublicHost: strings.Trim(tc.PublicAddress, "[]"), PublicPort: tc.PublicPort,
+		Network: s.config.Network, Resolver: s.config.resolver(), Logger: s.log, Trace: s.tracer(),
+		Limits: s.config.transportLimits(), TLS: s.config.clientTLS(),
 	})
 	timers := s.config.timers()
 	layer := txn.New(txn.Config{
@@ -185,8 +185,8 @@ func (s *Stack) open(ctx context.Context) error {
 	})
 	// What arrives before the state says so finds a stack that is starting:
 	// it waits for nothing, and is refused.
-	address, err := sockets.Listen(ctx, transport.ListenConfig{Transport: protocol, Address: tc.GetListenAddress()})
-	if err == nil && s.serve(room{layer}, sockets, address) {
+	addresses, err := s.listen(ctx, sockets)
+	if err == nil && s.serve(room{layer}, sockets, addresses) {
 		return nil
 	}
 	layer.Close()
@@ -194,17 +194,36 @@ func (s *Stack) open(ctx context.Context) error {
 	if err == nil {
 		return ErrShutdown
 	}
-	return transportError(err)
+	return err
+}
+
+// listen binds every configured address, in order.
+func (s *Stack) listen(ctx context.Context, sockets *transport.Layer) ([]netip.AddrPort, error) {
+	var addresses []netip.AddrPort
+	for _, tc := range s.config.listeners() {
+		address, err := sockets.Listen(ctx, transport.ListenConfig{
+			Transport: strings.ToLower(tc.Protocol), Address: tc.GetListenAddress(), TLS: tc.TLSConfig,
+			PublicHost: strings.Trim(tc.PublicAddress, "[]"), PublicPort: tc.PublicPort,
+		})
+		switch {
+		case errors.Is(err, transport.ErrUnsupportedTransport):
+			return nil, fmt.Errorf("%w: %s", ErrUnsupportedTransport, tc.Protocol)
+		case err != nil:
+			return nil, transportError(err)
+		}
+		addresses = append(addresses, address)
+	}
+	return addresses, nil
 }
 
 // serve takes the rooms into use, unless Shutdown came first.
-func (s *Stack) serve(client transactionRoom, sockets *transport.Layer, address netip.AddrPort) bool {
+func (s *Stack) serve(client transactionRoom, sockets *transport.Layer, addresses []netip.AddrPort) bool {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.state != stackStarting {
 		return false
 	}
-	s.client, s.sockets, s.address, s.state = client, sockets, address, stackServing
+	s.client, s.sockets, s.addresses, s.state = client, sockets, addresses, stackServing
 	return true
 }
 
@@ -223,12 +242,22 @@ func (s *Stack) tracer() func(transport.Event) {
 	}
 }
 
-// Addr returns the address the stack listens on; it is not valid before Start.
-// A configured port of 0 has become the one that was free.
+// Addr returns the address the stack listens on, the first of several; it is
+// not valid before Start. A configured port of 0 has become the one that was
+// free.
 func (s *Stack) Addr() netip.AddrPort {
+	if addresses := s.Addrs(); len(addresses) > 0 {
+		return addresses[0]
+	}
+	return netip.AddrPort{}
+}
+
+// Addrs returns all addresses the stack listens on: Transport's, then those of
+// Listeners, in order.
+func (s *Stack) Addrs() []netip.AddrPort {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
-	return s.address
+	return slices.Clone(s.addresses)
 }
 
 // OnIncomingDialog sets the callback for calls that arrive; nil refuses them
