@@ -4,8 +4,10 @@ package dialog_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
+	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -27,8 +29,10 @@ func TestNoStateCallbackIsLostWhenManyRegisterAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		caller, _ := w.established(w.stack("10.0.0.1"), w.stack("10.0.0.2"))
 		var called atomic.Int32
-		atOnce(2000, func(int) {
-			caller.OnStateChange(func(dialog.DialogState) { called.Add(1) })
+		atOnce(20, func(int) {
+			for range 100 {
+				caller.OnStateChange(func(dialog.DialogState) { called.Add(1) })
+			}
 		})
 		require.NoError(t, caller.Bye(context.Background(), ""))
 		require.EqualValues(t, 2000, called.Load())
@@ -262,8 +266,9 @@ func TestManyRefersAtOnceEachGetTheirSubscription(t *testing.T) {
 		atOnce(n, func(i int) {
 			if err := caller.Refer(context.Background(), uri(fmt.Sprintf("carol%d", i), "10.0.0.3"), dialog.ReferOpts{}); err != nil {
 				t.Errorf("refer: %v", err)
-				return
 			}
+		})
+		atOnce(n, func(int) {
 			sub, err := caller.WaitRefer(context.Background())
 			if err != nil {
 				t.Errorf("wait: %v", err)
@@ -311,8 +316,11 @@ func TestSubscriptionMayBeReadWhileItEnds(t *testing.T) {
 			})
 			var told atomic.Int32
 			atOnce(4, func(int) {
-				if received.SendNotify(context.Background(), 200, "OK") == nil {
+				switch err := received.SendNotify(context.Background(), 200, "OK"); {
+				case err == nil:
 					told.Add(1)
+				case !errors.Is(err, dialog.ErrNoSubscription):
+					t.Errorf("notify: %v", err)
 				}
 			})
 			<-sent.Done()
@@ -352,6 +360,56 @@ func TestStartAndShutdownMayCross(t *testing.T) {
 			require.NoError(t, socket.Close())
 		}
 	})
+}
+
+// slowNetwork binds when it is told to.
+type slowNetwork struct {
+	*dialogtest.Host
+	asked, bind chan struct{}
+}
+
+func (n slowNetwork) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
+	close(n.asked)
+	<-n.bind
+	return n.Host.ListenPacket(ctx, network, address)
+}
+
+// A8: Shutdown comes while Start binds: it waits for it, or for its context;
+// either way Start is told, and nothing stays bound.
+func TestShutdownWhileStartBinds(t *testing.T) {
+	for _, patient := range []bool{true, false} {
+		t.Run(fmt.Sprintf("patient %v", patient), func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				host := w.net.Host("10.0.0.1")
+				slow := slowNetwork{host, make(chan struct{}), make(chan struct{})}
+				s, err := dialog.NewStack(&dialog.StackConfig{
+					Transport: &dialog.TransportConfig{Protocol: "udp", Address: "10.0.0.1", Port: 5060}, Network: slow,
+				})
+				require.NoError(t, err)
+				started, stopped := make(chan error, 1), make(chan error, 1)
+				go func() { started <- s.Start(context.Background()) }()
+				<-slow.asked
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				if !patient {
+					cancel()
+				}
+				go func() { stopped <- s.Shutdown(ctx) }()
+				synctest.Wait()
+				if patient {
+					require.Empty(t, stopped, "a socket may be bound yet")
+				} else {
+					require.Len(t, stopped, 1)
+				}
+				close(slow.bind)
+				require.ErrorIs(t, <-started, dialog.ErrShutdown)
+				<-stopped
+				socket, err := host.ListenPacket(context.Background(), "udp", "10.0.0.1:5060")
+				require.NoError(t, err, "the port is free")
+				require.NoError(t, socket.Close())
+			})
+		})
+	}
 }
 
 // A8: the end of Start's context ends the stack.
