@@ -5,10 +5,14 @@
 // them; what concerns the layer above is queued per Call-ID and reaches it in the
 // order of arrival, one call at a time, with no lock held. Calls of different
 // Call-IDs run in parallel. What timers and lost connections have to tell takes
-// the same queue. No goroutine waits: there are timers, and workers while there is
-// something queued.
+// the same queue. No goroutine waits, unless for a connection that is being set up:
+// there are timers, and workers while there is something queued.
+//
+// A request whose target fails goes on to the next one (RFC 3263 4.3): a Client is
+// what the user sees of the transactions that takes, one after the other.
 //
 // Each transaction has one mutex; it is not held while a message is written or
-// the user is called. Under it only the innermost locks are taken: those of the
-// transaction tables and of the queues.
+// the user is called. Under it that of its Client may be taken, and the innermost
+// locks: those of the transaction tables, of the queues and of the counted
+// goroutines.
 package txn

@@ -225,6 +225,19 @@ func TestWhenAllRefuseTheLastRefusalIsToldOf(t *testing.T) {
 	})
 }
 
+// RFC 3263 4.3: fatal ICMP errors in UDP.
+func TestARepetitionThatCannotBeWrittenMovesARequestOn(t *testing.T) {
+	bubbleFarm(t, []string{"udp"}, 2, func(t *testing.T, f *farm) {
+		f.start(sip.INVITE, RequestOptions{})
+		before := f.client.Flow()
+		f.net.Host(ourIP).Unreachable(true)
+		time.Sleep(t1)
+		f.told("done: transport") // the others cannot be written to either
+		require.False(t, f.client.Flow().Same(before))
+		require.Equal(t, Counts{}, f.layer.Running())
+	})
+}
+
 func TestTheNextTargetIsSoughtNoLongerThanTheTimeout(t *testing.T) {
 	bubbleFarm(t, []string{"tcp"}, 1, func(t *testing.T, f *farm) {
 		// The other addresses are no host's: dials hang.
@@ -317,6 +330,21 @@ func TestCancelEndsTheSearchForTheNextTarget(t *testing.T) {
 		f.told("response 503", "done: <nil>")
 		require.Zero(t, time.Since(start))
 		require.Equal(t, Counts{}, f.layer.Running())
+	})
+}
+
+func TestCancelWhileTheNextAttemptIsPrepared(t *testing.T) {
+	bubbleFarm(t, both, 2, func(t *testing.T, f *farm) {
+		times := 0
+		first := f.start(sip.INVITE, RequestOptions{Prepare: func(*sip.Request, transport.Local) {
+			if times++; times > 1 {
+				f.client.Cancel()
+			}
+		}})
+		answerOn(f.wires[0], first, 503, "a")
+		f.told("response 503", "done: <nil>")
+		f.nothing(1)
+		require.Equal(t, 2, times)
 	})
 }
 
