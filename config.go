@@ -39,6 +39,9 @@ type StackConfig struct {
 	TLS *tls.Config
 	// Resolver finds the addresses of host names; nil is Go's own.
 	Resolver *net.Resolver
+	// NAT says when requests inside a call go where the peer's messages come
+	// from rather than to its Contact.
+	NAT NATPolicy
 	// Slog gets what the stack logs. With neither there is silence.
 	Slog *slog.Logger
 	// Timers are T1, T2 and T4 of RFC 3261 17.

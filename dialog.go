@@ -12,6 +12,7 @@ import (
 
 	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/mailbox"
+	"sipdialog.example/dialog/internal/transport"
 )
 
 // Dialog is one call: the INVITE, what both sides make of it, and its end. A
@@ -62,6 +63,10 @@ type Dialog struct {
 	remoteSeqKnown bool
 	remoteTarget   sip.Uri
 	routeSet       []sip.Uri
+	// flow is the way the peer's latest INVITE, or answer to ours, came by;
+	// behindNAT is true when its Contact does not lead there.
+	flow      *transport.Flow
+	behindNAT bool
 	// aliases are the keys under which the dialog was known before.
 	aliases []DialogKey
 

@@ -145,7 +145,7 @@ func (d *Dialog) hopLocked() sip.Uri {
 
 // optionsLocked says how to send a request of this dialog.
 func (d *Dialog) optionsLocked() txn.RequestOptions {
-	return txn.RequestOptions{NextHop: d.hopLocked(), Timeout: d.config().TxTimeout, Prepare: d.prepare}
+	return txn.RequestOptions{Flow: d.flowLocked(), NextHop: d.hopLocked(), Timeout: d.config().TxTimeout, Prepare: d.prepare}
 }
 
 // prepare fills in what depends on the address by which the peer reaches us:
@@ -173,6 +173,9 @@ func (d *Dialog) prepare(req *sip.Request, local transport.Local) {
 func (d *Dialog) contactLocked(local transport.Local) *sip.ContactHeader {
 	if d.contact != nil {
 		return &sip.ContactHeader{Address: *d.contact.Clone(), Params: sip.NewParams()}
+	}
+	if d.stack != nil {
+		local = d.stack.reachable(local)
 	}
 	return contactFor(d.local.uri.User, local)
 }

@@ -40,8 +40,9 @@ type exchange struct {
 	mu sync.Mutex // guards the fields below
 	// req is the request as it was sent last.
 	req *sip.Request
-	// challenged is the transaction whose challenge is being answered.
-	challenged *txn.Client
+	// challenged is the transaction whose challenge is being answered,
+	// announced the one that sent was told of last.
+	challenged, announced clientTx
 }
 
 var _ txn.ClientUser = (*exchange)(nil)
@@ -59,10 +60,20 @@ func (x *exchange) send(ctx context.Context, req *sip.Request) error {
 	if err != nil {
 		return callError(err)
 	}
-	if x.sent != nil {
+	x.announce(tx)
+	return nil
+}
+
+// announce tells of a transaction, once: as soon as its request has left or
+// its first response is here, whichever is noticed first.
+func (x *exchange) announce(tx clientTx) {
+	x.mu.Lock()
+	known := x.announced == tx
+	x.announced = tx
+	x.mu.Unlock()
+	if !known && x.sent != nil {
 		x.sent(tx)
 	}
-	return nil
 }
 
 // Response takes a response from the transactions below.
@@ -70,6 +81,7 @@ func (x *exchange) Response(tx *txn.Client, res *sip.Response) {
 	if (res.StatusCode == sip.StatusUnauthorized || res.StatusCode == sip.StatusProxyAuthRequired) && x.answer(tx, res) {
 		return
 	}
+	x.announce(tx)
 	x.response(res)
 }
 
@@ -77,7 +89,7 @@ func (x *exchange) Response(tx *txn.Client, res *sip.Response) {
 // being answered is not the end.
 func (x *exchange) Done(tx *txn.Client, err error) {
 	x.mu.Lock()
-	going := x.challenged == tx
+	going := x.challenged == clientTx(tx)
 	x.mu.Unlock()
 	if !going {
 		x.done(err)

@@ -196,6 +196,8 @@ func (s *Stack) newCallee(tx serverTx, req *sip.Request) *Dialog {
 	}
 	d.arrived = &arrival{data: transport.Encode(req), source: req.Source(), transport: req.Transport()}
 	d.source = sourceOf(req.Source())
+	d.flow = tx.Flow()
+	d.behindNAT = len(req.GetHeaders("Via")) == 1 && s.config.NAT.hides(d.remoteTarget, d.source)
 	d.keptBody = keptOrNil(bodyOf(req))
 	return s.adopt(d)
 }

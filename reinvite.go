@@ -396,6 +396,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body) {
 	}
 	d.reinviteIn = nil
 	d.remoteTarget = contacts(req)[0]
+	d.flow = in.tx.Flow()
 	offer := bodyOf(req)
 	d.session.offered(offer, bodyOf(res))
 	d.repeatLocked(&unacked{tx: in.tx, seq: cseq(req), offered: offer == nil && len(res.Body()) > 0})

@@ -27,11 +27,14 @@ type clientTx interface {
 	Cancel(extra ...sip.Header)
 	// Provisional reports whether a 1xx has come.
 	Provisional() bool
+	// Flow is the flow that the request left by last.
+	Flow() *transport.Flow
 }
 
 // serverTx is a request of the peer's that we answer.
 type serverTx interface {
 	Request() *sip.Request
+	Flow() *transport.Flow
 	Local() transport.Local
 	ToTag() string
 	NewResponse(code int, reason string) *sip.Response

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -65,6 +66,8 @@ type Stack struct {
 	byes        tasks.Group
 	calls       tasks.Group
 	credentials auth.Cache
+	// port is that of the first listener, once there is one.
+	port atomic.Int32
 }
 
 type stackState int
@@ -224,6 +227,7 @@ func (s *Stack) serve(client transactionRoom, sockets *transport.Layer, addresse
 		return false
 	}
 	s.client, s.sockets, s.addresses, s.state = client, sockets, addresses, stackServing
+	s.port.Store(int32(addresses[0].Port()))
 	return true
 }
 

@@ -235,6 +235,10 @@ func (i *inviteClient) classify(res *sip.Response) answerKind {
 	}
 	i.won, i.winner = true, tag
 	d.learnLocked(res)
+	if i.tx != nil && i.tx.Flow() != nil {
+		d.flow = i.tx.Flow()
+		d.behindNAT = d.config().NAT.hides(d.remoteTarget, d.flow.RemoteAddr().Addr())
+	}
 	if d.phase == phaseInviting {
 		d.phase = phaseAnswering
 	}

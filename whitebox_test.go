@@ -11,6 +11,8 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog/internal/transport"
 )
 
 // Tests from inside, in the way that applications of the package this one
@@ -187,6 +189,7 @@ type whiteboxServer struct {
 	req *sip.Request
 }
 
+func (f whiteboxServer) Flow() *transport.Flow { return nil }
 func (f whiteboxServer) Request() *sip.Request { return f.req }
 func (f whiteboxServer) ToTag() string         { return "ours" }
 

@@ -1,0 +1,97 @@
+package dialog
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// NATPolicy says when requests inside a call, if no route is recorded, go where
+// the peer's messages come from rather than to its Contact: a peer behind a NAT
+// may not know how it is reached.
+type NATPolicy int
+
+const (
+	// NATAuto: when the Contact has a private address and the messages come
+	// from one that is not (and, for an incoming call, by no proxy).
+	NATAuto NATPolicy = iota
+	// NATNever: never: RFC 3261 12.2.1.1 to the letter.
+	NATNever
+	// NATAlways: whenever the two differ.
+	NATAlways
+)
+
+// hides reports whether a peer with that Contact is to be found at its source.
+func (p NATPolicy) hides(contact sip.Uri, source netip.Addr) bool {
+	if p == NATNever || !source.IsValid() {
+		return false
+	}
+	address, ok := literal(contact.Host)
+	if !ok || address == source {
+		return false
+	}
+	return p == NATAlways || address.IsPrivate() && !source.IsPrivate() && !source.IsLoopback()
+}
+
+// literal reads a URI's host as an IP address.
+func literal(host string) (netip.Addr, bool) {
+	address, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return address.Unmap(), err == nil
+}
+
+// flowLocked is the flow by which requests go to the peer, while it lasts: that
+// of a WebSocket always, since nothing else leads to a browser (RFC 7118 5);
+// that of a peer behind a NAT; and a connection to the next hop, rather than a
+// second one beside it.
+func (d *Dialog) flowLocked() *transport.Flow {
+	f := d.flow
+	if f == nil {
+		return nil
+	}
+	switch f.Transport() {
+	case "WS", "WSS":
+		return f
+	}
+	if d.behindNAT && len(d.routeSet) == 0 {
+		return f
+	}
+	if f.Reliable() && leadsTo(f, d.hopLocked()) {
+		return f
+	}
+	return nil
+}
+
+// leadsTo reports whether a connection ends at the host that a URI names, with
+// the transport that it asks for.
+func leadsTo(f *transport.Flow, hop sip.Uri) bool {
+	name, _ := hop.UriParams.Get("transport")
+	switch {
+	case hop.IsEncrypted() && f.Transport() != "TLS":
+		return false
+	case !hop.IsEncrypted() && !strings.EqualFold(name, f.Transport()):
+		return false
+	}
+	address, ok := literal(hop.Host)
+	return ok && address == f.RemoteAddr().Addr().Unmap()
+}
+
+// reachable is how a peer reaches us that sees us so: as that says, unless it
+// came over a connection of a transport that we do not listen on, which nobody
+// else can use (RFC 3261 18.1.1: a long request goes by TCP).
+func (s *Stack) reachable(local transport.Local) transport.Local {
+	first := s.config.transport()
+	for _, tc := range s.config.listeners() {
+		if strings.EqualFold(tc.Protocol, local.Transport) {
+			return local
+		}
+	}
+	if strings.HasPrefix(local.Transport, "WS") {
+		return local
+	}
+	local.Transport = strings.ToUpper(first.Protocol)
+	local.Port = orDefault(first.PublicPort, int(s.port.Load()))
+	return local
+}
