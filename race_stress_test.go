@@ -64,6 +64,10 @@ func TestStress(t *testing.T) {
 	fmt.Printf("stress: -stress.seed=%d -stress.duration=%v\n", seed, duration)
 
 	cover := newCoverage(expectedWire, expectedTimers, expectedFaults, expectedCallbacks, expectedErrors, expectedScript)
+	for _, op := range operations() {
+		cover.knows(op.name)
+	}
+	require.Empty(t, cover.unknown, "methods that operations does not call")
 	began := time.Now()
 	rounds := 0
 	for !t.Failed() {

@@ -18,6 +18,10 @@ import (
 // happens fails the run: a stress test that has stopped stressing something
 // must not pass.
 type coverage struct {
+	// unknown are the methods that no operation calls. It is settled before the
+	// first round.
+	unknown map[string]bool
+
 	mu     sync.Mutex // guards the fields below
 	counts map[string]int
 }
@@ -25,12 +29,13 @@ type coverage struct {
 // newCoverage expects every exported method of the three types, called from
 // outside and from inside callbacks, and what the lists name.
 func newCoverage(lists ...[]string) *coverage {
-	c := &coverage{counts: make(map[string]int)}
+	c := &coverage{unknown: make(map[string]bool), counts: make(map[string]int)}
 	for _, typ := range []reflect.Type{
 		reflect.TypeFor[*dialog.Dialog](), reflect.TypeFor[*dialog.Stack](), reflect.TypeFor[*dialog.ReferSubscription](),
 	} {
 		for i := range typ.NumMethod() {
 			name := typ.Elem().Name() + "." + typ.Method(i).Name
+			c.unknown[name] = true
 			c.counts["call: "+name] = 0
 			c.counts["inside a callback: "+name] = 0
 		}
@@ -42,6 +47,9 @@ func newCoverage(lists ...[]string) *coverage {
 	}
 	return c
 }
+
+// knows notes that an operation calls a method.
+func (c *coverage) knows(name string) { delete(c.unknown, name) }
 
 func (c *coverage) hit(name string) {
 	c.mu.Lock()

@@ -120,6 +120,19 @@ func dialogOperations() []operation {
 			d.OnBody(func(dialog.Body) { a.misbehave(d) })
 		}},
 		{"Dialog.OnOffer", func(a *application, _ context.Context, d *dialog.Dialog) { d.OnOffer(a.offerHandler(d)) }},
+		{"Dialog.Do", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			_, err := d.Do(ctx, sip.NewRequest(pick(a.dice, []sip.RequestMethod{"OPTIONS", "FOO", "SUBSCRIBE", "BYE"}), a.target()))
+			a.met(err)
+		}},
+		{"Dialog.SendInfo", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			a.met(d.SendInfo(ctx, dialog.NewBody("text/plain", []byte("stress"))))
+		}},
+		{"Dialog.SendMessage", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			a.met(d.SendMessage(ctx, dialog.NewBody("text/plain", []byte("stress"))))
+		}},
+		{"Dialog.OnRequest", func(a *application, _ context.Context, d *dialog.Dialog) {
+			a.met(d.OnRequest(pick(a.dice, []string{"INFO", "MESSAGE", "OPTIONS", "FOO", "BYE"}), a.requestHandler(d)))
+		}},
 		{"Dialog.Key", func(a *application, _ context.Context, d *dialog.Dialog) { _ = d.Key() }},
 		{"Dialog.State", func(a *application, _ context.Context, d *dialog.Dialog) { _ = d.State().String() }},
 		{"Dialog.Cause", func(a *application, _ context.Context, d *dialog.Dialog) { _ = d.Cause().String() }},
@@ -160,6 +173,13 @@ func stackOperations() []operation {
 			if found, ok := a.node.stack.DialogByKey(key); ok && found != d {
 				a.round.errorf(key.CallID, "DialogByKey(%v) finds another dialog", key)
 			}
+		}},
+		{"Stack.Do", func(a *application, ctx context.Context, _ *dialog.Dialog) {
+			_, err := a.node.stack.Do(ctx, sip.NewRequest(pick(a.dice, []sip.RequestMethod{"OPTIONS", "MESSAGE", "REGISTER"}), a.target()))
+			a.met(err)
+		}},
+		{"Stack.OnRequest", func(a *application, _ context.Context, d *dialog.Dialog) {
+			a.met(a.node.stack.OnRequest(pick(a.dice, []string{"MESSAGE", "OPTIONS", "REGISTER"}), a.requestHandler(d)))
 		}},
 		{"Stack.Dialogs", func(a *application, _ context.Context, _ *dialog.Dialog) {
 			for _, d := range a.node.stack.Dialogs() {
@@ -281,6 +301,22 @@ func (a *application) offerHandler(d *dialog.Dialog) dialog.OfferHandler {
 			a.dice.pause(time.Second)
 		}
 		return dialog.NewBody("application/sdp", []byte(answerSDP)), nil
+	}
+}
+
+// requestHandler answers requests, late or never.
+func (a *application) requestHandler(d *dialog.Dialog) dialog.RequestHandler {
+	if a.dice.chance(30) {
+		return nil
+	}
+	return func(ctx context.Context, _ *sip.Request) dialog.Answer {
+		if d != nil {
+			a.misbehave(d)
+		}
+		if a.dice.chance(10) {
+			<-ctx.Done()
+		}
+		return dialog.Answer{Status: pick(a.dice, []int{200, 486, 0})}
 	}
 }
 
