@@ -11,6 +11,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/lockstat"
 	"sipdialog.example/dialog/internal/mailbox"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -34,7 +35,7 @@ type Dialog struct {
 
 	// mutex guards the fields below. It comes after Stack.mutex and before
 	// the mailbox; no two dialogs' are ever held at once.
-	mutex sync.RWMutex
+	mutex lockstat.RWMutex
 	state DialogState
 	phase phase
 	// ending is how the call will end, once that is decided.

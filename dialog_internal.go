@@ -206,7 +206,9 @@ func (d *Dialog) keepBodyLocked(body *SimpleBody) {
 	for i, callback := range d.bodyCallbacks {
 		calls[i] = func() { callback(body) }
 	}
-	d.mailbox.Offer(calls...)
+	if !d.mailbox.Offer(calls...) && d.stack != nil {
+		d.stack.counters.bodies.Add(1)
+	}
 }
 
 // lastDelivery tells when Terminated has been delivered; nil: nothing to wait

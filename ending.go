@@ -180,6 +180,9 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 		return nil
 	}
 	d.closed = delivered
+	if d.stack != nil && cause.By <= PartyShutdown {
+		d.stack.counters.ended[cause.By].Add(1)
+	}
 	stopTimer(d.limit)
 	stopTimer(d.refresh)
 	d.decideLocked(cause.answerError())

@@ -1,9 +1,11 @@
 package dialog
 
 import (
+	"errors"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -156,22 +158,34 @@ func (s *Stack) notAllowed(tx serverTx, served handlerMap) {
 func (s *Stack) handleInvite(tx serverTx, req *sip.Request) {
 	callback := s.callbacksNow().OnIncomingDialog
 	if callback == nil {
+		s.counters.nobody.Add(1)
 		s.answerWith(tx, s.unavailable())
 		return
 	}
 	if !s.admission.admits(sourceOf(req.Source())) {
-		s.answerWith(tx, sip.StatusServiceUnavailable, retryAfter(busyRetrySeconds))
+		s.busy(tx, &s.counters.rate)
 		return
 	}
 	d := s.newCallee(tx, req)
-	if err := s.register(d); err != nil {
-		s.answerWith(tx, sip.StatusServiceUnavailable, retryAfter(busyRetrySeconds))
+	switch err := s.register(d); {
+	case errors.Is(err, errTooManyFromSource):
+		s.busy(tx, &s.counters.source)
+		return
+	case err != nil:
+		s.busy(tx, &s.counters.full)
 		return
 	}
+	s.counters.arrived.Add(1)
 	d.ring(tx)
 	if !s.calls.Go(func() { d.offer(callback) }) {
 		d.giveUp(&ending{cause: Cause{By: PartyShutdown}, status: sip.StatusServiceUnavailable})
 	}
+}
+
+// busy refuses what is over a limit, and counts it.
+func (s *Stack) busy(tx serverTx, counter *atomic.Uint64) {
+	counter.Add(1)
+	s.answerWith(tx, sip.StatusServiceUnavailable, retryAfter(busyRetrySeconds))
 }
 
 // unavailable is the answer to a call that nobody takes.

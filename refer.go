@@ -429,7 +429,7 @@ func (d *Dialog) handleRefer(tx serverTx, req *sip.Request) {
 		return
 	}
 	if !d.hasRoomForRefer() {
-		d.stack.answerWith(tx, sip.StatusServiceUnavailable, retryAfter(busyRetrySeconds))
+		d.stack.busy(tx, &d.stack.counters.subscribed)
 		return
 	}
 	res := tx.NewResponse(sip.StatusAccepted, "")

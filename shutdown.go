@@ -165,7 +165,7 @@ func (s *Stack) waitCallbacks(ctx context.Context, result *ShutdownError) {
 func (s *Stack) closeRooms() {
 	s.mutex.Lock()
 	client, sockets := s.client, s.sockets
-	s.client, s.sockets = nil, nil
+	s.client = nil
 	s.dropTombsLocked()
 	s.mutex.Unlock()
 	s.tasks.Close()

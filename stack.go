@@ -8,13 +8,13 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/lockstat"
 	"sipdialog.example/dialog/internal/tasks"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
@@ -32,12 +32,14 @@ type Stack struct {
 	admission admission
 
 	// mutex guards the fields below. It comes before any Dialog.mutex.
-	mutex     sync.RWMutex
+	mutex     lockstat.RWMutex
 	state     stackState
 	callbacks StackCallbacks
 	handlers  handlerMap
 	// client is the room of the transactions; nil means not started.
-	client    transactionRoom
+	client transactionRoom
+	// layer and sockets are the lower rooms themselves, for Stats and the end.
+	layer     *txn.Layer
 	sockets   *transport.Layer
 	addresses []netip.AddrPort
 	// unwatch stops following the context of Start.
@@ -66,6 +68,7 @@ type Stack struct {
 	byes        tasks.Group
 	calls       tasks.Group
 	credentials auth.Cache
+	counters    counters
 	// port is that of the first listener, once there is one.
 	port atomic.Int32
 }
@@ -102,7 +105,7 @@ func NewStack(config *StackConfig) (*Stack, error) {
 			return nil, err
 		}
 	}
-	return &Stack{
+	s := &Stack{
 		config:    own,
 		log:       newLogger(own),
 		admission: newAdmission(own.Limits),
@@ -112,7 +115,9 @@ func NewStack(config *StackConfig) (*Stack, error) {
 		releasing: make(map[DialogKey]*Dialog),
 		tombs:     make(map[DialogKey]struct{}),
 		stopped:   make(chan struct{}),
-	}, nil
+	}
+	s.mutex.Stats = &s.counters.stackLock
+	return s, nil
 }
 
 // Start binds the configured address and serves it in the background. It
@@ -189,7 +194,7 @@ func (s *Stack) open(ctx context.Context) error {
 	// What arrives before the state says so finds a stack that is starting:
 	// it waits for nothing, and is refused.
 	addresses, err := s.listen(ctx, sockets)
-	if err == nil && s.serve(room{layer}, sockets, addresses) {
+	if err == nil && s.serve(layer, sockets, addresses) {
 		return nil
 	}
 	layer.Close()
@@ -220,13 +225,14 @@ func (s *Stack) listen(ctx context.Context, sockets *transport.Layer) ([]netip.A
 }
 
 // serve takes the rooms into use, unless Shutdown came first.
-func (s *Stack) serve(client transactionRoom, sockets *transport.Layer, addresses []netip.AddrPort) bool {
+func (s *Stack) serve(layer *txn.Layer, sockets *transport.Layer, addresses []netip.AddrPort) bool {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.state != stackStarting {
 		return false
 	}
-	s.client, s.sockets, s.addresses, s.state = client, sockets, addresses, stackServing
+	s.client, s.layer, s.sockets = room{layer}, layer, sockets
+	s.addresses, s.state = addresses, stackServing
 	s.port.Store(int32(addresses[0].Port()))
 	return true
 }
@@ -321,6 +327,7 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 	if err := d.sendInvite(ctx, opts); err != nil {
 		return nil, fmt.Errorf("dialog: invite %s: %w", target.Host, err)
 	}
+	s.counters.placed.Add(1)
 	return d, nil
 }
 
@@ -393,6 +400,7 @@ func (d *Dialog) setup(f func(*Dialog)) (err error) {
 
 // adopt gives a new dialog its mailbox.
 func (s *Stack) adopt(d *Dialog) *Dialog {
+	d.mutex.Stats = &s.counters.dialogLocks
 	d.mailbox.Go = s.calls.Go
 	d.mailbox.Panicked = func(value any, stack []byte) { s.logPanic("notification", value, stack) }
 	d.requests.Go = s.calls.Go
@@ -441,5 +449,6 @@ func (s *Stack) readyLocked() error {
 }
 
 func (s *Stack) logPanic(where string, value any, stack []byte) {
+	s.counters.panics.Add(1)
 	s.log.Error("application code panicked", "where", where, "panic", value, "stack", string(stack))
 }

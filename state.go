@@ -129,6 +129,9 @@ func (d *Dialog) setStateLocked(next DialogState) (delivered <-chan struct{}, ch
 	done := d.doneLocked()
 	d.state = next
 	d.entered[next] = time.Now()
+	if next == DialogStateEstablished && d.stack != nil {
+		d.stack.counters.answered.Add(1)
+	}
 	calls := make([]func(), len(d.stateCallbacks))
 	for i, callback := range d.stateCallbacks {
 		calls[i] = func() { callback(next) }

@@ -167,6 +167,7 @@ func (tx *clientTx) stepLocked(e event, res *sip.Response, err error) output {
 	switch {
 	case do&send != 0:
 		out.data = tx.data
+		tx.layer.counters.retransmitted.Add(1)
 	case do&ack != 0:
 		out.data = tx.ackLocked(res)
 	}

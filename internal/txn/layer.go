@@ -165,10 +165,13 @@ type Stats struct {
 	Merged    uint64 // requests refused with 482
 	Refused   uint64 // requests refused with 503 for a full queue
 	Panics    uint64 // panics survived
+	// Retransmissions counts the messages written once more: by a timer, for a
+	// message that came again, or by Repeat.
+	Retransmissions uint64
 }
 
 type counters struct {
-	malformed, unmatched, merged, refused, panics atomic.Uint64
+	malformed, unmatched, merged, refused, panics, retransmitted atomic.Uint64
 }
 
 // Stats returns the counters. It does not block.
@@ -180,6 +183,8 @@ func (l *Layer) Stats() Stats {
 		Merged:    c.merged.Load(),
 		Refused:   c.refused.Load(),
 		Panics:    c.panics.Load(),
+
+		Retransmissions: c.retransmitted.Load(),
 	}
 }
 

@@ -156,6 +156,7 @@ func (s *Server) Repeat() error {
 	if data == nil || st == stateConfirmed || st == stateTerminated {
 		return ErrEnded
 	}
+	s.tx.layer.counters.retransmitted.Add(1)
 	return s.tx.write(data, s)
 }
 
@@ -220,6 +221,7 @@ func (tx *serverTx) tidyLocked() {
 // requestAgain answers a retransmission as the first one was.
 func (tx *serverTx) requestAgain() {
 	if data := tx.step(eventRequest); data != nil {
+		tx.layer.counters.retransmitted.Add(1)
 		_ = tx.write(data, nil) // it comes again when this is lost
 	}
 }
@@ -252,6 +254,9 @@ func (tx *serverTx) stepLocked(e event) []byte {
 
 func (tx *serverTx) onTimer(s *slot, generation uint32, e event) {
 	if data := tx.expire(s, generation, e); data != nil {
+		if tx.machine == &inviteServer {
+			tx.layer.counters.retransmitted.Add(1)
+		}
 		_ = tx.write(data, nil) // Timer H tells when it was in vain
 	}
 }

@@ -1,0 +1,119 @@
+package dialog
+
+import (
+	"sync/atomic"
+	"time"
+
+	"sipdialog.example/dialog/internal/lockstat"
+	"sipdialog.example/dialog/internal/transport"
+	"sipdialog.example/dialog/internal/txn"
+)
+
+// Stats is what a stack holds now and has counted since Start. Reading it costs
+// a few locks held briefly and some atomic loads; counting is always on.
+type Stats struct {
+	// Now: calls in progress, calls that have ended here and whose far end is
+	// being released, and calls remembered for what may come late.
+	Dialogs, Releasing, Tombstones int
+	// Callbacks is how many goroutines run the application's callbacks.
+	Callbacks int
+	// ClientTransactions and ServerTransactions live, Queues have work.
+	ClientTransactions, ServerTransactions, Queues int
+	// Connections and Handshakes are the streams open and being set up.
+	Connections, Handshakes int
+
+	// Since Start: calls placed, taken in, and established.
+	Placed, Arrived, Answered uint64
+	// Ended counts the calls that ended, by who ended them.
+	Ended map[Party]uint64
+	// Refused counts what was refused, and Dropped what was dropped or lost,
+	// by reason.
+	Refused, Dropped map[string]uint64
+	// Panics counts those of the application's code, and any other survived.
+	Panics uint64
+	// Messages read and written, and those written that had been before.
+	MessagesIn, MessagesOut, Retransmissions uint64
+
+	// StackLock and DialogLocks are the waiting at the stack's lock, and at
+	// those of all dialogs.
+	StackLock, DialogLocks LockStats
+}
+
+// LockStats says how often, and how long altogether, a lock was waited for.
+type LockStats struct {
+	Waits  uint64
+	Waited time.Duration
+}
+
+// counters are the atomic side of Stats.
+type counters struct {
+	placed, arrived, answered              atomic.Uint64
+	ended                                  [PartyShutdown + 1]atomic.Uint64
+	nobody, full, rate, source, subscribed atomic.Uint64
+	panics, bodies                         atomic.Uint64
+	stackLock, dialogLocks                 lockstat.Stats
+}
+
+// Stats returns the counts. It may be called at any time; after Shutdown they
+// stand.
+func (s *Stack) Stats() Stats {
+	c := &s.counters
+	stats := Stats{
+		Callbacks: s.calls.Running(),
+		Placed:    c.placed.Load(), Arrived: c.arrived.Load(), Answered: c.answered.Load(),
+		Ended: make(map[Party]uint64),
+		Refused: map[string]uint64{
+			"nobody": c.nobody.Load(), "full": c.full.Load(), "rate": c.rate.Load(),
+			"source": c.source.Load(), "subscriptions": c.subscribed.Load(),
+		},
+		Dropped:     map[string]uint64{"bodies": c.bodies.Load()},
+		Panics:      c.panics.Load(),
+		StackLock:   lockStats(&c.stackLock),
+		DialogLocks: lockStats(&c.dialogLocks),
+	}
+	for by := PartyLocal; by <= PartyShutdown; by++ {
+		stats.Ended[by] = c.ended[by].Load()
+	}
+	s.mutex.RLock()
+	stats.Dialogs, stats.Releasing, stats.Tombstones = len(s.dialogs), len(s.releasing), len(s.tombs)
+	layer, sockets := s.layer, s.sockets
+	s.mutex.RUnlock()
+	if layer != nil {
+		stats.addTransactions(layer)
+	}
+	if sockets != nil {
+		stats.addTransport(sockets)
+	}
+	return stats
+}
+
+func (s *Stats) addTransactions(layer *txn.Layer) {
+	now, counted := layer.Running(), layer.Stats()
+	s.ClientTransactions, s.ServerTransactions, s.Queues = now.Clients, now.Servers, now.Queues
+	s.Retransmissions = counted.Retransmissions
+	s.Refused["merged"], s.Refused["queue"] = counted.Merged, counted.Refused
+	s.Dropped["malformed"] = counted.Malformed
+	s.Dropped["unmatched"] = counted.Unmatched
+	s.Panics += counted.Panics
+}
+
+func (s *Stats) addTransport(sockets *transport.Layer) {
+	counted := sockets.Stats()
+	s.Connections, s.Handshakes = counted.Connections, counted.Handshakes
+	s.MessagesIn, s.MessagesOut = counted.MessagesIn, counted.MessagesOut
+	s.Refused["malformed"] = counted.Answered400
+	s.Refused["connections"] = counted.ConnectionsRefused
+	s.Refused["handshakes"] = counted.HandshakesRefused
+	s.Dropped["malformed"] += counted.Malformed
+	s.Dropped["slow connections"] = counted.ConnectionsSlow
+	s.Dropped["idle connections"] = counted.ConnectionsIdle
+	s.Dropped["half messages"] = counted.ConnectionsPartial
+	s.Dropped["unframed streams"] = counted.ConnectionsUnframed
+	s.Dropped["handshakes"] = counted.HandshakesFailed
+	s.Dropped["writes"] = counted.WriteErrors
+	s.Panics += counted.Panics
+}
+
+func lockStats(l *lockstat.Stats) LockStats {
+	return LockStats{Waits: l.Waits(), Waited: l.Waited()}
+}
