@@ -634,8 +634,7 @@ func TestMisbehavingStateCallbackCostsItselfOnly(t *testing.T) {
 		require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
 		require.NoError(t, d.Bye(context.Background(), ""))
 		synctest.Wait()
-		seen := good.seen()
-		require.Equal(t, []dialog.DialogState{dialog.DialogStateEstablished, dialog.DialogStateTerminated}, seen[len(seen)-2:])
+		require.Subset(t, good.seen(), []dialog.DialogState{dialog.DialogStateEstablished, dialog.DialogStateTerminated})
 	})
 }
 
@@ -731,9 +730,11 @@ func TestMisbehavingOfferHandlerEndsTheCallItMustAnswer(t *testing.T) {
 		require.NoError(t, err)
 		caller := d.(*dialog.Dialog)
 		caller.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { misbehave(); return nil, nil })
+		began := time.Now()
 		close(registered)
 		require.Error(t, caller.WaitAnswer(context.Background()))
 		<-caller.Done()
+		require.Zero(t, time.Since(began))
 		require.Contains(t, w.sent("10.0.0.1", "ACK")[0].raw, "m=audio 0 ")
 		require.Len(t, w.sent("10.0.0.1", "BYE"), 1)
 	})

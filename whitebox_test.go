@@ -376,12 +376,26 @@ func TestShutdownFindsACallBeforeItsInvite(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	require.NoError(t, s.Shutdown(ctx))
+	require.NoError(t, ctx.Err(), "nothing had to be waited for")
 	require.Equal(t, DialogStateTerminated, d.State())
 	require.Equal(t, PartyShutdown, d.Cause().By)
 	require.ErrorIs(t, d.WaitAnswer(ctx), ErrShutdown)
 	require.Empty(t, s.dialogs)
 	require.Empty(t, s.releasing)
 	require.Empty(t, s.tombs)
+}
+
+// A18: the same when it was found just before.
+func TestInviteOfACallThatShutdownFoundIsNotSent(t *testing.T) {
+	s, err := NewStack(&StackConfig{Transport: &TransportConfig{Protocol: "udp", Address: "127.0.0.1"}})
+	require.NoError(t, err)
+	require.NoError(t, s.Start(context.Background()))
+	d := &Dialog{stack: s, isUAC: true, callID: "id", localTag: "ours", remoteTarget: sip.Uri{Host: "127.0.0.1", Port: 9}}
+	require.NoError(t, s.register(d))
+	d.hangup(&ending{cause: Cause{By: PartyShutdown}})
+	require.ErrorIs(t, d.sendInvite(context.Background(), InviteOpts{}), ErrShutdown)
+	require.Zero(t, d.localSeq)
+	require.NoError(t, s.Shutdown(context.Background()))
 }
 
 func TestStackAsItsOldTestsSeeIt(t *testing.T) {
