@@ -46,6 +46,7 @@ func TestACallThatEndsCancelsItsReInvite(t *testing.T) {
 		require.NoError(t, err)
 		p.reply(p.next("INVITE"), dialogtest.Response{Code: 200, ToTag: "peer", Body: answerSDP})
 		p.next("ACK")
+		synctest.Wait() // the state changes after the ACK has left
 		call := d.(*dialog.Dialog)
 		failed := make(chan error, 1)
 		go func() { failed <- call.ReInvite(context.Background(), offer(offerSDP)) }()
