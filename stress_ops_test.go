@@ -5,7 +5,9 @@ package dialog_test
 import (
 	"context"
 	"errors"
+	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,8 +50,40 @@ type operation struct {
 	call func(a *application, ctx context.Context, d *dialog.Dialog)
 }
 
+// operations calls every method: those without arguments as they are, the
+// others as the lists below say.
 func operations() []operation {
-	return append(dialogOperations(), append(stackOperations(), referOperations()...)...)
+	list := append(dialogOperations(), append(stackOperations(), referOperations()...)...)
+	known := make(map[string]bool)
+	for _, op := range list {
+		known[op.name] = true
+	}
+	for _, op := range plainOperations() {
+		if !known[op.name] {
+			list = append(list, op)
+		}
+	}
+	return list
+}
+
+func plainOperations() []operation {
+	receivers := map[reflect.Type]func(a *application, d *dialog.Dialog) any{
+		reflect.TypeFor[*dialog.Dialog]():            func(_ *application, d *dialog.Dialog) any { return d },
+		reflect.TypeFor[*dialog.Stack]():             func(a *application, _ *dialog.Dialog) any { return a.node.stack },
+		reflect.TypeFor[*dialog.ReferSubscription](): func(a *application, _ *dialog.Dialog) any { return a.node.refer(a.dice) },
+	}
+	var list []operation
+	for typ, receiver := range receivers {
+		for i := range typ.NumMethod() {
+			if method := typ.Method(i); method.Type.NumIn() == 1 {
+				list = append(list, operation{typ.Elem().Name() + "." + method.Name, func(a *application, _ context.Context, d *dialog.Dialog) {
+					reflect.ValueOf(receiver(a, d)).Method(i).Call(nil)
+				}})
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b operation) int { return strings.Compare(a.name, b.name) })
+	return list
 }
 
 func dialogOperations() []operation {
@@ -133,7 +167,6 @@ func dialogOperations() []operation {
 		{"Dialog.OnRequest", func(a *application, _ context.Context, d *dialog.Dialog) {
 			a.met(d.OnRequest(pick(a.dice, []string{"INFO", "MESSAGE", "OPTIONS", "FOO", "BYE"}), a.requestHandler(d)))
 		}},
-		{"Dialog.Key", func(a *application, _ context.Context, d *dialog.Dialog) { _ = d.Key() }},
 		{"Dialog.State", func(a *application, _ context.Context, d *dialog.Dialog) { _ = d.State().String() }},
 		{"Dialog.Cause", func(a *application, _ context.Context, d *dialog.Dialog) { _ = d.Cause().String() }},
 		{"Dialog.Info", func(a *application, _ context.Context, d *dialog.Dialog) {
@@ -145,15 +178,6 @@ func dialogOperations() []operation {
 		{"Dialog.Request", func(a *application, _ context.Context, d *dialog.Dialog) {
 			if req := d.Request(); req != nil {
 				_ = req.String()
-			}
-		}},
-		{"Dialog.Context", func(a *application, _ context.Context, d *dialog.Dialog) { _ = d.Context().Err() }},
-		{"Dialog.IsUAC", func(a *application, _ context.Context, d *dialog.Dialog) { _ = d.IsUAC() }},
-		{"Dialog.IsUAS", func(a *application, _ context.Context, d *dialog.Dialog) { _ = d.IsUAS() }},
-		{"Dialog.Done", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			select {
-			case <-d.Done():
-			default:
 			}
 		}},
 	}
@@ -192,7 +216,6 @@ func stackOperations() []operation {
 		{"Stack.OnIncomingRefer", func(a *application, _ context.Context, _ *dialog.Dialog) {
 			a.node.stack.OnIncomingRefer(a.node.incomingRefer)
 		}},
-		{"Stack.Addr", func(a *application, _ context.Context, _ *dialog.Dialog) { _ = a.node.stack.Addr() }},
 		{"Stack.Start", func(a *application, _ context.Context, _ *dialog.Dialog) {
 			err := a.node.stack.Start(context.Background())
 			if !errors.Is(err, dialog.ErrAlreadyStarted) && !errors.Is(err, dialog.ErrShutdown) {
@@ -211,12 +234,6 @@ func referOperations() []operation {
 	return []operation{
 		{"ReferSubscription.SendNotify", func(a *application, ctx context.Context, _ *dialog.Dialog) {
 			a.met(a.node.refer(a.dice).SendNotify(ctx, pick(a.dice, []int{99, 100, 180, 200, 486}), "stress"))
-		}},
-		{"ReferSubscription.Status", func(a *application, _ context.Context, _ *dialog.Dialog) {
-			_ = a.node.refer(a.dice).Status()
-		}},
-		{"ReferSubscription.Done", func(a *application, _ context.Context, _ *dialog.Dialog) {
-			_ = a.node.refer(a.dice).Done()
 		}},
 	}
 }

@@ -12,7 +12,7 @@ import (
 type outcome struct {
 	res  *sip.Response
 	err  error
-	lost bool // the connection: another one to the same address may do
+	lost bool // the connection, before the peer had begun to answer: another one to the same address may do
 }
 
 // failsOver reports whether a step is a failure in the sense of RFC 3263 4.3: a 503,

@@ -267,6 +267,20 @@ func TestALostPreferredFlowIsReplacedByANewConnection(t *testing.T) {
 	})
 }
 
+// A peer that has begun to answer has the request: to send it the same CSeq once
+// more would be a second request, that it has to refuse (RFC 3261 12.2.2).
+func TestALostFlowIsNotReplacedOnceThePeerHasBegunToAnswer(t *testing.T) {
+	bubbleFarm(t, []string{"tcp"}, 1, func(t *testing.T, f *farm) {
+		f.start(sip.OPTIONS, RequestOptions{NextHop: f.nextHop()})
+		opt := RequestOptions{Flow: f.client.Flow(), NextHop: f.nextHop()}
+		answerOn(f.wires[0], f.start(sip.INVITE, opt), 100, "")
+		f.told("response 100")
+		f.net.BreakStreams()
+		f.told("done: transport", "done: transport") // the OPTIONS, and the INVITE
+		f.nothing(0)
+	})
+}
+
 func TestAPreferredFlowThatFailsGivesWayToTheNextHop(t *testing.T) {
 	bubbleFarm(t, both, 2, func(t *testing.T, f *farm) {
 		f.start(sip.OPTIONS, RequestOptions{})
