@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// streamKey is what connections are found by. serverName is empty where no
-// certificate is checked: a connection verified for one name must not be used
-// for another (RFC 3261 26.3.1).
+// streamKey is what connections are found by. serverName is what the far end
+// was asked to be, and empty where nothing was: a connection verified for one
+// name must not be used for another (RFC 3261 26.3.1).
 type streamKey struct {
 	transport  string
 	addr       netip.AddrPort
@@ -56,15 +56,18 @@ func (l *Layer) Connect(ctx context.Context, t Target) (*Flow, error) {
 }
 
 // serverName is what the certificate of t must be for: the name that was
-// resolved, else the literal address.
+// resolved, else the literal address. A WebSocket asks for its host, without a
+// proof.
 func serverName(k kind, t Target) string {
 	switch {
-	case !k.secure:
+	case !k.shakes():
 		return ""
 	case t.ServerName != "":
 		return strings.ToLower(strings.TrimSuffix(t.ServerName, "."))
+	case k.secure:
+		return unmap(t.Addr).Addr().WithZone("").String()
 	}
-	return unmap(t.Addr).Addr().WithZone("").String()
+	return ""
 }
 
 // packetFlow chooses the socket that fits the peer best; of equals the first.

@@ -39,6 +39,7 @@ type parsed struct {
 	fault    *fault      // the first thing wrong; nil when all is well
 	length   int         // Content-Length; -1 when there is none
 	unframed bool        // the length cannot be trusted
+	beyond   int         // bytes after the Content-Length, when the message has an end of its own
 	count    int         // header field values so far
 	seen     uint8       // bits of once
 }

@@ -17,7 +17,7 @@ type Flow struct {
 	remote netip.AddrPort
 }
 
-// Transport returns "UDP", "TCP" or "TLS".
+// Transport returns "UDP", "TCP", "TLS", "WS" or "WSS".
 func (f *Flow) Transport() string {
 	if f.stream != nil {
 		return f.stream.kind.name
@@ -31,14 +31,10 @@ func (f *Flow) Reliable() bool { return f.stream != nil }
 // TLS returns what was agreed on in the TLS handshake, with the peer's
 // certificates, and whether the flow has TLS.
 func (f *Flow) TLS() (tls.ConnectionState, bool) {
-	if f.stream == nil {
+	if f.stream == nil || f.stream.tls == nil {
 		return tls.ConnectionState{}, false
 	}
-	secure, ok := f.stream.conn.(*tls.Conn)
-	if !ok {
-		return tls.ConnectionState{}, false
-	}
-	return secure.ConnectionState(), true
+	return f.stream.tls.ConnectionState(), true
 }
 
 // LocalAddr returns the address the socket is bound to, which for a UDP socket

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/emiago/sipgo/sip"
+	"github.com/gobwas/ws"
 )
 
 const (
@@ -13,59 +14,87 @@ const (
 
 // frame is one thing found in a stream.
 type frame struct {
-	ping bool // a double CRLF (RFC 5626 4.4.1); nothing else is set then
+	ping   *item // a keep-alive, and what answers it
+	inside bool  // it came in the midst of a message
+	pong   bool  // the answer to a keep-alive of ours
 	// message is well-formed or not, see its fault. raw is valid until the
 	// framer reads on.
 	message *parsed
 	raw     []byte
-	lost    bool // no further message can be found
+	lost    bool          // no further message can be found
+	ended   bool          // the peer closes the WebSocket
+	code    ws.StatusCode // what a WebSocket that is lost or ended is closed with
 }
 
-// framer cuts a stream into messages (RFC 3261 7.5, 18.3). It knows no socket:
-// space and fed bring bytes in, next takes frames out. What it holds is
+// source cuts what a connection delivers into frames. It knows no socket: space
+// and fed bring bytes in, next takes frames out.
+type source interface {
+	// space is where to read into next.
+	space() []byte
+	// fed says that n bytes of space are filled.
+	fed(n int)
+	// next returns the next frame, or false when it needs more bytes.
+	next() (frame, bool)
+	// begun reports whether a part of a message is waiting for the rest.
+	begun() bool
+	// expectPong says that a keep-alive has been sent.
+	expectPong()
+}
+
+// window is the bytes of a connection that are not used up yet.
+type window struct {
+	buf   []byte // buf[start:] is unread
+	start int
+}
+
+func (w *window) space() []byte {
+	unread := w.unread()
+	switch {
+	case len(unread) == 0 && cap(w.buf) > keepSize, w.buf == nil:
+		w.buf = make([]byte, 0, readSize)
+	case w.start > 0:
+		w.buf = w.buf[:copy(w.buf, unread)]
+	}
+	w.start = 0
+	if len(w.buf) == cap(w.buf) {
+		w.buf = append(w.buf, 0)[:len(w.buf)]
+	}
+	return w.buf[len(w.buf):cap(w.buf)]
+}
+
+func (w *window) fed(n int) { w.buf = w.buf[:len(w.buf)+n] }
+
+func (w *window) unread() []byte { return w.buf[w.start:] }
+
+func (w *window) take(n int) []byte {
+	b := w.buf[w.start : w.start+n]
+	w.start += n
+	return b
+}
+
+// framer cuts a stream into messages (RFC 3261 7.5, 18.3). What it holds is
 // bounded by limits.
 type framer struct {
 	// Set at construction.
 	dec    *decoder
 	limits Limits
 
-	buf     []byte // buf[start:] is unread
-	start   int
+	window
 	scanned int    // bytes of the unread ones in which no header block ends
 	head    parsed // the message whose body is awaited
 	headLen int    // its start line and headers with the empty line; 0: none is awaited
+	pongs   int    // awaited
 }
 
 func newFramer(dec *decoder, limits Limits) *framer {
 	return &framer{dec: dec, limits: limits}
 }
 
-// space is where to read into next.
-func (f *framer) space() []byte {
-	unread := f.unread()
-	switch {
-	case len(unread) == 0 && cap(f.buf) > keepSize, f.buf == nil:
-		f.buf = make([]byte, 0, readSize)
-	case f.start > 0:
-		f.buf = f.buf[:copy(f.buf, unread)]
-	}
-	f.start = 0
-	if len(f.buf) == cap(f.buf) {
-		f.buf = append(f.buf, 0)[:len(f.buf)]
-	}
-	return f.buf[len(f.buf):cap(f.buf)]
-}
-
-// fed says that n bytes of space are filled.
-func (f *framer) fed(n int) { f.buf = f.buf[:len(f.buf)+n] }
-
-func (f *framer) unread() []byte { return f.buf[f.start:] }
+func (f *framer) expectPong() { f.pongs++ }
 
 func (f *framer) take(n int) []byte {
-	b := f.buf[f.start : f.start+n]
-	f.start += n
 	f.scanned = 0
-	return b
+	return f.window.take(n)
 }
 
 // begun reports whether a part of a message is waiting for the rest. Line ends
@@ -74,11 +103,10 @@ func (f *framer) begun() bool {
 	return f.headLen > 0 || len(bytes.TrimLeft(f.unread(), crlf)) > 0
 }
 
-// next returns the next frame, or false when it needs more bytes.
 func (f *framer) next() (frame, bool) {
 	if f.headLen == 0 {
-		if f.keepAlive() {
-			return frame{ping: true}, true
+		if found := f.keepAlive(); found != nil {
+			return *found, true
 		}
 		if found := f.cutHead(); found != nil {
 			return *found, true
@@ -90,23 +118,30 @@ func (f *framer) next() (frame, bool) {
 	return f.cutBody()
 }
 
-// keepAlive takes line ends before a message (RFC 3261 7.5), and reports
-// whether they were a ping. A single CRLF is passed over, also as the pong to
-// a ping of ours.
-func (f *framer) keepAlive() bool {
+// keepAlive takes line ends before a message (RFC 3261 7.5), and returns what
+// they are when they are a pong that is awaited or a ping (RFC 5626 4.4.1). Any
+// other single CRLF is passed over.
+func (f *framer) keepAlive() *frame {
 	for {
 		b := f.unread()
 		switch {
+		case f.pongs > 0 && bytes.HasPrefix(b, []byte(crlf)):
+			f.take(len(crlf))
+			f.pongs--
+			return &frame{pong: true}
 		case bytes.HasPrefix(b, []byte(endBlock)):
 			f.take(len(endBlock))
-			return true
+			return &frame{ping: crlfPong()}
 		case len(b) > 2 && bytes.HasPrefix(b, []byte(crlf)) && !bytes.HasPrefix([]byte(endBlock), b):
 			f.take(len(crlf))
 		default:
-			return false
+			return nil
 		}
 	}
 }
+
+// crlfPong answers a double CRLF (RFC 5626 4.4.1).
+func crlfPong() *item { return &item{data: []byte(crlf), quiet: true} }
 
 // cutHead reads a header block when it is complete. It returns a frame when
 // the message ends there for us: the framing is lost.

@@ -44,7 +44,7 @@ func pieces(t testing.TB, l *Layer, parts ...string) found {
 
 func describe(fr frame) string {
 	switch {
-	case fr.ping:
+	case fr.ping != nil:
 		return "ping"
 	case fr.message == nil:
 		return "lost"

@@ -2,11 +2,13 @@ package transport
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/emiago/sipgo/sip"
+	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
 )
 
@@ -68,9 +70,7 @@ func FuzzDatagram(f *testing.F) {
 	source := netip.MustParseAddrPort("192.0.2.7:5062")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		in := l.newInbound()
-		block, body, _ := bytes.Cut(bytes.TrimLeft(data, crlf), []byte(endBlock))
-		p := in.dec.decode(block)
-		in.datagramBody(&p, body)
+		p := in.dec.whole(bytes.TrimLeft(data, crlf), l.limits)
 		req, isRequest := p.msg.(*sip.Request)
 		if !isRequest {
 			return
@@ -84,4 +84,41 @@ func FuzzDatagram(f *testing.F) {
 		require.NotNil(t, answer.msg)
 		require.IsType(t, &sip.Response{}, answer.msg)
 	})
+}
+
+// FuzzWebSocket: how the bytes of a WebSocket are cut does not matter, nothing
+// panics, and what is held is bounded.
+func FuzzWebSocket(f *testing.F) {
+	for _, seed := range fuzzSeeds() {
+		f.Add(append(wsFrame(ws.OpPing, []byte("p"), true), wsFrame(ws.OpText, []byte(seed), true)...), uint16(7))
+	}
+	f.Add(wsFrame(ws.OpClose, []byte{3, 232, 'x'}, true), uint16(1))
+	f.Add([]byte{0x01, 0x80, 0, 0, 0, 0, 0x80, 0x80, 0, 0, 0, 0}, uint16(6))
+	l := New(Config{Limits: Limits{BodyBytes: 1 << 10, HeaderBytes: 1 << 10}})
+	f.Cleanup(func() { _ = l.Close() })
+	f.Fuzz(func(t *testing.T, data []byte, cut uint16) {
+		at := int(cut) % (len(data) + 1)
+		require.Equal(t, wsPieces(t, l, data), wsPieces(t, l, data[:at], data[at:]))
+	})
+}
+
+// wsPieces feeds a framer piece by piece and describes what comes out.
+func wsPieces(t *testing.T, l *Layer, pieces ...[]byte) []string {
+	framer := newWSFramer(l.newDecoder(), l.limits, false)
+	var out []string
+	for _, piece := range pieces {
+		for len(piece) > 0 {
+			n := copy(framer.space(), piece)
+			framer.fed(n)
+			piece = piece[n:]
+			for fr, ok := framer.next(); ok; fr, ok = framer.next() {
+				out = append(out, fmt.Sprint(describe(fr), fr.ended, fr.code, fr.pong, fr.inside))
+				if fr.lost || fr.ended {
+					return out
+				}
+			}
+			require.LessOrEqual(t, len(framer.unread())+len(framer.fragments), 2*framer.max+ws.MaxHeaderSize)
+		}
+	}
+	return out
 }

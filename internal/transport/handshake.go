@@ -11,11 +11,11 @@ import (
 
 var errPanicked = errors.New("transport: a function of the configuration panicked")
 
-// link is a connection that is set up: the socket, and what messages are read
-// from and written to.
+// link is a connection that is set up.
 type link struct {
-	raw  net.Conn
-	conn net.Conn
+	raw  net.Conn  // the socket
+	tls  *tls.Conn // over raw; nil: plain
+	conn net.Conn  // what is read and written
 }
 
 // addHandshake reserves a place for one more handshake of a client.
@@ -40,7 +40,15 @@ func (l *Layer) endHandshake() {
 func (l *Layer) serverSide(k kind, raw net.Conn, config *tls.Config) (ready link, err error) {
 	ready = link{raw: raw, conn: raw}
 	err = l.during(l.ctx, raw, l.limits.HandshakeTimeout, func() error {
-		return ready.secure(tls.Server(raw, config))
+		if k.secure {
+			if err := ready.secure(tls.Server(raw, config)); err != nil {
+				return err
+			}
+		}
+		if k.frames {
+			return ready.acceptWS()
+		}
+		return nil
 	})
 	return ready, err
 }
@@ -50,18 +58,36 @@ func (l *Layer) serverSide(k kind, raw net.Conn, config *tls.Config) (ready link
 func (l *Layer) clientSide(d *dial, raw net.Conn) (ready link, err error) {
 	ready = link{raw: raw, conn: raw}
 	err = l.during(d.ctx, raw, l.limits.HandshakeTimeout, func() error {
-		return ready.secure(tls.Client(raw, l.clientTLS(d.key.serverName)))
+		if d.kind.secure {
+			if err := ready.secure(tls.Client(raw, l.clientTLS(d.kind, d.key.serverName))); err != nil {
+				return err
+			}
+		}
+		if d.kind.frames {
+			return ready.requestWS(d)
+		}
+		return nil
 	})
 	return ready, err
 }
 
 // clientTLS is the configuration for a server that must be name.
-func (l *Layer) clientTLS(name string) *tls.Config {
+func (l *Layer) clientTLS(k kind, name string) *tls.Config {
 	config := &tls.Config{}
 	if l.cfg.TLS != nil {
 		config = l.cfg.TLS.Clone()
 	}
 	config.ServerName = name
+	return withHTTP(k, config)
+}
+
+// withHTTP has WebSockets agree on HTTP/1.1, which the upgrade needs.
+func withHTTP(k kind, config *tls.Config) *tls.Config {
+	if !k.frames {
+		return config
+	}
+	config = config.Clone()
+	config.NextProtos = []string{"http/1.1"}
 	return config
 }
 
@@ -69,7 +95,7 @@ func (r *link) secure(conn *tls.Conn) error {
 	if err := conn.Handshake(); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrTLS, r.raw.RemoteAddr(), err)
 	}
-	r.conn = conn
+	r.tls, r.conn = conn, conn
 	return nil
 }
 

@@ -27,35 +27,35 @@ func (in *inbound) datagram(data []byte, flow *Flow) {
 	if len(rest) == 0 {
 		return
 	}
-	block, body, ended := bytes.Cut(rest, []byte(endBlock))
-	p := in.dec.decode(block)
-	switch {
-	case !ended:
-		p.fail(bad("Header Block Without End"))
-	case len(block) > in.layer.limits.HeaderBytes:
-		p.fail(bad("Header Block Too Large"))
-	}
-	in.datagramBody(&p, body)
+	p := in.dec.whole(rest, in.layer.limits)
 	in.deliver(&p, data, flow)
 }
 
-// datagramBody cuts the body (RFC 3261 18.3): without Content-Length it is all
-// the rest; what is beyond the length is discarded; too little is an error.
-func (in *inbound) datagramBody(p *parsed, rest []byte) {
+// whole decodes what is known to be one message, as a datagram is. The body is
+// all the rest when there is no Content-Length; what is beyond the length is
+// discarded (RFC 3261 18.3), and too little is an error.
+func (d *decoder) whole(data []byte, limits Limits) parsed {
+	block, rest, ended := bytes.Cut(data, []byte(endBlock))
+	p := d.decode(block)
 	switch {
-	case p.msg == nil || p.fault != nil:
-		return
+	case !ended:
+		p.fail(bad("Header Block Without End"))
+	case len(block) > limits.HeaderBytes:
+		p.fail(bad("Header Block Too Large"))
 	case p.length > len(rest):
-		p.fail(bad("Content-Length Beyond the Datagram"))
-		return
+		p.fail(bad("Content-Length Beyond the Message"))
 	case p.length >= 0:
+		p.beyond = len(rest) - p.length
 		rest = rest[:p.length]
 	}
-	if len(rest) > in.layer.limits.BodyBytes {
+	switch {
+	case p.msg == nil || p.fault != nil:
+	case len(rest) > limits.BodyBytes:
 		p.fail(&fault{code: sip.StatusRequestEntityTooLarge, reason: "Request Entity Too Large"})
-		return
+	default:
+		p.setBody(rest)
 	}
-	p.setBody(rest)
+	return p
 }
 
 // deliver hands a whole message up, or answers what is wrong with it.

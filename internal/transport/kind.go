@@ -13,13 +13,14 @@ type kind struct {
 	network string // of package net: "udp"
 	stream  bool
 	secure  bool   // over TLS
+	frames  bool   // messages are those of a WebSocket (RFC 7118)
 	port    int    // when a URI or a Via names none
 	service string // of SRV records; empty: has none
 }
 
 // shakes reports whether a connection must be set up by a handshake before it
 // carries messages.
-func (k kind) shakes() bool { return k.secure }
+func (k kind) shakes() bool { return k.secure || k.frames }
 
 func kindOf(transport string) (kind, error) {
 	switch strings.ToUpper(transport) {
@@ -29,6 +30,10 @@ func kindOf(transport string) (kind, error) {
 		return kind{name: "TCP", network: "tcp", stream: true, port: 5060, service: "sip"}, nil
 	case "TLS":
 		return kind{name: "TLS", network: "tcp", stream: true, secure: true, port: 5061, service: "sips"}, nil
+	case "WS": // the ports are those of RFC 7118 5.5
+		return kind{name: "WS", network: "tcp", stream: true, frames: true, port: 80}, nil
+	case "WSS":
+		return kind{name: "WSS", network: "tcp", stream: true, secure: true, frames: true, port: 443}, nil
 	}
 	return kind{}, fmt.Errorf("%w: %q", ErrUnsupportedTransport, transport)
 }

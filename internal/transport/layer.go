@@ -100,6 +100,9 @@ func (l *Layer) Listen(ctx context.Context, lc ListenConfig) (netip.AddrPort, er
 	if k.secure && lc.TLS == nil {
 		return netip.AddrPort{}, fmt.Errorf("%w: listening needs a configuration", ErrTLS)
 	}
+	if k.secure {
+		lc.TLS = withHTTP(k, lc.TLS)
+	}
 	if k.stream {
 		return l.listenStream(ctx, k, lc)
 	}

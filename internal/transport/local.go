@@ -17,9 +17,14 @@ const (
 // Local returns how the flow's peer reaches us: the public address when one is
 // configured for the listener or the layer, else the concrete local IP by which that peer is reached, with
 // our listening port of the transport (for a stream we dialled without having
-// a listener: the connection's own port). For a wildcard UDP socket it may ask
+// a listener: the connection's own port). A WebSocket that we dialled has a
+// random host that does not exist, and no port: nobody can connect to it
+// (RFC 7118 5). For a wildcard UDP socket it may ask
 // the kernel for the route, which does not touch the network.
 func (f *Flow) Local() Local {
+	if f.stream != nil && f.stream.invalid != "" {
+		return Local{Transport: f.Transport(), Host: f.stream.invalid}
+	}
 	addr, public := f.concrete()
 	local := Local{Transport: f.Transport(), Host: addr.Addr().WithZone("").String(), Port: int(addr.Port())}
 	for _, set := range []ListenConfig{public, {PublicHost: f.layer.cfg.PublicHost, PublicPort: f.layer.cfg.PublicPort}} {

@@ -62,9 +62,10 @@ func (f *Flow) to(peer netip.AddrPort) *Flow {
 // ReplyTarget returns where to connect for a response once the request's
 // stream is lost: the address it came from, which is what "received" says or
 // the sent-by, and the sent-by port (RFC 3261 18.2.2). It reports false for
-// UDP, which is never lost, and without a Via.
+// UDP, which is never lost, for WebSockets, whose clients cannot be connected
+// to (RFC 7118 5), and without a Via.
 func (l *Layer) ReplyTarget(flow *Flow, via *sip.ViaHeader) (Target, bool) {
-	if flow.stream == nil || via == nil {
+	if flow.stream == nil || flow.stream.kind.frames || via == nil {
 		return Target{}, false
 	}
 	k := flow.stream.kind

@@ -109,6 +109,8 @@ func secureKind(name string) (kind, error) {
 	switch strings.ToUpper(name) {
 	case "", "TCP", "TLS":
 		return kindOf("TLS")
+	case "WS", "WSS": // RFC 7118 5.5
+		return kindOf("WSS")
 	}
 	return kind{}, fmt.Errorf("%w: sips over %q", ErrUnsupportedTransport, name)
 }

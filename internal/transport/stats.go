@@ -6,7 +6,7 @@ import "sync/atomic"
 type Stats struct {
 	MessagesIn  uint64 // well-formed messages given to the handler
 	MessagesOut uint64 // messages written
-	KeepAlives  uint64 // CRLF pings answered (RFC 5626 4.4.1)
+	KeepAlives  uint64 // pings answered: CRLF (RFC 5626 4.4.1) and WebSocket
 
 	Answered400 uint64 // malformed requests answered here
 	Malformed   uint64 // malformed messages dropped: responses, ACKs, no Via, no SIP
@@ -17,6 +17,7 @@ type Stats struct {
 	ConnectionsSlow     uint64 // closed: queue full or write deadline passed
 	ConnectionsIdle     uint64 // closed: IdleTimeout
 	ConnectionsPartial  uint64 // closed: PartialTimeout
+	ConnectionsNoPong   uint64 // closed: a keep-alive of ours was not answered
 	ConnectionsUnframed uint64 // closed: no way to find the next message
 
 	Handshakes        int    // handshakes of accepted connections in progress
@@ -33,7 +34,7 @@ type counters struct {
 	messagesIn, messagesOut, keepAlives                        atomic.Uint64
 	answered400, malformed, panics                             atomic.Uint64
 	connRefused, connSlow, connIdle, connPartial, connUnframed atomic.Uint64
-	handshakesFailed, handshakesRefused                        atomic.Uint64
+	handshakesFailed, handshakesRefused, connNoPong            atomic.Uint64
 	readErrors, acceptErrors, writeErrors                      atomic.Uint64
 }
 
@@ -47,8 +48,9 @@ func (l *Layer) Stats() Stats {
 		MessagesIn: c.messagesIn.Load(), MessagesOut: c.messagesOut.Load(), KeepAlives: c.keepAlives.Load(),
 		Answered400: c.answered400.Load(), Malformed: c.malformed.Load(), Panics: c.panics.Load(),
 		Connections: conns, ConnectionsRefused: c.connRefused.Load(), ConnectionsSlow: c.connSlow.Load(),
-		ConnectionsIdle: c.connIdle.Load(), ConnectionsPartial: c.connPartial.Load(), ConnectionsUnframed: c.connUnframed.Load(),
-		Handshakes: handshakes, HandshakesFailed: c.handshakesFailed.Load(), HandshakesRefused: c.handshakesRefused.Load(),
+		ConnectionsIdle: c.connIdle.Load(), ConnectionsPartial: c.connPartial.Load(), ConnectionsNoPong: c.connNoPong.Load(),
+		ConnectionsUnframed: c.connUnframed.Load(),
+		Handshakes:          handshakes, HandshakesFailed: c.handshakesFailed.Load(), HandshakesRefused: c.handshakesRefused.Load(),
 		ReadErrors: c.readErrors.Load(), AcceptErrors: c.acceptErrors.Load(), WriteErrors: c.writeErrors.Load(),
 	}
 }

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -11,21 +10,24 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/gobwas/ws"
 )
 
 // stream is one connection: a read loop, a bounded queue and its one writer.
 type stream struct {
 	// Set at construction.
-	layer    *Layer
-	kind     kind
-	raw      net.Conn // the socket
-	conn     net.Conn // what is read and written: raw, or TLS over it
+	layer *Layer
+	kind  kind
+	link
 	key      streamKey
 	local    netip.AddrPort
 	listener *listener // nil: we dialled
+	invalid  string    // our sent-by on a WebSocket that we dialled
 	flow     *Flow     // the one flow of this connection
 	out      chan item
 	done     chan struct{} // closed when the connection is lost
+	deaf     chan struct{} // closed when the read loop has ended
 
 	mu sync.Mutex // guards the fields below
 	// err is why nothing more can be sent; nil while the stream is open.
@@ -37,6 +39,10 @@ type stream struct {
 	watched  uint64    // the last watcher's number
 	telling  bool      // a goroutine calls the watchers
 
+	// code is what a WebSocket is closed with, when not for a reason of ours;
+	// synchronised by itself.
+	code atomic.Uint32
+
 	// written is when the last write ended, in Unix nanoseconds; synchronised
 	// by itself.
 	written atomic.Int64
@@ -45,8 +51,9 @@ type stream struct {
 // item is one entry of the queue.
 type item struct {
 	data  []byte
-	quiet bool // a keep-alive: not traced, not counted
-	last  bool // no data: the connection ends here
+	op    ws.OpCode // of a WebSocket's control frame; zero: a message
+	quiet bool      // a keep-alive: not traced, not counted
+	last  bool      // no data: the connection ends here
 }
 
 type watcher struct {
@@ -56,10 +63,14 @@ type watcher struct {
 
 func newStream(l *Layer, k kind, ready link, key streamKey, ln *listener) *stream {
 	s := &stream{
-		layer: l, kind: k, raw: ready.raw, conn: ready.conn, key: key, listener: ln,
+		layer: l, kind: k, link: ready, key: key, listener: ln,
 		local: addrPort(ready.raw.LocalAddr()),
 		out:   make(chan item, l.limits.StreamQueue),
 		done:  make(chan struct{}),
+		deaf:  make(chan struct{}),
+	}
+	if k.frames && ln == nil {
+		s.invalid = invalidHost()
 	}
 	s.flow = &Flow{layer: l, stream: s, remote: key.addr}
 	return s
@@ -169,7 +180,7 @@ func (s *stream) writeItem(it item) bool {
 		s.layer.trace(true, s.flow, it.data) // before: see packetSocket.write
 	}
 	s.setWriteDeadline()
-	_, err := s.conn.Write(it.data)
+	_, err := s.conn.Write(s.wire(it))
 	if err != nil {
 		s.layer.counters.writeErrors.Add(1)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -196,20 +207,36 @@ func (s *stream) setWriteDeadline() {
 	_ = s.raw.SetWriteDeadline(d) // an error shows in the write
 }
 
+// wire is what is written of an item.
+func (s *stream) wire(it item) []byte {
+	if !s.kind.frames {
+		return it.data
+	}
+	op := it.op
+	if op == 0 {
+		op = messageOp(it.data)
+	}
+	return wsFrame(op, it.data, s.listener == nil)
+}
+
 // goodbye ends what is layered on the socket after the last message, no later
 // than finish has allowed.
 func (s *stream) goodbye() {
-	secure, ok := s.conn.(*tls.Conn)
-	if !ok {
+	if !s.kind.frames && s.tls == nil {
 		return
 	}
 	s.mu.Lock()
 	left := time.Until(s.flushBy)
 	s.mu.Unlock()
-	// CloseWrite takes five seconds of its own for a peer that does not read.
-	end := time.AfterFunc(left, func() { _ = s.raw.Close() })
-	defer end.Stop()
-	_ = secure.CloseWrite()
+	if s.kind.frames {
+		s.closeWS(left)
+	}
+	if s.tls != nil {
+		// CloseWrite takes five seconds of its own for a peer that does not read.
+		end := time.AfterFunc(left, func() { _ = s.raw.Close() })
+		defer end.Stop()
+		_ = s.tls.CloseWrite()
+	}
 }
 
 func (s *stream) watch(lost func(error)) (cancel func()) {

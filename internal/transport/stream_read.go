@@ -12,15 +12,23 @@ type reader struct {
 	// Set at construction.
 	s  *stream
 	in *inbound
-	f  *framer
+	f  source
 
 	begun time.Time // when the message that is incomplete began; zero: none
 	quiet time.Time // when something last arrived
+
+	every  time.Duration // the silence until the next keep-alive; 0: none are sent
+	pinged time.Time     // when the keep-alive was sent that is not answered; zero: none
 }
 
 func (s *stream) readLoop() {
+	defer close(s.deaf)
 	in := s.layer.newInbound()
-	r := &reader{s: s, in: in, f: newFramer(in.dec, s.layer.limits), quiet: time.Now()}
+	r := &reader{s: s, in: in, quiet: time.Now(), every: s.keepAliveTime()}
+	r.f = newFramer(in.dec, s.layer.limits)
+	if s.kind.frames {
+		r.f = newWSFramer(in.dec, s.layer.limits, s.listener == nil)
+	}
 	for r.read() {
 	}
 }
@@ -58,7 +66,9 @@ func (r *reader) frames() bool {
 		if !ok {
 			break
 		}
-		r.begun = time.Time{}
+		if !fr.inside {
+			r.begun = time.Time{}
+		}
 		if !r.handle(fr) {
 			return false
 		}
@@ -75,19 +85,27 @@ func (r *reader) frames() bool {
 // handle reports false when the stream cannot be read any further.
 func (r *reader) handle(fr frame) bool {
 	switch {
-	case fr.ping:
-		// RFC 5626 4.4.1: a single CRLF is the pong.
+	case fr.ping != nil:
 		r.s.layer.counters.keepAlives.Add(1)
-		return r.s.enqueue(item{data: []byte(crlf), quiet: true}) == nil
+		return r.s.enqueue(*fr.ping) == nil
+	case fr.pong:
+		r.pinged = time.Time{}
 	case fr.message != nil:
 		r.deliver(fr)
 	}
-	if fr.lost {
+	switch {
+	case fr.ended:
+		r.s.code.Store(uint32(fr.code))
+		r.s.finish(lossOf(r.s.key.addr, io.EOF), flushTime)
+		return false
+	case fr.lost:
 		// RFC 3261 18.3, after the 400 that may be queued.
+		r.s.code.Store(uint32(fr.code))
 		r.s.layer.counters.connUnframed.Add(1)
 		r.s.finish(ErrFraming, flushTime)
+		return false
 	}
-	return !fr.lost
+	return true
 }
 
 // deliver survives a handler's panic: it costs that message only.
@@ -96,10 +114,19 @@ func (r *reader) deliver(fr frame) {
 	r.in.deliver(fr.message, fr.raw, r.s.flow)
 }
 
-// deadline: a message that has begun must be complete in PartialTimeout, which
+// deadline is when the loop must look again though nothing arrives.
+func (r *reader) deadline() time.Time {
+	end, ping := r.end(), r.nextPing()
+	if end.IsZero() || !ping.IsZero() && ping.Before(end) {
+		return ping
+	}
+	return end
+}
+
+// end: a message that has begun must be complete in PartialTimeout, which
 // counts from its first byte so that single bytes do not extend it; between
 // messages IdleTimeout counts, in both directions.
-func (r *reader) deadline() time.Time {
+func (r *reader) end() time.Time {
 	if !r.begun.IsZero() {
 		return deadline(r.begun, r.s.layer.limits.PartialTimeout)
 	}
@@ -116,7 +143,11 @@ func (r *reader) active() time.Time {
 
 // timeout ends a stream whose deadline has passed, unless writing has moved it.
 func (r *reader) timeout() bool {
-	if d := r.deadline(); d.IsZero() || time.Now().Before(d) {
+	now := time.Now()
+	if ping := r.nextPing(); !ping.IsZero() && !now.Before(ping) {
+		return r.ping(now)
+	}
+	if end := r.end(); end.IsZero() || now.Before(end) {
 		return true
 	}
 	if !r.begun.IsZero() {

@@ -33,6 +33,11 @@ var (
 	// ErrTLS: a TLS handshake failed, or a certificate was refused by either
 	// side; wraps the cause.
 	ErrTLS = errors.New("transport: TLS failed")
+	// ErrWebSocket: a WebSocket handshake failed; wraps the cause.
+	ErrWebSocket = errors.New("transport: WebSocket handshake failed")
+	// ErrNoPong: a connection was closed because a keep-alive of ours was not
+	// answered in time.
+	ErrNoPong = errors.New("transport: keep-alive not answered")
 	// ErrIdle: a connection was closed because nothing was sent or received
 	// for Limits.IdleTimeout.
 	ErrIdle = errors.New("transport: connection idle")
@@ -62,14 +67,14 @@ type Resolver interface {
 
 // Local is how one peer reaches us: what a Via's sent-by and a Contact say.
 type Local struct {
-	Transport string // "UDP", "TCP", "TLS"
+	Transport string // "UDP", "TCP", "TLS", "WS", "WSS"
 	Host      string // an IPv6 address without brackets
-	Port      int
+	Port      int    // 0: none
 }
 
 // Target is one resolved place to send a request to.
 type Target struct {
-	Transport  string // "UDP", "TCP", "TLS"
+	Transport  string // "UDP", "TCP", "TLS", "WS", "WSS"
 	Addr       netip.AddrPort
 	ServerName string // the name that was resolved, which a certificate must have; empty: a literal address, then that
 }
@@ -98,6 +103,12 @@ type Config struct {
 	// nil: the system's roots, no certificate of ours. The server's name is
 	// always that of the target.
 	TLS *tls.Config
+	// KeepAlive, when positive, is the longest silence, in both directions, on
+	// a connection that we dialled: then a keep-alive is sent (a double CRLF,
+	// RFC 5626 4.4.1; a ping on a WebSocket), after 80 to 100 % of it. The
+	// connection is closed when ten seconds later there is no answer: the
+	// peer must know keep-alives.
+	KeepAlive time.Duration
 	// PublicHost and PublicPort replace the host and the port of every Local
 	// when set, but not those of a listener that has its own.
 	PublicHost string
@@ -106,9 +117,9 @@ type Config struct {
 
 // ListenConfig says where to listen, and how.
 type ListenConfig struct {
-	Transport string      // "udp", "tcp", "tls"
+	Transport string      // "udp", "tcp", "tls", "ws", "wss"
 	Address   string      // host:port; port 0 takes a free one
-	TLS       *tls.Config // for "tls": the certificates, and whether the peer needs one
+	TLS       *tls.Config // for "tls" and "wss": the certificates, and whether the peer needs one
 	// PublicHost and PublicPort, when set, are what peers reached by this
 	// listener are told instead of its own address.
 	PublicHost string

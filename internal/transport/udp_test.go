@@ -92,7 +92,7 @@ func TestUDP_body_follows_Content_Length(t *testing.T) {
 
 	sendUDP(t, peer, addr, with("too short", "Content-Length: 9999"))
 	answer, _ := receiveUDP(t, peer)
-	require.Contains(t, answer, "SIP/2.0 400 Content-Length Beyond the Datagram\r\n")
+	require.Contains(t, answer, "SIP/2.0 400 Content-Length Beyond the Message\r\n")
 	require.Contains(t, answer, "Call-ID: length\r\n")
 
 	// A response is dropped, an ACK as well; the message after them arrives.
