@@ -321,7 +321,6 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 		return nil, err
 	}
 	if err := d.setup(opts.Setup); err != nil {
-		d.finish(Cause{By: PartyLocal, Err: err})
 		return nil, err
 	}
 	if err := d.sendInvite(ctx, opts); err != nil {
@@ -384,14 +383,19 @@ func (s *Stack) preloadedRoute(route []sip.Uri) []sip.Uri {
 	return own
 }
 
-// setup runs the application's function of that name.
+// setup runs the application's function of that name. The call ends when that
+// panics, or ends its goroutine.
 func (d *Dialog) setup(f func(*Dialog)) (err error) {
 	if f == nil {
 		return nil
 	}
+	err = ErrPanic
 	defer func() {
 		if value := recover(); value != nil {
 			err = fmt.Errorf("%w: %v", ErrPanic, value)
+		}
+		if err != nil {
+			d.finish(Cause{By: PartyLocal, Err: err})
 		}
 	}()
 	f(d)
