@@ -798,6 +798,29 @@ type badWriter struct{}
 
 func (badWriter) Write([]byte) (int, error) { panic("in the log") }
 
+// A12: Setup; the call it was for has ended, and nothing was sent.
+func TestMisbehavingSetupFailsItsCallOnly(t *testing.T) {
+	badly(t, func(t *testing.T, w *world, a, b *dialog.Stack, misbehave func()) {
+		made := make(chan *dialog.Dialog, 1)
+		opts := offer(offerSDP)
+		opts.Setup = func(d *dialog.Dialog) { made <- d; misbehave() }
+		result := make(chan error, 1)
+		go func() {
+			defer close(result) // also after a Goexit
+			_, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), opts)
+			result <- err
+		}()
+		if err, returned := <-result; returned {
+			require.ErrorIs(t, err, dialog.ErrPanic)
+		}
+		d := <-made
+		<-d.Done()
+		_, ok := a.DialogByKey(d.Key())
+		require.False(t, ok)
+		require.Empty(t, w.sent("10.0.0.1", "INVITE"))
+	})
+}
+
 // A12: what watches (trace, log) is the application's code as well.
 func TestPanicInTraceOrLogIsSurvived(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
