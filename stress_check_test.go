@@ -238,6 +238,9 @@ func (t *transcript) checkHungUp() {
 			mine, theirs = p.fromTag, p.toTg
 		}
 		key := p.callID + " " + mine + " " + theirs
+		if p.peer == ghostIP && !p.out && p.method == "INVITE" {
+			failed[key] = true // its Contact may lead to nowhere now
+		}
 		if p.request && p.method == "BYE" {
 			ended[key] = true
 		}

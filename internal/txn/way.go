@@ -65,6 +65,8 @@ func (l *Layer) resolve(ctx context.Context, w *way) error {
 	return err
 }
 
+// leadsTo compares hosts only: a connection that the peer made comes from a port
+// that is not the one it listens on.
 func leadsTo(flow *transport.Flow, t transport.Target) bool {
-	return flow != nil && t.Transport == flow.Transport() && t.Addr == flow.RemoteAddr()
+	return flow != nil && t.Transport == flow.Transport() && t.Addr.Addr() == flow.RemoteAddr().Addr()
 }
