@@ -15,6 +15,8 @@ type acknowledger struct {
 	// 3261 13.2.2.4, 22.1).
 	seq         uint32
 	credentials []sip.Header
+	// body is the ACK's, kept with it: a later attempt has it too.
+	body Body
 	// ack is kept as long as the 2xx may be repeated.
 	ack ackTx
 }
@@ -26,13 +28,47 @@ func (a *acknowledger) prepared(req *sip.Request) {
 	a.seq, a.credentials = cseq(req), credentialsIn(req)
 }
 
+// answer acknowledges a 2xx, and then calls then: at once, or, when the 2xx
+// brought an offer for the application to decide, once it has. Where that is
+// refused the call ends after the ACK (RFC 3261 13.2.2.4). ours is the body that
+// the INVITE had.
+func (a *acknowledger) answer(ours Body, res *sip.Response, then func()) {
+	handler, offer := a.undecided(ours, res)
+	if handler == nil {
+		a.acknowledge(nil)
+		then()
+		return
+	}
+	a.d.background(func() {
+		answer, err := a.d.answerLate(handler, offer)
+		if err != nil {
+			a.d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "offer refused", Err: err}})
+		}
+		a.acknowledge(answer)
+		then()
+	})
+}
+
+// undecided returns the handler when the 2xx brought an offer for it.
+func (a *acknowledger) undecided(ours Body, res *sip.Response) (OfferHandler, *SimpleBody) {
+	d := a.d
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	offer := bodyOf(res)
+	if !isNilBody(ours) || offer == nil || d.offerHandler == nil || d.ending != nil || d.state == DialogStateTerminated {
+		return nil, nil
+	}
+	d.ackWaits = true
+	return d.offerHandler, offer
+}
+
 // acknowledge sends the ACK, with the answer to an offer in the 2xx if there is
 // one. When that fails the peer repeats its 2xx, and the ACK is tried again.
 func (a *acknowledger) acknowledge(body Body) {
 	ack := a.send(body)
 	a.d.mutex.Lock()
 	defer a.d.mutex.Unlock()
-	a.ack = ack
+	a.ack, a.body = ack, body
 	a.d.ackWaits = false
 }
 
@@ -51,7 +87,7 @@ func (a *acknowledger) send(body Body) ackTx {
 	if err != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), d.config().txTimeout())
+	ctx, cancel := context.WithTimeout(d.life(), d.config().timers().T2)
 	defer cancel()
 	ack, err := room.SendAck(ctx, req, opt)
 	if err != nil {
@@ -65,12 +101,12 @@ func (a *acknowledger) send(body Body) ackTx {
 // application's answer there is nothing to repeat.
 func (a *acknowledger) acknowledgeAgain() {
 	a.d.mutex.RLock()
-	ack, waits := a.ack, a.d.ackWaits
+	ack, body, waits := a.ack, a.body, a.d.ackWaits
 	a.d.mutex.RUnlock()
 	switch {
 	case waits:
 	case ack == nil:
-		a.acknowledge(nil)
+		a.acknowledge(body)
 	default:
 		if err := ack.Resend(); err != nil {
 			a.d.log().Warn("ACK could not be repeated", "error", err)

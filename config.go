@@ -2,6 +2,7 @@ package dialog
 
 import (
 	"crypto/tls"
+	"fmt"
 	"log"
 	"log/slog"
 	"net"
@@ -112,6 +113,19 @@ const (
 	defaultGraceTime    = 5 * time.Second
 	busyRetrySeconds    = 10
 )
+
+// validate reports what makes the configuration unusable.
+func (c *StackConfig) validate() error {
+	for _, tc := range c.listeners() {
+		if err := tc.Validate(); err != nil {
+			return err
+		}
+	}
+	if min(c.TxTimeout, c.GraceTime, c.Timers.T1, c.Timers.T2, c.Timers.T4) < 0 {
+		return fmt.Errorf("%w: negative time", ErrInvalidArgument)
+	}
+	return nil
+}
 
 func (c *StackConfig) transport() *TransportConfig {
 	if c.Transport == nil {

@@ -298,7 +298,15 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("dialog: provisional: %w", err)
 	}
-	return answerError(tx.Respond(res))
+	if err := answerError(tx.Respond(res)); err != nil {
+		return err
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.offered != nil {
+		d.ringAgainLocked(tx)
+	}
+	return nil
 }
 
 // WaitAnswer waits until the call that NewInvite placed is answered: nil means
@@ -379,6 +387,9 @@ func (d *Dialog) Bye(ctx context.Context, reason string) error {
 func (d *Dialog) ByeWith(ctx context.Context, opts ByeOpts) error {
 	if ctx == nil {
 		return errNilContext("Bye")
+	}
+	if d.State() == DialogStateTerminated {
+		return nil
 	}
 	if d.IsUAS() && d.isOffered() {
 		return &StateError{Op: "Bye", State: d.State(), Need: "an answered call"}

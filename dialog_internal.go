@@ -1,6 +1,7 @@
 package dialog
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"time"
@@ -48,6 +49,24 @@ func (d *Dialog) background(f func()) {
 	if d.stack == nil || !d.stack.tasks.Go(f) {
 		f()
 	}
+}
+
+// after is time.AfterFunc for a function that is counted while it runs, and
+// does not run once the stack has ended.
+func (d *Dialog) after(wait time.Duration, f func()) *time.Timer {
+	if d.stack == nil {
+		return time.AfterFunc(wait, f)
+	}
+	return time.AfterFunc(wait, func() { d.stack.tasks.Run(f) })
+}
+
+// life is the context of what runs in the background: it ends with the stack's
+// transactions.
+func (d *Dialog) life() context.Context {
+	if d.stack == nil || d.stack.life == nil {
+		return context.Background()
+	}
+	return d.stack.life
 }
 
 // spawnBye sends the BYE on a counted goroutine; see background.

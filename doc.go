@@ -21,7 +21,9 @@
 // # Goroutines
 //
 // Every method may be called from any goroutine and from inside any callback,
-// at any time: it returns a result or a typed error. An established call in
+// at any time: it returns a result or a typed error. (Trace and the loggers of a
+// StackConfig are not callbacks: they are called while messages are written and
+// must not call back.) An established call in
 // which nothing happens owns no goroutine and no timer. A method that blocks
 // says on what, and ends with its context.
 //

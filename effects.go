@@ -16,10 +16,6 @@ const (
 	endsDialog
 )
 
-// statusTimeout stands for no answer at all, which counts as 408 (RFC 3261
-// 8.1.3.1).
-const statusTimeout = sip.StatusRequestTimeout
-
 // effectOf is the table of RFC 5057 5.1 and 5.2, with RFC 3261 12.2.1.2: what a
 // final answer to a request inside a dialog ends.
 func effectOf(method sip.RequestMethod, code int) effect {
@@ -57,10 +53,9 @@ func (d *Dialog) failed(method sip.RequestMethod, code int, reason string) {
 // unanswered is failed for a request that got no answer: for a timeout 408 (RFC
 // 3261 8.1.3.1); a lost connection ends nothing, the next request tries anew.
 func (d *Dialog) unanswered(method sip.RequestMethod, err error) {
-	if !errors.Is(callError(err), ErrTimeout) {
+	if !errors.Is(callError(err), ErrTimeout) || method == sip.NOTIFY ||
+		effectOf(method, sip.StatusRequestTimeout) == endsNothing {
 		return
 	}
-	if effectOf(method, statusTimeout) == endsUsage && method != sip.NOTIFY {
-		d.hangup(&ending{cause: Cause{By: PartyTimeout, Method: string(method), Err: ErrTimeout}})
-	}
+	d.hangup(&ending{cause: Cause{By: PartyTimeout, Method: string(method), Err: ErrTimeout}})
 }

@@ -198,7 +198,7 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 // sendBye sends the BYE (RFC 3261 15.1.1). It waits for its turn, but not for
 // ever: a request that hangs in a dial must not keep the call open.
 func (d *Dialog) sendBye() {
-	ctx, cancel := context.WithTimeout(context.Background(), d.config().txTimeout())
+	ctx, cancel := context.WithTimeout(d.life(), d.config().txTimeout())
 	defer cancel()
 	if d.turn.take(ctx) != nil {
 		d.turn.join()
@@ -218,7 +218,7 @@ func (d *Dialog) sendBye() {
 	x, err := d.exchange(opt, nil)
 	if err == nil {
 		x.response, x.done = func(*sip.Response) {}, d.byeEnded
-		err = x.send(context.Background(), req)
+		err = x.send(d.life(), req)
 	}
 	if err != nil {
 		d.byeEnded(err)
@@ -327,6 +327,8 @@ func (c Cause) answerError() error {
 		return c.Err
 	case c.By == PartyTransport:
 		return ErrTransport
+	case c.Err != nil:
+		return fmt.Errorf("%w: %w", ErrCanceled, c.Err)
 	default:
 		return ErrCanceled
 	}

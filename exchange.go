@@ -21,6 +21,8 @@ type exchange struct {
 	room    transactionRoom
 	attempt *auth.Attempt
 	opt     txn.RequestOptions
+	// life and timeout bound a request that goes out once more.
+	life    context.Context
 	timeout time.Duration
 	// next draws the CSeq of a request that goes out once more; written is
 	// called when it has left, before which no other request of its dialog may.
@@ -34,8 +36,9 @@ type exchange struct {
 	// txn.ClientUser is.
 	response func(res *sip.Response)
 	done     func(err error)
-	// background runs a function on a counted goroutine, or not at all.
-	background func(f func()) bool
+	// background runs a function on a counted goroutine, or not at all, and so
+	// does ask with one that calls the application.
+	background, ask func(f func()) bool
 
 	mu sync.Mutex // guards the fields below
 	// req is the request as it was sent last.
@@ -98,7 +101,7 @@ func (x *exchange) Done(tx *txn.Client, err error) {
 
 // answer begins to answer a challenge, and reports whether it does.
 func (x *exchange) answer(tx *txn.Client, res *sip.Response) bool {
-	if !x.attempt.Challenged(res) {
+	if !x.attempt.Answers() {
 		return false
 	}
 	x.mu.Lock()
@@ -113,16 +116,42 @@ func (x *exchange) answer(tx *txn.Client, res *sip.Response) bool {
 	return false
 }
 
-// again sends the request with credentials. When it cannot be, the challenge
-// is the final answer after all.
+// again asks for credentials and sends the request with them. When it cannot
+// be, or the application takes too long, the challenge is the final answer after
+// all.
 func (x *exchange) again(challenge *sip.Response) {
-	ctx, cancel := context.WithTimeout(context.Background(), x.timeout)
+	ctx, cancel := context.WithTimeout(x.life, x.timeout)
 	defer cancel()
-	seq, written, err := x.next(ctx)
-	if err != nil {
+	if !x.credentials(ctx, challenge) || !x.repeat(ctx) {
 		x.response(challenge)
 		x.done(nil)
-		return
+	}
+}
+
+// credentials asks the application, on a goroutine of its own: whatever it does
+// there, the exchange goes on.
+func (x *exchange) credentials(ctx context.Context, challenge *sip.Response) bool {
+	found := make(chan bool, 1)
+	if !x.ask(func() {
+		known := false
+		defer func() { found <- known }()
+		known = x.attempt.Challenged(challenge)
+	}) {
+		return false
+	}
+	select {
+	case known := <-found:
+		return known
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// repeat sends the request once more, and reports false when it may not be.
+func (x *exchange) repeat(ctx context.Context) bool {
+	seq, written, err := x.next(ctx)
+	if err != nil {
+		return false
 	}
 	defer written()
 	x.mu.Lock()
@@ -132,6 +161,7 @@ func (x *exchange) again(challenge *sip.Response) {
 	if err := x.send(ctx, req); err != nil {
 		x.done(err)
 	}
+	return true
 }
 
 // exchange returns an exchange of this dialog's. mayRepeat, unless nil, may
@@ -142,9 +172,9 @@ func (d *Dialog) exchange(opt txn.RequestOptions, mayRepeat func() error) (*exch
 		return nil, err
 	}
 	return &exchange{
-		room: room, opt: opt, timeout: d.config().txTimeout(),
+		room: room, opt: opt, life: d.life(), timeout: d.config().txTimeout(),
 		attempt:    d.credentials.Begin(d.config().lookup()),
-		background: d.stack.tasks.Go,
+		background: d.stack.tasks.Go, ask: d.stack.calls.Go,
 		next: func(ctx context.Context) (uint32, func(), error) {
 			if d.turn.take(ctx) != nil {
 				d.turn.join()

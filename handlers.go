@@ -23,7 +23,8 @@ const (
 	supportedOptions = "norefersub"
 )
 
-// knownMethods are recognised, if not all served (RFC 3261 21.5.2).
+// isKnownMethod reports whether a method is recognised, if not served (RFC 3261
+// 21.5.2).
 func isKnownMethod(method sip.RequestMethod) bool {
 	switch method {
 	case sip.INVITE, sip.ACK, sip.CANCEL, sip.BYE, sip.OPTIONS, sip.REFER, sip.NOTIFY, sip.INFO,
@@ -158,8 +159,7 @@ func (s *Stack) notAllowed(tx serverTx, served handlerMap) {
 func (s *Stack) handleInvite(tx serverTx, req *sip.Request) {
 	callback := s.callbacksNow().OnIncomingDialog
 	if callback == nil {
-		s.counters.nobody.Add(1)
-		s.answerWith(tx, s.unavailable())
+		s.refuseNobody(tx)
 		return
 	}
 	if !s.admission.admits(sourceOf(req.Source())) {
@@ -180,6 +180,16 @@ func (s *Stack) handleInvite(tx serverTx, req *sip.Request) {
 	if !s.calls.Go(func() { d.offer(callback) }) {
 		d.giveUp(&ending{cause: Cause{By: PartyShutdown}, status: sip.StatusServiceUnavailable})
 	}
+}
+
+// refuseNobody refuses a call that nobody takes.
+func (s *Stack) refuseNobody(tx serverTx) {
+	if code := s.unavailable(); code != sip.StatusServiceUnavailable {
+		s.counters.nobody.Add(1)
+		s.answerWith(tx, code)
+		return
+	}
+	s.busy(tx, &s.counters.full)
 }
 
 // busy refuses what is over a limit, and counts it.
@@ -317,7 +327,9 @@ func (d *Dialog) handleServerFailure(tx serverTx, err error) {
 	failed := slices.ContainsFunc(d.unacked, func(u *unacked) bool { return u.tx == tx })
 	d.mutex.RUnlock()
 	if failed {
-		d.finish(causeOf(sip.INVITE, err))
+		// The peer may have had it before, so it is released as RFC 3261 15 says.
+		_, release := d.terminate(&ending{cause: causeOf(sip.INVITE, err)})
+		release()
 	}
 }
 
@@ -361,6 +373,9 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 func (d *Dialog) inOrder(req *sip.Request) bool {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
+	if fromTag(req) != d.remoteTag {
+		return true // another fork's: it counts for itself (RFC 3261 12.1.2)
+	}
 	seq := cseq(req)
 	if d.remoteSeqKnown && seq <= d.remoteSeq {
 		return false

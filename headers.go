@@ -97,15 +97,21 @@ func tokens(msg sip.Message, name string) []string {
 	return list
 }
 
-// contacts returns the URIs of the Contact headers.
+// contacts returns the URIs of the Contact headers that can be a target: SIP
+// and SIPS URIs (RFC 3261 8.1.1.8, 12.1.1).
 func contacts(msg sip.Message) []sip.Uri {
 	var uris []sip.Uri
 	for _, h := range msg.GetHeaders("Contact") {
-		if contact, ok := h.(*sip.ContactHeader); ok {
+		if contact, ok := h.(*sip.ContactHeader); ok && isTarget(contact.Address) {
 			uris = append(uris, *contact.Address.Clone())
 		}
 	}
 	return uris
+}
+
+func isTarget(uri sip.Uri) bool {
+	scheme := strings.ToLower(uri.Scheme)
+	return !uri.Wildcard && uri.Host != "" && (scheme == "sip" || scheme == "sips")
 }
 
 // recordRoutes returns the URIs of the Record-Route headers, in their order.

@@ -44,12 +44,10 @@ func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason s
 // state is the one that fits the progress.
 func (r *ReferSubscription) sendNotify(ctx context.Context, progress Progress, state string) (<-chan error, error) {
 	d := r.dialog
-	if err := d.takeTurn(ctx, "SendNotify"); err != nil {
+	if err := d.lockInTurn(ctx, "SendNotify"); err != nil {
 		return nil, err
 	}
 	defer d.turn.release()
-
-	d.mutex.Lock()
 	if !r.active {
 		d.mutex.Unlock()
 		return nil, ErrNoSubscription

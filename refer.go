@@ -177,12 +177,10 @@ func (d *Dialog) SendRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts
 	if referTo.Host == "" && referTo.Raw() == "" {
 		return fmt.Errorf("%w: nobody to refer to", ErrInvalidArgument)
 	}
-	if err := d.takeTurn(ctx, "Refer"); err != nil {
+	if err := d.lockInTurn(ctx, "Refer"); err != nil {
 		return err
 	}
 	defer d.turn.release()
-
-	d.mutex.Lock()
 	req := d.nextRequestLocked(sip.REFER)
 	d.decorateReferLocked(req, referTo, opts)
 	r := d.newSentReferLocked(req, referTo)
@@ -220,7 +218,7 @@ func (d *Dialog) decorateReferLocked(req *sip.Request, referTo sip.Uri, opts *Re
 	}
 	referredBy := true
 	for name, value := range opts.Headers {
-		if !strings.EqualFold(name, "Refer-To") && !strings.EqualFold(name, "Refer-Sub") {
+		if !strings.EqualFold(name, "Refer-To") && !strings.EqualFold(name, "r") && !strings.EqualFold(name, "Refer-Sub") {
 			appendHeaders(req, []Header{{name, value}})
 		}
 		referredBy = referredBy && !strings.EqualFold(name, "Referred-By")
@@ -238,6 +236,9 @@ func (d *Dialog) newSentReferLocked(req *sip.Request, referTo sip.Uri) *ReferSub
 		d.sentRefers = make(map[string]*ReferSubscription)
 	}
 	d.sentRefers[r.ID] = r
+	if len(d.referQueue) >= maxReferQueue {
+		d.referQueue = d.referQueue[1:]
+	}
 	d.referQueue = append(d.referQueue, r)
 	return r
 }
@@ -254,6 +255,9 @@ func (r *ReferSubscription) prepared(req *sip.Request) {
 		r.dialog.sentRefers[id] = r
 	}
 }
+
+// maxReferQueue bounds the REFERs that nobody waits for; the oldest go first.
+const maxReferQueue = 1000
 
 // referResponse takes a response to a REFER of ours.
 func (r *ReferSubscription) referResponse(res *sip.Response) {
@@ -287,7 +291,7 @@ func (r *ReferSubscription) activateLocked(life time.Duration) {
 	r.active = true
 	r.until = time.Now().Add(life)
 	if r.expiry == nil {
-		r.expiry = time.AfterFunc(life, r.expired)
+		r.expiry = r.dialog.after(life, r.expired)
 		return
 	}
 	r.expiry.Reset(life)
@@ -313,6 +317,9 @@ func (r *ReferSubscription) expired() {
 		defer cancel()
 		if _, err := r.sendNotify(ctx, last, "terminated;reason=timeout"); err != nil {
 			r.dialog.log().Debug("NOTIFY could not be sent", "error", err)
+			r.dialog.mutex.Lock()
+			r.endLocked()
+			r.dialog.mutex.Unlock()
 		}
 	})
 }
@@ -481,7 +488,8 @@ func wantsSubscription(req *sip.Request) bool {
 // HandleIncomingRefer takes a REFER that has been answered 202: it makes the
 // subscription, sends the first NOTIFY (RFC 3515 2.4.4), and runs
 // OnIncomingRefer on a goroutine of its own. The stack calls it; a second call
-// for the same CSeq does nothing. It does not wait for the network.
+// for the same CSeq does nothing while the first one's subscription lasts. It
+// does not wait for the network.
 //
 // Errors: ErrInvalidArgument, ErrMalformed (no CSeq), *StateError.
 func (d *Dialog) HandleIncomingRefer(req *sip.Request, referTo sip.Uri, replaces *ReplacesInfo) error {

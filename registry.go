@@ -166,8 +166,8 @@ type tomb struct {
 }
 
 func (s *Stack) buryLocked(key DialogKey) {
-	if s.state != stackServing && s.state != stackStopping {
-		return
+	if s.client == nil {
+		return // not started, or closed: nothing arrives any more
 	}
 	if len(s.tombs) >= orDefault(s.config.Limits.Tombstones, defaultTombstones) {
 		s.unearthLocked()
@@ -246,7 +246,9 @@ func (i *inviteClient) fork(res *sip.Response) (fork *Dialog, isNew bool) {
 	unlock := fork.lockBoth()
 	defer unlock()
 	fork.learnLocked(res)
-	fork.stack.releasing[fork.keyLocked()] = fork
+	if fork.stack.releasing != nil {
+		fork.stack.releasing[fork.keyLocked()] = fork
+	}
 	return fork, true
 }
 

@@ -32,13 +32,11 @@ type reinviteClient struct {
 // sendReInvite writes a re-INVITE when no other INVITE is open.
 func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts) (*reinviteClient, error) {
 	opts.Body = ownBody(opts.Body)
-	if err := d.takeTurn(ctx, "ReInvite"); err != nil {
+	re := &reinviteClient{acknowledger: acknowledger{d: d}, offer: opts.Body, final: make(chan struct{})}
+	if err := d.lockInTurn(ctx, "ReInvite"); err != nil {
 		return nil, err
 	}
 	defer d.turn.release()
-
-	re := &reinviteClient{acknowledger: acknowledger{d: d}, offer: opts.Body, final: make(chan struct{})}
-	d.mutex.Lock()
 	if err := d.mayInviteLocked(); err != nil {
 		d.mutex.Unlock()
 		return nil, err
@@ -71,26 +69,30 @@ func (re *reinviteClient) mayRepeatLocked() error {
 	return nil
 }
 
-// takeTurn takes the turn for a request that only an established call may
-// send. While an ACK waits for the application's answer it does not wait.
-func (d *Dialog) takeTurn(ctx context.Context, op string) error {
-	if err := d.mayRequest(op); err != nil {
+// lockInTurn takes the turn and then the mutex, for a request that only an
+// established call may send: what allows it still holds when it is built. On an
+// error neither is held. While an ACK waits for the application's answer it does
+// not wait.
+func (d *Dialog) lockInTurn(ctx context.Context, op string) error {
+	d.mutex.RLock()
+	err := d.mayRequestLocked(op)
+	d.mutex.RUnlock()
+	if err != nil {
 		return err
 	}
 	if err := d.turn.take(ctx); err != nil {
 		return fmt.Errorf("dialog: %s: %w", op, err)
 	}
-	// What changed while we waited for the turn counts.
-	if err := d.mayRequest(op); err != nil {
+	d.mutex.Lock()
+	if err := d.mayRequestLocked(op); err != nil {
+		d.mutex.Unlock()
 		d.turn.release()
 		return err
 	}
 	return nil
 }
 
-func (d *Dialog) mayRequest(op string) error {
-	d.mutex.RLock()
-	defer d.mutex.RUnlock()
+func (d *Dialog) mayRequestLocked(op string) error {
 	switch {
 	case d.ackWaits:
 		return ErrPending
@@ -113,12 +115,12 @@ func (d *Dialog) mayInviteLocked() error {
 func (re *reinviteClient) written(tx clientTx) {
 	re.d.mutex.Lock()
 	re.tx = tx
-	canceled := re.canceled
-	if limit := re.d.config().ringingLimit(); limit > 0 && !re.ended {
-		re.limit = time.AfterFunc(limit, re.expire)
+	over := re.canceled || re.ended
+	if limit := re.d.config().ringingLimit(); limit > 0 && !over && re.limit == nil {
+		re.limit = re.d.after(limit, re.expire)
 	}
 	re.d.mutex.Unlock()
-	if canceled {
+	if over {
 		tx.Cancel()
 	}
 }
@@ -187,26 +189,10 @@ func (re *reinviteClient) success(res *sip.Response) {
 	if targets := contacts(res); len(targets) > 0 {
 		d.remoteTarget = targets[0]
 	}
-	offer := bodyOf(res)
-	d.keepBodyLocked(offer)
-	handler := d.offerHandler
-	if !isNilBody(re.offer) || offer == nil || d.state != DialogStateEstablished {
-		handler = nil
-	}
-	d.ackWaits = handler != nil
-	d.session.answered(re.offer, offer)
+	d.keepBodyLocked(bodyOf(res))
+	d.session.answered(re.offer)
 	d.mutex.Unlock()
-	if handler == nil {
-		re.finish(nil)
-		return
-	}
-	d.background(func() {
-		answer, err := d.answerLate(handler, offer)
-		re.finish(answer)
-		if err != nil {
-			d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "offer refused", Err: err}})
-		}
-	})
+	re.answer(re.offer, res, re.succeeded)
 }
 
 func (re *reinviteClient) isRepeated() bool {
@@ -215,9 +201,8 @@ func (re *reinviteClient) isRepeated() bool {
 	return re.taken
 }
 
-// finish sends the ACK; the re-INVITE has succeeded.
-func (re *reinviteClient) finish(body Body) {
-	re.acknowledge(body)
+// succeeded is what follows the ACK.
+func (re *reinviteClient) succeeded() {
 	d := re.d
 	d.mutex.Lock()
 	re.closeLocked()
@@ -398,7 +383,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body) {
 	d.remoteTarget = contacts(req)[0]
 	d.flow = in.tx.Flow()
 	offer := bodyOf(req)
-	d.session.offered(offer, bodyOf(res))
+	d.session.answered(keptOrNil(bodyOf(res)))
 	d.repeatLocked(&unacked{tx: in.tx, seq: cseq(req), offered: offer == nil && len(res.Body()) > 0})
 	d.mutex.Unlock()
 	d.stack.respond(in.tx, res)
@@ -473,7 +458,7 @@ func (d *Dialog) answerLate(handler OfferHandler, offer *SimpleBody) (Body, erro
 		return refusedAnswer(offer), made.err
 	}
 	d.mutex.Lock()
-	d.session.localAnswered(made.answer)
+	d.session.answered(made.answer)
 	d.mutex.Unlock()
 	return made.answer, nil
 }

@@ -82,7 +82,11 @@ func setOnce(field *string, value string) error {
 func replacesIn(uri sip.Uri) (*ReplacesInfo, error) {
 	for _, kv := range uri.Headers {
 		if strings.EqualFold(kv.K, "Replaces") {
-			return ParseReplacesHeader(kv.V)
+			value, err := url.PathUnescape(kv.V)
+			if err != nil {
+				return nil, fmt.Errorf("%w: Replaces: %w", ErrMalformed, err)
+			}
+			return ParseReplacesHeader(value)
 		}
 	}
 	return nil, nil

@@ -135,7 +135,9 @@ type decision struct {
 func (s *Stack) newDecision(tx serverTx, handler RequestHandler) *decision {
 	q := &decision{stack: s, tx: tx, handler: handler}
 	q.ctx, q.cancel = context.WithCancel(context.Background())
-	q.expiry = time.AfterFunc(decisionTime, func() { q.respond(Answer{Status: sip.StatusGatewayTimeout}) })
+	q.expiry = time.AfterFunc(decisionTime, func() {
+		s.tasks.Run(func() { q.respond(Answer{Status: sip.StatusGatewayTimeout}) })
+	})
 	return q
 }
 
@@ -174,7 +176,9 @@ func (q *decision) run() {
 	}()
 	req := q.tx.Request().Clone()
 	req.SetSource(q.tx.Request().Source())
-	a = q.handler(q.ctx, req)
+	decided := q.handler(q.ctx, req)
+	decided.Body = ownBody(decided.Body) // its methods are the application's too
+	a = decided
 }
 
 // handled gives a request outside any call to its handler, if there is one.
@@ -218,7 +222,8 @@ func (s *Stack) Do(ctx context.Context, req *sip.Request) (*sip.Response, error)
 	if ctx == nil {
 		return nil, errNilContext("Do")
 	}
-	if req == nil || req.Recipient.Host == "" || belongsToCalls(req.Method) {
+	if req == nil || req.Recipient.Host == "" || belongsToCalls(req.Method) ||
+		(req.CSeq() != nil && req.CSeq().MethodName != req.Method) {
 		return nil, fmt.Errorf("%w: not a request for Do", ErrInvalidArgument)
 	}
 	room, err := s.transactions()
@@ -228,9 +233,9 @@ func (s *Stack) Do(ctx context.Context, req *sip.Request) (*sip.Response, error)
 	own := s.complete(req)
 	w := newWaiter()
 	x := &exchange{
-		room: room, timeout: s.config.txTimeout(), attempt: s.credentials.Begin(s.config.lookup()),
+		room: room, life: s.life, timeout: s.config.txTimeout(), attempt: s.credentials.Begin(s.config.lookup()),
 		opt:      txn.RequestOptions{NextHop: nextHop(own), Timeout: s.config.TxTimeout, Prepare: fillHosts},
-		response: w.response, done: w.done, background: s.tasks.Go,
+		response: w.response, done: w.done, background: s.tasks.Go, ask: s.calls.Go,
 	}
 	seq := own.CSeq().SeqNo
 	x.next = func(context.Context) (uint32, func(), error) { seq++; return seq, func() {}, nil }
@@ -319,11 +324,10 @@ func (d *Dialog) Do(ctx context.Context, req *sip.Request) (*sip.Response, error
 }
 
 func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, error) {
-	if err := d.takeTurn(ctx, string(from.Method)); err != nil {
+	if err := d.lockInTurn(ctx, string(from.Method)); err != nil {
 		return nil, err
 	}
 	defer d.turn.release()
-	d.mutex.Lock()
 	req := d.nextRequestLocked(from.Method)
 	opt := d.optionsLocked()
 	d.mutex.Unlock()

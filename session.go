@@ -8,38 +8,16 @@ import (
 	"github.com/pion/sdp/v3"
 )
 
-// session is what both sides said of the media last. Guarded by the dialog's
-// mutex; the bodies are never changed.
+// session is what we said of the media last. Guarded by the dialog's mutex; the
+// body is never changed.
 type session struct {
-	local  Body
-	remote Body
+	local Body
 }
 
-// offered notes an offer of the peer's (nil: it asked for ours) and our answer.
-func (s *session) offered(offer *SimpleBody, ours *SimpleBody) {
-	s.keep(&s.remote, offer)
-	s.keep(&s.local, ours)
-}
-
-// answered notes an offer of ours (nil: we asked for one) and what came.
-func (s *session) answered(ours Body, theirs *SimpleBody) {
+// answered notes an offer or answer of ours that the peer has taken.
+func (s *session) answered(ours Body) {
 	if !isNilBody(ours) && isSDP(ours) {
 		s.local = ours
-	}
-	s.keep(&s.remote, theirs)
-}
-
-func (s *session) remoteAnswered(body *SimpleBody) { s.keep(&s.remote, body) }
-
-func (s *session) localAnswered(body Body) {
-	if isSDP(body) {
-		s.local = body
-	}
-}
-
-func (s *session) keep(side *Body, body *SimpleBody) {
-	if body != nil && isSDP(body) {
-		*side = body
 	}
 }
 
@@ -50,7 +28,12 @@ func isSDP(body Body) bool {
 // defaultAnswer is the answer to a re-INVITE that nobody decides: our last
 // session turned to fit the offer; our last session as the offer when there is
 // none; nil when we have no session or the offer cannot be read.
-func (d *Dialog) defaultAnswer(offer *SimpleBody) Body {
+func (d *Dialog) defaultAnswer(offer *SimpleBody) (answer Body) {
+	defer func() {
+		if recover() != nil {
+			answer = nil // whatever the SDP was, it cannot be read
+		}
+	}()
 	d.mutex.RLock()
 	local := d.session.local
 	d.mutex.RUnlock()

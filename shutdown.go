@@ -168,6 +168,9 @@ func (s *Stack) closeRooms() {
 	s.client = nil
 	s.dropTombsLocked()
 	s.mutex.Unlock()
+	if s.endLife != nil {
+		s.endLife()
+	}
 	s.tasks.Close()
 	s.byes.Close()
 	if client != nil {

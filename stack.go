@@ -30,6 +30,10 @@ type Stack struct {
 	config    *StackConfig
 	log       *slog.Logger
 	admission admission
+	// life ends when the rooms below are closed: with it ends what still waits
+	// for the network.
+	life    context.Context
+	endLife context.CancelFunc
 
 	// mutex guards the fields below. It comes before any Dialog.mutex.
 	mutex     lockstat.RWMutex
@@ -99,11 +103,9 @@ func NewStack(config *StackConfig) (*Stack, error) {
 			own.Transport = &copied
 		}
 	}
-	own.Listeners = slices.Clone(own.Listeners)
-	for _, tc := range own.listeners() {
-		if err := tc.Validate(); err != nil {
-			return nil, err
-		}
+	own.Listeners, own.AcceptBodies = slices.Clone(own.Listeners), slices.Clone(own.AcceptBodies)
+	if err := own.validate(); err != nil {
+		return nil, err
 	}
 	s := &Stack{
 		config:    own,
@@ -116,6 +118,7 @@ func NewStack(config *StackConfig) (*Stack, error) {
 		tombs:     make(map[DialogKey]struct{}),
 		stopped:   make(chan struct{}),
 	}
+	s.life, s.endLife = context.WithCancel(context.Background())
 	s.mutex.Stats = &s.counters.stackLock
 	return s, nil
 }
@@ -332,16 +335,20 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 
 func (s *Stack) newCaller(target sip.Uri, opts InviteOpts) *Dialog {
 	to := *target.Clone()
-	// RFC 3261 19.1.1: no headers, method, port and transport parameters in To.
+	// RFC 3261 19.1.1: what says how to get there has no place in To.
 	to.Headers = nil
-	to.UriParams.Remove("method")
+	for _, name := range []string{"method", "transport", "maddr", "ttl", "lr"} {
+		to.UriParams.Remove(name)
+	}
 	d := &Dialog{
 		stack: s, isUAC: true, callID: randomHex(16), localTag: TagGen(),
 		local:        s.caller(opts, to.Scheme),
 		remote:       nameAddr{uri: to},
 		remoteTarget: *target.Clone(),
 		routeSet:     s.preloadedRoute(opts.Route),
-		contact:      opts.Contact,
+	}
+	if opts.Contact != nil {
+		d.contact = opts.Contact.Clone()
 	}
 	return s.adopt(d)
 }
@@ -370,35 +377,36 @@ func (s *Stack) caller(opts InviteOpts, scheme string) nameAddr {
 
 // preloadedRoute is the route of a first INVITE (RFC 3261 8.1.2).
 func (s *Stack) preloadedRoute(route []sip.Uri) []sip.Uri {
-	if route == nil && s.config.OutboundProxy != nil {
-		route = []sip.Uri{*s.config.OutboundProxy}
-	}
 	own := make([]sip.Uri, len(route))
 	for i := range route {
 		own[i] = *route[i].Clone()
 	}
-	if len(own) > 0 && len(own[0].UriParams) == 0 {
-		own[0].UriParams.Add("lr", "")
+	if route == nil && s.config.OutboundProxy != nil {
+		proxy := *s.config.OutboundProxy.Clone()
+		if !isLoose(proxy) {
+			proxy.UriParams.Add("lr", "")
+		}
+		own = append(own, proxy)
 	}
 	return own
 }
 
-// setup runs the application's function of that name. The call ends when that
-// panics, or ends its goroutine.
+// setup runs the application's function of that name.
 func (d *Dialog) setup(f func(*Dialog)) (err error) {
 	if f == nil {
 		return nil
 	}
-	err = ErrPanic
+	returned := false
 	defer func() {
 		if value := recover(); value != nil {
 			err = fmt.Errorf("%w: %v", ErrPanic, value)
 		}
-		if err != nil {
-			d.finish(Cause{By: PartyLocal, Err: err})
+		if !returned { // nor is it if f ended its goroutine: nobody is left to place the call
+			d.finish(Cause{By: PartyLocal, Err: ErrPanic})
 		}
 	}()
 	f(d)
+	returned = true
 	return nil
 }
 

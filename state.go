@@ -14,7 +14,7 @@ const (
 	// DialogStateTrying: UAC only: the INVITE has left, the peer does not
 	// ring yet.
 	DialogStateTrying
-	// DialogStateRinging: UAC: a 101 to 199 with a To tag has come.
+	// DialogStateRinging: UAC: a 101 to 199 has come.
 	// UAS: the call has been offered to the application.
 	DialogStateRinging
 	// DialogStateEstablished: UAC: the 2xx has come and its ACK has left.

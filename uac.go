@@ -3,7 +3,6 @@ package dialog
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/emiago/sipgo/sip"
 )
@@ -67,16 +66,27 @@ func (d *Dialog) outcome() error {
 
 // sendInvite writes the INVITE of a new call. A failure ends the dialog.
 func (d *Dialog) sendInvite(ctx context.Context, opts InviteOpts) error {
+	delivered, err := d.placeInvite(ctx, opts)
+	d.settle(ctx, delivered)
+	return err
+}
+
+func (d *Dialog) placeInvite(ctx context.Context, opts InviteOpts) (<-chan struct{}, error) {
 	if err := d.turn.take(ctx); err != nil {
 		d.finish(causeOf(sip.INVITE, err))
-		return err
+		return nil, err
 	}
 	defer d.turn.release()
 
 	d.mutex.Lock()
-	if d.state == DialogStateTerminated {
+	if e := d.ending; e != nil || d.state == DialogStateTerminated {
+		// Setup, or Shutdown, came before the INVITE.
+		cause := d.cause
+		if e != nil {
+			cause = e.cause
+		}
 		d.mutex.Unlock()
-		return ErrShutdown // that came before the INVITE
+		return nil, cause.answerError()
 	}
 	req := d.newInviteLocked(opts)
 	if opts.Anonymous {
@@ -85,7 +95,7 @@ func (d *Dialog) sendInvite(ctx context.Context, opts InviteOpts) error {
 	i := &inviteClient{acknowledger: acknowledger{d: d}, offer: opts.Body}
 	d.invite = i
 	d.phase = phaseInviting
-	d.setStateLocked(DialogStateTrying)
+	delivered, _ := d.setStateLocked(DialogStateTrying)
 	d.limitLocked()
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
@@ -99,7 +109,7 @@ func (d *Dialog) sendInvite(ctx context.Context, opts InviteOpts) error {
 	if err != nil {
 		d.finish(causeOf(sip.INVITE, err))
 	}
-	return err
+	return delivered, err
 }
 
 // mayRepeatLocked keeps a call that was given up from being placed once more.
@@ -123,7 +133,7 @@ func (d *Dialog) newInviteLocked(opts InviteOpts) *sip.Request {
 // limitLocked starts the ringing limit.
 func (d *Dialog) limitLocked() {
 	if limit := d.config().ringingLimit(); limit > 0 {
-		d.limit = time.AfterFunc(limit, func() {
+		d.limit = d.after(limit, func() {
 			d.giveUp(&ending{cause: Cause{By: PartyTimeout, Method: "INVITE", Err: ErrTimeout}})
 		})
 	}
@@ -204,7 +214,10 @@ func (i *inviteClient) provisional(res *sip.Response) {
 func (i *inviteClient) success(res *sip.Response) {
 	switch i.classify(res) {
 	case firstAnswer:
-		i.establish(res)
+		// Established is entered once the ACK has left, so that nothing a
+		// callback sends can overtake it.
+		i.d.turn.join()
+		i.answer(i.offer, res, i.established)
 	case sameAnswer:
 		i.acknowledgeAgain()
 	case otherFork:
@@ -243,42 +256,8 @@ func (i *inviteClient) classify(res *sip.Response) answerKind {
 		d.phase = phaseAnswering
 	}
 	d.keepBodyLocked(bodyOf(res))
-	d.session.answered(i.offer, bodyOf(res))
+	d.session.answered(i.offer)
 	return firstAnswer
-}
-
-// establish acknowledges the first 2xx. Established is entered once the ACK
-// has left, so that nothing a callback sends can overtake it.
-func (i *inviteClient) establish(res *sip.Response) {
-	d := i.d
-	d.turn.join()
-	handler, offer := i.undecided(res)
-	if handler == nil {
-		i.acknowledge(nil)
-		i.established()
-		return
-	}
-	d.background(func() {
-		answer, err := d.answerLate(handler, offer)
-		if err != nil {
-			d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "offer refused", Err: err}})
-		}
-		i.acknowledge(answer)
-		i.established()
-	})
-}
-
-// undecided returns the handler when the 2xx brought an offer for it.
-func (i *inviteClient) undecided(res *sip.Response) (OfferHandler, *SimpleBody) {
-	d := i.d
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
-	offer := bodyOf(res)
-	if !isNilBody(i.offer) || offer == nil || d.offerHandler == nil || d.ending != nil {
-		return nil, nil
-	}
-	d.ackWaits = true
-	return d.offerHandler, offer
 }
 
 // established is what follows the ACK: the call stands, or it was given up

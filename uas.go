@@ -76,10 +76,14 @@ func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
 			err = fmt.Errorf("%w: %v\n%s", ErrPanic, value, debug.Stack())
 		}
 	}()
+	code := res.StatusCode
 	for _, opt := range opts {
 		if opt != nil {
 			opt(res)
 		}
+	}
+	if res.StatusCode != code {
+		return fmt.Errorf("%w: an option changed the status", ErrInvalidArgument)
 	}
 	setLength(res)
 	return nil
@@ -98,14 +102,17 @@ func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	stopTimer(d.limit)
 	stopTimer(d.refresh)
 	offer := bodyOf(tx.Request())
-	d.session.offered(offer, bodyOf(res))
+	d.session.answered(keptOrNil(bodyOf(res)))
 	u := &unacked{tx: tx, seq: cseq(tx.Request()), initial: true, offered: offer == nil && len(res.Body()) > 0}
 	d.repeatLocked(u)
 	delivered, _ := d.setStateLocked(DialogStateEstablished)
 	d.mutex.Unlock()
 
 	if err := transportError(tx.Respond(res)); err != nil {
-		d.finish(Cause{By: PartyTransport, Method: "INVITE", Status: res.StatusCode, Err: err})
+		// The 200 goes on repeating: the caller gets its answer, and then BYE, once
+		// it can be reached.
+		_, release := d.terminate(&ending{cause: Cause{By: PartyTransport, Method: "INVITE", Status: res.StatusCode, Err: err}})
+		release()
 		return delivered, err
 	}
 	return delivered, nil
@@ -116,7 +123,7 @@ func (d *Dialog) repeatLocked(u *unacked) {
 	timers := d.config().timers()
 	u.interval = timers.T1
 	u.deadline = time.Now().Add(64 * timers.T1)
-	u.timer = time.AfterFunc(u.interval, func() { d.repeat(u) })
+	u.timer = d.after(u.interval, func() { d.repeat(u) })
 	d.unacked = append(d.unacked, u)
 }
 
@@ -199,7 +206,6 @@ func (d *Dialog) handleAck(ack *sip.Request) {
 	d.removeUnackedLocked(u)
 	if body := bodyOf(ack); body != nil {
 		d.keepBodyLocked(body)
-		d.session.remoteAnswered(body)
 	}
 	release := func() {}
 	if u.initial && d.phase == phaseAnswering {
@@ -258,7 +264,9 @@ func (d *Dialog) ring(tx serverTx) {
 	}
 	d.setStateLocked(DialogStateRinging)
 	d.limitLocked()
-	d.refresh = time.AfterFunc(ringingRefresh, func() { d.ringAgain(tx) })
+	if !d.config().NoAutoRinging {
+		d.ringAgainLocked(tx)
+	}
 }
 
 // newProvisional builds a provisional response that makes an early dialog (RFC
@@ -275,6 +283,13 @@ func (d *Dialog) newProvisional(tx serverTx, code int, reason string) *sip.Respo
 // ringingRefresh is how often a ringing INVITE gets another provisional
 // response, lest a proxy cancels it (RFC 3261 13.3.1.1).
 const ringingRefresh = time.Minute
+
+// ringAgainLocked arms the timer for that, once.
+func (d *Dialog) ringAgainLocked(tx serverTx) {
+	if d.refresh == nil {
+		d.refresh = d.after(ringingRefresh, func() { d.ringAgain(tx) })
+	}
+}
 
 func (d *Dialog) ringAgain(tx serverTx) {
 	d.mutex.Lock()

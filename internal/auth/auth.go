@@ -33,8 +33,9 @@ type Cache struct {
 }
 
 type answered struct {
-	challenge *digest.Challenge
-	count     int
+	challenge          *digest.Challenge
+	username, password string
+	count              int
 }
 
 // maxSpaces bounds a cache: a path has few realms, a hostile peer many.
@@ -54,27 +55,23 @@ type Attempt struct {
 	tries int
 }
 
+// Answers reports whether the attempt may answer a challenge at all.
+func (a *Attempt) Answers() bool { return a.lookup != nil }
+
 // Begin returns the attempt of a new request. A nil lookup answers nothing.
 func (c *Cache) Begin(lookup Lookup) *Attempt {
 	return &Attempt{cache: c, lookup: lookup, asked: make(map[space]bool)}
 }
 
 // Authorize puts the credentials into a request that is about to be sent: for
-// every realm that is known. It replaces those the request has.
+// every realm that is known. It replaces those the request has, and asks nobody.
 func (a *Attempt) Authorize(req *sip.Request) {
 	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
 		for req.RemoveHeader(name) {
 		}
 	}
-	if a.lookup == nil {
-		return
-	}
 	for _, s := range a.cache.spaces() {
-		username, password, ok := a.lookup(s.realm)
-		if !ok {
-			continue
-		}
-		if value, ok := a.cache.answer(s, req, username, password); ok {
+		if value, ok := a.cache.answer(s, req); ok {
 			req.AppendHeader(sip.NewHeader(s.header(), value))
 		}
 	}
@@ -82,25 +79,25 @@ func (a *Attempt) Authorize(req *sip.Request) {
 
 // Challenged takes a 401 or 407 and reports whether the request is to be sent
 // once more: there are credentials for every challenge, and they have not been
-// refused. A nonce that the server calls stale is tried once more.
+// refused. A nonce that the server calls stale is tried once more. It asks
+// Lookup, which may take its time.
 func (a *Attempt) Challenged(res *sip.Response) bool {
 	a.tries++
 	if a.lookup == nil || a.tries > maxTries {
 		return false
 	}
-	challenges := challengesIn(res)
-	for s, challenge := range challenges {
-		if _, _, ok := a.lookup(s.realm); !ok {
+	learnt := make(map[space]*answered)
+	for s, challenge := range challengesIn(res) {
+		username, password, ok := a.lookup(s.realm)
+		if !ok || !a.mayAnswer(s, challenge.Stale) {
 			return false
 		}
-		if !a.mayAnswer(s, challenge.Stale) {
-			return false
-		}
+		learnt[s] = &answered{challenge: challenge, username: username, password: password}
 	}
-	for s, challenge := range challenges {
-		a.cache.learn(s, challenge)
+	for s, known := range learnt {
+		a.cache.learn(s, known)
 	}
-	return len(challenges) > 0
+	return len(learnt) > 0
 }
 
 // mayAnswer: a space that challenges again after its own challenge was
@@ -159,7 +156,7 @@ func strength(c *digest.Challenge) int {
 	}
 }
 
-func (c *Cache) learn(s space, challenge *digest.Challenge) {
+func (c *Cache) learn(s space, known *answered) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.known == nil {
@@ -168,7 +165,7 @@ func (c *Cache) learn(s space, challenge *digest.Challenge) {
 	if len(c.known) >= maxSpaces && c.known[s] == nil {
 		clear(c.known)
 	}
-	c.known[s] = &answered{challenge: challenge}
+	c.known[s] = known
 }
 
 func (c *Cache) spaces() []space {
@@ -183,7 +180,7 @@ func (c *Cache) spaces() []space {
 
 // answer computes the credentials; each use of a nonce has its own count (RFC
 // 7616 3.4).
-func (c *Cache) answer(s space, req *sip.Request, username, password string) (string, bool) {
+func (c *Cache) answer(s space, req *sip.Request) (string, bool) {
 	c.mu.Lock()
 	known := c.known[s]
 	if known == nil {
@@ -191,12 +188,12 @@ func (c *Cache) answer(s space, req *sip.Request, username, password string) (st
 		return "", false
 	}
 	known.count++
-	challenge, count := known.challenge, known.count
+	now := *known
 	c.mu.Unlock()
 
-	credentials, err := digest.Digest(challenge, digest.Options{
-		Method: string(req.Method), URI: req.Recipient.String(), Count: count,
-		Username: username, Password: password,
+	credentials, err := digest.Digest(now.challenge, digest.Options{
+		Method: string(req.Method), URI: req.Recipient.String(), Count: now.count,
+		Username: now.username, Password: now.password,
 		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(req.Body())), nil },
 	})
 	if err != nil {
