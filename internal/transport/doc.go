@@ -5,18 +5,18 @@
 // # Flows
 //
 // A flow is a socket and a peer (UDP), or one connection (TCP, TLS, WebSocket
-// with or without TLS). An answer
-// leaves by the flow its request came by, which no remote address alone can
-// say: a peer may hold two connections to us, or talk to two of our sockets.
+// with or without TLS). An answer leaves by the flow its request came by, which
+// no remote address alone can say: a peer may hold two connections to us, or
+// talk to two of our sockets.
 //
 // # Goroutines
 //
 // One read loop per socket, one read loop and one writer per stream, one
 // accept loop per listener, one for the handshakes of a connection while they
-// last; nothing per message. All are counted, and
-// [Layer.Close] returns when they have ended. A read loop never writes to its
-// stream: what it answers (keep-alives, 400) goes through the stream's bounded
-// queue, so two ends that do not read cannot stop each other.
+// last; nothing per message. All are counted, and [Layer.Close] returns when
+// they have ended. A read loop never writes to its stream: what it answers
+// (keep-alives, 400) goes through the stream's bounded queue, so two ends that
+// do not read cannot stop each other.
 //
 // # Handlers
 //
@@ -30,7 +30,7 @@
 // upgrade to a WebSocket), within a deadline, and only then becomes a stream. A
 // stream cuts what it reads into frames: by the framing of RFC 3261 18.3, or by
 // that of RFC 6455 with one SIP message in each of its messages (RFC 7118).
-// Everything else, such as the queue, the time limits, and keep-alives, is the same.
+// Everything else, such as the queue and the time limits, is the same.
 //
 // # What does not parse
 //

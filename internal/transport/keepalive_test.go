@@ -79,6 +79,7 @@ func TestKeepAlive_without_an_answer_ends_the_connection(t *testing.T) {
 				require.ErrorIs(t, <-lost, ErrNoPong)
 				require.GreaterOrEqual(t, time.Since(start), 48*time.Second+pongTime)
 				require.LessOrEqual(t, time.Since(start), time.Minute+pongTime)
+				synctest.Wait()
 				require.Zero(t, client.Stats().Connections)
 			})
 		})

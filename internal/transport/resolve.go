@@ -44,7 +44,11 @@ func (l *Layer) Resolve(ctx context.Context, uri sip.Uri) ([]Target, error) {
 	if ip, err := netip.ParseAddr(q.host); err == nil {
 		return []Target{{Transport: q.kinds[0].name, Addr: netip.AddrPortFrom(ip.Unmap(), q.portOf(q.kinds[0]))}}, nil
 	}
-	if q.port == 0 { // RFC 3263 4.2: with a port there is no SRV look-up
+	if isName(q.host, "invalid") {
+		return nil, fmt.Errorf("%w: %q", ErrNotFound, q.host)
+	}
+	// RFC 3263 4.2: with a port there is no SRV look-up.
+	if q.port == 0 && !isName(q.host, "localhost") {
 		if targets, err := l.services(ctx, q); len(targets) > 0 || err != nil {
 			return targets, err
 		}
@@ -66,6 +70,13 @@ func (l *Layer) questionFor(uri sip.Uri) (question, error) {
 		return question{}, fmt.Errorf("%w: %s", ErrBadTarget, uri.String())
 	}
 	return q, nil
+}
+
+// isName reports whether host is in one of the domains that the DNS must not be
+// asked about (RFC 6761 6): "invalid" is what WebSocket clients call themselves.
+func isName(host, domain string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	return host == domain || strings.HasSuffix(host, "."+domain)
 }
 
 func (q question) portOf(k kind) uint16 {

@@ -110,15 +110,35 @@ func TestResolve_sends_sips_over_TLS_only(t *testing.T) {
 	l, _ := startLayer(t, Config{Resolver: zone{"example.com": {netip.MustParseAddr("192.0.2.1")}}})
 	listen(t, l, "udp", "127.0.0.1:0")
 	for uri, want := range map[string]string{
-		"sips:192.0.2.1":                  "TLS 192.0.2.1:5061 ",
-		"sips:192.0.2.1:5062":             "TLS 192.0.2.1:5062 ",
-		"sips:example.com;transport=TCP":  "TLS 192.0.2.1:5061 example.com",
-		"sip:example.com;transport=tls":   "TLS 192.0.2.1:5061 example.com",
-		"sips:u@192.0.2.1;transport=tls":  "TLS 192.0.2.1:5061 ",
-		"sips:example.com;maddr=10.0.0.1": "TLS 10.0.0.1:5061 ",
+		"sips:192.0.2.1":                    "TLS 192.0.2.1:5061 ",
+		"sips:192.0.2.1:5062":               "TLS 192.0.2.1:5062 ",
+		"sips:example.com;transport=TCP":    "TLS 192.0.2.1:5061 example.com",
+		"sip:example.com;transport=tls":     "TLS 192.0.2.1:5061 example.com",
+		"sips:u@192.0.2.1;transport=tls":    "TLS 192.0.2.1:5061 ",
+		"sips:example.com;maddr=10.0.0.1":   "TLS 10.0.0.1:5061 ",
+		"sips:example.com;transport=ws":     "WSS 192.0.2.1:443 example.com",
+		"sip:example.com;transport=ws":      "WS 192.0.2.1:80 example.com",
+		"sip:example.com:8080;transport=ws": "WS 192.0.2.1:8080 example.com",
+		"sip:example.com;transport=wss":     "WSS 192.0.2.1:443 example.com",
 	} {
 		targets, err := resolve(t, l, uri)
 		require.NoError(t, err, uri)
 		require.Equal(t, []string{want}, places(targets), uri)
 	}
+}
+
+func TestResolve_does_not_ask_about_names_that_are_not_in_the_DNS(t *testing.T) {
+	local := []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+	l, _ := startLayer(t, Config{Resolver: srvZone{
+		zone:     zone{"localhost": local, "a.localhost": local, "x.invalid": local},
+		services: map[string][]*net.SRV{"_sip._tcp.localhost": {{Target: "x.invalid", Port: 1}}},
+	}})
+	listen(t, l, "tcp", "127.0.0.1:0")
+	for _, host := range []string{"localhost", "a.localhost"} {
+		targets, err := resolve(t, l, "sip:"+host)
+		require.NoError(t, err)
+		require.Equal(t, []string{"TCP 127.0.0.1:5060 " + host}, places(targets))
+	}
+	_, err := resolve(t, l, "sip:X.Invalid;transport=ws")
+	require.ErrorIs(t, err, ErrNotFound)
 }

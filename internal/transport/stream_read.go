@@ -156,6 +156,6 @@ func (r *reader) timeout() bool {
 		return false
 	}
 	r.s.layer.counters.connIdle.Add(1)
-	r.s.lose(ErrIdle)
+	r.s.finish(ErrIdle, flushTime)
 	return false
 }

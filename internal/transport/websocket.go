@@ -134,7 +134,9 @@ func (c *earlyConn) Read(p []byte) (int, error) {
 		return c.Conn.Read(p)
 	}
 	n := copy(p, c.early)
-	c.early = c.early[n:]
+	if c.early = c.early[n:]; len(c.early) == 0 {
+		c.early = nil // the whole header's buffer
+	}
 	return n, nil
 }
 

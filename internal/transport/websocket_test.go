@@ -152,7 +152,7 @@ func TestWS_is_a_client_of_other_servers(t *testing.T) {
 		if err != nil {
 			return
 		}
-		defer conn.CloseNow()
+		defer func() { _ = conn.CloseNow() }()
 		_, msg, err := conn.Read(r.Context())
 		if err != nil {
 			return
@@ -246,6 +246,50 @@ func TestWS_servers_that_are_wrong_are_an_error(t *testing.T) {
 			require.EqualValues(t, 1, client.Stats().HandshakesFailed)
 			require.Zero(t, client.Stats().Connections)
 		})
+	}
+}
+
+func TestWS_takes_frames_that_come_with_the_answer(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	client, answers := startLayer(t, Config{})
+	go func() {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		request, err := http.ReadRequest(bufio.NewReader(conn))
+		if err != nil {
+			return
+		}
+		var answer strings.Builder
+		upgrader := ws.Upgrader{Protocol: func([]byte) bool { return true }}
+		var head strings.Builder
+		_ = request.Write(&head)
+		_, _ = upgrader.Upgrade(readWriter{strings.NewReader(head.String()), &answer})
+		answer.Write(wsFrame(ws.OpText, ok("early"), false))
+		_, _ = io.WriteString(conn, answer.String())
+		_, _ = io.Copy(io.Discard, conn)
+	}()
+	_, err = client.Connect(context.Background(), Target{Transport: "WS", Addr: addrPort(ln.Addr())})
+	require.NoError(t, err)
+	require.Equal(t, "early", next(t, answers).msg.CallID().Value())
+}
+
+func TestWS_host_of_the_request(t *testing.T) {
+	for want, target := range map[string]Target{
+		"sip.example.com":      {Transport: "WS", Addr: netip.MustParseAddrPort("192.0.2.1:80"), ServerName: "sip.example.com."},
+		"sip.example.com:8080": {Transport: "WS", Addr: netip.MustParseAddrPort("192.0.2.1:8080"), ServerName: "sip.example.com"},
+		"192.0.2.1":            {Transport: "WSS", Addr: netip.MustParseAddrPort("192.0.2.1:443")},
+		"[2001:db8::1]":        {Transport: "WS", Addr: netip.MustParseAddrPort("[2001:db8::1]:80")},
+		"[2001:db8::1]:443":    {Transport: "WS", Addr: netip.MustParseAddrPort("[2001:db8::1]:443")},
+	} {
+		k, err := kindOf(target.Transport)
+		require.NoError(t, err)
+		d := &dial{kind: k, key: streamKey{addr: target.Addr, serverName: serverName(k, target)}}
+		require.Equal(t, want, d.httpHost())
 	}
 }
 
