@@ -93,7 +93,7 @@ func (t *transcript) lostTransport(callID, tag string) bool {
 // whose connection is lost may go out once more as it is (RFC 3263 4.3).
 func (t *transcript) checkSequence() {
 	last := make(map[string]uint32)
-	latest := make(map[string]passed)
+	first := make(map[string]time.Time)
 	seen := make(map[string]bool)
 	for _, p := range t.log {
 		if !p.out || !p.request || p.method == "ACK" || p.method == "CANCEL" || seen[p.branch+p.method] {
@@ -102,11 +102,11 @@ func (t *transcript) checkSequence() {
 		seen[p.branch+p.method] = true
 		half := p.callID + " " + p.fromTag
 		whole := half + " to " + p.toTg
-		before := latest[whole]
-		if p.seq == before.seq && p.method == before.method && t.n.tap.lostBetween(before.at, p.at) {
+		same := fmt.Sprint(whole, " ", p.method, p.seq)
+		if at, ok := first[same]; ok && t.n.tap.lostBetween(at, p.at) {
 			continue
 		}
-		latest[whole] = p
+		first[same] = p.at
 		if p.seq <= last[whole] || p.seq <= last[half] {
 			t.errorf(p, "CSeq is not above %d", max(last[whole], last[half]))
 		}
