@@ -181,6 +181,7 @@ func (s *stream) writeItem(it item) bool {
 	}
 	s.setWriteDeadline()
 	_, err := s.conn.Write(s.wire(it))
+	s.clearWriteDeadline()
 	if err != nil {
 		s.layer.counters.writeErrors.Add(1)
 		if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -207,6 +208,20 @@ func (s *stream) setWriteDeadline() {
 	_ = s.raw.SetWriteDeadline(d) // an error shows in the write
 }
 
+// clearWriteDeadline is for TLS, which also writes on its own, such as the
+// answer to a key update: the deadline of a message long gone would break the
+// connection.
+func (s *stream) clearWriteDeadline() {
+	if s.tls == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.flushBy.IsZero() {
+		_ = s.raw.SetWriteDeadline(time.Time{})
+	}
+}
+
 // wire is what is written of an item.
 func (s *stream) wire(it item) []byte {
 	if !s.kind.frames {
@@ -226,14 +241,14 @@ func (s *stream) goodbye() {
 		return
 	}
 	s.mu.Lock()
-	left := time.Until(s.flushBy)
+	end := s.flushBy
 	s.mu.Unlock()
 	if s.kind.frames {
-		s.closeWS(left)
+		s.closeWS(end)
 	}
 	if s.tls != nil {
 		// CloseWrite takes five seconds of its own for a peer that does not read.
-		end := time.AfterFunc(left, func() { _ = s.raw.Close() })
+		end := time.AfterFunc(time.Until(end), func() { _ = s.raw.Close() })
 		defer end.Stop()
 		_ = s.tls.CloseWrite()
 	}

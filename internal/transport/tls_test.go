@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -215,4 +216,50 @@ func TestTLS_an_answer_after_the_loss_goes_to_a_server_of_the_sent_by_name(t *te
 		require.Equal(t, "TLS", target.Transport)
 		require.EqualValues(t, 5071, target.Addr.Port())
 	}
+}
+
+// deadlines is a network whose connections remember their write deadline.
+type deadlines struct {
+	osNetwork
+	conn *deadlineConn
+}
+
+type deadlineConn struct {
+	net.Conn
+
+	mu   sync.Mutex // guards the field below
+	last time.Time
+}
+
+func (d *deadlines) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := d.osNetwork.DialContext(ctx, network, address)
+	d.conn = &deadlineConn{Conn: conn}
+	return d.conn, err
+}
+
+func (c *deadlineConn) SetWriteDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last = t
+	return c.Conn.SetWriteDeadline(t)
+}
+
+func (c *deadlineConn) deadline() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last
+}
+
+// RFC 8446 4.6.3: TLS may answer a key update at any time.
+func TestTLS_no_deadline_is_left_behind_by_a_message(t *testing.T) {
+	ca := newAuthority(t)
+	server, arrivals := startLayer(t, Config{})
+	addr := listenTLS(t, server, "tls", "127.0.0.1:0", ca.server("127.0.0.1"))
+	network := &deadlines{}
+	client, _ := startLayer(t, Config{TLS: ca.client(), Network: network})
+	flow, err := client.Connect(context.Background(), Target{Transport: "TLS", Addr: addr})
+	require.NoError(t, err)
+	require.NoError(t, flow.Send([]byte(options("x", "127.0.0.1", ""))))
+	next(t, arrivals)
+	require.Eventually(t, func() bool { return network.conn.deadline().IsZero() }, 10*time.Second, time.Millisecond)
 }

@@ -141,8 +141,8 @@ func (c *earlyConn) Read(p []byte) (int, error) {
 }
 
 // closeWS is our part of the closing handshake (RFC 6455 7.1): a Close frame
-// and, when the peer has not sent its own, waiting for that until limit.
-func (s *stream) closeWS(limit time.Duration) {
+// and, when the peer has not sent its own, waiting for that until end.
+func (s *stream) closeWS(end time.Time) {
 	code := ws.StatusCode(s.code.Load())
 	if code == 0 {
 		code = ws.StatusGoingAway
@@ -151,7 +151,7 @@ func (s *stream) closeWS(limit time.Duration) {
 	if _, err := s.conn.Write(wsFrame(ws.OpClose, ws.NewCloseFrameBody(code, ""), s.listener == nil)); err != nil {
 		return
 	}
-	wait := time.NewTimer(limit)
+	wait := time.NewTimer(time.Until(end))
 	defer wait.Stop()
 	select {
 	case <-s.deaf:
