@@ -43,6 +43,12 @@ type StackConfig struct {
 	// NAT says when requests inside a call go where the peer's messages come
 	// from rather than to its Contact.
 	NAT NATPolicy
+	// KeepAlive, when positive, is the longest silence on a connection that we
+	// opened before a keep-alive is sent: a double CRLF (RFC 5626 3.5.1), a ping
+	// on a WebSocket. A peer that does not answer it within ten seconds has lost
+	// the connection, so it must know keep-alives. Those of peers are always
+	// answered. Zero: none are sent.
+	KeepAlive time.Duration
 	// Slog gets what the stack logs. With neither there is silence.
 	Slog *slog.Logger
 	// Timers are T1, T2 and T4 of RFC 3261 17.
@@ -51,6 +57,9 @@ type StackConfig struct {
 	// answered with nothing but provisionals; zero is 180 s, negative means
 	// no bound. An outgoing call is cancelled, an incoming one gets 480.
 	RingingLimit time.Duration
+	// NoRetry switches off that a re-INVITE is sent again after a 491, or a 500
+	// or 503 with Retry-After.
+	NoRetry bool
 	// NoAutoRinging switches off the 180 that answers an INVITE before
 	// OnIncomingDialog runs.
 	NoAutoRinging bool
@@ -121,7 +130,7 @@ func (c *StackConfig) validate() error {
 			return err
 		}
 	}
-	if min(c.TxTimeout, c.GraceTime, c.Timers.T1, c.Timers.T2, c.Timers.T4) < 0 {
+	if min(c.TxTimeout, c.GraceTime, c.KeepAlive, c.Timers.T1, c.Timers.T2, c.Timers.T4) < 0 {
 		return fmt.Errorf("%w: negative time", ErrInvalidArgument)
 	}
 	return nil

@@ -186,7 +186,7 @@ func (s *Stack) begin() (chan<- struct{}, error) {
 func (s *Stack) open(ctx context.Context) error {
 	sockets := transport.New(transport.Config{
 		Network: s.config.Network, Resolver: s.config.resolver(), Logger: s.log, Trace: s.tracer(),
-		Limits: s.config.transportLimits(), TLS: s.config.clientTLS(),
+		Limits: s.config.transportLimits(), TLS: s.config.clientTLS(), KeepAlive: s.config.KeepAlive,
 	})
 	timers := s.config.timers()
 	layer := txn.New(txn.Config{
