@@ -345,7 +345,9 @@ func (d *Dialog) WaitAnswer(ctx context.Context) error {
 // waits for the final answer, whose ACK is automatic; a body in it goes to
 // OnBody. After Accept it waits first for the ACK to the 200. When ctx ends
 // first the re-INVITE is cancelled and ctx's error returned; so is, after the
-// ringing limit, one that the peer answers with nothing but provisionals.
+// ringing limit, one that the peer answers with nothing but provisionals. After a
+// 491, and a 500 or 503 with Retry-After, it is sent again, three times at the
+// most (RFC 3261 14.1), unless StackConfig.NoRetry is set.
 //
 // Errors: *StateError (its text contains "Established state"), ErrPending
 // (another INVITE, in either direction, has no final answer),
@@ -354,20 +356,8 @@ func (d *Dialog) ReInvite(ctx context.Context, opts InviteOpts) error {
 	if ctx == nil {
 		return errNilContext("ReInvite")
 	}
-	if err := d.waitAcked(ctx); err != nil {
-		return fmt.Errorf("dialog: re-INVITE: %w", err)
-	}
-	re, err := d.sendReInvite(ctx, opts)
-	if err != nil {
-		return err
-	}
-	select {
-	case <-re.final:
-	case <-ctx.Done():
-		re.cancel()
-		return ctx.Err()
-	}
-	return re.err
+	_, err := d.renegotiate(ctx, opts)
+	return err
 }
 
 // Bye ends the call. Established: BYE, with reason as its Reason header (RFC

@@ -23,10 +23,11 @@ func effectOf(method sip.RequestMethod, code int) effect {
 	case 404, 410, 416, 482, 483, 484, 485, 502, 604:
 		return endsDialog
 	case 408, 481:
-		if method == sip.OPTIONS || method == sip.MESSAGE {
-			return endsNothing
+		switch method {
+		case sip.INVITE, sip.BYE, sip.REFER, sip.INFO, sip.UPDATE, sip.PRACK, sip.NOTIFY:
+			return endsUsage
 		}
-		return endsUsage
+		// OPTIONS, MESSAGE, and what nobody knows (RFC 5057 5.3).
 	case 405, 480, 501:
 		// These end a usage that cannot do without the method.
 		if method == sip.INVITE || method == sip.NOTIFY {

@@ -317,6 +317,8 @@ func causeOf(method sip.RequestMethod, err error) Cause {
 // answerError is what WaitAnswer returns for a call that ended unanswered.
 func (c Cause) answerError() error {
 	switch {
+	case c.By == PartyRemote && c.Status >= 300 && c.Err != nil:
+		return c.Err
 	case c.By == PartyRemote && c.Status >= 300:
 		return &ResponseError{Method: c.Method, StatusCode: c.Status, Reason: c.Reason}
 	case c.By == PartyTimeout:

@@ -3,6 +3,11 @@ package dialog
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
 )
 
 // Errors that calls return, alone or wrapped; test with errors.Is.
@@ -41,6 +46,8 @@ var (
 	// ErrNoSubscription says that a REFER subscription has ended or cannot
 	// be used.
 	ErrNoSubscription = errors.New("dialog: subscription not active")
+	// ErrNoSession says that we have offered or answered no SDP in this call.
+	ErrNoSession = errors.New("dialog: no session of ours")
 	// ErrMalformed says that a message or header of the peer's cannot be used.
 	ErrMalformed = errors.New("dialog: malformed message")
 	// ErrPanic says that a function of the application's panicked.
@@ -78,6 +85,25 @@ type ResponseError struct {
 	// StatusCode and Reason are the answer's.
 	StatusCode int
 	Reason     string
+	// RetryAfter is when to try again; zero: not said (RFC 3261 20.33).
+	RetryAfter time.Duration
+	// Contacts are where a redirection leads (RFC 3261 21.3), in its order.
+	Contacts []sip.Uri
+}
+
+func newResponseError(method sip.RequestMethod, res *sip.Response) *ResponseError {
+	e := &ResponseError{Method: string(method), StatusCode: res.StatusCode, Reason: res.Reason}
+	digits := strings.TrimSpace(headerValue(res, "Retry-After"))
+	if end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
+		digits = digits[:end]
+	}
+	if seconds, err := strconv.ParseUint(digits, 10, 31); err == nil {
+		e.RetryAfter = time.Duration(seconds) * time.Second
+	}
+	if res.IsRedirection() {
+		e.Contacts = contacts(res)
+	}
+	return e
 }
 
 // Error gives method, status and reason phrase.

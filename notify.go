@@ -122,7 +122,7 @@ func (r *ReferSubscription) notifyResponse(res *sip.Response, final chan<- error
 		r.dialog.mutex.Unlock()
 	}
 	r.dialog.failed(sip.NOTIFY, res.StatusCode, res.Reason)
-	final <- &ResponseError{Method: "NOTIFY", StatusCode: res.StatusCode, Reason: res.Reason}
+	final <- newResponseError(sip.NOTIFY, res)
 }
 
 // notifyDone ends the subscription of a NOTIFY that nobody answers (RFC 6665

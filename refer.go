@@ -267,7 +267,7 @@ func (r *ReferSubscription) referResponse(res *sip.Response) {
 		r.accepted(res)
 	default:
 		r.dialog.mutex.Lock()
-		r.refusedLocked(&ResponseError{Method: "REFER", StatusCode: res.StatusCode, Reason: res.Reason})
+		r.refusedLocked(newResponseError(sip.REFER, res))
 		r.dialog.mutex.Unlock()
 		r.dialog.failed(sip.REFER, res.StatusCode, res.Reason)
 	}

@@ -25,13 +25,13 @@ type reinviteClient struct {
 	final chan struct{}
 	ended bool
 	err   error
-	// taken is true once a 2xx has come.
+	// taken is true once a 2xx has come, body is what it brought.
 	taken bool
+	body  *SimpleBody
 }
 
 // sendReInvite writes a re-INVITE when no other INVITE is open.
 func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts) (*reinviteClient, error) {
-	opts.Body = ownBody(opts.Body)
 	re := &reinviteClient{acknowledger: acknowledger{d: d}, offer: opts.Body, final: make(chan struct{})}
 	if err := d.lockInTurn(ctx, "ReInvite"); err != nil {
 		return nil, err
@@ -189,7 +189,8 @@ func (re *reinviteClient) success(res *sip.Response) {
 	if targets := contacts(res); len(targets) > 0 {
 		d.remoteTarget = targets[0]
 	}
-	d.keepBodyLocked(bodyOf(res))
+	re.body = bodyOf(res)
+	d.keepBodyLocked(re.body)
 	d.session.answered(re.offer)
 	d.mutex.Unlock()
 	re.answer(re.offer, res, re.succeeded)
@@ -219,7 +220,7 @@ func (re *reinviteClient) refused(res *sip.Response) {
 	taken := re.taken
 	if !taken {
 		re.closeLocked()
-		re.endLocked(&ResponseError{Method: "INVITE", StatusCode: res.StatusCode, Reason: res.Reason})
+		re.endLocked(newResponseError(sip.INVITE, res))
 	}
 	d.mutex.Unlock()
 	if !taken {
@@ -271,7 +272,7 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sip.Request) {
 	d.mutex.Unlock()
 
 	if handler == nil {
-		d.acceptReInvite(in, d.defaultAnswer(offer))
+		d.acceptReInvite(in, d.defaultAnswer(offer), (*session).answeredByDefault)
 		return
 	}
 	if !d.stack.calls.Go(func() { d.decide(ctx, in, handler, offer) }) {
@@ -330,7 +331,7 @@ func (d *Dialog) decide(ctx context.Context, in *reinviteServer, handler OfferHa
 func (d *Dialog) answerReInvite(in *reinviteServer, answer Body, err error) {
 	switch {
 	case err == nil:
-		d.acceptReInvite(in, answer)
+		d.acceptReInvite(in, answer, (*session).answered)
 	case errors.Is(err, ErrPanic):
 		d.refuseReInvite(in, sip.StatusInternalServerError)
 	default:
@@ -367,7 +368,7 @@ func (d *Dialog) claimReInvite(in *reinviteServer) bool {
 
 // acceptReInvite answers 200: the target refreshes (RFC 3261 12.2.2) and the
 // 200 repeats until its ACK.
-func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body) {
+func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, note func(*session, Body)) {
 	req := in.tx.Request()
 	res, _ := d.newAnswer(in.tx, nil)
 	setBody(res, answer)
@@ -383,7 +384,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body) {
 	d.remoteTarget = contacts(req)[0]
 	d.flow = in.tx.Flow()
 	offer := bodyOf(req)
-	d.session.answered(keptOrNil(bodyOf(res)))
+	note(&d.session, keptOrNil(bodyOf(res)))
 	d.repeatLocked(&unacked{tx: in.tx, seq: cseq(req), offered: offer == nil && len(res.Body()) > 0})
 	d.mutex.Unlock()
 	d.stack.respond(in.tx, res)

@@ -382,7 +382,7 @@ func (d *Dialog) sendBody(ctx context.Context, method sip.RequestMethod, body Bo
 		return err
 	}
 	if res.StatusCode >= 300 {
-		return &ResponseError{Method: string(method), StatusCode: res.StatusCode, Reason: res.Reason}
+		return newResponseError(method, res)
 	}
 	return nil
 }

@@ -11,12 +11,22 @@ import (
 // session is what we said of the media last. Guarded by the dialog's mutex; the
 // body is never changed.
 type session struct {
-	local Body
+	// local is the last offer or answer of ours that the peer has taken, own the
+	// last that the application made: what it put on hold stays so.
+	local, own Body
 }
 
-// answered notes an offer or answer of ours that the peer has taken.
+// answered notes an offer or answer of the application's that the peer has
+// taken.
 func (s *session) answered(ours Body) {
 	if !isNilBody(ours) && isSDP(ours) {
+		s.local, s.own = ours, ours
+	}
+}
+
+// answeredByDefault notes an answer that nobody decided.
+func (s *session) answeredByDefault(ours Body) {
+	if ours != nil {
 		s.local = ours
 	}
 }
@@ -35,7 +45,7 @@ func (d *Dialog) defaultAnswer(offer *SimpleBody) (answer Body) {
 		}
 	}()
 	d.mutex.RLock()
-	local := d.session.local
+	local, own := d.session.local, d.session.own
 	d.mutex.RUnlock()
 	if local == nil {
 		return nil
@@ -44,6 +54,7 @@ func (d *Dialog) defaultAnswer(offer *SimpleBody) (answer Body) {
 	if !ok {
 		return nil
 	}
+	restoreDirections(ours, own)
 	ours.Origin.SessionVersion++
 	if offer != nil {
 		theirs, ok := parseSDP(offer)
@@ -75,7 +86,8 @@ func answerMedia(ours, theirs *sdp.SessionDescription) {
 		media[i] = refusedMedia(offered)
 		if i < len(ours.MediaDescriptions) {
 			if own := matchMedia(ours.MediaDescriptions[i], offered); own != nil {
-				setDirection(own, mirrored(directionOf(theirs, offered)))
+				wanted := directionOf(ours, own)
+				setDirection(own, allowed(mirrored(directionOf(theirs, offered)), wanted))
 				media[i] = own
 			}
 		}
@@ -145,6 +157,42 @@ func mirrored(direction string) string {
 		return sdp.AttrKeySendOnly
 	default:
 		return direction
+	}
+}
+
+// allowed cuts a direction down to what the application wants: what it has put
+// on hold is not resumed because the peer asks for more.
+func allowed(direction, wanted string) string {
+	sends := direction != sdp.AttrKeyRecvOnly && direction != sdp.AttrKeyInactive &&
+		wanted != sdp.AttrKeyRecvOnly && wanted != sdp.AttrKeyInactive
+	receives := direction != sdp.AttrKeySendOnly && direction != sdp.AttrKeyInactive &&
+		wanted != sdp.AttrKeySendOnly && wanted != sdp.AttrKeyInactive
+	switch {
+	case sends && receives:
+		return sdp.AttrKeySendRecv
+	case sends:
+		return sdp.AttrKeySendOnly
+	case receives:
+		return sdp.AttrKeyRecvOnly
+	default:
+		return sdp.AttrKeyInactive
+	}
+}
+
+// restoreDirections gives our session the directions that the application last
+// chose, not those that the peer's hold left in it.
+func restoreDirections(ours *sdp.SessionDescription, own Body) {
+	if own == nil {
+		return
+	}
+	chosen, ok := parseSDP(own)
+	if !ok {
+		return
+	}
+	for i, media := range ours.MediaDescriptions {
+		if i < len(chosen.MediaDescriptions) {
+			setDirection(media, directionOf(chosen, chosen.MediaDescriptions[i]))
+		}
 	}
 }
 

@@ -98,7 +98,8 @@ type Cause struct {
 	// Reason is the text of the Reason header (RFC 3326), of the reason
 	// phrase, or what the application gave.
 	Reason string
-	// Err is the error behind a timeout or a transport failure.
+	// Err is the error behind a timeout or a transport failure, and the
+	// *ResponseError of a refused call.
 	Err error
 }
 

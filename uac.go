@@ -290,7 +290,9 @@ func (i *inviteClient) refused(res *sip.Response) {
 	if won {
 		return // another fork's, late
 	}
-	i.d.finish(Cause{By: PartyRemote, Method: "INVITE", Status: res.StatusCode, Reason: res.Reason})
+	i.d.finish(Cause{
+		By: PartyRemote, Method: "INVITE", Status: res.StatusCode, Reason: res.Reason, Err: newResponseError(sip.INVITE, res),
+	})
 }
 
 // ended follows the last response to the INVITE.

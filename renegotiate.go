@@ -1,0 +1,157 @@
+package dialog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/pion/sdp/v3"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// maxRetries bounds how often a re-INVITE is sent anew after a 491, or after a
+// 500 or 503 that says when.
+const maxRetries = 3
+
+// Renegotiate is ReInvite that returns what the peer made of it: the body of
+// the 2xx, nil when it has none. Without an offer that is the peer's offer, to be
+// answered by OnOffer's function.
+func (d *Dialog) Renegotiate(ctx context.Context, offer Body, headers ...Header) (Body, error) {
+	if ctx == nil {
+		return nil, errNilContext("Renegotiate")
+	}
+	return d.renegotiate(ctx, InviteOpts{Body: offer, Headers: headers})
+}
+
+// Hold offers our last session with every stream that we send and receive
+// turned to sendonly, and every one that we only receive to inactive (RFC 3264
+// 8.4). When the peer refuses, the session stays as it was.
+//
+// Errors: ErrNoSession, and those of ReInvite.
+func (d *Dialog) Hold(ctx context.Context) error {
+	return d.redirect(ctx, map[string]string{
+		sdp.AttrKeySendRecv: sdp.AttrKeySendOnly, sdp.AttrKeyRecvOnly: sdp.AttrKeyInactive,
+	})
+}
+
+// Resume undoes Hold: sendonly becomes sendrecv, and inactive recvonly. When
+// the peer refuses, the session stays as it was.
+//
+// Errors: ErrNoSession, and those of ReInvite.
+func (d *Dialog) Resume(ctx context.Context) error {
+	return d.redirect(ctx, map[string]string{
+		sdp.AttrKeySendOnly: sdp.AttrKeySendRecv, sdp.AttrKeyInactive: sdp.AttrKeyRecvOnly,
+	})
+}
+
+// redirect offers our last session with other directions.
+func (d *Dialog) redirect(ctx context.Context, turn map[string]string) error {
+	if ctx == nil {
+		return errNilContext("Hold and Resume")
+	}
+	offer, err := d.turnedSession(turn)
+	if err != nil {
+		return err
+	}
+	_, err = d.renegotiate(ctx, InviteOpts{Body: offer})
+	return err
+}
+
+func (d *Dialog) turnedSession(turn map[string]string) (Body, error) {
+	d.mutex.RLock()
+	local := d.session.local
+	d.mutex.RUnlock()
+	if local == nil {
+		return nil, ErrNoSession
+	}
+	ours, ok := parseSDP(local)
+	if !ok {
+		return nil, fmt.Errorf("%w: it cannot be read", ErrNoSession)
+	}
+	for _, media := range ours.MediaDescriptions {
+		direction := directionOf(ours, media)
+		if next, ok := turn[direction]; ok {
+			direction = next
+		}
+		setDirection(media, direction)
+	}
+	ours.Attributes = slices.DeleteFunc(ours.Attributes, isDirection)
+	ours.Origin.SessionVersion++
+	data, err := ours.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoSession, err)
+	}
+	return NewBody(typeSDP, data), nil
+}
+
+// renegotiate sends a re-INVITE, and again when the peer asks to wait, unless
+// that is switched off (RFC 3261 14.1, 21.5.1).
+func (d *Dialog) renegotiate(ctx context.Context, opts InviteOpts) (Body, error) {
+	opts.Body = ownBody(opts.Body)
+	for retries := 0; ; retries++ {
+		body, err := d.reinviteOnce(ctx, opts)
+		wait, again := d.retryIn(err)
+		if !again || retries == maxRetries {
+			return body, err
+		}
+		if err := d.pause(ctx, wait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (d *Dialog) reinviteOnce(ctx context.Context, opts InviteOpts) (Body, error) {
+	if err := d.waitAcked(ctx); err != nil {
+		return nil, fmt.Errorf("dialog: re-INVITE: %w", err)
+	}
+	re, err := d.sendReInvite(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-re.final:
+		return keptOrNil(re.body), re.err
+	case <-ctx.Done():
+		re.cancel()
+		return nil, ctx.Err()
+	}
+}
+
+// retryIn reports whether, and when, a refused re-INVITE is to be sent anew:
+// after a 491 within the window of the Call-ID's owner or of the other side (RFC
+// 3261 14.1), after a 500 or 503 when it says.
+func (d *Dialog) retryIn(err error) (time.Duration, bool) {
+	var refused *ResponseError
+	if d.config().NoRetry || !errors.As(err, &refused) {
+		return 0, false
+	}
+	const unit = 10 * time.Millisecond
+	switch refused.StatusCode {
+	case sip.StatusRequestPending:
+		if d.isUAC {
+			return 2100*time.Millisecond + time.Duration(rand.IntN(191))*unit, true
+		}
+		return time.Duration(rand.IntN(201)) * unit, true
+	case sip.StatusInternalServerError, sip.StatusServiceUnavailable:
+		return refused.RetryAfter, refused.RetryAfter > 0
+	}
+	return 0, false
+}
+
+// pause waits, unless the call or ctx ends before.
+func (d *Dialog) pause(ctx context.Context, wait time.Duration) error {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-d.Done():
+		return &StateError{Op: "ReInvite", State: DialogStateTerminated, Need: "Established state"}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
