@@ -621,7 +621,7 @@ func TestINVITEWhileRingingGets500(t *testing.T) {
 // ours does not leave.
 func TestReINVITEsThatCross(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		b, p := w.stack(stackIP), w.peer(peerIP)
+		b, p := w.stack(stackIP, withoutRetry), w.peer(peerIP)
 		l := w.incoming(b, p)
 		result := began(func() error { return l.d.ReInvite(context.Background(), offer(offerSDP)) })
 		mine := p.next("INVITE")

@@ -602,7 +602,7 @@ func TestFailedRequestsInsideACall(t *testing.T) {
 	for _, c := range cases {
 		t.Run(fmt.Sprintf("%s %d", c.method, c.code), func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
-				a, p := w.stack(stackIP), w.peer(peerIP)
+				a, p := w.stack(stackIP, withoutRetry), w.peer(peerIP)
 				l := w.outgoing(a, p)
 				result := began(func() error {
 					if c.method == "INVITE" {

@@ -251,3 +251,6 @@ func drained[T any](c <-chan T) []T {
 		}
 	}
 }
+
+// withoutRetry lets a test see each refusal of a re-INVITE.
+func withoutRetry(c *dialog.StackConfig) { c.NoRetry = true }

@@ -114,6 +114,12 @@ func dialogOperations() []operation {
 		{"Dialog.ReInvite", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			a.met(d.ReInvite(ctx, a.offer()))
 		}},
+		{"Dialog.Renegotiate", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			_, err := d.Renegotiate(ctx, a.offer().Body)
+			a.met(err)
+		}},
+		{"Dialog.Hold", func(a *application, ctx context.Context, d *dialog.Dialog) { a.met(d.Hold(ctx)) }},
+		{"Dialog.Resume", func(a *application, ctx context.Context, d *dialog.Dialog) { a.met(d.Resume(ctx)) }},
 		{"Dialog.Refer", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			a.met(d.Refer(ctx, a.target(), dialog.ReferOpts{NoReferSub: a.dice.chance(20)}))
 		}},
