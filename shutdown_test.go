@@ -293,8 +293,8 @@ func TestShutdownBeforeStart(t *testing.T) {
 func TestShutdownWithoutAContext(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a := w.stack("10.0.0.1")
-		//nolint:staticcheck // that is the point
-		require.ErrorIs(t, a.Shutdown(nil), dialog.ErrInvalidArgument)
+		var none context.Context
+		require.ErrorIs(t, a.Shutdown(none), dialog.ErrInvalidArgument)
 		_, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
 		require.NoError(t, err, "nothing was shut down")
 	})
