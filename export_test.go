@@ -5,8 +5,10 @@ import "sipdialog.example/dialog/internal/txn"
 // Left is what a stack holds.
 type Left struct {
 	Dialogs, Aliases, Releasing, Tombs int
-	Tasks, Byes, Calls                 int
-	Transactions                       txn.Counts
+	// TombTimer is whether the timer runs that forgets the calls that have ended.
+	TombTimer          bool
+	Tasks, Byes, Calls int
+	Transactions       txn.Counts
 }
 
 // Leftovers counts what a stack holds: nothing, in the end.
@@ -14,7 +16,8 @@ func Leftovers(s *Stack) Left {
 	s.mutex.RLock()
 	left := Left{
 		Dialogs: len(s.dialogs), Aliases: len(s.aliases), Releasing: len(s.releasing), Tombs: len(s.tombs),
-		Tasks: s.tasks.Running(), Byes: s.byes.Running(), Calls: s.calls.Running(),
+		TombTimer: s.tombTimer != nil,
+		Tasks:     s.tasks.Running(), Byes: s.byes.Running(), Calls: s.calls.Running(),
 	}
 	client := s.client
 	s.mutex.RUnlock()

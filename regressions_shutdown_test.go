@@ -1,0 +1,160 @@
+//go:build go1.25
+
+package dialog_test
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/dialogtest"
+)
+
+// shutWithin shuts a stack down with a second's time, and returns what is left.
+func (w *world) shutWithin(s *dialog.Stack) dialog.ShutdownError {
+	w.t.Helper()
+	w.stacks = nil // shut down here
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	began := time.Now()
+	var left *dialog.ShutdownError
+	require.ErrorAs(w.t, s.Shutdown(ctx), &left)
+	require.LessOrEqual(w.t, time.Since(began), 2*time.Second)
+	return *left
+}
+
+// An ACK that was dialling a host that is not there kept Shutdown beyond its
+// context.
+func TestShutdownDoesNotWaitForAnACKThatHangs(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.calls(a, p, offer(offerSDP))
+		contact := "Contact: <sip:peer@10.9.9.9:5099;transport=tcp>"
+		l.answer(dialogtest.Response{Code: 200, Headers: []string{contact}, Body: answerSDP})
+		synctest.Wait()
+		l.ask("BYE")
+		synctest.Wait()
+		require.Equal(t, 1, w.shutWithin(a).Unreleased)
+		require.Zero(t, dialog.Leftovers(a))
+	})
+}
+
+// A further fork that was released while Shutdown waited for a callback left
+// the note of its end behind, with a timer.
+func TestForkThatEndsDuringShutdownLeavesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.calls(a, p, offer(offerSDP))
+		hold := make(chan struct{})
+		defer close(hold)
+		l.d.OnStateChange(func(s dialog.DialogState) {
+			if s == dialog.DialogStateTerminated {
+				<-hold
+			}
+		})
+		l.answer(dialogtest.Response{Code: 200, ToTag: "A", Body: answerSDP})
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		p.next("ACK")
+		down := began(func() error { return a.Shutdown(context.Background()) })
+		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		synctest.Wait()
+		l.answer(dialogtest.Response{Code: 200, ToTag: "B", Body: answerSDP})
+		w.stacks = nil // shut down, with the callback counted
+		var left *dialog.ShutdownError
+		require.ErrorAs(t, <-down, &left)
+		require.Equal(t, 1, left.Callbacks)
+		synctest.Wait()
+		now := dialog.Leftovers(a)
+		now.Calls = 0 // the callback that is held
+		require.Zero(t, now)
+	})
+}
+
+// Credentials ran where Shutdown waited for it, without end.
+func TestShutdownDoesNotWaitForBlockedCredentials(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		block := make(chan struct{})
+		defer close(block)
+		a := w.stack(stackIP, func(c *dialog.StackConfig) {
+			c.Credentials = func(string) (string, string, bool) { <-block; return "a", "b", true }
+		})
+		l := w.calls(a, w.peer(peerIP), offer(offerSDP))
+		l.answer(dialogtest.Response{Code: 401, Headers: []string{credentialsWanted}})
+		synctest.Wait()
+		require.Equal(t, 1, w.shutWithin(a).Callbacks)
+	})
+}
+
+// credentialsWanted is a header of a 401.
+const credentialsWanted = `WWW-Authenticate: Digest realm="r", nonce="n", algorithm=MD5`
+
+// A call ended inside Credentials waited for itself.
+func TestByeInsideCredentialsReturns(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		call, result := make(chan *dialog.Dialog, 1), make(chan error, 1)
+		a := w.stack(stackIP, func(c *dialog.StackConfig) {
+			c.Credentials = func(string) (string, string, bool) {
+				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+				defer cancel()
+				result <- (<-call).Bye(ctx, "")
+				return "", "", false
+			}
+		})
+		l := w.calls(a, w.peer(peerIP), offer(offerSDP))
+		call <- l.d
+		l.answer(dialogtest.Response{Code: 401, Headers: []string{credentialsWanted}})
+		require.NoError(t, <-result)
+		require.Equal(t, dialog.DialogStateTerminated, l.d.State())
+	})
+}
+
+// A timer that was repeating a 200 ran on, in the application's trace, when
+// Shutdown had returned: nobody counted it.
+func TestShutdownWaitsForTheTraceOfATimer(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var inside atomic.Bool
+		var count atomic.Int32
+		b := w.stack(stackIP, func(c *dialog.StackConfig) {
+			c.Trace = func(e dialog.TraceEvent) {
+				if e.Outbound && strings.HasPrefix(string(e.Data), "SIP/2.0 200") && count.Add(1) == 2 {
+					inside.Store(true)
+					time.Sleep(20 * time.Minute)
+					inside.Store(false)
+				}
+			}
+		})
+		l := w.rings(b, w.peer(peerIP))
+		require.NoError(t, l.d.Accept(context.Background()))
+		time.Sleep(time.Second)
+		require.True(t, inside.Load())
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		w.stacks = nil // shut down here
+		var left *dialog.ShutdownError
+		require.ErrorAs(t, b.Shutdown(ctx), &left)
+		require.Equal(t, 1, left.Unreleased, "the 200 has no ACK")
+		require.False(t, inside.Load())
+	})
+}
+
+// The 503 of a stack that shuts down said when to try again only if somebody
+// took calls.
+func TestStackThatShutsDownSaysWhenToTryAgainThoughNobodyTakesCalls(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		w.toPeer(b, p)
+		down := began(func() error { return b.Shutdown(context.Background()) })
+		bye := p.next("BYE")
+		w.say(p, b, p.Request(dialogtest.Request{Method: "INVITE", URI: "sip:x@" + stackIP, CallID: "other"}))
+		res := p.next("503 INVITE").Response()
+		p.reply(bye, dialogtest.Response{Code: 200})
+		require.NoError(t, <-down)
+		require.NotEmpty(t, res.GetHeaders("Retry-After"))
+	})
+}
