@@ -65,9 +65,11 @@ type Dialog struct {
 	remoteTarget   sip.Uri
 	routeSet       []sip.Uri
 	// flow is the way the peer's latest INVITE, or answer to ours, came by;
-	// behindNAT is true when its Contact does not lead there.
+	// behindNAT is true when its Contact does not lead there, called when it
+	// was an INVITE: the peer may have opened the connection.
 	flow      *transport.Flow
 	behindNAT bool
+	called    bool
 	// aliases are the keys under which the dialog was known before.
 	aliases []DialogKey
 

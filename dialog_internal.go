@@ -238,6 +238,14 @@ func (d *Dialog) lastDelivery() <-chan struct{} {
 	return d.closed
 }
 
+// stopRingingLocked stops the timers of an unanswered call and lets go of them:
+// they hold the INVITE.
+func (d *Dialog) stopRingingLocked() {
+	stopTimer(d.limit)
+	stopTimer(d.refresh)
+	d.limit, d.refresh = nil, nil
+}
+
 func stopTimer(t *time.Timer) {
 	if t != nil {
 		t.Stop()

@@ -183,8 +183,7 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 	if d.stack != nil && cause.By <= PartyShutdown {
 		d.stack.counters.ended[cause.By].Add(1)
 	}
-	stopTimer(d.limit)
-	stopTimer(d.refresh)
+	d.stopRingingLocked()
 	d.decideLocked(cause.answerError())
 	d.ackedLocked()
 	d.endSubscriptionsLocked()

@@ -42,6 +42,14 @@ func literal(host string) (netip.Addr, bool) {
 	return address.Unmap(), err == nil
 }
 
+// cameByLocked notes the way that an INVITE of the peer's came by, whose Contact
+// is the target by now.
+func (d *Dialog) cameByLocked(tx serverTx) {
+	req := tx.Request()
+	d.flow, d.called = tx.Flow(), true
+	d.behindNAT = len(req.GetHeaders("Via")) == 1 && d.config().NAT.hides(d.remoteTarget, sourceOf(req.Source()))
+}
+
 // flowLocked is the flow by which requests go to the peer, while it lasts: that
 // of a WebSocket always, since nothing else leads to a browser (RFC 7118 5);
 // that of a peer behind a NAT; and a connection to the next hop, rather than a
@@ -58,14 +66,26 @@ func (d *Dialog) flowLocked() *transport.Flow {
 	if d.behindNAT && len(d.routeSet) == 0 {
 		return f
 	}
-	if f.Reliable() && leadsTo(f, d.hopLocked()) {
+	if hop := d.hopLocked(); f.Reliable() && leadsTo(f, hop) && (d.called || portOf(hop) == f.RemoteAddr().Port()) {
 		return f
 	}
 	return nil
 }
 
+// portOf is the port that a URI names.
+func portOf(hop sip.Uri) uint16 {
+	switch {
+	case hop.Port != 0:
+		return uint16(hop.Port)
+	case hop.IsEncrypted():
+		return defaultTLSPort
+	}
+	return defaultPort
+}
+
 // leadsTo reports whether a connection ends at the host that a URI names, with
-// the transport that it asks for.
+// the transport that it asks for. The port that a peer connects from says
+// nothing.
 func leadsTo(f *transport.Flow, hop sip.Uri) bool {
 	name, _ := hop.UriParams.Get("transport")
 	switch {
@@ -92,6 +112,7 @@ func (s *Stack) reachable(local transport.Local) transport.Local {
 		return local
 	}
 	local.Transport = strings.ToUpper(first.Protocol)
+	local.Host = orDefault(strings.Trim(first.PublicAddress, "[]"), local.Host)
 	local.Port = orDefault(first.PublicPort, int(s.port.Load()))
 	return local
 }

@@ -382,7 +382,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, note func(*sess
 	}
 	d.reinviteIn = nil
 	d.remoteTarget = contacts(req)[0]
-	d.flow = in.tx.Flow()
+	d.cameByLocked(in.tx)
 	offer := bodyOf(req)
 	note(&d.session, keptOrNil(bodyOf(res)))
 	d.repeatLocked(&unacked{tx: in.tx, seq: cseq(req), offered: offer == nil && len(res.Body()) > 0})

@@ -300,116 +300,6 @@ func (s *Stack) callbacksNow() StackCallbacks {
 	return s.callbacks
 }
 
-// NewInvite places a call to target (RFC 3261 13.2.1): it sends an INVITE with
-// opts.Body as the offer, and returns when that has been written; the state is
-// then Trying. ctx bounds only this: finding, connecting to and writing to the
-// next hop. Wait for the outcome with [Dialog.WaitAnswer]; a call nobody waits
-// for is cancelled after the ringing limit.
-//
-// Errors: ErrNotStarted, ErrShutdown, ErrMaxDialogs, ErrInvalidArgument,
-// ErrTransport, ctx's.
-func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) (IDialog, error) {
-	if ctx == nil {
-		return nil, errNilContext("NewInvite")
-	}
-	if target.Host == "" || target.Wildcard {
-		return nil, fmt.Errorf("%w: target without a host", ErrInvalidArgument)
-	}
-	if err := s.ready(); err != nil {
-		return nil, err
-	}
-	opts.Body = ownBody(opts.Body)
-	d := s.newCaller(target, opts)
-	if err := s.register(d); err != nil {
-		return nil, err
-	}
-	if err := d.setup(opts.Setup); err != nil {
-		return nil, err
-	}
-	if err := d.sendInvite(ctx, opts); err != nil {
-		return nil, fmt.Errorf("dialog: invite %s: %w", target.Host, err)
-	}
-	s.counters.placed.Add(1)
-	return d, nil
-}
-
-func (s *Stack) newCaller(target sip.Uri, opts InviteOpts) *Dialog {
-	to := *target.Clone()
-	// RFC 3261 19.1.1: what says how to get there has no place in To.
-	to.Headers = nil
-	for _, name := range []string{"method", "transport", "maddr", "ttl", "lr"} {
-		to.UriParams.Remove(name)
-	}
-	d := &Dialog{
-		stack: s, isUAC: true, callID: randomHex(16), localTag: TagGen(),
-		local:        s.caller(opts, to.Scheme),
-		remote:       nameAddr{uri: to},
-		remoteTarget: *target.Clone(),
-		routeSet:     s.preloadedRoute(opts.Route),
-	}
-	if opts.Contact != nil {
-		d.contact = opts.Contact.Clone()
-	}
-	return s.adopt(d)
-}
-
-// caller is who calls: what the call says, else the configuration, else a user
-// of the UserAgent's name.
-func (s *Stack) caller(opts InviteOpts, scheme string) nameAddr {
-	from := opts.From
-	if from == nil {
-		from = s.config.From
-	}
-	switch {
-	case opts.Anonymous:
-		return nameAddr{display: "Anonymous", uri: sip.Uri{Scheme: "sip", User: "anonymous", Host: "anonymous.invalid"}}
-	case from != nil:
-		uri := *from.URI.Clone()
-		if uri.Scheme == "" {
-			uri.Scheme = scheme
-		}
-		return nameAddr{display: escapeQuoted(oneLine(from.DisplayName)), uri: uri}
-	default:
-		product, _, _ := strings.Cut(s.config.userAgent(), "/")
-		return nameAddr{uri: sip.Uri{Scheme: scheme, User: userToken(product)}}
-	}
-}
-
-// preloadedRoute is the route of a first INVITE (RFC 3261 8.1.2).
-func (s *Stack) preloadedRoute(route []sip.Uri) []sip.Uri {
-	own := make([]sip.Uri, len(route))
-	for i := range route {
-		own[i] = *route[i].Clone()
-	}
-	if route == nil && s.config.OutboundProxy != nil {
-		proxy := *s.config.OutboundProxy.Clone()
-		if !isLoose(proxy) {
-			proxy.UriParams.Add("lr", "")
-		}
-		own = append(own, proxy)
-	}
-	return own
-}
-
-// setup runs the application's function of that name.
-func (d *Dialog) setup(f func(*Dialog)) (err error) {
-	if f == nil {
-		return nil
-	}
-	returned := false
-	defer func() {
-		if value := recover(); value != nil {
-			err = fmt.Errorf("%w: %v", ErrPanic, value)
-		}
-		if !returned { // nor is it if f ended its goroutine: nobody is left to place the call
-			d.finish(Cause{By: PartyLocal, Err: ErrPanic})
-		}
-	}()
-	f(d)
-	returned = true
-	return nil
-}
-
 // adopt gives a new dialog its mailbox.
 func (s *Stack) adopt(d *Dialog) *Dialog {
 	d.mutex.Stats = &s.counters.dialogLocks
@@ -417,16 +307,6 @@ func (s *Stack) adopt(d *Dialog) *Dialog {
 	d.mailbox.Panicked = func(value any, stack []byte) { s.logPanic("notification", value, stack) }
 	d.requests.Go = s.calls.Go
 	return d
-}
-
-// userToken keeps what may stand in the user part of a URI (RFC 3261 25.1).
-func userToken(s string) string {
-	return strings.Map(func(r rune) rune {
-		if strings.ContainsRune("-_.!~*'()&=+$,", r) || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' {
-			return r
-		}
-		return -1
-	}, s)
 }
 
 // transactions returns the room below, or why there is none.

@@ -127,7 +127,6 @@ func (d *Dialog) setStateLocked(next DialogState) (delivered <-chan struct{}, ch
 	if !next.mayFollow(d.state) {
 		return nil, false
 	}
-	done := d.doneLocked()
 	d.state = next
 	d.entered[next] = time.Now()
 	if next == DialogStateEstablished && d.stack != nil {
@@ -142,6 +141,8 @@ func (d *Dialog) setStateLocked(next DialogState) (delivered <-chan struct{}, ch
 	}
 	d.keptBody = nil
 	delivered = d.mailbox.Seal(calls...)
-	close(done)
+	if d.done != nil {
+		close(d.done)
+	}
 	return delivered, true
 }

@@ -273,7 +273,7 @@ func (i *inviteClient) established() {
 		release = func() { d.spawnBye() }
 	default:
 		d.phase = phaseSteady
-		stopTimer(d.limit)
+		d.stopRingingLocked()
 		d.setStateLocked(DialogStateEstablished)
 		d.decideLocked(nil)
 	}
@@ -299,7 +299,12 @@ func (i *inviteClient) refused(res *sip.Response) {
 func (i *inviteClient) ended(err error) {
 	i.d.mutex.Lock()
 	won := i.won
-	i.ack, i.forks = nil, nil
+	i.ack, i.forks, i.body = nil, nil, nil
+	if won {
+		// Nothing can be cancelled any more: what is left of the INVITE would
+		// be as long as the call.
+		i.tx, i.offer = nil, nil
+	}
 	i.d.mutex.Unlock()
 	if !won {
 		i.d.finish(causeOf(sip.INVITE, err))

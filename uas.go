@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -99,8 +100,7 @@ func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	}
 	d.offered = nil
 	d.phase = phaseAnswering
-	stopTimer(d.limit)
-	stopTimer(d.refresh)
+	d.stopRingingLocked()
 	offer := bodyOf(tx.Request())
 	d.session.answered(keptOrNil(bodyOf(res)))
 	u := &unacked{tx: tx, seq: cseq(tx.Request()), initial: true, offered: offer == nil && len(res.Body()) > 0}
@@ -175,13 +175,9 @@ func (d *Dialog) neverAckedLocked(u *unacked) (release func()) {
 
 func (d *Dialog) removeUnackedLocked(u *unacked) {
 	u.timer.Stop()
-	for i, other := range d.unacked {
-		if other == u {
-			d.unacked = append(d.unacked[:i], d.unacked[i+1:]...)
-			break
-		}
-	}
+	d.unacked = slices.DeleteFunc(d.unacked, func(other *unacked) bool { return other == u })
 	if len(d.unacked) == 0 {
+		d.unacked = nil
 		d.ackedLocked()
 	}
 }

@@ -1,0 +1,235 @@
+package dialog
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/transport"
+	"sipdialog.example/dialog/internal/txn"
+)
+
+// Do sends a request outside any call, from the stack's own socket and with its
+// credentials, and waits for the final answer, whatever its status: REGISTER,
+// OPTIONS, MESSAGE, SUBSCRIBE and the like. req is not changed. What it lacks
+// is filled in: From, To, Call-ID, CSeq, User-Agent, and the route through the
+// outbound proxy; a From or Contact without a host gets the address by which
+// the peer reaches us. When ctx ends first its error is returned, and the
+// request runs its course unheard.
+//
+// Errors: ErrInvalidArgument (a request that belongs to a call), ErrNotStarted,
+// ErrShutdown, ErrTimeout, ErrTransport, ctx's.
+func (s *Stack) Do(ctx context.Context, req *sip.Request) (*sip.Response, error) {
+	if ctx == nil {
+		return nil, errNilContext("Do")
+	}
+	if req == nil || req.Recipient.Host == "" || belongsToCalls(req.Method) ||
+		(req.CSeq() != nil && req.CSeq().MethodName != req.Method) {
+		return nil, fmt.Errorf("%w: not a request for Do", ErrInvalidArgument)
+	}
+	room, err := s.transactions()
+	if err != nil {
+		return nil, err
+	}
+	own := s.complete(req)
+	w := newWaiter()
+	x := &exchange{
+		room: room, life: s.life, timeout: s.config.txTimeout(), attempt: s.credentials.Begin(s.config.lookup()),
+		opt:      txn.RequestOptions{NextHop: nextHop(own), Timeout: s.config.TxTimeout, Prepare: fillHosts},
+		response: w.response, done: w.done, background: s.tasks.Go, ask: s.calls.Go,
+	}
+	seq := own.CSeq().SeqNo
+	x.next = func(context.Context) (uint32, func(), error) { seq++; return seq, func() {}, nil }
+	if err := x.send(ctx, own); err != nil {
+		return nil, fmt.Errorf("dialog: %s: %w", req.Method, err)
+	}
+	return w.wait(ctx, string(req.Method))
+}
+
+// complete returns a copy of a request with the headers that it lacks.
+func (s *Stack) complete(req *sip.Request) *sip.Request {
+	own := req.Clone()
+	if own.From() == nil {
+		own.AppendHeader(s.caller(InviteOpts{}, "sip").from(TagGen()))
+	} else if !own.From().Params.Has("tag") {
+		own.From().Params.Add("tag", TagGen())
+	}
+	if own.To() == nil {
+		to := *own.Recipient.Clone()
+		to.Headers = nil
+		own.AppendHeader(nameAddr{uri: to}.to(""))
+	}
+	if own.CallID() == nil {
+		id := sip.CallIDHeader(randomHex(16))
+		own.AppendHeader(&id)
+	}
+	if own.CSeq() == nil {
+		own.AppendHeader(&sip.CSeqHeader{SeqNo: 1, MethodName: own.Method})
+	}
+	if headerValue(own, "User-Agent") == "" {
+		own.AppendHeader(sip.NewHeader("User-Agent", s.config.userAgent()))
+	}
+	if len(own.GetHeaders("Route")) == 0 {
+		for _, route := range s.preloadedRoute(nil) {
+			own.AppendHeader(&sip.RouteHeader{Address: route})
+		}
+	}
+	return own
+}
+
+// nextHop is where a request outside a dialog goes (RFC 3261 8.1.2).
+func nextHop(req *sip.Request) sip.Uri {
+	if routes := req.GetHeaders("Route"); len(routes) > 0 {
+		if route, ok := routes[0].(*sip.RouteHeader); ok {
+			return *route.Address.Clone()
+		}
+	}
+	return *req.Recipient.Clone()
+}
+
+// fillHosts gives From and Contact the address by which the peer reaches us.
+func fillHosts(req *sip.Request, local transport.Local) {
+	if from := req.From(); from != nil && from.Address.Host == "" {
+		from.Address.Host = bracketed(local.Host)
+	}
+	for _, h := range req.GetHeaders("Contact") {
+		if contact, ok := h.(*sip.ContactHeader); ok && contact.Address.Host == "" && !contact.Address.Wildcard {
+			own := contactFor(contact.Address.User, local).Address
+			own.UriParams = append(own.UriParams, contact.Address.UriParams...)
+			contact.Address = own
+		}
+	}
+}
+
+// Do sends a request inside the call and waits for the final answer, whatever
+// its status: INFO, MESSAGE, OPTIONS, SUBSCRIBE, or a method of the
+// application's own. Of req only the method, the body and headers that a call
+// does not set itself are used. What RFC 5057 says of a failure happens: a 481
+// ends the call. When ctx ends first its error is returned, and the request
+// runs its course unheard.
+//
+// Errors: ErrInvalidArgument (a method with a way of its own), *StateError (the
+// call is not established), ErrPending, ErrTimeout, ErrTransport, ctx's.
+func (d *Dialog) Do(ctx context.Context, req *sip.Request) (*sip.Response, error) {
+	if ctx == nil {
+		return nil, errNilContext("Do")
+	}
+	if req == nil || req.Method == "" || belongsToCalls(req.Method) || req.Method == sip.REFER || req.Method == sip.NOTIFY {
+		return nil, fmt.Errorf("%w: not a request for Do", ErrInvalidArgument)
+	}
+	w, err := d.sendRequest(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return w.wait(ctx, string(req.Method))
+}
+
+func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, error) {
+	if err := d.lockInTurn(ctx, string(from.Method)); err != nil {
+		return nil, err
+	}
+	defer d.turn.release()
+	req := d.nextRequestLocked(from.Method)
+	opt := d.optionsLocked()
+	d.mutex.Unlock()
+	for _, h := range from.Headers() {
+		if mayAddHeader(h.Name()) {
+			req.AppendHeader(sip.HeaderClone(h))
+		}
+	}
+	req.SetBody(from.Body())
+
+	w := newWaiter()
+	x, err := d.exchange(opt, nil)
+	if err == nil {
+		x.response = func(res *sip.Response) {
+			if res.StatusCode >= 300 {
+				d.failed(from.Method, res.StatusCode, res.Reason)
+			}
+			w.response(res)
+		}
+		x.done = func(err error) {
+			if err != nil {
+				d.unanswered(from.Method, err)
+			}
+			w.done(err)
+		}
+		err = x.send(ctx, req)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dialog: %s: %w", from.Method, err)
+	}
+	return w, nil
+}
+
+// SendInfo sends an INFO with a body and waits for its answer; see Do. An answer
+// of 300 or more is a *ResponseError.
+func (d *Dialog) SendInfo(ctx context.Context, body Body, headers ...Header) error {
+	return d.sendBody(ctx, sip.INFO, body, headers)
+}
+
+// SendMessage sends a MESSAGE with a body and waits for its answer; see Do. An
+// answer of 300 or more is a *ResponseError.
+func (d *Dialog) SendMessage(ctx context.Context, body Body, headers ...Header) error {
+	return d.sendBody(ctx, sip.MESSAGE, body, headers)
+}
+
+func (d *Dialog) sendBody(ctx context.Context, method sip.RequestMethod, body Body, headers []Header) error {
+	req := sip.NewRequest(method, sip.Uri{})
+	appendHeaders(req, headers)
+	setBody(req, body)
+	res, err := d.Do(ctx, req)
+	if err != nil {
+		return err
+	}
+	if res.StatusCode >= 300 {
+		return newResponseError(method, res)
+	}
+	return nil
+}
+
+// waiter waits for the final answer to a request.
+type waiter struct {
+	final chan outcome
+}
+
+type outcome struct {
+	res *sip.Response
+	err error
+}
+
+func newWaiter() *waiter { return &waiter{final: make(chan outcome, 1)} }
+
+func (w *waiter) response(res *sip.Response) {
+	if !res.IsProvisional() {
+		w.tell(outcome{res: res})
+	}
+}
+
+// done follows a final response, or takes its place.
+func (w *waiter) done(err error) {
+	if err != nil {
+		w.tell(outcome{err: callError(err)})
+	}
+}
+
+// tell keeps the first outcome.
+func (w *waiter) tell(o outcome) {
+	select {
+	case w.final <- o:
+	default:
+	}
+}
+
+func (w *waiter) wait(ctx context.Context, method string) (*sip.Response, error) {
+	select {
+	case o := <-w.final:
+		if o.err != nil {
+			return nil, fmt.Errorf("dialog: %s: %w", method, o.err)
+		}
+		return o.res, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}

@@ -1,0 +1,125 @@
+package dialog
+
+import (
+	"slices"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// handleServerFailure ends a call whose 2xx cannot be sent.
+func (d *Dialog) handleServerFailure(tx serverTx, err error) {
+	d.mutex.RLock()
+	failed := slices.ContainsFunc(d.unacked, func(u *unacked) bool { return u.tx == tx })
+	d.mutex.RUnlock()
+	if failed {
+		// The peer may have had it before, so it is released as RFC 3261 15 says.
+		_, release := d.terminate(&ending{cause: causeOf(sip.INVITE, err)})
+		release()
+	}
+}
+
+// handleRequest takes a request inside the dialog, in CSeq order.
+func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
+	if !d.inOrder(req) {
+		d.stack.answerWith(tx, sip.StatusInternalServerError)
+		return
+	}
+	if req.Method == sip.BYE {
+		d.handleBye(tx, req)
+		return
+	}
+	if d.isMortal() {
+		// RFC 5407 3.2: a BYE is on its way; the session is over.
+		d.stack.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
+		return
+	}
+	switch {
+	case req.Method == sip.INVITE:
+		d.handleReInvite(tx, req)
+	case req.Method == sip.REFER:
+		d.handleRefer(tx, req)
+	case req.Method == sip.NOTIFY && isReferEvent(req):
+		d.handleNotify(tx, req)
+	case d.handled(tx, req.Method):
+	case req.Method == sip.NOTIFY:
+		d.stack.answerWith(tx, sipStatusBadEvent, sip.NewHeader("Allow-Events", "refer"))
+	case req.Method == sip.INFO:
+		d.handleInfo(tx, req)
+	case req.Method == sip.OPTIONS:
+		d.stack.answerWith(tx, sip.StatusOK, d.handlersNow().allow(),
+			sip.NewHeader("Accept", d.stack.accept()), sip.NewHeader("Supported", supportedOptions))
+	default:
+		d.stack.notAllowed(tx, d.handlersNow())
+	}
+}
+
+// inOrder raises the peer's CSeq, or reports that the request is late (RFC
+// 3261 12.2.2). Retransmissions do not come this far.
+func (d *Dialog) inOrder(req *sip.Request) bool {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if fromTag(req) != d.remoteTag {
+		return true // another fork's: it counts for itself (RFC 3261 12.1.2)
+	}
+	seq := cseq(req)
+	if d.remoteSeqKnown && seq <= d.remoteSeq {
+		return false
+	}
+	d.remoteSeq, d.remoteSeqKnown = seq, true
+	return true
+}
+
+// isMortal reports whether the call is ending (RFC 5407 2).
+func (d *Dialog) isMortal() bool {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.phase == phaseBye || d.phase == phaseReleased || d.state == DialogStateTerminated
+}
+
+// handleBye ends the call (RFC 3261 15.1.2): 200, and 487 to an INVITE of the
+// dialog that is still open.
+func (d *Dialog) handleBye(tx serverTx, req *sip.Request) {
+	d.stack.answerWith(tx, sip.StatusOK)
+	cause := Cause{By: PartyRemote, Method: "BYE", Reason: reasonText(req)}
+	d.mutex.Lock()
+	offered, ours := d.offered, d.phase == phaseInviting
+	d.offered = nil
+	d.mutex.Unlock()
+	switch {
+	case offered != nil:
+		_, _ = d.refuse(offered, offered.NewResponse(sip.StatusRequestTerminated, ""), cause)
+	case ours:
+		// A BYE before our INVITE was answered ends this fork; the INVITE
+		// has to be cancelled for the others.
+		_, release := d.terminate(&ending{cause: cause})
+		release()
+	default:
+		d.finish(cause)
+	}
+}
+
+// handleCancel refuses the INVITE with 487, unless it is answered already (RFC
+// 3261 9.2): the dialog's first, or a re-INVITE.
+func (d *Dialog) handleCancel(tx serverTx, cancel *sip.Request) {
+	d.mutex.Lock()
+	first := d.offered == tx
+	if first {
+		d.offered = nil
+	}
+	d.mutex.Unlock()
+	if first {
+		cause := Cause{By: PartyRemote, Method: "CANCEL", Status: sip.StatusRequestTerminated, Reason: reasonText(cancel)}
+		_, _ = d.refuse(tx, tx.NewResponse(sip.StatusRequestTerminated, ""), cause)
+		return
+	}
+	d.cancelReInvite(tx)
+}
+
+// handleInfo answers an INFO that no handler takes (RFC 6086 4.2.2, 2.1).
+func (d *Dialog) handleInfo(tx serverTx, req *sip.Request) {
+	if headerValue(req, "Info-Package") != "" {
+		d.stack.answerWith(tx, sipStatusBadInfoPackage, sip.NewHeader("Recv-Info", ""))
+		return
+	}
+	d.stack.answerWith(tx, sip.StatusOK)
+}
