@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"runtime/pprof"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/bench/internal/child"
+)
+
+// t1 is RFC 3261's T1 in these runs: 64*T1, after which transactions let go, is
+// then not long to wait for.
+const t1 = 100 * time.Millisecond
+
+// atOnce is how many calls are being set up at a time.
+const atOnce = 100
+
+// measureCalls establishes calls between two processes and has each tell what
+// it holds, then ends them by Shutdown of the caller.
+func measureCalls(args []string) error {
+	flags := flag.NewFlagSet("calls", flag.ContinueOnError)
+	n := flags.Int("n", 10000, "how many calls")
+	heap := flags.String("memprofile", "", "beginning of the names of heap profiles")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("calls: %d established, INVITE and 200 with a session of %d bytes\n", *n, len(child.Session))
+	server, err := startProcess(self, "callee", "-n", fmt.Sprint(*n), "-memprofile", named(*heap, "callee"))
+	if err != nil {
+		return err
+	}
+	callerErr := passOn(self, "caller", "-n", fmt.Sprint(*n), "-to", server.address, "-memprofile", named(*heap, "caller"))
+	_ = server.stdin.Close()
+	if _, err := server.out.WriteTo(os.Stdout); err != nil {
+		return err
+	}
+	if err := server.cmd.Wait(); err != nil {
+		return fmt.Errorf("callee: %w", err)
+	}
+	return callerErr
+}
+
+// passOn runs this program with other arguments.
+func passOn(self string, args ...string) error {
+	cmd := exec.Command(self, args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return cmd.Run()
+}
+
+// named is a profile's file name, empty when none is wanted.
+func named(prefix, who string) string {
+	if prefix == "" {
+		return ""
+	}
+	return prefix + "." + who
+}
+
+// caller places the calls, measures, and shuts down.
+func caller(args []string) error {
+	flags := flag.NewFlagSet("caller", flag.ContinueOnError)
+	n := flags.Int("n", 0, "how many calls")
+	to := flags.String("to", "", "whom to call")
+	heap := flags.String("memprofile", "", "file for a heap profile")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	var target sip.Uri
+	if err := sip.ParseUri("sip:callee@"+*to, &target); err != nil {
+		return err
+	}
+	stack, err := newStack()
+	if err != nil {
+		return err
+	}
+	if err := stack.Start(context.Background()); err != nil {
+		return err
+	}
+	before := holding()
+	if err := place(stack, target, *n); err != nil {
+		return err
+	}
+	settle(stack)
+	report("caller", before, holding(), len(stack.Dialogs()))
+	if err := profileHeap(*heap); err != nil {
+		return err
+	}
+	return shutdown("caller", stack, *n)
+}
+
+// place makes n calls, some at a time, and returns when all are answered.
+func place(stack *dialog.Stack, target sip.Uri, n int) error {
+	var group sync.WaitGroup
+	var next atomic.Int64
+	failed := make(chan error, atOnce)
+	for range atOnce {
+		group.Add(1)
+		go func() {
+			defer group.Done()
+			for next.Add(1) <= int64(n) {
+				if err := call(stack, target); err != nil {
+					failed <- err
+					return
+				}
+			}
+		}()
+	}
+	group.Wait()
+	close(failed)
+	return <-failed
+}
+
+func call(stack *dialog.Stack, target sip.Uri) error {
+	offer := dialog.NewBody("application/sdp", []byte(child.Session))
+	d, err := stack.NewInvite(context.Background(), target, dialog.InviteOpts{Body: offer})
+	if err != nil {
+		return err
+	}
+	return d.(*dialog.Dialog).WaitAnswer(context.Background())
+}
+
+// callee answers calls until its standard input ends, and measures once as
+// many as expected are established and nothing else is left of them.
+func callee(args []string) error {
+	flags := flag.NewFlagSet("callee", flag.ContinueOnError)
+	n := flags.Int("n", 0, "how many calls will come")
+	heap := flags.String("memprofile", "", "file for a heap profile")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	stack, err := newStack()
+	if err != nil {
+		return err
+	}
+	var answered atomic.Int64
+	all := make(chan struct{})
+	stack.OnIncomingDialog(func(call dialog.IDialog) {
+		if err := call.Accept(context.Background(), session); err != nil {
+			_, _ = fmt.Fprintln(os.Stderr, "callee:", err)
+			return
+		}
+		if answered.Add(1) == int64(*n) {
+			close(all)
+		}
+	})
+	if err := stack.Start(context.Background()); err != nil {
+		return err
+	}
+	before := holding()
+	fmt.Println("ready", stack.Addr())
+	ended := make(chan struct{})
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the caller has ended
+		close(ended)
+	}()
+	select {
+	case <-all:
+	case <-ended:
+		return fmt.Errorf("callee: %d calls of %d", answered.Load(), *n)
+	}
+	settle(stack)
+	report("callee", before, holding(), len(stack.Dialogs()))
+	if err := profileHeap(*heap); err != nil {
+		return err
+	}
+	<-ended
+	return stack.Shutdown(context.Background())
+}
+
+func newStack() (*dialog.Stack, error) {
+	return dialog.NewStack(&dialog.StackConfig{
+		Transport:  &dialog.TransportConfig{Protocol: "udp", Address: "127.0.0.1"},
+		MaxDialogs: -1,
+		Timers:     dialog.Timers{T1: t1},
+	})
+}
+
+func session(answer *sip.Response) {
+	answer.AppendHeader(sip.NewHeader("Content-Type", "application/sdp"))
+	answer.SetBody([]byte(child.Session))
+}
+
+// held is what a process holds.
+type held struct {
+	heap, stacks uint64
+	goroutines   int
+}
+
+// holding collects garbage first: what finalizers free takes a second round.
+func holding() held {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return held{heap: m.HeapAlloc, stacks: m.StackInuse, goroutines: runtime.NumGoroutine()}
+}
+
+// settle waits until all transactions have ended.
+func settle(stack *dialog.Stack) {
+	for {
+		now := stack.Stats()
+		if now.ClientTransactions+now.ServerTransactions+now.Queues+now.Callbacks == 0 {
+			return
+		}
+		time.Sleep(t1)
+	}
+}
+
+func report(who string, before, after held, dialogs int) {
+	fmt.Printf("  %s: %d dialogs, %d B of heap each, %d more goroutines\n", who, dialogs,
+		(int64(after.heap)-int64(before.heap))/int64(max(dialogs, 1)), after.goroutines-before.goroutines)
+}
+
+// shutdown ends all calls and tells what that cost this process.
+func shutdown(who string, stack *dialog.Stack, n int) error {
+	before, err := child.Now()
+	if err != nil {
+		return err
+	}
+	since := time.Now()
+	if err := stack.Shutdown(context.Background()); err != nil {
+		return err
+	}
+	wall := time.Since(since)
+	after, err := child.Now()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("  %s: Shutdown of %d calls: %.2f s of CPU, %.2f s by the clock\n", who, n,
+		(after.CPU() - before.CPU()).Seconds(), wall.Seconds())
+	return nil
+}
+
+func profileHeap(path string) error {
+	if path == "" {
+		return nil
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	return pprof.WriteHeapProfile(file)
+}

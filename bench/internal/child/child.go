@@ -1,0 +1,82 @@
+// Package child is what the server processes of the benchmark have in common:
+// they say where they listen, wait to be stopped, and say what they have cost.
+package child
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime/pprof"
+	"syscall"
+	"time"
+)
+
+// Session is the body of every answer.
+const Session = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n" +
+	"m=audio 4000 RTP/AVP 0 8 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n" +
+	"a=rtpmap:101 telephone-event/8000\r\na=sendrecv\r\n"
+
+// Usage is what a process has used since it was ready.
+type Usage struct {
+	User, System time.Duration
+	// PeakRSS is in KiB, and of the whole life of the process.
+	PeakRSS int64
+}
+
+// CPU is user and system time together.
+func (u Usage) CPU() time.Duration { return u.User + u.System }
+
+// Now reads the usage of this process alone.
+func Now() (Usage, error) {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		return Usage{}, fmt.Errorf("getrusage: %w", err)
+	}
+	return Usage{User: time.Duration(r.Utime.Nano()), System: time.Duration(r.Stime.Nano()), PeakRSS: int64(r.Maxrss)}, nil
+}
+
+// Serve runs a server: start returns the address it listens on. It ends when
+// standard input does, and then reports the usage since the server was ready.
+func Serve(start func() (address string, err error)) error {
+	profile := flag.String("cpuprofile", "", "file for a CPU profile")
+	flag.Parse()
+	address, err := start()
+	if err != nil {
+		return err
+	}
+	stopProfile, err := profileTo(*profile)
+	if err != nil {
+		return err
+	}
+	before, err := Now()
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready", address)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	after, err := Now()
+	if err != nil {
+		return err
+	}
+	stopProfile()
+	fmt.Println("usage", int64(after.User-before.User), int64(after.System-before.System), after.PeakRSS)
+	return nil
+}
+
+func profileTo(path string) (stop func(), err error) {
+	if path == "" {
+		return func() {}, nil
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return nil, err
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = file.Close()
+	}, nil
+}

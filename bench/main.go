@@ -1,0 +1,37 @@
+// Command bench measures the library as whole processes: the CPU of a server
+// under load, and what established calls hold and cost to end. It is run by
+// `make bench`; docs/performance.md says what it found.
+//
+//	go run ./bench cpu [-pairs 5] [-rate 1500] [-seconds 5]
+//	go run ./bench calls [-n 10000]
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) == 0 {
+		return fmt.Errorf("what to measure: cpu or calls")
+	}
+	switch args[0] {
+	case "cpu":
+		return compareCPU(args[1:])
+	case "calls":
+		return measureCalls(args[1:])
+	case "callee": // a child of calls
+		return callee(args[1:])
+	case "caller": // a child of calls
+		return caller(args[1:])
+	default:
+		return fmt.Errorf("do not know how to measure %q", args[0])
+	}
+}

@@ -1,0 +1,45 @@
+// Command server answers calls with the library: 180 at once, 200 from the
+// callback. See bench/barsipgo, which it is measured against.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/bench/internal/child"
+)
+
+func main() {
+	if err := child.Serve(start); err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, "server:", err)
+		os.Exit(1)
+	}
+}
+
+func start() (string, error) {
+	stack, err := dialog.NewStack(&dialog.StackConfig{
+		Transport:  &dialog.TransportConfig{Protocol: "udp", Address: "127.0.0.1"},
+		MaxDialogs: -1,
+	})
+	if err != nil {
+		return "", err
+	}
+	stack.OnIncomingDialog(func(call dialog.IDialog) {
+		if err := call.Accept(context.Background(), session); err != nil {
+			_, _ = fmt.Fprintln(os.Stderr, "server:", err)
+		}
+	})
+	if err := stack.Start(context.Background()); err != nil {
+		return "", err
+	}
+	return stack.Addr().String(), nil
+}
+
+func session(answer *sip.Response) {
+	answer.AppendHeader(sip.NewHeader("Content-Type", "application/sdp"))
+	answer.SetBody([]byte(child.Session))
+}
