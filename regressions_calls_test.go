@@ -82,6 +82,20 @@ func TestReInviteEndsWithTheCallThatThePeerEnds(t *testing.T) {
 	})
 }
 
+// What a late 2xx to a re-INVITE brought was written while ReInvite read it.
+func TestLateAnswerToAReInviteOfAnEndedCallIsAcknowledgedOnly(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		l := w.outgoing(w.stack(stackIP), w.peer(peerIP))
+		result := began(func() error { return l.d.ReInvite(context.Background(), offer(offerSDP)) })
+		re := l.peer.next("INVITE")
+		l.ask("BYE")
+		l.reply(re, dialogtest.Response{Code: 200, Body: answerSDP})
+		require.ErrorIs(t, <-result, dialog.ErrTerminated)
+		synctest.Wait()
+		require.Equal(t, "2 ACK", w.last(stackIP, "ACK").value(t, "CSeq"))
+	})
+}
+
 // A re-INVITE that was still being dialled when the call ended was written
 // afterwards, and never given up.
 func TestReInviteIsNotWrittenAfterTheEnd(t *testing.T) {

@@ -189,8 +189,11 @@ func (re *reinviteClient) success(res *sip.Response) {
 	if targets := contacts(res); len(targets) > 0 {
 		d.remoteTarget = targets[0]
 	}
-	re.body = bodyOf(res)
-	d.keepBodyLocked(re.body)
+	body := bodyOf(res)
+	if !re.ended { // else whoever waited reads it already
+		re.body = body
+	}
+	d.keepBodyLocked(body)
 	d.session.answered(re.offer)
 	d.mutex.Unlock()
 	re.answer(re.offer, res, re.succeeded)
