@@ -620,21 +620,23 @@ func badly(t *testing.T, test func(t *testing.T, w *world, a, b *dialog.Stack, m
 // A12: OnStateChange.
 func TestMisbehavingStateCallbackCostsItselfOnly(t *testing.T) {
 	badly(t, func(t *testing.T, w *world, a, b *dialog.Stack, misbehave func()) {
-		registered := make(chan struct{})
 		b.OnIncomingDialog(func(d dialog.IDialog) {
 			d.OnStateChange(func(dialog.DialogState) { misbehave() })
-			<-registered
 			_ = d.Accept(context.Background(), withSDP(answerSDP))
 		})
-		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
+		good, opts := &states{}, offer(offerSDP)
+		opts.Setup = func(d *dialog.Dialog) {
+			d.OnStateChange(func(dialog.DialogState) { misbehave() })
+			d.OnStateChange(good.add)
+		}
+		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), opts)
 		require.NoError(t, err)
-		d.OnStateChange(func(dialog.DialogState) { misbehave() })
-		good := watch(d)
-		close(registered)
 		require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
 		require.NoError(t, d.Bye(context.Background(), ""))
 		synctest.Wait()
-		require.Subset(t, good.seen(), []dialog.DialogState{dialog.DialogStateEstablished, dialog.DialogStateTerminated})
+		require.Equal(t, []dialog.DialogState{
+			dialog.DialogStateTrying, dialog.DialogStateRinging, dialog.DialogStateEstablished, dialog.DialogStateTerminated,
+		}, good.seen())
 	})
 }
 
@@ -721,17 +723,14 @@ func TestMisbehavingOfferHandlerRefusesTheReInvite(t *testing.T) {
 // A12: OnOffer on the offer in a 2xx; the ACK refuses it, and BYE follows.
 func TestMisbehavingOfferHandlerEndsTheCallItMustAnswer(t *testing.T) {
 	badly(t, func(t *testing.T, w *world, a, b *dialog.Stack, misbehave func()) {
-		registered := make(chan struct{})
-		b.OnIncomingDialog(func(d dialog.IDialog) {
-			<-registered
-			_ = d.Accept(context.Background(), withSDP(answerSDP))
-		})
-		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), dialog.InviteOpts{})
+		b.OnIncomingDialog(func(d dialog.IDialog) { _ = d.Accept(context.Background(), withSDP(answerSDP)) })
+		opts := dialog.InviteOpts{Setup: func(d *dialog.Dialog) {
+			d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { misbehave(); return nil, nil })
+		}}
+		began := time.Now()
+		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), opts)
 		require.NoError(t, err)
 		caller := d.(*dialog.Dialog)
-		caller.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { misbehave(); return nil, nil })
-		began := time.Now()
-		close(registered)
 		require.Error(t, caller.WaitAnswer(context.Background()))
 		<-caller.Done()
 		require.Zero(t, time.Since(began))

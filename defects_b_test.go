@@ -242,9 +242,9 @@ func TestWaitsEndWithTheirContext(t *testing.T) {
 func TestAnswerAfterCloseDoesNotReviveTheCall(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
-		d, err := a.NewInvite(context.Background(), uri("peer", p.ip), offer(offerSDP))
+		opts, seen := watchedOffer(offerSDP)
+		d, err := a.NewInvite(context.Background(), uri("peer", p.ip), opts)
 		require.NoError(t, err)
-		seen := watch(d)
 		in := p.next("INVITE")
 		p.reply(in, dialogtest.Response{Code: 180, ToTag: "callee"})
 		synctest.Wait()
@@ -257,7 +257,9 @@ func TestAnswerAfterCloseDoesNotReviveTheCall(t *testing.T) {
 		require.Equal(t, dialog.DialogStateTerminated, d.State())
 		p.reply(bye, dialogtest.Response{Code: 200})
 		synctest.Wait()
-		require.Equal(t, []dialog.DialogState{dialog.DialogStateRinging, dialog.DialogStateTerminated}, seen.seen())
+		require.Equal(t, []dialog.DialogState{
+			dialog.DialogStateTrying, dialog.DialogStateRinging, dialog.DialogStateTerminated,
+		}, seen.seen())
 		require.ErrorIs(t, d.(*dialog.Dialog).WaitAnswer(context.Background()), dialog.ErrCanceled)
 		require.Error(t, d.(*dialog.Dialog).ReInvite(context.Background(), dialog.InviteOpts{}))
 		_, ok := a.DialogByKey(d.Key())

@@ -259,8 +259,8 @@ func Test200ThatCrossesCANCELIsReleased(t *testing.T) {
 		t.Run(strconv.FormatBool(provisional), func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				a, p, away := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
-				l := w.calls(a, p, offer(offerSDP))
-				seen := watch(l.d)
+				opts, seen := watchedOffer(offerSDP)
+				l := w.calls(a, p, opts)
 				if provisional {
 					l.answer(dialogtest.Response{Code: 180})
 					synctest.Wait()

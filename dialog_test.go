@@ -21,9 +21,9 @@ func TestCallFromEndToEnd(t *testing.T) {
 			atB = watch(d)
 			incoming <- d.(*dialog.Dialog)
 		})
-		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
+		opts, atA := watchedOffer(offerSDP)
+		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), opts)
 		require.NoError(t, err)
-		atA := watch(d)
 		caller, callee := d.(*dialog.Dialog), <-incoming
 		synctest.Wait()
 		require.Equal(t, dialog.DialogStateRinging, caller.State())
@@ -37,7 +37,9 @@ func TestCallFromEndToEnd(t *testing.T) {
 		require.NoError(t, callee.Bye(context.Background(), "done"))
 		synctest.Wait()
 		require.Equal(t, dialog.DialogStateTerminated, caller.State())
-		require.Equal(t, []dialog.DialogState{dialog.DialogStateRinging, dialog.DialogStateEstablished, dialog.DialogStateTerminated}, atA.seen())
+		require.Equal(t, []dialog.DialogState{
+			dialog.DialogStateTrying, dialog.DialogStateRinging, dialog.DialogStateEstablished, dialog.DialogStateTerminated,
+		}, atA.seen())
 		require.Equal(t, []dialog.DialogState{dialog.DialogStateEstablished, dialog.DialogStateTerminated}, atB.seen())
 		require.Equal(t, []string{
 			"10.0.0.1 INVITE", "10.0.0.2 100 INVITE", "10.0.0.2 180 INVITE", "10.0.0.2 200 INVITE",

@@ -147,14 +147,18 @@ type states struct {
 	list []dialog.DialogState
 }
 
+// watch records the states from now on: of a call that is being made some may
+// have passed, see watchedOffer.
 func watch(d dialog.IDialog) *states {
 	s := &states{}
-	d.OnStateChange(func(state dialog.DialogState) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.list = append(s.list, state)
-	})
+	d.OnStateChange(s.add)
 	return s
+}
+
+func (s *states) add(state dialog.DialogState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = append(s.list, state)
 }
 
 func (s *states) seen() []dialog.DialogState {
@@ -172,6 +176,13 @@ func withSDP(body string) dialog.ResponseOpt {
 
 func offer(body string) dialog.InviteOpts {
 	return dialog.InviteOpts{Body: dialog.NewBody("application/sdp", []byte(body))}
+}
+
+// watchedOffer is offer with the call's states recorded from the first on.
+func watchedOffer(body string) (dialog.InviteOpts, *states) {
+	s, opts := &states{}, offer(body)
+	opts.Setup = func(d *dialog.Dialog) { d.OnStateChange(s.add) }
+	return opts, s
 }
 
 // established makes a call between two stacks and returns both ends.
