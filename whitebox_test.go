@@ -135,6 +135,15 @@ func TestProcessResponseOnAHalfMadeDialogNeverPanics(t *testing.T) {
 	}
 }
 
+// The 2xx of a second fork, whose call needs a stack that was made.
+func TestFurtherForkOfAHalfMadeCallerNeverPanics(t *testing.T) {
+	d := &Dialog{stack: &Stack{config: &StackConfig{}}, isUAC: true}
+	for _, tag := range []string{"one", "two"} {
+		require.NotPanics(t, func() { _ = d.processResponse(whiteboxResponse(200, whiteboxTo(tag))) })
+	}
+	require.Equal(t, "one", d.Key().RemoteTag)
+}
+
 func TestProcessResponseMovesAHalfMadeCaller(t *testing.T) {
 	d := &Dialog{stack: &Stack{config: &StackConfig{}}, isUAC: true, localTag: "ours", state: DialogStateTrying}
 	require.NoError(t, d.processResponse(whiteboxResponse(100)))
