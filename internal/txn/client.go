@@ -37,8 +37,8 @@ type Client struct {
 // long for UDP goes by TCP where that can be connected (RFC 3261 18.1.1).
 //
 // A target that fails later on is given up for the next one (RFC 3263 4.3): when it
-// answers 503, when its connection is lost, or when it has not answered at all
-// within the timeout. user hears nothing of that, but what comes of the last one;
+// answers 503, or when its connection is lost, or the timeout passes, before it
+// has answered at all. user hears nothing of that, but what comes of the last one;
 // should the rest of the way lead nowhere, of the one before.
 //
 // It blocks while it resolves and connects, until ctx ends; ctx has no effect

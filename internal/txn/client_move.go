@@ -12,17 +12,19 @@ import (
 type outcome struct {
 	res  *sip.Response
 	err  error
-	lost bool // the connection, before the peer had begun to answer: another one to the same address may do
+	lost bool // the connection: another one to the same address may do
 }
 
 // failsOver reports whether a step is a failure in the sense of RFC 3263 4.3: a 503,
-// an error of the transport, or a timeout without any response before.
+// or an error of the transport or a timeout without any response before.
 func failsOver(e event, do action, res *sip.Response, provisional bool) bool {
 	switch e {
 	case eventFailure:
 		return do&up != 0 && res.StatusCode == sip.StatusServiceUnavailable
 	case eventLost:
-		return true
+		// Who has begun to answer is not asked behind his back by another way:
+		// both would answer.
+		return !provisional
 	case eventLimit:
 		return do&fail != 0 && !provisional
 	default:

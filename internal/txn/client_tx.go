@@ -171,7 +171,7 @@ func (tx *clientTx) stepLocked(e event, res *sip.Response, err error) output {
 	case do&ack != 0:
 		out.data = tx.ackLocked(res)
 	}
-	if failsOver(e, do, res, tx.provisional) && tx.moveLocked(outcome{res: res, err: err, lost: e == eventLost && !tx.provisional}) {
+	if failsOver(e, do, res, tx.provisional) && tx.moveLocked(outcome{res: res, err: err, lost: e == eventLost}) {
 		do &^= up | done | fail
 	}
 	if do&up != 0 {

@@ -193,12 +193,21 @@ func TestAnInviteThatRangMovesOnAfter503(t *testing.T) {
 func TestTheLossOfAConnectionMovesARequestOn(t *testing.T) {
 	bubbleFarm(t, []string{"tcp"}, 2, func(t *testing.T, f *farm) {
 		start := time.Now()
-		answerOn(f.wires[0], f.start(sip.INVITE, RequestOptions{}), 180, "a")
-		f.told("response 180")
+		f.start(sip.INVITE, RequestOptions{})
 		f.net.Host(peerIP).BreakStreams()
 		answerOn(f.wires[1], f.got(1), 200, "b")
 		f.told("response 200")
 		require.Zero(t, time.Since(start))
+	})
+}
+
+// A peer that rings is not left ringing for another one.
+func TestTheLossOfAConnectionAfterAProvisionalEndsARequest(t *testing.T) {
+	bubbleFarm(t, []string{"tcp"}, 2, func(t *testing.T, f *farm) {
+		answerOn(f.wires[0], f.start(sip.INVITE, RequestOptions{}), 180, "a")
+		f.told("response 180")
+		f.net.Host(peerIP).BreakStreams()
+		f.told("done: transport")
 	})
 }
 
