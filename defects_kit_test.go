@@ -136,32 +136,6 @@ func (w *world) toPeer(s *dialog.Stack, p *peer) (*dialog.Dialog, dialogtest.Rec
 	return caller, in
 }
 
-// fromPeer makes an established call from a scripted peer to a stack, whose
-// INVITE has the CSeq 1, and returns the stack's 200 too.
-func (w *world) fromPeer(s *dialog.Stack, p *peer) (*dialog.Dialog, *sip.Response) {
-	w.t.Helper()
-	incoming := make(chan dialog.IDialog, 1)
-	s.OnIncomingDialog(func(d dialog.IDialog) { incoming <- d })
-	w.say(p, s, p.Request(dialogtest.Request{
-		Method: "INVITE", URI: "sip:us@" + s.Addr().String(), Body: offerSDP,
-	}))
-	d := <-incoming
-	require.NoError(w.t, d.Accept(context.Background(), withSDP(answerSDP)))
-	res := p.next("200 INVITE").Response()
-	w.say(p, s, p.ackTo(res))
-	synctest.Wait()
-	return d.(*dialog.Dialog), res
-}
-
-// within is a request inside the dialog that fromPeer made.
-func (p *peer) within(res *sip.Response, r dialogtest.Request) string {
-	r.URI = res.Contact().Address.String()
-	r.To = res.To().Address.String()
-	r.ToTag, _ = res.To().Params.Get("tag")
-	r.CallID = res.CallID().Value()
-	return p.Request(r)
-}
-
 func (w *world) say(p *peer, s *dialog.Stack, text string) {
 	w.t.Helper()
 	require.NoError(w.t, p.Send(s.Addr(), text))

@@ -38,9 +38,9 @@ type leg struct {
 	// seq is the peer's latest CSeq.
 	seq uint32
 	// invite is the INVITE, as the peer wrote or read it; final is its 200, if
-	// the stack wrote it; ack is the stack's.
-	inviteText         string
-	invite, final, ack dialogtest.Received
+	// the stack wrote it.
+	inviteText    string
+	invite, final dialogtest.Received
 }
 
 // rings has the peer call the stack, whose application does not answer yet.
