@@ -94,6 +94,8 @@ type Dialog struct {
 	session  session
 	limit    *time.Timer
 	refresh  *time.Timer
+	// unwatch ends the watch over the connection of an unanswered INVITE.
+	unwatch func()
 
 	stateCallbacks []func(DialogState)
 	bodyCallbacks  []func(Body)

@@ -238,12 +238,15 @@ func (d *Dialog) lastDelivery() <-chan struct{} {
 	return d.closed
 }
 
-// stopRingingLocked stops the timers of an unanswered call and lets go of them:
-// they hold the INVITE.
+// stopRingingLocked stops what waits upon an unanswered call, and lets go of it:
+// it holds the INVITE.
 func (d *Dialog) stopRingingLocked() {
 	stopTimer(d.limit)
 	stopTimer(d.refresh)
-	d.limit, d.refresh = nil, nil
+	if d.unwatch != nil {
+		d.unwatch()
+	}
+	d.limit, d.refresh, d.unwatch = nil, nil, nil
 }
 
 func stopTimer(t *time.Timer) {

@@ -98,6 +98,28 @@ func leadsTo(f *transport.Flow, hop sip.Uri) bool {
 	return ok && address == f.RemoteAddr().Addr().Unmap()
 }
 
+// watchCaller ends an unanswered call with the WebSocket that it came by: no
+// answer can get to its client any more (RFC 7118 5). That to a TCP client goes
+// by a new connection (RFC 3261 18.2.2).
+func (d *Dialog) watchCaller(tx serverTx) {
+	flow := tx.Flow()
+	if flow == nil || !strings.HasPrefix(flow.Transport(), "WS") {
+		return
+	}
+	unwatch := flow.Watch(func(err error) {
+		d.background(func() {
+			d.giveUp(&ending{cause: Cause{By: PartyTransport, Method: "INVITE", Err: transportError(err)}})
+		})
+	})
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.offered != tx { // answered meanwhile
+		unwatch()
+		return
+	}
+	d.unwatch = unwatch
+}
+
 // reachable is how a peer reaches us that sees us so: as that says, unless it
 // came over a connection of a transport that we do not listen on, which nobody
 // else can use (RFC 3261 18.1.1: a long request goes by TCP).

@@ -177,6 +177,7 @@ func (s *Stack) handleInvite(tx serverTx, req *sip.Request) {
 	}
 	s.counters.arrived.Add(1)
 	d.ring(tx)
+	d.watchCaller(tx)
 	if !s.calls.Go(func() { d.offer(callback) }) {
 		d.giveUp(&ending{cause: Cause{By: PartyShutdown}, status: sip.StatusServiceUnavailable})
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
@@ -62,8 +63,8 @@ func (e *element) next(what string) passing {
 			if describe(got.msg) == what {
 				return got
 			}
-		case <-e.t.Context().Done():
-			require.Fail(e.t, "nothing came", what)
+		case <-time.After(2 * time.Minute):
+			require.FailNow(e.t, "nothing came", what)
 		}
 	}
 }
@@ -86,7 +87,7 @@ func (e *element) reply(in passing, code int, body string, headers ...sip.Header
 	for _, h := range headers {
 		res.AppendHeader(h)
 	}
-	require.NoError(e.t, e.layer.Reply(in.flow, req.Via()).Send(transport.Encode(res)))
+	require.NoError(e.t, e.layer.Reply(in.flow, req.Via()).Send(encode(res)))
 }
 
 // uri leads to the element.
@@ -182,7 +183,7 @@ func (h *hop) request(ctx context.Context, req *sip.Request, from *transport.Flo
 		Params: sip.HeaderParams{{K: "branch", V: branch}},
 	}
 	req.PrependHeader(via)
-	return to.Send(transport.Encode(req))
+	return to.Send(encode(req))
 }
 
 // keep remembers where a request came from, and returns the way that the token
@@ -230,5 +231,7 @@ func (h *hop) response(res *sip.Response) error {
 	if to == nil || res.Via() == nil {
 		return nil // not ours
 	}
-	return h.layer.Reply(to, res.Via()).Send(transport.Encode(res))
+	return h.layer.Reply(to, res.Via()).Send(encode(res))
 }
+
+func encode(msg sip.Message) []byte { return transport.Encode(msg) }
