@@ -81,12 +81,12 @@ func TestAnswersOutsideADialog(t *testing.T) {
 		value  string
 	}{
 		{"method not recognised", plain("DANCE"), 501, "", ""},
-		{"REGISTER not served", plain("REGISTER"), 405, "Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, REFER, NOTIFY, INFO"},
+		{"REGISTER not served", plain("REGISTER"), 405, "Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, NOTIFY, INFO"},
 		{"PUBLISH not served", plain("PUBLISH"), 405, "Allow", ""},
 		{"SUBSCRIBE not served", plain("SUBSCRIBE"), 405, "Allow", ""},
 		{"MESSAGE without handler", plain("MESSAGE"), 405, "Allow", ""},
 		{"REFER without handler", plain("REFER"), 405, "Allow", ""},
-		{"UPDATE not served yet", plain("UPDATE"), 405, "Allow", ""},
+		{"UPDATE outside a dialog", plain("UPDATE"), 481, "", ""},
 		{"PRACK not served yet", plain("PRACK"), 405, "Allow", ""},
 		{"BYE outside a dialog", plain("BYE"), 481, "", ""},
 		{"INFO outside a dialog", plain("INFO"), 481, "", ""},
@@ -198,10 +198,10 @@ func TestAnswersInsideADialog(t *testing.T) {
 	}{
 		{"INFO", "INFO", 11, nil, 200, "", ""},
 		{"INFO with an unknown package", "INFO", 11, []string{"Info-Package: foo"}, 469, "Recv-Info", ""},
-		{"OPTIONS", "OPTIONS", 11, nil, 200, "Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, REFER, NOTIFY, INFO"},
-		{"MESSAGE without handler", "MESSAGE", 11, nil, 405, "Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, REFER, NOTIFY, INFO"},
+		{"OPTIONS", "OPTIONS", 11, nil, 200, "Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, NOTIFY, INFO"},
+		{"MESSAGE without handler", "MESSAGE", 11, nil, 405, "Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, NOTIFY, INFO"},
 		{"SUBSCRIBE", "SUBSCRIBE", 11, nil, 405, "", ""},
-		{"UPDATE not served yet", "UPDATE", 11, nil, 405, "", ""},
+		{"UPDATE", "UPDATE", 11, []string{contactOfPeer}, 200, "", ""},
 		{"PRACK not served yet", "PRACK", 11, nil, 405, "", ""},
 		{"CSeq equal", "INFO", 10, nil, 500, "", ""},
 		{"CSeq lower", "INFO", 9, nil, 500, "", ""},

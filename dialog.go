@@ -84,6 +84,9 @@ type Dialog struct {
 	// has no final answer yet.
 	reinviteOut *reinviteClient
 	reinviteIn  *reinviteServer
+	// updateOut and updateIn are the same for UPDATE.
+	updateOut *updateClient
+	updateIn  *updateServer
 	// unacked are the 2xx of ours that repeat until their ACK comes; acked,
 	// made on demand, is closed when there are none.
 	unacked []*unacked

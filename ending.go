@@ -143,7 +143,7 @@ func (d *Dialog) terminate(e *ending) (delivered <-chan struct{}, release func()
 	delivered = d.terminateLocked(e.cause)
 	return delivered, func() {
 		d.endContext()
-		d.abortReInvite()
+		d.abortOffers()
 		hangup()
 	}
 }
@@ -160,7 +160,7 @@ func (d *Dialog) finish(cause Cause) <-chan struct{} {
 	d.stack.forgetLocked(d)
 	unlock()
 	d.endContext()
-	d.abortReInvite()
+	d.abortOffers()
 	return delivered
 }
 

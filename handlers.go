@@ -18,7 +18,7 @@ import (
 
 const (
 	// allowedMethods is the Allow header (RFC 3261 20.5).
-	allowedMethods = "INVITE, ACK, CANCEL, BYE, OPTIONS, REFER, NOTIFY, INFO"
+	allowedMethods = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, NOTIFY, INFO"
 	// supportedOptions is the Supported header (RFC 3261 20.37, RFC 4488).
 	supportedOptions = "norefersub"
 )
@@ -84,8 +84,12 @@ func (s *Stack) inspect(tx serverTx, req *sip.Request) *sip.Response {
 		res.AppendHeader(sip.NewHeader("Unsupported", strings.Join(unknown, ", ")))
 		return res
 	}
-	if req.Method == sip.INVITE {
-		return s.inspectInvite(tx, req)
+	if req.Method == sip.INVITE && len(contacts(req)) != 1 {
+		// RFC 3261 8.1.1.8.
+		return tx.NewResponse(sip.StatusBadRequest, "Exactly one Contact required")
+	}
+	if req.Method == sip.INVITE || req.Method == sip.UPDATE {
+		return s.inspectBody(tx, req)
 	}
 	return nil
 }
@@ -94,11 +98,8 @@ func unsupported(required []string) []string {
 	return slices.DeleteFunc(required, func(tag string) bool { return strings.EqualFold(tag, supportedOptions) })
 }
 
-// inspectInvite checks the Contact (RFC 3261 8.1.1.8) and the body (8.2.3).
-func (s *Stack) inspectInvite(tx serverTx, req *sip.Request) *sip.Response {
-	if len(contacts(req)) != 1 {
-		return tx.NewResponse(sip.StatusBadRequest, "Exactly one Contact required")
-	}
+// inspectBody checks the body of what offers a session (RFC 3261 8.2.3).
+func (s *Stack) inspectBody(tx serverTx, req *sip.Request) *sip.Response {
 	if len(req.Body()) == 0 {
 		return nil
 	}
@@ -138,7 +139,7 @@ func (s *Stack) handleOutOfDialog(tx serverTx, req *sip.Request) {
 	case s.handled(tx, req.Method):
 	case req.Method == sip.OPTIONS:
 		s.handleOptions(tx)
-	case req.Method == sip.BYE, req.Method == sip.INFO, req.Method == sip.NOTIFY:
+	case req.Method == sip.BYE, req.Method == sip.INFO, req.Method == sip.NOTIFY, req.Method == sip.UPDATE:
 		s.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
 	default:
 		s.notAllowed(tx, s.handlersNow())

@@ -36,6 +36,8 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 	switch {
 	case req.Method == sip.INVITE:
 		d.handleReInvite(tx, req)
+	case req.Method == sip.UPDATE:
+		d.handleUpdate(tx, req)
 	case req.Method == sip.REFER:
 		d.handleRefer(tx, req)
 	case req.Method == sip.NOTIFY && isReferEvent(req):

@@ -186,9 +186,7 @@ func (re *reinviteClient) success(res *sip.Response) {
 	d.turn.join()
 	d.mutex.Lock()
 	re.taken = true
-	if targets := contacts(res); len(targets) > 0 {
-		d.remoteTarget = targets[0]
-	}
+	d.refreshTargetLocked(res)
 	body := bodyOf(res)
 	if !re.ended { // else whoever waited reads it already
 		re.body = body
@@ -326,7 +324,13 @@ func (d *Dialog) decide(ctx context.Context, in *reinviteServer, handler OfferHa
 	answer, err := Body(nil), error(ErrPanic)
 	// Deferred: a handler that ends its goroutine has the same effect as one
 	// that panics.
-	defer func() { d.answerReInvite(in, answer, err) }()
+	defer func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			d.refuseReInvite(in, sip.StatusGatewayTimeout) // too late, whatever it was
+			return
+		}
+		d.answerReInvite(in, answer, err)
+	}()
 	answer, err = d.consult(ctx, handler, offer)
 }
 
@@ -399,12 +403,7 @@ func (d *Dialog) refuseReInvite(in *reinviteServer, code int) {
 		return
 	}
 	in.cancel()
-	var headers []sip.Header
-	if code == sip.StatusNotAcceptableHere {
-		// RFC 3261 20.43: 399 is the miscellaneous warning.
-		headers = append(headers, sip.NewHeader("Warning", `399 dialog "offer refused"`))
-	}
-	d.stack.answerWith(in.tx, code, headers...)
+	d.stack.answerWith(in.tx, code, offerRefused(code)...)
 }
 
 // cancelReInvite answers a cancelled re-INVITE 487; the call goes on.
@@ -417,18 +416,21 @@ func (d *Dialog) cancelReInvite(tx serverTx) {
 	}
 }
 
-// abortReInvite ends a re-INVITE that is open when the call ends: the peer's is
-// answered (RFC 3261 15.1.2), ours is cancelled, lest it waits for an answer
-// for ever.
-func (d *Dialog) abortReInvite() {
+// abortOffers ends the re-INVITEs and UPDATEs that are open when the call ends:
+// the peer's are answered (RFC 3261 15.1.2), our re-INVITE is cancelled, lest it
+// waits for an answer for ever.
+func (d *Dialog) abortOffers() {
 	d.mutex.RLock()
-	in, out := d.reinviteIn, d.reinviteOut
+	in, out, update := d.reinviteIn, d.reinviteOut, d.updateIn
 	d.mutex.RUnlock()
 	if in != nil {
 		d.refuseReInvite(in, sip.StatusRequestTerminated)
 	}
 	if out != nil {
 		out.cancel()
+	}
+	if update != nil {
+		d.refuseUpdate(update, sip.StatusCallTransactionDoesNotExists)
 	}
 }
 

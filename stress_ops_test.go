@@ -118,6 +118,10 @@ func dialogOperations() []operation {
 			_, err := d.Renegotiate(ctx, a.offer().Body)
 			a.met(err)
 		}},
+		{"Dialog.Update", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			_, err := d.Update(ctx, pick(a.dice, []dialog.Body{nil, a.offer().Body}))
+			a.met(err)
+		}},
 		{"Dialog.Hold", func(a *application, ctx context.Context, d *dialog.Dialog) { a.met(d.Hold(ctx)) }},
 		{"Dialog.Resume", func(a *application, ctx context.Context, d *dialog.Dialog) { a.met(d.Resume(ctx)) }},
 		{"Dialog.Refer", func(a *application, ctx context.Context, d *dialog.Dialog) {

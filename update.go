@@ -1,0 +1,280 @@
+package dialog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// updateServer is an UPDATE of the peer's (RFC 3311 5.2) whose final answer is
+// not decided. Its fields are set at construction.
+type updateServer struct {
+	tx     serverTx
+	offer  *SimpleBody
+	cancel context.CancelFunc
+}
+
+// Update changes the session, or without an offer only refreshes the target, by
+// UPDATE (RFC 3311): unlike a re-INVITE also before the call is answered, once
+// the peer's tag is known, and the peer decides at once. It returns the answer
+// that the 2xx brings, nil without an offer, and sends again after a 491, or a
+// 500 or 503 with Retry-After, as ReInvite does.
+//
+// Errors: *StateError, ErrPending (another UPDATE, or an offer in either
+// direction, is open), *ResponseError, ErrTimeout, ErrTransport, ErrTerminated,
+// ctx's.
+func (d *Dialog) Update(ctx context.Context, offer Body, headers ...Header) (Body, error) {
+	if ctx == nil {
+		return nil, errNilContext("Update")
+	}
+	offer = ownBody(offer)
+	for retries := 0; ; retries++ {
+		body, err := d.updateOnce(ctx, offer, headers)
+		wait, again := d.retryIn(err)
+		if !again || retries == maxRetries {
+			return body, err
+		}
+		if err := d.pause(ctx, wait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (d *Dialog) updateOnce(ctx context.Context, offer Body, headers []Header) (Body, error) {
+	w, err := d.sendUpdate(ctx, offer, headers)
+	if err != nil {
+		return nil, err
+	}
+	res, err := w.wait(ctx, "UPDATE")
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode >= 300 {
+		return nil, newResponseError(sip.UPDATE, res)
+	}
+	return keptOrNil(bodyOf(res)), nil
+}
+
+// sendUpdate writes an UPDATE when no other one, and no offer, is open (RFC
+// 3311 5.1).
+func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (*waiter, error) {
+	if err := d.turn.take(ctx); err != nil {
+		return nil, fmt.Errorf("dialog: UPDATE: %w", err)
+	}
+	defer d.turn.release()
+	d.mutex.Lock()
+	if err := d.mayUpdateLocked(offer); err != nil {
+		d.mutex.Unlock()
+		return nil, err
+	}
+	req := d.nextRequestLocked(sip.UPDATE)
+	req.AppendHeader(sip.NewHeader("Allow", allowedMethods))
+	req.AppendHeader(sip.NewHeader("Supported", supportedOptions))
+	appendHeaders(req, headers)
+	setBody(req, offer)
+	out := &updateClient{d: d, offer: offer, waiter: newWaiter()}
+	d.updateOut = out
+	opt := d.optionsLocked()
+	d.mutex.Unlock()
+
+	x, err := d.exchange(opt, nil)
+	if err == nil {
+		x.response, x.done = out.response, out.done
+		err = x.send(ctx, req)
+	}
+	if err != nil {
+		out.over()
+		return nil, fmt.Errorf("dialog: UPDATE: %w", err)
+	}
+	return out.waiter, nil
+}
+
+func (d *Dialog) mayUpdateLocked(offer Body) error {
+	early := d.state == DialogStateRinging && d.remoteTag != ""
+	switch {
+	case d.ending != nil || !early && d.state != DialogStateEstablished:
+		return &StateError{Op: "Update", State: d.state, Need: "Established state, or a peer that rings"}
+	case d.updateOut != nil, offer != nil && (d.ourOfferLocked() || d.theirOfferLocked()):
+		return ErrPending
+	}
+	return nil
+}
+
+// ourOfferLocked reports whether an offer of ours has no answer yet, and
+// theirOfferLocked one of the peer's (RFC 3264 4).
+func (d *Dialog) ourOfferLocked() bool {
+	return d.reinviteOut != nil && !d.reinviteOut.taken && !isNilBody(d.reinviteOut.offer) ||
+		d.updateOut != nil && d.updateOut.offer != nil ||
+		d.phase == phaseInviting && !isNilBody(d.invite.offer) ||
+		d.offerUnansweredLocked()
+}
+
+func (d *Dialog) theirOfferLocked() bool {
+	return d.ackWaits || d.updateIn != nil && d.updateIn.offer != nil ||
+		d.reinviteIn != nil && bodyOf(d.reinviteIn.tx.Request()) != nil ||
+		d.offered != nil && bodyOf(d.offered.Request()) != nil
+}
+
+// updateClient is an UPDATE of ours that has no final answer.
+type updateClient struct {
+	d      *Dialog
+	offer  Body
+	waiter *waiter
+}
+
+func (u *updateClient) response(res *sip.Response) {
+	if res.IsProvisional() {
+		return
+	}
+	u.over()
+	if res.IsSuccess() {
+		u.d.mutex.Lock()
+		u.d.refreshTargetLocked(res)
+		u.d.session.answered(u.offer)
+		u.d.keepBodyLocked(bodyOf(res))
+		u.d.mutex.Unlock()
+	} else {
+		u.d.failed(sip.UPDATE, res.StatusCode, res.Reason)
+	}
+	u.waiter.response(res)
+}
+
+func (u *updateClient) done(err error) {
+	if err == nil {
+		return
+	}
+	u.over()
+	u.d.unanswered(sip.UPDATE, err)
+	u.waiter.done(err)
+}
+
+// over lets another UPDATE begin.
+func (u *updateClient) over() {
+	u.d.mutex.Lock()
+	defer u.d.mutex.Unlock()
+	if u.d.updateOut == u {
+		u.d.updateOut = nil
+	}
+}
+
+// refreshTargetLocked takes over the target that a 2xx to a re-INVITE or UPDATE,
+// or such a request itself, names (RFC 3261 12.2.1.2, 12.2.2).
+func (d *Dialog) refreshTargetLocked(msg sip.Message) {
+	if targets := contacts(msg); len(targets) > 0 {
+		d.remoteTarget = targets[0]
+	}
+}
+
+// handleUpdate takes an UPDATE (RFC 3311 5.2). An offer in it is decided within
+// two seconds, or refused with 504: a non-INVITE cannot wait longer.
+func (d *Dialog) handleUpdate(tx serverTx, req *sip.Request) {
+	in := &updateServer{tx: tx, offer: bodyOf(req), cancel: func() {}}
+	d.mutex.Lock()
+	if refusal := d.refuseUpdateLocked(in); refusal != nil {
+		d.mutex.Unlock()
+		d.stack.respond(tx, refusal)
+		return
+	}
+	var ctx context.Context
+	handler := d.offerHandler
+	if in.offer != nil && handler != nil {
+		ctx, in.cancel = context.WithTimeout(context.Background(), decisionTime)
+	}
+	d.updateIn = in
+	d.keepBodyLocked(in.offer)
+	d.mutex.Unlock()
+
+	switch {
+	case in.offer == nil:
+		d.acceptUpdate(in, nil, (*session).answeredByDefault)
+	case handler == nil:
+		d.acceptUpdate(in, d.defaultAnswer(in.offer), (*session).answeredByDefault)
+	case !d.stack.calls.Go(func() { d.decideUpdate(ctx, in, handler) }):
+		d.refuseUpdate(in, sip.StatusServiceUnavailable)
+	}
+}
+
+func (d *Dialog) refuseUpdateLocked(in *updateServer) *sip.Response {
+	switch {
+	case d.updateIn != nil, in.offer != nil && d.theirOfferLocked():
+		res := in.tx.NewResponse(sip.StatusInternalServerError, "")
+		res.AppendHeader(retryAfter(rand.IntN(11)))
+		return res
+	case in.offer != nil && d.ourOfferLocked():
+		return in.tx.NewResponse(sip.StatusRequestPending, "")
+	}
+	return nil
+}
+
+// decideUpdate asks the application, on a goroutine of its own.
+func (d *Dialog) decideUpdate(ctx context.Context, in *updateServer, handler OfferHandler) {
+	stop := context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			d.stack.tasks.Run(func() { d.refuseUpdate(in, sip.StatusGatewayTimeout) })
+		}
+	})
+	defer stop()
+	answer, err := Body(nil), error(ErrPanic)
+	defer func() {
+		switch {
+		case ctx.Err() != nil:
+			d.refuseUpdate(in, sip.StatusGatewayTimeout) // too late, whatever it was
+		case err == nil:
+			d.acceptUpdate(in, answer, (*session).answered)
+		case errors.Is(err, ErrPanic):
+			d.refuseUpdate(in, sip.StatusInternalServerError)
+		default:
+			d.refuseUpdate(in, sip.StatusNotAcceptableHere)
+		}
+	}()
+	answer, err = d.consult(ctx, handler, in.offer)
+}
+
+// claimUpdate decides who answers the UPDATE: exactly one caller.
+func (d *Dialog) claimUpdate(in *updateServer) bool {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.updateIn != in {
+		return false
+	}
+	d.updateIn = nil
+	return true
+}
+
+func (d *Dialog) acceptUpdate(in *updateServer, answer Body, note func(*session, Body)) {
+	res, _ := d.newAnswer(in.tx, nil)
+	setBody(res, answer)
+	defer in.cancel()
+	d.mutex.Lock()
+	if d.updateIn != in {
+		d.mutex.Unlock()
+		return
+	}
+	d.updateIn = nil
+	d.refreshTargetLocked(in.tx.Request())
+	d.cameByLocked(in.tx)
+	note(&d.session, keptOrNil(bodyOf(res)))
+	d.mutex.Unlock()
+	d.stack.respond(in.tx, res)
+}
+
+// refuseUpdate answers with a failure: session and target stay.
+func (d *Dialog) refuseUpdate(in *updateServer, code int) {
+	if !d.claimUpdate(in) {
+		return
+	}
+	in.cancel()
+	d.stack.answerWith(in.tx, code, offerRefused(code)...)
+}
+
+// offerRefused is the Warning that goes with a 488 (RFC 3261 20.43: 399 is the
+// miscellaneous one).
+func offerRefused(code int) []sip.Header {
+	if code != sip.StatusNotAcceptableHere {
+		return nil
+	}
+	return []sip.Header{sip.NewHeader("Warning", `399 dialog "offer refused"`)}
+}
