@@ -20,7 +20,7 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
-// What the tests of docs/testing.md's rows A and B share.
+// What the tests of docs/testing.md's rows share.
 
 // atOnce calls f with 0 to n-1, each on a goroutine of its own, which all begin
 // together, and returns when all have returned.
