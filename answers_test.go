@@ -94,7 +94,7 @@ func TestAnswersOutsideADialog(t *testing.T) {
 		{"CANCEL that matches nothing", plain("CANCEL"), 481, "", ""},
 		{"OPTIONS", plain("OPTIONS"), 200, "Accept", "application/sdp"},
 		{"tel URI", dialogtest.Request{Method: "OPTIONS", URI: "tel:+431234"}, 416, "", ""},
-		{"Require with an unknown tag", invite(dialogtest.Request{Headers: []string{contactOfPeer, "Require: 100rel, timer"}}), 420, "Unsupported", "100rel, timer"},
+		{"Require with an unknown tag", invite(dialogtest.Request{Headers: []string{contactOfPeer, "Require: 100rel, timer, foo"}}), 420, "Unsupported", "100rel, foo"},
 		{"Require: replaces", invite(dialogtest.Request{Headers: []string{contactOfPeer, "Require: replaces"}}), 420, "Unsupported", "replaces"},
 		{"Proxy-Require is not ours", dialogtest.Request{Method: "OPTIONS", URI: "sip:bob@10.0.0.2", Headers: []string{"Proxy-Require: foo"}}, 200, "", ""},
 		{"INVITE without Contact", invite(dialogtest.Request{Headers: []string{noContact}}), 400, "", ""},

@@ -57,6 +57,13 @@ type StackConfig struct {
 	// answered with nothing but provisionals; zero is 180 s, negative means
 	// no bound. An outgoing call is cancelled, an incoming one gets 480.
 	RingingLimit time.Duration
+	// SessionExpires is how long a session lasts unless it is refreshed, which
+	// our calls ask for and our answers demand (RFC 4028). Zero asks nothing, and
+	// obeys a peer that asks.
+	SessionExpires time.Duration
+	// MinSE is the least such interval that is accepted; less gets 422. It is
+	// at least 90 s.
+	MinSE time.Duration
 	// NoRetry switches off that a re-INVITE is sent again after a 491, or a 500
 	// or 503 with Retry-After.
 	NoRetry bool

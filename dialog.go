@@ -95,6 +95,7 @@ type Dialog struct {
 	// answer to the offer in the 2xx.
 	ackWaits bool
 	session  session
+	timer    sessionTimer
 	limit    *time.Timer
 	refresh  *time.Timer
 	// unwatch ends the watch over the connection of an unanswered INVITE.

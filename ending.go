@@ -184,6 +184,7 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 		d.stack.counters.ended[cause.By].Add(1)
 	}
 	d.stopRingingLocked()
+	d.stopSessionLocked()
 	d.decideLocked(cause.answerError())
 	d.ackedLocked()
 	d.endSubscriptionsLocked()

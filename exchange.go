@@ -46,6 +46,8 @@ type exchange struct {
 	// challenged is the transaction whose challenge is being answered,
 	// announced the one that sent was told of last.
 	challenged, announced clientTx
+	// raised counts the refusals of a session interval that were given in to.
+	raised int
 }
 
 var _ txn.ClientUser = (*exchange)(nil)
@@ -81,8 +83,15 @@ func (x *exchange) announce(tx clientTx) {
 
 // Response takes a response from the transactions below.
 func (x *exchange) Response(tx *txn.Client, res *sip.Response) {
-	if (res.StatusCode == sip.StatusUnauthorized || res.StatusCode == sip.StatusProxyAuthRequired) && x.answer(tx, res) {
-		return
+	switch res.StatusCode {
+	case sip.StatusUnauthorized, sip.StatusProxyAuthRequired:
+		if x.attempt.Answers() && x.goesOn(tx, func() { x.again(res) }) {
+			return
+		}
+	case statusIntervalTooSmall:
+		if change := raiseInterval(res); change != nil && x.mayRaise() && x.goesOn(tx, func() { x.changed(res, change) }) {
+			return
+		}
 	}
 	x.announce(tx)
 	x.response(res)
@@ -99,15 +108,33 @@ func (x *exchange) Done(tx *txn.Client, err error) {
 	}
 }
 
-// answer begins to answer a challenge, and reports whether it does.
-func (x *exchange) answer(tx *txn.Client, res *sip.Response) bool {
-	if !x.attempt.Answers() {
-		return false
+// maxRaises bounds how often one request gives in to a 422.
+const maxRaises = 3
+
+func (x *exchange) mayRaise() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.raised++
+	return x.raised <= maxRaises
+}
+
+// changed sends the request with a change that a response demands.
+func (x *exchange) changed(res *sip.Response, change func(*sip.Request)) {
+	ctx, cancel := context.WithTimeout(x.life, x.timeout)
+	defer cancel()
+	if !x.repeat(ctx, change) {
+		x.response(res)
+		x.done(nil)
 	}
+}
+
+// goesOn begins what makes a response not the last, and reports whether it
+// does.
+func (x *exchange) goesOn(tx *txn.Client, f func()) bool {
 	x.mu.Lock()
 	x.challenged = tx
 	x.mu.Unlock()
-	if x.background(func() { x.again(res) }) {
+	if x.background(f) {
 		return true
 	}
 	x.mu.Lock()
@@ -122,7 +149,7 @@ func (x *exchange) answer(tx *txn.Client, res *sip.Response) bool {
 func (x *exchange) again(challenge *sip.Response) {
 	ctx, cancel := context.WithTimeout(x.life, x.timeout)
 	defer cancel()
-	if !x.credentials(ctx, challenge) || !x.repeat(ctx) {
+	if !x.credentials(ctx, challenge) || !x.repeat(ctx, func(*sip.Request) {}) {
 		x.response(challenge)
 		x.done(nil)
 	}
@@ -147,8 +174,9 @@ func (x *exchange) credentials(ctx context.Context, challenge *sip.Response) boo
 	}
 }
 
-// repeat sends the request once more, and reports false when it may not be.
-func (x *exchange) repeat(ctx context.Context) bool {
+// repeat sends the request once more, changed, and reports false when it may not
+// be.
+func (x *exchange) repeat(ctx context.Context, change func(*sip.Request)) bool {
 	seq, written, err := x.next(ctx)
 	if err != nil {
 		return false
@@ -158,6 +186,7 @@ func (x *exchange) repeat(ctx context.Context) bool {
 	req := x.req.Clone()
 	x.mu.Unlock()
 	req.CSeq().SeqNo = seq
+	change(req)
 	if err := x.send(ctx, req); err != nil {
 		x.done(err)
 	}

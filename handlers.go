@@ -19,8 +19,8 @@ import (
 const (
 	// allowedMethods is the Allow header (RFC 3261 20.5).
 	allowedMethods = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, NOTIFY, INFO"
-	// supportedOptions is the Supported header (RFC 3261 20.37, RFC 4488).
-	supportedOptions = "norefersub"
+	// supportedOptions is the Supported header (RFC 3261 20.37, 4488, 4028).
+	supportedOptions = "norefersub, timer"
 )
 
 // isKnownMethod reports whether a method is recognised, if not served (RFC 3261
@@ -88,14 +88,17 @@ func (s *Stack) inspect(tx serverTx, req *sip.Request) *sip.Response {
 		// RFC 3261 8.1.1.8.
 		return tx.NewResponse(sip.StatusBadRequest, "Exactly one Contact required")
 	}
-	if req.Method == sip.INVITE || req.Method == sip.UPDATE {
-		return s.inspectBody(tx, req)
+	if req.Method != sip.INVITE && req.Method != sip.UPDATE {
+		return nil
 	}
-	return nil
+	if res := s.inspectTimer(tx, req); res != nil {
+		return res
+	}
+	return s.inspectBody(tx, req)
 }
 
 func unsupported(required []string) []string {
-	return slices.DeleteFunc(required, func(tag string) bool { return strings.EqualFold(tag, supportedOptions) })
+	return slices.DeleteFunc(required, func(tag string) bool { return containsFold(strings.Split(supportedOptions, ", "), tag) })
 }
 
 // inspectBody checks the body of what offers a session (RFC 3261 8.2.3).

@@ -193,6 +193,7 @@ func (re *reinviteClient) success(res *sip.Response) {
 	}
 	d.keepBodyLocked(body)
 	d.session.answered(re.offer)
+	d.agreeTimerLocked(res, false, res)
 	d.mutex.Unlock()
 	re.answer(re.offer, res, re.succeeded)
 }
@@ -392,6 +393,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, note func(*sess
 	d.cameByLocked(in.tx)
 	offer := bodyOf(req)
 	note(&d.session, keptOrNil(bodyOf(res)))
+	d.agreeTimerLocked(res, true, req)
 	d.repeatLocked(&unacked{tx: in.tx, seq: cseq(req), offered: offer == nil && len(res.Body()) > 0})
 	d.mutex.Unlock()
 	d.stack.respond(in.tx, res)

@@ -125,6 +125,7 @@ func (d *Dialog) newInviteLocked(opts InviteOpts) *sip.Request {
 	req := d.nextRequestLocked(sip.INVITE)
 	req.AppendHeader(sip.NewHeader("Allow", allowedMethods))
 	req.AppendHeader(sip.NewHeader("Supported", supportedOptions))
+	d.askTimerLocked(req)
 	appendHeaders(req, opts.Headers)
 	setBody(req, opts.Body)
 	return req
@@ -257,6 +258,7 @@ func (i *inviteClient) classify(res *sip.Response) answerKind {
 	}
 	d.keepBodyLocked(bodyOf(res))
 	d.session.answered(i.offer)
+	d.agreeTimerLocked(res, false, res)
 	return firstAnswer
 }
 

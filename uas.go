@@ -63,6 +63,7 @@ func (d *Dialog) newAnswer(tx serverTx, opts []ResponseOpt) (*sip.Response, erro
 	d.mutex.RUnlock()
 	res.AppendHeader(sip.NewHeader("Allow", allowedMethods))
 	res.AppendHeader(sip.NewHeader("Supported", supportedOptions))
+	d.grantTimer(tx.Request(), res)
 	if err := applyOpts(res, opts); err != nil {
 		return nil, err
 	}
@@ -106,6 +107,7 @@ func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	u := &unacked{tx: tx, seq: cseq(tx.Request()), initial: true, offered: offer == nil && len(res.Body()) > 0}
 	d.repeatLocked(u)
 	delivered, _ := d.setStateLocked(DialogStateEstablished)
+	d.agreeTimerLocked(res, true, tx.Request())
 	d.mutex.Unlock()
 
 	if err := transportError(tx.Respond(res)); err != nil {

@@ -73,6 +73,7 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	req := d.nextRequestLocked(sip.UPDATE)
 	req.AppendHeader(sip.NewHeader("Allow", allowedMethods))
 	req.AppendHeader(sip.NewHeader("Supported", supportedOptions))
+	d.askTimerLocked(req)
 	appendHeaders(req, headers)
 	setBody(req, offer)
 	out := &updateClient{d: d, offer: offer, waiter: newWaiter()}
@@ -134,6 +135,9 @@ func (u *updateClient) response(res *sip.Response) {
 		u.d.mutex.Lock()
 		u.d.refreshTargetLocked(res)
 		u.d.session.answered(u.offer)
+		if u.d.state == DialogStateEstablished {
+			u.d.agreeTimerLocked(res, false, res)
+		}
 		u.d.keepBodyLocked(bodyOf(res))
 		u.d.mutex.Unlock()
 	} else {
@@ -257,6 +261,9 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, note func(*session,
 	d.refreshTargetLocked(in.tx.Request())
 	d.cameByLocked(in.tx)
 	note(&d.session, keptOrNil(bodyOf(res)))
+	if d.state == DialogStateEstablished {
+		d.agreeTimerLocked(res, true, in.tx.Request())
+	}
 	d.mutex.Unlock()
 	d.stack.respond(in.tx, res)
 }

@@ -1,0 +1,236 @@
+package dialog
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// minSessionInterval is the least Min-SE there is (RFC 4028 4).
+const minSessionInterval = 90 * time.Second
+
+// statusIntervalTooSmall refuses a session interval (RFC 4028 6).
+const statusIntervalTooSmall = 422
+
+// sessionTimer is the agreement that a session is refreshed (RFC 4028). The
+// dialog's mutex guards it.
+type sessionTimer struct {
+	// interval is zero while there is none.
+	interval time.Duration
+	// ours is true when the refresh is our task.
+	ours bool
+	// expiry ends the call at ends, refresh refreshes before that.
+	expiry, refresh *time.Timer
+	ends            time.Time
+	// allowsUpdate is true when the peer takes UPDATE.
+	allowsUpdate bool
+}
+
+func (c *StackConfig) minSE() time.Duration {
+	return max(c.MinSE, minSessionInterval)
+}
+
+// sessionExpires reads a Session-Expires header: the interval, zero when there
+// is none that can be read, and the refresher, which may be missing.
+func sessionExpires(msg sip.Message) (interval time.Duration, refresher string) {
+	value, params, _ := strings.Cut(headerValue(msg, "Session-Expires"), ";")
+	for _, param := range strings.Split(params, ";") {
+		name, who, _ := strings.Cut(param, "=")
+		if strings.EqualFold(strings.TrimSpace(name), "refresher") {
+			refresher = strings.ToLower(strings.TrimSpace(who))
+		}
+	}
+	return deltaSeconds(value), refresher
+}
+
+func minSEOf(msg sip.Message) time.Duration {
+	value, _, _ := strings.Cut(headerValue(msg, "Min-SE"), ";")
+	return deltaSeconds(value)
+}
+
+// deltaSeconds reads a number of seconds; zero when it is none.
+func deltaSeconds(value string) time.Duration {
+	seconds, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
+}
+
+func wholeSeconds(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }
+
+func supportsTimer(msg sip.Message) bool {
+	for _, tag := range tokens(msg, "Supported") {
+		if strings.EqualFold(tag, "timer") {
+			return true
+		}
+	}
+	return false
+}
+
+// inspectTimer refuses a session interval below our least, when its sender can
+// be told so (RFC 4028 9).
+func (s *Stack) inspectTimer(tx serverTx, req *sip.Request) *sip.Response {
+	interval, _ := sessionExpires(req)
+	if interval == 0 || interval >= s.config.minSE() || !supportsTimer(req) {
+		return nil
+	}
+	res := tx.NewResponse(statusIntervalTooSmall, "Session Interval Too Small")
+	res.AppendHeader(sip.NewHeader("Min-SE", wholeSeconds(s.config.minSE())))
+	return res
+}
+
+// askTimerLocked adds to an INVITE or UPDATE of ours what it asks of the timer:
+// what was agreed, else what is configured (RFC 4028 7.1, 7.4).
+func (d *Dialog) askTimerLocked(req *sip.Request) {
+	interval, refresher := d.config().SessionExpires, ""
+	if d.timer.interval > 0 {
+		interval, refresher = d.timer.interval, ";refresher=uas"
+		if d.timer.ours {
+			refresher = ";refresher=uac"
+		}
+	}
+	if interval <= 0 {
+		return
+	}
+	least := d.config().minSE()
+	req.AppendHeader(sip.NewHeader("Session-Expires", wholeSeconds(max(interval, least))+refresher))
+	if least > minSessionInterval {
+		req.AppendHeader(sip.NewHeader("Min-SE", wholeSeconds(least)))
+	}
+}
+
+// raiseInterval answers a 422: the request asks for what the refusal demands
+// (RFC 4028 7.4). nil when it demands nothing.
+func raiseInterval(res *sip.Response) func(req *sip.Request) {
+	least := minSEOf(res)
+	if res.StatusCode != statusIntervalTooSmall || least <= 0 {
+		return nil
+	}
+	return func(req *sip.Request) {
+		asked, refresher := sessionExpires(req)
+		if refresher != "" {
+			refresher = ";refresher=" + refresher
+		}
+		for _, name := range []string{"Session-Expires", "Min-SE"} {
+			for req.RemoveHeader(name) {
+			}
+		}
+		req.AppendHeader(sip.NewHeader("Session-Expires", wholeSeconds(max(asked, least))+refresher))
+		req.AppendHeader(sip.NewHeader("Min-SE", wholeSeconds(least)))
+	}
+}
+
+// grantTimer adds to the 2xx to an INVITE or UPDATE what comes of the timer that
+// it asks for, or that we want (RFC 4028 9).
+func (d *Dialog) grantTimer(req *sip.Request, res *sip.Response) {
+	interval, refresher := sessionExpires(req)
+	if interval == 0 {
+		interval = d.config().SessionExpires
+	}
+	if interval <= 0 {
+		return
+	}
+	supports := supportsTimer(req)
+	switch {
+	case !supports:
+		refresher = "uas"
+	case refresher == "":
+		refresher = "uac"
+	}
+	interval = max(interval, minSEOf(req), d.config().minSE())
+	res.AppendHeader(sip.NewHeader("Session-Expires", wholeSeconds(interval)+";refresher="+refresher))
+	if refresher == "uac" {
+		res.AppendHeader(sip.NewHeader("Require", "timer"))
+	}
+}
+
+// agreeTimerLocked starts what a 2xx says of the timer, or stops it when that
+// says nothing (RFC 4028 7.2, 9). peer is the peer's message, request or 2xx.
+func (d *Dialog) agreeTimerLocked(res *sip.Response, answeredByUs bool, peer sip.Message) {
+	d.stopSessionLocked()
+	interval, refresher := sessionExpires(res)
+	if allow := tokens(peer, "Allow"); len(allow) > 0 {
+		d.timer.allowsUpdate = containsFold(allow, "UPDATE")
+	}
+	d.timer.interval = interval
+	if interval == 0 || d.state == DialogStateTerminated {
+		return
+	}
+	d.timer.ours = (refresher == "uas") == answeredByUs
+	// RFC 4028 10: the BYE comes a little before the end.
+	life := interval - min(32*time.Second, interval/3)
+	d.timer.ends = time.Now().Add(life)
+	d.timer.expiry = d.after(life, d.sessionExpired)
+	if d.timer.ours {
+		d.timer.refresh = d.after(interval/2, d.refreshSession)
+	}
+}
+
+func containsFold(list []string, want string) bool {
+	for _, s := range list {
+		if strings.EqualFold(s, want) {
+			return true
+		}
+	}
+	return false
+}
+
+// stopSessionLocked ends the agreement.
+func (d *Dialog) stopSessionLocked() {
+	stopTimer(d.timer.expiry)
+	stopTimer(d.timer.refresh)
+	d.timer.expiry, d.timer.refresh, d.timer.interval = nil, nil, 0
+}
+
+// sessionExpired ends a call whose refresh did not come.
+func (d *Dialog) sessionExpired() {
+	d.mutex.Lock()
+	// A timer that fired just before it was stopped finds a later end.
+	due := d.timer.interval > 0 && d.state == DialogStateEstablished && !time.Now().Before(d.timer.ends)
+	release := func() {}
+	if due {
+		release = d.hangupLocked(&ending{cause: Cause{By: PartyTimeout, Method: "BYE", Reason: "session expired", Err: ErrTimeout}})
+	}
+	d.mutex.Unlock()
+	release()
+}
+
+// refreshSession refreshes, on a goroutine of its own: by UPDATE where the peer
+// takes it, else by a re-INVITE with the last session (RFC 4028 7.4).
+func (d *Dialog) refreshSession() {
+	d.mutex.RLock()
+	due := d.timer.interval > 0 && d.state == DialogStateEstablished && d.ending == nil
+	byUpdate, session := d.timer.allowsUpdate, d.session.local
+	d.mutex.RUnlock()
+	if !due {
+		return
+	}
+	d.background(func() {
+		ctx, cancel := context.WithTimeout(d.life(), d.config().txTimeout())
+		defer cancel()
+		var err error
+		if byUpdate {
+			_, err = d.Update(ctx, nil)
+		} else {
+			_, err = d.renegotiate(ctx, InviteOpts{Body: session})
+		}
+		if err != nil {
+			d.log().Warn("session could not be refreshed", "error", fmt.Sprint(err))
+			d.refreshAgain()
+		}
+	})
+}
+
+// refreshAgain tries once more, halfway to the end, as long as there is a way.
+func (d *Dialog) refreshAgain() {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.timer.interval > 0 && d.timer.ours && d.state == DialogStateEstablished {
+		d.timer.refresh = d.after(max(d.timer.interval/8, time.Second), d.refreshSession)
+	}
+}

@@ -1,0 +1,185 @@
+//go:build go1.25
+
+package dialog_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/dialogtest"
+)
+
+func lasting(d time.Duration) func(*dialog.StackConfig) {
+	return func(c *dialog.StackConfig) { c.SessionExpires = d }
+}
+
+// RFC 4028: two of our own stacks keep a call alive, by UPDATE.
+func TestSessionIsRefreshed(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.stack("10.0.0.1", lasting(10*time.Minute)), w.stack("10.0.0.2")
+		caller, callee := w.established(a, b)
+		ok := w.sent("10.0.0.2", "200 INVITE")[0].msg
+		require.Equal(t, "600;refresher=uac", value(ok, "Session-Expires"))
+		require.Equal(t, "timer", value(ok, "Require"))
+		time.Sleep(time.Hour)
+		require.Equal(t, dialog.DialogStateEstablished, caller.State())
+		require.Equal(t, dialog.DialogStateEstablished, callee.State())
+		require.InDelta(t, 12, len(w.sent("10.0.0.1", "UPDATE")), 1)
+		require.Equal(t, "600;refresher=uac", value(w.sent("10.0.0.1", "UPDATE")[0].msg, "Session-Expires"))
+		require.Empty(t, w.sent("10.0.0.2", "UPDATE"), "one side refreshes")
+		require.NoError(t, caller.Bye(context.Background(), ""))
+	})
+}
+
+// Zero obeys when asked and never asks.
+func TestNoTimerUnlessSomebodyAsks(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
+		caller, _ := w.established(a, b)
+		require.Empty(t, value(w.sent("10.0.0.1", "INVITE")[0].msg, "Session-Expires"))
+		require.Empty(t, value(w.sent("10.0.0.2", "200 INVITE")[0].msg, "Session-Expires"))
+		require.Contains(t, value(w.sent("10.0.0.1", "INVITE")[0].msg, "Supported"), "timer")
+		time.Sleep(24 * time.Hour)
+		require.Equal(t, dialog.DialogStateEstablished, caller.State())
+	})
+}
+
+// A peer that takes no UPDATE is refreshed by a re-INVITE with the same session.
+func TestSessionIsRefreshedByReInvite(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
+		d, _ := w.timed(b, p, "1800;refresher=uas")
+		start := time.Now()
+		time.Sleep(899 * time.Second)
+		re := p.next("INVITE")
+		require.Equal(t, 900*time.Second, time.Since(start))
+		require.Equal(t, "1800;refresher=uac", value(re.Message, "Session-Expires"))
+		require.Equal(t, answerSDP, string(re.Message.Body()))
+		p.reply(re, dialogtest.Response{Code: 200, Headers: []string{contactOfPeer, "Session-Expires: 1800;refresher=uac"}, Body: offerSDP})
+		p.next("ACK")
+		time.Sleep(time.Minute)
+		require.Equal(t, dialog.DialogStateEstablished, d.State())
+		require.NoError(t, d.Close())
+		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+	})
+}
+
+// timed makes a call whose INVITE has a Session-Expires.
+func (w *world) timed(b *dialog.Stack, p *peer, expires string) (*dialog.Dialog, func(method string, seq uint32, headers ...string) dialogtest.Request) {
+	w.t.Helper()
+	taken := make(chan *dialog.Dialog, 1)
+	b.OnIncomingDialog(func(d dialog.IDialog) {
+		if err := d.Accept(context.Background(), withSDP(answerSDP)); err != nil {
+			w.t.Errorf("accept: %v", err)
+		}
+		taken <- d.(*dialog.Dialog)
+	})
+	res := p.ask(b, dialogtest.Request{Method: "INVITE", URI: "sip:b@10.0.0.2", CSeq: 10, Body: offerSDP, Headers: []string{
+		contactOfPeer, "Supported: timer", "Session-Expires: " + expires,
+	}})
+	require.Equal(w.t, 200, res.StatusCode)
+	tag, _ := res.To().Params.Get("tag")
+	inside := func(method string, seq uint32, headers ...string) dialogtest.Request {
+		return dialogtest.Request{Method: method, URI: "sip:b@10.0.0.2", ToTag: tag, CSeq: seq, Headers: headers}
+	}
+	require.NoError(w.t, p.Send(b.Addr(), p.Request(inside("ACK", 10))))
+	return <-taken, inside
+}
+
+// RFC 4028 10: a BYE comes the smaller of 32 s and a third before the end.
+func TestCallEndsWhenTheRefreshDoesNotCome(t *testing.T) {
+	for expires, life := range map[string]time.Duration{"1800;refresher=uac": 1768 * time.Second, "90;refresher=uac": 60 * time.Second} {
+		bubble(t, func(t *testing.T, w *world) {
+			b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
+			d, _ := w.timed(b, p, expires)
+			start := time.Now()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+			defer cancel()
+			got, err := p.Recv(ctx)
+			require.NoError(t, err)
+			require.Equal(t, "BYE", describe(got.Message))
+			require.Equal(t, life, time.Since(start))
+			p.reply(got, dialogtest.Response{Code: 200})
+			<-d.Done()
+			require.Equal(t, dialog.PartyTimeout, d.Cause().By)
+		})
+	}
+}
+
+func TestRefreshOfThePeerKeepsTheCall(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
+		d, inside := w.timed(b, p, "90;refresher=uac")
+		for i := range 10 {
+			time.Sleep(45 * time.Second)
+			res := p.ask(b, inside("UPDATE", uint32(11+i), contactOfPeer, "Supported: timer", "Session-Expires: 90;refresher=uac"))
+			require.Equal(t, 200, res.StatusCode)
+			require.Equal(t, "90;refresher=uac", value(res, "Session-Expires"))
+		}
+		require.Equal(t, dialog.DialogStateEstablished, d.State())
+		require.Equal(t, 200, p.ask(b, inside("UPDATE", 30, contactOfPeer)).StatusCode, "no Session-Expires: the timer is off")
+		time.Sleep(time.Hour)
+		require.Equal(t, dialog.DialogStateEstablished, d.State())
+		require.NoError(t, d.Close())
+		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+	})
+}
+
+func TestRefreshThatFailsEndsTheCallInTime(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
+		d, _ := w.timed(b, p, "900;refresher=uas")
+		start := time.Now()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+		defer cancel()
+		for d.State() == dialog.DialogStateEstablished {
+			got, err := p.Recv(ctx)
+			require.NoError(t, err)
+			switch describe(got.Message) {
+			case "INVITE":
+				p.reply(got, dialogtest.Response{Code: 503})
+			case "BYE":
+				p.reply(got, dialogtest.Response{Code: 200})
+				synctest.Wait()
+			}
+		}
+		require.Equal(t, 868*time.Second, time.Since(start))
+		require.Greater(t, len(w.sent("10.0.0.2", "INVITE")), 1)
+	})
+}
+
+// RFC 4028 6: too small an interval is refused, and a refusal obeyed.
+func TestIntervalTooSmall(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a := w.stack("10.0.0.1", lasting(2*time.Minute))
+		b := w.stack("10.0.0.2", func(c *dialog.StackConfig) { c.MinSE = 10 * time.Minute })
+		caller, _ := w.established(a, b)
+		require.Equal(t, "600", value(w.sent("10.0.0.2", "422 INVITE")[0].msg, "Min-SE"))
+		invites := w.sent("10.0.0.1", "INVITE")
+		require.Len(t, invites, 2)
+		require.Equal(t, "120", value(invites[0].msg, "Session-Expires"))
+		require.Equal(t, "600", value(invites[1].msg, "Session-Expires"))
+		require.Equal(t, "600", value(invites[1].msg, "Min-SE"))
+		require.Equal(t, "2 INVITE", value(invites[1].msg, "CSeq"))
+		require.NoError(t, caller.Bye(context.Background(), ""))
+	})
+}
+
+func TestEndless422Ends(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack("10.0.0.1", lasting(2*time.Minute)), w.peer("10.0.0.9")
+		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), dialog.InviteOpts{})
+		require.NoError(t, err)
+		for range 4 {
+			p.reply(p.next("INVITE"), dialogtest.Response{Code: 422, ToTag: "x", Headers: []string{"Min-SE: 300"}})
+		}
+		var refused *dialog.ResponseError
+		require.ErrorAs(t, d.(*dialog.Dialog).WaitAnswer(context.Background()), &refused)
+		require.Equal(t, 422, refused.StatusCode)
+	})
+}
