@@ -12,8 +12,8 @@ import (
 	"sipdialog.example/dialog"
 )
 
-// testCase is a stack and a sipp with one scenario. Exactly one of answer and
-// call is set: who calls whom.
+// testCase is a stack and a sipp with one scenario. Exactly one of answer, call
+// and do is set: who calls whom.
 type testCase struct {
 	name     string
 	scenario string
@@ -21,15 +21,20 @@ type testCase struct {
 	calls    int
 	timers   dialog.Timers
 	network  dialog.Network // nil: the operating system's
+	// password is that of the user "library" in every realm; empty: none.
+	password string
 	// answer plays the library's side of a call that sipp makes.
 	answer func(ctx context.Context, d *dialog.Dialog) error
 	// call makes a call to sipp and plays it to its end.
 	call func(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error)
+	// do sends sipp what belongs to no call.
+	do func(ctx context.Context, stack *dialog.Stack, target sip.Uri) error
 	// wire, if not nil, judges what sipp sent and received.
 	wire func(log []message) error
 }
 
-// outcome is what one call came to on the library's side.
+// outcome is what one call came to on the library's side; without a dialog, what
+// was no call.
 type outcome struct {
 	dialog *dialog.Dialog
 	err    error
@@ -38,10 +43,11 @@ type outcome struct {
 // run plays the case, with sipp's files in dir.
 func (c testCase) run(ctx context.Context, dir string) error {
 	stack, err := dialog.NewStack(&dialog.StackConfig{
-		Transport: &dialog.TransportConfig{Protocol: c.protocol, Address: "127.0.0.1", Port: 0},
-		UserAgent: "library/1.0",
-		Timers:    c.timers,
-		Network:   c.network,
+		Transport:   &dialog.TransportConfig{Protocol: c.protocol, Address: "127.0.0.1", Port: 0},
+		UserAgent:   "library/1.0",
+		Timers:      c.timers,
+		Network:     c.network,
+		Credentials: c.credentials,
 	})
 	if err != nil {
 		return err
@@ -60,6 +66,11 @@ func (c testCase) run(ctx context.Context, dir string) error {
 		return fmt.Errorf("shutting down: %w", err)
 	}
 	return playErr
+}
+
+// credentials are what the stack answers challenges with.
+func (c testCase) credentials(string) (username, password string, ok bool) {
+	return "library", c.password, c.password != ""
 }
 
 func (c testCase) play(ctx context.Context, stack *dialog.Stack, dir string) error {
@@ -84,6 +95,9 @@ func (c testCase) play(ctx context.Context, stack *dialog.Stack, dir string) err
 		return err
 	}
 	for _, d := range dialogs {
+		if d == nil {
+			continue
+		}
 		if _, found := stack.DialogByKey(d.Key()); found {
 			return fmt.Errorf("the stack still has dialog %+v in state %s", d.Key(), d.State())
 		}
@@ -113,7 +127,13 @@ func (c testCase) connect(ctx context.Context, stack *dialog.Stack, dir string, 
 	}
 	opts := dialog.InviteOpts{Body: dialog.NewBody("application/sdp", []byte(librarySDP))}
 	for range c.calls {
-		go func() { deliver(c.call(ctx, stack, target, opts)) }()
+		go func() {
+			if c.do != nil {
+				deliver(nil, c.do(ctx, stack, target))
+				return
+			}
+			deliver(c.call(ctx, stack, target, opts))
+		}()
 	}
 	return sipp, nil
 }

@@ -43,6 +43,10 @@ func cases() []testCase {
 		{name: "hops-loose-callee", scenario: "route_in.xml", protocol: "udp", calls: 1, answer: answerAndBye},
 		{name: "hops-loose-caller", scenario: "route_out.xml", protocol: "udp", calls: 1, call: callAndBye},
 		{name: "hops-strict-caller", scenario: "strict_out.xml", protocol: "udp", calls: 1, call: callAndBye},
+		{name: "digest-udp", scenario: "digest_out.xml", protocol: "udp", calls: 1, call: callAndBye, password: "secret", wire: proxyDigests("secret")},
+		{name: "digest-tcp", scenario: "digest_out.xml", protocol: "tcp", calls: 1, call: callAndBye, password: "secret", wire: proxyDigests("secret")},
+		{name: "digest-wrong", scenario: "digest_out.xml", protocol: "udp", calls: 1, call: callForbidden, password: "wrong"},
+		{name: "digest-register", scenario: "register_out.xml", protocol: "udp", calls: 1, do: register, password: "secret"},
 		{name: "sipp-forks", scenario: "fork_out.xml", protocol: "udp", calls: 1, call: callAndBye},
 	}
 }
@@ -190,19 +194,44 @@ func callAndCancel(ctx context.Context, stack *dialog.Stack, target sip.Uri, opt
 }
 
 func callRefused(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
+	return callEndedBy(ctx, stack, target, opts, sip.StatusBusyHere)
+}
+
+// callForbidden expects what sipp says to a wrong digest.
+func callForbidden(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
+	return callEndedBy(ctx, stack, target, opts, sip.StatusForbidden)
+}
+
+func callEndedBy(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts, code int) (*dialog.Dialog, error) {
 	d, seen, err := invite(ctx, stack, target, opts)
 	if err != nil {
 		return nil, err
 	}
 	err = d.WaitAnswer(ctx)
 	var refused *dialog.ResponseError
-	if !errors.As(err, &refused) || refused.StatusCode != sip.StatusBusyHere {
-		return nil, fmt.Errorf("WaitAnswer returned %v for a 486", err)
+	if !errors.As(err, &refused) || refused.StatusCode != code {
+		return nil, fmt.Errorf("WaitAnswer returned %v for a %d", err, code)
 	}
 	if err := seen.untilTerminated(ctx); err != nil {
 		return nil, err
 	}
 	return d, errors.Join(seen.states("Terminated"), endedBy(d, dialog.PartyRemote, "INVITE"))
+}
+
+// register sends a REGISTER, whose Contact gets its host from the stack.
+func register(ctx context.Context, stack *dialog.Stack, target sip.Uri) error {
+	target.User = ""
+	req := sip.NewRequest(sip.REGISTER, target)
+	req.AppendHeader(&sip.ContactHeader{Address: sip.Uri{User: "library"}, Params: sip.NewParams()})
+	req.AppendHeader(sip.NewHeader("Expires", "60"))
+	res, err := stack.Do(ctx, req)
+	if err != nil {
+		return fmt.Errorf("registering: %w", err)
+	}
+	if res.StatusCode != sip.StatusOK {
+		return fmt.Errorf("REGISTER was answered %d %s", res.StatusCode, res.Reason)
+	}
+	return nil
 }
 
 func endedBy(d *dialog.Dialog, by dialog.Party, method string) error {
