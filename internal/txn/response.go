@@ -31,6 +31,25 @@ func respond(req *sip.Request, code int, reason, toTag string) *sip.Response {
 	return res
 }
 
+// trying returns the 100 to req. It shares the request's headers, and is to be
+// sent at once and not kept.
+func trying(req *sip.Request) *sip.Response {
+	res := sip.NewResponse(sip.StatusTrying, reasonPhrase(sip.StatusTrying))
+	for _, h := range req.Headers() {
+		switch h.(type) {
+		case *sip.ViaHeader, *sip.FromHeader, *sip.ToHeader, *sip.CallIDHeader, *sip.CSeqHeader:
+			res.AppendHeader(h)
+		default:
+			if h.Name() == "Timestamp" { // RFC 3261 8.2.6.1
+				res.AppendHeader(h)
+			}
+		}
+	}
+	res.SetBody(nil)
+	res.SetTransport(req.Transport())
+	return res
+}
+
 func answerTo(to *sip.ToHeader, code int, tag string) sip.Header {
 	clone := sip.HeaderClone(to)
 	answer, ok := clone.(*sip.ToHeader)

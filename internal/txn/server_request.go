@@ -26,7 +26,7 @@ func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 		return
 	}
 	if req.Method == sip.INVITE {
-		l.answer(s, s.NewResponse(sip.StatusTrying, ""))
+		l.answer(s, trying(req))
 	}
 	if !l.queues.push(s.callID, l.bound(req.Method), func() { l.user.Request(s) }) {
 		l.counters.refused.Add(1)
