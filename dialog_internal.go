@@ -191,7 +191,7 @@ func (d *Dialog) prepare(req *sip.Request, local transport.Local) {
 // contactLocked is our Contact as a peer on that flow can use it.
 func (d *Dialog) contactLocked(local transport.Local) *sip.ContactHeader {
 	if d.contact != nil {
-		return &sip.ContactHeader{Address: *d.contact.Clone(), Params: sip.NewParams()}
+		return &sip.ContactHeader{Address: *d.contact.Clone()}
 	}
 	if d.stack != nil {
 		local = d.stack.reachable(local)
@@ -200,7 +200,7 @@ func (d *Dialog) contactLocked(local transport.Local) *sip.ContactHeader {
 }
 
 func contactFor(user string, local transport.Local) *sip.ContactHeader {
-	uri := sip.Uri{Scheme: "sip", User: user, Host: bracketed(local.Host), Port: local.Port, UriParams: sip.NewParams()}
+	uri := sip.Uri{Scheme: "sip", User: user, Host: bracketed(local.Host), Port: local.Port}
 	switch name := strings.ToLower(local.Transport); name {
 	case "", "udp":
 	case "tls", "wss":
@@ -209,7 +209,7 @@ func contactFor(user string, local transport.Local) *sip.ContactHeader {
 	default:
 		uri.UriParams.Add("transport", name)
 	}
-	return &sip.ContactHeader{Address: uri, Params: sip.NewParams()}
+	return &sip.ContactHeader{Address: uri}
 }
 
 // keepBodyLocked hands a body to the callbacks, or keeps it for the first.

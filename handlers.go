@@ -111,7 +111,7 @@ func (s *Stack) inspectBody(tx serverTx, req *sip.Request) *sip.Response {
 		res.AppendHeader(sip.NewHeader("Accept-Encoding", "identity"))
 		return res
 	}
-	if !s.acceptsBody(headerValue(req, "Content-Type")) {
+	if len(s.config.AcceptBodies) > 0 && !s.acceptsBody(headerValue(req, "Content-Type")) {
 		res := tx.NewResponse(sip.StatusUnsupportedMediaType, "")
 		res.AppendHeader(sip.NewHeader("Accept", strings.Join(s.config.AcceptBodies, ", ")))
 		return res
@@ -120,9 +120,6 @@ func (s *Stack) inspectBody(tx serverTx, req *sip.Request) *sip.Response {
 }
 
 func (s *Stack) acceptsBody(contentType string) bool {
-	if len(s.config.AcceptBodies) == 0 {
-		return true
-	}
 	return slices.ContainsFunc(s.config.AcceptBodies, func(accepted string) bool {
 		return strings.EqualFold(mediaType(accepted), mediaType(contentType))
 	})

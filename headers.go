@@ -39,11 +39,10 @@ func (a nameAddr) to(tag string) *sip.ToHeader {
 // tagParams leaves the tag out when there is none: a peer of RFC 2543 has none
 // (RFC 3261 12.2.1.1).
 func tagParams(tag string) sip.HeaderParams {
-	params := sip.NewParams()
-	if tag != "" {
-		params.Add("tag", tag)
+	if tag == "" {
+		return nil
 	}
-	return params
+	return sip.HeaderParams{{K: "tag", V: tag}}
 }
 
 func toTag(msg sip.Message) string {

@@ -102,9 +102,8 @@ func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	d.offered = nil
 	d.phase = phaseAnswering
 	d.stopRingingLocked()
-	offer := bodyOf(tx.Request())
 	d.session.answered(keptOrNil(bodyOf(res)))
-	u := &unacked{tx: tx, seq: cseq(tx.Request()), initial: true, offered: offer == nil && len(res.Body()) > 0}
+	u := &unacked{tx: tx, seq: cseq(tx.Request()), initial: true, offered: len(tx.Request().Body()) == 0 && len(res.Body()) > 0}
 	d.repeatLocked(u)
 	delivered, _ := d.setStateLocked(DialogStateEstablished)
 	d.agreeTimerLocked(res, true, tx.Request())
