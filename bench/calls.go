@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
-	"runtime/pprof"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,7 +95,7 @@ func caller(args []string) error {
 	}
 	settle(stack)
 	report("caller", before, holding(), len(stack.Dialogs()))
-	if err := profileHeap(*heap); err != nil {
+	if err := child.WriteProfile("heap", *heap); err != nil {
 		return err
 	}
 	return shutdown("caller", stack, *n)
@@ -160,13 +159,13 @@ func callee(args []string) error {
 	if err := stack.Start(context.Background()); err != nil {
 		return err
 	}
-	before := holding()
-	fmt.Println("ready", stack.Addr())
 	ended := make(chan struct{})
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin) // until the caller has ended
 		close(ended)
 	}()
+	before := holding()
+	fmt.Println("ready", stack.Addr())
 	select {
 	case <-all:
 	case <-ended:
@@ -174,7 +173,7 @@ func callee(args []string) error {
 	}
 	settle(stack)
 	report("callee", before, holding(), len(stack.Dialogs()))
-	if err := profileHeap(*heap); err != nil {
+	if err := child.WriteProfile("heap", *heap); err != nil {
 		return err
 	}
 	<-ended
@@ -243,16 +242,4 @@ func shutdown(who string, stack *dialog.Stack, n int) error {
 	fmt.Printf("  %s: Shutdown of %d calls: %.2f s of CPU, %.2f s by the clock\n", who, n,
 		(after.CPU() - before.CPU()).Seconds(), wall.Seconds())
 	return nil
-}
-
-func profileHeap(path string) error {
-	if path == "" {
-		return nil
-	}
-	file, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = file.Close() }()
-	return pprof.WriteHeapProfile(file)
 }

@@ -33,6 +33,7 @@ func compareCPU(args []string) error {
 	rate := flags.Int("rate", 1500, "calls a second")
 	seconds := flags.Int("seconds", 5, "length of a run")
 	linger := flags.Duration("linger", 0, "how long a server goes on after the last call: with 33s its transactions end too")
+	trying := flags.Bool("trying", false, "have bare sipgo send a 100 too")
 	profile := flags.String("cpuprofile", "", "file for a CPU profile of the library's server")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -51,17 +52,20 @@ func compareCPU(args []string) error {
 	}
 	l := load{rate: *rate, seconds: *seconds, linger: *linger}
 	fmt.Printf("cpu: %d calls/s for %d s, sipp -sn uac\n", l.rate, l.seconds)
+	var serverArgs, bareArgs []string
+	if *profile != "" {
+		serverArgs = []string{"-cpuprofile", *profile}
+	}
+	if *trying {
+		bareArgs = []string{"-trying"}
+	}
 	var ratios []float64
 	for pair := range *pairs {
-		var serverArgs []string
-		if *profile != "" {
-			serverArgs = []string{"-cpuprofile", *profile}
-		}
 		ours, err := serveLoad(filepath.Join(dir, "server"), l, serverArgs...)
 		if err != nil {
 			return fmt.Errorf("server: %w", err)
 		}
-		theirs, err := serveLoad(filepath.Join(dir, "barsipgo"), l)
+		theirs, err := serveLoad(filepath.Join(dir, "barsipgo"), l, bareArgs...)
 		if err != nil {
 			return fmt.Errorf("barsipgo: %w", err)
 		}

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,13 +18,14 @@ import (
 )
 
 func main() {
-	if err := child.Serve(start); err != nil {
+	trying := flag.Bool("trying", false, "answer INVITE with 100 first, as the library does")
+	if err := child.Serve(func() (string, error) { return start(*trying) }); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, "barsipgo:", err)
 		os.Exit(1)
 	}
 }
 
-func start() (string, error) {
+func start(trying bool) (string, error) {
 	silent := slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1}))
 	sip.SetDefaultLogger(silent)
 	agent, err := sipgo.NewUA()
@@ -44,6 +46,9 @@ func start() (string, error) {
 	contact := sip.Uri{Scheme: "sip", Host: "127.0.0.1", Port: port}
 
 	server.OnInvite(func(req *sip.Request, tx sip.ServerTransaction) {
+		if trying {
+			respond(tx, sip.NewResponseFromRequest(req, sip.StatusTrying, "Trying", nil))
+		}
 		respond(tx, sip.NewResponseFromRequest(req, sip.StatusRinging, "Ringing", nil))
 		answer := sip.NewResponseFromRequest(req, sip.StatusOK, "OK", []byte(child.Session))
 		answer.AppendHeader(&sip.ContactHeader{Address: contact})

@@ -40,6 +40,7 @@ func Now() (Usage, error) {
 // standard input does, and then reports the usage since the server was ready.
 func Serve(start func() (address string, err error)) error {
 	profile := flag.String("cpuprofile", "", "file for a CPU profile")
+	allocs := flag.String("memprofile", "", "file for a profile of allocations")
 	flag.Parse()
 	address, err := start()
 	if err != nil {
@@ -60,8 +61,24 @@ func Serve(start func() (address string, err error)) error {
 		return err
 	}
 	stopProfile()
+	if err := WriteProfile("allocs", *allocs); err != nil {
+		return err
+	}
 	fmt.Println("usage", int64(after.User-before.User), int64(after.System-before.System), after.PeakRSS)
 	return nil
+}
+
+// WriteProfile writes a profile of that name to a file, unless path is empty.
+func WriteProfile(name, path string) error {
+	if path == "" {
+		return nil
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	return pprof.Lookup(name).WriteTo(file, 0)
 }
 
 func profileTo(path string) (stop func(), err error) {
