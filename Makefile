@@ -47,8 +47,12 @@ cover: ## coverage of all packages by all tests
 	$(GO) test -timeout $(TEST_TIMEOUT) -coverpkg=./... -coverprofile=$(COVER_FILE) ./...
 	$(GO) tool cover -func=$(COVER_FILE) | tail -n 1
 
-bench: ## benchmarks
+bench: ## benchmarks, and whole processes under load: see docs/performance.md
+	@sh scripts/need.sh go sipp
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+	$(GO) run ./bench calls -n 10000
+	$(GO) run ./bench cpu
+	$(GO) run ./bench locks
 
 demo: ## a call, hold, resume and transfer between three stacks, as a ladder
 	$(GO) run ./cmd/demo

@@ -1,9 +1,11 @@
 // Command bench measures the library as whole processes: the CPU of a server
-// under load, and what established calls hold and cost to end. It is run by
+// under load, what established calls hold and cost to end, and what it costs to
+// count the waiting at locks. It is run by
 // `make bench`; docs/performance.md says what it found.
 //
 //	go run ./bench cpu [-pairs 5] [-rate 1500] [-seconds 5]
 //	go run ./bench calls [-n 10000]
+//	go run ./bench locks [-rounds 5]
 package main
 
 import (
@@ -20,13 +22,15 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("what to measure: cpu or calls")
+		return fmt.Errorf("what to measure: cpu, calls or locks")
 	}
 	switch args[0] {
 	case "cpu":
 		return compareCPU(args[1:])
 	case "calls":
 		return measureCalls(args[1:])
+	case "locks":
+		return compareLocks(args[1:])
 	case "callee": // a child of calls
 		return callee(args[1:])
 	case "caller": // a child of calls

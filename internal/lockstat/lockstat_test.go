@@ -70,24 +70,3 @@ func TestItExcludes(t *testing.T) {
 	all.Wait()
 	require.Equal(t, 8000, n)
 }
-
-func BenchmarkLock(b *testing.B) {
-	b.Run("counting", func(b *testing.B) {
-		m := RWMutex{Stats: &Stats{}}
-		n := 0
-		for range b.N {
-			m.Lock()
-			n++
-			m.Unlock()
-		}
-	})
-	b.Run("sync", func(b *testing.B) {
-		var m sync.RWMutex
-		n := 0
-		for range b.N {
-			m.Lock()
-			n++
-			m.Unlock()
-		}
-	})
-}
