@@ -30,6 +30,8 @@ const (
 	udpTwo   = "10.0.0.2"
 	tcpOne   = "10.0.0.3"
 	tcpTwo   = "10.0.0.4"
+	wsOne    = "10.0.0.6"
+	wsTwo    = "10.0.0.7"
 	lostIP   = "10.0.0.5" // loses its sockets on the way
 	chaosIP  = "10.0.0.9"
 	ghostIP  = "10.0.0.66" // repeats and forges what others sent
@@ -43,7 +45,7 @@ const (
 	inHaste
 )
 
-// TestStress runs rounds until its time is over: on five stacks and against a
+// TestStress runs rounds until its time is over: on seven stacks and against a
 // scripted peer, goroutines and callbacks call every method at random while
 // messages, timers and faults come as they may. Then it reads from the sockets
 // and the callbacks whether anything went wrong. The seed decides what is
@@ -138,6 +140,9 @@ func newRound(t *testing.T, cover *coverage, seed uint64, end int) *round {
 	}
 	for _, ip := range []string{tcpOne, tcpTwo} {
 		r.nodes = append(r.nodes, r.newNode(ip, "tcp"))
+	}
+	for _, ip := range []string{wsOne, wsTwo} {
+		r.nodes = append(r.nodes, r.newNode(ip, "ws"))
 	}
 	r.chaos = r.newChaos()
 	return r
@@ -292,7 +297,7 @@ func (r *round) cutHost(d *dice) {
 		return
 	}
 	r.cover.hit("fault: host unreachable")
-	host := r.net.Host(pick(d, []string{udpOne, udpTwo, tcpOne, tcpTwo, chaosIP}))
+	host := r.net.Host(pick(d, []string{udpOne, udpTwo, tcpOne, tcpTwo, wsOne, wsTwo, chaosIP}))
 	host.Unreachable(true)
 	d.pause(3 * time.Second)
 	host.Unreachable(false)
@@ -311,7 +316,7 @@ func (r *round) breakStreams(d *dice) {
 		r.net.BreakStreams()
 		return
 	}
-	r.net.Host(pick(d, []string{tcpOne, tcpTwo})).BreakStreams()
+	r.net.Host(pick(d, []string{tcpOne, tcpTwo, wsOne, wsTwo})).BreakStreams()
 }
 
 func (r *round) breakWrites(d *dice) {

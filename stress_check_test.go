@@ -220,7 +220,7 @@ func (t *transcript) checkCancelled() {
 			continue
 		}
 		o := of[p.branch]
-		lost := t.n.protocol == "tcp" // the connection's loss ends the transaction
+		lost := t.n.protocol != "udp" // the connection's loss ends the transaction
 		if o.provisional && !o.final && !o.cancelled && !lost {
 			t.errorf(p, "left open")
 		}
@@ -302,7 +302,7 @@ func (t *transcript) countTimers() {
 		again := fmt.Sprint(p.request, p.code, p.branch, p.method)
 		times[again]++
 		switch {
-		case times[again] == 1 || p.failed || t.n.protocol == "tcp":
+		case times[again] == 1 || p.failed || t.n.protocol != "udp":
 		case p.request && p.method == "INVITE":
 			cover.hit("timer: A, INVITE again")
 		case p.request:

@@ -34,7 +34,7 @@ var expectedFaults = []string{
 
 var expectedCallbacks = []string{
 	"callback: blocks", "callback: panics", "callback: Goexit", "callback: offer refused", "callback: offer never decided",
-	"callback: nobody answers", "callback: REFER", "callback: trace",
+	"callback: nobody answers", "callback: REFER", "callback: trace", "callback: trace of a WebSocket",
 }
 
 var expectedErrors = []string{

@@ -5,6 +5,7 @@ package dialog_test
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -49,7 +50,7 @@ type watched struct {
 
 func (r *round) newNode(ip, protocol string) *node {
 	n := &node{round: r, ip: ip, protocol: protocol, dice: r.dice.child()}
-	n.tap = &socketTap{host: r.net.Host(ip), cover: r.cover}
+	n.tap = &socketTap{host: r.net.Host(ip), cover: r.cover, frames: protocol == "ws"}
 	limit := 120
 	if ip == udpTwo {
 		limit = 15 // few enough to be reached
@@ -61,7 +62,7 @@ func (r *round) newNode(ip, protocol string) *node {
 		RingingLimit: 90 * time.Second,
 		// Callbacks block for seconds here; none is to be given up.
 		GraceTime: 10 * time.Minute,
-		Trace:     func(dialog.TraceEvent) { n.round.cover.hit("callback: trace") },
+		Trace:     n.trace,
 	})
 	require.NoError(r.t, err)
 	n.stack = stack
@@ -71,6 +72,15 @@ func (r *round) newNode(ip, protocol string) *node {
 	n.cancel = cancel
 	require.NoError(r.t, stack.Start(ctx))
 	return n
+}
+
+// trace is Trace. It notes what the taps cannot read.
+func (n *node) trace(e dialog.TraceEvent) {
+	n.round.cover.hit("callback: trace")
+	if n.tap.frames {
+		n.round.cover.hit("callback: trace of a WebSocket")
+		n.tap.note(e.Data, e.Outbound, false, net.TCPAddrFromAddrPort(e.Remote))
+	}
 }
 
 func (n *node) application(inside bool) *application {

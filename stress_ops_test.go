@@ -362,10 +362,12 @@ func (a *application) offer() dialog.InviteOpts {
 func (a *application) target() sip.Uri {
 	n := a.dice.intn(100)
 	switch {
-	case a.node.protocol == "tcp" && n < 95:
-		return uri("stress", pick(a.dice, []string{tcpOne, tcpTwo}))
-	case a.node.protocol == "tcp":
+	case a.node.protocol != "udp" && n >= 95:
 		return uri("stress", nobodyIP)
+	case a.node.protocol == "tcp":
+		return uri("stress", pick(a.dice, []string{tcpOne, tcpTwo}))
+	case a.node.protocol == "ws":
+		return uri("stress", pick(a.dice, []string{wsOne, wsTwo}))
 	case n < 50:
 		return uri("stress", pick(a.dice, []string{udpOne, udpTwo, lostIP}))
 	case n < 95:
