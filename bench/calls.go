@@ -208,15 +208,17 @@ func holding() held {
 	return held{heap: m.HeapAlloc, stacks: m.StackInuse, goroutines: runtime.NumGoroutine()}
 }
 
-// settle waits until all transactions have ended.
+// settle waits until all transactions have ended, and their last timers too.
 func settle(stack *dialog.Stack) {
-	for {
-		now := stack.Stats()
-		if now.ClientTransactions+now.ServerTransactions+now.Queues+now.Callbacks == 0 {
-			return
-		}
+	for working(stack) {
 		time.Sleep(t1)
 	}
+	time.Sleep(t1)
+}
+
+func working(stack *dialog.Stack) bool {
+	now := stack.Stats()
+	return now.ClientTransactions+now.ServerTransactions+now.Queues+now.Callbacks > 0
 }
 
 func report(who string, before, after held, dialogs int) {
