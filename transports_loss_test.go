@@ -224,3 +224,34 @@ func TestLostConnectionOfAnIncomingCall(t *testing.T) {
 		})
 	}
 }
+
+// RFC 5626 3.5.1: who connected keeps the connection alive, when configured, and
+// finds out in silence that it leads nowhere any more: the call survives that.
+func TestKeepAlivesFindADeadConnection(t *testing.T) {
+	ca := newAuthority(t)
+	for transport, ping := range map[string]string{"tcp": "\r\n\r\n", "ws": "\x89\x80"} {
+		t.Run(transport, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				air := w.eavesdrop()
+				keep := func(c *dialog.StackConfig) { c.KeepAlive = 30 * time.Second }
+				a, b := w.site("10.0.0.1", transport, ca, keep), w.site("10.0.0.2", transport, ca)
+				caller, _ := a.call(t, b.uri("bob"), b.takes(t))
+				air.forget()
+				time.Sleep(5 * time.Minute)
+				require.GreaterOrEqual(t, air.times(ping), 10)
+				dialled, _ := a.host.connections()
+				require.Equal(t, 1, dialled)
+
+				b.host.Unreachable(true)
+				time.Sleep(time.Minute)
+				b.host.Unreachable(false)
+				require.Equal(t, dialog.DialogStateEstablished, caller.State())
+				require.NoError(t, caller.ReInvite(context.Background(), offer(offerSDP)))
+				dialled, _ = a.host.connections()
+				require.Equal(t, 2, dialled)
+			})
+		})
+	}
+	_, err := dialog.NewStack(&dialog.StackConfig{KeepAlive: -1})
+	require.ErrorIs(t, err, dialog.ErrInvalidArgument)
+}

@@ -288,3 +288,17 @@ func (e *eavesdropper) heard(text string) bool {
 	defer e.mu.Unlock()
 	return strings.Contains(e.text.String(), text)
 }
+
+// forget begins anew.
+func (e *eavesdropper) forget() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.text.Reset()
+}
+
+// times counts a text.
+func (e *eavesdropper) times(text string) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return strings.Count(e.text.String(), text)
+}
