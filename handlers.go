@@ -197,7 +197,11 @@ func (s *Stack) refuseNobody(tx serverTx) {
 // busy refuses what is over a limit, and counts it.
 func (s *Stack) busy(tx serverTx, counter *atomic.Uint64) {
 	counter.Add(1)
-	s.answerWith(tx, sip.StatusServiceUnavailable, retryAfter(busyRetrySeconds))
+	res := tx.NewResponse(sip.StatusServiceUnavailable, "")
+	res.AppendHeader(retryAfter(busyRetrySeconds))
+	if err := tx.Refuse(res); err != nil {
+		s.log.Debug("response could not be sent", "status", res.StatusCode, "error", err)
+	}
 }
 
 // unavailable is the answer to a call that nobody takes.

@@ -41,6 +41,8 @@ type world struct {
 
 	mu  sync.Mutex // guards the fields below
 	log []wire
+	// quiet is true when nothing is to be logged any more.
+	quiet bool
 }
 
 // wire is one message that was sent.
@@ -58,6 +60,9 @@ func (w *world) tap(p dialogtest.Packet) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.quiet {
+		return
+	}
 	w.log = append(w.log, wire{p.From, p.To, p.Time, msg, string(p.Data)})
 }
 

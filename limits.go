@@ -24,6 +24,10 @@ type Limits struct {
 	// PendingPerCall bounds what waits to be handled for one Call-ID, BYE,
 	// CANCEL, ACK, PRACK and responses excepted; zero is 256.
 	PendingPerCall int
+	// Transactions bounds the requests of peers that are being answered, or were
+	// within the last 64*T1; beyond it new ones other than BYE and PRACK get 503.
+	// Zero is 50000.
+	Transactions int
 	// SubscriptionsPerDialog bounds the REFERs of one call whose outcome is not
 	// reported; zero is 100.
 	SubscriptionsPerDialog int

@@ -68,13 +68,18 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 func call(ctx context.Context, stack *dialog.Stack, target sip.Uri, keep time.Duration, out io.Writer) error {
 	session := fmt.Sprintf("v=0\r\no=- 1 1 IN IP4 %[1]s\r\ns=-\r\nc=IN IP4 %[1]s\r\nt=0 0\r\n"+
 		"m=audio 4000 RTP/AVP 0\r\na=sendrecv\r\n", stack.Addr().Addr())
-	offer := dialog.InviteOpts{Body: dialog.NewBody("application/sdp", []byte(session))}
+	offer := dialog.InviteOpts{
+		Body: dialog.NewBody("application/sdp", []byte(session)),
+		// Before the INVITE leaves: so no state is missed.
+		Setup: func(d *dialog.Dialog) {
+			d.OnStateChange(func(state dialog.DialogState) { _, _ = fmt.Fprintln(out, state) })
+		},
+	}
 	placed, err := stack.NewInvite(ctx, target, offer)
 	if err != nil {
 		return err
 	}
 	d := placed.(*dialog.Dialog)
-	d.OnStateChange(func(state dialog.DialogState) { _, _ = fmt.Fprintln(out, state) })
 	if err := d.WaitAnswer(ctx); err != nil {
 		return err // given up or refused: nothing is left to hang up
 	}

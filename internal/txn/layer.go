@@ -19,6 +19,9 @@ import (
 // defaultQueueLen is Config.QueueLen's default.
 const defaultQueueLen = 64
 
+// defaultTransactions is Config.Transactions' default.
+const defaultTransactions = 50000
+
 // Config configures a Layer. Transport and User are required.
 type Config struct {
 	Transport *transport.Layer
@@ -29,7 +32,10 @@ type Config struct {
 	// QueueLen is how much work may wait for one Call-ID before other requests
 	// than BYE, CANCEL, ACK and PRACK are answered 503; zero: 64.
 	QueueLen int
-	Logger   *slog.Logger // nil: silent. Never called with a lock held.
+	// Transactions is how many server transactions there may be before new
+	// requests other than BYE and PRACK are answered 503; zero: 50000.
+	Transactions int
+	Logger       *slog.Logger // nil: silent. Never called with a lock held.
 }
 
 // User is the layer above. For one Call-ID these calls, and those of
@@ -73,6 +79,7 @@ type Layer struct {
 	timers    Timers
 	timeout   time.Duration
 	queueLen  int
+	most      int // of server transactions
 	log       *slog.Logger
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
@@ -98,6 +105,7 @@ func New(cfg Config) *Layer {
 		timers:    timers,
 		timeout:   cfg.Timeout,
 		queueLen:  cfg.QueueLen,
+		most:      cfg.Transactions,
 		log:       cfg.Logger,
 		clients:   newTable[*clientTx](),
 		servers:   newTable[*serverTx](),
@@ -108,6 +116,9 @@ func New(cfg Config) *Layer {
 	}
 	if l.queueLen <= 0 {
 		l.queueLen = defaultQueueLen
+	}
+	if l.most <= 0 {
+		l.most = defaultTransactions
 	}
 	if l.log == nil {
 		l.log = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.Level(math.MaxInt32)}))

@@ -147,6 +147,15 @@ func (s *Server) Respond(res *sip.Response) error {
 	return s.tx.write(data, s)
 }
 
+// Refuse is Respond with a final response that is not worth a transaction: this
+// one ends at once, and the request, if it comes again, is a new one (RFC 3261
+// 8.2.7). What is refused for want of room takes none.
+func (s *Server) Refuse(res *sip.Response) error {
+	err := s.Respond(res)
+	s.tx.close()
+	return err
+}
+
 // Repeat sends the bytes of the last response again: a 2xx to INVITE, until its
 // ACK comes. Errors: ErrEnded, ErrTransport.
 func (s *Server) Repeat() error {

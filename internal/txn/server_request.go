@@ -15,6 +15,10 @@ func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 		tx.requestAgain()
 		return
 	}
+	if l.bound(req.Method) > 0 && l.servers.len() >= l.most {
+		l.refuseFull(req, flow)
+		return
+	}
 	s := l.newServer(req, flow, k, newTag())
 	merged := !l.claim(s)
 	if !l.addServer(s) {
@@ -32,7 +36,20 @@ func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 		l.counters.refused.Add(1)
 		res := s.NewResponse(sip.StatusServiceUnavailable, "")
 		res.AppendHeader(sip.NewHeader("Retry-After", retryAfter))
-		l.answer(s, res)
+		if err := s.Refuse(res); err != nil {
+			l.log.Debug("txn: response not sent", "status", res.StatusCode, "remote", flow.RemoteAddr(), "error", err)
+		}
+	}
+}
+
+// refuseFull answers 503 without a transaction (RFC 3261 8.2.7): there are as
+// many as there may be.
+func (l *Layer) refuseFull(req *sip.Request, flow *transport.Flow) {
+	l.counters.refused.Add(1)
+	res := respond(req, sip.StatusServiceUnavailable, "", newTag())
+	res.AppendHeader(sip.NewHeader("Retry-After", retryAfter))
+	if err := l.transport.Reply(flow, req.Via()).Send(transport.Encode(res)); err != nil {
+		l.log.Debug("txn: response not sent", "status", res.StatusCode, "remote", flow.RemoteAddr(), "error", err)
 	}
 }
 

@@ -3,6 +3,7 @@ package txn
 import (
 	"hash/maphash"
 	"sync"
+	"sync/atomic"
 )
 
 // shardCount is how many locks share the load of a table or of the queues.
@@ -13,6 +14,7 @@ const shardCount = 64
 type table[T comparable] struct {
 	seed   maphash.Seed
 	shards [shardCount]tableShard[T]
+	size   atomic.Int64
 }
 
 type tableShard[T comparable] struct {
@@ -49,6 +51,7 @@ func (t *table[T]) add(k string, v T) (present T, added bool) {
 		return present, false
 	}
 	s.entries[k] = v
+	t.size.Add(1)
 	return v, true
 }
 
@@ -59,19 +62,11 @@ func (t *table[T]) remove(k string, v T) {
 	defer s.mu.Unlock()
 	if s.entries[k] == v {
 		delete(s.entries, k)
+		t.size.Add(-1)
 	}
 }
 
-func (t *table[T]) len() int {
-	n := 0
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.Lock()
-		n += len(s.entries)
-		s.mu.Unlock()
-	}
-	return n
-}
+func (t *table[T]) len() int { return int(t.size.Load()) }
 
 // all returns what is in the table. No lock is held when it returns.
 func (t *table[T]) all() []T {
