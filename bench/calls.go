@@ -43,8 +43,7 @@ func measureCalls(args []string) error {
 	if err != nil {
 		return err
 	}
-	callerErr := passOn(self, "caller", "-n", fmt.Sprint(*n), "-to", server.address, "-memprofile", named(*heap, "caller"))
-	_ = server.stdin.Close()
+	callerErr := runCaller(self, server, "-n", fmt.Sprint(*n), "-to", server.address, "-memprofile", named(*heap, "caller"))
 	if _, err := server.out.WriteTo(os.Stdout); err != nil {
 		return err
 	}
@@ -54,9 +53,34 @@ func measureCalls(args []string) error {
 	return callerErr
 }
 
-// passOn runs this program with other arguments.
-func passOn(self string, args ...string) error {
-	cmd := exec.Command(self, args...)
+// runCaller runs the caller. It may shut down once the callee, whose report is its
+// first line, has measured too.
+func runCaller(self string, server *process, args ...string) error {
+	cmd := exec.Command(self, append([]string{"caller"}, args...)...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	goOn, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	measured := make(chan struct{})
+	go func() {
+		defer close(measured)
+		line, _ := server.out.ReadString('\n')
+		fmt.Print(line)
+		_ = goOn.Close()
+	}()
+	err = cmd.Wait()
+	_ = server.stdin.Close() // ends the callee, and so the wait for its report
+	<-measured
+	return err
+}
+
+// passOn runs a program whose output is ours.
+func passOn(name string, args ...string) error {
+	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd.Run()
 }
@@ -98,6 +122,7 @@ func caller(args []string) error {
 	if err := child.WriteProfile("heap", *heap); err != nil {
 		return err
 	}
+	_, _ = io.Copy(io.Discard, os.Stdin) // until the callee has measured
 	return shutdown("caller", stack, *n)
 }
 
