@@ -59,8 +59,7 @@ func (d *Dialog) flowLocked() *transport.Flow {
 	if f == nil {
 		return nil
 	}
-	switch f.Transport() {
-	case "WS", "WSS":
+	if isWebSocket(f) {
 		return f
 	}
 	if d.behindNAT && len(d.routeSet) == 0 {
@@ -98,12 +97,31 @@ func leadsTo(f *transport.Flow, hop sip.Uri) bool {
 	return ok && address == f.RemoteAddr().Addr().Unmap()
 }
 
+// isWebSocket reports whether nothing but this connection may lead to the peer.
+func isWebSocket(f *transport.Flow) bool {
+	return f != nil && strings.HasPrefix(f.Transport(), "WS")
+}
+
+// reconnected notes by which WebSocket the peer of a lost one has come back,
+// whatever it asks: nothing else leads to it (RFC 7118 5).
+func (d *Dialog) reconnected(tx serverTx) {
+	f := tx.Flow()
+	if !isWebSocket(f) {
+		return
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if isWebSocket(d.flow) && d.flow.Err() != nil {
+		d.flow = f
+	}
+}
+
 // watchCaller ends an unanswered call with the WebSocket that it came by: no
 // answer can get to its client any more (RFC 7118 5). That to a TCP client goes
 // by a new connection (RFC 3261 18.2.2).
 func (d *Dialog) watchCaller(tx serverTx) {
 	flow := tx.Flow()
-	if flow == nil || !strings.HasPrefix(flow.Transport(), "WS") {
+	if !isWebSocket(flow) {
 		return
 	}
 	unwatch := flow.Watch(func(err error) {

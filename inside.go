@@ -24,6 +24,7 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 		d.stack.answerWith(tx, sip.StatusInternalServerError)
 		return
 	}
+	d.reconnected(tx)
 	if req.Method == sip.BYE {
 		d.handleBye(tx, req)
 		return

@@ -74,7 +74,8 @@ func TestLostConnectionEndsAnUnansweredCall(t *testing.T) {
 
 // An established call survives the loss, and its next request connects anew:
 // over TCP and TLS from each side (RFC 3261 18), over a WebSocket from the
-// client only. The server has its way back when the client has called.
+// client only. The server has its way back when the client has come back, with
+// whatever request.
 func TestLostConnectionLeavesAnEstablishedCall(t *testing.T) {
 	ca := newAuthority(t)
 	ctx := context.Background()
@@ -98,6 +99,12 @@ func TestLostConnectionLeavesAnEstablishedCall(t *testing.T) {
 				}
 				require.Zero(t, time.Since(began))
 				require.Equal(t, dialog.DialogStateEstablished, callee.State())
+				synctest.Wait()
+
+				w.net.BreakStreams()
+				synctest.Wait()
+				require.NoError(t, caller.SendInfo(ctx, dialog.NewBody("text/plain", []byte("back"))))
+				require.NoError(t, callee.ReInvite(ctx, offer(offerSDP)), "by the way the peer came back")
 				synctest.Wait()
 
 				w.net.BreakStreams()
