@@ -41,9 +41,9 @@ func TestCANCELEndsARingingCall(t *testing.T) {
 		}
 		require.NotEmpty(t, l.stackTag)
 		require.Empty(t, toTagOf(w.one(stackIP, "100 INVITE").msg))
+		synctest.Wait()
 		require.ErrorIs(t, l.d.Accept(context.Background()), dialog.ErrTerminated)
 		require.ErrorIs(t, l.d.Reject(context.Background(), 486, ""), dialog.ErrTerminated)
-		synctest.Wait()
 		require.Equal(t, []dialog.DialogState{dialog.DialogStateTerminated}, seen.seen())
 		require.Equal(t, "remote CANCEL 487 Call completed elsewhere", l.d.Cause().String())
 

@@ -79,7 +79,8 @@ type Layer struct {
 	timers    Timers
 	timeout   time.Duration
 	queueLen  int
-	most      int // of server transactions
+	most      int    // of server transactions
+	secret    []byte // behind the tags of our responses
 	log       *slog.Logger
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
@@ -106,6 +107,7 @@ func New(cfg Config) *Layer {
 		timeout:   cfg.Timeout,
 		queueLen:  cfg.QueueLen,
 		most:      cfg.Transactions,
+		secret:    []byte(randomHex(16)),
 		log:       cfg.Logger,
 		clients:   newTable[*clientTx](),
 		servers:   newTable[*serverTx](),

@@ -1,7 +1,9 @@
 package txn
 
 import (
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"strconv"
 	"strings"
@@ -61,6 +63,15 @@ func fromTag(req *sip.Request) string {
 // newBranch returns a branch nobody can guess: it also tells our transactions
 // from forged responses.
 func newBranch() string { return magicCookie + randomHex(12) }
+
+// tagOf returns the To tag of the responses to a request: the same one each time
+// that it is asked for, also when no transaction remembers it (RFC 3261 8.2.7),
+// and one that nobody else can guess.
+func (l *Layer) tagOf(k string) string {
+	mac := hmac.New(sha256.New, l.secret)
+	_, _ = mac.Write([]byte(k)) // never fails
+	return hex.EncodeToString(mac.Sum(nil)[:8])
+}
 
 // newTag returns a tag as RFC 3261 19.3 asks for: at least 32 random bits.
 func newTag() string { return randomHex(8) }

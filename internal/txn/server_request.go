@@ -16,10 +16,10 @@ func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 		return
 	}
 	if l.bound(req.Method) > 0 && l.servers.len() >= l.most {
-		l.refuseFull(req, flow)
+		l.refuseFull(req, flow, k)
 		return
 	}
-	s := l.newServer(req, flow, k, newTag())
+	s := l.newServer(req, flow, k, l.tagOf(k))
 	merged := !l.claim(s)
 	if !l.addServer(s) {
 		return
@@ -44,9 +44,9 @@ func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 
 // refuseFull answers 503 without a transaction (RFC 3261 8.2.7): there are as
 // many as there may be.
-func (l *Layer) refuseFull(req *sip.Request, flow *transport.Flow) {
+func (l *Layer) refuseFull(req *sip.Request, flow *transport.Flow, k string) {
 	l.counters.refused.Add(1)
-	res := respond(req, sip.StatusServiceUnavailable, "", newTag())
+	res := respond(req, sip.StatusServiceUnavailable, "", l.tagOf(k))
 	res.AppendHeader(sip.NewHeader("Retry-After", retryAfter))
 	if err := l.transport.Reply(flow, req.Via()).Send(transport.Encode(res)); err != nil {
 		l.log.Debug("txn: response not sent", "status", res.StatusCode, "remote", flow.RemoteAddr(), "error", err)
@@ -118,7 +118,7 @@ func (l *Layer) receiveCancel(req *sip.Request, flow *transport.Flow, id string)
 	}
 	target := l.cancelled(id)
 	if target == nil {
-		if s := l.newServer(req, flow, k, newTag()); l.addServer(s) {
+		if s := l.newServer(req, flow, k, l.tagOf(k)); l.addServer(s) {
 			l.answer(s, s.NewResponse(sip.StatusCallTransactionDoesNotExists, ""))
 		}
 		return
