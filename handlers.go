@@ -197,10 +197,8 @@ func (s *Stack) refuseNobody(tx serverTx) {
 // busy refuses what is over a limit, and counts it.
 func (s *Stack) busy(tx serverTx, counter *atomic.Uint64) {
 	counter.Add(1)
-	res := tx.NewResponse(sip.StatusServiceUnavailable, "")
-	res.AppendHeader(retryAfter(busyRetrySeconds))
-	if err := tx.Refuse(res); err != nil {
-		s.log.Debug("response could not be sent", "status", res.StatusCode, "error", err)
+	if err := tx.Refuse(); err != nil {
+		s.log.Debug("response could not be sent", "status", sip.StatusServiceUnavailable, "error", err)
 	}
 }
 

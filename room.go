@@ -40,8 +40,8 @@ type serverTx interface {
 	NewResponse(code int, reason string) *sip.Response
 	// Respond sends a provisional or the final response.
 	Respond(res *sip.Response) error
-	// Refuse sends a final response and ends the transaction at once.
-	Refuse(res *sip.Response) error
+	// Refuse answers 503, for want of room, and takes none itself.
+	Refuse() error
 	// Repeat sends the last response once more, byte for byte.
 	Repeat() error
 }

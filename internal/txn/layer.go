@@ -91,6 +91,7 @@ type Layer struct {
 	servers  *table[*serverTx]
 	merging  *table[*serverTx] // by Call-ID, From tag and CSeq
 	queues   *queues
+	refusals *refusals
 	tasks    tasks.Group // timers at work, connections being set up
 	counters counters
 	closed   atomic.Bool
@@ -125,6 +126,7 @@ func New(cfg Config) *Layer {
 	if l.log == nil {
 		l.log = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.Level(math.MaxInt32)}))
 	}
+	l.refusals = newRefusals(timers.limit())
 	l.queues = newQueues(func(work func()) {
 		defer l.survive("call of the layer above")
 		work()

@@ -147,11 +147,12 @@ func (s *Server) Respond(res *sip.Response) error {
 	return s.tx.write(data, s)
 }
 
-// Refuse is Respond with a final response that is not worth a transaction: this
-// one ends at once, and the request, if it comes again, is a new one (RFC 3261
-// 8.2.7). What is refused for want of room takes none.
-func (s *Server) Refuse(res *sip.Response) error {
-	err := s.Respond(res)
+// Refuse answers 503 with a Retry-After, for want of room, and takes none: the
+// transaction ends at once, and the request, if it comes again, gets the same
+// answer without one (RFC 3261 8.2.7). Errors: as Respond.
+func (s *Server) Refuse() error {
+	s.tx.layer.refusals.add(s.tx.key)
+	err := s.Respond(s.tx.layer.noRoom(s.req, s.tx.toTag))
 	s.tx.close()
 	return err
 }

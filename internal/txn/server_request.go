@@ -6,8 +6,8 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// retryAfter is the Retry-After, in seconds, of a 503 for a full queue.
-const retryAfter = "5"
+// retryAfter is the Retry-After, in seconds, of a 503 for want of room.
+const retryAfter = "10"
 
 // receiveNew takes any request but ACK and CANCEL.
 func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
@@ -15,8 +15,8 @@ func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 		tx.requestAgain()
 		return
 	}
-	if l.bound(req.Method) > 0 && l.servers.len() >= l.most {
-		l.refuseFull(req, flow, k)
+	if full := l.bound(req.Method) > 0 && l.servers.len() >= l.most; full || l.refusals.has(k) {
+		l.refuse503(req, flow, k)
 		return
 	}
 	s := l.newServer(req, flow, k, l.tagOf(k))
@@ -34,20 +34,29 @@ func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 	}
 	if !l.queues.push(s.callID, l.bound(req.Method), func() { l.user.Request(s) }) {
 		l.counters.refused.Add(1)
-		res := s.NewResponse(sip.StatusServiceUnavailable, "")
-		res.AppendHeader(sip.NewHeader("Retry-After", retryAfter))
-		if err := s.Refuse(res); err != nil {
-			l.log.Debug("txn: response not sent", "status", res.StatusCode, "remote", flow.RemoteAddr(), "error", err)
+		if err := s.Refuse(); err != nil {
+			l.log.Debug("txn: response not sent", "status", sip.StatusServiceUnavailable, "remote", flow.RemoteAddr(), "error", err)
 		}
 	}
 }
 
-// refuseFull answers 503 without a transaction (RFC 3261 8.2.7): there are as
-// many as there may be.
-func (l *Layer) refuseFull(req *sip.Request, flow *transport.Flow, k string) {
-	l.counters.refused.Add(1)
-	res := respond(req, sip.StatusServiceUnavailable, "", l.tagOf(k))
+// noRoom is the 503 that refuses for want of room, the same each time.
+func (l *Layer) noRoom(req *sip.Request, toTag string) *sip.Response {
+	res := respond(req, sip.StatusServiceUnavailable, "", toTag)
 	res.AppendHeader(sip.NewHeader("Retry-After", retryAfter))
+	return res
+}
+
+// refuse503 refuses without a transaction (RFC 3261 8.2.7): there are as many as
+// there may be, or the request has been refused before.
+func (l *Layer) refuse503(req *sip.Request, flow *transport.Flow, k string) {
+	l.counters.refused.Add(1)
+	l.refusals.add(k)
+	tag, _ := req.To().Params.Get("tag")
+	if tag == "" {
+		tag = l.tagOf(k)
+	}
+	res := l.noRoom(req, tag)
 	if err := l.transport.Reply(flow, req.Via()).Send(transport.Encode(res)); err != nil {
 		l.log.Debug("txn: response not sent", "status", res.StatusCode, "remote", flow.RemoteAddr(), "error", err)
 	}
