@@ -86,7 +86,7 @@ func perCall(u child.Usage, l load) string {
 
 // tries is how often a run is made anew. Where nobody repeats a 2xx, one that is
 // lost on the way leaves sipp waiting for ever.
-const tries = 3
+const tries = 5
 
 // serveLoad is serveOnce until all calls have succeeded.
 func serveLoad(binary string, l load, args ...string) (usage child.Usage, err error) {
@@ -123,8 +123,8 @@ func callServer(address string, l load) error {
 	}
 	var out bytes.Buffer
 	sipp := exec.Command("sipp", "-sn", "uac", "-i", "127.0.0.1", "-p", strconv.Itoa(port),
-		"-r", strconv.Itoa(l.rate), "-m", strconv.Itoa(l.calls()), "-nostdin",
-		"-timeout", strconv.Itoa(l.seconds+10), "-timeout_error", address)
+		"-r", strconv.Itoa(l.rate), "-m", strconv.Itoa(l.calls()), "-nostdin", "-buff_size", "4194304",
+		"-timeout", strconv.Itoa(l.seconds+5), "-timeout_error", address)
 	sipp.Stdout, sipp.Stderr = io.Discard, &out
 	if err := sipp.Run(); err != nil {
 		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
