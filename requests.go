@@ -184,6 +184,10 @@ func (s *Stack) handled(tx serverTx, method sip.RequestMethod) bool {
 	if handler == nil {
 		return false
 	}
+	if s.ready() != nil {
+		s.busy(tx, &s.counters.full)
+		return true
+	}
 	q := s.newDecision(tx, handler)
 	if !s.calls.Go(q.run) {
 		q.answer(Answer{Status: sip.StatusServiceUnavailable})

@@ -158,3 +158,28 @@ func TestDoEndsWithItsContextAndOnSilence(t *testing.T) {
 		}
 	})
 }
+
+// A stack that shuts down begins nothing for anybody.
+func TestHandlersAreNotCalledDuringShutdown(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b, p := w.stack("10.0.0.1"), w.stack("10.0.0.2"), w.peer("10.0.0.9")
+		require.NoError(t, a.OnRequest("MESSAGE", func(context.Context, *sip.Request) dialog.Answer {
+			t.Error("must not be called")
+			return dialog.Answer{}
+		}))
+		b.OnIncomingDialog(func(dialog.IDialog) {})
+		_, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), dialog.InviteOpts{})
+		require.NoError(t, err)
+		synctest.Wait()
+		w.net.Host("10.0.0.2").Unreachable(true) // its 487 does not come
+		down := began(func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			return a.Shutdown(ctx)
+		})
+		synctest.Wait()
+		require.Equal(t, 503, p.ask(a, dialogtest.Request{Method: "MESSAGE", URI: "sip:a@10.0.0.1"}).StatusCode)
+		require.NoError(t, <-down)
+		w.net.Host("10.0.0.2").Unreachable(false)
+	})
+}

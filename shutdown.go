@@ -159,6 +159,9 @@ func (s *Stack) waitCallbacks(ctx context.Context, result *ShutdownError) {
 	defer cancel()
 	result.Callbacks = s.calls.Wait(grace)
 	s.calls.Close()
+	if result.Callbacks == 0 {
+		result.Callbacks = s.calls.Wait(grace) // one that began just before
+	}
 }
 
 // closeRooms ends transactions, sockets, timers and our own goroutines.
