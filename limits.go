@@ -26,7 +26,7 @@ type Limits struct {
 	PendingPerCall int
 	// Transactions bounds the requests of peers that are being answered, or were
 	// within the last 64*T1; beyond it new ones other than BYE and PRACK get 503.
-	// Zero is 50000.
+	// Zero is 200000.
 	Transactions int
 	// SubscriptionsPerDialog bounds the REFERs of one call whose outcome is not
 	// reported; zero is 100.

@@ -258,7 +258,7 @@ func (i *inviteClient) newForkLocked(tag string) *Dialog {
 		stack: d.stack, isUAC: true, callID: d.callID, localTag: d.localTag,
 		state: DialogStateTerminated, phase: phaseAnswering,
 		ending:    &ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "another fork answered"}},
-		remoteTag: tag, local: d.local, remote: d.remote, localSeq: i.seq,
+		remoteTag: tag, local: d.local, remote: d.remote, localSeq: d.localSeq,
 		remoteTarget: *d.remoteTarget.Clone(),
 	}
 	fork.invite = &inviteClient{

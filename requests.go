@@ -131,7 +131,7 @@ type decision struct {
 
 func (s *Stack) newDecision(tx serverTx, handler RequestHandler) *decision {
 	q := &decision{stack: s, tx: tx, handler: handler}
-	q.ctx, q.cancel = context.WithCancel(context.Background())
+	q.ctx, q.cancel = context.WithCancel(s.life)
 	q.expiry = time.AfterFunc(decisionTime, func() {
 		s.tasks.Run(func() { q.respond(Answer{Status: sip.StatusGatewayTimeout}) })
 	})

@@ -20,7 +20,7 @@ import (
 const defaultQueueLen = 64
 
 // defaultTransactions is Config.Transactions' default.
-const defaultTransactions = 50000
+const defaultTransactions = 200000
 
 // Config configures a Layer. Transport and User are required.
 type Config struct {
@@ -33,7 +33,7 @@ type Config struct {
 	// than BYE, CANCEL, ACK and PRACK are answered 503; zero: 64.
 	QueueLen int
 	// Transactions is how many server transactions there may be before new
-	// requests other than BYE and PRACK are answered 503; zero: 50000.
+	// requests other than BYE and PRACK are answered 503; zero: 200000.
 	Transactions int
 	Logger       *slog.Logger // nil: silent. Never called with a lock held.
 }
