@@ -178,3 +178,31 @@ func TestUpdateIsAnsweredWhenTheCallEnds(t *testing.T) {
 		<-d.Done()
 	})
 }
+
+// An early dialog that UPDATE used and that loses to another fork is ended with
+// a CSeq above that of the UPDATE (RFC 3261 12.2.1.1).
+func TestForkThatHadAnUpdateIsEndedInOrder(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
+		placed, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), dialog.InviteOpts{})
+		require.NoError(t, err)
+		d := placed.(*dialog.Dialog)
+		in := p.next("INVITE")
+		p.reply(in, dialogtest.Response{Code: 180, ToTag: "a", Headers: []string{contactOfPeer}})
+		synctest.Wait()
+		updated := began(func() error { _, err := d.Update(context.Background(), nil); return err })
+		update := p.next("UPDATE")
+		p.reply(update, dialogtest.Response{Code: 200})
+		require.NoError(t, <-updated)
+		for _, tag := range []string{"b", "a"} {
+			p.reply(in, dialogtest.Response{Code: 200, ToTag: tag, Headers: []string{contactOfPeer}})
+			p.next("ACK")
+		}
+		bye := p.next("BYE")
+		require.Equal(t, "a", toTagOf(bye.Message))
+		require.Greater(t, bye.Request().CSeq().SeqNo, update.Request().CSeq().SeqNo)
+		p.reply(bye, dialogtest.Response{Code: 200})
+		require.NoError(t, d.Close())
+		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+	})
+}
