@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -155,7 +156,7 @@ func (w *world) works(a, b *dialog.Stack) {
 func goroutines() []string {
 	dump := make([]byte, 4<<20)
 	all := strings.Split(string(dump[:runtime.Stack(dump, true)]), "\n\n")
-	return slices.DeleteFunc(all, func(stack string) bool { return !strings.Contains(stack, "sipdialog.example/") })
+	return slices.DeleteFunc(all, func(stack string) bool { return !strings.Contains(stack, reflect.TypeFor[dialog.Stack]().PkgPath()) })
 }
 
 // goroutinesAtMost checks how many of them there are. One that has ended is
