@@ -166,11 +166,9 @@ func (s *Stack) waitCallbacks(ctx context.Context, result *ShutdownError) {
 
 // closeRooms ends transactions, sockets, timers and our own goroutines.
 func (s *Stack) closeRooms() {
-	s.mutex.Lock()
+	s.mutex.RLock()
 	client, sockets := s.client, s.sockets
-	s.client = nil
-	s.dropTombsLocked()
-	s.mutex.Unlock()
+	s.mutex.RUnlock()
 	if s.endLife != nil {
 		s.endLife()
 	}
@@ -179,6 +177,12 @@ func (s *Stack) closeRooms() {
 	if client != nil {
 		client.Close()
 	}
+	// Until here what had been received was answered, a BYE that crossed ours
+	// by its tombstone.
+	s.mutex.Lock()
+	s.client = nil
+	s.dropTombsLocked()
+	s.mutex.Unlock()
 	if sockets != nil {
 		_ = sockets.Close()
 	}

@@ -22,6 +22,10 @@ const defaultQueueLen = 64
 // defaultTransactions is Config.Transactions' default.
 const defaultTransactions = 200000
 
+// settleTime is how long Close lets what has been received be answered. It takes
+// microseconds, unless a call of User's waits for something.
+const settleTime = 100 * time.Millisecond
+
 // Config configures a Layer. Transport and User are required.
 type Config struct {
 	Transport *transport.Layer
@@ -142,6 +146,8 @@ func New(cfg Config) *Layer {
 // ClientUser. It is idempotent. The transport stays open.
 func (l *Layer) Close() {
 	l.closed.Store(true)
+	// What has been received is still answered: the peer's BYE may be in it.
+	l.queues.settle(settleTime)
 	l.cancel()
 	for _, tx := range l.clients.all() {
 		tx.close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"sync"
+	"time"
 
 	"sipdialog.example/dialog/internal/tasks"
 )
@@ -93,6 +94,15 @@ func (s *queueShard) next(callID string, w *queue) func() {
 	w.work[0] = nil
 	w.work = w.work[1:]
 	return work
+}
+
+// settle blocks until no work is under way, or the time is over.
+func (q *queues) settle(limit time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	for i := range q.shards {
+		q.shards[i].workers.Wait(ctx)
+	}
 }
 
 // close refuses new work and blocks until what is queued has been done.
