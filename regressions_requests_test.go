@@ -192,3 +192,28 @@ func TestEveryMethodReturnsInsideEveryCallback(t *testing.T) {
 		}
 	}
 }
+
+// An INVITE that is replayed, byte for byte, once its transaction has ended is
+// another call, and does not take the place of the first one.
+func TestAReplayedInviteIsAnotherCall(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		calls := make(chan dialog.IDialog, 2)
+		b.OnIncomingDialog(func(d dialog.IDialog) { calls <- d })
+		text := p.Request(dialogtest.Request{Method: "INVITE", URI: "sip:b@" + stackIP, Headers: []string{"Contact: <sip:peer@" + peerIP + ":5060>"}})
+		require.NoError(t, p.Send(b.Addr(), text))
+		first := <-calls
+		require.NoError(t, first.Accept(context.Background()))
+		ok := p.next("200 INVITE")
+		require.NoError(t, p.Send(b.Addr(), p.Request(dialogtest.Request{Method: "ACK", URI: "sip:b@" + stackIP, ToTag: toTagOf(ok.Message)})))
+		time.Sleep(40 * time.Second)
+		require.NoError(t, p.Send(b.Addr(), text))
+		second := <-calls
+		require.NotEqual(t, first.Key(), second.Key())
+		found, _ := b.DialogByKey(first.Key())
+		require.Same(t, first, found)
+		require.NoError(t, second.Reject(context.Background(), 486, ""))
+		require.NoError(t, first.Close())
+		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+	})
+}

@@ -64,9 +64,10 @@ func fromTag(req *sip.Request) string {
 // from forged responses.
 func newBranch() string { return magicCookie + randomHex(12) }
 
-// tagOf returns the To tag of the responses to a request: the same one each time
-// that it is asked for, also when no transaction remembers it (RFC 3261 8.2.7),
-// and one that nobody else can guess.
+// tagOf returns the To tag of a refusal that no transaction remembers: the same
+// one each time (RFC 3261 8.2.7), and one that nobody else can guess. All other
+// tags are new each time: an INVITE that is replayed must not find the dialog of
+// the first one.
 func (l *Layer) tagOf(k string) string {
 	mac := hmac.New(sha256.New, l.secret)
 	_, _ = mac.Write([]byte(k)) // never fails

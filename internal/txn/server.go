@@ -152,7 +152,7 @@ func (s *Server) Respond(res *sip.Response) error {
 // answer without one (RFC 3261 8.2.7). Errors: as Respond.
 func (s *Server) Refuse() error {
 	s.tx.layer.refusals.add(s.tx.key)
-	err := s.Respond(s.tx.layer.noRoom(s.req, s.tx.toTag))
+	err := s.Respond(s.tx.layer.noRoom(s.req, s.tx.key))
 	s.tx.close()
 	return err
 }

@@ -19,7 +19,7 @@ func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 		l.refuse503(req, flow, k)
 		return
 	}
-	s := l.newServer(req, flow, k, l.tagOf(k))
+	s := l.newServer(req, flow, k, newTag())
 	merged := !l.claim(s)
 	if !l.addServer(s) {
 		return
@@ -41,8 +41,8 @@ func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 }
 
 // noRoom is the 503 that refuses for want of room, the same each time.
-func (l *Layer) noRoom(req *sip.Request, toTag string) *sip.Response {
-	res := respond(req, sip.StatusServiceUnavailable, "", toTag)
+func (l *Layer) noRoom(req *sip.Request, k string) *sip.Response {
+	res := respond(req, sip.StatusServiceUnavailable, "", l.tagOf(k))
 	res.AppendHeader(sip.NewHeader("Retry-After", retryAfter))
 	return res
 }
@@ -52,11 +52,7 @@ func (l *Layer) noRoom(req *sip.Request, toTag string) *sip.Response {
 func (l *Layer) refuse503(req *sip.Request, flow *transport.Flow, k string) {
 	l.counters.refused.Add(1)
 	l.refusals.add(k)
-	tag, _ := req.To().Params.Get("tag")
-	if tag == "" {
-		tag = l.tagOf(k)
-	}
-	res := l.noRoom(req, tag)
+	res := l.noRoom(req, k)
 	if err := l.transport.Reply(flow, req.Via()).Send(transport.Encode(res)); err != nil {
 		l.log.Debug("txn: response not sent", "status", res.StatusCode, "remote", flow.RemoteAddr(), "error", err)
 	}
@@ -127,7 +123,7 @@ func (l *Layer) receiveCancel(req *sip.Request, flow *transport.Flow, id string)
 	}
 	target := l.cancelled(id)
 	if target == nil {
-		if s := l.newServer(req, flow, k, l.tagOf(k)); l.addServer(s) {
+		if s := l.newServer(req, flow, k, newTag()); l.addServer(s) {
 			l.answer(s, s.NewResponse(sip.StatusCallTransactionDoesNotExists, ""))
 		}
 		return
