@@ -135,7 +135,17 @@ func (s *Stack) newDecision(tx serverTx, handler RequestHandler) *decision {
 	q.expiry = time.AfterFunc(decisionTime, func() {
 		s.tasks.Run(func() { q.respond(Answer{Status: sip.StatusGatewayTimeout}) })
 	})
+	s.decisions.Store(q, struct{}{})
 	return q
+}
+
+// endDecisions answers for the application what it has not decided when the
+// stack ends.
+func (s *Stack) endDecisions() {
+	s.decisions.Range(func(q, _ any) bool {
+		q.(*decision).answer(Answer{Status: sip.StatusServiceUnavailable})
+		return true
+	})
 }
 
 // answer responds, unless the time was over.
@@ -150,6 +160,7 @@ func (q *decision) respond(a Answer) {
 		return
 	}
 	q.cancel()
+	q.stack.decisions.Delete(q)
 	if a.Status == 0 {
 		a.Status = sip.StatusOK
 	}

@@ -183,3 +183,23 @@ func TestHandlersAreNotCalledDuringShutdown(t *testing.T) {
 		w.net.Host("10.0.0.2").Unreachable(false)
 	})
 }
+
+// A handler that does not return does not keep its request from being answered
+// when the stack ends.
+func TestOpenDecisionsAreAnsweredWhenTheStackEnds(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
+		leave := make(chan struct{})
+		require.NoError(t, a.OnRequest("MESSAGE", func(context.Context, *sip.Request) dialog.Answer { <-leave; return dialog.Answer{} }))
+		require.NoError(t, p.Send(a.Addr(), p.Request(dialogtest.Request{Method: "MESSAGE", URI: "sip:a@10.0.0.1"})))
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		var incomplete *dialog.ShutdownError
+		require.ErrorAs(t, a.Shutdown(ctx), &incomplete)
+		require.Equal(t, 1, incomplete.Callbacks)
+		require.Equal(t, 503, p.final("MESSAGE").StatusCode)
+		close(leave)
+		w.stacks = nil // it has been shut down, with an error
+	})
+}

@@ -169,6 +169,7 @@ func (s *Stack) closeRooms() {
 	s.mutex.RLock()
 	client, sockets := s.client, s.sockets
 	s.mutex.RUnlock()
+	s.endDecisions()
 	if s.endLife != nil {
 		s.endLife()
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -73,6 +74,7 @@ type Stack struct {
 	calls       tasks.Group
 	credentials auth.Cache
 	counters    counters
+	decisions   sync.Map // of *decision: those that are open
 	// port is that of the first listener, once there is one.
 	port atomic.Int32
 }
