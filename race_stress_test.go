@@ -59,9 +59,9 @@ func TestStress(t *testing.T) {
 	switch {
 	case duration > 0:
 	case testing.Short():
-		duration = 4 * time.Second
+		duration = 2 * time.Second
 	default:
-		duration = 15 * time.Second
+		duration = 6 * time.Second
 	}
 	fmt.Printf("stress: -stress.seed=%d -stress.duration=%v\n", seed, duration)
 
