@@ -81,8 +81,16 @@ func (t *transcript) errorf(p passed, format string, args ...any) {
 	t.n.round.errorf(p.callID, "%s: %v: "+format, append([]any{t.n.ip, p}, args...)...)
 }
 
-// late reports whether a message came when the stack was about to be gone.
-func (t *transcript) late(p passed) bool { return !t.n.down.IsZero() && !p.at.Before(t.n.down) }
+// late reports whether a message came when the stack was about to be gone. A
+// stream is read up to the end of its last writes and its closing handshake, for
+// which it has a second each; by then there is nobody left to answer.
+func (t *transcript) late(p passed) bool {
+	closing := time.Duration(0)
+	if t.n.protocol != "udp" {
+		closing = 2 * time.Second
+	}
+	return !t.n.down.IsZero() && !p.at.Before(t.n.down.Add(-closing))
+}
 
 func (t *transcript) lostTransport(callID, tag string) bool {
 	return t.causes[callID+tag].By == dialog.PartyTransport
