@@ -24,7 +24,8 @@
 // at any time: it returns a result or a typed error. (Trace and the loggers of a
 // StackConfig are not callbacks: they are called while messages are written and
 // must not call back.) An established call in
-// which nothing happens owns no goroutine and no timer. A method that blocks
+// which nothing happens owns no goroutine, and no timer unless a session timer
+// was agreed (RFC 4028). A method that blocks
 // says on what, and ends with its context.
 //
 // # Callbacks

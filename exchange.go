@@ -205,6 +205,8 @@ func (d *Dialog) exchange(opt txn.RequestOptions, mayRepeat func() error) (*exch
 		attempt:    d.credentials.Begin(d.config().lookup()),
 		background: d.stack.tasks.Go, ask: d.stack.calls.Go,
 		next: func(ctx context.Context) (uint32, func(), error) {
+			// As for a BYE: a request that hangs in a dial must not keep the
+			// answer to a challenge back for ever.
 			if d.turn.take(ctx) != nil {
 				d.turn.join()
 			}

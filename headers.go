@@ -150,14 +150,7 @@ func reasonText(msg sip.Message) string {
 	if !found {
 		return value
 	}
-	var b strings.Builder
-	for i := 0; i < len(text) && text[i] != '"'; i++ {
-		if text[i] == '\\' && i+1 < len(text) {
-			i++
-		}
-		b.WriteByte(text[i])
-	}
-	return b.String()
+	return unescapeQuoted(text)
 }
 
 // quoted returns a quoted-string (RFC 3261 25.1).
@@ -168,10 +161,10 @@ func escapeQuoted(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s)
 }
 
-// unescapeQuoted undoes escapeQuoted.
+// unescapeQuoted undoes escapeQuoted, up to the closing quote if there is one.
 func unescapeQuoted(s string) string {
 	var b strings.Builder
-	for i := 0; i < len(s); i++ {
+	for i := 0; i < len(s) && s[i] != '"'; i++ {
 		if s[i] == '\\' && i+1 < len(s) {
 			i++
 		}

@@ -318,7 +318,7 @@ func (d *Dialog) offerUnansweredLocked() bool {
 func (d *Dialog) decide(ctx context.Context, in *reinviteServer, handler OfferHandler, offer *SimpleBody) {
 	stop := context.AfterFunc(ctx, func() {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			d.refuseReInvite(in, sip.StatusGatewayTimeout)
+			d.stack.tasks.Run(func() { d.refuseReInvite(in, sip.StatusGatewayTimeout) })
 		}
 	})
 	defer stop()

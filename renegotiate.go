@@ -92,13 +92,18 @@ func (d *Dialog) turnedSession(turn map[string]string) (Body, error) {
 // that is switched off (RFC 3261 14.1, 21.5.1).
 func (d *Dialog) renegotiate(ctx context.Context, opts InviteOpts) (Body, error) {
 	opts.Body = ownBody(opts.Body)
+	return d.retrying(ctx, "ReInvite", func() (Body, error) { return d.reinviteOnce(ctx, opts) })
+}
+
+// retrying sends once, and again as retryIn says.
+func (d *Dialog) retrying(ctx context.Context, op string, once func() (Body, error)) (Body, error) {
 	for retries := 0; ; retries++ {
-		body, err := d.reinviteOnce(ctx, opts)
+		body, err := once()
 		wait, again := d.retryIn(err)
 		if !again || retries == maxRetries {
 			return body, err
 		}
-		if err := d.pause(ctx, wait); err != nil {
+		if err := d.pause(ctx, op, wait); err != nil {
 			return nil, err
 		}
 	}
@@ -143,14 +148,14 @@ func (d *Dialog) retryIn(err error) (time.Duration, bool) {
 }
 
 // pause waits, unless the call or ctx ends before.
-func (d *Dialog) pause(ctx context.Context, wait time.Duration) error {
+func (d *Dialog) pause(ctx context.Context, op string, wait time.Duration) error {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return nil
 	case <-d.Done():
-		return &StateError{Op: "ReInvite", State: DialogStateTerminated, Need: "Established state"}
+		return &StateError{Op: op, State: DialogStateTerminated, Need: "Established state"}
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -31,16 +31,7 @@ func (d *Dialog) Update(ctx context.Context, offer Body, headers ...Header) (Bod
 		return nil, errNilContext("Update")
 	}
 	offer = ownBody(offer)
-	for retries := 0; ; retries++ {
-		body, err := d.updateOnce(ctx, offer, headers)
-		wait, again := d.retryIn(err)
-		if !again || retries == maxRetries {
-			return body, err
-		}
-		if err := d.pause(ctx, wait); err != nil {
-			return nil, err
-		}
-	}
+	return d.retrying(ctx, "Update", func() (Body, error) { return d.updateOnce(ctx, offer, headers) })
 }
 
 func (d *Dialog) updateOnce(ctx context.Context, offer Body, headers []Header) (Body, error) {
