@@ -61,7 +61,7 @@ func TestStress(t *testing.T) {
 	case testing.Short():
 		duration = 2 * time.Second
 	default:
-		duration = 6 * time.Second
+		duration = 3 * time.Second
 	}
 	fmt.Printf("stress: -stress.seed=%d -stress.duration=%v\n", seed, duration)
 

@@ -158,7 +158,7 @@ func (t *transcript) checkAnswered() {
 		}
 		// A response that finds its connection lost may find no other.
 		if !finals[p.branch+" "+p.method] && !t.n.tap.lostBetween(p.at, t.n.down) {
-			t.errorf(p, "never answered")
+			t.errorf(p, "never answered; down at %v", t.n.down.Format("15:04:05.000"))
 		}
 	}
 }
