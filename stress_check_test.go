@@ -247,7 +247,7 @@ func (t *transcript) checkHungUp() {
 		}
 		key := p.callID + " " + mine + " " + theirs
 		if p.peer == ghostIP && !p.out && p.method == "INVITE" {
-			failed[key] = true // its Contact may lead to nowhere now
+			failed[p.callID+" "+theirs] = true // its Contact may lead to nowhere now
 		}
 		if p.request && p.method == "BYE" {
 			ended[key] = true
@@ -261,15 +261,16 @@ func (t *transcript) checkHungUp() {
 		if !p.out || p.method != "INVITE" && p.method != "ACK" || p.toTg == "" {
 			continue
 		}
-		key, mine := p.callID+" "+p.fromTag+" "+p.toTg, p.fromTag
+		mine, theirs := p.fromTag, p.toTg
 		switch {
 		case p.request && p.method == "ACK" && t.acknowledges2xx(p):
 		case !p.request && p.code/100 == 2:
-			key, mine = p.callID+" "+p.toTg+" "+p.fromTag, p.toTg
+			mine, theirs = p.toTg, p.fromTag
 		default:
 			continue
 		}
-		lost := t.lostTransport(p.callID, mine) || t.n.tap.lostBetween(p.at, t.n.down)
+		key := p.callID + " " + mine + " " + theirs
+		lost := failed[p.callID+" "+theirs] || t.lostTransport(p.callID, mine) || t.n.tap.lostBetween(p.at, t.n.down)
 		if !ended[key] && !failed[key] && !reported[key] && !lost {
 			reported[key] = true
 			t.errorf(p, "no BYE from either side")
