@@ -180,7 +180,11 @@ func (t *transcript) checkAcknowledged() {
 	}
 	answered := make(map[string]time.Time)
 	for _, p := range t.log {
-		if p.out || p.request || p.method != "INVITE" || p.code/100 != 2 || p.peer == ghostIP || t.late(p) {
+		if p.out || p.request || p.method != "INVITE" || p.code/100 != 2 || t.late(p) {
+			continue
+		}
+		if p.peer == ghostIP {
+			failed[p.branch] = true // the ACK goes where its damaged Contact leads
 			continue
 		}
 		if _, ours := asked[p.branch]; !ours || p.toTg == "" || failed[p.branch] {
