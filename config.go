@@ -64,6 +64,8 @@ type StackConfig struct {
 	// MinSE is the least such interval that is accepted; less gets 422. It is
 	// at least 90 s.
 	MinSE time.Duration
+	// Reliable says how provisional responses are made reliable (RFC 3262).
+	Reliable Reliability
 	// NoRetry switches off that a re-INVITE is sent again after a 491, or a 500
 	// or 503 with Retry-After.
 	NoRetry bool
@@ -139,6 +141,9 @@ func (c *StackConfig) validate() error {
 	}
 	if min(c.TxTimeout, c.GraceTime, c.KeepAlive, c.Timers.T1, c.Timers.T2, c.Timers.T4) < 0 {
 		return fmt.Errorf("%w: negative time", ErrInvalidArgument)
+	}
+	if c.Reliable < ReliableSupported || c.Reliable > ReliableRequired {
+		return fmt.Errorf("%w: Reliable %d", ErrInvalidArgument, c.Reliable)
 	}
 	return nil
 }

@@ -16,13 +16,6 @@ import (
 // the transactions below: for one Call-ID one at a time, in the order of
 // arrival, with no lock held. They do not wait for the application.
 
-const (
-	// allowedMethods is the Allow header (RFC 3261 20.5).
-	allowedMethods = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, NOTIFY, INFO"
-	// supportedOptions is the Supported header (RFC 3261 20.37, 4488, 4028).
-	supportedOptions = "norefersub, timer"
-)
-
 // isKnownMethod reports whether a method is recognised, if not served (RFC 3261
 // 21.5.2).
 func isKnownMethod(method sip.RequestMethod) bool {
@@ -79,7 +72,7 @@ func (s *Stack) inspect(tx serverTx, req *sip.Request) *sip.Response {
 	default:
 		return tx.NewResponse(sip.StatusRequestedRangeNotSatisfiable, "Unsupported URI Scheme")
 	}
-	if unknown := unsupported(tokens(req, "Require")); len(unknown) > 0 {
+	if unknown := s.config.unsupported(tokens(req, "Require")); len(unknown) > 0 {
 		res := tx.NewResponse(sip.StatusBadExtension, "")
 		res.AppendHeader(sip.NewHeader("Unsupported", strings.Join(unknown, ", ")))
 		return res
@@ -94,11 +87,12 @@ func (s *Stack) inspect(tx serverTx, req *sip.Request) *sip.Response {
 	if res := s.inspectTimer(tx, req); res != nil {
 		return res
 	}
+	if req.Method == sip.INVITE {
+		if res := s.inspectReliable(tx, req); res != nil {
+			return res
+		}
+	}
 	return s.inspectBody(tx, req)
-}
-
-func unsupported(required []string) []string {
-	return slices.DeleteFunc(required, func(tag string) bool { return containsFold(strings.Split(supportedOptions, ", "), tag) })
 }
 
 // inspectBody checks the body of what offers a session (RFC 3261 8.2.3).
@@ -139,11 +133,20 @@ func (s *Stack) handleOutOfDialog(tx serverTx, req *sip.Request) {
 	case s.handled(tx, req.Method):
 	case req.Method == sip.OPTIONS:
 		s.handleOptions(tx)
-	case req.Method == sip.BYE, req.Method == sip.INFO, req.Method == sip.NOTIFY, req.Method == sip.UPDATE:
+	case s.belongsInDialog(req.Method):
 		s.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
 	default:
 		s.notAllowed(tx, s.handlersNow())
 	}
+}
+
+// belongsInDialog reports whether we serve a method, but inside calls only.
+func (s *Stack) belongsInDialog(method sip.RequestMethod) bool {
+	switch method {
+	case sip.BYE, sip.INFO, sip.NOTIFY, sip.UPDATE:
+		return true
+	}
+	return method == sip.PRACK && s.config.Reliable != ReliableOff
 }
 
 // notAllowed refuses a method that is known, and one that is not (RFC 3261
@@ -153,7 +156,7 @@ func (s *Stack) notAllowed(tx serverTx, served handlerMap) {
 	if !isKnownMethod(tx.Request().Method) {
 		code = sip.StatusNotImplemented
 	}
-	s.answerWith(tx, code, served.allow())
+	s.answerWith(tx, code, served.allow(s.config))
 }
 
 // handleInvite takes a new call (RFC 3261 13.3.1).
@@ -255,8 +258,8 @@ func (d *Dialog) offer(callback func(IDialog)) {
 // handleOptions answers as an INVITE would be (RFC 3261 11.2).
 func (s *Stack) handleOptions(tx serverTx) {
 	code, headers := sip.StatusOK, []sip.Header{
-		s.handlersNow().allow(), sip.NewHeader("Accept", s.accept()),
-		sip.NewHeader("Supported", supportedOptions),
+		s.handlersNow().allow(s.config), sip.NewHeader("Accept", s.accept()),
+		sip.NewHeader("Supported", s.config.supported()),
 	}
 	switch {
 	case s.callbacksNow().OnIncomingDialog == nil:

@@ -39,6 +39,8 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 		d.handleReInvite(tx, req)
 	case req.Method == sip.UPDATE:
 		d.handleUpdate(tx, req)
+	case req.Method == sip.PRACK && d.config().Reliable != ReliableOff:
+		d.handlePrack(tx, req)
 	case req.Method == sip.REFER:
 		d.handleRefer(tx, req)
 	case req.Method == sip.NOTIFY && isReferEvent(req):
@@ -49,8 +51,8 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 	case req.Method == sip.INFO:
 		d.handleInfo(tx, req)
 	case req.Method == sip.OPTIONS:
-		d.stack.answerWith(tx, sip.StatusOK, d.handlersNow().allow(),
-			sip.NewHeader("Accept", d.stack.accept()), sip.NewHeader("Supported", supportedOptions))
+		d.stack.answerWith(tx, sip.StatusOK, d.handlersNow().allow(d.config()),
+			sip.NewHeader("Accept", d.stack.accept()), sip.NewHeader("Supported", d.config().supported()))
 	default:
 		d.stack.notAllowed(tx, d.handlersNow())
 	}

@@ -56,3 +56,13 @@ func (p *peer) reply(in dialogtest.Received, r dialogtest.Response) {
 
 func request(msg sip.Message) *sip.Request   { return msg.(*sip.Request) }
 func response(msg sip.Message) *sip.Response { return msg.(*sip.Response) }
+
+// nextAny returns the next message, whatever it is.
+func (p *peer) nextAny() dialogtest.Received {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	got, err := p.Recv(ctx)
+	require.NoError(p.t, err)
+	return got
+}

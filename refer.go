@@ -89,7 +89,7 @@ func (d *Dialog) SendRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts
 // 2.4.1, 3892 3, 4488 4).
 func (d *Dialog) decorateReferLocked(req *sip.Request, referTo sip.Uri, opts *ReferOpts) {
 	req.AppendHeader(sip.NewHeader("Refer-To", "<"+referTo.String()+">"))
-	req.AppendHeader(sip.NewHeader("Supported", supportedOptions))
+	req.AppendHeader(sip.NewHeader("Supported", d.config().supported()))
 	if opts == nil {
 		opts = &ReferOpts{}
 	}

@@ -90,8 +90,8 @@ func setHandler(old handlerMap, method sip.RequestMethod, handler RequestHandler
 }
 
 // allow is the Allow header: what is served anyhow, and what has a handler.
-func (h handlerMap) allow() sip.Header {
-	methods := strings.Split(allowedMethods, ", ")
+func (h handlerMap) allow(c *StackConfig) sip.Header {
+	methods := strings.Split(c.allowed(), ", ")
 	var more []string
 	for method := range h {
 		if !slices.Contains(methods, string(method)) {

@@ -123,8 +123,11 @@ func (i *inviteClient) mayRepeatLocked() error {
 // newInviteLocked builds an INVITE, the first or a later one (RFC 3261 13.2.1).
 func (d *Dialog) newInviteLocked(opts InviteOpts) *sip.Request {
 	req := d.nextRequestLocked(sip.INVITE)
-	req.AppendHeader(sip.NewHeader("Allow", allowedMethods))
-	req.AppendHeader(sip.NewHeader("Supported", supportedOptions))
+	req.AppendHeader(sip.NewHeader("Allow", d.config().allowed()))
+	req.AppendHeader(sip.NewHeader("Supported", d.config().supported()))
+	if d.remoteTag == "" {
+		d.config().requireReliable(req)
+	}
 	d.askTimerLocked(req)
 	appendHeaders(req, opts.Headers)
 	setBody(req, opts.Body)

@@ -61,8 +61,8 @@ func (d *Dialog) newAnswer(tx serverTx, opts []ResponseOpt) (*sip.Response, erro
 	d.mutex.RLock()
 	res.AppendHeader(d.contactLocked(tx.Local()))
 	d.mutex.RUnlock()
-	res.AppendHeader(sip.NewHeader("Allow", allowedMethods))
-	res.AppendHeader(sip.NewHeader("Supported", supportedOptions))
+	res.AppendHeader(sip.NewHeader("Allow", d.config().allowed()))
+	res.AppendHeader(sip.NewHeader("Supported", d.config().supported()))
 	d.grantTimer(tx.Request(), res)
 	if err := applyOpts(res, opts); err != nil {
 		return nil, err
@@ -273,7 +273,7 @@ func (d *Dialog) newProvisional(tx serverTx, code int, reason string) *sip.Respo
 	d.mutex.RLock()
 	res.AppendHeader(d.contactLocked(tx.Local()))
 	d.mutex.RUnlock()
-	res.AppendHeader(sip.NewHeader("Allow", allowedMethods))
+	res.AppendHeader(sip.NewHeader("Allow", d.config().allowed()))
 	return res
 }
 

@@ -62,8 +62,8 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 		return nil, err
 	}
 	req := d.nextRequestLocked(sip.UPDATE)
-	req.AppendHeader(sip.NewHeader("Allow", allowedMethods))
-	req.AppendHeader(sip.NewHeader("Supported", supportedOptions))
+	req.AppendHeader(sip.NewHeader("Allow", d.config().allowed()))
+	req.AppendHeader(sip.NewHeader("Supported", d.config().supported()))
 	d.askTimerLocked(req)
 	appendHeaders(req, headers)
 	setBody(req, offer)

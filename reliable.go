@@ -1,0 +1,101 @@
+package dialog
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// Reliability says whether provisional responses are sent so that they cannot be
+// lost: the option 100rel, with PRACK (RFC 3262).
+type Reliability int
+
+const (
+	// ReliableSupported, the default: our calls say that we know it, and
+	// either side may use it.
+	ReliableSupported Reliability = iota
+	// ReliableOff: neither offered nor taken. A call that requires it gets 420,
+	// and PRACK 405.
+	ReliableOff
+	// ReliableRequired: our calls require it, and a call whose caller does not
+	// know it gets 421.
+	ReliableRequired
+)
+
+// tagReliable is the option tag of RFC 3262 8.1.
+const tagReliable = "100rel"
+
+// allowed is the Allow header (RFC 3261 20.5).
+func (c *StackConfig) allowed() string {
+	const methods = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, NOTIFY, INFO"
+	if c.Reliable == ReliableOff {
+		return methods
+	}
+	return methods + ", PRACK"
+}
+
+// supported is the Supported header (RFC 3261 20.37, 4488, 4028, 3262).
+func (c *StackConfig) supported() string {
+	const tags = "norefersub, timer"
+	if c.Reliable == ReliableOff {
+		return tags
+	}
+	return tags + ", " + tagReliable
+}
+
+// unsupported returns those of the tags that we do not know.
+func (c *StackConfig) unsupported(required []string) []string {
+	known := strings.Split(c.supported(), ", ")
+	return slices.DeleteFunc(required, func(tag string) bool { return containsFold(known, tag) })
+}
+
+// requireReliable adds to an INVITE that begins a call what the configuration
+// insists on (RFC 3262 4).
+func (c *StackConfig) requireReliable(invite *sip.Request) {
+	if c.Reliable == ReliableRequired {
+		invite.AppendHeader(sip.NewHeader("Require", tagReliable))
+	}
+}
+
+// inspectReliable refuses a call whose caller does not know what we insist on
+// (RFC 3261 21.4.16).
+func (s *Stack) inspectReliable(tx serverTx, invite *sip.Request) *sip.Response {
+	if s.config.Reliable != ReliableRequired || toTag(invite) != "" || knowsReliable(invite) {
+		return nil
+	}
+	res := tx.NewResponse(sip.StatusExtensionRequired, "")
+	res.AppendHeader(sip.NewHeader("Require", tagReliable))
+	return res
+}
+
+func requiresReliable(msg sip.Message) bool { return containsFold(tokens(msg, "Require"), tagReliable) }
+
+// knowsReliable reports whether an INVITE allows reliable provisional responses
+// (RFC 3262 3).
+func knowsReliable(invite *sip.Request) bool {
+	return requiresReliable(invite) || containsFold(tokens(invite, "Supported"), tagReliable)
+}
+
+// rack is what a PRACK acknowledges (RFC 3262 7.2).
+type rack struct {
+	rseq, cseq uint32
+	method     string
+}
+
+// rackOf reads the RAck header; ok is false when there is none, or more than
+// one, or it cannot be read.
+func rackOf(prack *sip.Request) (r rack, ok bool) {
+	headers := prack.GetHeaders("RAck")
+	if len(headers) != 1 {
+		return rack{}, false
+	}
+	fields := strings.Fields(headers[0].Value())
+	if len(fields) != 3 {
+		return rack{}, false
+	}
+	rseq, errRSeq := strconv.ParseUint(fields[0], 10, 32)
+	seq, errCSeq := strconv.ParseUint(fields[1], 10, 32)
+	return rack{uint32(rseq), uint32(seq), fields[2]}, errRSeq == nil && errCSeq == nil
+}
