@@ -32,11 +32,42 @@ const (
 	tcpTwo   = "10.0.0.4"
 	wsOne    = "10.0.0.6"
 	wsTwo    = "10.0.0.7"
+	tlsOne   = "10.0.0.10"
+	tlsTwo   = "10.0.0.11"
+	wssOne   = "fd00::11"
+	wssTwo   = "fd00::12"
 	lostIP   = "10.0.0.5" // loses its sockets on the way
 	chaosIP  = "10.0.0.9"
 	ghostIP  = "10.0.0.66" // repeats and forges what others sent
 	nobodyIP = "10.0.0.200"
+
+	strangerIP   = "10.0.0.77" // connects, and says nothing good
+	strangerIPv6 = "fd00::77"
 )
+
+// hostsOf are the hosts whose stacks have a transport, and can call each other.
+func hostsOf(transport string) []string {
+	switch transport {
+	case "tcp":
+		return []string{tcpOne, tcpTwo}
+	case "tls":
+		return []string{tlsOne, tlsTwo}
+	case "ws":
+		return []string{wsOne, wsTwo}
+	case "wss":
+		return []string{wssOne, wssTwo}
+	}
+	return []string{udpOne, udpTwo, lostIP}
+}
+
+// streamHosts are those whose stacks have connections.
+func streamHosts() []string {
+	var list []string
+	for _, transport := range allTransports[1:] {
+		list = append(list, hostsOf(transport)...)
+	}
+	return list
+}
 
 // The ways for a round to end.
 const (
@@ -45,8 +76,8 @@ const (
 	inHaste
 )
 
-// TestStress runs rounds until its time is over: on seven stacks and against a
-// scripted peer, goroutines and callbacks call every method at random while
+// TestStress runs rounds until its time is over: on stacks of every
+// transport, two of them with IPv6, and against a scripted peer, goroutines and callbacks call every method at random while
 // messages, timers and faults come as they may. Then it reads from the sockets
 // and the callbacks whether anything went wrong. The seed decides what is
 // tried, not how the goroutines interleave.
@@ -70,10 +101,11 @@ func TestStress(t *testing.T) {
 		cover.knows(op.name)
 	}
 	require.Empty(t, cover.unknown, "methods that operations does not call")
+	ca := newAuthority(t)
 	began := time.Now()
 	rounds := 0
 	for !t.Failed() {
-		stressRound(t, cover, seed+uint64(rounds), rounds%3)
+		stressRound(t, cover, ca, seed+uint64(rounds), rounds%3)
 		rounds++
 		spent := time.Since(began)
 		// A busy machine gets more time to try everything at least once.
@@ -89,13 +121,13 @@ func TestStress(t *testing.T) {
 
 // stressRound is one round. A round that hangs, on a mutex for example, which
 // a fake clock cannot tell from work, is ended by a real one.
-func stressRound(t *testing.T, cover *coverage, seed uint64, end int) {
+func stressRound(t *testing.T, cover *coverage, ca *authority, seed uint64, end int) {
 	hang := time.AfterFunc(3*time.Minute, func() {
 		panic(fmt.Sprintf("stress: a round hangs: -stress.seed=%d", seed))
 	})
 	defer hang.Stop()
 	t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) { newRound(t, cover, seed, end).run() })
+		synctest.Test(t, func(t *testing.T) { newRound(t, cover, ca, seed, end).run() })
 	})
 }
 
@@ -107,6 +139,7 @@ type round struct {
 	seed      uint64
 	end       int // which of the three ways to end
 	cover     *coverage
+	ca        *authority // of the certificates
 	dice      *dice
 	net       *dialogtest.Network
 	nodes     []*node
@@ -122,8 +155,8 @@ type round struct {
 	told    sync.Map // kinds of failures
 }
 
-func newRound(t *testing.T, cover *coverage, seed uint64, end int) *round {
-	r := &round{t: t, seed: seed, end: end, cover: cover, dice: newDice(seed), net: dialogtest.NewNetwork(), ops: operations()}
+func newRound(t *testing.T, cover *coverage, ca *authority, seed uint64, end int) *round {
+	r := &round{t: t, seed: seed, end: end, cover: cover, ca: ca, dice: newDice(seed), net: dialogtest.NewNetwork(), ops: operations()}
 	for _, op := range r.ops {
 		switch op.name {
 		case "Stack.NewInvite":
@@ -135,14 +168,10 @@ func newRound(t *testing.T, cover *coverage, seed uint64, end int) *round {
 		}
 	}
 	r.net.Tap(r.archive.keep)
-	for _, ip := range []string{udpOne, udpTwo, lostIP} {
-		r.nodes = append(r.nodes, r.newNode(ip, "udp"))
-	}
-	for _, ip := range []string{tcpOne, tcpTwo} {
-		r.nodes = append(r.nodes, r.newNode(ip, "tcp"))
-	}
-	for _, ip := range []string{wsOne, wsTwo} {
-		r.nodes = append(r.nodes, r.newNode(ip, "ws"))
+	for _, transport := range allTransports {
+		for _, ip := range hostsOf(transport) {
+			r.nodes = append(r.nodes, r.newNode(ip, transport))
+		}
 	}
 	r.chaos = r.newChaos()
 	return r
@@ -172,7 +201,7 @@ func (r *round) run() {
 	r.chaos.start()
 	var workers sync.WaitGroup
 	for _, n := range r.nodes {
-		for range 10 {
+		for range n.workers() {
 			workers.Add(1)
 			go func() { defer workers.Done(); n.work(60) }()
 		}
@@ -268,7 +297,7 @@ func (r *round) shutdownAll(limit time.Duration) {
 // startFaults breaks the network in every way until quit.
 func (r *round) startFaults(quit <-chan struct{}) *sync.WaitGroup {
 	var running sync.WaitGroup
-	for _, f := range []func(*dice){r.cutHost, r.loseDatagrams, r.breakStreams, r.breakWrites, r.replay, r.forge} {
+	for _, f := range []func(*dice){r.cutHost, r.loseDatagrams, r.breakStreams, r.breakWrites, r.intrude, r.replay, r.forge} {
 		d := r.dice.child()
 		running.Add(1)
 		go func() {
@@ -297,7 +326,7 @@ func (r *round) cutHost(d *dice) {
 		return
 	}
 	r.cover.hit("fault: host unreachable")
-	host := r.net.Host(pick(d, []string{udpOne, udpTwo, tcpOne, tcpTwo, wsOne, wsTwo, chaosIP}))
+	host := r.net.Host(pick(d, append(streamHosts(), udpOne, udpTwo, chaosIP)))
 	host.Unreachable(true)
 	d.pause(3 * time.Second)
 	host.Unreachable(false)
@@ -311,18 +340,22 @@ func (r *round) loseDatagrams(d *dice) {
 }
 
 func (r *round) breakStreams(d *dice) {
-	r.cover.hit("fault: streams broken")
-	if d.chance(50) {
+	if d.chance(30) {
+		r.cover.hit("fault: all streams broken")
 		r.net.BreakStreams()
 		return
 	}
-	r.net.Host(pick(d, []string{tcpOne, tcpTwo, wsOne, wsTwo})).BreakStreams()
+	transport := pick(d, allTransports[1:])
+	r.cover.hit("fault: streams broken, " + transport)
+	r.net.Host(pick(d, hostsOf(transport))).BreakStreams()
 }
 
 func (r *round) breakWrites(d *dice) {
-	pick(d, r.nodes[:2]).tap.breakWrites(1 + d.intn(3))
+	pick(d, r.nodes).tap.breakWrites(1 + d.intn(3))
 }
 
 var ghost = netip.MustParseAddrPort(ghostIP + ":5060")
 
-func (r *round) endpoint(ip string) netip.AddrPort { return netip.MustParseAddrPort(ip + ":5060") }
+func (r *round) endpoint(ip string) netip.AddrPort {
+	return netip.AddrPortFrom(netip.MustParseAddr(ip), 5060)
+}

@@ -29,12 +29,17 @@ var expectedTimers = []string{
 }
 
 var expectedFaults = []string{
-	"fault: host unreachable", "fault: lossy network", "fault: streams broken", "fault: write error", "fault: socket lost",
+	"fault: host unreachable", "fault: lossy network", "fault: write error", "fault: write error on a stream",
+	"fault: socket lost", "fault: all streams broken",
+	"fault: streams broken, tcp", "fault: streams broken, tls", "fault: streams broken, ws", "fault: streams broken, wss",
+	"fault: a silent stranger", "fault: a stranger with noise", "fault: a stranger with half a message",
+	"fault: a stranger without a handshake",
 }
 
 var expectedCallbacks = []string{
 	"callback: blocks", "callback: panics", "callback: Goexit", "callback: offer refused", "callback: offer never decided",
-	"callback: nobody answers", "callback: REFER", "callback: trace", "callback: trace of a WebSocket",
+	"callback: nobody answers", "callback: REFER", "callback: trace",
+	"callback: trace of tls", "callback: trace of ws", "callback: trace of wss",
 }
 
 var expectedErrors = []string{

@@ -3,6 +3,9 @@
 package dialog_test
 
 import (
+	"context"
+	"io"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -87,5 +90,38 @@ func (r *round) forge(d *dice) {
 		for _, ip := range []string{udpOne, udpTwo} {
 			r.net.Inject(ghost, r.endpoint(ip), []byte(text))
 		}
+	}
+}
+
+// intrude connects to a listener as one who has nothing good in mind, and stays
+// for a while.
+func (r *round) intrude(d *dice) {
+	what, data := pickStranger(d)
+	r.cover.hit("fault: " + what)
+	to := netip.AddrPortFrom(netip.MustParseAddr(pick(d, streamHosts())), 5060)
+	from := strangerIP
+	if to.Addr().Is6() {
+		from = strangerIPv6
+	}
+	conn, err := r.net.Host(from).DialContext(context.Background(), "tcp", to.String())
+	if err != nil {
+		return // cut off, or gone
+	}
+	_, _ = io.WriteString(conn, data)
+	d.pause(5 * time.Second)
+	_ = conn.Close()
+}
+
+func pickStranger(d *dice) (what, data string) {
+	const whole = "BYE sip:a@b SIP/2.0\r\nVia: SIP/2.0/TCP 10.0.0.77;branch=z9hG4bKstranger\r\nContent-Length: 0\r\n\r\n"
+	switch d.intn(4) {
+	case 0:
+		return "a silent stranger", ""
+	case 1:
+		return "a stranger with noise", strings.Repeat("\x16\x03\xff\r\n\r\n", 40)
+	case 2:
+		return "a stranger with half a message", whole[:len(whole)/2]
+	default:
+		return "a stranger without a handshake", whole
 	}
 }

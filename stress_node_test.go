@@ -50,12 +50,12 @@ type watched struct {
 
 func (r *round) newNode(ip, protocol string) *node {
 	n := &node{round: r, ip: ip, protocol: protocol, dice: r.dice.child()}
-	n.tap = &socketTap{host: r.net.Host(ip), cover: r.cover, frames: protocol == "ws"}
+	n.tap = &socketTap{host: r.net.Host(ip), cover: r.cover, opaque: isWS(protocol) || isSecure(protocol)}
 	limit := 120
 	if ip == udpTwo {
 		limit = 15 // few enough to be reached
 	}
-	stack, err := dialog.NewStack(&dialog.StackConfig{
+	config := &dialog.StackConfig{
 		Transport:    &dialog.TransportConfig{Protocol: protocol, Address: ip, Port: 5060},
 		Network:      n.tap,
 		MaxDialogs:   limit,
@@ -63,7 +63,11 @@ func (r *round) newNode(ip, protocol string) *node {
 		// Callbacks block for seconds here; none is to be given up.
 		GraceTime: 10 * time.Minute,
 		Trace:     n.trace,
-	})
+	}
+	if isSecure(protocol) {
+		config.Transport.TLSConfig, config.TLS = r.ca.server(ip), r.ca.client()
+	}
+	stack, err := dialog.NewStack(config)
 	require.NoError(r.t, err)
 	n.stack = stack
 	stack.OnIncomingDialog(n.incoming)
@@ -74,11 +78,20 @@ func (r *round) newNode(ip, protocol string) *node {
 	return n
 }
 
+// workers is how many goroutines of the application's a node has: there are
+// more nodes with connections.
+func (n *node) workers() int {
+	if n.protocol == "udp" {
+		return 10
+	}
+	return 5
+}
+
 // trace is Trace. It notes what the taps cannot read.
 func (n *node) trace(e dialog.TraceEvent) {
 	n.round.cover.hit("callback: trace")
-	if n.tap.frames {
-		n.round.cover.hit("callback: trace of a WebSocket")
+	if n.tap.opaque {
+		n.round.cover.hit("callback: trace of " + n.protocol)
 		n.tap.note(e.Data, e.Outbound, false, net.TCPAddrFromAddrPort(e.Remote))
 	}
 }

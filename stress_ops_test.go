@@ -362,19 +362,13 @@ func (a *application) offer() dialog.InviteOpts {
 func (a *application) target() sip.Uri {
 	n := a.dice.intn(100)
 	switch {
-	case a.node.protocol != "udp" && n >= 95:
+	case n >= 95:
 		return uri("stress", nobodyIP)
-	case a.node.protocol == "tcp":
-		return uri("stress", pick(a.dice, []string{tcpOne, tcpTwo}))
-	case a.node.protocol == "ws":
-		return uri("stress", pick(a.dice, []string{wsOne, wsTwo}))
-	case n < 50:
-		return uri("stress", pick(a.dice, []string{udpOne, udpTwo, lostIP}))
-	case n < 95:
+	case a.node.protocol == "udp" && n >= 50:
 		return uri("stress", chaosIP)
-	default:
-		return uri("stress", nobodyIP)
 	}
+	host := a.round.endpoint(pick(a.dice, hostsOf(a.node.protocol)))
+	return uriOver(a.node.protocol, "stress", host)
 }
 
 // inconsistent reports whether a view of a dialog contradicts itself.

@@ -26,9 +26,9 @@ type socketTap struct {
 
 	host  *dialogtest.Host
 	cover *coverage
-	// frames is true when the messages are those of a WebSocket, which are not
-	// to be read here: the stack's own Trace notes them.
-	frames bool
+	// opaque is true when the messages are in frames or encrypted, and not to
+	// be read here: the stack's own Trace notes them.
+	opaque bool
 
 	mu     sync.Mutex // guards the fields below
 	log    []passed
@@ -201,7 +201,7 @@ func (s *streamTap) Read(buf []byte) (int, error) {
 func (s *streamTap) Write(data []byte) (int, error) {
 	s.out = append(s.out, data...)
 	s.cut(&s.out, true, false)
-	n, err := s.Conn.Write(data)
+	n, err := s.write(data)
 	if err != nil {
 		s.tap.lost()
 		s.out = append(s.out, data...)
@@ -210,8 +210,16 @@ func (s *streamTap) Write(data []byte) (int, error) {
 	return n, err
 }
 
+func (s *streamTap) write(data []byte) (int, error) {
+	if s.tap.fails() {
+		s.tap.cover.hit("fault: write error on a stream")
+		return 0, errInjected
+	}
+	return s.Conn.Write(data)
+}
+
 func (s *streamTap) cut(buf *[]byte, out, failed bool) {
-	if s.tap.frames {
+	if s.tap.opaque {
 		*buf = nil
 		return
 	}
