@@ -20,19 +20,6 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
-// namedBubble is a bubble in which names can be looked up. What package net keeps
-// about its resolvers, it makes when it is first asked, and that must not belong
-// to a bubble.
-func namedBubble(t *testing.T, test func(t *testing.T, w *world)) {
-	t.Helper()
-	nobody := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
-		return nil, net.ErrClosed
-	}}
-	_, err := nobody.LookupHost(context.Background(), "nobody.invalid.")
-	require.Error(t, err)
-	bubble(t, test)
-}
-
 const dnsIP = "10.0.0.53"
 
 // nameServer is a DNS server in the network of a test.
@@ -143,7 +130,7 @@ var threeServers = []string{
 // for the next: the same INVITE by another transaction. The call is that with
 // the server that took it.
 func TestCallGoesToTheNextServerOn503AndOnSilence(t *testing.T) {
-	namedBubble(t, func(t *testing.T, w *world) {
+	bubble(t, func(t *testing.T, w *world) {
 		w.nameServer(threeServers...)
 		a := w.stack("10.0.0.1", w.resolves("10.0.0.1"))
 		busy, silent, good := w.peer("10.0.1.1"), w.peer("10.0.1.2"), w.peer("10.0.1.3")
@@ -179,7 +166,7 @@ func callIDOf(in dialogtest.Received) string { return in.Message.CallID().Value(
 
 // RFC 3263 4.3: a refused connection is no answer either.
 func TestCallGoesToTheNextServerWhenRefused(t *testing.T) {
-	namedBubble(t, func(t *testing.T, w *world) {
+	bubble(t, func(t *testing.T, w *world) {
 		w.nameServer(threeServers...)
 		a := w.site("10.0.0.1", "tcp", nil, w.resolves("10.0.0.1"))
 		w.net.Host("10.0.1.1") // refuses
@@ -198,7 +185,7 @@ func TestCallGoesToTheNextServerWhenRefused(t *testing.T) {
 
 // When every server fails the call ends with what the last one said.
 func TestCallEndsWhenEveryServerFails(t *testing.T) {
-	namedBubble(t, func(t *testing.T, w *world) {
+	bubble(t, func(t *testing.T, w *world) {
 		w.nameServer(threeServers...)
 		a := w.stack("10.0.0.1", w.resolves("10.0.0.1"))
 		d, err := a.NewInvite(context.Background(), named("example.test", "udp"), offer(offerSDP))
@@ -218,7 +205,7 @@ func TestCallEndsWhenEveryServerFails(t *testing.T) {
 // RFC 2782: of equal priorities the weights decide, and both are there when one
 // fails.
 func TestWeightsShareTheCalls(t *testing.T) {
-	namedBubble(t, func(t *testing.T, w *world) {
+	bubble(t, func(t *testing.T, w *world) {
 		w.nameServer("_sip._udp.shared.test. 60 IN SRV 1 60000 5060 one.test.", "_sip._udp.shared.test. 60 IN SRV 1 1 5060 two.test.",
 			"one.test. 60 IN A 10.0.1.1", "two.test. 60 IN A 10.0.1.2")
 		a := w.stack("10.0.0.1", w.resolves("10.0.0.1"))
@@ -238,7 +225,7 @@ func TestWeightsShareTheCalls(t *testing.T) {
 
 // DNS that fails, or lies, is a typed error, and leaves nothing behind.
 func TestCallToANameThatLeadsNowhereIsAnError(t *testing.T) {
-	namedBubble(t, func(t *testing.T, w *world) {
+	bubble(t, func(t *testing.T, w *world) {
 		s := w.nameServer(
 			"_sip._udp.port.test. 60 IN SRV 1 1 0 one.test.",
 			"_sip._udp.refuses.test. 60 IN SRV 0 0 0 .",
@@ -289,7 +276,7 @@ func TestCallToANameThatLeadsNowhereIsAnError(t *testing.T) {
 // Names in Contact and Record-Route are looked up for each request: the ACK and
 // the BYE go to where they lead.
 func TestNamesInContactAndRouteAreLookedUp(t *testing.T) {
-	namedBubble(t, func(t *testing.T, w *world) {
+	bubble(t, func(t *testing.T, w *world) {
 		s := w.nameServer("bob.test. 60 IN A 10.0.1.2", "proxy.test. 60 IN A 10.0.0.7",
 			"_sip._udp.cluster.test. 60 IN SRV 1 1 5070 proxy.test.")
 		a := w.stack(stackIP, w.resolves(stackIP))
@@ -333,7 +320,7 @@ func TestTLSVerifiesTheNameThatWasCalled(t *testing.T) {
 	ca := newAuthority(t)
 	for name, works := range map[string]bool{"good.test": true, "evil.test": false} {
 		t.Run(name, func(t *testing.T) {
-			namedBubble(t, func(t *testing.T, w *world) {
+			bubble(t, func(t *testing.T, w *world) {
 				w.nameServer("_sips._tcp."+name+". 60 IN SRV 1 1 5061 host.good.test.", "host.good.test. 60 IN A 10.0.0.2")
 				a := w.site("10.0.0.1", "tls", ca, w.resolves("10.0.0.1"))
 				b := w.site("10.0.0.2", "tls", ca, func(c *dialog.StackConfig) { c.Transport.TLSConfig = ca.server("good.test") })

@@ -84,6 +84,7 @@ func (w *world) stack(ip string, change ...func(*dialog.StackConfig)) *dialog.St
 	config := &dialog.StackConfig{
 		Transport: &dialog.TransportConfig{Protocol: "udp", Address: ip, Port: 5060},
 		Network:   w.net.Host(ip),
+		Resolver:  noNames(),
 	}
 	for _, c := range change {
 		c(config)

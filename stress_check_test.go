@@ -81,16 +81,13 @@ func (t *transcript) errorf(p passed, format string, args ...any) {
 	t.n.round.errorf(p.callID, "%s: %v: "+format, append([]any{t.n.ip, p}, args...)...)
 }
 
-// late reports whether a message came when the stack was about to be gone. A
-// stream is read up to the end of its last writes and its closing handshake, for
-// which it has a second each; by then there is nobody left to answer.
-func (t *transcript) late(p passed) bool {
-	closing := time.Duration(0)
-	if t.n.protocol != "udp" {
-		closing = 2 * time.Second
-	}
-	return !t.n.down.IsZero() && !p.at.Before(t.n.down.Add(-closing))
-}
+// late reports whether a message came when there was nobody left to answer it:
+// what arrives after the last transaction has ended, and before the sockets are
+// closed, is dropped.
+func (t *transcript) late(p passed) bool { return t.n.tap.closedBy(p.at.Add(settling)) }
+
+// settling is how long before its sockets a stack stops to listen, at most.
+const settling = 100 * time.Millisecond
 
 func (t *transcript) lostTransport(callID, tag string) bool {
 	return t.causes[callID+tag].By == dialog.PartyTransport
@@ -158,7 +155,7 @@ func (t *transcript) checkAnswered() {
 		}
 		// A response that finds its connection lost may find no other.
 		if !finals[p.branch+" "+p.method] && !t.n.tap.lostBetween(p.at, t.n.down) {
-			t.errorf(p, "never answered; down at %v", t.n.down.Format("15:04:05.000"))
+			t.errorf(p, "never answered")
 		}
 	}
 }

@@ -58,6 +58,7 @@ func (r *round) newNode(ip, protocol string) *node {
 	config := &dialog.StackConfig{
 		Transport:    &dialog.TransportConfig{Protocol: protocol, Address: ip, Port: 5060},
 		Network:      n.tap,
+		Resolver:     noNames(), // a damaged Contact may name anything
 		MaxDialogs:   limit,
 		RingingLimit: 90 * time.Second,
 		// Callbacks block for seconds here; none is to be given up.

@@ -35,6 +35,8 @@ type socketTap struct {
 	broken int // how many writes are to fail
 	opened []net.PacketConn
 	losses []time.Time // when a stream was lost
+	// closing is when the owner began to close its sockets.
+	closing time.Time
 }
 
 // passed is one message that a socket read or wrote.
@@ -126,6 +128,20 @@ func (s *socketTap) lostBetween(from, to time.Time) bool {
 	return slices.ContainsFunc(s.losses, func(at time.Time) bool { return !at.Before(from) && !at.After(to) })
 }
 
+func (s *socketTap) closes() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing.IsZero() {
+		s.closing = time.Now()
+	}
+}
+
+func (s *socketTap) closedBy(at time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.closing.IsZero() && !at.Before(s.closing)
+}
+
 func (s *socketTap) messages() []passed {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,6 +184,11 @@ func (p *packetTap) WriteTo(data []byte, to net.Addr) (int, error) {
 	return n, err
 }
 
+func (p *packetTap) Close() error {
+	p.tap.closes()
+	return p.PacketConn.Close()
+}
+
 type listenerTap struct {
 	net.Listener
 	tap *socketTap
@@ -179,6 +200,11 @@ func (l *listenerTap) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	return &streamTap{Conn: conn, tap: l.tap}, nil
+}
+
+func (l *listenerTap) Close() error {
+	l.tap.closes()
+	return l.Listener.Close()
 }
 
 // streamTap cuts what one reader and one writer pass into messages.
