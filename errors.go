@@ -87,7 +87,8 @@ type ResponseError struct {
 	Reason     string
 	// RetryAfter is when to try again; zero: not said (RFC 3261 20.33).
 	RetryAfter time.Duration
-	// Contacts are where a redirection leads (RFC 3261 21.3), in its order.
+	// Contacts are where a redirection leads (RFC 3261 21.3), the highest q
+	// first.
 	Contacts []sip.Uri
 }
 
@@ -101,7 +102,7 @@ func newResponseError(method sip.RequestMethod, res *sip.Response) *ResponseErro
 		e.RetryAfter = time.Duration(seconds) * time.Second
 	}
 	if res.IsRedirection() {
-		e.Contacts = contacts(res)
+		e.Contacts = contactsByRank(res)
 	}
 	return e
 }

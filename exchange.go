@@ -20,7 +20,6 @@ type exchange struct {
 
 	room    transactionRoom
 	attempt *auth.Attempt
-	opt     txn.RequestOptions
 	// life and timeout bound a request that goes out once more.
 	life    context.Context
 	timeout time.Duration
@@ -36,11 +35,17 @@ type exchange struct {
 	// txn.ClientUser is.
 	response func(res *sip.Response)
 	done     func(err error)
+	// elsewhere, unless nil, is asked where else to go when the request has
+	// failed, by a response or by none: what it returns turns the request there;
+	// nil when that was the last.
+	elsewhere func(res *sip.Response) func(req *sip.Request) txn.RequestOptions
 	// background runs a function on a counted goroutine, or not at all, and so
 	// does ask with one that calls the application.
 	background, ask func(f func()) bool
 
 	mu sync.Mutex // guards the fields below
+	// opt says where the request goes.
+	opt txn.RequestOptions
 	// req is the request as it was sent last.
 	req *sip.Request
 	// challenged is the transaction whose challenge is being answered,
@@ -57,11 +62,12 @@ func (x *exchange) send(ctx context.Context, req *sip.Request) error {
 	x.attempt.Authorize(req)
 	x.mu.Lock()
 	x.req = req
+	opt := x.opt
 	x.mu.Unlock()
 	if x.prepared != nil {
 		x.prepared(req)
 	}
-	tx, err := x.room.Request(ctx, req, x.opt, x)
+	tx, err := x.room.Request(ctx, req, opt, x)
 	if err != nil {
 		return callError(err)
 	}
@@ -93,6 +99,9 @@ func (x *exchange) Response(tx *txn.Client, res *sip.Response) {
 			return
 		}
 	}
+	if res.StatusCode >= 300 && x.goesElsewhere(tx, res, nil) {
+		return
+	}
 	x.announce(tx)
 	x.response(res)
 }
@@ -103,9 +112,54 @@ func (x *exchange) Done(tx *txn.Client, err error) {
 	x.mu.Lock()
 	going := x.challenged == clientTx(tx)
 	x.mu.Unlock()
-	if !going {
-		x.done(err)
+	if going || err != nil && x.goesElsewhere(tx, nil, err) {
+		return
 	}
+	x.done(err)
+}
+
+// goesElsewhere turns a request that failed to another target, and reports
+// whether there is one.
+func (x *exchange) goesElsewhere(tx *txn.Client, res *sip.Response, err error) bool {
+	turn := x.another(res)
+	return turn != nil && x.goesOn(tx, func() { x.turned(turn, res, err) })
+}
+
+func (x *exchange) another(res *sip.Response) func(req *sip.Request) txn.RequestOptions {
+	if x.elsewhere == nil {
+		return nil
+	}
+	return x.elsewhere(res)
+}
+
+// turned sends the request to another target. Where it may not be sent, what
+// came of the one before is the outcome.
+func (x *exchange) turned(turn func(*sip.Request) txn.RequestOptions, res *sip.Response, err error) {
+	if !x.repeat(func(req *sip.Request) {
+		opt := turn(req)
+		x.mu.Lock()
+		x.opt, x.raised = opt, 0
+		x.mu.Unlock()
+		x.attempt.Anew()
+	}) {
+		x.tell(res, err)
+	}
+}
+
+// failed goes elsewhere, or tells what came of the request.
+func (x *exchange) failed(res *sip.Response, err error) {
+	if turn := x.another(res); turn != nil {
+		x.turned(turn, res, err)
+		return
+	}
+	x.tell(res, err)
+}
+
+func (x *exchange) tell(res *sip.Response, err error) {
+	if res != nil {
+		x.response(res)
+	}
+	x.done(err)
 }
 
 // maxRaises bounds how often one request gives in to a 422.
@@ -120,11 +174,8 @@ func (x *exchange) mayRaise() bool {
 
 // changed sends the request with a change that a response demands.
 func (x *exchange) changed(res *sip.Response, change func(*sip.Request)) {
-	ctx, cancel := context.WithTimeout(x.life, x.timeout)
-	defer cancel()
-	if !x.repeat(ctx, change) {
-		x.response(res)
-		x.done(nil)
+	if !x.repeat(change) {
+		x.failed(res, nil)
 	}
 }
 
@@ -147,17 +198,16 @@ func (x *exchange) goesOn(tx *txn.Client, f func()) bool {
 // be, or the application takes too long, the challenge is the final answer after
 // all.
 func (x *exchange) again(challenge *sip.Response) {
-	ctx, cancel := context.WithTimeout(x.life, x.timeout)
-	defer cancel()
-	if !x.credentials(ctx, challenge) || !x.repeat(ctx, func(*sip.Request) {}) {
-		x.response(challenge)
-		x.done(nil)
+	if !x.credentials(challenge) || !x.repeat(func(*sip.Request) {}) {
+		x.failed(challenge, nil)
 	}
 }
 
 // credentials asks the application, on a goroutine of its own: whatever it does
 // there, the exchange goes on.
-func (x *exchange) credentials(ctx context.Context, challenge *sip.Response) bool {
+func (x *exchange) credentials(challenge *sip.Response) bool {
+	ctx, cancel := context.WithTimeout(x.life, x.timeout)
+	defer cancel()
 	found := make(chan bool, 1)
 	if !x.ask(func() {
 		known := false
@@ -176,19 +226,22 @@ func (x *exchange) credentials(ctx context.Context, challenge *sip.Response) boo
 
 // repeat sends the request once more, changed, and reports false when it may not
 // be.
-func (x *exchange) repeat(ctx context.Context, change func(*sip.Request)) bool {
+func (x *exchange) repeat(change func(*sip.Request)) bool {
+	ctx, cancel := context.WithTimeout(x.life, x.timeout)
+	defer cancel()
 	seq, written, err := x.next(ctx)
 	if err != nil {
 		return false
 	}
-	defer written()
 	x.mu.Lock()
 	req := x.req.Clone()
 	x.mu.Unlock()
 	req.CSeq().SeqNo = seq
 	change(req)
-	if err := x.send(ctx, req); err != nil {
-		x.done(err)
+	err = x.send(ctx, req)
+	written()
+	if err != nil {
+		x.failed(nil, err)
 	}
 	return true
 }

@@ -1,6 +1,10 @@
 package dialog
 
-import "sipdialog.example/dialog/internal/txn"
+import (
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/txn"
+)
 
 // Left is what a stack holds.
 type Left struct {
@@ -26,3 +30,6 @@ func Leftovers(s *Stack) Left {
 	}
 	return left
 }
+
+// SameURI compares two URIs as a redirection does.
+func SameURI(a, b sip.Uri) bool { return sameURI(a, b) }

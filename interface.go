@@ -47,6 +47,13 @@ type InviteOpts struct {
 	// Route is the route the INVITE takes (RFC 3261 8.1.2); nil is
 	// StackConfig.OutboundProxy.
 	Route []sip.Uri
+	// FollowRedirects is how many targets of 3xx answers are tried at most,
+	// one after the other, the Contact of the highest q first (RFC 3261
+	// 8.1.3.4); none is tried twice. Zero tries none: a *ResponseError brings
+	// them. A 300, 301 or 302 is followed, to sips alone from sips; headers in a
+	// Contact are not heeded. A target that answers 400 to 599, or not at all,
+	// makes way for the next one; the last one's answer is the call's.
+	FollowRedirects int
 	// Setup, unless nil, is called with the dialog before the INVITE leaves,
 	// on the caller's goroutine: callbacks registered in it miss nothing. A
 	// panic in it is NewInvite's error.

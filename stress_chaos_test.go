@@ -204,6 +204,10 @@ func (c *chaos) initialScripts(in dialogtest.Received) []script {
 		{"refused twice", func() {
 			say(time.Second, dialogtest.Response{Code: refusal, ToTag: tag}, dialogtest.Response{Code: refusal, ToTag: tag})
 		}},
+		{"redirected", func() {
+			to := fmt.Sprintf("Contact: <sip:%s@%s>, <sip:elsewhere@%s>;q=0.5", tag, chaosIP, pick(c.dice, []string{udpOne, udpTwo, nobodyIP}))
+			say(time.Second, ring, dialogtest.Response{Code: 302, ToTag: tag, Headers: []string{to}})
+		}},
 		{"silence", func() {}},
 		{"100 only", func() { say(0, dialogtest.Response{Code: 100}) }},
 		{"rings for ever", func() { say(0, ring) }},

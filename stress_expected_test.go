@@ -51,7 +51,7 @@ var expectedErrors = []string{
 
 var expectedScript = []string{
 	"script: INVITE answered", "script: INVITE answered by forks", "script: INVITE answered in the wrong order",
-	"script: INVITE early media", "script: INVITE refused", "script: INVITE silence", "script: INVITE 100 only",
+	"script: INVITE early media", "script: INVITE refused", "script: INVITE redirected", "script: INVITE silence", "script: INVITE 100 only",
 	"script: INVITE rings for ever", "script: INVITE BYE while ringing", "script: INVITE nonsense",
 	"script: re-INVITE 200", "script: re-INVITE 491", "script: re-INVITE silence", "script: re-INVITE rings for ever",
 	"script: CANCEL 200 487", "script: CANCEL 200 200", "script: CANCEL silence", "script: BYE 200", "script: BYE 481",

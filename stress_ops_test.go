@@ -353,6 +353,10 @@ func (a *application) offer() dialog.InviteOpts {
 		return dialog.InviteOpts{}
 	case n == 5: // too long for a datagram (RFC 3261 18.1.1)
 		return offer(offerSDP + strings.Repeat("a=stress\r\n", 150))
+	case n < 9:
+		opts := offer(offerSDP)
+		opts.FollowRedirects = n - 5
+		return opts
 	default:
 		return offer(offerSDP)
 	}

@@ -29,6 +29,8 @@ type inviteClient struct {
 	// forks are the calls of further forks, by To tag, as long as their 2xx
 	// may be repeated: each is released once only.
 	forks map[string]*Dialog
+	// redirects are the targets that 3xx answers have named.
+	redirects redirects
 }
 
 // decided returns what is closed once the call's outcome stands.
@@ -93,6 +95,7 @@ func (d *Dialog) placeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 		req.AppendHeader(sip.NewHeader("Privacy", "id"))
 	}
 	i := &inviteClient{acknowledger: acknowledger{d: d}, offer: opts.Body}
+	i.redirects = newRedirects(opts.FollowRedirects, d.remoteTarget, d.routeSet)
 	d.invite = i
 	d.phase = phaseInviting
 	delivered, _ := d.setStateLocked(DialogStateTrying)
@@ -104,6 +107,7 @@ func (d *Dialog) placeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 	if err == nil {
 		x.prepared, x.sent = i.prepared, i.written
 		x.response, x.done = func(res *sip.Response) { _ = d.processResponse(res) }, i.ended
+		x.elsewhere = i.elsewhere
 		err = x.send(ctx, req)
 	}
 	if err != nil {
@@ -308,7 +312,7 @@ func (i *inviteClient) ended(err error) {
 	if won {
 		// Nothing can be cancelled any more: what is left of the INVITE would
 		// be as long as the call.
-		i.tx, i.offer = nil, nil
+		i.tx, i.offer, i.redirects = nil, nil, redirects{}
 	}
 	i.d.mutex.Unlock()
 	if !won {

@@ -63,6 +63,21 @@ func (c *Cache) Begin(lookup Lookup) *Attempt {
 	return &Attempt{cache: c, lookup: lookup, asked: make(map[space]bool)}
 }
 
+// Anew begins again with another server (RFC 3261 8.1.3.4): what the one before
+// has refused does not count, and it does not get that one's credentials. Those
+// of proxies stay.
+func (a *Attempt) Anew() {
+	clear(a.asked)
+	a.tries = 0
+	a.cache.mu.Lock()
+	defer a.cache.mu.Unlock()
+	for s := range a.cache.known {
+		if !s.proxy {
+			delete(a.cache.known, s)
+		}
+	}
+}
+
 // Authorize puts the credentials into a request that is about to be sent: for
 // every realm that is known. It replaces those the request has, and asks nobody.
 func (a *Attempt) Authorize(req *sip.Request) {

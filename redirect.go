@@ -1,0 +1,138 @@
+package dialog
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/txn"
+)
+
+// redirects are the targets of an INVITE that begins a call: the one that the
+// application gave, and those that 3xx answers have named since (RFC 3261
+// 8.1.3.4). The dialog's mutex guards them.
+type redirects struct {
+	// left is how many more may be tried.
+	left int
+	// known is all that were ever named: none is named twice. next is those
+	// that have not been tried, the best first; current is the one that is.
+	known, next []sip.Uri
+	current     sip.Uri
+	// route is the way to each of them: that of the INVITE.
+	route []sip.Uri
+}
+
+func newRedirects(limit int, target sip.Uri, route []sip.Uri) redirects {
+	return redirects{left: limit, known: []sip.Uri{target}, current: target, route: route}
+}
+
+// elsewhere returns what turns the INVITE to the next target when one has
+// failed, by a response or by none; nil when there is no other.
+func (i *inviteClient) elsewhere(res *sip.Response) func(req *sip.Request) txn.RequestOptions {
+	i.d.mutex.Lock()
+	defer i.d.mutex.Unlock()
+	r := &i.redirects
+	if i.mayRepeatLocked() != nil || r.left <= 0 {
+		return nil
+	}
+	if res != nil {
+		r.learn(res)
+	}
+	if len(r.next) == 0 {
+		return nil
+	}
+	r.current, r.next = r.next[0], r.next[1:]
+	r.left--
+	target := r.current
+	return func(req *sip.Request) txn.RequestOptions { return i.turn(req, target) }
+}
+
+// learn takes the targets from an answer, before those known already: they
+// stand in the place of the one that named them.
+func (r *redirects) learn(res *sip.Response) {
+	switch {
+	case res.StatusCode >= 600:
+		r.next = nil // RFC 3261 21.6: nobody anywhere else will do
+		return
+	case res.StatusCode > sip.StatusMovedTemporarily:
+		return
+	}
+	var named []sip.Uri
+	for _, target := range contactsByRank(res) {
+		target.UriParams.Remove("method")
+		target.Headers = nil
+		if r.mayTry(target) {
+			r.known, named = append(r.known, target), append(named, target)
+		}
+	}
+	r.next = append(named, r.next...)
+	r.next = r.next[:min(len(r.next), r.left)]
+}
+
+// mayTry refuses what was named before, and a way from a secure target to one
+// that is not.
+func (r *redirects) mayTry(target sip.Uri) bool {
+	if r.current.IsEncrypted() && !target.IsEncrypted() {
+		return false
+	}
+	return !slices.ContainsFunc(r.known, func(known sip.Uri) bool { return sameURI(known, target) })
+}
+
+// turn makes an INVITE the next target's, and the dialog one that nobody has
+// answered: of the target before, its early dialogs and their routes, nothing is
+// left. To, From and Call-ID stay.
+func (i *inviteClient) turn(req *sip.Request, target sip.Uri) txn.RequestOptions {
+	d := i.d
+	unlock := d.lockBoth()
+	defer unlock()
+	if d.remoteTag != "" {
+		old := d.keyLocked()
+		d.remoteTag, d.remoteSeqKnown = "", false
+		d.stack.rekeyLocked(d, old)
+	}
+	d.remoteTarget, d.routeSet = target, i.redirects.route
+	d.flow, d.behindNAT, d.called = nil, false, false
+	uri, routes := d.pathLocked()
+	req.Recipient = uri
+	for req.RemoveHeader("Route") {
+	}
+	for _, route := range routes {
+		req.AppendHeader(&sip.RouteHeader{Address: route})
+	}
+	return d.optionsLocked()
+}
+
+// contactsByRank returns the targets that a response names, the one of the
+// highest q first (RFC 3261 20.10); one without has 1, those of equal q are in
+// the response's order.
+func contactsByRank(res *sip.Response) []sip.Uri {
+	type ranked struct {
+		uri sip.Uri
+		q   float64
+	}
+	var list []ranked
+	for _, h := range res.GetHeaders("Contact") {
+		if contact, ok := h.(*sip.ContactHeader); ok && isTarget(contact.Address) {
+			list = append(list, ranked{*contact.Address.Clone(), rank(contact.Params)})
+		}
+	}
+	slices.SortStableFunc(list, func(a, b ranked) int { return cmp.Compare(b.q, a.q) })
+	var uris []sip.Uri
+	for _, r := range list {
+		uris = append(uris, r.uri)
+	}
+	return uris
+}
+
+// rank is a q parameter, from 0 to 1; 1 when there is none that can be read.
+func rank(params sip.HeaderParams) float64 {
+	value, _ := findParam(params, "q")
+	q, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+	if err != nil || !(q >= 0 && q <= 1) {
+		return 1
+	}
+	return q
+}

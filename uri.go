@@ -1,0 +1,83 @@
+package dialog
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// sameURI compares two URIs as RFC 3261 19.1.4 has it. The relation is not
+// transitive.
+func sameURI(a, b sip.Uri) bool {
+	return strings.EqualFold(a.Scheme, b.Scheme) &&
+		unescaped(a.User) == unescaped(b.User) && unescaped(a.Password) == unescaped(b.Password) &&
+		strings.EqualFold(unescaped(a.Host), unescaped(b.Host)) && a.Port == b.Port &&
+		sameParams(a.UriParams, b.UriParams) && sameHeaders(a.Headers, b.Headers)
+}
+
+// sameParams: what both have must match; some count also where only one has
+// them, the others do not.
+func sameParams(a, b sip.HeaderParams) bool {
+	telling := []string{"transport", "user", "ttl", "method", "maddr"}
+	for _, pair := range [][2]sip.HeaderParams{{a, b}, {b, a}} {
+		for _, param := range pair[0] {
+			other, both := findParam(pair[1], param.K)
+			switch {
+			case both && !strings.EqualFold(unescaped(param.V), unescaped(other)):
+				return false
+			case !both && containsFold(telling, param.K):
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// sameHeaders: none is ever ignored, their order is.
+func sameHeaders(a, b sip.HeaderParams) bool {
+	return slices.Equal(headerPairs(a), headerPairs(b))
+}
+
+func headerPairs(headers sip.HeaderParams) []string {
+	var pairs []string
+	for _, h := range headers {
+		pairs = append(pairs, strings.ToLower(h.K)+"="+unescaped(h.V))
+	}
+	slices.Sort(pairs)
+	return pairs
+}
+
+func findParam(params sip.HeaderParams, name string) (value string, found bool) {
+	for _, param := range params {
+		if strings.EqualFold(param.K, name) {
+			return param.V, true
+		}
+	}
+	return "", false
+}
+
+// unescaped undoes the escapes of characters that mean the same without (RFC
+// 3261 19.1.4): all that are not reserved (RFC 2396 2.2).
+func unescaped(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			code, err := strconv.ParseUint(s[i+1:i+3], 16, 8)
+			switch {
+			case err != nil:
+			case strings.IndexByte(";/?:@&=+$,%", byte(code)) < 0:
+				b.WriteByte(byte(code))
+				i += 2
+				continue
+			default:
+				b.WriteString(strings.ToUpper(s[i : i+3]))
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}

@@ -1,0 +1,50 @@
+package dialog_test
+
+import (
+	"testing"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog"
+)
+
+// The examples of RFC 3261 19.1.4, and a few more.
+func TestURIsAreComparedAsTheRFCHasIt(t *testing.T) {
+	equal := [][2]string{
+		{"sip:%61lice@atlanta.com;transport=TCP", "sip:alice@AtLanTa.CoM;Transport=tcp"},
+		{"sip:carol@chicago.com", "sip:carol@chicago.com;newparam=5"},
+		{"sip:carol@chicago.com;security=on", "sip:carol@chicago.com"},
+		{"sip:biloxi.com;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.com", "sip:biloxi.com;method=REGISTER;transport=tcp?to=sip:bob%40biloxi.com"},
+		{"sip:alice@atlanta.com?subject=project%20x&priority=urgent", "sip:alice@atlanta.com?priority=urgent&subject=project%20x"},
+		{"sip:a%2fb@example.com", "sip:a%2Fb@example.com"},
+	}
+	different := [][2]string{
+		{"sip:ALICE@AtLanTa.CoM;Transport=udp", "sip:alice@AtLanTa.CoM;Transport=UDP"},
+		{"sip:bob@biloxi.com", "sip:bob@biloxi.com:5060"},
+		{"sip:bob@biloxi.com", "sip:bob@biloxi.com;transport=udp"},
+		{"sip:bob@biloxi.com", "sip:bob@biloxi.com:6000;transport=tcp"},
+		{"sip:carol@chicago.com", "sip:carol@chicago.com?Subject=next%20meeting"},
+		{"sip:bob@phone21.boxesbybob.com", "sip:bob@192.0.2.4"},
+		{"sip:carol@chicago.com;security=on", "sip:carol@chicago.com;security=off"},
+		{"sip:bob@biloxi.com", "sips:bob@biloxi.com"},
+		{"sip:bob@biloxi.com;maddr=192.0.2.1", "sip:bob@biloxi.com"},
+		{"sip:bob@biloxi.com", "sip:bob:word@biloxi.com"},
+		{"sip:a%2Fb@example.com", "sip:a/b@example.com"},
+		{"sip:a%zz@example.com", "sip:a@example.com"},
+	}
+	for want, pairs := range map[bool][][2]string{true: equal, false: different} {
+		for _, pair := range pairs {
+			a, b := parsedURI(t, pair[0]), parsedURI(t, pair[1])
+			require.Equal(t, want, dialog.SameURI(a, b), "%v", pair)
+			require.Equal(t, want, dialog.SameURI(b, a), "%v", pair)
+		}
+	}
+}
+
+func parsedURI(t *testing.T, text string) sip.Uri {
+	t.Helper()
+	var uri sip.Uri
+	require.NoError(t, sip.ParseUri(text, &uri))
+	return uri
+}
