@@ -171,7 +171,7 @@ func (t *transcript) checkAcknowledged() {
 			acked[fmt.Sprint(p.callID, p.fromTag, p.toTg, p.seq)] = true
 		case p.out && p.failed, !p.out && !p.request && p.code >= 300:
 			failed[p.branch] = true
-		case p.out && p.request && p.method == "INVITE":
+		case p.out && p.request && p.method == "INVITE" && asked[p.branch].IsZero():
 			asked[p.branch] = p.at
 		}
 	}
@@ -180,11 +180,12 @@ func (t *transcript) checkAcknowledged() {
 		if p.out || p.request || p.method != "INVITE" || p.code/100 != 2 || t.late(p) {
 			continue
 		}
+		call := fmt.Sprint(p.callID, p.fromTag, p.toTg, p.seq)
 		if p.peer == ghostIP {
-			failed[p.branch] = true // the ACK goes where its damaged Contact leads
+			failed[call] = true // the ACK goes where its damaged Contact leads
 			continue
 		}
-		if _, ours := asked[p.branch]; !ours || p.toTg == "" || failed[p.branch] {
+		if _, ours := asked[p.branch]; !ours || p.toTg == "" || failed[p.branch] || failed[call] {
 			continue
 		}
 		if first, ok := answered[p.branch]; !ok {
@@ -194,7 +195,7 @@ func (t *transcript) checkAcknowledged() {
 		}
 		// Nobody waits any more for the answer to an INVITE that timed out.
 		lost := t.n.tap.lostBetween(asked[p.branch], t.n.down) // nor may the ACK find a connection
-		if !lost && p.at.Sub(asked[p.branch]) < 32*time.Second && !acked[fmt.Sprint(p.callID, p.fromTag, p.toTg, p.seq)] {
+		if !lost && p.at.Sub(asked[p.branch]) < 32*time.Second && !acked[call] {
 			t.errorf(p, "never acknowledged")
 		}
 	}
