@@ -95,7 +95,7 @@ func TestAnswersOutsideADialog(t *testing.T) {
 		{"OPTIONS", plain("OPTIONS"), 200, "Accept", "application/sdp"},
 		{"tel URI", dialogtest.Request{Method: "OPTIONS", URI: "tel:+431234"}, 416, "", ""},
 		{"Require with an unknown tag", invite(dialogtest.Request{Headers: []string{contactOfPeer, "Require: bar, timer, 100rel, foo"}}), 420, "Unsupported", "bar, foo"},
-		{"Require: replaces", invite(dialogtest.Request{Headers: []string{contactOfPeer, "Require: replaces"}}), 420, "Unsupported", "replaces"},
+		{"Require: replaces", invite(dialogtest.Request{Headers: []string{contactOfPeer, "Require: replaces", "Replaces: x;from-tag=a;to-tag=b"}}), 481, "", ""},
 		{"Proxy-Require is not ours", dialogtest.Request{Method: "OPTIONS", URI: "sip:bob@10.0.0.2", Headers: []string{"Proxy-Require: foo"}}, 200, "", ""},
 		{"INVITE without Contact", invite(dialogtest.Request{Headers: []string{noContact}}), 400, "", ""},
 		{"INVITE with two Contacts", invite(dialogtest.Request{Headers: []string{contactOfPeer, contactOfPeer}}), 400, "", ""},

@@ -92,6 +92,21 @@ type StackConfig struct {
 	// requests of a dialog that was, on a goroutine of the stack's or the
 	// caller's, with no lock held. SHA-256 goes before MD5. Nil answers none.
 	Credentials func(realm string) (username, password string, ok bool)
+	// AuthorizeReplaces decides whether an INVITE with Replaces may take a call's
+	// place (RFC 3891 3, 8). Nil lets everybody do so who can name the call: its
+	// Call-ID and two tags, of which ours is 64 random bits, are known to those
+	// only on whose way its messages were, or who were told. Where that is too
+	// many, ask for more: TakeoverRequest.FromPeer, the Source, credentials.
+	AuthorizeReplaces TakeoverHandler
+	// AuthorizeJoin decides whether an INVITE with Join may be joined to a call
+	// (RFC 3911 4). Nil says that the application cannot do it: such an INVITE
+	// gets 488, and join is not in Supported.
+	AuthorizeJoin TakeoverHandler
+	// TargetDialog says, by tdialog in Supported (RFC 4538), that the application
+	// takes REFERs outside calls: it has a handler for them (Stack.OnRequest)
+	// which finds the call that such a REFER is about by Stack.TargetDialog. Peers
+	// then send REFERs so rather than inside the call (RFC 5589 6.1).
+	TargetDialog bool
 	// Limits bounds what peers can make the stack hold or do.
 	Limits Limits
 	// Trace is told of every SIP message that was read or is about to be

@@ -78,6 +78,11 @@ type Dialog struct {
 	// offered is the peer's INVITE that began it, until its final answer is
 	// decided (UAS).
 	offered serverTx
+	// takes is what the peer's INVITE wants of another call of ours, until this
+	// one ends; replaced is true once the INVITE of another call, which is being
+	// accepted or was, has taken this one's place.
+	takes    *takeover
+	replaced bool
 	// answered is what WaitAnswer waits for.
 	answered answer
 	// reinviteOut is a re-INVITE of ours, reinviteIn one of the peer's, that
@@ -218,10 +223,12 @@ func (d *Dialog) OnOffer(handler OfferHandler) {
 // opts. It may be called once the call has been offered (OnIncomingDialog),
 // inside that callback or later. It returns when the 200 has left, without
 // waiting for the ACK; the state is then Established. It waits for requests of
-// this dialog that are being written, until ctx ends.
+// this dialog that are being written, until ctx ends. A call that this one
+// replaces (see Replaces) is then ended in the background, by BYE or CANCEL.
 //
 // Errors: *StateError (not an incoming call, or not ringing), ErrAnswered
-// (something else decided the answer first), ErrPanic, ErrTransport, ctx's.
+// (something else decided the answer first), ErrReplaced (of another call: see
+// there), ErrPanic, ErrTransport, ctx's.
 func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) error {
 	if ctx == nil {
 		return errNilContext("Accept")

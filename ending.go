@@ -180,6 +180,8 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 		return nil
 	}
 	d.closed = delivered
+	// A chain of calls that replaced one another would stay as long as the last.
+	d.takes = nil
 	if d.stack != nil && cause.By <= PartyShutdown {
 		d.stack.counters.ended[cause.By].Add(1)
 	}

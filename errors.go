@@ -32,6 +32,11 @@ var (
 	// ErrAnswered says that something else decided the final answer to an
 	// INVITE first: Accept, Reject, a CANCEL, Close or the ringing limit.
 	ErrAnswered = errors.New("dialog: final answer already decided")
+	// ErrReplaced says that the call whose place an incoming call was to take
+	// is not to be had any more: another INVITE has replaced it, or it was
+	// answered and is to be replaced while early only. The incoming call has
+	// been refused with 603 or 486.
+	ErrReplaced = errors.New("dialog: call cannot be replaced any more")
 	// ErrCanceled says that the call was given up before it was answered.
 	ErrCanceled = errors.New("dialog: call canceled")
 	// ErrTerminated says that the dialog has ended.

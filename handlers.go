@@ -77,6 +77,9 @@ func (s *Stack) inspect(tx serverTx, req *sip.Request) *sip.Response {
 		res.AppendHeader(sip.NewHeader("Unsupported", strings.Join(unknown, ", ")))
 		return res
 	}
+	if res := inspectTakeover(tx, req); res != nil {
+		return res
+	}
 	if req.Method == sip.INVITE && len(contacts(req)) != 1 {
 		// RFC 3261 8.1.1.8.
 		return tx.NewResponse(sip.StatusBadRequest, "Exactly one Contact required")
@@ -170,7 +173,13 @@ func (s *Stack) handleInvite(tx serverTx, req *sip.Request) {
 		s.busy(tx, &s.counters.rate)
 		return
 	}
+	takes, refusal := s.takeoverOf(req)
+	if refusal != 0 {
+		s.answerWith(tx, refusal)
+		return
+	}
 	d := s.newCallee(tx, req)
+	d.takes = takes
 	switch err := s.register(d); {
 	case errors.Is(err, errTooManyFromSource):
 		s.busy(tx, &s.counters.source)
@@ -180,9 +189,20 @@ func (s *Stack) handleInvite(tx serverTx, req *sip.Request) {
 		return
 	}
 	s.counters.arrived.Add(1)
-	d.ring(tx)
+	ask := s.config.authorizer(takes)
+	if ask == nil {
+		d.ring(tx)
+	}
 	d.watchCaller(tx)
-	if !s.calls.Go(func() { d.offer(callback) }) {
+	if !s.calls.Go(func() {
+		if ask != nil {
+			if !d.authorized(tx, takes, ask) {
+				return
+			}
+			d.ring(tx)
+		}
+		d.offer(callback)
+	}) {
 		d.giveUp(&ending{cause: Cause{By: PartyShutdown}, status: sip.StatusServiceUnavailable})
 	}
 }

@@ -23,6 +23,9 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 	if target.Host == "" || target.Wildcard {
 		return nil, fmt.Errorf("%w: target without a host", ErrInvalidArgument)
 	}
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
 	if err := s.ready(); err != nil {
 		return nil, err
 	}
@@ -39,6 +42,40 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 	}
 	s.counters.placed.Add(1)
 	return d, nil
+}
+
+// validate refuses what would make no INVITE.
+func (o InviteOpts) validate() error {
+	if o.Replaces != nil && o.Join != nil {
+		return fmt.Errorf("%w: Replaces and Join", ErrInvalidArgument) // RFC 3911 4
+	}
+	for _, named := range []*ReplacesInfo{o.Replaces, o.Join} {
+		if named == nil {
+			continue
+		}
+		value := named.BuildReplacesHeader()
+		// RFC 3261 25.1: neither a Call-ID nor a tag has a space or a comma.
+		read, err := ParseReplacesHeader(value)
+		if err != nil || *read != *named || value != oneLine(value) || strings.ContainsAny(value, " ,") {
+			return fmt.Errorf("%w: a call named by %q", ErrInvalidArgument, value)
+		}
+	}
+	return nil
+}
+
+// nameCalls adds the headers by which an INVITE names a call of the far end's.
+func (o InviteOpts) nameCalls(invite *sip.Request) {
+	if len(o.Require) > 0 {
+		invite.AppendHeader(sip.NewHeader("Require", oneLine(strings.Join(o.Require, ", "))))
+	}
+	if o.Replaces != nil {
+		invite.AppendHeader(sip.NewHeader("Replaces", o.Replaces.BuildReplacesHeader()))
+	}
+	if o.Join != nil {
+		join := *o.Join
+		join.EarlyOnly = false // RFC 3911 7.1 has no such parameter
+		invite.AppendHeader(sip.NewHeader("Join", join.BuildReplacesHeader()))
+	}
 }
 
 func (s *Stack) newCaller(target sip.Uri, opts InviteOpts) *Dialog {

@@ -36,16 +36,10 @@ func (d *Dialog) ReferReplace(ctx context.Context, replaceDialog IDialog, opts R
 // SendReferWithReplaces is ReferReplace with the URI to call given. Only
 // replaceDialog's Key is used.
 func (d *Dialog) SendReferWithReplaces(ctx context.Context, targetURI sip.Uri, replaceDialog IDialog, opts *ReferOpts) error {
-	if other, ok := replaceDialog.(*Dialog); replaceDialog == nil || (ok && other == nil) {
-		return fmt.Errorf("%w: no dialog to replace", ErrInvalidArgument)
+	info := ReplacesOf(replaceDialog)
+	if info == nil {
+		return fmt.Errorf("%w: no dialog to replace, or one without a peer yet", ErrInvalidArgument)
 	}
-	key := replaceDialog.Key()
-	if key.CallID == "" || key.LocalTag == "" || key.RemoteTag == "" {
-		return fmt.Errorf("%w: the dialog to replace has no peer yet", ErrInvalidArgument)
-	}
-	// RFC 3891 3: the tags as the side sees them that will be asked; our peer
-	// there has our remote tag as its own.
-	info := &ReplacesInfo{CallID: key.CallID, FromTag: key.LocalTag, ToTag: key.RemoteTag}
 	target := *targetURI.Clone()
 	target.Headers.Remove("Replaces")
 	target.Headers.Add("Replaces", escapeHeader(info.BuildReplacesHeader()))

@@ -36,13 +36,20 @@ func (c *StackConfig) allowed() string {
 	return methods + ", PRACK"
 }
 
-// supported is the Supported header (RFC 3261 20.37, 4488, 4028, 3262).
+// supported is the Supported header (RFC 3261 20.37, 4488, 4028, 3891, 3262,
+// 3911, 4538).
 func (c *StackConfig) supported() string {
-	const tags = "norefersub, timer"
-	if c.Reliable == ReliableOff {
-		return tags
+	tags := "norefersub, timer, replaces"
+	if c.Reliable != ReliableOff {
+		tags += ", " + tagReliable
 	}
-	return tags + ", " + tagReliable
+	if c.AuthorizeJoin != nil {
+		tags += ", join"
+	}
+	if c.TargetDialog {
+		tags += ", tdialog"
+	}
+	return tags
 }
 
 // unsupported returns those of the tags that we do not know.

@@ -28,6 +28,22 @@ func (r *ReplacesInfo) BuildReplacesHeader() string {
 	return value
 }
 
+// ReplacesOf names a call as its far end has to be told: for the INVITE that
+// replaces that call there (InviteOpts.Replaces), or joins it. It is nil while
+// the call has no far end, and for nil.
+func ReplacesOf(d IDialog) *ReplacesInfo {
+	if own, ok := d.(*Dialog); d == nil || (ok && own == nil) {
+		return nil
+	}
+	key := d.Key()
+	if key.CallID == "" || key.LocalTag == "" || key.RemoteTag == "" {
+		return nil
+	}
+	// RFC 3891 3: the tags as the side has them that is asked; our tag is its
+	// remote one.
+	return &ReplacesInfo{CallID: key.CallID, FromTag: key.LocalTag, ToTag: key.RemoteTag}
+}
+
 // ParseReplacesHeader reads a Replaces header's value, as it stands in a
 // header or, escaped, in a Refer-To URI. Call-ID and exactly one of each tag
 // are needed; parameters it does not know are skipped.
@@ -42,39 +58,32 @@ func ParseReplacesHeader(header string) (*ReplacesInfo, error) {
 		}
 		value = unescaped
 	}
-	id, params, _ := strings.Cut(value, ";")
-	info := &ReplacesInfo{CallID: strings.TrimSpace(id)}
-	for _, param := range strings.Split(params, ";") {
-		if err := info.set(param); err != nil {
-			return nil, err
-		}
+	id, params, err := dialogName(value)
+	if err != nil {
+		return nil, fmt.Errorf("%w: Replaces: %w", ErrMalformed, err)
 	}
+	info := &ReplacesInfo{CallID: id, FromTag: params["from-tag"], ToTag: params["to-tag"]}
+	_, info.EarlyOnly = params["early-only"]
 	if info.CallID == "" || info.FromTag == "" || info.ToTag == "" {
 		return nil, fmt.Errorf("%w: Replaces without Call-ID or a tag", ErrMalformed)
 	}
 	return info, nil
 }
 
-func (r *ReplacesInfo) set(param string) error {
-	name, value, _ := strings.Cut(param, "=")
-	value = strings.TrimSpace(value)
-	switch strings.ToLower(strings.TrimSpace(name)) {
-	case "from-tag":
-		return setOnce(&r.FromTag, value)
-	case "to-tag":
-		return setOnce(&r.ToTag, value)
-	case "early-only":
-		r.EarlyOnly = true
+// dialogName reads a Call-ID with parameters, as Replaces, Join and
+// Target-Dialog have it. A parameter may stand once only (RFC 3261 7.3.1).
+func dialogName(value string) (id string, params map[string]string, err error) {
+	id, rest, _ := strings.Cut(value, ";")
+	params = make(map[string]string)
+	for _, param := range strings.Split(rest, ";") {
+		name, value, _ := strings.Cut(param, "=")
+		name = strings.ToLower(strings.TrimSpace(name))
+		if _, twice := params[name]; twice {
+			return "", nil, fmt.Errorf("%s twice", name)
+		}
+		params[name] = strings.TrimSpace(value)
 	}
-	return nil
-}
-
-func setOnce(field *string, value string) error {
-	if *field != "" {
-		return fmt.Errorf("%w: Replaces with two tags of a kind", ErrMalformed)
-	}
-	*field = value
-	return nil
+	return strings.TrimSpace(id), params, nil
 }
 
 // replacesIn returns what the Replaces header in a Refer-To URI names, or nil

@@ -167,10 +167,15 @@ func (q *decision) respond(a Answer) {
 	if a.Status < 200 || a.Status > 699 {
 		a = Answer{Status: sip.StatusInternalServerError}
 	}
-	res := q.tx.NewResponse(a.Status, oneLine(a.Reason))
+	q.stack.respond(q.tx, a.response(q.tx))
+}
+
+// response is the answer as a message.
+func (a Answer) response(tx serverTx) *sip.Response {
+	res := tx.NewResponse(a.Status, oneLine(a.Reason))
 	appendHeaders(res, a.Headers)
 	setBody(res, a.Body)
-	q.stack.respond(q.tx, res)
+	return res
 }
 
 // run asks the application.

@@ -215,6 +215,13 @@ func stackOperations() []operation {
 		{"Stack.OnRequest", func(a *application, _ context.Context, d *dialog.Dialog) {
 			a.met(a.node.stack.OnRequest(pick(a.dice, []string{"MESSAGE", "OPTIONS", "REGISTER"}), a.requestHandler(d)))
 		}},
+		{"Stack.TargetDialog", func(a *application, _ context.Context, d *dialog.Dialog) {
+			req, key := sip.NewRequest(sip.REFER, a.target()), d.Key()
+			req.AppendHeader(sip.NewHeader("Target-Dialog", key.CallID+";local-tag="+key.LocalTag+";remote-tag="+key.RemoteTag))
+			if found, ok := a.node.stack.TargetDialog(req); ok && found != d {
+				a.round.errorf(key.CallID, "TargetDialog(%v) finds another dialog", key)
+			}
+		}},
 		{"Stack.Dialogs", func(a *application, _ context.Context, _ *dialog.Dialog) {
 			for _, d := range a.node.stack.Dialogs() {
 				_ = d.State()

@@ -91,6 +91,7 @@ func (d *Dialog) placeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 		return nil, cause.answerError()
 	}
 	req := d.newInviteLocked(opts)
+	opts.nameCalls(req)
 	if opts.Anonymous {
 		req.AppendHeader(sip.NewHeader("Privacy", "id"))
 	}

@@ -94,9 +94,14 @@ func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
 // answer claims the INVITE and writes the 200. The state is Established before
 // the first byte leaves: whatever the peer sends upon it finds the dialog so.
 func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error) {
+	replaced, refusal := d.takePlace()
+	if refusal != 0 {
+		return d.comeTooLate(tx, refusal)
+	}
 	d.mutex.Lock()
 	if d.offered == nil {
 		d.mutex.Unlock()
+		replaced.giveBack()
 		return nil, ErrAnswered
 	}
 	d.offered = nil
@@ -111,12 +116,25 @@ func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 
 	if err := transportError(tx.Respond(res)); err != nil {
 		// The 200 goes on repeating: the caller gets its answer, and then BYE, once
-		// it can be reached.
+		// it can be reached. What it was to replace stays.
+		replaced.giveBack()
 		_, release := d.terminate(&ending{cause: Cause{By: PartyTransport, Method: "INVITE", Status: res.StatusCode, Err: err}})
 		release()
 		return delivered, err
 	}
+	replaced.finish()
 	return delivered, nil
+}
+
+// comeTooLate refuses a call whose INVITE names a call that is not to be had
+// any more.
+func (d *Dialog) comeTooLate(tx serverTx, refusal int) (<-chan struct{}, error) {
+	if !d.claim() {
+		return nil, ErrAnswered
+	}
+	res := tx.NewResponse(refusal, "")
+	delivered, _ := d.refuse(tx, res, Cause{By: PartyLocal, Method: "INVITE", Status: refusal})
+	return delivered, ErrReplaced
 }
 
 // repeatLocked arms the timer that repeats a 2xx, before it is first written.

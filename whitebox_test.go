@@ -476,3 +476,21 @@ func TestResponseOptionOfOldTests(t *testing.T) {
 	require.Equal(t, "v=0\r\n", string(res.Body()))
 	require.ErrorIs(t, applyOpts(res, []ResponseOpt{func(*sip.Response) { panic(errors.New("no")) }}), ErrPanic)
 }
+
+// RFC 3891 3: several matches are none. Our tags being what they are, only forks
+// of one INVITE could be taken for each other, by peers that have no tag.
+func TestReplacesThatMatchesSeveralCallsMatchesNone(t *testing.T) {
+	s := &Stack{config: &StackConfig{}, dialogs: make(map[DialogKey]*Dialog)}
+	for _, tag := range []string{"0", ""} {
+		d := &Dialog{stack: s, callID: "id", localTag: "l", remoteTag: tag, state: DialogStateEstablished}
+		s.dialogs[d.Key()] = d
+	}
+	call, ended := s.findNamed(&ReplacesInfo{CallID: "id", FromTag: "0", ToTag: "l"})
+	if call != nil || ended {
+		t.Errorf("found %v, ended %v", call, ended)
+	}
+	delete(s.dialogs, DialogKey{CallID: "id", LocalTag: "l"})
+	if call, _ = s.findNamed(&ReplacesInfo{CallID: "id", FromTag: "0", ToTag: "l"}); call == nil {
+		t.Error("one match not found")
+	}
+}

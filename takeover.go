@@ -1,0 +1,204 @@
+package dialog
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// An INVITE may name a call of ours: to take its place (Replaces, RFC 3891), or
+// to be joined to it (Join, RFC 3911). The named call is found here, the
+// application asked whether the caller may, and the replaced call ended once the
+// new one has been accepted.
+
+// Replaces returns the call of ours that an incoming call takes the place of
+// (RFC 3891): it is ended once this one has been accepted. Nil when the INVITE
+// named none, and once this call has ended. It never blocks.
+func (d *Dialog) Replaces() *Dialog { return d.named(false) }
+
+// Joins returns the call of ours that an incoming call asks to be joined to (RFC
+// 3911). Mixing is the application's; it refuses with 488 what it cannot do. Nil
+// when the INVITE named none, and once this call has ended. It never blocks.
+func (d *Dialog) Joins() *Dialog { return d.named(true) }
+
+func (d *Dialog) named(join bool) *Dialog {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	if d.takes == nil || d.takes.join != join {
+		return nil
+	}
+	return d.takes.call
+}
+
+// takeover is what an INVITE wants of the call it names. It does not change.
+type takeover struct {
+	call      *Dialog
+	join      bool
+	earlyOnly bool
+}
+
+// namedIn reads the Replaces or Join header of a request; nil when there is
+// none. One value of one of them may stand in an INVITE that begins a call, else
+// the request is malformed (RFC 3891 3, 6.1; RFC 3911 4).
+func namedIn(req *sip.Request) (info *ReplacesInfo, join bool, err error) {
+	headers := append(req.GetHeaders("Replaces"), req.GetHeaders("Join")...)
+	switch {
+	case len(headers) == 0:
+		return nil, false, nil
+	case len(headers) > 1:
+		return nil, false, fmt.Errorf("%w: Replaces or Join twice", ErrMalformed)
+	case req.Method != sip.INVITE || toTag(req) != "":
+		return nil, false, fmt.Errorf("%w: Replaces or Join outside an INVITE that begins a call", ErrMalformed)
+	}
+	value := headers[0].Value()
+	// Neither a Call-ID nor a tag has a comma (RFC 3261 25.1): there are two
+	// values. Escaped, as in a URI, it means nothing here.
+	if strings.Contains(value, ",") || !strings.Contains(value, ";") {
+		return nil, false, fmt.Errorf("%w: %s", ErrMalformed, headers[0].Name())
+	}
+	info, err = ParseReplacesHeader(value)
+	return info, strings.EqualFold(headers[0].Name(), "Join"), err
+}
+
+// inspectTakeover refuses a Replaces or Join that cannot stand as it does.
+func inspectTakeover(tx serverTx, req *sip.Request) *sip.Response {
+	if _, _, err := namedIn(req); err != nil {
+		return tx.NewResponse(sip.StatusBadRequest, "Bad Replaces or Join")
+	}
+	return nil
+}
+
+// takeoverOf returns what an INVITE wants of which call, nil for nothing, or the
+// status to refuse it with.
+func (s *Stack) takeoverOf(req *sip.Request) (t *takeover, refusal int) {
+	info, join, err := namedIn(req)
+	if info == nil || err != nil {
+		return nil, 0
+	}
+	call, ended := s.findNamed(info)
+	switch {
+	case call == nil && ended:
+		// RFC 3891 3: lest a call rings that nobody wants any more.
+		return nil, sip.StatusGlobalDecline
+	case call == nil:
+		return nil, sip.StatusCallTransactionDoesNotExists
+	}
+	t = &takeover{call: call, join: join, earlyOnly: info.EarlyOnly && !join}
+	if refusal := t.refusal(); refusal != 0 {
+		return nil, refusal
+	}
+	if join && s.config.AuthorizeJoin == nil {
+		// RFC 3911 4: we are not capable of it.
+		return nil, sip.StatusNotAcceptableHere
+	}
+	return t, 0
+}
+
+// findNamed finds the call whose tags a header names, as if they were a
+// request's (RFC 3891 3): nil when there is none, and when there are several.
+// ended reports whether one with those tags has ended lately.
+func (s *Stack) findNamed(info *ReplacesInfo) (call *Dialog, ended bool) {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	several := false
+	for _, local := range tagsMeant(info.ToTag) {
+		for _, remote := range tagsMeant(info.FromTag) {
+			key := DialogKey{CallID: info.CallID, LocalTag: local, RemoteTag: remote}
+			_, buried := s.tombs[key]
+			ended = ended || buried || s.releasing[key] != nil
+			if d := s.dialogs[key]; d != nil && d.hasPeer() {
+				several = several || call != nil
+				call = d
+			}
+		}
+	}
+	if several {
+		return nil, false
+	}
+	return call, ended
+}
+
+// tagsMeant is what a tag stands for: zero also for none, as peers of RFC 2543
+// have it (RFC 3891 6.1).
+func tagsMeant(tag string) []string {
+	if tag == "0" {
+		return []string{"0", ""}
+	}
+	return []string{tag}
+}
+
+// hasPeer reports whether there is a dialog: a call of ours that nobody has
+// answered yet, not even provisionally, is none (RFC 3261 12.1).
+func (d *Dialog) hasPeer() bool {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return !d.isUAC || d.state > DialogStateTrying
+}
+
+// refusal is the answer to an INVITE whose call cannot be had as it is now, or
+// zero (RFC 3891 3, RFC 3911 4).
+func (t *takeover) refusal() int {
+	t.call.mutex.RLock()
+	defer t.call.mutex.RUnlock()
+	switch {
+	case t.call.replaced || t.call.ending != nil || t.call.state == DialogStateTerminated:
+		return sip.StatusGlobalDecline
+	case t.join:
+		return 0
+	case t.call.isConfirmedLocked() && t.earlyOnly:
+		return sip.StatusBusyHere
+	case !t.call.isConfirmedLocked() && !t.call.isUAC:
+		return sip.StatusCallTransactionDoesNotExists
+	}
+	return 0
+}
+
+// isConfirmedLocked reports whether a 2xx has made the dialog (RFC 3261 12).
+func (d *Dialog) isConfirmedLocked() bool {
+	return d.state == DialogStateEstablished || d.phase == phaseAnswering
+}
+
+// takePlace claims the call that d is to replace, for the moment of accepting d:
+// of several INVITEs that name one call the first to be accepted has it. It
+// returns the status to refuse d with when it is too late. A call that its own
+// sides ended meanwhile keeps nobody from going on.
+func (d *Dialog) takePlace() (t *takeover, refusal int) {
+	d.mutex.RLock()
+	t = d.takes
+	d.mutex.RUnlock()
+	if t == nil || t.join {
+		return nil, 0
+	}
+	t.call.mutex.Lock()
+	defer t.call.mutex.Unlock()
+	switch {
+	case t.call.replaced:
+		return nil, sip.StatusGlobalDecline
+	case t.call.ending != nil || t.call.state == DialogStateTerminated:
+		return nil, 0
+	case t.earlyOnly && t.call.isConfirmedLocked():
+		return nil, sip.StatusBusyHere
+	}
+	t.call.replaced = true
+	return t, 0
+}
+
+// giveBack undoes takePlace: d has not been accepted after all.
+func (t *takeover) giveBack() {
+	if t == nil {
+		return
+	}
+	t.call.mutex.Lock()
+	defer t.call.mutex.Unlock()
+	t.call.replaced = false
+}
+
+// finish ends the replaced call once the 2xx to the new one has left: by BYE, or
+// by CANCEL (RFC 3891 3).
+func (t *takeover) finish() {
+	if t == nil {
+		return
+	}
+	t.call.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "replaced"}, reason: "replaced"})
+}
