@@ -69,6 +69,11 @@ type StackConfig struct {
 	// NoRetry switches off that a re-INVITE is sent again after a 491, or a 500
 	// or 503 with Retry-After.
 	NoRetry bool
+	// InfoPackages are the Info Packages whose INFOs we take, in every call (RFC
+	// 6086 5): INVITEs and answers list them, and an INFO of another gets 469.
+	// Nil speaks of packages only when asked; an empty list says that we know
+	// them, and take none.
+	InfoPackages []string
 	// NoAutoRinging switches off the 180 that answers an INVITE before
 	// OnIncomingDialog runs.
 	NoAutoRinging bool
@@ -152,6 +157,11 @@ func (c *StackConfig) validate() error {
 	for _, tc := range c.listeners() {
 		if err := tc.Validate(); err != nil {
 			return err
+		}
+	}
+	for _, name := range c.InfoPackages {
+		if !isToken(name) {
+			return fmt.Errorf("%w: %q as Info Package", ErrInvalidArgument, name)
 		}
 	}
 	if min(c.TxTimeout, c.GraceTime, c.KeepAlive, c.Timers.T1, c.Timers.T2, c.Timers.T4) < 0 {

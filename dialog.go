@@ -110,6 +110,10 @@ type Dialog struct {
 	bodyCallbacks  []func(Body)
 	offerHandler   OfferHandler
 	handlers       handlerMap
+	dtmfCallback   func(DTMF)
+	// peerPackages are the Info Packages that the peer takes (RFC 6086); nil
+	// when it has not said.
+	peerPackages []string
 	// keptBody is the latest body that came while nobody was registered.
 	keptBody Body
 

@@ -99,11 +99,13 @@ func (d *Dialog) learnLocked(res *sip.Response) {
 		d.remoteTag = tag
 		// RFC 3261 12.1.2: what another fork counted does not matter here.
 		d.remoteSeqKnown = false
+		d.peerPackages = nil
 		d.stack.rekeyLocked(d, old)
 	}
 	if targets := contacts(res); len(targets) > 0 {
 		d.remoteTarget = targets[0]
 	}
+	d.learnPackagesLocked(res)
 	d.routeSet = recordRoutes(res)
 	slices.Reverse(d.routeSet)
 }

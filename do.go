@@ -110,7 +110,7 @@ func fillHosts(req *sip.Request, local transport.Local) {
 // runs its course unheard.
 //
 // Errors: ErrInvalidArgument (a method with a way of its own), *StateError (the
-// call is not established), ErrPending, ErrTimeout, ErrTransport, ctx's.
+// call is not established), ErrInfoPackage, ErrPending, ErrTimeout, ErrTransport, ctx's.
 func (d *Dialog) Do(ctx context.Context, req *sip.Request) (*sip.Response, error) {
 	if ctx == nil {
 		return nil, errNilContext("Do")
@@ -130,6 +130,10 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 		return nil, err
 	}
 	defer d.turn.release()
+	if err := d.mayInformLocked(from); err != nil {
+		d.mutex.Unlock()
+		return nil, err
+	}
 	req := d.nextRequestLocked(from.Method)
 	opt := d.optionsLocked()
 	d.mutex.Unlock()

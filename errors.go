@@ -53,6 +53,8 @@ var (
 	ErrNoSubscription = errors.New("dialog: subscription not active")
 	// ErrNoSession says that we have offered or answered no SDP in this call.
 	ErrNoSession = errors.New("dialog: no session of ours")
+	// ErrInfoPackage says that the peer does not take INFOs of that package.
+	ErrInfoPackage = errors.New("dialog: info package not taken by the peer")
 	// ErrMalformed says that a message or header of the peer's cannot be used.
 	ErrMalformed = errors.New("dialog: malformed message")
 	// ErrPanic says that a function of the application's panicked.

@@ -2,6 +2,7 @@ package dialog
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -23,6 +24,9 @@ type Info struct {
 	// LocalSeq and RemoteSeq are the CSeq numbers of each side's latest
 	// request.
 	LocalSeq, RemoteSeq uint32
+	// PeerInfoPackages are the Info Packages that the peer takes (RFC 6086 5);
+	// nil when it has not said that it knows of them.
+	PeerInfoPackages []string
 	// Cause says why the call ended.
 	Cause Cause
 	// History is the states entered, in order, with the time of each.
@@ -45,6 +49,7 @@ func (d *Dialog) Info() Info {
 		RemoteTarget: *d.remoteTarget.Clone(),
 		LocalSeq:     d.localSeq, RemoteSeq: d.remoteSeq, Cause: d.cause,
 	}
+	info.PeerInfoPackages = slices.Clone(d.peerPackages)
 	for _, route := range d.routeSet {
 		info.RouteSet = append(info.RouteSet, *route.Clone())
 	}

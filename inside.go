@@ -45,11 +45,11 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 		d.handleRefer(tx, req)
 	case req.Method == sip.NOTIFY && isReferEvent(req):
 		d.handleNotify(tx, req)
+	case req.Method == sip.INFO:
+		d.handleInfo(tx, req)
 	case d.handled(tx, req.Method):
 	case req.Method == sip.NOTIFY:
 		d.stack.answerWith(tx, sipStatusBadEvent, sip.NewHeader("Allow-Events", "refer"))
-	case req.Method == sip.INFO:
-		d.handleInfo(tx, req)
 	case req.Method == sip.OPTIONS:
 		d.stack.answerWith(tx, sip.StatusOK, d.handlersNow().allow(d.config()),
 			sip.NewHeader("Accept", d.stack.accept()), sip.NewHeader("Supported", d.config().supported()))
@@ -120,11 +120,14 @@ func (d *Dialog) handleCancel(tx serverTx, cancel *sip.Request) {
 	d.cancelReInvite(tx)
 }
 
-// handleInfo answers an INFO that no handler takes (RFC 6086 4.2.2, 2.1).
+// handleInfo takes an INFO: one of a package that we do not take is refused with
+// those that we do (RFC 6086 4.2.2).
 func (d *Dialog) handleInfo(tx serverTx, req *sip.Request) {
-	if headerValue(req, "Info-Package") != "" {
-		d.stack.answerWith(tx, sipStatusBadInfoPackage, sip.NewHeader("Recv-Info", ""))
-		return
+	switch {
+	case !d.takesPackage(req):
+		d.stack.answerWith(tx, sipStatusBadInfoPackage, d.config().recvInfo())
+	case d.handledDTMF(tx, req), d.handled(tx, sip.INFO):
+	default:
+		d.stack.answerWith(tx, sip.StatusOK)
 	}
-	d.stack.answerWith(tx, sip.StatusOK)
 }

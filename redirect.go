@@ -90,7 +90,7 @@ func (i *inviteClient) turn(req *sip.Request, target sip.Uri) txn.RequestOptions
 	defer unlock()
 	if d.remoteTag != "" {
 		old := d.keyLocked()
-		d.remoteTag, d.remoteSeqKnown = "", false
+		d.remoteTag, d.remoteSeqKnown, d.peerPackages = "", false, nil
 		d.stack.rekeyLocked(d, old)
 	}
 	d.remoteTarget, d.routeSet = target, i.redirects.route

@@ -389,7 +389,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, note func(*sess
 		return
 	}
 	d.reinviteIn = nil
-	d.remoteTarget = contacts(req)[0]
+	d.refreshTargetLocked(req)
 	d.cameByLocked(in.tx)
 	offer := bodyOf(req)
 	note(&d.session, keptOrNil(bodyOf(res)))

@@ -106,6 +106,7 @@ func NewStack(config *StackConfig) (*Stack, error) {
 		}
 	}
 	own.Listeners, own.AcceptBodies = slices.Clone(own.Listeners), slices.Clone(own.AcceptBodies)
+	own.InfoPackages = slices.Clone(own.InfoPackages)
 	if err := own.validate(); err != nil {
 		return nil, err
 	}

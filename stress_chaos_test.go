@@ -370,6 +370,11 @@ func (c *chaos) inside(in dialogtest.Received, tag string) {
 		c.play("asks ", []script{
 			method("BYE"), method("INFO"), method("OPTIONS"), method("MESSAGE"), method("UPDATE"), method("PRACK"),
 			method("FOO"), method("SUBSCRIBE"),
+			{"INFO with a key", func() {
+				mine, theirs := tags(in.Message, tag)
+				c.request("INFO", in, mine, theirs, pick(c.dice, []string{"5", "?"}), "Content-Type: application/dtmf")
+			}},
+			{"INFO with our package", func() { c.demand("INFO", in, tag, "Info-Package: stress") }},
 			{"INFO with a package", func() { c.demand("INFO", in, tag, "Info-Package: foo") }},
 			{"re-INVITE", func() { c.demand("INVITE", in, tag, "Content-Type: application/sdp") }},
 			{"re-INVITE", func() { c.demand("INVITE", in, tag, "Content-Type: application/sdp") }},

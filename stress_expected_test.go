@@ -45,7 +45,7 @@ var expectedCallbacks = []string{
 var expectedErrors = []string{
 	"error: timeout", "error: transport", "error: wrong state", "error: answered", "error: canceled", "error: pending",
 	"error: too many", "error: no REFER", "error: no subscription", "error: argument", "error: panic", "error: terminated",
-	"error: shutdown", "error: context", "error: context canceled", "error: refused",
+	"error: shutdown", "error: context", "error: context canceled", "error: refused", "error: package",
 	"cause: local", "cause: remote", "cause: timeout", "cause: transport", "cause: shutdown",
 }
 
@@ -60,6 +60,6 @@ var expectedScript = []string{
 	"script: 2xx acknowledged wrongly", "script: 2xx not acknowledged", "script: calls with an offer",
 	"script: calls without an offer", "script: calls twice", "script: calls by two paths", "script: calls and cancels",
 	"script: calls and cancels first", "script: calls and hangs up while ringing", "script: calls with Require",
-	"script: asks BYE", "script: asks INFO", "script: asks re-INVITE", "script: asks two re-INVITEs", "script: asks REFER",
+	"script: asks BYE", "script: asks INFO", "script: asks INFO with a key", "script: asks INFO with our package", "script: asks re-INVITE", "script: asks two re-INVITEs", "script: asks REFER",
 	"script: asks REFER to two", "script: asks something late", "script: asks UPDATE", "script: asks PRACK", "script: asks FOO",
 }

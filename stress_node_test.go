@@ -61,6 +61,7 @@ func (r *round) newNode(ip, protocol string) *node {
 		Resolver:     noNames(), // a damaged Contact may name anything
 		MaxDialogs:   limit,
 		RingingLimit: 90 * time.Second,
+		InfoPackages: []string{"stress"},
 		// Callbacks block for seconds here; none is to be given up.
 		GraceTime: 10 * time.Minute,
 		Trace:     n.trace,

@@ -171,6 +171,15 @@ func dialogOperations() []operation {
 		{"Dialog.SendInfo", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			a.met(d.SendInfo(ctx, dialog.NewBody("text/plain", []byte("stress"))))
 		}},
+		{"Dialog.SendInfoPackage", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			a.met(d.SendInfoPackage(ctx, pick(a.dice, []string{"stress", "other"}), nil))
+		}},
+		{"Dialog.SendDTMF", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			a.met(d.SendDTMF(ctx, pick(a.dice, []rune{'1', '#', 'x'}), dialog.DTMFOpts{Plain: a.dice.chance(50)}))
+		}},
+		{"Dialog.OnDTMF", func(a *application, _ context.Context, d *dialog.Dialog) {
+			d.OnDTMF(func(dialog.DTMF) { a.misbehave(d) })
+		}},
 		{"Dialog.SendMessage", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			a.met(d.SendMessage(ctx, dialog.NewBody("text/plain", []byte("stress"))))
 		}},
@@ -285,7 +294,7 @@ func (a *application) met(err error) {
 		{"answered", dialog.ErrAnswered}, {"canceled", dialog.ErrCanceled}, {"pending", dialog.ErrPending},
 		{"too many", dialog.ErrMaxDialogs}, {"no REFER", dialog.ErrNoRefer}, {"no subscription", dialog.ErrNoSubscription},
 		{"argument", dialog.ErrInvalidArgument}, {"panic", dialog.ErrPanic}, {"terminated", dialog.ErrTerminated},
-		{"shutdown", dialog.ErrShutdown}, {"context", context.DeadlineExceeded}, {"context canceled", context.Canceled},
+		{"shutdown", dialog.ErrShutdown}, {"package", dialog.ErrInfoPackage}, {"context", context.DeadlineExceeded}, {"context canceled", context.Canceled},
 	} {
 		if errors.Is(err, known.err) {
 			a.round.cover.hit("error: " + known.name)

@@ -134,6 +134,7 @@ func (d *Dialog) newInviteLocked(opts InviteOpts) *sip.Request {
 		d.config().requireReliable(req)
 	}
 	d.askTimerLocked(req)
+	d.askPackages(req)
 	appendHeaders(req, opts.Headers)
 	setBody(req, opts.Body)
 	return req

@@ -64,6 +64,7 @@ func (d *Dialog) newAnswer(tx serverTx, opts []ResponseOpt) (*sip.Response, erro
 	res.AppendHeader(sip.NewHeader("Allow", d.config().allowed()))
 	res.AppendHeader(sip.NewHeader("Supported", d.config().supported()))
 	d.grantTimer(tx.Request(), res)
+	d.grantPackages(tx.Request(), res)
 	if err := applyOpts(res, opts); err != nil {
 		return nil, err
 	}
@@ -292,6 +293,7 @@ func (d *Dialog) newProvisional(tx serverTx, code int, reason string) *sip.Respo
 	res.AppendHeader(d.contactLocked(tx.Local()))
 	d.mutex.RUnlock()
 	res.AppendHeader(sip.NewHeader("Allow", d.config().allowed()))
+	d.grantPackages(tx.Request(), res)
 	return res
 }
 

@@ -156,11 +156,13 @@ func (u *updateClient) over() {
 }
 
 // refreshTargetLocked takes over the target that a 2xx to a re-INVITE or UPDATE,
-// or such a request itself, names (RFC 3261 12.2.1.2, 12.2.2).
+// or such a request itself, names (RFC 3261 12.2.1.2, 12.2.2), and what else it
+// says of the peer.
 func (d *Dialog) refreshTargetLocked(msg sip.Message) {
 	if targets := contacts(msg); len(targets) > 0 {
 		d.remoteTarget = targets[0]
 	}
+	d.learnPackagesLocked(msg)
 }
 
 // handleUpdate takes an UPDATE (RFC 3311 5.2). An offer in it is decided within

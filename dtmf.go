@@ -1,0 +1,157 @@
+package dialog
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// DTMF is a key that was pressed, as an INFO tells of it.
+type DTMF struct {
+	// Digit is '0' to '9', '*', '#', or 'A' to 'D'.
+	Digit rune
+	// Duration is how long it was held; zero when the INFO does not say.
+	Duration time.Duration
+}
+
+// DTMFOpts are the options of SendDTMF.
+type DTMFOpts struct {
+	// Duration is how long the key is held, in whole milliseconds; zero is
+	// 160 ms. Plain does not tell it.
+	Duration time.Duration
+	// Plain sends application/dtmf, which has the digit only, rather than
+	// application/dtmf-relay.
+	Plain bool
+}
+
+const (
+	typeDTMFRelay       = "application/dtmf-relay"
+	typeDTMF            = "application/dtmf"
+	defaultDTMFDuration = 160 * time.Millisecond
+	// dtmfDigits are the digits by their event number (RFC 4733 3.2).
+	dtmfDigits = "0123456789*#ABCD"
+)
+
+// SendDTMF tells the peer of a key by an INFO of the forms that gateways know:
+// application/dtmf-relay (Signal=5, Duration=160), or application/dtmf. It needs
+// an established call and waits for the answer, until ctx ends; digits sent one
+// after the other arrive in order. This is legacy usage of INFO (RFC 6086 2): no
+// Info Package.
+//
+// Errors: ErrInvalidArgument (no digit, a negative Duration), *ResponseError, and
+// those of Do.
+func (d *Dialog) SendDTMF(ctx context.Context, digit rune, opts DTMFOpts) error {
+	if ctx == nil {
+		return errNilContext("SendDTMF")
+	}
+	index := strings.IndexRune(dtmfDigits, upperDigit(digit))
+	if index < 0 || opts.Duration < 0 {
+		return fmt.Errorf("%w: SendDTMF with %q for %v", ErrInvalidArgument, digit, opts.Duration)
+	}
+	digits := dtmfDigits[index : index+1]
+	if opts.Plain {
+		return d.SendInfo(ctx, NewBody(typeDTMF, []byte(digits)))
+	}
+	held := orDefault(opts.Duration, defaultDTMFDuration).Milliseconds()
+	return d.SendInfo(ctx, NewBody(typeDTMFRelay, fmt.Appendf(nil, "Signal=%s\r\nDuration=%d\r\n", digits, held)))
+}
+
+// OnDTMF registers a callback for the keys that INFOs of the peer's tell of, in
+// both forms of SendDTMF. It is called in their order, one at a time with OnBody's
+// and OnStateChange's, with no lock held; the INFO has been answered 200. An INFO
+// of these types that cannot be read gets 400. Neither goes to OnRequest's
+// handler. It replaces the callback set before; nil leaves them to that handler.
+func (d *Dialog) OnDTMF(callback func(DTMF)) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.dtmfCallback = callback
+}
+
+// handledDTMF takes an INFO that tells of a key, if somebody wants to know.
+func (d *Dialog) handledDTMF(tx serverTx, req *sip.Request) bool {
+	read := dtmfReader(req)
+	d.mutex.RLock()
+	callback := d.dtmfCallback
+	d.mutex.RUnlock()
+	if read == nil || callback == nil {
+		return false
+	}
+	key, ok := read(string(req.Body()))
+	switch {
+	case !ok:
+		d.stack.respond(tx, tx.NewResponse(sip.StatusBadRequest, "DTMF cannot be read"))
+	case d.tellKey(callback, key):
+		d.stack.answerWith(tx, sip.StatusOK)
+	default:
+		d.stack.answerWith(tx, sip.StatusServiceUnavailable)
+	}
+	return true
+}
+
+// tellKey queues the callback, unless the queue is full.
+func (d *Dialog) tellKey(callback func(DTMF), key DTMF) bool {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	return d.mailbox.Offer(func() { callback(key) })
+}
+
+// dtmfReader returns what reads the body of an INFO; nil when it does not tell of
+// a key, or belongs to a package.
+func dtmfReader(req *sip.Request) func(body string) (DTMF, bool) {
+	if len(req.GetHeaders("Info-Package")) > 0 {
+		return nil
+	}
+	switch strings.ToLower(mediaType(headerValue(req, "Content-Type"))) {
+	case typeDTMFRelay:
+		return readRelay
+	case typeDTMF:
+		return readDigit
+	}
+	return nil
+}
+
+// readRelay reads lines of name=value; what is not known is skipped.
+func readRelay(body string) (key DTMF, ok bool) {
+	for _, line := range strings.FieldsFunc(body, func(r rune) bool { return r == '\r' || r == '\n' }) {
+		name, value, _ := strings.Cut(line, "=")
+		switch value = strings.TrimSpace(value); strings.ToLower(strings.TrimSpace(name)) {
+		case "signal":
+			var signal DTMF
+			if signal, ok = readDigit(value); !ok {
+				return DTMF{}, false
+			}
+			key.Digit = signal.Digit
+		case "duration":
+			milliseconds, err := strconv.ParseUint(value, 10, 31)
+			if err != nil {
+				return DTMF{}, false
+			}
+			key.Duration = time.Duration(milliseconds) * time.Millisecond
+		}
+	}
+	return key, ok
+}
+
+// readDigit reads a digit, or the number of its event from 10 on.
+func readDigit(body string) (DTMF, bool) {
+	body = strings.TrimSpace(body)
+	if number, err := strconv.Atoi(body); err == nil && len(body) == 2 && number >= 10 && number < len(dtmfDigits) {
+		return DTMF{Digit: rune(dtmfDigits[number])}, true
+	}
+	if len(body) != 1 || !strings.ContainsRune(dtmfDigits, upperDigit(rune(body[0]))) {
+		return DTMF{}, false
+	}
+	return DTMF{Digit: upperDigit(rune(body[0]))}, true
+}
+
+// upperDigit turns a to d into A to D.
+func upperDigit(digit rune) rune {
+	if digit >= 'a' && digit <= 'd' {
+		return digit - 'a' + 'A'
+	}
+	return digit
+}
