@@ -49,7 +49,8 @@ type StackConfig struct {
 	// the connection, so it must know keep-alives. Those of peers are always
 	// answered. Zero: none are sent.
 	KeepAlive time.Duration
-	// Slog gets what the stack logs. With neither there is silence.
+	// Slog gets what the stack logs, of a call with its "call_id"; a record lost
+	// to a panic costs nothing else. With neither there is silence.
 	Slog *slog.Logger
 	// Timers are T1, T2 and T4 of RFC 3261 17.
 	Timers Timers
@@ -116,8 +117,8 @@ type StackConfig struct {
 	Limits Limits
 	// Trace is told of every SIP message that was read or is about to be
 	// written: a message is told of before any answer to it. It is called with
-	// no lock held, from the goroutine that reads or writes, and must return
-	// quickly.
+	// no lock held while the one that reads or writes waits, and must return
+	// quickly. A panic or runtime.Goexit in it is counted, and ends nothing else.
 	Trace func(TraceEvent)
 }
 

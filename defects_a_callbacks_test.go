@@ -220,10 +220,13 @@ func TestMisbehavingBodyFailsItsCallOnly(t *testing.T) {
 	})
 }
 
-// badWriter is a log destination that panics.
-type badWriter struct{}
+// badWriter is a log destination that misbehaves.
+type badWriter func()
 
-func (badWriter) Write([]byte) (int, error) { panic("in the log") }
+func (w badWriter) Write(line []byte) (int, error) {
+	w()
+	return len(line), nil
+}
 
 // A12: Setup; the call it was for has ended, and nothing was sent.
 func TestMisbehavingSetupFailsItsCallOnly(t *testing.T) {
@@ -249,20 +252,27 @@ func TestMisbehavingSetupFailsItsCallOnly(t *testing.T) {
 }
 
 // A12: what watches (trace, log) is the application's code as well.
-func TestPanicInTraceOrLogIsSurvived(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		bad := func(c *dialog.StackConfig) {
-			c.Logger = log.New(badWriter{}, "", 0)
-			c.Trace = func(dialog.TraceEvent) { panic("in the trace") }
+func TestMisbehavingTraceAndLogCostThemselvesOnly(t *testing.T) {
+	for _, m := range misbehaviour {
+		for _, transport := range []string{"udp", "tcp"} {
+			t.Run(m.name+" over "+transport, func(t *testing.T) {
+				bubble(t, func(t *testing.T, w *world) {
+					bad := func(c *dialog.StackConfig) {
+						c.Transport.Protocol = transport
+						c.Logger = log.New(badWriter(m.do), "", 0)
+						c.Trace = func(dialog.TraceEvent) { m.do() }
+					}
+					a, b := w.stack("10.0.0.1", bad), w.stack("10.0.0.2", bad)
+					w.works(a, b)
+					b.OnIncomingDialog(func(dialog.IDialog) { panic("logged by a logger that misbehaves") })
+					d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
+					require.NoError(t, err)
+					require.Error(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
+					w.works(a, b)
+				})
+			})
 		}
-		a, b := w.stack("10.0.0.1", bad), w.stack("10.0.0.2", bad)
-		w.works(a, b)
-		b.OnIncomingDialog(func(dialog.IDialog) { panic("logged by a logger that panics") })
-		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
-		require.NoError(t, err)
-		require.Error(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
-		w.works(a, b)
-	})
+	}
 }
 
 // everything calls whatever a callback might call.

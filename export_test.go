@@ -33,3 +33,13 @@ func Leftovers(s *Stack) Left {
 
 // SameURI compares two URIs as a redirection does.
 func SameURI(a, b sip.Uri) bool { return sameURI(a, b) }
+
+// HoldLocks locks a dialog and its stack until the result is called.
+func HoldLocks(d *Dialog) (release func()) {
+	d.stack.mutex.Lock()
+	d.mutex.Lock()
+	return func() {
+		d.mutex.Unlock()
+		d.stack.mutex.Unlock()
+	}
+}

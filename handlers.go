@@ -45,7 +45,7 @@ func (s *Stack) handleRequest(tx serverTx) {
 // recovered answers 500 when a handler of ours fell over its request.
 func (s *Stack) recovered(tx serverTx) {
 	if value := recover(); value != nil {
-		s.logPanic("request handler", value, debug.Stack())
+		s.logPanic(s.logOf(tx), "request handler", value, debug.Stack())
 		s.respond(tx, tx.NewResponse(sip.StatusInternalServerError, ""))
 	}
 }
@@ -53,7 +53,7 @@ func (s *Stack) recovered(tx serverTx) {
 // respond sends a response whose failure nobody waits for.
 func (s *Stack) respond(tx serverTx, res *sip.Response) {
 	if err := tx.Respond(res); err != nil {
-		s.log.Debug("response could not be sent", "status", res.StatusCode, "error", err)
+		s.logOf(tx).Debug("response could not be sent", "status", res.StatusCode, "error", err)
 	}
 }
 
@@ -221,7 +221,7 @@ func (s *Stack) refuseNobody(tx serverTx) {
 func (s *Stack) busy(tx serverTx, counter *atomic.Uint64) {
 	counter.Add(1)
 	if err := tx.Refuse(); err != nil {
-		s.log.Debug("response could not be sent", "status", sip.StatusServiceUnavailable, "error", err)
+		s.logOf(tx).Debug("response could not be sent", "status", sip.StatusServiceUnavailable, "error", err)
 	}
 }
 
@@ -269,7 +269,7 @@ func (d *Dialog) offer(callback func(IDialog)) {
 		if returned {
 			return
 		}
-		d.stack.logPanic("OnIncomingDialog", value, debug.Stack())
+		d.stack.logPanic(d.log(), "OnIncomingDialog", value, debug.Stack())
 		d.giveUp(&ending{cause: Cause{By: PartyLocal, Method: "INVITE", Status: 500}, status: sip.StatusInternalServerError})
 	}()
 	callback(d)

@@ -6,6 +6,8 @@ import (
 	"log"
 	"log/slog"
 	"strings"
+
+	"sipdialog.example/dialog/internal/tasks"
 )
 
 // newLogger returns the logger of a configuration: Slog, else Logger, else one
@@ -30,6 +32,12 @@ func (d *Dialog) log() *slog.Logger {
 		return slog.New(silentHandler{})
 	}
 	return d.stack.log.With("call_id", d.callID, "local_tag", d.localTag)
+}
+
+// logOf returns the logger of a request: each record carries its Call-ID. Those
+// that got here have one.
+func (s *Stack) logOf(tx serverTx) *slog.Logger {
+	return s.log.With("call_id", tx.Request().CallID().Value())
 }
 
 // lineWriter gives each line to a log.Logger, which has its own clock.
@@ -57,23 +65,31 @@ func (silentHandler) Handle(context.Context, slog.Record) error { return nil }
 func (h silentHandler) WithAttrs([]slog.Attr) slog.Handler      { return h }
 func (h silentHandler) WithGroup(string) slog.Handler           { return h }
 
-// safeHandler survives panics of the handler it wraps.
+// safeHandler survives panics and runtime.Goexit of the handler it wraps:
+// records come from read loops as well.
 type safeHandler struct{ handler slog.Handler }
 
 func (h safeHandler) Enabled(ctx context.Context, level slog.Level) (enabled bool) {
-	defer func() { _ = recover() }()
-	return h.handler.Enabled(ctx, level)
+	_, _ = tasks.Apart(func() { enabled = h.handler.Enabled(ctx, level) })
+	return enabled
 }
 
-func (h safeHandler) Handle(ctx context.Context, record slog.Record) error {
-	defer func() { _ = recover() }()
-	return h.handler.Handle(ctx, record)
+func (h safeHandler) Handle(ctx context.Context, record slog.Record) (err error) {
+	_, _ = tasks.Apart(func() { err = h.handler.Handle(ctx, record) })
+	return err
 }
 
 func (h safeHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return safeHandler{h.handler.WithAttrs(attrs)}
+	return h.of(func() slog.Handler { return h.handler.WithAttrs(attrs) })
 }
 
 func (h safeHandler) WithGroup(name string) slog.Handler {
-	return safeHandler{h.handler.WithGroup(name)}
+	return h.of(func() slog.Handler { return h.handler.WithGroup(name) })
+}
+
+// of is safe as well, and stays h when there is no other.
+func (h safeHandler) of(derive func() slog.Handler) slog.Handler {
+	derived := h.handler
+	_, _ = tasks.Apart(func() { derived = derive() })
+	return safeHandler{derived}
 }

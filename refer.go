@@ -367,7 +367,7 @@ func (d *Dialog) runReferCallback(referTo sip.Uri, replaces *ReplacesInfo) {
 		returned := false
 		defer func() {
 			if value := recover(); !returned {
-				d.stack.logPanic("OnIncomingRefer", value, debug.Stack())
+				d.stack.logPanic(d.log(), "OnIncomingRefer", value, debug.Stack())
 			}
 		}()
 		callback(d, referTo, replaces)

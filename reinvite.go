@@ -352,7 +352,7 @@ func (d *Dialog) consult(ctx context.Context, handler OfferHandler, offer *Simpl
 	err = ErrPanic
 	defer func() {
 		if value := recover(); value != nil {
-			d.stack.logPanic("OnOffer", value, debug.Stack())
+			d.stack.logPanic(d.log(), "OnOffer", value, debug.Stack())
 			answer = nil
 		}
 	}()

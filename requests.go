@@ -183,7 +183,7 @@ func (q *decision) run() {
 	a := Answer{Status: sip.StatusInternalServerError}
 	defer func() {
 		if value := recover(); value != nil {
-			q.stack.logPanic("request handler of "+string(q.tx.Request().Method), value, debug.Stack())
+			q.stack.logPanic(q.stack.logOf(q.tx), "request handler of "+string(q.tx.Request().Method), value, debug.Stack())
 		}
 		q.answer(a)
 	}()

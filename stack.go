@@ -249,12 +249,12 @@ func (s *Stack) tracer() func(transport.Event) {
 		return nil
 	}
 	return func(e transport.Event) {
-		defer func() {
-			if value := recover(); value != nil {
-				s.logPanic("Trace", value, nil)
-			}
-		}()
-		trace(TraceEvent{Time: e.Time, Outbound: e.Outbound, Transport: e.Transport, Local: e.Local, Remote: e.Remote, Data: e.Data})
+		value, returned := tasks.Apart(func() {
+			trace(TraceEvent{Time: e.Time, Outbound: e.Outbound, Transport: e.Transport, Local: e.Local, Remote: e.Remote, Data: e.Data})
+		})
+		if !returned {
+			s.logPanic(s.log, "Trace", value, nil)
+		}
 	}
 }
 
@@ -307,7 +307,7 @@ func (s *Stack) callbacksNow() StackCallbacks {
 func (s *Stack) adopt(d *Dialog) *Dialog {
 	d.mutex.Stats = &s.counters.dialogLocks
 	d.mailbox.Go = s.calls.Go
-	d.mailbox.Panicked = func(value any, stack []byte) { s.logPanic("notification", value, stack) }
+	d.mailbox.Panicked = func(value any, stack []byte) { s.logPanic(d.log(), "notification", value, stack) }
 	d.requests.Go = s.calls.Go
 	return d
 }
@@ -343,7 +343,8 @@ func (s *Stack) readyLocked() error {
 	return s.notReadyLocked()
 }
 
-func (s *Stack) logPanic(where string, value any, stack []byte) {
+// logPanic counts a panic of the application's, and tells log of it.
+func (s *Stack) logPanic(log *slog.Logger, where string, value any, stack []byte) {
 	s.counters.panics.Add(1)
-	s.log.Error("application code panicked", "where", where, "panic", value, "stack", string(stack))
+	log.Error("application code panicked", "where", where, "panic", value, "stack", string(stack))
 }

@@ -101,7 +101,7 @@ func (d *Dialog) askTakeover(ctx context.Context, tx serverTx, t *takeover, ask 
 		if returned {
 			return
 		}
-		d.stack.logPanic("authorisation of Replaces or Join", value, debug.Stack())
+		d.stack.logPanic(d.log(), "authorisation of Replaces or Join", value, debug.Stack())
 		a = Answer{Status: sip.StatusInternalServerError}
 		d.decline(tx, a)
 	}()

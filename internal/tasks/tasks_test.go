@@ -73,6 +73,22 @@ func TestNothingStartsAfterClose(t *testing.T) {
 	require.Zero(t, g.Running())
 }
 
+func TestApartEndsOnlyWhatItRan(t *testing.T) {
+	for _, c := range []struct {
+		f        func()
+		panicked any
+		returned bool
+	}{
+		{func() {}, nil, true},
+		{func() { panic("here") }, "here", false},
+		{runtime.Goexit, nil, false},
+	} {
+		panicked, returned := Apart(c.f)
+		require.Equal(t, c.panicked, panicked)
+		require.Equal(t, c.returned, returned)
+	}
+}
+
 func TestGoexitIsCountedOut(t *testing.T) {
 	var g Group
 	g.Go(runtime.Goexit)

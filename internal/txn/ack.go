@@ -73,5 +73,5 @@ func (a *Ack) reconnect() {
 			return
 		}
 	}
-	l.log.Debug("txn: ACK not sent again", "call-id", a.callID, "error", err)
+	l.log.Debug("txn: ACK not sent again", "call_id", a.callID, "error", err)
 }

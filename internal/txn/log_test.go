@@ -42,7 +42,7 @@ func TestBadInputIsLoggedOnce(t *testing.T) {
 	bubbleWith(t, func(cfg *Config) { cfg.Logger = slog.New(handler) }, func(t *testing.T, rig *rig) {
 		r = rig
 		line := func(method, callID, reason string) []string {
-			return []string{fmt.Sprintf("DEBUG|txn: bad input|remote=%s:5060|method=%s|call-id=%s|reason=%s", peerIP, method, callID, reason)}
+			return []string{fmt.Sprintf("DEBUG|txn: bad input|remote=%s:5060|method=%s|call_id=%s|reason=%s", peerIP, method, callID, reason)}
 		}
 		invite := r.text("INVITE", "z9hG4bK-1")
 		ack := r.text("ACK", "z9hG4bK-1")

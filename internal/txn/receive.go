@@ -44,7 +44,7 @@ func (l *Layer) turnDown(msg sip.Message, flow *transport.Flow, count *atomic.Ui
 	if id := msg.CallID(); id != nil {
 		callID = id.Value()
 	}
-	l.log.Debug("txn: bad input", "remote", flow.RemoteAddr(), "method", method, "call-id", callID, "reason", reason)
+	l.log.Debug("txn: bad input", "remote", flow.RemoteAddr(), "method", method, "call_id", callID, "reason", reason)
 }
 
 func (l *Layer) receiveRequest(req *sip.Request, flow *transport.Flow) {

@@ -35,7 +35,7 @@ func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 	if !l.queues.push(s.callID, l.bound(req.Method), func() { l.user.Request(s) }) {
 		l.counters.refused.Add(1)
 		if err := s.Refuse(); err != nil {
-			l.log.Debug("txn: response not sent", "status", sip.StatusServiceUnavailable, "remote", flow.RemoteAddr(), "error", err)
+			l.logUnsent(req, sip.StatusServiceUnavailable, flow, err)
 		}
 	}
 }
@@ -54,7 +54,7 @@ func (l *Layer) refuse503(req *sip.Request, flow *transport.Flow, k string) {
 	l.refusals.add(k)
 	res := l.noRoom(req, k)
 	if err := l.transport.Reply(flow, req.Via()).Send(transport.Encode(res)); err != nil {
-		l.log.Debug("txn: response not sent", "status", res.StatusCode, "remote", flow.RemoteAddr(), "error", err)
+		l.logUnsent(req, res.StatusCode, flow, err)
 	}
 }
 
@@ -83,8 +83,13 @@ func (l *Layer) claim(s *Server) bool {
 // answer sends a response of this layer's own.
 func (l *Layer) answer(s *Server, res *sip.Response) {
 	if err := s.Respond(res); err != nil {
-		l.log.Debug("txn: response not sent", "status", res.StatusCode, "remote", s.flow.RemoteAddr(), "error", err)
+		l.logUnsent(s.req, res.StatusCode, s.flow, err)
 	}
+}
+
+// logUnsent tells of a response that could not be written.
+func (l *Layer) logUnsent(req *sip.Request, status int, flow *transport.Flow, err error) {
+	l.log.Debug("txn: response not sent", "call_id", req.CallID().Value(), "status", status, "remote", flow.RemoteAddr(), "error", err)
 }
 
 // receiveAck absorbs an ACK that belongs to a failure response; all others go
