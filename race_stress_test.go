@@ -96,7 +96,7 @@ func TestStress(t *testing.T) {
 	}
 	fmt.Printf("stress: -stress.seed=%d -stress.duration=%v\n", seed, duration)
 
-	cover := newCoverage(expectedWire, expectedTimers, expectedFaults, expectedCallbacks, expectedErrors, expectedScript)
+	cover := newCoverage(expectedWire, expectedTimers, expectedFaults, expectedCallbacks, expectedErrors, expectedScript, expectedTakeovers)
 	for _, op := range operations() {
 		cover.knows(op.name)
 	}

@@ -35,6 +35,7 @@ type chaos struct {
 	invites map[string]dialogtest.Received
 	seqs    map[string]uint32
 	calls   int
+	named   []namedCall
 }
 
 func (r *round) newChaos() *chaos {
@@ -64,8 +65,8 @@ func (c *chaos) start() {
 	})
 	for range 4 {
 		c.goes(func() {
-			for range 12 {
-				c.pause(8 * time.Second)
+			for range 18 {
+				c.pause(5 * time.Second)
 				c.callSomebody()
 			}
 		})
@@ -172,6 +173,7 @@ func toTag(msg sip.Message) string {
 // initialScripts are the ways to take a call.
 func (c *chaos) initialScripts(in dialogtest.Received) []script {
 	tag := fmt.Sprintf("c%d", c.dice.intn(1<<30))
+	c.remember(in, tag, fromTag(in.Message))
 	ok := dialogtest.Response{Code: 200, ToTag: tag, Body: answerSDP}
 	ring := dialogtest.Response{Code: 180, ToTag: tag}
 	say := func(wait time.Duration, list ...dialogtest.Response) {
@@ -297,6 +299,9 @@ func (c *chaos) answered(in dialogtest.Received, res *sip.Response) {
 		}))
 	}
 	seq := res.CSeq().SeqNo
+	if res.StatusCode < 300 {
+		c.remember(in, fromTag(res), toTag(res))
+	}
 	if res.StatusCode >= 300 {
 		if c.dice.chance(80) {
 			c.say(in.From, c.Request(dialogtest.Request{
@@ -339,8 +344,8 @@ func (c *chaos) callSomebody() {
 		other.Method, other.Body = "CANCEL", ""
 		c.say(to, c.Request(other))
 	}
-	c.play("calls ", []script{
-		{"with an offer", send}, {"with an offer", send},
+	c.play("calls ", append(c.takeoverScripts(to, give), []script{
+		{"with an offer", send}, {"with an offer", send}, {"with an offer", send}, {"with an offer", send}, {"with an offer", send},
 		{"without an offer", func() { invite.Body = ""; send() }},
 		{"twice", func() { send(); c.pause(time.Second); send() }},
 		{"by two paths", func() { send(); invite.Branch += "-2"; send() }},
@@ -354,7 +359,7 @@ func (c *chaos) callSomebody() {
 		{"with Require", give("Require: foo")},
 		{"with two Contacts", give("Contact: <sip:a@" + chaosIP + ">, <sip:b@" + chaosIP + ">")},
 		{"through a proxy", give("Record-Route: <sip:" + chaosIP + ";lr>")},
-	})
+	}...))
 }
 
 // inside does some things inside a call.

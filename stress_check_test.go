@@ -40,6 +40,9 @@ func (n *node) checkCalls() {
 			n.round.errorf(callID, "%s: the end of a call was not told: %v", n.ip, states)
 		}
 		n.round.cover.hit("cause: " + w.d.Cause().By.String())
+		if w.d.Cause().Reason == "replaced" {
+			n.round.cover.hit("cause: replaced")
+		}
 	}
 }
 

@@ -65,6 +65,12 @@ func (r *round) newNode(ip, protocol string) *node {
 		// Callbacks block for seconds here; none is to be given up.
 		GraceTime: 10 * time.Minute,
 		Trace:     n.trace,
+		// Some leave it to the library, and cannot mix.
+		AuthorizeReplaces: n.authorize,
+		AuthorizeJoin:     n.authorize,
+	}
+	if ip == udpOne {
+		config.AuthorizeReplaces, config.AuthorizeJoin = nil, nil
 	}
 	if isSecure(protocol) {
 		config.Transport.TLSConfig, config.TLS = r.ca.server(ip), r.ca.client()

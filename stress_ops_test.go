@@ -205,7 +205,11 @@ func dialogOperations() []operation {
 func stackOperations() []operation {
 	return []operation{
 		{"Stack.NewInvite", func(a *application, ctx context.Context, _ *dialog.Dialog) {
-			d, err := a.node.stack.NewInvite(ctx, a.target(), a.offer())
+			target, opts := a.target(), a.offer()
+			if a.dice.chance(20) {
+				target, opts = a.takeover(target, opts)
+			}
+			d, err := a.node.stack.NewInvite(ctx, target, opts)
 			a.met(err)
 			if err == nil {
 				a.node.watch(d.(*dialog.Dialog), a)
@@ -291,7 +295,7 @@ func (a *application) met(err error) {
 		err  error
 	}{
 		{"timeout", dialog.ErrTimeout}, {"transport", dialog.ErrTransport}, {"wrong state", dialog.ErrState},
-		{"answered", dialog.ErrAnswered}, {"canceled", dialog.ErrCanceled}, {"pending", dialog.ErrPending},
+		{"answered", dialog.ErrAnswered}, {"replaced", dialog.ErrReplaced}, {"canceled", dialog.ErrCanceled}, {"pending", dialog.ErrPending},
 		{"too many", dialog.ErrMaxDialogs}, {"no REFER", dialog.ErrNoRefer}, {"no subscription", dialog.ErrNoSubscription},
 		{"argument", dialog.ErrInvalidArgument}, {"panic", dialog.ErrPanic}, {"terminated", dialog.ErrTerminated},
 		{"shutdown", dialog.ErrShutdown}, {"package", dialog.ErrInfoPackage}, {"context", context.DeadlineExceeded}, {"context canceled", context.Canceled},
