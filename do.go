@@ -70,7 +70,7 @@ func (s *Stack) complete(req *sip.Request) *sip.Request {
 	if headerValue(own, "User-Agent") == "" {
 		own.AppendHeader(sip.NewHeader("User-Agent", s.config.userAgent()))
 	}
-	if len(own.GetHeaders("Route")) == 0 {
+	if len(headersNamed(own, "Route")) == 0 {
 		for _, route := range s.preloadedRoute(nil) {
 			own.AppendHeader(&sip.RouteHeader{Address: route})
 		}
@@ -80,7 +80,7 @@ func (s *Stack) complete(req *sip.Request) *sip.Request {
 
 // nextHop is where a request outside a dialog goes (RFC 3261 8.1.2).
 func nextHop(req *sip.Request) sip.Uri {
-	if routes := req.GetHeaders("Route"); len(routes) > 0 {
+	if routes := headersNamed(req, "Route"); len(routes) > 0 {
 		if route, ok := routes[0].(*sip.RouteHeader); ok {
 			return *route.Address.Clone()
 		}
@@ -93,7 +93,7 @@ func fillHosts(req *sip.Request, local transport.Local) {
 	if from := req.From(); from != nil && from.Address.Host == "" {
 		from.Address.Host = bracketed(local.Host)
 	}
-	for _, h := range req.GetHeaders("Contact") {
+	for _, h := range headersNamed(req, "Contact") {
 		if contact, ok := h.(*sip.ContactHeader); ok && contact.Address.Host == "" && !contact.Address.Wildcard {
 			own := contactFor(contact.Address.User, local).Address
 			own.UriParams = append(own.UriParams, contact.Address.UriParams...)

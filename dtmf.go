@@ -102,7 +102,7 @@ func (d *Dialog) tellKey(callback func(DTMF), key DTMF) bool {
 // dtmfReader returns what reads the body of an INFO; nil when it does not tell of
 // a key, or belongs to a package.
 func dtmfReader(req *sip.Request) func(body string) (DTMF, bool) {
-	if len(req.GetHeaders("Info-Package")) > 0 {
+	if len(headersNamed(req, "Info-Package")) > 0 {
 		return nil
 	}
 	switch strings.ToLower(mediaType(headerValue(req, "Content-Type"))) {

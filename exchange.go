@@ -290,7 +290,7 @@ func (d *Dialog) nextSeq(mayRepeat func() error) (uint32, error) {
 func credentialsIn(req *sip.Request) []sip.Header {
 	var list []sip.Header
 	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
-		for _, h := range req.GetHeaders(name) {
+		for _, h := range headersNamed(req, name) {
 			list = append(list, sip.HeaderClone(h))
 		}
 	}

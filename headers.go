@@ -75,9 +75,25 @@ func cseq(msg sip.Message) uint32 {
 	return 0
 }
 
+// headersNamed returns the headers of that name. GetHeaders of a message does so
+// too, and copies every other header's name in lower case each time.
+func headersNamed(msg sip.Message, name string) []sip.Header {
+	all, ok := msg.(interface{ Headers() []sip.Header })
+	if !ok {
+		return msg.GetHeaders(name)
+	}
+	var list []sip.Header
+	for _, h := range all.Headers() {
+		if strings.EqualFold(h.Name(), name) {
+			list = append(list, h)
+		}
+	}
+	return list
+}
+
 // headerValue returns the value of the first header of that name, or "".
 func headerValue(msg sip.Message, name string) string {
-	if headers := msg.GetHeaders(name); len(headers) > 0 {
+	if headers := headersNamed(msg, name); len(headers) > 0 {
 		return headers[0].Value()
 	}
 	return ""
@@ -86,7 +102,7 @@ func headerValue(msg sip.Message, name string) string {
 // tokens returns the comma-separated values of all headers of that name.
 func tokens(msg sip.Message, name string) []string {
 	var list []string
-	for _, h := range msg.GetHeaders(name) {
+	for _, h := range headersNamed(msg, name) {
 		for _, token := range strings.Split(h.Value(), ",") {
 			if token = strings.TrimSpace(token); token != "" {
 				list = append(list, token)
@@ -100,7 +116,7 @@ func tokens(msg sip.Message, name string) []string {
 // and SIPS URIs (RFC 3261 8.1.1.8, 12.1.1).
 func contacts(msg sip.Message) []sip.Uri {
 	var uris []sip.Uri
-	for _, h := range msg.GetHeaders("Contact") {
+	for _, h := range headersNamed(msg, "Contact") {
 		if contact, ok := h.(*sip.ContactHeader); ok && isTarget(contact.Address) {
 			uris = append(uris, *contact.Address.Clone())
 		}
@@ -116,7 +132,7 @@ func isTarget(uri sip.Uri) bool {
 // recordRoutes returns the URIs of the Record-Route headers, in their order.
 func recordRoutes(msg sip.Message) []sip.Uri {
 	var uris []sip.Uri
-	for _, h := range msg.GetHeaders("Record-Route") {
+	for _, h := range headersNamed(msg, "Record-Route") {
 		if rr, ok := h.(*sip.RecordRouteHeader); ok {
 			uris = append(uris, *rr.Address.Clone())
 		}

@@ -37,7 +37,7 @@ func (d *Dialog) SendInfoPackage(ctx context.Context, name string, body Body, he
 // mayInformLocked refuses an INFO of a package that the peer does not take (RFC
 // 6086 4.2.1).
 func (d *Dialog) mayInformLocked(req *sip.Request) error {
-	if req.Method != sip.INFO || len(req.GetHeaders("Info-Package")) == 0 {
+	if req.Method != sip.INFO || len(headersNamed(req, "Info-Package")) == 0 {
 		return nil
 	}
 	if name := InfoPackageOf(req); !slices.Contains(d.peerPackages, name) {
@@ -48,7 +48,7 @@ func (d *Dialog) mayInformLocked(req *sip.Request) error {
 
 // takesPackage reports whether an INFO belongs to no package, or to one of ours.
 func (d *Dialog) takesPackage(req *sip.Request) bool {
-	return len(req.GetHeaders("Info-Package")) == 0 ||
+	return len(headersNamed(req, "Info-Package")) == 0 ||
 		slices.Contains(d.config().InfoPackages, InfoPackageOf(req))
 }
 
@@ -68,7 +68,7 @@ func (d *Dialog) askPackages(req *sip.Request) {
 // grantPackages adds it to a response: when the request has said what the peer
 // takes, and only then (RFC 6086 5.2.3).
 func (d *Dialog) grantPackages(req *sip.Request, res *sip.Response) {
-	if len(req.GetHeaders("Recv-Info")) > 0 {
+	if len(headersNamed(req, "Recv-Info")) > 0 {
 		res.AppendHeader(d.config().recvInfo())
 	}
 }
@@ -77,7 +77,7 @@ func (d *Dialog) grantPackages(req *sip.Request, res *sip.Response) {
 // accepted: one that is refused changes nothing (RFC 6086 5.2.4), nor does one
 // that says nothing.
 func (d *Dialog) learnPackagesLocked(msg sip.Message) {
-	if len(msg.GetHeaders("Recv-Info")) == 0 {
+	if len(headersNamed(msg, "Recv-Info")) == 0 {
 		return
 	}
 	d.peerPackages = []string{}

@@ -114,7 +114,7 @@ func contactsByRank(res *sip.Response) []sip.Uri {
 		q   float64
 	}
 	var list []ranked
-	for _, h := range res.GetHeaders("Contact") {
+	for _, h := range headersNamed(res, "Contact") {
 		if contact, ok := h.(*sip.ContactHeader); ok && isTarget(contact.Address) {
 			list = append(list, ranked{*contact.Address.Clone(), rank(contact.Params)})
 		}

@@ -269,7 +269,7 @@ func (d *Dialog) hasRoomForRefer() bool {
 // referTarget reads the one Refer-To that a REFER has (RFC 3515 2.1), and the
 // Replaces header in it.
 func referTarget(req *sip.Request) (sip.Uri, *ReplacesInfo, error) {
-	headers := req.GetHeaders("Refer-To")
+	headers := headersNamed(req, "Refer-To")
 	if len(headers) != 1 {
 		return sip.Uri{}, nil, fmt.Errorf("%w: %d Refer-To headers", ErrMalformed, len(headers))
 	}

@@ -94,7 +94,7 @@ type rack struct {
 // rackOf reads the RAck header; ok is false when there is none, or more than
 // one, or it cannot be read.
 func rackOf(prack *sip.Request) (r rack, ok bool) {
-	headers := prack.GetHeaders("RAck")
+	headers := headersNamed(prack, "RAck")
 	if len(headers) != 1 {
 		return rack{}, false
 	}

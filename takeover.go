@@ -42,7 +42,7 @@ type takeover struct {
 // none. One value of one of them may stand in an INVITE that begins a call, else
 // the request is malformed (RFC 3891 3, 6.1; RFC 3911 4).
 func namedIn(req *sip.Request) (info *ReplacesInfo, join bool, err error) {
-	headers := append(req.GetHeaders("Replaces"), req.GetHeaders("Join")...)
+	headers := append(headersNamed(req, "Replaces"), headersNamed(req, "Join")...)
 	switch {
 	case len(headers) == 0:
 		return nil, false, nil

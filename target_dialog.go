@@ -32,7 +32,7 @@ func (s *Stack) TargetDialog(req *sip.Request) (*Dialog, bool) {
 	if req == nil {
 		return nil, false
 	}
-	headers := req.GetHeaders("Target-Dialog")
+	headers := headersNamed(req, "Target-Dialog")
 	if len(headers) != 1 {
 		return nil, false // RFC 4538 7: one value
 	}

