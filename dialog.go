@@ -83,6 +83,8 @@ type Dialog struct {
 	// accepted or was, has taken this one's place.
 	takes    *takeover
 	replaced bool
+	// answeredBy is the peer's latest response to our INVITE.
+	answeredBy *arrival
 	// answered is what WaitAnswer waits for.
 	answered answer
 	// reinviteOut is a re-INVITE of ours, reinviteIn one of the peer's, that
@@ -288,7 +290,7 @@ func (d *Dialog) RejectWith(ctx context.Context, code int, reason string, opts .
 	if !d.claim() {
 		return ErrAnswered
 	}
-	delivered, err := d.refuse(tx, res, Cause{By: PartyLocal, Method: "INVITE", Status: code, Reason: reason})
+	delivered, err := d.refuse(tx, res, Cause{By: PartyLocal, Method: "INVITE", Status: code, Reason: reason, Reasons: ReasonsOf(res)})
 	d.settle(ctx, delivered)
 	return err
 }
@@ -403,9 +405,10 @@ func (d *Dialog) ByeWith(ctx context.Context, opts ByeOpts) error {
 	if d.IsUAS() && d.isOffered() {
 		return &StateError{Op: "Bye", State: d.State(), Need: "an answered call"}
 	}
+	reasons := reasonHeaders(opts.Reason, opts.Reasons)
 	ours := d.hangup(&ending{
-		cause:  Cause{By: PartyLocal, Method: "BYE", Reason: opts.Reason},
-		reason: opts.Reason, headers: slices.Clone(opts.Headers),
+		cause:   Cause{By: PartyLocal, Method: "BYE", Reason: opts.Reason, Reasons: reasonsIn(reasons)},
+		reasons: reasons, headers: slices.Clone(opts.Headers),
 	})
 	return d.waitEnded(ctx, ours)
 }

@@ -34,9 +34,9 @@ const (
 // ending is the decision that a call ends; the first one stands.
 type ending struct {
 	cause Cause
-	// reason is the Reason header of the BYE or CANCEL, headers are further
+	// reasons are the Reason headers of the BYE or CANCEL, headers are further
 	// ones of the BYE.
-	reason  string
+	reasons []sip.Header
 	headers []Header
 	// status refuses an INVITE that is not answered; zero is 480.
 	status int
@@ -210,8 +210,8 @@ func (d *Dialog) sendBye() {
 	d.mutex.Lock()
 	e := d.ending
 	req := d.nextRequestLocked(sip.BYE)
-	if h := reasonHeader(e.reason); h != nil {
-		req.AppendHeader(h)
+	for _, h := range e.reasons {
+		req.AppendHeader(sip.HeaderClone(h))
 	}
 	appendHeaders(req, e.headers)
 	opt := d.optionsLocked()

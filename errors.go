@@ -92,6 +92,8 @@ type ResponseError struct {
 	// StatusCode and Reason are the answer's.
 	StatusCode int
 	Reason     string
+	// Reasons are the values of the Reason header (RFC 6432).
+	Reasons []Reason
 	// RetryAfter is when to try again; zero: not said (RFC 3261 20.33).
 	RetryAfter time.Duration
 	// Contacts are where a redirection leads (RFC 3261 21.3), the highest q
@@ -100,7 +102,7 @@ type ResponseError struct {
 }
 
 func newResponseError(method sip.RequestMethod, res *sip.Response) *ResponseError {
-	e := &ResponseError{Method: string(method), StatusCode: res.StatusCode, Reason: res.Reason}
+	e := &ResponseError{Method: string(method), StatusCode: res.StatusCode, Reason: res.Reason, Reasons: ReasonsOf(res)}
 	digits := strings.TrimSpace(headerValue(res, "Retry-After"))
 	if end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
 		digits = digits[:end]

@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 
 	"github.com/emiago/sipgo/sip"
-
-	"sipdialog.example/dialog/internal/transport"
 )
 
 // What arrives, one short function a method. The calls of this file come from
@@ -245,7 +243,7 @@ func (s *Stack) newCallee(tx serverTx, req *sip.Request) *Dialog {
 		local:  nameAddr{display: req.To().DisplayName, uri: *req.To().Address.Clone()},
 		remote: nameAddr{display: req.From().DisplayName, uri: *req.From().Address.Clone()},
 	}
-	d.arrived = &arrival{data: transport.Encode(req), source: req.Source(), transport: req.Transport()}
+	d.arrived = arrivalOf(req)
 	d.source = sourceOf(req.Source())
 	d.cameByLocked(tx)
 	d.keptBody = keptOrNil(bodyOf(req))

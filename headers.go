@@ -112,6 +112,43 @@ func tokens(msg sip.Message, name string) []string {
 	return list
 }
 
+// listed is tokens for values that may have quoted strings and URIs in them.
+func listed(msg sip.Message, name string) []string {
+	var list []string
+	for _, h := range msg.GetHeaders(name) {
+		list = append(list, splitList(h.Value(), ',')...)
+	}
+	return list
+}
+
+// splitList splits at a separator that stands neither in a quoted-string nor in
+// angle brackets. Empty parts are left out.
+func splitList(value string, separator byte) []string {
+	var list []string
+	add := func(part string) {
+		if part = strings.TrimSpace(part); part != "" {
+			list = append(list, part)
+		}
+	}
+	quote, angle, begin := false, false, 0
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case quote && c == '\\':
+			i++
+		case c == '"' && !angle:
+			quote = !quote
+		case quote:
+		case c == '<' || c == '>':
+			angle = c == '<'
+		case c == separator && !angle:
+			add(value[begin:i])
+			begin = i + 1
+		}
+	}
+	add(value[begin:])
+	return list
+}
+
 // contacts returns the URIs of the Contact headers that can be a target: SIP
 // and SIPS URIs (RFC 3261 8.1.1.8, 12.1.1).
 func contacts(msg sip.Message) []sip.Uri {
@@ -144,37 +181,20 @@ func recordRoutes(msg sip.Message) []sip.Uri {
 // 16.12).
 func isLoose(uri sip.Uri) bool { return uri.UriParams.Has("lr") }
 
-// reasonHeader returns the Reason header (RFC 3326) for what an application
-// said, or nil when it said nothing. A text that already is a header value of
-// the form SIP;cause=... or Q.850;cause=... is sent as it is.
-func reasonHeader(text string) sip.Header {
-	text = oneLine(text)
-	switch {
-	case text == "":
-		return nil
-	case strings.HasPrefix(text, "SIP;"), strings.HasPrefix(text, "Q.850;"):
-		return sip.NewHeader("Reason", text)
-	default:
-		return sip.NewHeader("Reason", "SIP;text="+quoted(text))
-	}
-}
-
-// reasonText returns the text of a message's Reason header, else its value.
-func reasonText(msg sip.Message) string {
-	value := headerValue(msg, "Reason")
-	_, text, found := strings.Cut(value, `text="`)
-	if !found {
-		return value
-	}
-	return unescapeQuoted(text)
-}
-
 // quoted returns a quoted-string (RFC 3261 25.1).
 func quoted(s string) string { return `"` + escapeQuoted(s) + `"` }
 
 // escapeQuoted escapes what goes between the quotes of a quoted-string.
 func escapeQuoted(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s)
+}
+
+// unquoted returns what a quoted-string says, and a token as it is.
+func unquoted(s string) string {
+	if rest, found := strings.CutPrefix(s, `"`); found {
+		return unescapeQuoted(rest)
+	}
+	return s
 }
 
 // unescapeQuoted undoes escapeQuoted, up to the closing quote if there is one.

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/transport"
 )
 
 // Info is what a dialog was at one moment, consistent in itself. It shares
@@ -68,23 +70,43 @@ func (a nameAddr) address() Address {
 // Request returns a copy of the INVITE that brought an incoming call, with the
 // peer's address as its Source; nil for a call of ours.
 func (d *Dialog) Request() *sip.Request {
-	if d.arrived == nil {
-		return nil
-	}
-	msg, err := sip.ParseMessage(d.arrived.data)
-	req, ok := msg.(*sip.Request)
-	if err != nil || !ok {
-		return nil
-	}
-	req.SetSource(d.arrived.source)
-	req.SetTransport(d.arrived.transport)
+	req, _ := d.arrived.message().(*sip.Request)
 	return req
 }
 
-// arrival is a request as it came.
+// Response returns a copy of the peer's latest response to the INVITE of a call
+// of ours, 100 excepted: in the end that which accepted or refused it. It is nil
+// before, and for a call of the peer's.
+func (d *Dialog) Response() *sip.Response {
+	d.mutex.RLock()
+	arrived := d.answeredBy
+	d.mutex.RUnlock()
+	res, _ := arrived.message().(*sip.Response)
+	return res
+}
+
+// arrival is a message as it came.
 type arrival struct {
 	data              []byte
 	source, transport string
+}
+
+func arrivalOf(msg sip.Message) *arrival {
+	return &arrival{data: transport.Encode(msg), source: msg.Source(), transport: msg.Transport()}
+}
+
+// message reads it once more; nil for none.
+func (a *arrival) message() sip.Message {
+	if a == nil {
+		return nil
+	}
+	msg, err := sip.ParseMessage(a.data)
+	if err != nil {
+		return nil
+	}
+	msg.SetSource(a.source)
+	msg.SetTransport(a.transport)
+	return msg
 }
 
 // Context returns a context that ends when the dialog does; its cause

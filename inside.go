@@ -85,7 +85,7 @@ func (d *Dialog) isMortal() bool {
 // dialog that is still open.
 func (d *Dialog) handleBye(tx serverTx, req *sip.Request) {
 	d.stack.answerWith(tx, sip.StatusOK)
-	cause := Cause{By: PartyRemote, Method: "BYE", Reason: reasonText(req)}
+	cause := Cause{By: PartyRemote, Method: "BYE", Reason: reasonText(req), Reasons: ReasonsOf(req)}
 	d.mutex.Lock()
 	offered, ours := d.offered, d.phase == phaseInviting
 	d.offered = nil
@@ -113,7 +113,9 @@ func (d *Dialog) handleCancel(tx serverTx, cancel *sip.Request) {
 	}
 	d.mutex.Unlock()
 	if first {
-		cause := Cause{By: PartyRemote, Method: "CANCEL", Status: sip.StatusRequestTerminated, Reason: reasonText(cancel)}
+		cause := Cause{
+			By: PartyRemote, Method: "CANCEL", Status: sip.StatusRequestTerminated, Reason: reasonText(cancel), Reasons: ReasonsOf(cancel),
+		}
 		_, _ = d.refuse(tx, tx.NewResponse(sip.StatusRequestTerminated, ""), cause)
 		return
 	}

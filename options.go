@@ -27,6 +27,9 @@ type ByeOpts struct {
 	// Reason becomes a Reason header (RFC 3326): SIP;text="…", unless it is
 	// one already, such as `Q.850;cause=16`.
 	Reason string
+	// Reasons become further Reason headers. They stand in the CANCEL too of a
+	// call that is not answered.
+	Reasons []Reason
 	// Headers are added to the BYE.
 	Headers []Header
 }

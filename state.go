@@ -98,6 +98,9 @@ type Cause struct {
 	// Reason is the text of the Reason header (RFC 3326), of the reason
 	// phrase, or what the application gave.
 	Reason string
+	// Reasons are all values of the Reason header, of the BYE, CANCEL or final
+	// answer that ended the call: a Q.850 cause for example.
+	Reasons []Reason
 	// Err is the error behind a timeout or a transport failure, and the
 	// *ResponseError of a refused call.
 	Err error

@@ -99,13 +99,13 @@ func dialogOperations() []operation {
 			a.met(d.Reject(ctx, pick(a.dice, []int{200, 302, 404, 486, 603, 700}), "stress"))
 		}},
 		{"Dialog.RejectWith", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			a.met(d.RejectWith(ctx, pick(a.dice, []int{302, 480, 606}), "stress", nil))
+			a.met(d.RejectWith(ctx, pick(a.dice, []int{302, 480, 606}), "stress", nil, dialog.WithReason(dialog.Reason{Protocol: "SIP", Cause: 200})))
 		}},
 		{"Dialog.Provisional", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			a.met(d.Provisional(ctx, pick(a.dice, []int{100, 180, 183}), "", nil, withSDP(answerSDP)))
 		}},
 		{"Dialog.ByeWith", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			a.met(d.ByeWith(ctx, dialog.ByeOpts{Reason: "stress", Headers: []dialog.Header{{Name: "Subject", Value: "stress"}}}))
+			a.met(d.ByeWith(ctx, dialog.ByeOpts{Reason: "stress", Reasons: []dialog.Reason{{Protocol: "Q.850", Cause: 16}}, Headers: []dialog.Header{{Name: "Subject", Value: "stress"}}}))
 		}},
 		{"Dialog.Bye", func(a *application, ctx context.Context, d *dialog.Dialog) { a.met(d.Bye(ctx, "stress")) }},
 		{"Dialog.Hangup", func(a *application, ctx context.Context, d *dialog.Dialog) { a.met(d.Hangup(ctx)) }},

@@ -200,5 +200,5 @@ func (t *takeover) finish() {
 	if t == nil {
 		return
 	}
-	t.call.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "replaced"}, reason: "replaced"})
+	t.call.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "replaced"}, reasons: reasonHeaders("replaced", nil)})
 }

@@ -168,10 +168,7 @@ func (i *inviteClient) cancelLocked() func() {
 	if tx == nil {
 		return func() {}
 	}
-	var extra []sip.Header
-	if h := reasonHeader(i.d.ending.reason); h != nil {
-		extra = append(extra, h)
-	}
+	extra := i.d.ending.reasons
 	return func() { tx.Cancel(extra...) }
 }
 
@@ -182,6 +179,7 @@ func (d *Dialog) processResponse(res *sip.Response) error {
 		return fmt.Errorf("%w: no response", ErrMalformed)
 	}
 	i := d.invitation()
+	i.keep(res)
 	switch {
 	case res.StatusCode == sip.StatusTrying:
 	case res.IsProvisional():
@@ -192,6 +190,18 @@ func (d *Dialog) processResponse(res *sip.Response) error {
 		i.refused(res)
 	}
 	return nil
+}
+
+// keep notes a response for Dialog.Response: the latest, up to the first 2xx.
+func (i *inviteClient) keep(res *sip.Response) {
+	if res.StatusCode == sip.StatusTrying {
+		return
+	}
+	i.d.mutex.Lock()
+	defer i.d.mutex.Unlock()
+	if !i.won && i.d.state != DialogStateTerminated {
+		i.d.answeredBy = arrivalOf(res)
+	}
 }
 
 func (d *Dialog) invitation() *inviteClient {
@@ -302,7 +312,8 @@ func (i *inviteClient) refused(res *sip.Response) {
 		return // another fork's, late
 	}
 	i.d.finish(Cause{
-		By: PartyRemote, Method: "INVITE", Status: res.StatusCode, Reason: res.Reason, Err: newResponseError(sip.INVITE, res),
+		By: PartyRemote, Method: "INVITE", Status: res.StatusCode, Reason: res.Reason, Reasons: ReasonsOf(res),
+		Err: newResponseError(sip.INVITE, res),
 	})
 }
 

@@ -1,6 +1,7 @@
 package dialog
 
 import (
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,6 +57,15 @@ func findParam(params sip.HeaderParams, name string) (value string, found bool) 
 		}
 	}
 	return "", false
+}
+
+// unescapedAll undoes every escape.
+func unescapedAll(s string) string {
+	plain, err := url.PathUnescape(s)
+	if err != nil {
+		return s
+	}
+	return plain
 }
 
 // unescaped undoes the escapes of characters that mean the same without (RFC

@@ -1,0 +1,118 @@
+package dialog
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// Reason is a value of a Reason header (RFC 3326): why a BYE or CANCEL was sent,
+// or a call refused.
+type Reason struct {
+	// Protocol says what Cause counts: "SIP" a status code, "Q.850" a cause of
+	// ISDN; or another token.
+	Protocol string
+	// Cause is the number, such as 16 of Q.850; zero when there is none.
+	Cause int
+	// Text is for people.
+	Text string
+}
+
+// String returns the reason as it stands in a header.
+func (r Reason) String() string {
+	value := r.Protocol
+	if r.Cause != 0 {
+		value += ";cause=" + strconv.Itoa(r.Cause)
+	}
+	if text := oneLine(r.Text); text != "" {
+		value += ";text=" + quoted(text)
+	}
+	return value
+}
+
+// ReasonsOf returns the reasons that a message gives, in its order; what cannot
+// be read is left out. A message may be a request, or a response (RFC 6432).
+func ReasonsOf(msg sip.Message) []Reason {
+	var reasons []Reason
+	for _, value := range listed(msg, "Reason") {
+		reasons = appendReason(reasons, value)
+	}
+	return reasons
+}
+
+func appendReason(reasons []Reason, value string) []Reason {
+	parts := splitList(value, ';')
+	r := Reason{}
+	if len(parts) > 0 {
+		r.Protocol = parts[0]
+	}
+	if !isToken(r.Protocol) {
+		return reasons
+	}
+	for _, param := range parts[1:] {
+		name, value, _ := strings.Cut(param, "=")
+		value = strings.TrimSpace(value)
+		switch strings.ToLower(strings.TrimSpace(name)) {
+		case "cause":
+			if cause, err := strconv.ParseUint(value, 10, 31); err == nil {
+				r.Cause = int(cause)
+			}
+		case "text":
+			r.Text = unquoted(value)
+		}
+	}
+	return append(reasons, r)
+}
+
+// WithReason adds reasons to a final response (RFC 6432), such as a Q.850 cause.
+// One whose Protocol is no token is left out.
+func WithReason(reasons ...Reason) ResponseOpt {
+	return func(resp *sip.Response) {
+		for _, h := range reasonHeaders("", reasons) {
+			resp.AppendHeader(h)
+		}
+	}
+}
+
+// reasonHeaders are the Reason headers for what an application said: a text, and
+// reasons proper. A text that already is a header value of the form SIP;cause=...
+// or Q.850;cause=... is sent as it is.
+func reasonHeaders(text string, reasons []Reason) []sip.Header {
+	var headers []sip.Header
+	text = oneLine(text)
+	switch {
+	case text == "":
+	case strings.HasPrefix(text, "SIP;"), strings.HasPrefix(text, "Q.850;"):
+		headers = append(headers, sip.NewHeader("Reason", text))
+	default:
+		headers = append(headers, sip.NewHeader("Reason", "SIP;text="+quoted(text)))
+	}
+	for _, r := range reasons {
+		if isToken(r.Protocol) {
+			headers = append(headers, sip.NewHeader("Reason", r.String()))
+		}
+	}
+	return headers
+}
+
+// reasonsIn reads back what reasonHeaders has made.
+func reasonsIn(headers []sip.Header) []Reason {
+	var reasons []Reason
+	for _, h := range headers {
+		for _, value := range splitList(h.Value(), ',') {
+			reasons = appendReason(reasons, value)
+		}
+	}
+	return reasons
+}
+
+// reasonText returns the text of a message's Reason header, else its value.
+func reasonText(msg sip.Message) string {
+	value := headerValue(msg, "Reason")
+	_, text, found := strings.Cut(value, `text="`)
+	if !found {
+		return value
+	}
+	return unescapeQuoted(text)
+}
