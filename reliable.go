@@ -54,6 +54,9 @@ func (c *StackConfig) supported() string {
 
 // unsupported returns those of the tags that we do not know.
 func (c *StackConfig) unsupported(required []string) []string {
+	if len(required) == 0 {
+		return nil
+	}
 	known := strings.Split(c.supported(), ", ")
 	return slices.DeleteFunc(required, func(tag string) bool { return containsFold(known, tag) })
 }
