@@ -87,6 +87,8 @@ func (a *acknowledger) send(body Body) ackTx {
 	if err != nil {
 		return nil
 	}
+	// A 2xx that comes again asks again. What leaves after the ACK waits as long:
+	// a BYE must not overtake it, and goes by the same way, mostly.
 	ctx, cancel := context.WithTimeout(d.life(), d.config().timers().T2)
 	defer cancel()
 	ack, err := room.SendAck(ctx, req, opt)
