@@ -143,6 +143,7 @@ type TraceEvent struct {
 type StackCallbacks struct {
 	OnIncomingDialog func(IDialog)
 	OnIncomingRefer  func(dialog IDialog, referTo sip.Uri, replaces *ReplacesInfo)
+	OnReferRequest   ReferHandler
 }
 
 const (

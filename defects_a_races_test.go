@@ -392,8 +392,9 @@ func TestEndedSubscriptionsAreForgotten(t *testing.T) {
 		id := refer()
 		synctest.Wait()
 		require.NoError(t, caller.Bye(context.Background(), ""))
+		time.Sleep(4 * time.Minute)
 		synctest.Wait()
-		gone([]string{id}, "after the call")
+		gone([]string{id}, "after the call and its expiry")
 	})
 }
 

@@ -70,7 +70,7 @@ func TestMethodsInsideACall(t *testing.T) {
 		options := w.one(stackIP, "200 OPTIONS")
 		require.Contains(t, options.value(t, "Allow"), "NOTIFY, INFO")
 		require.Equal(t, "application/sdp", options.value(t, "Accept"))
-		require.Equal(t, "norefersub, timer, replaces, 100rel", options.value(t, "Supported"))
+		require.Equal(t, "norefersub, nosub, timer, replaces, 100rel", options.value(t, "Supported"))
 
 		l.ask("NOTIFY", withHeaders("Event: refer", "Subscription-State: active"))
 		p.next("481 NOTIFY")

@@ -459,6 +459,12 @@ func TestREFERIsAnsweredWhateverTheApplicationDoes(t *testing.T) {
 		}
 		require.Equal(t, []string{"refer;id=2", "refer;id=3"}, events)
 		l.hangUp(p)
+		require.Len(t, l.d.GetAllReferSubscriptions(), 2, "RFC 5057 5.5: they outlive the call")
+		require.NoError(t, l.d.Close())
+		for range 2 {
+			p.reply(p.next("NOTIFY"), dialogtest.Response{Code: 200})
+		}
+		synctest.Wait()
 		require.Empty(t, l.d.GetAllReferSubscriptions())
 	})
 }

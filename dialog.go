@@ -125,6 +125,13 @@ type Dialog struct {
 	// WaitRefer has served.
 	sentRefers map[string]*ReferSubscription
 	referQueue []*ReferSubscription
+	// deciding counts the REFERs that the application has not decided, unfollowed
+	// are those accepted that no FollowRefer has taken, notifying counts the
+	// NOTIFYs of ours without an answer.
+	deciding, notifying int
+	unfollowed          []*ReferSubscription
+	// referred, in a call that follows a REFER, is told of its responses.
+	referred *follower
 
 	// What synchronises itself.
 
@@ -453,12 +460,15 @@ func (d *Dialog) Hangup(ctx context.Context) error {
 // Close ends the dialog here and now: the state is Terminated when it returns,
 // and its callback has been called (unless Close was called inside a callback).
 // It does not wait for the network; the far end is released in the background,
-// by BYE, CANCEL or 480. It may be called any number of times and returns nil.
+// by BYE, CANCEL or 480. Unlike Bye it ends the subscriptions of REFERs too
+// ([ReferSubscription.Close]), but for those that FollowRefer is at work on. It
+// may be called any number of times and returns nil.
 func (d *Dialog) Close() error {
 	var delivered <-chan struct{}
 	release := func() {}
 	d.closeOnce.Do(func() {
 		delivered, release = d.terminate(&ending{cause: Cause{By: PartyLocal}})
+		d.closeSubscriptions(ErrTerminated, false)
 	})
 	release()
 	d.settle(context.Background(), delivered)

@@ -174,7 +174,7 @@ func (d *Dialog) optionsLocked() txn.RequestOptions {
 // From of a first INVITE.
 func (d *Dialog) prepare(req *sip.Request, local transport.Local) {
 	switch req.Method {
-	case sip.INVITE, sip.UPDATE, sip.REFER, sip.NOTIFY:
+	case sip.INVITE, sip.UPDATE, sip.REFER, sip.NOTIFY, sip.SUBSCRIBE:
 	default:
 		return
 	}

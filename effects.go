@@ -24,29 +24,39 @@ func effectOf(method sip.RequestMethod, code int) effect {
 		return endsDialog
 	case 408, 481:
 		switch method {
-		case sip.INVITE, sip.BYE, sip.REFER, sip.INFO, sip.UPDATE, sip.PRACK, sip.NOTIFY:
+		case sip.INVITE, sip.BYE, sip.REFER, sip.INFO, sip.UPDATE, sip.PRACK, sip.NOTIFY, sip.SUBSCRIBE:
 			return endsUsage
 		}
 		// OPTIONS, MESSAGE, and what nobody knows (RFC 5057 5.3).
 	case 405, 480, 501:
 		// These end a usage that cannot do without the method.
-		if method == sip.INVITE || method == sip.NOTIFY {
+		if method == sip.INVITE || isSubscribers(method) {
 			return endsUsage
 		}
 	case 489:
 		// Note 12: elsewhere an unknown 4xx.
-		if method == sip.NOTIFY {
+		if isSubscribers(method) {
 			return endsUsage
 		}
 	}
 	return endsNothing
 }
 
+// isSubscribers reports whether a method's usage is a subscription (RFC 5057
+// 5.3).
+func isSubscribers(method sip.RequestMethod) bool {
+	return method == sip.NOTIFY || method == sip.SUBSCRIBE
+}
+
 // failed ends what a refused request ends: the call, by BYE, as the peer may
-// still think that it lives (RFC 3261 12.2.1.2).
+// still think that it lives (RFC 3261 12.2.1.2), and with the dialog all its
+// subscriptions.
 func (d *Dialog) failed(method sip.RequestMethod, code int, reason string) {
 	effect := effectOf(method, code)
-	if effect == endsDialog || (effect == endsUsage && method != sip.NOTIFY) {
+	if effect == endsDialog {
+		d.dropSubscriptions(&ResponseError{Method: string(method), StatusCode: code, Reason: reason})
+	}
+	if effect == endsDialog || (effect == endsUsage && !isSubscribers(method)) {
 		d.hangup(&ending{cause: Cause{By: PartyRemote, Method: string(method), Status: code, Reason: reason}})
 	}
 }
@@ -54,7 +64,7 @@ func (d *Dialog) failed(method sip.RequestMethod, code int, reason string) {
 // unanswered is failed for a request that got no answer: for a timeout 408 (RFC
 // 3261 8.1.3.1); a lost connection ends nothing, the next request tries anew.
 func (d *Dialog) unanswered(method sip.RequestMethod, err error) {
-	if !errors.Is(callError(err), ErrTimeout) || method == sip.NOTIFY ||
+	if !errors.Is(callError(err), ErrTimeout) || isSubscribers(method) ||
 		effectOf(method, sip.StatusRequestTimeout) == endsNothing {
 		return
 	}

@@ -189,7 +189,6 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 	d.stopSessionLocked()
 	d.decideLocked(cause.answerError())
 	d.ackedLocked()
-	d.endSubscriptionsLocked()
 	if d.reinviteOut != nil {
 		d.reinviteOut.endLocked(ErrTerminated)
 	}

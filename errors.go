@@ -46,11 +46,18 @@ var (
 	// ErrTransport says that a message could not be sent or a connection
 	// was lost; it wraps the reason.
 	ErrTransport = errors.New("dialog: transport failed")
-	// ErrNoRefer says that WaitRefer has no REFER to wait for.
-	ErrNoRefer = errors.New("dialog: no REFER was sent")
+	// ErrNoRefer says that there is no such REFER: WaitRefer has none to wait
+	// for, FollowRefer none to follow.
+	ErrNoRefer = errors.New("dialog: no such REFER")
 	// ErrNoSubscription says that a REFER subscription has ended or cannot
 	// be used.
 	ErrNoSubscription = errors.New("dialog: subscription not active")
+	// ErrNoOutcome says that the outcome of a transfer will not be known; it
+	// comes as a *TransferError.
+	ErrNoOutcome = errors.New("dialog: outcome of the transfer not reported")
+	// ErrReference says that a Refer-To asks for what FollowRefer does not do:
+	// another method than INVITE, or a URI that is not SIP.
+	ErrReference = errors.New("dialog: reference cannot be followed")
 	// ErrNoSession says that we have offered or answered no SDP in this call.
 	ErrNoSession = errors.New("dialog: no session of ours")
 	// ErrInfoPackage says that the peer does not take INFOs of that package.

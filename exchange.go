@@ -39,6 +39,9 @@ type exchange struct {
 	// failed, by a response or by none: what it returns turns the request there;
 	// nil when that was the last.
 	elsewhere func(res *sip.Response) func(req *sip.Request) txn.RequestOptions
+	// overtaken is true for a request that goes out once more after a 500: a
+	// later one of the dialog may have come before it (RFC 3261 12.2.2).
+	overtaken bool
 	// background runs a function on a counted goroutine, or not at all, and so
 	// does ask with one that calls the application.
 	background, ask func(f func()) bool
@@ -51,7 +54,8 @@ type exchange struct {
 	// challenged is the transaction whose challenge is being answered,
 	// announced the one that sent was told of last.
 	challenged, announced clientTx
-	// raised counts the refusals of a session interval that were given in to.
+	// raised counts the refusals that were given in to: of a session interval,
+	// and 500s.
 	raised int
 }
 
@@ -96,6 +100,10 @@ func (x *exchange) Response(tx *txn.Client, res *sip.Response) {
 		}
 	case statusIntervalTooSmall:
 		if change := raiseInterval(res); change != nil && x.mayRaise() && x.goesOn(tx, func() { x.changed(res, change) }) {
+			return
+		}
+	case sip.StatusInternalServerError:
+		if x.overtaken && x.mayRaise() && x.goesOn(tx, func() { x.changed(res, func(*sip.Request) {}) }) {
 			return
 		}
 	}
@@ -162,7 +170,7 @@ func (x *exchange) tell(res *sip.Response, err error) {
 	x.done(err)
 }
 
-// maxRaises bounds how often one request gives in to a 422.
+// maxRaises bounds how often one request gives in to a 422, or a 500.
 const maxRaises = 3
 
 func (x *exchange) mayRaise() bool {

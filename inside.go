@@ -29,6 +29,9 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 		d.handleBye(tx, req)
 		return
 	}
+	if d.handleSubscriptions(tx, req) {
+		return
+	}
 	if d.isMortal() {
 		// RFC 5407 3.2: a BYE is on its way; the session is over.
 		d.stack.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
@@ -43,8 +46,6 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 		d.handlePrack(tx, req)
 	case req.Method == sip.REFER:
 		d.handleRefer(tx, req)
-	case req.Method == sip.NOTIFY && isReferEvent(req):
-		d.handleNotify(tx, req)
 	case req.Method == sip.INFO:
 		d.handleInfo(tx, req)
 	case d.handled(tx, req.Method):

@@ -75,6 +75,15 @@ type ReferOpts struct {
 	ReferSub *string
 	// NoReferSub asks for no subscription: Refer-Sub: false (RFC 4488 4).
 	NoReferSub bool
+	// RequireNoSub requires that there is none: Require: nosub (RFC 7614 5.1),
+	// which a peer that does not know it refuses with 420.
+	RequireNoSub bool
+	// ReferredBy is who refers (RFC 3892); nil is our side of the call.
+	ReferredBy *Address
+	// TargetDialog, unless nil, is the Key of a call of ours with the same peer,
+	// which the REFER is about: Target-Dialog, and Require: tdialog (RFC 4538 3).
+	// A peer that does not know it refuses with 420.
+	TargetDialog *DialogKey
 	// Headers are added to the REFER. They cannot replace those that make
 	// the request what it is (Via, From, To, Call-ID, CSeq, Contact,
 	// Max-Forwards, Route, Refer-To, Content-Length).

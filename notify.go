@@ -5,19 +5,42 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
 )
 
+// The NOTIFYs we send, for REFERs we received.
+
+// notice is what a NOTIFY says. An empty state is the one that fits the
+// progress.
+type notice struct {
+	progress Progress
+	state    string
+	// insist is true when it goes out once more after a 500, unless a later one
+	// has left meanwhile: it may have been overtaken.
+	insist bool
+}
+
+// The ends of a Subscription-State (RFC 3515 2.4.7, RFC 6665 4.2.2).
+const (
+	stateNoResource = "terminated;reason=noresource"
+	stateTimeout    = "terminated;reason=timeout"
+)
+
+// isLast reports whether the subscription ends with it.
+func (n notice) isLast() bool { return n.progress.final() || n.state != "" }
+
 // SendNotify reports the progress of a REFER we received to the peer (RFC 3515
 // 2.4.4): 100 to 199 while the new call is under way, 200 to 699 for its
-// outcome, which ends the subscription. It blocks until the NOTIFY is answered,
-// at most TxTimeout.
+// outcome, which ends the subscription. It may be called after the call has
+// ended (RFC 5057 5.5). It blocks until the NOTIFY is answered, at most
+// TxTimeout.
 //
 // Errors: ErrInvalidArgument (status out of range), ErrNoSubscription (it has
-// ended, or is one of a REFER we sent), *StateError, *ResponseError,
-// ErrTimeout, ErrTransport, ctx's.
+// ended, or is one of a REFER we sent), ErrPending, *ResponseError, ErrTimeout,
+// ErrTransport, ctx's.
 func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason string) error {
 	if ctx == nil {
 		return errNilContext("SendNotify")
@@ -28,202 +51,255 @@ func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason s
 	if r == nil || r.dialog == nil || r.sent {
 		return ErrNoSubscription
 	}
-	final, err := r.sendNotify(ctx, Progress{status, oneLine(reason)}, "")
+	answered := make(chan error, 1)
+	err := r.notify(ctx, notice{progress: Progress{status, oneLine(reason)}}, func(err error) { answered <- err })
 	if err != nil {
 		return err
 	}
 	select {
-	case err := <-final:
+	case err := <-answered:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// sendNotify writes a NOTIFY and returns where its outcome will be. An empty
-// state is the one that fits the progress.
-func (r *ReferSubscription) sendNotify(ctx context.Context, progress Progress, state string) (<-chan error, error) {
+// maxNotices bounds the NOTIFYs that wait; beyond it the newest progress takes
+// the place of the one before.
+const maxNotices = 32
+
+// report queues a NOTIFY. It leaves when all before it have been answered, so
+// that they arrive in order, and nobody waits for it.
+func (r *ReferSubscription) report(n notice) {
+	r.dialog.mutex.Lock()
+	if !r.active || r.closing {
+		r.dialog.mutex.Unlock()
+		return
+	}
+	r.closing, n.insist = n.isLast(), true
+	if len(r.queue) >= maxNotices {
+		r.queue = r.queue[:maxNotices-1]
+	}
+	r.queue = append(r.queue, n)
+	start := r.mayFlushLocked()
+	r.dialog.mutex.Unlock()
+	if start {
+		r.dialog.background(r.flush)
+	}
+}
+
+// mayFlushLocked reports whether a NOTIFY waits that may leave now; the caller
+// then calls flush.
+func (r *ReferSubscription) mayFlushLocked() bool {
+	may := len(r.queue) > 0 && r.unanswered == 0 && !r.flushing
+	r.flushing = r.flushing || may
+	return may
+}
+
+// flush writes the first NOTIFY that waits, and the next if that failed.
+func (r *ReferSubscription) flush() {
+	for more := true; more; {
+		r.dialog.mutex.Lock()
+		if len(r.queue) == 0 {
+			r.flushing = false
+			r.dialog.mutex.Unlock()
+			return // ended meanwhile
+		}
+		n := r.queue[0]
+		r.queue = r.queue[1:]
+		r.dialog.mutex.Unlock()
+		r.write(n)
+		r.dialog.mutex.Lock()
+		r.flushing = false
+		more = r.mayFlushLocked()
+		r.dialog.mutex.Unlock()
+	}
+}
+
+// write writes one NOTIFY of the queue. When the last cannot be written the
+// subscription has ended all the same.
+func (r *ReferSubscription) write(n notice) {
+	ctx, cancel := context.WithTimeout(r.dialog.life(), r.dialog.config().txTimeout())
+	defer cancel()
+	err := r.notify(ctx, n, func(error) {})
+	if err == nil {
+		return
+	}
+	r.dialog.log().Debug("NOTIFY could not be sent", "error", err)
+	if n.isLast() {
+		r.drop(err)
+	}
+}
+
+// notify writes a NOTIFY and returns. Unless it returns an error, answered is
+// told once what came of it.
+func (r *ReferSubscription) notify(ctx context.Context, n notice, answered func(error)) error {
 	d := r.dialog
-	if err := d.lockInTurn(ctx, "SendNotify"); err != nil {
-		return nil, err
+	if err := r.lockInTurn(ctx, "SendNotify"); err != nil {
+		return err
 	}
 	defer d.turn.release()
-	if !r.active {
-		d.mutex.Unlock()
-		return nil, ErrNoSubscription
+	if n.state == "" {
+		n.state = r.stateLocked(n.progress)
 	}
-	if state == "" {
-		state = r.stateLocked(progress)
-	}
-	req := r.newNotifyLocked(progress, state)
+	req := r.newNotifyLocked(n)
+	r.latest++
+	sent := &sentNotify{r: r, number: r.latest, answered: answered}
+	r.unanswered++
+	d.notifying++
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
-	final := make(chan error, 1)
-	x, err := d.exchange(opt, nil)
+	x, err := d.exchange(opt, sent.mayRepeatLocked)
 	if err == nil {
-		x.response = func(res *sip.Response) { r.notifyResponse(res, final) }
-		x.done = func(err error) { r.notifyDone(err, final) }
+		x.overtaken, x.response, x.done = n.insist, sent.response, sent.done
 		err = x.send(ctx, req)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("dialog: notify: %w", err)
+		sent.answered = func(error) {}
+		sent.ended(err)
+		return fmt.Errorf("dialog: notify: %w", err)
 	}
-	r.reported(progress, state)
-	return final, nil
+	r.reported(n)
+	return nil
+}
+
+// lockInTurn is Dialog.lockInTurn for a request of a subscription, which may
+// outlive the call.
+func (r *ReferSubscription) lockInTurn(ctx context.Context, op string) error {
+	d := r.dialog
+	d.mutex.RLock()
+	err := r.mayRequestLocked()
+	d.mutex.RUnlock()
+	if err != nil {
+		return err
+	}
+	if err := d.turn.take(ctx); err != nil {
+		return fmt.Errorf("dialog: %s: %w", op, err)
+	}
+	d.mutex.Lock()
+	if err := r.mayRequestLocked(); err != nil {
+		d.mutex.Unlock()
+		d.turn.release()
+		return err
+	}
+	return nil
+}
+
+func (r *ReferSubscription) mayRequestLocked() error {
+	switch {
+	case !r.active:
+		return ErrNoSubscription
+	case r.dialog.ackWaits:
+		return ErrPending
+	}
+	return nil
 }
 
 // stateLocked is the Subscription-State that goes with a progress (RFC 3515
 // 2.4.7, RFC 6665 4.2.2).
 func (r *ReferSubscription) stateLocked(progress Progress) string {
-	if progress.Status >= 200 {
-		return "terminated;reason=noresource"
+	if progress.final() {
+		return stateNoResource
 	}
-	left := referLife
+	left := r.dialog.config().referLife()
 	if !r.until.IsZero() {
 		left = max(time.Until(r.until), 0)
 	}
 	return "active;expires=" + strconv.Itoa(int(left.Seconds()))
 }
 
-func (r *ReferSubscription) newNotifyLocked(progress Progress, state string) *sip.Request {
+func (r *ReferSubscription) newNotifyLocked(n notice) *sip.Request {
 	req := r.dialog.nextRequestLocked(sip.NOTIFY)
-	number, _, _ := strings.Cut(r.ID, " ")
-	req.AppendHeader(sip.NewHeader("Event", "refer;id="+number))
-	req.AppendHeader(sip.NewHeader("Subscription-State", state))
-	line := fmt.Sprintf("SIP/2.0 %d %s\r\n", progress.Status, progress.Reason)
+	req.AppendHeader(r.event())
+	req.AppendHeader(sip.NewHeader("Subscription-State", n.state))
+	line := fmt.Sprintf("SIP/2.0 %d %s\r\n", n.progress.Status, n.progress.Reason)
 	setBody(req, NewBody(typeSIPFrag, []byte(line)))
 	return req
 }
 
+// event is the Event header of the subscription (RFC 3515 2.4.6).
+func (r *ReferSubscription) event() sip.Header {
+	number, _, _ := strings.Cut(r.ID, " ")
+	return sip.NewHeader("Event", "refer;id="+number)
+}
+
 // reported notes what a NOTIFY that left has said.
-func (r *ReferSubscription) reported(progress Progress, state string) {
+func (r *ReferSubscription) reported(n notice) {
 	r.dialog.mutex.Lock()
-	defer r.dialog.mutex.Unlock()
-	r.status = progress
-	if strings.HasPrefix(state, "terminated") {
-		r.endLocked()
+	r.progressedLocked(n.progress)
+	if n.progress.final() {
+		r.unfollowedLocked() // the application did it otherwise
 	}
-}
-
-// notifyResponse takes the answer to a NOTIFY: a failure that RFC 5057 5.1
-// counts against the subscription ends it.
-func (r *ReferSubscription) notifyResponse(res *sip.Response, final chan<- error) {
-	if res.IsProvisional() {
-		return
+	if reason, ended := strings.CutPrefix(n.state, "terminated;reason="); ended {
+		r.endLocked(r.lostLocked(reason, nil))
 	}
-	if res.IsSuccess() {
-		final <- nil
-		return
-	}
-	if effectOf(sip.NOTIFY, res.StatusCode) != endsNothing {
-		r.dialog.mutex.Lock()
-		r.endLocked()
-		r.dialog.mutex.Unlock()
-	}
-	r.dialog.failed(sip.NOTIFY, res.StatusCode, res.Reason)
-	final <- newResponseError(sip.NOTIFY, res)
-}
-
-// notifyDone ends the subscription of a NOTIFY that nobody answers (RFC 6665
-// 4.2.2).
-func (r *ReferSubscription) notifyDone(err error, final chan<- error) {
-	if err == nil {
-		return
-	}
-	r.dialog.mutex.Lock()
-	r.endLocked()
 	r.dialog.mutex.Unlock()
-	final <- callError(err)
+	r.dialog.settleSubscriptions()
 }
 
-// handleNotify takes the peer's report on a REFER of ours (RFC 3515 2.4.5).
-func (d *Dialog) handleNotify(tx serverTx, req *sip.Request) {
-	_, params, _ := strings.Cut(headerValue(req, "Event"), ";")
-	if !d.takeNotify(eventID(params), req) {
-		d.stack.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
-		return
-	}
-	d.stack.answerWith(tx, sip.StatusOK)
+// sentNotify is a NOTIFY that has left.
+type sentNotify struct {
+	// Set at construction.
+
+	r        *ReferSubscription
+	number   int
+	answered func(error)
+
+	// over is true once it has been answered, or will not be; it synchronises
+	// itself.
+	over atomic.Bool
 }
 
-// isReferEvent reports whether a NOTIFY is about a REFER.
-func isReferEvent(req *sip.Request) bool {
-	event, _, _ := strings.Cut(headerValue(req, "Event"), ";")
-	return strings.EqualFold(strings.TrimSpace(event), "refer")
-}
-
-// eventID returns the id parameter of an Event header.
-func eventID(params string) string {
-	for _, param := range strings.Split(params, ";") {
-		name, value, _ := strings.Cut(param, "=")
-		if strings.EqualFold(strings.TrimSpace(name), "id") {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
-}
-
-// takeNotify notes what a NOTIFY says, and reports whether it belongs to a
-// REFER of ours. It may come before the 202 (RFC 3515 2.4.4).
-func (d *Dialog) takeNotify(id string, req *sip.Request) bool {
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
-	r := d.sentReferLocked(id)
-	if r == nil {
-		return false
-	}
-	if progress, ok := sipfrag(req.Body()); ok {
-		r.status = progress
-	}
-	state, params, _ := strings.Cut(headerValue(req, "Subscription-State"), ";")
-	if strings.EqualFold(strings.TrimSpace(state), "terminated") {
-		r.answeredLocked(nil)
-		r.endLocked()
-		return true
-	}
-	r.activateLocked(lifeOf(params))
-	return true
-}
-
-// sentReferLocked finds the REFER with that CSeq number. Without an id it is
-// the first one (RFC 3515 2.4.6).
-func (d *Dialog) sentReferLocked(id string) *ReferSubscription {
-	if id != "" {
-		return d.sentRefers[id+" REFER"]
-	}
-	if len(d.sentRefers) == 1 {
-		for _, r := range d.sentRefers {
-			return r
-		}
+// mayRepeatLocked keeps a NOTIFY that is out of date from leaving once more.
+func (n *sentNotify) mayRepeatLocked() error {
+	if n.r.latest != n.number {
+		return ErrPending
 	}
 	return nil
 }
 
-// lifeOf reads the expires parameter of a Subscription-State.
-func lifeOf(params string) time.Duration {
-	for _, param := range strings.Split(params, ";") {
-		name, value, _ := strings.Cut(param, "=")
-		seconds, err := strconv.Atoi(strings.TrimSpace(value))
-		if strings.EqualFold(strings.TrimSpace(name), "expires") && err == nil && seconds > 0 {
-			return min(time.Duration(seconds)*time.Second, maxReferLife)
+// response takes the answer to a NOTIFY: a failure that RFC 5057 5.1 counts
+// against the subscription ends it. The referenced call goes on (RFC 3515 2.4.4).
+func (n *sentNotify) response(res *sip.Response) {
+	switch {
+	case res.IsProvisional():
+	case res.IsSuccess():
+		n.ended(nil)
+	default:
+		err := newResponseError(sip.NOTIFY, res)
+		if effectOf(sip.NOTIFY, res.StatusCode) != endsNothing {
+			n.r.drop(err)
 		}
+		n.ended(err)
+		n.r.dialog.failed(sip.NOTIFY, res.StatusCode, res.Reason)
 	}
-	return referLife
 }
 
-// maxReferLife bounds what a peer may ask for.
-const maxReferLife = time.Hour
-
-// sipfrag reads the status line that the body of a refer NOTIFY begins with
-// (RFC 3515 2.4.5, RFC 3420).
-func sipfrag(body []byte) (Progress, bool) {
-	line, _, _ := strings.Cut(string(body), "\n")
-	version, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
-	code, reason, _ := strings.Cut(rest, " ")
-	status, err := strconv.Atoi(code)
-	if !strings.EqualFold(version, "SIP/2.0") || err != nil || status < 100 || status > 699 {
-		return Progress{}, false
+// done ends the subscription of a NOTIFY that nobody answers (RFC 6665 4.2.2).
+func (n *sentNotify) done(err error) {
+	if err != nil {
+		n.r.drop(callError(err))
+		n.ended(callError(err))
 	}
-	return Progress{status, strings.TrimSpace(reason)}, true
+}
+
+// ended makes room for the next NOTIFY.
+func (n *sentNotify) ended(err error) {
+	if !n.over.CompareAndSwap(false, true) {
+		return
+	}
+	d := n.r.dialog
+	d.mutex.Lock()
+	n.r.unanswered--
+	if d.notifying > 0 { // dropSubscriptions counts no more
+		d.notifying--
+	}
+	next := n.r.mayFlushLocked()
+	d.mutex.Unlock()
+	d.settleSubscriptions()
+	n.answered(err)
+	if next {
+		d.background(n.r.flush)
+	}
 }

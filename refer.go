@@ -3,7 +3,6 @@ package dialog
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -61,26 +60,31 @@ func (d *Dialog) SendRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts
 	req := d.nextRequestLocked(sip.REFER)
 	d.decorateReferLocked(req, referTo, opts)
 	r := d.newSentReferLocked(req, referTo)
+	r.silent = opts != nil && opts.RequireNoSub
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
-	x, err := d.exchange(opt, nil)
+	x, err := d.exchange(opt, d.mayReferLocked)
 	if err == nil {
 		x.prepared, x.response, x.done = r.prepared, r.referResponse, r.referDone
 		err = x.send(ctx, req)
 	}
 	if err != nil {
 		d.mutex.Lock()
-		r.refusedLocked(err)
 		d.dropReferLocked(r)
 		d.mutex.Unlock()
+		r.refused(err)
 		return fmt.Errorf("dialog: refer: %w", err)
 	}
 	return nil
 }
 
+// mayReferLocked keeps a REFER from leaving once more when the call is over: it
+// would begin something new in it.
+func (d *Dialog) mayReferLocked() error { return d.mayRequestLocked("Refer") }
+
 // decorateReferLocked adds what a REFER has beyond other requests (RFC 3515
-// 2.4.1, 3892 3, 4488 4).
+// 2.4.1, 3892 3, 4488 4, 4538 3, 7614 5.1).
 func (d *Dialog) decorateReferLocked(req *sip.Request, referTo sip.Uri, opts *ReferOpts) {
 	req.AppendHeader(sip.NewHeader("Refer-To", "<"+referTo.String()+">"))
 	req.AppendHeader(sip.NewHeader("Supported", d.config().supported()))
@@ -93,22 +97,58 @@ func (d *Dialog) decorateReferLocked(req *sip.Request, referTo sip.Uri, opts *Re
 	case opts.ReferSub != nil:
 		req.AppendHeader(sip.NewHeader("Refer-Sub", oneLine(*opts.ReferSub)))
 	}
-	referredBy := true
+	var required []string
+	if opts.RequireNoSub {
+		required = append(required, tagNoSub)
+	}
+	if opts.TargetDialog != nil {
+		required = append(required, tagTargetDialog)
+		req.AppendHeader(targetDialog(*opts.TargetDialog))
+	}
+	if len(required) > 0 {
+		req.AppendHeader(sip.NewHeader("Require", strings.Join(required, ", ")))
+	}
+	d.referredByLocked(req, opts)
+}
+
+// referredByLocked adds the application's headers, and who refers unless one of
+// them says so.
+func (d *Dialog) referredByLocked(req *sip.Request, opts *ReferOpts) {
+	who := "<" + d.local.uri.String() + ">"
+	if opts.ReferredBy != nil {
+		by := nameAddr{display: escapeQuoted(oneLine(opts.ReferredBy.DisplayName)), uri: opts.ReferredBy.URI}
+		who = by.to("").Value()
+	}
 	for name, value := range opts.Headers {
-		if !strings.EqualFold(name, "Refer-To") && !strings.EqualFold(name, "r") && !strings.EqualFold(name, "Refer-Sub") {
+		switch strings.ToLower(name) {
+		case "refer-to", "r", "refer-sub":
+		case "referred-by", "b":
+			who = ""
+			fallthrough
+		default:
 			appendHeaders(req, []Header{{name, value}})
 		}
-		referredBy = referredBy && !strings.EqualFold(name, "Referred-By")
 	}
-	if referredBy {
-		req.AppendHeader(sip.NewHeader("Referred-By", "<"+d.local.uri.String()+">"))
+	if who != "" {
+		req.AppendHeader(sip.NewHeader("Referred-By", who))
 	}
 }
 
+const (
+	// tagNoSub is the option tag of RFC 7614 6, tagTargetDialog that of RFC
+	// 4538 8.
+	tagNoSub        = "nosub"
+	tagTargetDialog = "tdialog"
+)
+
+// targetDialog names a dialog with the peer as the peer sees it (RFC 4538 3).
+func targetDialog(key DialogKey) sip.Header {
+	return sip.NewHeader("Target-Dialog", oneLine(key.CallID+";local-tag="+key.RemoteTag+";remote-tag="+key.LocalTag))
+}
+
 func (d *Dialog) newSentReferLocked(req *sip.Request, referTo sip.Uri) *ReferSubscription {
-	r := &ReferSubscription{
-		ID: req.CSeq().Value(), dialog: d, referToURI: referTo, sent: true, answered: make(chan struct{}),
-	}
+	r := d.newSubscription(req.CSeq().Value(), referTo)
+	r.sent, r.answered = true, make(chan struct{})
 	if d.sentRefers == nil {
 		d.sentRefers = make(map[string]*ReferSubscription)
 	}
@@ -126,7 +166,7 @@ func (d *Dialog) newSentReferLocked(req *sip.Request, referTo sip.Uri) *ReferSub
 func (r *ReferSubscription) prepared(req *sip.Request) {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
-	if id := req.CSeq().Value(); id != r.ID && r.openLocked() {
+	if id := req.CSeq().Value(); id != r.ID && !r.over {
 		delete(r.dialog.sentRefers, r.ID)
 		r.ID = id
 		r.dialog.sentRefers[id] = r
@@ -143,43 +183,55 @@ func (r *ReferSubscription) referResponse(res *sip.Response) {
 	case res.IsSuccess():
 		r.accepted(res)
 	default:
-		r.dialog.mutex.Lock()
-		r.refusedLocked(newResponseError(sip.REFER, res))
-		r.dialog.mutex.Unlock()
+		r.refused(newResponseError(sip.REFER, res))
 		r.dialog.failed(sip.REFER, res.StatusCode, res.Reason)
 	}
 }
 
 // accepted takes a 2xx: there is a subscription, unless the peer grants that
-// there is none (RFC 4488 4).
+// there is none (RFC 4488 4). It lasts until a NOTIFY says otherwise.
 func (r *ReferSubscription) accepted(res *sip.Response) {
 	r.dialog.mutex.Lock()
-	defer r.dialog.mutex.Unlock()
-	if strings.EqualFold(headerValue(res, "Refer-Sub"), "false") {
-		r.endLocked()
-	} else if r.openLocked() {
-		r.activateLocked(referLife)
-	}
 	r.answeredLocked(nil)
+	switch {
+	case r.silent || isFalse(headerValue(res, "Refer-Sub")):
+		r.endLocked(ErrNoSubscription)
+	case !r.over && !r.active:
+		r.activateLocked(r.dialog.config().referLife())
+	}
+	r.dialog.mutex.Unlock()
+	r.dialog.settleSubscriptions()
 }
 
 func (r *ReferSubscription) referDone(err error) {
 	if err == nil {
 		return
 	}
-	r.dialog.mutex.Lock()
-	r.refusedLocked(callError(err))
-	r.dialog.mutex.Unlock()
+	r.refused(callError(err))
 	r.dialog.unanswered(sip.REFER, err)
+}
+
+// refused ends what a REFER that was not accepted had begun: Wait and WaitRefer
+// return err.
+func (r *ReferSubscription) refused(err error) {
+	r.dialog.mutex.Lock()
+	r.answeredLocked(err)
+	if !r.isDecidedLocked() {
+		r.failure = err
+		r.decideLocked()
+	}
+	r.endLocked(err)
+	r.dialog.mutex.Unlock()
+	r.dialog.settleSubscriptions()
 }
 
 // WaitRefer waits for the answer to a REFER that was sent, each call for one,
 // in the order of sending. A 2xx gives the subscription; it has ended already
 // when the peer granted that there is none (Refer-Sub: false). When ctx ends
-// first the REFER can be waited for again.
+// first the REFER can be waited for again. The call may end meanwhile.
 //
 // Errors: ErrNoRefer (every REFER has been waited for), *ResponseError
-// (refused), ErrTimeout, ErrTransport, ErrTerminated, ctx's.
+// (refused), ErrTimeout, ErrTransport, ErrTerminated (Close), ErrShutdown, ctx's.
 func (d *Dialog) WaitRefer(ctx context.Context) (*ReferSubscription, error) {
 	if ctx == nil {
 		return nil, errNilContext("WaitRefer")
@@ -225,152 +277,4 @@ func (d *Dialog) dropReferLocked(r *ReferSubscription) {
 			return
 		}
 	}
-}
-
-// handleRefer takes a REFER inside the call (RFC 3515 2.4.2): 202, then the
-// subscription and the application.
-func (d *Dialog) handleRefer(tx serverTx, req *sip.Request) {
-	if d.State() != DialogStateEstablished {
-		d.stack.answerWith(tx, sip.StatusRequestPending)
-		return
-	}
-	referTo, replaces, err := referTarget(req)
-	if err != nil {
-		d.stack.answerWith(tx, sip.StatusBadRequest)
-		return
-	}
-	if !d.hasRoomForRefer() {
-		d.stack.busy(tx, &d.stack.counters.subscribed)
-		return
-	}
-	res := tx.NewResponse(sip.StatusAccepted, "")
-	d.mutex.RLock()
-	res.AppendHeader(d.contactLocked(tx.Local()))
-	d.mutex.RUnlock()
-	if !wantsSubscription(req) {
-		res.AppendHeader(sip.NewHeader("Refer-Sub", "false"))
-	}
-	if err := tx.Respond(res); err != nil {
-		// Nothing was begun, so nothing is left behind.
-		d.log().Warn("REFER could not be answered", "error", err)
-		return
-	}
-	if err := d.HandleIncomingRefer(req, referTo, replaces); err != nil {
-		d.log().Debug("REFER came to nothing", "error", err)
-	}
-}
-
-func (d *Dialog) hasRoomForRefer() bool {
-	d.mutex.RLock()
-	defer d.mutex.RUnlock()
-	return len(d.referSubscriptions) < orDefault(d.config().Limits.SubscriptionsPerDialog, defaultSubscriptions)
-}
-
-// referTarget reads the one Refer-To that a REFER has (RFC 3515 2.1), and the
-// Replaces header in it.
-func referTarget(req *sip.Request) (sip.Uri, *ReplacesInfo, error) {
-	headers := headersNamed(req, "Refer-To")
-	if len(headers) != 1 {
-		return sip.Uri{}, nil, fmt.Errorf("%w: %d Refer-To headers", ErrMalformed, len(headers))
-	}
-	var uri sip.Uri
-	if h, ok := headers[0].(*sip.ReferToHeader); ok {
-		uri = splitFlags(h.Address)
-	} else if _, err := sip.ParseAddressValue(headers[0].Value(), &uri, &sip.HeaderParams{}); err != nil {
-		return sip.Uri{}, nil, fmt.Errorf("%w: Refer-To: %w", ErrMalformed, err)
-	}
-	replaces, err := replacesIn(uri)
-	return uri, replaces, err
-}
-
-// wantsSubscription is false for Refer-Sub: false (RFC 4488 4).
-func wantsSubscription(req *sip.Request) bool {
-	value, _, _ := strings.Cut(headerValue(req, "Refer-Sub"), ";")
-	return !strings.EqualFold(strings.TrimSpace(value), "false")
-}
-
-// HandleIncomingRefer takes a REFER that has been answered 202: it makes the
-// subscription, sends the first NOTIFY (RFC 3515 2.4.4), and runs
-// OnIncomingRefer on a goroutine of its own. The stack calls it; a second call
-// for the same CSeq does nothing while the first one's subscription lasts. It
-// does not wait for the network.
-//
-// Errors: ErrInvalidArgument, ErrMalformed (no CSeq), *StateError.
-func (d *Dialog) HandleIncomingRefer(req *sip.Request, referTo sip.Uri, replaces *ReplacesInfo) error {
-	if req == nil {
-		return fmt.Errorf("%w: no request", ErrInvalidArgument)
-	}
-	if req.CSeq() == nil {
-		return fmt.Errorf("%w: REFER without CSeq", ErrMalformed)
-	}
-	r, isNew, err := d.takeRefer(req, referTo)
-	if err != nil || !isNew {
-		return err
-	}
-	if _, err := d.room(); err != nil {
-		return nil // no network: there is nobody to tell
-	}
-	d.background(func() {
-		r.begin()
-		d.runReferCallback(referTo, replaces)
-	})
-	return nil
-}
-
-// takeRefer makes the subscription of a REFER, once. It returns nil for a
-// REFER that wants none.
-func (d *Dialog) takeRefer(req *sip.Request, referTo sip.Uri) (r *ReferSubscription, isNew bool, err error) {
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
-	id := req.CSeq().Value()
-	switch {
-	case d.state == DialogStateTerminated:
-		return nil, false, &StateError{Op: "HandleIncomingRefer", State: d.state, Need: "a call in progress"}
-	case d.referSubscriptions[id] != nil:
-		return nil, false, nil
-	case !wantsSubscription(req):
-		return nil, true, nil
-	}
-	r = &ReferSubscription{ID: id, dialog: d, referToURI: referTo, active: true, status: Progress{100, "Trying"}}
-	if d.referSubscriptions == nil {
-		d.referSubscriptions = make(map[string]*ReferSubscription)
-	}
-	d.referSubscriptions[id] = r
-	return r, true, nil
-}
-
-// begin starts the subscription's time and sends the first NOTIFY, which goes
-// before anything the application sends.
-func (r *ReferSubscription) begin() {
-	if r == nil {
-		return
-	}
-	d := r.dialog
-	d.mutex.Lock()
-	if r.openLocked() {
-		r.activateLocked(referLife)
-	}
-	d.mutex.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), d.config().timers().T2)
-	defer cancel()
-	if _, err := r.sendNotify(ctx, Progress{100, "Trying"}, ""); err != nil {
-		d.log().Debug("NOTIFY could not be sent", "error", err)
-	}
-}
-
-func (d *Dialog) runReferCallback(referTo sip.Uri, replaces *ReplacesInfo) {
-	callback := d.stack.callbacksNow().OnIncomingRefer
-	if callback == nil {
-		return
-	}
-	d.stack.calls.Go(func() {
-		returned := false
-		defer func() {
-			if value := recover(); !returned {
-				d.stack.logPanic(d.log(), "OnIncomingRefer", value, debug.Stack())
-			}
-		}()
-		callback(d, referTo, replaces)
-		returned = true
-	})
 }

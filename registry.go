@@ -8,13 +8,15 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// The registry is four maps of the stack, guarded by its mutex.
+// The registry is five maps of the stack, guarded by its mutex.
 //
 //	dialogs    the calls in progress, one entry a call
 //	aliases    earlier keys of calls in progress: a UAC's before it learnt the
 //	           peer's tag
 //	releasing  calls that have ended for the application, and further forks,
 //	           whose far end is not released yet
+//	subscribed calls that are over on both sides, but for subscriptions of
+//	           REFERs (RFC 5057 4)
 //	tombs      keys of calls that ended within the last 64*T1
 //
 // All are empty in the end.
@@ -55,6 +57,9 @@ func (s *Stack) find(key DialogKey) *Dialog {
 		return d
 	}
 	if d := s.releasing[key]; d != nil {
+		return d
+	}
+	if d := s.subscribed[key]; d != nil {
 		return d
 	}
 	half := DialogKey{CallID: key.CallID, LocalTag: key.LocalTag}
@@ -131,12 +136,24 @@ func (s *Stack) retireLocked(d *Dialog) {
 	}
 	d.aliases = nil
 	s.leaveSourceLocked(d.source)
-	if d.phase != phaseReleased && d.phase != phaseSteady {
-		s.releasing[d.keyLocked()] = d
-		return
+	s.layToRestLocked(d)
+}
+
+// layToRestLocked puts a call that has ended where what is left of it is found:
+// a far end that is not released, then subscriptions, then nothing.
+func (s *Stack) layToRestLocked(d *Dialog) {
+	key := d.keyLocked()
+	delete(s.releasing, key)
+	delete(s.subscribed, key)
+	switch {
+	case d.phase != phaseReleased && d.phase != phaseSteady:
+		s.releasing[key] = d
+	case d.inUseLocked():
+		s.subscribed[key] = d
+	default:
+		s.buryLocked(key)
+		s.quietLocked()
 	}
-	s.buryLocked(d.keyLocked())
-	s.quietLocked()
 }
 
 // leaveSourceLocked uncounts a call by the address it came from.
@@ -149,14 +166,13 @@ func (s *Stack) leaveSourceLocked(source netip.Addr) {
 	}
 }
 
-// forgetLocked takes out a dialog whose far end is released.
+// forgetLocked takes out a dialog whose far end is released, or whose last
+// subscription has ended.
 func (s *Stack) forgetLocked(d *Dialog) {
-	if s == nil || s.releasing[d.keyLocked()] != d {
+	if s == nil || s.releasing[d.keyLocked()] != d && s.subscribed[d.keyLocked()] != d {
 		return
 	}
-	delete(s.releasing, d.keyLocked())
-	s.buryLocked(d.keyLocked())
-	s.quietLocked()
+	s.layToRestLocked(d)
 }
 
 // tomb is a call that ended.
@@ -220,10 +236,14 @@ func (s *Stack) isBuried(key DialogKey) bool {
 
 // quietLocked wakes Shutdown when no far end is left to release.
 func (s *Stack) quietLocked() {
-	if len(s.dialogs) == 0 && len(s.releasing) == 0 && s.quiet != nil {
+	if s.isQuietLocked() && s.quiet != nil {
 		close(s.quiet)
 		s.quiet = nil
 	}
+}
+
+func (s *Stack) isQuietLocked() bool {
+	return len(s.dialogs) == 0 && len(s.releasing) == 0 && len(s.subscribed) == 0
 }
 
 // fork returns the call of a further fork, to be acknowledged and released, and

@@ -36,10 +36,10 @@ func (c *StackConfig) allowed() string {
 	return methods + ", PRACK"
 }
 
-// supported is the Supported header (RFC 3261 20.37, 4488, 4028, 3891, 3262,
-// 3911, 4538).
+// supported is the Supported header (RFC 3261 20.37, 4488, 7614, 4028, 3891,
+// 3262, 3911, 4538).
 func (c *StackConfig) supported() string {
-	tags := "norefersub, timer, replaces"
+	tags := "norefersub, nosub, timer, replaces"
 	if c.Reliable != ReliableOff {
 		tags += ", " + tagReliable
 	}

@@ -24,9 +24,9 @@ func TestReliabilityIsAnnouncedAsConfigured(t *testing.T) {
 		supported, allow  string
 		require, reinvite []string
 	}{
-		{dialog.ReliableSupported, "norefersub, timer, replaces, 100rel", "INFO, PRACK", nil, nil},
-		{dialog.ReliableOff, "norefersub, timer, replaces", "NOTIFY, INFO", nil, nil},
-		{dialog.ReliableRequired, "norefersub, timer, replaces, 100rel", "INFO, PRACK", []string{"100rel"}, nil},
+		{dialog.ReliableSupported, "norefersub, nosub, timer, replaces, 100rel", "INFO, PRACK", nil, nil},
+		{dialog.ReliableOff, "norefersub, nosub, timer, replaces", "NOTIFY, INFO", nil, nil},
+		{dialog.ReliableRequired, "norefersub, nosub, timer, replaces, 100rel", "INFO, PRACK", []string{"100rel"}, nil},
 	} {
 		bubble(t, func(t *testing.T, w *world) {
 			a, p := w.stack(stackIP, reliability(c.set)), w.peer(peerIP)

@@ -121,16 +121,18 @@ type decision struct {
 	stack   *Stack
 	tx      serverTx
 	handler RequestHandler
-	ctx     context.Context
-	cancel  context.CancelFunc
-	expiry  *time.Timer
+	// reply sends what was decided.
+	reply  func(a Answer)
+	ctx    context.Context
+	cancel context.CancelFunc
+	expiry *time.Timer
 
 	// decided is true once somebody answers; it synchronises itself.
 	decided atomic.Bool
 }
 
-func (s *Stack) newDecision(tx serverTx, handler RequestHandler) *decision {
-	q := &decision{stack: s, tx: tx, handler: handler}
+func (s *Stack) newDecision(tx serverTx, handler RequestHandler, reply func(a Answer)) *decision {
+	q := &decision{stack: s, tx: tx, handler: handler, reply: reply}
 	q.ctx, q.cancel = context.WithCancel(s.life)
 	q.expiry = time.AfterFunc(decisionTime, func() {
 		s.tasks.Run(func() { q.respond(Answer{Status: sip.StatusGatewayTimeout}) })
@@ -167,7 +169,12 @@ func (q *decision) respond(a Answer) {
 	if a.Status < 200 || a.Status > 699 {
 		a = Answer{Status: sip.StatusInternalServerError}
 	}
-	q.stack.respond(q.tx, a.response(q.tx))
+	q.reply(a)
+}
+
+// replyTo returns what sends an application's answer to a request.
+func (s *Stack) replyTo(tx serverTx) func(a Answer) {
+	return func(a Answer) { s.respond(tx, a.response(tx)) }
 }
 
 // response is the answer as a message.
@@ -204,7 +211,7 @@ func (s *Stack) handled(tx serverTx, method sip.RequestMethod) bool {
 		s.busy(tx, &s.counters.full)
 		return true
 	}
-	q := s.newDecision(tx, handler)
+	q := s.newDecision(tx, handler, s.replyTo(tx))
 	if !s.calls.Go(q.run) {
 		q.answer(Answer{Status: sip.StatusServiceUnavailable})
 	}
@@ -218,7 +225,7 @@ func (d *Dialog) handled(tx serverTx, method sip.RequestMethod) bool {
 	if handler == nil {
 		return false
 	}
-	q := d.stack.newDecision(tx, handler)
+	q := d.stack.newDecision(tx, handler, d.stack.replyTo(tx))
 	if !d.requests.Offer(q.run) {
 		q.answer(Answer{Status: sip.StatusServiceUnavailable})
 	}

@@ -7,7 +7,8 @@ import (
 )
 
 // Shutdown ends all calls and then the stack: BYE to established calls, CANCEL
-// to those we placed, 503 to those that ring here; the peers' answers are
+// to those we placed, 503 to those that ring here, and a last NOTIFY (reason
+// noresource) where the outcome of a REFER is still due; the peers' answers are
 // waited for. New calls are refused meanwhile. It returns when nothing of the
 // stack's is left: no call, no goroutine, no socket, no timer.
 //
@@ -79,6 +80,9 @@ func (s *Stack) stop(ctx context.Context) error {
 	for _, d := range s.openCalls() {
 		d.hangup(&ending{cause: Cause{By: PartyShutdown}, status: sip.StatusServiceUnavailable})
 	}
+	for _, d := range s.openCalls() {
+		d.closeSubscriptions(ErrShutdown, true)
+	}
 	s.waitQuiet(ctx)
 	s.waitWritten()
 	result := &ShutdownError{}
@@ -91,6 +95,7 @@ func (s *Stack) stop(ctx context.Context) error {
 			result.Unanswered++
 		}
 		d.finish(Cause{By: PartyShutdown})
+		d.dropSubscriptions(ErrShutdown)
 	}
 	s.waitCallbacks(ctx, result)
 	s.closeRooms()
@@ -115,24 +120,24 @@ func (s *Stack) waitStarted(ctx context.Context) {
 	}
 }
 
-// openCalls returns the calls whose far end is not released.
+// openCalls returns the calls of which something is left.
 func (s *Stack) openCalls() []*Dialog {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
-	list := make([]*Dialog, 0, len(s.dialogs)+len(s.releasing))
-	for _, d := range s.dialogs {
-		list = append(list, d)
-	}
-	for _, d := range s.releasing {
-		list = append(list, d)
+	list := make([]*Dialog, 0, len(s.dialogs)+len(s.releasing)+len(s.subscribed))
+	for _, index := range []map[DialogKey]*Dialog{s.dialogs, s.releasing, s.subscribed} {
+		for _, d := range index {
+			list = append(list, d)
+		}
 	}
 	return list
 }
 
-// waitQuiet waits until every far end is released, or ctx ends.
+// waitQuiet waits until every far end is released and every subscription has
+// ended, or ctx ends.
 func (s *Stack) waitQuiet(ctx context.Context) {
 	s.mutex.Lock()
-	if len(s.dialogs) == 0 && len(s.releasing) == 0 {
+	if s.isQuietLocked() {
 		s.mutex.Unlock()
 		return
 	}

@@ -52,7 +52,9 @@ type Stack struct {
 	dialogs   map[DialogKey]*Dialog
 	aliases   map[DialogKey]*Dialog
 	releasing map[DialogKey]*Dialog
-	tombs     map[DialogKey]struct{}
+	// subscribed is the calls that are over but for subscriptions of REFERs.
+	subscribed map[DialogKey]*Dialog
+	tombs      map[DialogKey]struct{}
 	// bySource counts the calls in progress by the address they came from.
 	bySource  map[netip.Addr]int
 	tombQueue []tomb
@@ -111,15 +113,16 @@ func NewStack(config *StackConfig) (*Stack, error) {
 		return nil, err
 	}
 	s := &Stack{
-		config:    own,
-		log:       newLogger(own),
-		admission: newAdmission(own.Limits),
-		bySource:  make(map[netip.Addr]int),
-		dialogs:   make(map[DialogKey]*Dialog),
-		aliases:   make(map[DialogKey]*Dialog),
-		releasing: make(map[DialogKey]*Dialog),
-		tombs:     make(map[DialogKey]struct{}),
-		stopped:   make(chan struct{}),
+		config:     own,
+		log:        newLogger(own),
+		admission:  newAdmission(own.Limits),
+		bySource:   make(map[netip.Addr]int),
+		dialogs:    make(map[DialogKey]*Dialog),
+		aliases:    make(map[DialogKey]*Dialog),
+		releasing:  make(map[DialogKey]*Dialog),
+		subscribed: make(map[DialogKey]*Dialog),
+		tombs:      make(map[DialogKey]struct{}),
+		stopped:    make(chan struct{}),
 	}
 	s.life, s.endLife = context.WithCancel(context.Background())
 	s.mutex.Stats = &s.counters.stackLock
@@ -289,12 +292,22 @@ func (s *Stack) OnIncomingDialog(callback func(IDialog)) {
 
 // OnIncomingRefer sets the callback for REFERs that arrive inside a call. It
 // runs on a goroutine of its own after the REFER has been answered 202, and may
-// block. It decides nothing: report what came of it with
-// [ReferSubscription.SendNotify].
+// block. It decides nothing (that is OnReferRequest's): do what was asked with
+// [Dialog.FollowRefer], or do it otherwise and report what came of it with
+// [ReferSubscription.SendNotify]. The call may be over by then.
 func (s *Stack) OnIncomingRefer(callback func(dialog IDialog, referTo sip.Uri, replaces *ReplacesInfo)) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.callbacks.OnIncomingRefer = callback
+}
+
+// OnReferRequest sets the function that decides the REFERs that arrive inside a
+// call, before they are answered; nil accepts all. OnIncomingRefer follows what
+// is accepted. See [ReferHandler].
+func (s *Stack) OnReferRequest(handler ReferHandler) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.callbacks.OnReferRequest = handler
 }
 
 func (s *Stack) callbacksNow() StackCallbacks {

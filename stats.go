@@ -13,8 +13,9 @@ import (
 // a few locks held briefly and some atomic loads; counting is always on.
 type Stats struct {
 	// Now: calls in progress, calls that have ended here and whose far end is
-	// being released, and calls remembered for what may come late.
-	Dialogs, Releasing, Tombstones int
+	// being released, those that are over but for a transfer's subscription, and
+	// calls remembered for what may come late.
+	Dialogs, Releasing, Subscribed, Tombstones int
 	// Callbacks is how many goroutines run the application's callbacks.
 	Callbacks int
 	// ClientTransactions and ServerTransactions live, Queues have work.
@@ -50,7 +51,7 @@ type counters struct {
 	placed, arrived, answered              atomic.Uint64
 	ended                                  [PartyShutdown + 1]atomic.Uint64
 	nobody, full, rate, source, subscribed atomic.Uint64
-	panics, bodies                         atomic.Uint64
+	panics, bodies, progress               atomic.Uint64
 	stackLock, dialogLocks                 lockstat.Stats
 }
 
@@ -66,7 +67,7 @@ func (s *Stack) Stats() Stats {
 			"nobody": c.nobody.Load(), "full": c.full.Load(), "rate": c.rate.Load(),
 			"source": c.source.Load(), "subscriptions": c.subscribed.Load(),
 		},
-		Dropped:     map[string]uint64{"bodies": c.bodies.Load()},
+		Dropped:     map[string]uint64{"bodies": c.bodies.Load(), "progress": c.progress.Load()},
 		Panics:      c.panics.Load(),
 		StackLock:   lockStats(&c.stackLock),
 		DialogLocks: lockStats(&c.dialogLocks),
@@ -76,6 +77,7 @@ func (s *Stack) Stats() Stats {
 	}
 	s.mutex.RLock()
 	stats.Dialogs, stats.Releasing, stats.Tombstones = len(s.dialogs), len(s.releasing), len(s.tombs)
+	stats.Subscribed = len(s.subscribed)
 	layer, sockets := s.layer, s.sockets
 	s.mutex.RUnlock()
 	if layer != nil {

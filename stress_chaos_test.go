@@ -260,10 +260,32 @@ func (c *chaos) referScripts(in dialogtest.Received, req *sip.Request) []script 
 			notify("terminated;reason=noresource")
 		}},
 		{"NOTIFY before 202", func() { notify("active;expires=60"); c.pause(time.Second); c.answer(in, accepted) }},
+		{"202 and NOTIFYs of all kinds", func() {
+			c.answer(in, accepted)
+			c.notifies(in, req)
+		}},
 		{"202 alone", func() { c.answer(in, accepted) }},
 		{"202 without subscription", func() { c.answer(in, dialogtest.Response{Code: 202, Headers: []string{"Refer-Sub: false"}}) }},
 		{"603", func() { c.answer(in, dialogtest.Response{Code: 603}) }},
 		{"silence", func() {}},
+	}
+}
+
+// notifies reports on a REFER as nobody should.
+func (c *chaos) notifies(in dialogtest.Received, req *sip.Request) {
+	event := fmt.Sprintf("Event: refer;id=%d", req.CSeq().SeqNo)
+	for range 1 + c.dice.intn(5) {
+		c.pause(5 * time.Second)
+		headers := []string{
+			pick(c.dice, []string{event, event, "Event: refer", "Event: refer;id=77", "X-Event: none"}),
+			pick(c.dice, []string{
+				"Subscription-State: active;expires=60", "Subscription-State: pending", "X-State: none",
+				"Subscription-State: terminated", "Subscription-State: terminated;reason=rejected;retry-after=5",
+			}),
+			pick(c.dice, []string{"Content-Type: message/sipfrag", "Content-Type: text/plain", "X-Type: none"}),
+		}
+		body := pick(c.dice, []string{"", "SIP/2.0 180 Ringing\n", "SIP/2.0 200 OK\n", "SIP/2.0 486 Busy Here\n", "nonsense\n"})
+		c.request("NOTIFY", in, toTag(req), fromTag(req), body, headers...)
 	}
 }
 
@@ -390,6 +412,12 @@ func (c *chaos) inside(in dialogtest.Received, tag string) {
 			{"REFER without subscription", refer("Refer-To: <sip:carol@"+udpTwo+">", "Refer-Sub: false")},
 			{"REFER to two", refer("Refer-To: <sip:carol@"+udpTwo+">", "Refer-To: <sip:dave@"+udpTwo+">")},
 			{"REFER to nobody", refer()},
+			{"REFER to the chaos", refer("Refer-To: <sip:carol@" + chaosIP + ":5060>")},
+			{"SUBSCRIBE to a REFER", func() {
+				refer("Refer-To: <sip:carol@" + udpTwo + ">")()
+				c.pause(3 * time.Second)
+				c.demand("SUBSCRIBE", in, tag, "Event: refer", pick(c.dice, []string{"Expires: 0", "Expires: 30", "Expires: x"}))
+			}},
 			{"NOTIFY of nothing", func() {
 				c.demand("NOTIFY", in, tag, "Event: refer;id=999", "Subscription-State: active")
 			}},

@@ -17,7 +17,8 @@ var expectedWire = []string{
 	"received: 404 INVITE", "received: 481 INVITE", "received: 486 INVITE", "received: 487 INVITE", "received: 491 INVITE",
 	"received: 503 INVITE", "received: 603 INVITE", "received: 200 BYE", "received: 481 BYE", "received: 500 BYE",
 	"received: 200 CANCEL", "received: 481 CANCEL", "received: 202 REFER", "received: 603 REFER", "received: 200 NOTIFY",
-	"received: 481 NOTIFY", "received: 489 NOTIFY",
+	"received: 481 NOTIFY", "received: 489 NOTIFY", "sent: 400 NOTIFY", "sent: 415 NOTIFY", "sent: 603 REFER", "sent: 504 REFER",
+	"sent: SUBSCRIBE", "received: SUBSCRIBE", "sent: 200 SUBSCRIBE", "sent: 403 SUBSCRIBE",
 	"message: late duplicate", "message: damaged", "message: cut", "message: without From", "message: without To",
 	"message: without Call-ID", "message: without CSeq", "message: without Via", "message: of another version",
 	"message: with another CSeq", "message: with a lying length", "message: to a telephone", "message: that are noise",
@@ -38,13 +39,13 @@ var expectedFaults = []string{
 
 var expectedCallbacks = []string{
 	"callback: blocks", "callback: panics", "callback: Goexit", "callback: offer refused", "callback: offer never decided",
-	"callback: nobody answers", "callback: REFER", "callback: trace",
+	"callback: nobody answers", "callback: REFER", "callback: REFER followed", "callback: REFER decided", "callback: trace",
 	"callback: trace of tls", "callback: trace of ws", "callback: trace of wss",
 }
 
 var expectedErrors = []string{
 	"error: timeout", "error: transport", "error: wrong state", "error: answered", "error: canceled", "error: pending",
-	"error: too many", "error: no REFER", "error: no subscription", "error: argument", "error: panic", "error: terminated",
+	"error: too many", "error: no REFER", "error: no subscription", "error: no outcome", "error: argument", "error: panic", "error: terminated",
 	"error: shutdown", "error: context", "error: context canceled", "error: refused", "error: package",
 	"cause: local", "cause: remote", "cause: timeout", "cause: transport", "cause: shutdown",
 }
@@ -56,7 +57,7 @@ var expectedScript = []string{
 	"script: re-INVITE 200", "script: re-INVITE 491", "script: re-INVITE silence", "script: re-INVITE rings for ever",
 	"script: CANCEL 200 487", "script: CANCEL 200 200", "script: CANCEL silence", "script: BYE 200", "script: BYE 481",
 	"script: BYE silence", "script: BYE 100 only", "script: REFER 202 and NOTIFY", "script: REFER NOTIFY before 202",
-	"script: REFER silence", "script: NOTIFY silence", "script: 2xx acknowledged", "script: 2xx acknowledged late",
+	"script: REFER 202 and NOTIFYs of all kinds", "script: REFER silence", "script: asks SUBSCRIBE to a REFER", "script: NOTIFY silence", "script: 2xx acknowledged", "script: 2xx acknowledged late",
 	"script: 2xx acknowledged wrongly", "script: 2xx not acknowledged", "script: calls with an offer",
 	"script: calls without an offer", "script: calls twice", "script: calls by two paths", "script: calls and cancels",
 	"script: calls and cancels first", "script: calls and hangs up while ringing", "script: calls with Require",

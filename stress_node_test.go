@@ -80,6 +80,7 @@ func (r *round) newNode(ip, protocol string) *node {
 	n.stack = stack
 	stack.OnIncomingDialog(n.incoming)
 	stack.OnIncomingRefer(n.incomingRefer)
+	stack.OnReferRequest(n.referRequest)
 	ctx, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
 	require.NoError(r.t, stack.Start(ctx))
@@ -169,11 +170,35 @@ func (n *node) incoming(d dialog.IDialog) {
 	}
 }
 
+// referRequest is OnReferRequest: accepted, refused, or not decided in time.
+func (n *node) referRequest(ctx context.Context, refer *dialog.ReferRequest) dialog.Answer {
+	n.round.cover.hit("callback: REFER decided")
+	a := n.application(true)
+	n.keepRefer(refer.Subscription)
+	switch a.dice.intn(10) {
+	case 0:
+		return dialog.Answer{Status: 603}
+	case 1:
+		<-ctx.Done()
+	case 2:
+		a.misbehave(refer.Dialog)
+	}
+	return dialog.Answer{}
+}
+
 // incomingRefer is OnIncomingRefer.
-func (n *node) incomingRefer(d dialog.IDialog, _ sip.Uri, _ *dialog.ReplacesInfo) {
+func (n *node) incomingRefer(d dialog.IDialog, referTo sip.Uri, _ *dialog.ReplacesInfo) {
 	n.round.cover.hit("callback: REFER")
 	a := n.application(true)
 	call := d.(*dialog.Dialog)
+	if a.dice.chance(40) {
+		ctx, cancel := a.context()
+		defer cancel()
+		next, err := call.FollowRefer(ctx, referTo, a.offer())
+		a.met(err)
+		a.follows(next)
+		return
+	}
 	for _, r := range call.GetAllReferSubscriptions() {
 		n.keepRefer(r)
 		if a.dice.chance(30) {

@@ -142,6 +142,11 @@ func dialogOperations() []operation {
 			a.met(err)
 			a.node.keepRefer(r)
 		}},
+		{"Dialog.FollowRefer", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			call, err := d.FollowRefer(ctx, sip.Uri{Scheme: "sip", User: "carol", Host: udpTwo}, a.offer())
+			a.met(err)
+			a.follows(call)
+		}},
 		{"Dialog.HandleIncomingRefer", func(a *application, _ context.Context, d *dialog.Dialog) {
 			req := sip.NewRequest(sip.REFER, a.target())
 			req.AppendHeader(&sip.CSeqHeader{SeqNo: uint32(1000 + a.dice.intn(50)), MethodName: sip.REFER})
@@ -246,6 +251,9 @@ func stackOperations() []operation {
 		{"Stack.OnIncomingRefer", func(a *application, _ context.Context, _ *dialog.Dialog) {
 			a.node.stack.OnIncomingRefer(a.node.incomingRefer)
 		}},
+		{"Stack.OnReferRequest", func(a *application, _ context.Context, _ *dialog.Dialog) {
+			a.node.stack.OnReferRequest(pick(a.dice, []dialog.ReferHandler{nil, a.node.referRequest}))
+		}},
 		{"Stack.Start", func(a *application, _ context.Context, _ *dialog.Dialog) {
 			err := a.node.stack.Start(context.Background())
 			if !errors.Is(err, dialog.ErrAlreadyStarted) && !errors.Is(err, dialog.ErrShutdown) {
@@ -265,6 +273,28 @@ func referOperations() []operation {
 		{"ReferSubscription.SendNotify", func(a *application, ctx context.Context, _ *dialog.Dialog) {
 			a.met(a.node.refer(a.dice).SendNotify(ctx, pick(a.dice, []int{99, 100, 180, 200, 486}), "stress"))
 		}},
+		{"ReferSubscription.Wait", func(a *application, ctx context.Context, _ *dialog.Dialog) {
+			ctx, cancel := context.WithTimeout(ctx, 5*time.Minute) // it is refreshed while we wait
+			defer cancel()
+			_, err := a.node.refer(a.dice).Wait(ctx)
+			a.met(err)
+		}},
+		{"ReferSubscription.OnProgress", func(a *application, _ context.Context, d *dialog.Dialog) {
+			a.node.refer(a.dice).OnProgress(func(dialog.Progress) { a.misbehave(d) })
+		}},
+		{"ReferSubscription.Follow", func(a *application, ctx context.Context, _ *dialog.Dialog) {
+			call, err := a.node.refer(a.dice).Follow(ctx, a.offer())
+			a.met(err)
+			a.follows(call)
+		}},
+	}
+}
+
+// follows takes in a call that follows a REFER; nil: there is none.
+func (a *application) follows(call *dialog.Dialog) {
+	if call != nil {
+		a.round.cover.hit("callback: REFER followed")
+		a.node.watch(call, a)
 	}
 }
 
@@ -297,6 +327,7 @@ func (a *application) met(err error) {
 		{"timeout", dialog.ErrTimeout}, {"transport", dialog.ErrTransport}, {"wrong state", dialog.ErrState},
 		{"answered", dialog.ErrAnswered}, {"replaced", dialog.ErrReplaced}, {"canceled", dialog.ErrCanceled}, {"pending", dialog.ErrPending},
 		{"too many", dialog.ErrMaxDialogs}, {"no REFER", dialog.ErrNoRefer}, {"no subscription", dialog.ErrNoSubscription},
+		{"no outcome", dialog.ErrNoOutcome},
 		{"argument", dialog.ErrInvalidArgument}, {"panic", dialog.ErrPanic}, {"terminated", dialog.ErrTerminated},
 		{"shutdown", dialog.ErrShutdown}, {"package", dialog.ErrInfoPackage}, {"context", context.DeadlineExceeded}, {"context canceled", context.Canceled},
 	} {

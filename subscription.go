@@ -1,18 +1,18 @@
 package dialog
 
 import (
-	"context"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/mailbox"
 )
 
-// referLife is how long a subscription lasts that a REFER made (RFC 3515 2.4.4
-// leaves it to the notifier).
-const referLife = 3 * time.Minute
-
 // ReferSubscription is the implicit subscription of a REFER (RFC 3515 2.4.4),
-// one we received or one we sent. Its methods may be called from any goroutine.
+// one we received or one we sent. It may outlive the call: a BYE ends the session
+// only (RFC 5057 5.5). It ends by its last NOTIFY, its expiry, a failure that
+// RFC 5057 5.1 counts against it, Close of it or of the dialog, or Shutdown. Its
+// methods may be called from any goroutine and from inside any callback.
 type ReferSubscription struct {
 	// ID is the REFER's CSeq header value, such as "2 REFER".
 	ID string
@@ -23,43 +23,63 @@ type ReferSubscription struct {
 	referToURI sip.Uri
 	// sent is true when the REFER was ours.
 	sent bool
+	// referredBy is the Referred-By of a REFER received, silent true when it
+	// wants no subscription.
+	referredBy string
+	silent     bool
 
 	// The dialog's mutex guards the fields below.
 
 	active bool
-	// status is what the latest NOTIFY said.
-	status Progress
-	expiry *time.Timer
-	until  time.Time
+	// over is true once the subscription has ended.
+	over bool
+	// status is what the latest NOTIFY said. It is the outcome, and stands, once
+	// it is final; failure is why there will be none. decided is closed then.
+	status  Progress
+	failure error
+	decided chan struct{}
+	// callbacks are those of OnProgress.
+	callbacks []func(Progress)
+	// waiters counts those in Wait; until is when the subscription expires,
+	// refreshing true while a SUBSCRIBE of ours has no answer.
+	waiters         int
+	until           time.Time
+	expiry, refresh *time.Timer
+	refreshing      bool
 	// answered is closed once the REFER has its final answer; err is set when
 	// that was no 2xx. waited is true while a WaitRefer waits for it.
 	answered chan struct{}
 	err      error
 	waited   bool
+	// queue is the NOTIFYs that have not left, closing true when the last one is
+	// among them, flushing while one is being written. unanswered counts those
+	// that have left, latest is the number of the last of them.
+	queue             []notice
+	closing, flushing bool
+	unanswered        int
+	latest            int
+	// followed is true once a Follow has begun.
+	followed bool
 	// done is closed when the subscription ends.
 	done chan struct{}
+
+	// What synchronises itself.
+
+	mailbox mailbox.Mailbox // for OnProgress
 }
 
-// Progress is a status line of the transferred call (RFC 3515 2.4.5); the zero
-// value means that none has been reported.
-type Progress struct {
-	Status int
-	Reason string
-}
-
-// Status returns what was reported last: by us for a REFER we received, by the
-// peer for one we sent.
-func (r *ReferSubscription) Status() Progress {
-	if r == nil || r.dialog == nil {
-		return Progress{}
+// newSubscription returns one that is in no registry yet.
+func (d *Dialog) newSubscription(id string, referTo sip.Uri) *ReferSubscription {
+	r := &ReferSubscription{ID: id, dialog: d, referToURI: referTo}
+	if s := d.stack; s != nil {
+		r.mailbox.Go = s.calls.Go
+		r.mailbox.Panicked = func(value any, stack []byte) { s.logPanic(d.log(), "OnProgress", value, stack) }
 	}
-	r.dialog.mutex.RLock()
-	defer r.dialog.mutex.RUnlock()
-	return r.status
+	return r
 }
 
-// Done returns a channel that is closed when the subscription ends: by its
-// last NOTIFY, its expiry, or the end of the call.
+// Done returns a channel that is closed when the subscription ends. The end of
+// the call does not close it.
 func (r *ReferSubscription) Done() <-chan struct{} {
 	if r == nil || r.dialog == nil {
 		ended := make(chan struct{})
@@ -70,16 +90,44 @@ func (r *ReferSubscription) Done() <-chan struct{} {
 	defer r.dialog.mutex.Unlock()
 	if r.done == nil {
 		r.done = make(chan struct{})
-		if !r.openLocked() {
+		if r.over {
 			close(r.done)
 		}
 	}
 	return r.done
 }
 
-// openLocked reports whether the subscription is in its dialog's registry.
-func (r *ReferSubscription) openLocked() bool {
-	return r.registryLocked()[r.ID] == r
+// Close ends the subscription for the application at once, without waiting for
+// the network. One of a REFER we sent is forgotten: Wait returns, and the next
+// NOTIFY gets 481, which ends it for the peer (RFC 3515 2.4.4). One of a REFER
+// we received gets its last NOTIFY, reason noresource, with what was reported
+// last. The transfer itself goes on. Close may be called any number of times and
+// returns nil.
+func (r *ReferSubscription) Close() error {
+	if r != nil && r.dialog != nil {
+		r.close(ErrTerminated)
+	}
+	return nil
+}
+
+func (r *ReferSubscription) close(cause error) {
+	r.dialog.mutex.RLock()
+	last := notice{progress: r.status, state: stateNoResource}
+	r.dialog.mutex.RUnlock()
+	if _, err := r.dialog.room(); err == nil && !r.sent {
+		r.report(last)
+		return
+	}
+	r.drop(cause)
+}
+
+// drop ends the subscription without a word.
+func (r *ReferSubscription) drop(cause error) {
+	r.dialog.mutex.Lock()
+	r.answeredLocked(cause)
+	r.endLocked(cause)
+	r.dialog.mutex.Unlock()
+	r.dialog.settleSubscriptions()
 }
 
 func (r *ReferSubscription) registryLocked() map[string]*ReferSubscription {
@@ -89,14 +137,20 @@ func (r *ReferSubscription) registryLocked() map[string]*ReferSubscription {
 	return r.dialog.referSubscriptions
 }
 
-// endLocked ends the subscription and forgets it.
-func (r *ReferSubscription) endLocked() {
-	r.active = false
-	stopTimer(r.expiry)
-	if !r.openLocked() {
+// endLocked ends the subscription and forgets it. Unless the outcome is known,
+// cause says why it will not be. Whoever calls it calls settleSubscriptions
+// next, without the mutex.
+func (r *ReferSubscription) endLocked(cause error) {
+	if r.over {
 		return
 	}
-	delete(r.registryLocked(), r.ID)
+	r.active, r.over, r.queue = false, true, nil
+	stopTimer(r.expiry)
+	stopTimer(r.refresh)
+	if r.registryLocked()[r.ID] == r {
+		delete(r.registryLocked(), r.ID)
+	}
+	r.failLocked(cause)
 	if r.done != nil {
 		close(r.done)
 	}
@@ -104,6 +158,9 @@ func (r *ReferSubscription) endLocked() {
 
 // answeredLocked gives WaitRefer its result, once.
 func (r *ReferSubscription) answeredLocked(err error) {
+	if r.answered == nil {
+		return // received
+	}
 	select {
 	case <-r.answered:
 	default:
@@ -112,21 +169,11 @@ func (r *ReferSubscription) answeredLocked(err error) {
 	}
 }
 
-// endSubscriptionsLocked ends all that a call's end ends.
-func (d *Dialog) endSubscriptionsLocked() {
-	for _, r := range d.referSubscriptions {
-		r.endLocked()
-	}
-	for _, r := range d.sentRefers {
-		r.answeredLocked(ErrTerminated)
-		r.endLocked()
-	}
-}
-
 // activateLocked starts the subscription, or prolongs it.
 func (r *ReferSubscription) activateLocked(life time.Duration) {
 	r.active = true
 	r.until = time.Now().Add(life)
+	r.refreshInTimeLocked()
 	if r.expiry == nil {
 		r.expiry = r.dialog.after(life, r.expired)
 		return
@@ -138,32 +185,89 @@ func (r *ReferSubscription) activateLocked(life time.Duration) {
 // the one that subscribed (RFC 6665 4.2.2).
 func (r *ReferSubscription) expired() {
 	r.dialog.mutex.Lock()
-	if !r.active || time.Now().Before(r.until) {
+	left := time.Until(r.until) + r.graceLocked()
+	switch {
+	case r.over:
+	case left > 0:
+		r.expiry.Reset(left)
+	case r.sent:
+		r.endLocked(r.lostLocked("", ErrTimeout))
+	default:
+		last := notice{progress: r.status, state: stateTimeout}
 		r.dialog.mutex.Unlock()
+		r.report(last)
 		return
 	}
-	if r.sent {
-		r.endLocked()
-		r.dialog.mutex.Unlock()
-		return
-	}
-	last := r.status
 	r.dialog.mutex.Unlock()
-	r.dialog.background(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), r.dialog.config().txTimeout())
-		defer cancel()
-		if _, err := r.sendNotify(ctx, last, "terminated;reason=timeout"); err != nil {
-			r.dialog.log().Debug("NOTIFY could not be sent", "error", err)
-			r.dialog.mutex.Lock()
-			r.endLocked()
-			r.dialog.mutex.Unlock()
-		}
-	})
+	r.dialog.settleSubscriptions()
 }
 
-func (r *ReferSubscription) refusedLocked(err error) {
-	r.endLocked()
-	r.answeredLocked(err)
+// graceLocked is how much longer a subscription is kept than was said: while the
+// new call is being placed its outcome is still worth a NOTIFY (RFC 3515 3.4).
+func (r *ReferSubscription) graceLocked() time.Duration {
+	if r.followed {
+		return 64 * r.dialog.config().timers().T1
+	}
+	return 0
+}
+
+// The subscriptions of a dialog.
+
+// inUseLocked reports whether anything but the session keeps the dialog: a
+// subscription, or a NOTIFY that is not answered.
+func (d *Dialog) inUseLocked() bool {
+	return len(d.referSubscriptions)+len(d.sentRefers)+d.notifying > 0
+}
+
+// settleSubscriptions lets go of a dialog that is over when the last of its
+// subscriptions has ended: no new ones begin then.
+func (d *Dialog) settleSubscriptions() {
+	d.mutex.RLock()
+	idle := d.state == DialogStateTerminated && !d.inUseLocked()
+	d.mutex.RUnlock()
+	if !idle {
+		return
+	}
+	unlock := d.lockBoth()
+	defer unlock()
+	d.stack.forgetLocked(d)
+}
+
+// closeSubscriptions closes all, those too that a Follow is at work on if even
+// says so.
+func (d *Dialog) closeSubscriptions(cause error, even bool) {
+	for _, r := range d.subscriptions() {
+		d.mutex.RLock()
+		spared := r.followed && !even
+		d.mutex.RUnlock()
+		if !spared {
+			r.close(cause)
+		}
+	}
+}
+
+// dropSubscriptions ends all without a word: the dialog is gone.
+func (d *Dialog) dropSubscriptions(cause error) {
+	for _, r := range d.subscriptions() {
+		r.drop(cause)
+	}
+	// What still waits for the answer to a NOTIFY keeps the dialog no longer.
+	d.mutex.Lock()
+	d.notifying = 0
+	d.mutex.Unlock()
+	d.settleSubscriptions()
+}
+
+func (d *Dialog) subscriptions() []*ReferSubscription {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	var list []*ReferSubscription
+	for _, registry := range []map[string]*ReferSubscription{d.referSubscriptions, d.sentRefers} {
+		for _, r := range registry {
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 // GetReferSubscription returns the live subscription with that ID: one of a
@@ -194,4 +298,25 @@ func (d *Dialog) GetAllReferSubscriptions() []*ReferSubscription {
 		}
 	}
 	return list
+}
+
+const (
+	// leastReferLife is how long a subscription lasts that a REFER made, at
+	// least, maxReferLife how long at most.
+	leastReferLife = 3 * time.Minute
+	maxReferLife   = time.Hour
+)
+
+// referLife is how long a subscription lasts that a REFER made: not less than a
+// new call may ring (RFC 3515 3.4).
+func (c *StackConfig) referLife() time.Duration {
+	limit := c.ringingLimit()
+	switch {
+	case limit < 0:
+		return maxReferLife
+	case limit > leastReferLife:
+		return min(limit+time.Minute, maxReferLife)
+	default:
+		return leastReferLife
+	}
 }

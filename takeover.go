@@ -106,7 +106,7 @@ func (s *Stack) findNamed(info *ReplacesInfo) (call *Dialog, ended bool) {
 		for _, remote := range tagsMeant(info.FromTag) {
 			key := DialogKey{CallID: info.CallID, LocalTag: local, RemoteTag: remote}
 			_, buried := s.tombs[key]
-			ended = ended || buried || s.releasing[key] != nil
+			ended = ended || buried || s.releasing[key] != nil || s.subscribed[key] != nil
 			if d := s.dialogs[key]; d != nil && d.hasPeer() {
 				several = several || call != nil
 				call = d

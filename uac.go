@@ -178,6 +178,7 @@ func (d *Dialog) processResponse(res *sip.Response) error {
 	if res == nil {
 		return fmt.Errorf("%w: no response", ErrMalformed)
 	}
+	d.reportReferred(res)
 	i := d.invitation()
 	i.keep(res)
 	switch {

@@ -329,7 +329,7 @@ func TestEndedSubscriptionsLeaveTheMaps(t *testing.T) {
 			id := fmt.Sprintf("%d REFER", i)
 			if sub, ok := d.GetReferSubscription(id); ok && i%2 == 0 {
 				d.mutex.Lock()
-				sub.endLocked()
+				sub.endLocked(ErrTerminated)
 				d.mutex.Unlock()
 			}
 		}()

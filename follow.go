@@ -1,0 +1,237 @@
+package dialog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// FollowRefer does what a REFER asked for that arrived in this call and was
+// accepted: the first with that Refer-To which nobody has followed. It is made to
+// be called in OnIncomingRefer. It places the new call as opts say, with Replaces
+// and the other headers of Refer-To that may be taken over, and Referred-By; from
+// our side of this call, unless opts name another. What the new call's peer answers
+// is reported to the referrer by NOTIFY: each 101 to 199 that differs from the one
+// before, and the outcome, which ends the subscription. It works on when the
+// referrer hangs up, and when it ends the subscription (RFC 3515 2.4.4).
+//
+// It blocks as NewInvite and then WaitAnswer do, and returns the new call,
+// established. When ctx ends first the new call is given up and the referrer is
+// told 487. What becomes of this call is up to the application.
+//
+// Errors: ErrNoRefer, ErrReference (the referrer is told 501), and those of
+// [Stack.NewInvite] and [Dialog.WaitAnswer].
+func (d *Dialog) FollowRefer(ctx context.Context, referTo sip.Uri, opts InviteOpts) (*Dialog, error) {
+	if ctx == nil {
+		return nil, errNilContext("FollowRefer")
+	}
+	d.mutex.RLock()
+	unfollowed := d.unfollowed
+	d.mutex.RUnlock()
+	for _, r := range unfollowed {
+		if r.referToURI.String() == referTo.String() && r.follow() {
+			return r.place(ctx, opts)
+		}
+	}
+	return nil, ErrNoRefer
+}
+
+// Follow is [Dialog.FollowRefer] for this subscription's REFER. It may be called
+// once the REFER has been accepted.
+func (r *ReferSubscription) Follow(ctx context.Context, opts InviteOpts) (*Dialog, error) {
+	if ctx == nil {
+		return nil, errNilContext("Follow")
+	}
+	if r == nil || r.dialog == nil || !r.follow() {
+		return nil, ErrNoRefer
+	}
+	return r.place(ctx, opts)
+}
+
+// followableLocked keeps a REFER that was accepted for a Follow, also when its
+// subscription ends before; the oldest go first.
+func (d *Dialog) followableLocked(r *ReferSubscription) {
+	if len(d.unfollowed) >= d.referLimit() {
+		d.unfollowed = d.unfollowed[1:]
+	}
+	d.unfollowed = append(d.unfollowed[:len(d.unfollowed):len(d.unfollowed)], r)
+}
+
+// follow claims the REFER: exactly one caller gets true.
+func (r *ReferSubscription) follow() bool {
+	r.dialog.mutex.Lock()
+	defer r.dialog.mutex.Unlock()
+	found := r.unfollowedLocked()
+	r.followed = r.followed || found
+	return found
+}
+
+// unfollowedLocked takes the REFER out of those to follow, and reports whether it
+// was one.
+func (r *ReferSubscription) unfollowedLocked() bool {
+	var left []*ReferSubscription
+	for _, other := range r.dialog.unfollowed {
+		if other != r {
+			left = append(left, other)
+		}
+	}
+	found := len(left) < len(r.dialog.unfollowed)
+	r.dialog.unfollowed = left
+	return found
+}
+
+// place places the new call, waits for its outcome and reports it.
+func (r *ReferSubscription) place(ctx context.Context, opts InviteOpts) (*Dialog, error) {
+	target, err := referenced(r.referToURI)
+	if err != nil {
+		r.report(notice{progress: Progress{sip.StatusNotImplemented, "Not Implemented"}})
+		return nil, err
+	}
+	f := &follower{r: r}
+	call, err := r.invite(ctx, target, r.inviteOpts(f, opts))
+	if err == nil {
+		err = call.WaitAnswer(ctx)
+	}
+	r.report(notice{progress: f.outcome(err)})
+	if err != nil {
+		return nil, fmt.Errorf("dialog: follow refer: %w", err)
+	}
+	return call, nil
+}
+
+func (r *ReferSubscription) invite(ctx context.Context, target sip.Uri, opts InviteOpts) (*Dialog, error) {
+	if r.dialog.stack == nil {
+		return nil, ErrNotStarted
+	}
+	call, err := r.dialog.stack.NewInvite(ctx, target, opts)
+	if err != nil {
+		return nil, err
+	}
+	return call.(*Dialog), nil
+}
+
+// referenced returns whom to send an INVITE to.
+func referenced(referTo sip.Uri) (sip.Uri, error) {
+	target := *referTo.Clone()
+	target.Headers = nil
+	if scheme := strings.ToLower(target.Scheme); scheme != "sip" && scheme != "sips" {
+		return target, fmt.Errorf("%w: scheme %q", ErrReference, target.Scheme)
+	}
+	if method, ok := target.UriParams.Get("method"); ok && !strings.EqualFold(method, "INVITE") {
+		return target, fmt.Errorf("%w: method %q", ErrReference, method)
+	}
+	target.UriParams.Remove("method") // RFC 3261 19.1.1: not in a Request-URI
+	return target, nil
+}
+
+// inviteOpts adds to the application's options what the REFER says.
+func (r *ReferSubscription) inviteOpts(f *follower, opts InviteOpts) InviteOpts {
+	headers := headersOf(r.referToURI)
+	if r.referredBy != "" {
+		headers = append(headers, Header{"Referred-By", r.referredBy}) // RFC 3892 2.2
+	}
+	opts.Headers = append(headers, opts.Headers...)
+	if opts.From == nil {
+		// RFC 3892 2.2: the same to the referrer and to the target.
+		r.dialog.mutex.RLock()
+		from := r.dialog.local.address()
+		r.dialog.mutex.RUnlock()
+		opts.From = &from
+	}
+	setup := opts.Setup
+	opts.Setup = func(call *Dialog) {
+		call.mutex.Lock()
+		call.referred = f
+		call.mutex.Unlock()
+		if setup != nil {
+			setup(call)
+		}
+	}
+	return opts
+}
+
+// headersOf returns those headers in a URI that a request to it may have: what a
+// referrer cannot use to speak in our name (RFC 3261 19.1.5).
+func headersOf(uri sip.Uri) []Header {
+	var list []Header
+	for _, kv := range uri.Headers {
+		name, errName := url.PathUnescape(kv.K)
+		value, errValue := url.PathUnescape(kv.V)
+		if errName == nil && errValue == nil && mayTakeOver(name) {
+			list = append(list, Header{name, value})
+		}
+	}
+	return list
+}
+
+func mayTakeOver(name string) bool {
+	switch name = strings.ToLower(name); name {
+	case "replaces", "join", "target-dialog", "require", "subject", "priority", "in-reply-to", "reason",
+		"accept-contact", "reject-contact", "request-disposition", "user-to-user":
+		return true
+	}
+	return strings.HasPrefix(name, "x-")
+}
+
+// follower hears what is answered to the call that follows a REFER.
+type follower struct {
+	r *ReferSubscription // set at construction
+
+	mu sync.Mutex // guards the fields below
+	// latest is the latest response, accepted the first 2xx.
+	latest, accepted Progress
+}
+
+// reportReferred tells the referrer of a response to an INVITE.
+func (d *Dialog) reportReferred(res *sip.Response) {
+	d.mutex.RLock()
+	f := d.referred
+	d.mutex.RUnlock()
+	if f != nil && f.isNews(Progress{res.StatusCode, oneLine(res.Reason)}) {
+		f.r.report(notice{progress: Progress{res.StatusCode, oneLine(res.Reason)}})
+	}
+}
+
+// isNews reports whether a response is a provisional one that is to be reported
+// now. What a final one comes to is known when the call is.
+func (f *follower) isNews(p Progress) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case p.final():
+		if p.Status < 300 && f.accepted.Status == 0 {
+			f.accepted = p
+		}
+		return false
+	case p.Status == sip.StatusTrying || p == f.latest:
+		return false
+	}
+	f.latest = p
+	return true
+}
+
+// outcome is the status of the new call as the referrer is told it.
+func (f *follower) outcome(err error) Progress {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var refused *ResponseError
+	switch {
+	case err == nil && f.accepted.Status != 0:
+		return f.accepted
+	case err == nil:
+		return Progress{sip.StatusOK, "OK"}
+	case errors.As(err, &refused):
+		return Progress{refused.StatusCode, oneLine(refused.Reason)}
+	case errors.Is(err, ErrTimeout):
+		return Progress{sip.StatusRequestTimeout, "Request Timeout"}
+	case errors.Is(err, ErrCanceled), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return Progress{sip.StatusRequestTerminated, "Request Terminated"}
+	default:
+		return Progress{sip.StatusServiceUnavailable, "Service Unavailable"}
+	}
+}

@@ -1,0 +1,153 @@
+package dialog
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// The NOTIFYs that arrive, for REFERs we sent.
+
+// handleSubscriptions takes what belongs to the subscription of a REFER rather
+// than to the session (RFC 5057 5.3), and reports whether it did. It goes on when
+// the session is over.
+func (d *Dialog) handleSubscriptions(tx serverTx, req *sip.Request) bool {
+	switch {
+	case !isReferEvent(req):
+		return false
+	case req.Method == sip.NOTIFY:
+		d.handleNotify(tx, req)
+	case req.Method == sip.SUBSCRIBE:
+		d.handleSubscribe(tx, req)
+	default:
+		return false
+	}
+	return true
+}
+
+// isReferEvent reports whether a request is about a REFER.
+func isReferEvent(req *sip.Request) bool {
+	event, _, _ := strings.Cut(headerValue(req, "Event"), ";")
+	return strings.EqualFold(strings.TrimSpace(event), "refer")
+}
+
+// eventID returns the id parameter of an Event header.
+func eventID(req *sip.Request) string {
+	_, params, _ := strings.Cut(headerValue(req, "Event"), ";")
+	return param(params, "id")
+}
+
+// param returns a parameter of a header's, the last part of its value.
+func param(params, name string) string {
+	for _, p := range strings.Split(params, ";") {
+		key, value, _ := strings.Cut(p, "=")
+		if strings.EqualFold(strings.TrimSpace(key), name) {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
+// handleNotify takes the peer's report on a REFER of ours (RFC 3515 2.4.5).
+func (d *Dialog) handleNotify(tx serverTx, req *sip.Request) {
+	switch code := d.takeNotify(req); code {
+	case sip.StatusUnsupportedMediaType:
+		d.stack.answerWith(tx, code, sip.NewHeader("Accept", mediaType(typeSIPFrag)))
+	default:
+		d.stack.answerWith(tx, code)
+	}
+	d.settleSubscriptions()
+}
+
+// takeNotify notes what a NOTIFY says, and returns the answer to it. It may come
+// before the 202 (RFC 3515 2.4.4), and after the end of the call. Without a body
+// that can be read it is no news, but the state of the subscription counts.
+func (d *Dialog) takeNotify(req *sip.Request) int {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	r := numberedLocked(d.sentRefers, eventID(req))
+	if r == nil {
+		return sip.StatusCallTransactionDoesNotExists // RFC 6665 4.1.3
+	}
+	state, params, _ := strings.Cut(headerValue(req, "Subscription-State"), ";")
+	state = strings.ToLower(strings.TrimSpace(state))
+	readable := isSIPFrag(req)
+	switch {
+	case state == "":
+		return sip.StatusBadRequest // RFC 6665 4.1.3: it must be there
+	case !readable && state != "terminated":
+		return sip.StatusUnsupportedMediaType // RFC 3261 8.2.3
+	}
+	if progress, ok := sipfrag(req.Body()); ok && readable {
+		r.progressedLocked(progress)
+	}
+	if state != "terminated" {
+		r.activateLocked(lifeOf(params, d.config().referLife()))
+		return sip.StatusOK
+	}
+	r.answeredLocked(nil)
+	r.endLocked(r.terminatedLocked(params))
+	return sip.StatusOK
+}
+
+// terminatedLocked is what a last NOTIFY says of the end, if it says nothing of
+// the outcome (RFC 6665 4.1.3).
+func (r *ReferSubscription) terminatedLocked(params string) *TransferError {
+	e := r.lostLocked(oneLine(param(params, "reason")), nil)
+	if e.Reason == "timeout" {
+		e.Err = ErrTimeout
+	}
+	if seconds, err := strconv.ParseUint(param(params, "retry-after"), 10, 31); err == nil {
+		e.RetryAfter = time.Duration(seconds) * time.Second
+	}
+	return e
+}
+
+// numberedLocked finds the REFER with that CSeq number. Without an id it is the
+// only one (RFC 3515 2.4.6).
+func numberedLocked(registry map[string]*ReferSubscription, id string) *ReferSubscription {
+	if id != "" {
+		return registry[id+" REFER"]
+	}
+	if len(registry) == 1 {
+		for _, r := range registry {
+			return r
+		}
+	}
+	return nil
+}
+
+// lifeOf reads the expires parameter of a Subscription-State.
+func lifeOf(params string, otherwise time.Duration) time.Duration {
+	seconds, err := strconv.Atoi(param(params, "expires"))
+	if err != nil || seconds <= 0 {
+		return otherwise
+	}
+	return lifeOfSeconds(seconds)
+}
+
+func lifeOfSeconds(seconds int) time.Duration {
+	return time.Duration(min(seconds, int(maxReferLife.Seconds()))) * time.Second
+}
+
+// isSIPFrag reports whether a NOTIFY's body, if it has one, is of the type that
+// it must be of (RFC 3515 2.4.4). One of no type is taken for that.
+func isSIPFrag(req *sip.Request) bool {
+	t := headerValue(req, "Content-Type")
+	return len(req.Body()) == 0 || t == "" || strings.EqualFold(mediaType(t), mediaType(typeSIPFrag))
+}
+
+// sipfrag reads the status line that the body of a refer NOTIFY begins with
+// (RFC 3515 2.4.5, RFC 3420).
+func sipfrag(body []byte) (Progress, bool) {
+	line, _, _ := strings.Cut(string(body), "\n")
+	version, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+	code, reason, _ := strings.Cut(rest, " ")
+	status, err := strconv.Atoi(code)
+	if !strings.EqualFold(version, "SIP/2.0") || err != nil || status < 100 || status > 699 {
+		return Progress{}, false
+	}
+	return Progress{status, strings.TrimSpace(reason)}, true
+}

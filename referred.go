@@ -1,0 +1,257 @@
+package dialog
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// ReferRequest is a REFER that has arrived inside a call.
+type ReferRequest struct {
+	// Dialog is the call it arrived in.
+	Dialog *Dialog
+	// ReferTo is whom to call, Replaces what its Replaces header names; nil:
+	// none.
+	ReferTo  sip.Uri
+	Replaces *ReplacesInfo
+	// ReferredBy is the value of Referred-By (RFC 3892); empty: none. It proves
+	// nothing.
+	ReferredBy string
+	// Subscription reports the outcome. It is active once the REFER has been
+	// accepted; never, when the peer wants none.
+	Subscription *ReferSubscription
+	// Request is a copy of the request, for [Stack.TargetDialog] among others.
+	Request *sip.Request
+}
+
+// ReferHandler decides a REFER before it is answered. The zero Answer, or one
+// with a status of 200 to 299, accepts: it is answered 202, and OnIncomingRefer
+// runs. One of 300 to 699 refuses; 603 is the safest (RFC 5057 5.6), since some
+// others end the peer's call too. The handler runs on a goroutine of its own and
+// has two seconds, after which ctx ends and the REFER is answered 504; a panic is
+// 500. Who wants to ask a user accepts, and reports 603 by SendNotify if need be.
+type ReferHandler func(ctx context.Context, refer *ReferRequest) Answer
+
+// handleRefer takes a REFER inside the call (RFC 3515 2.4.2).
+func (d *Dialog) handleRefer(tx serverTx, req *sip.Request) {
+	if d.State() != DialogStateEstablished {
+		d.stack.answerWith(tx, sip.StatusRequestPending)
+		return
+	}
+	referTo, replaces, err := referTarget(req)
+	if err != nil || len(headersNamed(req, "Referred-By")) > 1 { // RFC 3892 2.1
+		d.stack.answerWith(tx, sip.StatusBadRequest)
+		return
+	}
+	if !d.hasRoomForRefer() {
+		d.stack.busy(tx, &d.stack.counters.subscribed)
+		return
+	}
+	refer := d.newReferRequest(req, referTo, replaces)
+	handler := d.stack.callbacksNow().OnReferRequest
+	if handler == nil {
+		d.answerRefer(tx, refer, Answer{Status: sip.StatusOK})
+		return
+	}
+	refer.Request = req.Clone()
+	refer.Request.SetSource(req.Source())
+	q := d.stack.newDecision(tx, func(ctx context.Context, _ *sip.Request) Answer { return handler(ctx, refer) },
+		func(a Answer) { d.answerRefer(tx, refer, a) })
+	if !d.stack.calls.Go(q.run) {
+		q.answer(Answer{Status: sip.StatusServiceUnavailable})
+	}
+}
+
+// hasRoomForRefer takes a place for a REFER, which answerRefer gives back.
+func (d *Dialog) hasRoomForRefer() bool {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if len(d.referSubscriptions)+d.deciding >= d.referLimit() {
+		return false
+	}
+	d.deciding++
+	return true
+}
+
+func (d *Dialog) referLimit() int {
+	return orDefault(d.config().Limits.SubscriptionsPerDialog, defaultSubscriptions)
+}
+
+func (d *Dialog) newReferRequest(req *sip.Request, referTo sip.Uri, replaces *ReplacesInfo) *ReferRequest {
+	r := d.newSubscription(req.CSeq().Value(), referTo)
+	r.referredBy = headerValue(req, "Referred-By")
+	r.silent = !wantsSubscription(req)
+	r.status = Progress{100, "Trying"}
+	return &ReferRequest{
+		Dialog: d, ReferTo: referTo, Replaces: replaces, ReferredBy: r.referredBy,
+		Subscription: r,
+	}
+}
+
+// answerRefer answers a REFER. Accepted, it has its subscription when the 202
+// leaves; the NOTIFY follows.
+func (d *Dialog) answerRefer(tx serverTx, refer *ReferRequest, a Answer) {
+	r := refer.Subscription
+	d.mutex.Lock()
+	d.deciding--
+	d.mutex.Unlock()
+	if a.Status >= 300 {
+		r.drop(ErrNoSubscription)
+		d.stack.replyTo(tx)(a)
+		return
+	}
+	isNew, err := d.takeRefer(r)
+	if err != nil { // the call ended meanwhile
+		r.drop(err)
+		d.stack.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
+		return
+	}
+	if err := tx.Respond(d.newAccepted(tx, a, r.silent)); err != nil {
+		d.log().Warn("REFER could not be answered", "error", err)
+		r.follow() // nothing was begun, so nothing is left behind
+		r.drop(err)
+		return
+	}
+	if isNew {
+		d.startRefer(refer)
+	}
+}
+
+func (d *Dialog) newAccepted(tx serverTx, a Answer, silent bool) *sip.Response {
+	res := tx.NewResponse(sip.StatusAccepted, "")
+	d.mutex.RLock()
+	res.AppendHeader(d.contactLocked(tx.Local()))
+	d.mutex.RUnlock()
+	if silent && !requiresNoSub(tx.Request()) {
+		res.AppendHeader(sip.NewHeader("Refer-Sub", "false"))
+	}
+	appendHeaders(res, a.Headers)
+	return res
+}
+
+// referTarget reads the one Refer-To that a REFER has (RFC 3515 2.1), and the
+// Replaces header in it.
+func referTarget(req *sip.Request) (sip.Uri, *ReplacesInfo, error) {
+	headers := headersNamed(req, "Refer-To")
+	if len(headers) != 1 {
+		return sip.Uri{}, nil, fmt.Errorf("%w: %d Refer-To headers", ErrMalformed, len(headers))
+	}
+	var uri sip.Uri
+	if h, ok := headers[0].(*sip.ReferToHeader); ok {
+		uri = splitFlags(h.Address)
+	} else if _, err := sip.ParseAddressValue(headers[0].Value(), &uri, &sip.HeaderParams{}); err != nil {
+		return sip.Uri{}, nil, fmt.Errorf("%w: Refer-To: %w", ErrMalformed, err)
+	}
+	replaces, err := replacesIn(uri)
+	return uri, replaces, err
+}
+
+// wantsSubscription is false for Refer-Sub: false (RFC 4488 4), and Require:
+// nosub (RFC 7614 5.3).
+func wantsSubscription(req *sip.Request) bool {
+	return !isFalse(headerValue(req, "Refer-Sub")) && !requiresNoSub(req)
+}
+
+func isFalse(referSub string) bool {
+	value, _, _ := strings.Cut(referSub, ";")
+	return strings.EqualFold(strings.TrimSpace(value), "false")
+}
+
+func requiresNoSub(req *sip.Request) bool { return containsFold(tokens(req, "Require"), tagNoSub) }
+
+// HandleIncomingRefer takes a REFER that has been answered 202: it makes the
+// subscription, sends the first NOTIFY (RFC 3515 2.4.4), and runs
+// OnIncomingRefer on a goroutine of its own. The stack does as much; a second call
+// for the same CSeq does nothing while the first one's subscription lasts. It
+// does not wait for the network.
+//
+// Errors: ErrInvalidArgument, ErrMalformed (no CSeq), *StateError.
+func (d *Dialog) HandleIncomingRefer(req *sip.Request, referTo sip.Uri, replaces *ReplacesInfo) error {
+	if req == nil {
+		return fmt.Errorf("%w: no request", ErrInvalidArgument)
+	}
+	if req.CSeq() == nil {
+		return fmt.Errorf("%w: REFER without CSeq", ErrMalformed)
+	}
+	refer := d.newReferRequest(req, referTo, replaces)
+	isNew, err := d.takeRefer(refer.Subscription)
+	if err != nil || !isNew {
+		return err
+	}
+	d.startRefer(refer)
+	return nil
+}
+
+// takeRefer takes a REFER in, once, with its subscription if it wants one.
+func (d *Dialog) takeRefer(r *ReferSubscription) (isNew bool, err error) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	switch {
+	case d.state == DialogStateTerminated || d.ending != nil:
+		return false, &StateError{Op: "HandleIncomingRefer", State: d.state, Need: "a call in progress"}
+	case d.referSubscriptions[r.ID] != nil:
+		return false, nil
+	}
+	d.followableLocked(r)
+	if r.silent {
+		r.endLocked(ErrNoSubscription)
+		return true, nil
+	}
+	r.active = true
+	if d.referSubscriptions == nil {
+		d.referSubscriptions = make(map[string]*ReferSubscription)
+	}
+	d.referSubscriptions[r.ID] = r
+	return true, nil
+}
+
+// startRefer sends the first NOTIFY and tells the application.
+func (d *Dialog) startRefer(refer *ReferRequest) {
+	if _, err := d.room(); err != nil {
+		return // no network: there is nobody to tell
+	}
+	d.background(func() {
+		refer.Subscription.begin()
+		d.runReferCallback(refer)
+	})
+}
+
+// begin starts the subscription's time and sends the first NOTIFY, which goes
+// before anything the application sends.
+func (r *ReferSubscription) begin() {
+	d := r.dialog
+	d.mutex.Lock()
+	active := r.active
+	if active && r.until.IsZero() { // a SUBSCRIBE may have come
+		r.activateLocked(d.config().referLife())
+	}
+	d.mutex.Unlock()
+	if !active {
+		return
+	}
+	ctx, cancel := context.WithTimeout(d.life(), d.config().timers().T2)
+	defer cancel()
+	if err := r.notify(ctx, notice{progress: Progress{100, "Trying"}}, func(error) {}); err != nil {
+		d.log().Debug("NOTIFY could not be sent", "error", err)
+	}
+}
+
+func (d *Dialog) runReferCallback(refer *ReferRequest) {
+	callback := d.stack.callbacksNow().OnIncomingRefer
+	if callback == nil {
+		return
+	}
+	d.stack.calls.Go(func() {
+		returned := false
+		defer func() {
+			if value := recover(); !returned {
+				d.stack.logPanic(d.log(), "OnIncomingRefer", value, debug.Stack())
+			}
+		}()
+		callback(d, refer.ReferTo, refer.Replaces)
+		returned = true
+	})
+}

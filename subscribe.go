@@ -1,0 +1,161 @@
+package dialog
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// SUBSCRIBE inside a call, for the subscription of a REFER: the subscriber
+// prolongs it, or ends it (RFC 3515 2.4.4, RFC 6665 4.1.2.2, 4.1.2.3).
+
+// handleSubscribe takes the peer's SUBSCRIBE for a REFER that we received.
+func (d *Dialog) handleSubscribe(tx serverTx, req *sip.Request) {
+	life, ok := expiresOf(req, d.config().referLife())
+	d.mutex.Lock()
+	r := numberedLocked(d.referSubscriptions, eventID(req))
+	if r != nil && ok && life > 0 {
+		r.activateLocked(life)
+	}
+	d.mutex.Unlock()
+	switch {
+	case r == nil && d.isMortal():
+		d.stack.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
+		return
+	case r == nil:
+		// RFC 3515 2.4.4: nothing but a REFER makes one.
+		d.stack.answerWith(tx, sip.StatusForbidden)
+		return
+	case !ok:
+		d.stack.answerWith(tx, sip.StatusBadRequest)
+		return
+	}
+	d.mutex.RLock()
+	contact, now := d.contactLocked(tx.Local()), notice{progress: r.status}
+	d.mutex.RUnlock()
+	d.stack.answerWith(tx, sip.StatusOK, contact, expires(life))
+	if life == 0 {
+		now.state = stateTimeout // RFC 6665 4.2.1.4
+	}
+	r.report(now)
+}
+
+// expiresOf is how long a SUBSCRIBE may make the subscription last: not longer
+// than it asks (RFC 6665 4.2.1.1); ok is false when it asks nothing that can be
+// read.
+func expiresOf(req *sip.Request, most time.Duration) (life time.Duration, ok bool) {
+	value := strings.TrimSpace(headerValue(req, "Expires"))
+	if value == "" {
+		return most, true
+	}
+	seconds, err := strconv.ParseUint(value, 10, 32)
+	if err != nil {
+		return 0, false
+	}
+	return min(time.Duration(seconds)*time.Second, most), true
+}
+
+func expires(life time.Duration) sip.Header {
+	return sip.NewHeader("Expires", strconv.Itoa(int(life.Seconds())))
+}
+
+// refreshInTimeLocked arms the timer that refreshes a subscription of ours while
+// somebody waits for the outcome: so long before it expires as a transaction
+// may take, or when half the time is over.
+func (r *ReferSubscription) refreshInTimeLocked() {
+	if !r.sent || !r.active || r.waiters == 0 || r.isDecidedLocked() {
+		return
+	}
+	left := time.Until(r.until)
+	wait := max(left-min(left/2, 64*r.dialog.config().timers().T1), 0)
+	if r.refresh == nil {
+		r.refresh = r.dialog.after(wait, func() { r.dialog.background(r.prolong) })
+		return
+	}
+	r.refresh.Reset(wait)
+}
+
+// prolong sends a SUBSCRIBE, unless one is on its way.
+func (r *ReferSubscription) prolong() {
+	d := r.dialog
+	d.mutex.Lock()
+	skip := r.refreshing || r.waiters == 0 || r.isDecidedLocked()
+	r.refreshing = r.refreshing || !skip
+	d.mutex.Unlock()
+	if skip {
+		return
+	}
+	ctx, cancel := context.WithTimeout(d.life(), d.config().txTimeout())
+	defer cancel()
+	if err := r.subscribe(ctx); err != nil {
+		d.log().Debug("SUBSCRIBE could not be sent", "error", err)
+		r.refreshed(0)
+	}
+}
+
+// subscribe writes a SUBSCRIBE that prolongs the subscription.
+func (r *ReferSubscription) subscribe(ctx context.Context) error {
+	d := r.dialog
+	if err := r.lockInTurn(ctx, "SUBSCRIBE"); err != nil {
+		return err
+	}
+	defer d.turn.release()
+	life := d.config().referLife()
+	req := d.nextRequestLocked(sip.SUBSCRIBE)
+	req.AppendHeader(r.event())
+	req.AppendHeader(expires(life))
+	req.AppendHeader(sip.NewHeader("Accept", mediaType(typeSIPFrag)))
+	opt := d.optionsLocked()
+	d.mutex.Unlock()
+
+	x, err := d.exchange(opt, r.mayRequestLocked)
+	if err != nil {
+		return err
+	}
+	x.response = func(res *sip.Response) { r.subscribeResponse(res, life) }
+	x.done = r.subscribeDone
+	return x.send(ctx, req)
+}
+
+// subscribeResponse takes the answer to a refresh. One that RFC 6665 4.1.2.2
+// counts against the subscription ends it; with any other it lasts as long as it
+// would have.
+func (r *ReferSubscription) subscribeResponse(res *sip.Response, asked time.Duration) {
+	switch {
+	case res.IsProvisional():
+		return
+	case res.IsSuccess():
+		if seconds, err := strconv.Atoi(strings.TrimSpace(headerValue(res, "Expires"))); err == nil && seconds > 0 {
+			asked = lifeOfSeconds(seconds)
+		}
+		r.refreshed(asked)
+		return
+	}
+	if effectOf(sip.SUBSCRIBE, res.StatusCode) != endsNothing {
+		r.drop(newResponseError(sip.SUBSCRIBE, res))
+	}
+	r.refreshed(0)
+	r.dialog.failed(sip.SUBSCRIBE, res.StatusCode, res.Reason)
+}
+
+// subscribeDone ends the subscription of a refresh that nobody answers (RFC 5057
+// 5.2).
+func (r *ReferSubscription) subscribeDone(err error) {
+	if err != nil {
+		r.drop(callError(err))
+		r.refreshed(0)
+	}
+}
+
+// refreshed notes what came of a refresh; zero: nothing.
+func (r *ReferSubscription) refreshed(life time.Duration) {
+	r.dialog.mutex.Lock()
+	defer r.dialog.mutex.Unlock()
+	r.refreshing = false
+	if life > 0 && !r.over {
+		r.activateLocked(life)
+	}
+}
