@@ -19,6 +19,8 @@ type testCase struct {
 	scenario string
 	protocol string
 	calls    int
+	// outcomes is how many the library has; zero: one of each call.
+	outcomes int
 	timers   dialog.Timers
 	network  dialog.Network // nil: the operating system's
 	// password is that of the user "library" in every realm; empty: none.
@@ -126,7 +128,7 @@ func (c testCase) connect(ctx context.Context, stack *dialog.Stack, dir string, 
 		target.UriParams = sip.HeaderParams{{K: "transport", V: "tcp"}}
 	}
 	opts := dialog.InviteOpts{Body: dialog.NewBody("application/sdp", []byte(librarySDP))}
-	for range c.calls {
+	for range c.expected() {
 		go func() {
 			if c.do != nil {
 				deliver(nil, c.do(ctx, stack, target))
@@ -138,11 +140,18 @@ func (c testCase) connect(ctx context.Context, stack *dialog.Stack, dir string, 
 	return sipp, nil
 }
 
+func (c testCase) expected() int {
+	if c.outcomes > 0 {
+		return c.outcomes
+	}
+	return c.calls
+}
+
 // collect waits for every call and for sipp. Once sipp has failed, or the
 // library has, the rest of the case means nothing.
 func (c testCase) collect(ctx context.Context, outcomes <-chan outcome, exited <-chan error) ([]*dialog.Dialog, error) {
 	var dialogs []*dialog.Dialog
-	for done := false; !done || len(dialogs) < c.calls; {
+	for done := false; !done || len(dialogs) < c.expected(); {
 		select {
 		case o := <-outcomes:
 			if o.err != nil {
@@ -155,7 +164,7 @@ func (c testCase) collect(ctx context.Context, outcomes <-chan outcome, exited <
 			}
 			done = true
 		case <-ctx.Done():
-			return nil, fmt.Errorf("not over after %s: %d of %d calls ended, sipp has exited: %t", caseLimit, len(dialogs), c.calls, done)
+			return nil, fmt.Errorf("not over after %s: %d of %d calls ended, sipp has exited: %t", caseLimit, len(dialogs), c.expected(), done)
 		}
 	}
 	return dialogs, nil
