@@ -40,9 +40,13 @@ func (a *acknowledger) answer(ours Body, res *sip.Response, then func()) {
 		return
 	}
 	a.d.background(func() {
-		answer, err := a.d.answerLate(handler, offer)
+		answer, err := a.d.answerLate(handler, offer, nil)
 		if err != nil {
 			a.d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "offer refused", Err: err}})
+		} else {
+			a.d.mutex.Lock()
+			a.d.session.answered(answer)
+			a.d.mutex.Unlock()
 		}
 		a.acknowledge(answer)
 		then()

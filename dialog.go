@@ -110,6 +110,7 @@ type Dialog struct {
 
 	stateCallbacks []func(DialogState)
 	bodyCallbacks  []func(Body)
+	forkCallbacks  []func(ForkInfo)
 	offerHandler   OfferHandler
 	handlers       handlerMap
 	dtmfCallback   func(DTMF)

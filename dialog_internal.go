@@ -91,17 +91,8 @@ func (d *Dialog) lockBoth() (unlock func()) {
 }
 
 // learnLocked takes over what a response that makes or confirms the dialog
-// says of the peer (RFC 3261 12.1.2, 13.2.2.4). Both mutexes are held: the
-// dialog is found under its new key from here on.
+// says of the way to the peer (RFC 3261 12.1.2, 13.2.2.4).
 func (d *Dialog) learnLocked(res *sip.Response) {
-	if tag := toTag(res); tag != d.remoteTag {
-		old := d.keyLocked()
-		d.remoteTag = tag
-		// RFC 3261 12.1.2: what another fork counted does not matter here.
-		d.remoteSeqKnown = false
-		d.peerPackages = nil
-		d.stack.rekeyLocked(d, old)
-	}
 	if targets := contacts(res); len(targets) > 0 {
 		d.remoteTarget = targets[0]
 	}

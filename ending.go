@@ -156,9 +156,14 @@ func (d *Dialog) finish(cause Cause) <-chan struct{} {
 		u.timer.Stop()
 	}
 	d.unacked = nil
+	release := func() {}
+	if d.invite != nil {
+		release = d.invite.dropLocked(nil)
+	}
 	delivered := d.terminateLocked(cause)
 	d.stack.forgetLocked(d)
 	unlock()
+	release()
 	d.endContext()
 	d.abortOffers()
 	return delivered

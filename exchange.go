@@ -254,9 +254,14 @@ func (x *exchange) repeat(change func(*sip.Request)) bool {
 	return true
 }
 
-// exchange returns an exchange of this dialog's. mayRepeat, unless nil, may
-// keep a request from going out once more; it is called with the mutex held.
+// exchange returns an exchange of this dialog's. mayRepeat, unless nil, may keep a
+// request from going out once more; it is called with the mutex held.
 func (d *Dialog) exchange(opt txn.RequestOptions, mayRepeat func() error) (*exchange, error) {
+	return d.exchangeIn(nil, opt, mayRepeat)
+}
+
+// exchangeIn is exchange for a request in an early dialog, unless e is nil.
+func (d *Dialog) exchangeIn(e *earlyDialog, opt txn.RequestOptions, mayRepeat func() error) (*exchange, error) {
 	room, err := d.room()
 	if err != nil {
 		return nil, err
@@ -271,7 +276,7 @@ func (d *Dialog) exchange(opt txn.RequestOptions, mayRepeat func() error) (*exch
 			if d.turn.take(ctx) != nil {
 				d.turn.join()
 			}
-			seq, err := d.nextSeq(mayRepeat)
+			seq, err := d.nextSeq(e, mayRepeat)
 			if err != nil {
 				d.turn.release()
 				return 0, nil, err
@@ -281,7 +286,7 @@ func (d *Dialog) exchange(opt txn.RequestOptions, mayRepeat func() error) (*exch
 	}, nil
 }
 
-func (d *Dialog) nextSeq(mayRepeat func() error) (uint32, error) {
+func (d *Dialog) nextSeq(e *earlyDialog, mayRepeat func() error) (seq uint32, err error) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if mayRepeat != nil {
@@ -289,8 +294,11 @@ func (d *Dialog) nextSeq(mayRepeat func() error) (uint32, error) {
 			return 0, err
 		}
 	}
-	d.localSeq++
-	return d.localSeq, nil
+	d.inForkLocked(e, func() {
+		d.localSeq++
+		seq = d.localSeq
+	})
+	return seq, nil
 }
 
 // credentialsIn returns copies of the headers with credentials that a request

@@ -20,13 +20,18 @@ func (d *Dialog) handleServerFailure(tx serverTx, err error) {
 
 // handleRequest takes a request inside the dialog, in CSeq order.
 func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
-	if !d.inOrder(req) {
+	e, ok := d.forkOf(req)
+	if !ok {
+		d.stack.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
+		return
+	}
+	if !d.inOrder(e, req) {
 		d.stack.answerWith(tx, sip.StatusInternalServerError)
 		return
 	}
 	d.reconnected(tx)
 	if req.Method == sip.BYE {
-		d.handleBye(tx, req)
+		d.handleBye(tx, req, e)
 		return
 	}
 	if d.handleSubscriptions(tx, req) {
@@ -41,7 +46,7 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 	case req.Method == sip.INVITE:
 		d.handleReInvite(tx, req)
 	case req.Method == sip.UPDATE:
-		d.handleUpdate(tx, req)
+		d.handleUpdate(tx, req, e)
 	case req.Method == sip.PRACK && d.config().Reliable != ReliableOff:
 		d.handlePrack(tx, req)
 	case req.Method == sip.REFER:
@@ -61,18 +66,16 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 
 // inOrder raises the peer's CSeq, or reports that the request is late (RFC
 // 3261 12.2.2). Retransmissions do not come this far.
-func (d *Dialog) inOrder(req *sip.Request) bool {
+func (d *Dialog) inOrder(e *earlyDialog, req *sip.Request) (ordered bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if fromTag(req) != d.remoteTag {
-		return true // another fork's: it counts for itself (RFC 3261 12.1.2)
-	}
-	seq := cseq(req)
-	if d.remoteSeqKnown && seq <= d.remoteSeq {
-		return false
-	}
-	d.remoteSeq, d.remoteSeqKnown = seq, true
-	return true
+	d.inForkLocked(e, func() {
+		seq := cseq(req)
+		if ordered = !d.remoteSeqKnown || seq > d.remoteSeq; ordered {
+			d.remoteSeq, d.remoteSeqKnown = seq, true
+		}
+	})
+	return ordered
 }
 
 // isMortal reports whether the call is ending (RFC 5407 2).
@@ -83,25 +86,23 @@ func (d *Dialog) isMortal() bool {
 }
 
 // handleBye ends the call (RFC 3261 15.1.2): 200, and 487 to an INVITE of the
-// dialog that is still open.
-func (d *Dialog) handleBye(tx serverTx, req *sip.Request) {
+// dialog that is still open. In an early dialog of an INVITE of ours it ends
+// nothing else.
+func (d *Dialog) handleBye(tx serverTx, req *sip.Request, e *earlyDialog) {
 	d.stack.answerWith(tx, sip.StatusOK)
 	cause := Cause{By: PartyRemote, Method: "BYE", Reason: reasonText(req), Reasons: ReasonsOf(req)}
+	if e != nil && e.hungUp(req) {
+		return
+	}
 	d.mutex.Lock()
-	offered, ours := d.offered, d.phase == phaseInviting
+	offered := d.offered
 	d.offered = nil
 	d.mutex.Unlock()
-	switch {
-	case offered != nil:
+	if offered != nil {
 		_, _ = d.refuse(offered, offered.NewResponse(sip.StatusRequestTerminated, ""), cause)
-	case ours:
-		// A BYE before our INVITE was answered ends this fork; the INVITE
-		// has to be cancelled for the others.
-		_, release := d.terminate(&ending{cause: cause})
-		release()
-	default:
-		d.finish(cause)
+		return
 	}
+	d.finish(cause)
 }
 
 // handleCancel refuses the INVITE with 487, unless it is answered already (RFC

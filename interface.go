@@ -63,6 +63,12 @@ type InviteOpts struct {
 	// Require lists the options that the far end must know (RFC 3261 20.32):
 	// "replaces", "join".
 	Require []string
+	// Choose, unless nil, says of each 2xx to the INVITE, one at a time in the
+	// order of arrival, whether it makes the call; nil takes the first. False, a
+	// panic, and no decision for three quarters of 64*T1 release that fork by ACK
+	// and BYE, and the next is awaited; the call ends when none comes. It is
+	// called on a goroutine of its own.
+	Choose func(ForkInfo) bool
 	// Setup, unless nil, is called with the dialog before the INVITE leaves,
 	// on the caller's goroutine: callbacks registered in it miss nothing. A
 	// panic in it is NewInvite's error.

@@ -95,6 +95,7 @@ func (i *inviteClient) turn(req *sip.Request, target sip.Uri) txn.RequestOptions
 	}
 	d.remoteTarget, d.routeSet = target, i.redirects.route
 	d.flow, d.behindNAT, d.called = nil, false, false
+	i.origin = nil
 	uri, routes := d.pathLocked()
 	req.Recipient = uri
 	for req.RemoveHeader("Route") {

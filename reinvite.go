@@ -422,9 +422,14 @@ func (d *Dialog) cancelReInvite(tx serverTx) {
 // the peer's are answered (RFC 3261 15.1.2), our re-INVITE is cancelled, lest it
 // waits for an answer for ever.
 func (d *Dialog) abortOffers() {
-	d.mutex.RLock()
+	d.mutex.Lock()
 	in, out, update := d.reinviteIn, d.reinviteOut, d.updateIn
-	d.mutex.RUnlock()
+	early := func() {}
+	if d.invite != nil {
+		early = d.invite.refuseOpenLocked()
+	}
+	d.mutex.Unlock()
+	early()
 	if in != nil {
 		d.refuseReInvite(in, sip.StatusRequestTerminated)
 	}
@@ -436,11 +441,12 @@ func (d *Dialog) abortOffers() {
 	}
 }
 
-// answerLate gets the answer to an offer in a 2xx, for the ACK. When the
-// application refuses, falls over or takes too long, it is an answer with
+// answerLate gets the answer to an offer in a 2xx, for the ACK, or in a reliable
+// provisional response, for the PRACK; it is not wanted any more when unwanted is
+// closed. When the application refuses, falls over or takes too long, it is an answer with
 // every port 0, and the error says that the call has to end (RFC 3261
 // 13.2.2.4).
-func (d *Dialog) answerLate(handler OfferHandler, offer *SimpleBody) (Body, error) {
+func (d *Dialog) answerLate(handler OfferHandler, offer *SimpleBody, unwanted <-chan struct{}) (Body, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 48*d.config().timers().T1)
 	defer cancel()
 	type decision struct {
@@ -459,14 +465,13 @@ func (d *Dialog) answerLate(handler OfferHandler, offer *SimpleBody) (Body, erro
 	select {
 	case made = <-decided:
 	case <-ctx.Done():
+	case <-unwanted:
+		made.err = ErrTerminated
 	case <-d.Done():
 		made.err = ErrTerminated
 	}
 	if made.err != nil || isNilBody(made.answer) {
 		return refusedAnswer(offer), made.err
 	}
-	d.mutex.Lock()
-	d.session.answered(made.answer)
-	d.mutex.Unlock()
 	return made.answer, nil
 }

@@ -24,9 +24,9 @@ func TestReliabilityIsAnnouncedAsConfigured(t *testing.T) {
 		supported, allow  string
 		require, reinvite []string
 	}{
-		{dialog.ReliableSupported, "norefersub, nosub, timer, replaces, 100rel", "INFO, PRACK", nil, nil},
-		{dialog.ReliableOff, "norefersub, nosub, timer, replaces", "NOTIFY, INFO", nil, nil},
-		{dialog.ReliableRequired, "norefersub, nosub, timer, replaces, 100rel", "INFO, PRACK", []string{"100rel"}, nil},
+		{dialog.ReliableSupported, "norefersub, nosub, timer, replaces, 100rel, 199", "INFO, PRACK", nil, nil},
+		{dialog.ReliableOff, "norefersub, nosub, timer, replaces, 199", "NOTIFY, INFO", nil, nil},
+		{dialog.ReliableRequired, "norefersub, nosub, timer, replaces, 100rel, 199", "INFO, PRACK", []string{"100rel"}, nil},
 	} {
 		bubble(t, func(t *testing.T, w *world) {
 			a, p := w.stack(stackIP, reliability(c.set)), w.peer(peerIP)

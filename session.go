@@ -38,23 +38,34 @@ func isSDP(body Body) bool {
 // defaultAnswer is the answer to a re-INVITE that nobody decides: our last
 // session turned to fit the offer; our last session as the offer when there is
 // none; nil when we have no session or the offer cannot be read.
-func (d *Dialog) defaultAnswer(offer *SimpleBody) (answer Body) {
+func (d *Dialog) defaultAnswer(offer *SimpleBody) Body {
+	d.mutex.Lock()
+	session := d.sessionLocked(nil)
+	d.mutex.Unlock()
+	return session.answerTo(offer)
+}
+
+// sessionLocked returns the session of an early dialog, else the call's.
+func (d *Dialog) sessionLocked(e *earlyDialog) (s session) {
+	d.inForkLocked(e, func() { s = d.session })
+	return s
+}
+
+// answerTo is defaultAnswer for one session.
+func (s session) answerTo(offer *SimpleBody) (answer Body) {
 	defer func() {
 		if recover() != nil {
 			answer = nil // whatever the SDP was, it cannot be read
 		}
 	}()
-	d.mutex.RLock()
-	local, own := d.session.local, d.session.own
-	d.mutex.RUnlock()
-	if local == nil {
+	if s.local == nil {
 		return nil
 	}
-	ours, ok := parseSDP(local)
+	ours, ok := parseSDP(s.local)
 	if !ok {
 		return nil
 	}
-	restoreDirections(ours, own)
+	restoreDirections(ours, s.own)
 	ours.Origin.SessionVersion++
 	if offer != nil {
 		theirs, ok := parseSDP(offer)

@@ -51,7 +51,7 @@ type counters struct {
 	placed, arrived, answered              atomic.Uint64
 	ended                                  [PartyShutdown + 1]atomic.Uint64
 	nobody, full, rate, source, subscribed atomic.Uint64
-	panics, bodies, progress               atomic.Uint64
+	panics, bodies, progress, forks        atomic.Uint64
 	stackLock, dialogLocks                 lockstat.Stats
 }
 
@@ -67,7 +67,7 @@ func (s *Stack) Stats() Stats {
 			"nobody": c.nobody.Load(), "full": c.full.Load(), "rate": c.rate.Load(),
 			"source": c.source.Load(), "subscriptions": c.subscribed.Load(),
 		},
-		Dropped:     map[string]uint64{"bodies": c.bodies.Load(), "progress": c.progress.Load()},
+		Dropped:     map[string]uint64{"bodies": c.bodies.Load(), "progress": c.progress.Load(), "forks": c.forks.Load()},
 		Panics:      c.panics.Load(),
 		StackLock:   lockStats(&c.stackLock),
 		DialogLocks: lockStats(&c.dialogLocks),

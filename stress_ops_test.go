@@ -165,6 +165,9 @@ func dialogOperations() []operation {
 		{"Dialog.OnStateChange", func(a *application, _ context.Context, d *dialog.Dialog) {
 			d.OnStateChange(func(dialog.DialogState) { a.misbehave(d) })
 		}},
+		{"Dialog.OnFork", func(a *application, _ context.Context, d *dialog.Dialog) {
+			d.OnFork(func(dialog.ForkInfo) { a.misbehave(d) })
+		}},
 		{"Dialog.OnBody", func(a *application, _ context.Context, d *dialog.Dialog) {
 			d.OnBody(func(dialog.Body) { a.misbehave(d) })
 		}},

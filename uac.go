@@ -3,6 +3,7 @@ package dialog
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/emiago/sipgo/sip"
 )
@@ -23,6 +24,18 @@ type inviteClient struct {
 	tx clientTx
 	// offer is the body that was sent, if any.
 	offer Body
+	// early are the early dialogs, in the order of their first responses; see
+	// fork.go. current is the one whose fields are the dialog's own, origin the
+	// dialog's fields before the first.
+	early   []*earlyDialog
+	current *earlyDialog
+	origin  *leg
+	// choose is InviteOpts.Choose, choices the 2xx that wait for it. declined is
+	// why a 2xx was not taken. over is true when no more can come.
+	choose   func(ForkInfo) bool
+	choices  []*choice
+	declined Cause
+	over     bool
 	// won is true once a 2xx has been taken; winner is its To tag.
 	won    bool
 	winner string
@@ -95,7 +108,7 @@ func (d *Dialog) placeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 	if opts.Anonymous {
 		req.AppendHeader(sip.NewHeader("Privacy", "id"))
 	}
-	i := &inviteClient{acknowledger: acknowledger{d: d}, offer: opts.Body}
+	i := &inviteClient{acknowledger: acknowledger{d: d}, offer: opts.Body, choose: opts.Choose}
 	i.redirects = newRedirects(opts.FollowRedirects, d.remoteTarget, d.routeSet)
 	d.invite = i
 	d.phase = phaseInviting
@@ -129,9 +142,11 @@ func (i *inviteClient) mayRepeatLocked() error {
 func (d *Dialog) newInviteLocked(opts InviteOpts) *sip.Request {
 	req := d.nextRequestLocked(sip.INVITE)
 	req.AppendHeader(sip.NewHeader("Allow", d.config().allowed()))
-	req.AppendHeader(sip.NewHeader("Supported", d.config().supported()))
-	if d.remoteTag == "" {
+	if d.remoteTag == "" { // the first
+		req.AppendHeader(sip.NewHeader("Supported", d.config().supported()+", "+tagEarlyDialogTerminated))
 		d.config().requireReliable(req)
+	} else {
+		req.AppendHeader(sip.NewHeader("Supported", d.config().supported()))
 	}
 	d.askTimerLocked(req)
 	d.askPackages(req)
@@ -147,6 +162,20 @@ func (d *Dialog) limitLocked() {
 			d.giveUp(&ending{cause: Cause{By: PartyTimeout, Method: "INVITE", Err: ErrTimeout}})
 		})
 	}
+}
+
+// prepared notes what the ACK will share with the INVITE that leaves. The early
+// dialogs of one that was refused before it are over (RFC 3261 13.2.2.3).
+func (i *inviteClient) prepared(req *sip.Request) {
+	i.acknowledger.prepared(req)
+	i.d.mutex.Lock()
+	release := i.dropLocked(nil)
+	if i.current != nil {
+		i.d.session, i.d.updateOut, i.d.updateIn = session{}, nil, nil
+	}
+	i.early, i.current = nil, nil
+	i.d.mutex.Unlock()
+	release()
 }
 
 // written keeps the transaction. A call that was given up while the INVITE was
@@ -167,6 +196,10 @@ func (i *inviteClient) cancelLocked() func() {
 	tx := i.tx
 	if tx == nil {
 		return func() {}
+	}
+	if len(i.choices) > 0 { // answered already
+		c := i.choices[0]
+		return func() { i.chosen(c, true) }
 	}
 	extra := i.d.ending.reasons
 	return func() { tx.Cancel(extra...) }
@@ -209,36 +242,70 @@ func (d *Dialog) invitation() *inviteClient {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if d.invite == nil {
-		d.invite = &inviteClient{acknowledger: acknowledger{d: d}}
+		d.invite = &inviteClient{acknowledger: acknowledger{d: d, seq: d.localSeq}}
 	}
 	return d.invite
 }
 
-// provisional takes a 101 to 199 (RFC 3261 13.2.2.1): the first with a To tag
-// makes an early dialog.
+// provisional takes a 101 to 199 (RFC 3261 13.2.2.1): each To tag makes an early
+// dialog.
 func (i *inviteClient) provisional(res *sip.Response) {
-	d := i.d
-	unlock := d.lockBoth()
-	defer unlock()
-	if i.won || d.state == DialogStateTerminated {
-		return
-	}
-	if d.remoteTag == "" && toTag(res) != "" {
-		d.learnLocked(res)
-	}
-	d.setStateLocked(DialogStateRinging)
-	d.keepBodyLocked(bodyOf(res))
+	unlock := i.d.lockBoth()
+	then := i.provisionalLocked(res)
+	unlock()
+	then()
 }
 
-// success takes a 2xx (RFC 3261 13.2.2.4): the first makes the call, the same
-// again gets the same ACK again, and one of another fork is released.
+func (i *inviteClient) provisionalLocked(res *sip.Response) (then func()) {
+	d, nothing := i.d, func() {}
+	if i.won || d.phase == phaseReleased {
+		return nothing // too late: it may be discarded (RFC 3262 4)
+	}
+	e, ends := i.answeringLocked(res), res.StatusCode == statusEarlyDialogTerminated
+	switch {
+	case e == nil && ends:
+		return nothing // nobody's
+	case e == nil:
+		d.setStateLocked(DialogStateRinging)
+		if toTag(res) == "" { // of RFC 2543
+			d.keepBodyLocked(bodyOf(res))
+		}
+		return nothing
+	case e.isGone(), e.ended && rseqOf(res) == 0:
+		return nothing
+	case !e.inOrderLocked(res):
+		return e.repeatedLocked(res)
+	}
+	e.heardLocked(res)
+	then = e.acknowledgeLocked(res)
+	if ends {
+		// RFC 6228 4: it touches neither the other early dialogs nor the call.
+		return both(e.endLocked(ReasonsOf(res)), then)
+	}
+	if !e.ended {
+		d.setStateLocked(DialogStateRinging)
+		if i.current == nil || i.current.ended {
+			i.turnToLocked(e)
+		}
+	}
+	d.keepBodyLocked(bodyOf(res))
+	d.tellForkLocked(e)
+	return then
+}
+
+// both calls two functions in turn.
+func both(f, g func()) func() { return func() { f(); g() } }
+
+// success takes a 2xx (RFC 3261 13.2.2.4): the first makes the call, unless the
+// application chooses another, the same again gets the same ACK again, and one of
+// another fork is released.
 func (i *inviteClient) success(res *sip.Response) {
 	switch i.classify(res) {
 	case firstAnswer:
-		// Established is entered once the ACK has left, so that nothing a
-		// callback sends can overtake it.
-		i.d.turn.join()
-		i.answer(i.offer, res, i.established)
+		i.take(res)
+	case newChoice:
+		i.ask()
+	case awaitedAnswer:
 	case sameAnswer:
 		i.acknowledgeAgain()
 	case otherFork:
@@ -250,36 +317,69 @@ type answerKind int
 
 const (
 	firstAnswer answerKind = iota
+	// newChoice is put before the application, awaitedAnswer waits for it.
+	newChoice
+	awaitedAnswer
 	sameAnswer
 	otherFork
 )
 
-// classify tells which 2xx this is, and takes the first: the dialog is the
-// answering fork's from here on.
+// classify tells which 2xx this is.
 func (i *inviteClient) classify(res *sip.Response) answerKind {
-	d := i.d
-	unlock := d.lockBoth()
-	defer unlock()
+	i.d.mutex.Lock()
+	defer i.d.mutex.Unlock()
 	tag := toTag(res)
-	if i.won {
-		if tag == i.winner {
-			return sameAnswer
-		}
+	switch {
+	case i.won && tag == i.winner:
+		return sameAnswer
+	case i.won || i.forks[tag] != nil:
 		return otherFork
 	}
-	i.won, i.winner = true, tag
-	d.learnLocked(res)
-	if i.tx != nil && i.tx.Flow() != nil {
-		d.flow = i.tx.Flow()
-		d.behindNAT = d.config().NAT.hides(d.remoteTarget, d.flow.RemoteAddr().Addr())
+	if e := i.forkLocked(tag); e != nil && e.isGone() {
+		// It has hung up, or does not know of its early dialog any more.
+		i.declined = Cause{By: PartyRemote, Method: "BYE", Reasons: slices.Clone(e.reasons)}
+		return otherFork
 	}
+	if kind, waits := i.awaitsChoiceLocked(res); waits {
+		return kind
+	}
+	return firstAnswer
+}
+
+// take makes the call of a 2xx: the dialog is the answering fork's from here on.
+func (i *inviteClient) take(res *sip.Response) {
+	d := i.d
+	unlock := d.lockBoth()
+	if i.won {
+		unlock()
+		i.releaseFork(res)
+		return
+	}
+	e := i.answeredByLocked(res)
+	i.turnToLocked(e)
+	i.won, i.winner, e.ended = true, toTag(res), false
 	if d.phase == phaseInviting {
 		d.phase = phaseAnswering
 	}
+	release := i.dropLocked(e)
 	d.keepBodyLocked(bodyOf(res))
-	d.session.answered(i.offer)
+	d.tellForkLocked(e)
+	decided := e.agreed || e.offered // by reliable responses: no session is in the 2xx (RFC 3262 5)
+	if !decided {
+		d.session.answered(i.offer)
+	}
 	d.agreeTimerLocked(res, false, res)
-	return firstAnswer
+	unlock()
+	release()
+	// Established is entered once the ACK has left, so that nothing a callback
+	// sends can overtake it.
+	d.turn.join()
+	if decided {
+		i.acknowledge(nil)
+		i.established()
+		return
+	}
+	i.answer(i.offer, res, i.established)
 }
 
 // established is what follows the ACK: the call stands, or it was given up
@@ -322,16 +422,26 @@ func (i *inviteClient) refused(res *sip.Response) {
 func (i *inviteClient) ended(err error) {
 	i.d.mutex.Lock()
 	won := i.won
+	if !won && len(i.choices) > 0 {
+		i.over = true // when the last is decided
+		i.d.mutex.Unlock()
+		return
+	}
+	cause := i.declined
 	i.ack, i.forks, i.body = nil, nil, nil
 	if won {
 		// Nothing can be cancelled any more: what is left of the INVITE would
 		// be as long as the call.
-		i.tx, i.offer, i.redirects = nil, nil, redirects{}
+		i.tx, i.offer, i.redirects, i.choose, i.early, i.current, i.origin = nil, nil, redirects{}, nil, nil, nil, nil
 	}
 	i.d.mutex.Unlock()
-	if !won {
-		i.d.finish(causeOf(sip.INVITE, err))
+	if won {
+		return
 	}
+	if err != nil || cause.By == PartyNone {
+		cause = causeOf(sip.INVITE, err)
+	}
+	i.d.finish(cause)
 }
 
 // releaseFork ends the dialog that a further fork's 2xx makes: ACK, then BYE

@@ -13,6 +13,7 @@ import (
 // not decided. Its fields are set at construction.
 type updateServer struct {
 	tx     serverTx
+	fork   *earlyDialog
 	offer  *SimpleBody
 	cancel context.CancelFunc
 }
@@ -72,7 +73,7 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
-	x, err := d.exchange(opt, nil)
+	x, err := d.exchange(opt, out.mayRepeatLocked)
 	if err == nil {
 		x.response, x.done = out.response, out.done
 		err = x.send(ctx, req)
@@ -85,14 +86,25 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 }
 
 func (d *Dialog) mayUpdateLocked(offer Body) error {
-	early := d.state == DialogStateRinging && d.remoteTag != ""
+	early := d.state == DialogStateRinging && d.remoteTag != "" && !d.legEndedLocked()
 	switch {
 	case d.ending != nil || !early && d.state != DialogStateEstablished:
 		return &StateError{Op: "Update", State: d.state, Need: "Established state, or a peer that rings"}
-	case d.updateOut != nil, offer != nil && (d.ourOfferLocked() || d.theirOfferLocked()):
+	case d.updateOut != nil, offer != nil && (d.ourOfferLocked() || d.theirOfferLocked() || d.noSessionLocked()):
 		return ErrPending
 	}
 	return nil
+}
+
+// legEndedLocked reports whether no early dialog of our INVITE is left.
+func (d *Dialog) legEndedLocked() bool {
+	return d.phase == phaseInviting && (d.invite.current == nil || d.invite.current.ended)
+}
+
+// noSessionLocked reports whether the current early dialog of our INVITE has had
+// no offer and answer by reliable provisional responses (RFC 3311 5.1).
+func (d *Dialog) noSessionLocked() bool {
+	return d.phase == phaseInviting && (d.invite.current == nil || !d.invite.current.agreed)
 }
 
 // ourOfferLocked reports whether an offer of ours has no answer yet, and
@@ -100,12 +112,13 @@ func (d *Dialog) mayUpdateLocked(offer Body) error {
 func (d *Dialog) ourOfferLocked() bool {
 	return d.reinviteOut != nil && !d.reinviteOut.taken && !isNilBody(d.reinviteOut.offer) ||
 		d.updateOut != nil && d.updateOut.offer != nil ||
-		d.phase == phaseInviting && !isNilBody(d.invite.offer) ||
+		d.noSessionLocked() && !isNilBody(d.invite.offer) ||
 		d.offerUnansweredLocked()
 }
 
 func (d *Dialog) theirOfferLocked() bool {
 	return d.ackWaits || d.updateIn != nil && d.updateIn.offer != nil ||
+		d.invite != nil && d.invite.current != nil && d.invite.current.offered ||
 		d.reinviteIn != nil && bodyOf(d.reinviteIn.tx.Request()) != nil ||
 		d.offered != nil && bodyOf(d.offered.Request()) != nil
 }
@@ -121,8 +134,10 @@ func (u *updateClient) response(res *sip.Response) {
 	if res.IsProvisional() {
 		return
 	}
-	u.over()
-	if res.IsSuccess() {
+	ours := u.over()
+	switch {
+	case !ours: // another fork has answered the INVITE
+	case res.IsSuccess():
 		u.d.mutex.Lock()
 		u.d.refreshTargetLocked(res)
 		u.d.session.answered(u.offer)
@@ -131,7 +146,7 @@ func (u *updateClient) response(res *sip.Response) {
 		}
 		u.d.keepBodyLocked(bodyOf(res))
 		u.d.mutex.Unlock()
-	} else {
+	default:
 		u.d.failed(sip.UPDATE, res.StatusCode, res.Reason)
 	}
 	u.waiter.response(res)
@@ -141,18 +156,31 @@ func (u *updateClient) done(err error) {
 	if err == nil {
 		return
 	}
-	u.over()
-	u.d.unanswered(sip.UPDATE, err)
+	if u.over() {
+		u.d.unanswered(sip.UPDATE, err)
+	}
 	u.waiter.done(err)
 }
 
-// over lets another UPDATE begin.
-func (u *updateClient) over() {
+// mayRepeatLocked keeps an UPDATE in an early dialog that was left from going out
+// once more in another.
+func (u *updateClient) mayRepeatLocked() error {
+	if u.d.updateOut != u {
+		return ErrCanceled
+	}
+	return nil
+}
+
+// over lets another UPDATE begin. It reports false for one in an early dialog
+// that is not the call's any more: what comes of it changes nothing.
+func (u *updateClient) over() (ours bool) {
 	u.d.mutex.Lock()
 	defer u.d.mutex.Unlock()
-	if u.d.updateOut == u {
-		u.d.updateOut = nil
+	if u.d.updateOut != u {
+		return false
 	}
+	u.d.updateOut = nil
+	return true
 }
 
 // refreshTargetLocked takes over the target that a 2xx to a re-INVITE or UPDATE,
@@ -167,10 +195,10 @@ func (d *Dialog) refreshTargetLocked(msg sip.Message) {
 
 // handleUpdate takes an UPDATE (RFC 3311 5.2). An offer in it is decided within
 // two seconds, or refused with 504: a non-INVITE cannot wait longer.
-func (d *Dialog) handleUpdate(tx serverTx, req *sip.Request) {
-	in := &updateServer{tx: tx, offer: bodyOf(req), cancel: func() {}}
+func (d *Dialog) handleUpdate(tx serverTx, req *sip.Request, e *earlyDialog) {
+	in := &updateServer{tx: tx, fork: e, offer: bodyOf(req), cancel: func() {}}
 	d.mutex.Lock()
-	if refusal := d.refuseUpdateLocked(in); refusal != nil {
+	if refusal := d.beginUpdateLocked(in); refusal != nil {
 		d.mutex.Unlock()
 		d.stack.respond(tx, refusal)
 		return
@@ -180,7 +208,7 @@ func (d *Dialog) handleUpdate(tx serverTx, req *sip.Request) {
 	if in.offer != nil && handler != nil {
 		ctx, in.cancel = context.WithTimeout(context.Background(), decisionTime)
 	}
-	d.updateIn = in
+	ours := d.sessionLocked(e)
 	d.keepBodyLocked(in.offer)
 	d.mutex.Unlock()
 
@@ -188,10 +216,20 @@ func (d *Dialog) handleUpdate(tx serverTx, req *sip.Request) {
 	case in.offer == nil:
 		d.acceptUpdate(in, nil, (*session).answeredByDefault)
 	case handler == nil:
-		d.acceptUpdate(in, d.defaultAnswer(in.offer), (*session).answeredByDefault)
+		d.acceptUpdate(in, ours.answerTo(in.offer), (*session).answeredByDefault)
 	case !d.stack.calls.Go(func() { d.decideUpdate(ctx, in, handler) }):
 		d.refuseUpdate(in, sip.StatusServiceUnavailable)
 	}
+}
+
+// beginUpdateLocked opens an UPDATE, or returns why not.
+func (d *Dialog) beginUpdateLocked(in *updateServer) (refusal *sip.Response) {
+	d.inForkLocked(in.fork, func() {
+		if refusal = d.refuseUpdateLocked(in); refusal == nil {
+			d.updateIn = in
+		}
+	})
+	return refusal
 }
 
 func (d *Dialog) refuseUpdateLocked(in *updateServer) *sip.Response {
@@ -234,11 +272,16 @@ func (d *Dialog) decideUpdate(ctx context.Context, in *updateServer, handler Off
 func (d *Dialog) claimUpdate(in *updateServer) bool {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if d.updateIn != in {
-		return false
-	}
-	d.updateIn = nil
-	return true
+	return d.claimUpdateLocked(in)
+}
+
+func (d *Dialog) claimUpdateLocked(in *updateServer) (ours bool) {
+	d.inForkLocked(in.fork, func() {
+		if ours = d.updateIn == in; ours {
+			d.updateIn = nil
+		}
+	})
+	return ours
 }
 
 func (d *Dialog) acceptUpdate(in *updateServer, answer Body, note func(*session, Body)) {
@@ -246,14 +289,15 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, note func(*session,
 	setBody(res, answer)
 	defer in.cancel()
 	d.mutex.Lock()
-	if d.updateIn != in {
+	if !d.claimUpdateLocked(in) {
 		d.mutex.Unlock()
 		return
 	}
-	d.updateIn = nil
-	d.refreshTargetLocked(in.tx.Request())
-	d.cameByLocked(in.tx)
-	note(&d.session, keptOrNil(bodyOf(res)))
+	d.inForkLocked(in.fork, func() {
+		d.refreshTargetLocked(in.tx.Request())
+		d.cameByLocked(in.tx)
+		note(&d.session, keptOrNil(bodyOf(res)))
+	})
 	if d.state == DialogStateEstablished {
 		d.agreeTimerLocked(res, true, in.tx.Request())
 	}

@@ -1,0 +1,379 @@
+package dialog
+
+import (
+	"slices"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// Several early dialogs of one INVITE of ours (RFC 3261 12.1.2, 13.2.2.1). A
+// proxy may fork the INVITE: each To tag in a 101 to 199 makes an early dialog,
+// with its own target, route set, CSeq numbers, reliable provisional responses
+// and session. To the application all are one call, whose own fields are those
+// of the current leg: the oldest early dialog that lives, and from the first
+// 2xx on the one that has answered.
+
+// maxForks bounds the early dialogs of a call. Those of further To tags are
+// heard of when they answer 2xx.
+const maxForks = 64
+
+// leg is the part of a Dialog that each early dialog has for itself.
+type leg struct {
+	remoteTag         string
+	localSeq          uint32
+	remoteSeq         uint32
+	remoteSeqKnown    bool
+	remoteTarget      sip.Uri
+	routeSet          []sip.Uri
+	flow              *transport.Flow
+	behindNAT, called bool
+	session           session
+	peerPackages      []string
+	updateOut         *updateClient
+	updateIn          *updateServer
+}
+
+func (d *Dialog) legLocked() leg {
+	return leg{
+		remoteTag: d.remoteTag, localSeq: d.localSeq, remoteSeq: d.remoteSeq, remoteSeqKnown: d.remoteSeqKnown,
+		remoteTarget: d.remoteTarget, routeSet: d.routeSet, flow: d.flow, behindNAT: d.behindNAT, called: d.called,
+		session: d.session, peerPackages: d.peerPackages, updateOut: d.updateOut, updateIn: d.updateIn,
+	}
+}
+
+func (d *Dialog) setLegLocked(l leg) {
+	d.remoteTag, d.localSeq, d.remoteSeq, d.remoteSeqKnown = l.remoteTag, l.localSeq, l.remoteSeq, l.remoteSeqKnown
+	d.remoteTarget, d.routeSet, d.flow, d.behindNAT, d.called = l.remoteTarget, l.routeSet, l.flow, l.behindNAT, l.called
+	d.session, d.peerPackages, d.updateOut, d.updateIn = l.session, l.peerPackages, l.updateOut, l.updateIn
+}
+
+// earlyDialog is what one To tag has made of our INVITE.
+type earlyDialog struct {
+	// Set at construction.
+
+	i *inviteClient
+	// gone is closed when nothing is said in it any more: it has ended, or
+	// another one has answered.
+	gone chan struct{}
+
+	// The dialog's mutex guards the fields below.
+
+	// leg holds its fields while it is not the current one.
+	leg leg
+	// learnt is true once a response has told target and routes.
+	learnt bool
+	// status and body are those of the latest response, reasons why it ended.
+	status  int
+	body    *SimpleBody
+	reasons []Reason
+	// ended is true after a BYE, a 199, a PRACK that failed, and when another
+	// one has answered.
+	ended bool
+
+	// rseq is the RSeq of the latest reliable response taken; zero: none.
+	rseq uint32
+	// offered is true while an offer in a reliable response waits for our
+	// answer, agreed once offer and answer have both been sent reliably.
+	offered, agreed bool
+	// pracks are the PRACKs to send, the first being under way; unsent is one
+	// that could not be written.
+	pracks []*prack
+	unsent *prack
+}
+
+// isGone reports whether the early dialog is over; it needs no lock.
+func (e *earlyDialog) isGone() bool {
+	select {
+	case <-e.gone:
+		return true
+	default:
+		return false
+	}
+}
+
+// withLocked runs f while the dialog's own fields are those of this early
+// dialog: what builds and takes requests serves every fork so.
+func (e *earlyDialog) withLocked(f func()) {
+	i, d := e.i, e.i.d
+	if i.current == e || i.won && !e.isGone() {
+		f()
+		return
+	}
+	current, held := i.current, d.legLocked()
+	i.current = e
+	d.setLegLocked(e.leg)
+	f()
+	e.leg = d.legLocked()
+	d.setLegLocked(held)
+	i.current = current
+}
+
+// inForkLocked is withLocked for what may be outside any early dialog.
+func (d *Dialog) inForkLocked(e *earlyDialog, f func()) {
+	if e == nil {
+		f()
+		return
+	}
+	e.withLocked(f)
+}
+
+// forkLocked returns the early dialog of a To tag, or nil.
+func (i *inviteClient) forkLocked(tag string) *earlyDialog {
+	for _, e := range i.early {
+		if e.tagLocked() == tag {
+			return e
+		}
+	}
+	return nil
+}
+
+func (e *earlyDialog) tagLocked() string {
+	if e.i.current == e {
+		return e.i.d.remoteTag
+	}
+	return e.leg.remoteTag
+}
+
+// addForkLocked makes the early dialog of a new To tag. Its CSeq goes on from
+// the INVITE's (RFC 3261 12.1.2), its peer's is not known yet.
+func (i *inviteClient) addForkLocked(tag string) *earlyDialog {
+	if i.origin == nil {
+		origin := i.d.legLocked()
+		i.origin = &origin
+	}
+	l := *i.origin
+	l.remoteTag, l.localSeq, l.remoteSeq, l.remoteSeqKnown = tag, i.seq, 0, false
+	l.remoteTarget = *i.origin.remoteTarget.Clone()
+	e := &earlyDialog{i: i, gone: make(chan struct{}), leg: l}
+	i.early = append(i.early, e)
+	return e
+}
+
+// answeringLocked returns the early dialog that a response belongs to, and
+// makes it; nil for a response without a tag, and for one tag too many.
+func (i *inviteClient) answeringLocked(res *sip.Response) *earlyDialog {
+	tag := toTag(res)
+	e := i.forkLocked(tag)
+	switch {
+	case e != nil || tag == "":
+		return e
+	case len(i.early) >= maxForks:
+		return nil
+	case res.StatusCode == statusEarlyDialogTerminated && rseqOf(res) == 0:
+		return nil // RFC 6228 4: discarded
+	}
+	return i.addForkLocked(tag)
+}
+
+// answeredByLocked returns the early dialog that a 2xx confirms: its target and
+// its routes are the 2xx's (RFC 3261 13.2.2.4).
+func (i *inviteClient) answeredByLocked(res *sip.Response) *earlyDialog {
+	e := i.forkLocked(toTag(res))
+	if e == nil {
+		e = i.addForkLocked(toTag(res))
+	}
+	e.learnt = false
+	e.heardLocked(res)
+	return e
+}
+
+// turnToLocked makes an early dialog the current leg. Both mutexes are held:
+// the dialog is found under its new key from here on.
+func (i *inviteClient) turnToLocked(e *earlyDialog) {
+	d := i.d
+	if i.current == e {
+		return
+	}
+	if i.current != nil {
+		i.current.leg = d.legLocked()
+	}
+	old := d.keyLocked()
+	i.current = e
+	d.setLegLocked(e.leg)
+	if d.keyLocked() != old {
+		d.stack.rekeyLocked(d, old)
+	}
+}
+
+// learnLocked takes over, for the current leg, what a response says of the way
+// to the peer.
+func (i *inviteClient) learnLocked(res *sip.Response) {
+	d := i.d
+	d.learnLocked(res)
+	if i.tx != nil && i.tx.Flow() != nil {
+		d.flow = i.tx.Flow()
+		d.behindNAT = d.config().NAT.hides(d.remoteTarget, d.flow.RemoteAddr().Addr())
+	}
+}
+
+// heardLocked notes a provisional response of the early dialog's. A later one
+// moves the target only when it is reliable (RFC 6141 4.3).
+func (e *earlyDialog) heardLocked(res *sip.Response) {
+	e.withLocked(func() {
+		switch {
+		case !e.learnt:
+			e.learnt = true
+			e.i.learnLocked(res)
+		case rseqOf(res) != 0:
+			e.i.d.refreshTargetLocked(res)
+		}
+	})
+	e.status = res.StatusCode
+	if body := bodyOf(res); body != nil {
+		e.body = body
+	}
+}
+
+// endLocked ends an early dialog, while the INVITE goes on. Both mutexes are
+// held. What it returns answers the UPDATE that is open in it, and is called
+// without locks.
+func (e *earlyDialog) endLocked(reasons []Reason) (release func()) {
+	i := e.i
+	e.ended, e.reasons = true, reasons
+	if i.current == e {
+		if at := slices.IndexFunc(i.early, (*earlyDialog).livesLocked); at >= 0 {
+			i.turnToLocked(i.early[at])
+		}
+	}
+	i.d.tellForkLocked(e)
+	return e.refuseOpenLocked()
+}
+
+// livesLocked reports whether a response has made the early dialog, and nothing
+// ended it.
+func (e *earlyDialog) livesLocked() bool { return e.learnt && !e.ended }
+
+// refuseOpenLocked returns what answers an UPDATE of the peer's that is not
+// decided.
+func (e *earlyDialog) refuseOpenLocked() (release func()) {
+	var open *updateServer
+	e.withLocked(func() { open = e.i.d.updateIn })
+	if open == nil {
+		return func() {}
+	}
+	return func() { e.i.d.refuseUpdate(open, sip.StatusCallTransactionDoesNotExists) }
+}
+
+// dropLocked ends all early dialogs but the winner, if there is one: it has
+// answered, or the INVITE was refused (RFC 3261 13.2.2.3). They are remembered
+// while their 2xx may come, for their CSeq.
+func (i *inviteClient) dropLocked(winner *earlyDialog) (release func()) {
+	release = func() {}
+	for _, e := range i.early {
+		if e == winner || e.isGone() {
+			continue
+		}
+		close(e.gone)
+		release = both(release, e.refuseOpenLocked())
+		if !e.ended {
+			e.ended = true
+			i.d.tellForkLocked(e)
+		}
+	}
+	return release
+}
+
+// refuseOpenLocked returns what answers the UPDATEs that are open in all early
+// dialogs.
+func (i *inviteClient) refuseOpenLocked() (release func()) {
+	release = func() {}
+	for _, e := range i.early {
+		release = both(release, e.refuseOpenLocked())
+	}
+	return release
+}
+
+// forkOf returns the early dialog that a request of the peer's is in, nil for
+// one in the answered call; ok is false when there is none. One that overtakes
+// the response that makes its early dialog, makes it.
+func (d *Dialog) forkOf(req *sip.Request) (e *earlyDialog, ok bool) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	i, tag := d.invite, fromTag(req)
+	if i == nil || i.won || d.phase != phaseInviting {
+		return nil, tag == d.remoteTag
+	}
+	e = i.forkLocked(tag)
+	switch {
+	case e == nil && len(i.early) >= maxForks:
+		return nil, false
+	case e == nil:
+		e = i.addForkLocked(tag)
+		if targets := contacts(req); len(targets) > 0 {
+			e.leg.remoteTarget = targets[0]
+		}
+	case e.isGone(), e.ended && req.Method != sip.BYE:
+		return nil, false
+	}
+	return e, true
+}
+
+// hungUp takes a BYE in an early dialog, and reports false when that has become
+// the call meanwhile. A callee may not send one (RFC 3261 15), but some do, and
+// it ends nothing but its own early dialog: another branch may still answer,
+// the INVITE is open, and its final response ends the call, or the ringing limit
+// does. So it is with a 199 for the last early dialog (RFC 6228 4).
+func (e *earlyDialog) hungUp(bye *sip.Request) bool {
+	unlock := e.i.d.lockBoth()
+	if e.i.won || e.isGone() {
+		gone := e.isGone()
+		unlock()
+		return gone
+	}
+	release := e.endLocked(ReasonsOf(bye))
+	close(e.gone)
+	unlock()
+	release()
+	return true
+}
+
+// fork returns the call of a further fork, to be acknowledged and released, and
+// whether it is new; nil without a stack.
+func (i *inviteClient) fork(res *sip.Response) (fork *Dialog, isNew bool) {
+	d := i.d
+	if d.stack == nil {
+		return nil, false
+	}
+	tag := toTag(res)
+	d.mutex.Lock()
+	fork = i.forks[tag]
+	if fork == nil {
+		fork, isNew = i.newForkLocked(tag), true
+	}
+	d.mutex.Unlock()
+	if !isNew {
+		return fork, false
+	}
+	unlock := fork.lockBoth()
+	defer unlock()
+	fork.learnLocked(res)
+	if fork.stack.releasing != nil {
+		fork.stack.releasing[fork.keyLocked()] = fork
+	}
+	return fork, true
+}
+
+func (i *inviteClient) newForkLocked(tag string) *Dialog {
+	d := i.d
+	fork := &Dialog{
+		stack: d.stack, isUAC: true, callID: d.callID, localTag: d.localTag,
+		state: DialogStateTerminated, phase: phaseAnswering,
+		ending:    &ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "another fork answered"}},
+		remoteTag: tag, local: d.local, remote: d.remote, localSeq: i.seq,
+		remoteTarget: *d.remoteTarget.Clone(),
+	}
+	if e := i.forkLocked(tag); e != nil { // it may have sent requests
+		e.withLocked(func() { fork.localSeq = d.localSeq })
+	}
+	fork.invite = &inviteClient{
+		acknowledger: acknowledger{d: fork, seq: i.seq, credentials: i.credentials},
+		won:          true, winner: tag,
+	}
+	if i.forks == nil {
+		i.forks = make(map[string]*Dialog)
+	}
+	i.forks[tag] = fork
+	return fork
+}

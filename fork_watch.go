@@ -1,0 +1,196 @@
+package dialog
+
+import (
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// statusEarlyDialogTerminated tells of an early dialog that it has ended (RFC
+// 6228).
+const statusEarlyDialogTerminated = 199
+
+// tagEarlyDialogTerminated is the option tag that asks for it (RFC 6228 4).
+const tagEarlyDialogTerminated = "199"
+
+// ForkInfo is one early dialog of an outgoing call, as it was at a moment.
+type ForkInfo struct {
+	// RemoteTag is the peer's tag, RemoteTarget where requests to it go.
+	RemoteTag    string
+	RemoteTarget sip.Uri
+	// Status is that of its latest response.
+	Status int
+	// Body is the latest body that came in one; nil when none has.
+	Body Body
+	// Ended is true once it is over: by a BYE or a 199 (RFC 6228), because it
+	// lost its PRACK, or because another one has answered. One ended by a 199 may
+	// answer all the same.
+	Ended bool
+	// Reasons are the reasons that the BYE or the 199 gave (RFC 3326); nil when it
+	// gave none. Of a 199 it is the refusal of the branch (RFC 6228 5).
+	Reasons []Reason
+}
+
+// Forks returns the early dialogs of an outgoing call that is not answered, in
+// the order of their first responses: one for each To tag, since a proxy may
+// fork the INVITE (RFC 3261 13.2.2.1). It is nil before the first and after the
+// answer. At most 64 are kept. It never blocks.
+func (d *Dialog) Forks() []ForkInfo {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.invite == nil || d.invite.won {
+		return nil
+	}
+	var list []ForkInfo
+	for _, e := range d.invite.early {
+		if e.status != 0 {
+			list = append(list, e.infoLocked())
+		}
+	}
+	return list
+}
+
+// OnFork registers a callback that is told of each change of an early dialog of
+// an outgoing call: each 101 to 199, its end, and the 2xx. It is called one at a
+// time with those of OnStateChange and OnBody, in their order, with no lock held;
+// like bodies, what goes over the queue's bound is dropped. What came before is
+// not told again: register in InviteOpts.Setup, or ask Forks. A nil callback is
+// ignored. It never blocks.
+func (d *Dialog) OnFork(callback func(ForkInfo)) {
+	if callback == nil {
+		return
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.forkCallbacks = append(d.forkCallbacks, callback)
+}
+
+func (e *earlyDialog) infoLocked() ForkInfo {
+	info := ForkInfo{RemoteTag: e.tagLocked(), Status: e.status, Body: keptOrNil(e.body), Ended: e.ended, Reasons: slices.Clone(e.reasons)}
+	e.withLocked(func() { info.RemoteTarget = *e.i.d.remoteTarget.Clone() })
+	return info
+}
+
+// tellForkLocked queues what OnFork's callbacks are told.
+func (d *Dialog) tellForkLocked(e *earlyDialog) {
+	if len(d.forkCallbacks) == 0 || e.status == 0 || d.state == DialogStateTerminated {
+		return
+	}
+	info := e.infoLocked()
+	calls := make([]func(), len(d.forkCallbacks))
+	for i, callback := range d.forkCallbacks {
+		calls[i] = func() { callback(info) }
+	}
+	if !d.mailbox.Offer(calls...) && d.stack != nil {
+		d.stack.counters.forks.Add(1)
+	}
+}
+
+// choice is a 2xx of which InviteOpts.Choose says whether it makes the call.
+type choice struct {
+	res   *sip.Response
+	asked bool
+	timer *time.Timer
+}
+
+// awaitsChoiceLocked puts a 2xx before the application, or behind those that are
+// there already, if it is asked at all.
+func (i *inviteClient) awaitsChoiceLocked(res *sip.Response) (kind answerKind, waits bool) {
+	d := i.d
+	if i.choose == nil || d.ending != nil || d.state == DialogStateTerminated {
+		return 0, false
+	}
+	if len(i.choices) >= maxForks {
+		return otherFork, true
+	}
+	if slices.ContainsFunc(i.choices, func(c *choice) bool { return toTag(c.res) == toTag(res) }) {
+		return awaitedAnswer, true // repeated
+	}
+	i.choices = append(i.choices, &choice{res: res})
+	if len(i.choices) > 1 {
+		return awaitedAnswer, true
+	}
+	return newChoice, true
+}
+
+// ask asks the application about the first 2xx that waits, on a goroutine of its
+// own. The peer repeats its 2xx for 64*T1: a decision that takes three quarters
+// of that is a no.
+func (i *inviteClient) ask() {
+	d := i.d
+	unlock := d.lockBoth()
+	if len(i.choices) == 0 || i.choices[0].asked {
+		unlock()
+		return
+	}
+	c := i.choices[0]
+	c.asked = true
+	info := i.answeredByLocked(c.res).infoLocked()
+	c.timer = d.after(48*d.config().timers().T1, func() { i.chosen(c, false) })
+	unlock()
+	if !d.stack.calls.Go(func() {
+		yes := false
+		// Deferred: a function that ends its goroutine says no, as one that
+		// panics does.
+		defer func() {
+			if value := recover(); value != nil {
+				d.stack.logPanic(d.log(), "InviteOpts.Choose", value, debug.Stack())
+			}
+			i.chosen(c, yes)
+		}()
+		yes = i.choose(info)
+	}) {
+		i.chosen(c, false)
+	}
+}
+
+// chosen does as the application, the clock, or the end of the call has decided.
+func (i *inviteClient) chosen(c *choice, yes bool) {
+	d := i.d
+	d.mutex.Lock()
+	if len(i.choices) == 0 || i.choices[0] != c {
+		d.mutex.Unlock()
+		return
+	}
+	stopTimer(c.timer)
+	i.choices = i.choices[1:]
+	// A call that was given up ends with the BYE to this 2xx.
+	yes = yes || d.ending != nil || d.state == DialogStateTerminated
+	rest := i.choices
+	if yes {
+		i.choices = nil
+	}
+	over := i.over && len(i.choices) == 0
+	d.mutex.Unlock()
+	if yes {
+		i.take(c.res)
+		for _, other := range rest {
+			i.releaseFork(other.res)
+		}
+	} else {
+		i.decline(c.res)
+	}
+	if over {
+		i.ended(nil)
+		return
+	}
+	i.ask()
+}
+
+// decline releases a fork that the application does not want, by ACK and BYE (RFC
+// 3261 13.2.2.4).
+func (i *inviteClient) decline(res *sip.Response) {
+	d := i.d
+	unlock := d.lockBoth()
+	release := func() {}
+	if e := i.forkLocked(toTag(res)); e != nil && !e.isGone() {
+		release = e.endLocked(nil)
+		close(e.gone)
+	}
+	i.declined = Cause{By: PartyLocal, Method: "BYE", Reason: "no fork was chosen"}
+	unlock()
+	release()
+	i.releaseFork(res)
+}

@@ -1,0 +1,300 @@
+//go:build go1.25
+
+package dialog_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/dialogtest"
+)
+
+// The early dialogs of one INVITE, side by side.
+
+// forked is a call whose forks the test plays, each at a host of its own.
+type forked struct {
+	*leg
+	at map[string]*peer
+
+	mu   sync.Mutex // guards the field below
+	told []string
+}
+
+// forks has the stack call the peer, which will answer as several.
+func (w *world) forks(opts dialog.InviteOpts, change ...func(*dialog.StackConfig)) *forked {
+	w.t.Helper()
+	a, p := w.stack(stackIP, change...), w.peer(peerIP)
+	f := &forked{at: map[string]*peer{"A": w.peer("10.0.0.21"), "B": w.peer("10.0.0.22")}}
+	opts.Setup = func(d *dialog.Dialog) { d.OnFork(f.tell) }
+	f.leg = w.calls(a, p, opts)
+	return f
+}
+
+func (f *forked) tell(info dialog.ForkInfo) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	line := fmt.Sprint(info.RemoteTag, " ", info.Status)
+	if info.Ended {
+		line += " ended"
+	}
+	f.told = append(f.told, line)
+}
+
+// heard returns what OnFork was told.
+func (f *forked) heard() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]string(nil), f.told...)
+}
+
+// says answers the INVITE as one of the forks, through that fork's own proxy.
+func (f *forked) says(tag string, code int, body string, headers ...string) {
+	f.t.Helper()
+	host := f.at[tag].Addr().String()
+	f.answer(dialogtest.Response{Code: code, ToTag: tag, Body: body, Headers: append([]string{
+		"Contact: <sip:" + tag + "@" + host + ">", "Record-Route: <sip:" + host + ";lr>",
+	}, headers...)})
+	synctest.Wait()
+}
+
+// asks sends a request from a fork and returns the stack's final answer.
+func (f *forked) asks(tag, method string, seq uint32, change ...func(*dialogtest.Request)) *sip.Response {
+	f.t.Helper()
+	at := f.at[tag]
+	r := f.made(method, change...)
+	r.FromTag, r.CSeq = tag, seq
+	require.NoError(f.t, at.Send(f.stack, at.Request(r)))
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		in, err := at.Recv(ctx)
+		cancel()
+		require.NoError(f.t, err, "the answer to %s", method)
+		if res := in.Response(); res != nil && res.CSeq().SeqNo == seq && res.StatusCode >= 200 {
+			return res
+		}
+	}
+}
+
+// over hangs the answered call up, and lets its transactions end.
+func (f *forked) over(tag string) {
+	f.t.Helper()
+	result := began(func() error { return f.d.Bye(context.Background(), "") })
+	f.at[tag].reply(f.at[tag].next("BYE"), dialogtest.Response{Code: 200})
+	require.NoError(f.t, <-result)
+	f.empty()
+}
+
+// empty checks that nothing is left once all timers have run out.
+func (f *forked) empty() {
+	f.t.Helper()
+	time.Sleep(3 * time.Minute)
+	synctest.Wait()
+	require.Equal(f.t, dialog.Left{}, dialog.Leftovers(f.w.stacks[0]))
+}
+
+// RFC 3261 12.1.2, 13.2.2.1: each To tag makes an early dialog.
+func TestEveryForkIsAnEarlyDialog(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		f := w.forks(offer(offerSDP))
+		require.Nil(t, f.d.Forks())
+		f.says("A", 180, "")
+		f.says("B", 183, answerSDP)
+		f.says("A", 183, "")
+		list := f.d.Forks()
+		require.Len(t, list, 2)
+		require.Equal(t, "A", list[0].RemoteTag)
+		require.Equal(t, 183, list[0].Status)
+		require.Nil(t, list[0].Body)
+		require.Equal(t, "A", list[0].RemoteTarget.User)
+		require.Equal(t, "B", list[1].RemoteTag)
+		require.Equal(t, "B", list[1].RemoteTarget.User)
+		require.Equal(t, answerSDP, string(list[1].Body.Data()))
+		require.Equal(t, "A", f.d.Key().RemoteTag, "the first is the call's, until one answers")
+
+		f.says("B", 200, answerSDP)
+		require.NoError(t, f.d.WaitAnswer(context.Background()))
+		require.Nil(t, f.d.Forks())
+		require.Equal(t, "B", f.d.Key().RemoteTag)
+		require.Equal(t, []string{"A 180", "B 183", "A 183", "A 183 ended", "B 200"}, f.heard())
+		require.Equal(t, "B", toTagOf(f.at["B"].next("ACK").Message))
+		require.Equal(t, 481, f.asks("A", "INFO", 5).StatusCode, "the loser is over")
+		f.over("B")
+	})
+}
+
+// The copies that Forks hands out are the caller's own.
+func TestForkInfoIsACopy(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		f := w.forks(offer(offerSDP))
+		f.says("A", 180, "", "Contact: <sip:x@10.0.0.21;a=b>")
+		list := f.d.Forks()
+		list[0].RemoteTarget.UriParams.Add("c", "d")
+		list[0].Status = 0
+		require.Equal(t, 180, f.d.Forks()[0].Status)
+		require.False(t, f.d.Forks()[0].RemoteTarget.UriParams.Has("c"))
+		f.says("A", 486, "")
+		require.Error(t, f.d.WaitAnswer(context.Background()))
+		f.empty()
+	})
+}
+
+// RFC 3261 12.2.2: the peer's CSeq counts for each fork.
+func TestRequestsInEarlyDialogsAreOrderedForEachFork(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		f := w.forks(offer(offerSDP))
+		f.says("A", 180, "")
+		f.says("B", 180, "")
+		require.Equal(t, 200, f.asks("A", "INFO", 100).StatusCode)
+		require.Equal(t, 200, f.asks("B", "INFO", 7).StatusCode)
+		require.Equal(t, 500, f.asks("B", "OPTIONS", 6).StatusCode)
+		require.Equal(t, 500, f.asks("A", "OPTIONS", 99).StatusCode)
+		require.Equal(t, 200, f.asks("B", "UPDATE", 8, withHeaders("Contact: <sip:moved@10.0.0.22:5060>")).StatusCode)
+		require.Equal(t, "A", f.d.Info().RemoteTarget.User)
+		require.Equal(t, "moved", f.d.Forks()[1].RemoteTarget.User)
+		f.says("A", 200, answerSDP)
+		require.NoError(t, f.d.WaitAnswer(context.Background()))
+		require.Equal(t, 500, f.asks("A", "INFO", 100).StatusCode)
+		f.over("A")
+	})
+}
+
+// RFC 3311 5.2: two UPDATEs in one early dialog are in each other's way, those in
+// two are not; and they are answered when their fork is over.
+func TestUpdatesInTwoForksAreApart(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(f *forked)
+		left string
+	}{
+		"another answers": {func(f *forked) { f.says("B", 200, answerSDP) }, "B"},
+		"it hangs up":     {func(f *forked) { require.Equal(f.t, 200, f.asks("A", "BYE", 9).StatusCode) }, ""},
+		"it is ended":     {func(f *forked) { f.says("A", 199, "") }, ""},
+		"all are refused": {func(f *forked) { f.says("B", 486, "") }, ""},
+		"it is closed":    {func(f *forked) { _ = f.d.Close(); f.says("B", 487, "") }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				f := w.forks(dialog.InviteOpts{})
+				f.d.OnOffer(func(ctx context.Context, _ dialog.Body) (dialog.Body, error) { <-ctx.Done(); return nil, nil })
+				f.says("A", 180, "")
+				f.says("B", 180, "")
+				for _, tag := range []string{"A", "B"} {
+					r := f.made("UPDATE", withBody(offerSDP))
+					r.FromTag, r.CSeq = tag, 2
+					require.NoError(t, f.at[tag].Send(f.stack, f.at[tag].Request(r)))
+				}
+				synctest.Wait()
+				require.Empty(t, w.sent(stackIP, "500 UPDATE"))
+				require.Equal(t, 500, f.asks("A", "UPDATE", 3).StatusCode)
+				c.end(f)
+				synctest.Wait()
+				require.Equal(t, 481, f.at["A"].answerTo("UPDATE").StatusCode)
+				if c.left == "" {
+					_ = f.d.Close()
+					f.says("B", 487, "")
+					f.empty()
+					return
+				}
+				require.Equal(t, 504, f.at[c.left].answerTo("UPDATE").StatusCode)
+				f.over(c.left)
+			})
+		})
+	}
+}
+
+// answerTo returns the next final answer to a request of that method.
+func (p *peer) answerTo(method string) *sip.Response {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for {
+		in, err := p.Recv(ctx)
+		require.NoError(p.t, err, "the answer to %s", method)
+		if res := in.Response(); res != nil && string(res.CSeq().MethodName) == method && res.StatusCode >= 200 {
+			return res
+		}
+	}
+}
+
+// A BYE ends its own early dialog and no other (RFC 3261 12.3, 15).
+func TestByeOfAnEarlyForkEndsThatForkOnly(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		f := w.forks(offer(offerSDP))
+		f.says("A", 180, "")
+		f.says("B", 180, "")
+		require.Equal(t, 200, f.asks("A", "BYE", 1, withHeaders(`Reason: SIP;cause=480;text="gone"`)).StatusCode)
+		synctest.Wait()
+		require.Equal(t, dialog.DialogStateRinging, f.d.State())
+		require.Equal(t, "B", f.d.Key().RemoteTag, "the call's own is one that lives")
+		require.True(t, f.d.Forks()[0].Ended)
+		require.Equal(t, []dialog.Reason{{Protocol: "SIP", Cause: 480, Text: "gone"}}, f.d.Forks()[0].Reasons)
+		require.Equal(t, 481, f.asks("A", "BYE", 2).StatusCode)
+		require.Empty(t, w.sent(stackIP, "CANCEL"))
+		f.says("B", 200, answerSDP)
+		require.NoError(t, f.d.WaitAnswer(context.Background()))
+		f.over("B")
+	})
+}
+
+// It meets the answer of the other fork, either way round.
+func TestByeOfAnEarlyForkWhileTheOtherAnswers(t *testing.T) {
+	for _, byeFirst := range []bool{true, false} {
+		bubble(t, func(t *testing.T, w *world) {
+			f := w.forks(offer(offerSDP))
+			f.says("A", 180, "")
+			if !byeFirst {
+				f.says("B", 200, answerSDP)
+			}
+			status := f.asks("A", "BYE", 1).StatusCode
+			if byeFirst {
+				require.Equal(t, 200, status)
+				f.says("B", 200, answerSDP)
+			} else {
+				require.Equal(t, 481, status)
+			}
+			require.NoError(t, f.d.WaitAnswer(context.Background()))
+			require.Equal(t, dialog.DialogStateEstablished, f.d.State())
+			f.over("B")
+		})
+	}
+}
+
+// The INVITE is still open after the BYE of the only fork: another branch may
+// answer, and what ends the call is its final response, or the ringing limit.
+func TestByeOfTheOnlyForkLeavesTheCallRinging(t *testing.T) {
+	for name, c := range map[string]struct {
+		then func(f *forked)
+		by   dialog.Party
+	}{
+		"487":           {func(f *forked) { f.says("A", 487, "") }, dialog.PartyRemote},
+		"ringing limit": {func(f *forked) { f.reply(f.next("CANCEL"), dialogtest.Response{Code: 200}); f.says("A", 487, "") }, dialog.PartyTimeout},
+		"2xx all the same": {func(f *forked) {
+			f.says("A", 200, answerSDP)
+			f.at["A"].next("ACK")
+			f.at["A"].reply(f.at["A"].next("BYE"), dialogtest.Response{Code: 481})
+		}, dialog.PartyRemote},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				f := w.forks(offer(offerSDP), func(c *dialog.StackConfig) { c.RingingLimit = time.Minute })
+				f.says("A", 180, "")
+				require.Equal(t, 200, f.asks("A", "BYE", 1).StatusCode)
+				synctest.Wait()
+				require.Equal(t, dialog.DialogStateRinging, f.d.State())
+				_, err := f.d.Update(context.Background(), nil)
+				require.ErrorIs(t, err, dialog.ErrState, "there is nobody to ask")
+				c.then(f)
+				require.Error(t, f.d.WaitAnswer(context.Background()))
+				require.Equal(t, c.by, f.d.Cause().By)
+				f.empty()
+			})
+		})
+	}
+}
