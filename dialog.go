@@ -85,6 +85,9 @@ type Dialog struct {
 	replaced bool
 	// answeredBy is the peer's latest response to our INVITE.
 	answeredBy *arrival
+	// reliable sends the provisional responses to it that must not be lost; nil
+	// before the first.
+	reliable *reliableServer
 	// answered is what WaitAnswer waits for.
 	answered answer
 	// reinviteOut is a re-INVITE of ours, reinviteIn one of the peer's, that
@@ -236,13 +239,16 @@ func (d *Dialog) OnOffer(handler OfferHandler) {
 // Accept answers an incoming call with 200 (RFC 3261 13.3.1.4), changed by
 // opts. It may be called once the call has been offered (OnIncomingDialog),
 // inside that callback or later. It returns when the 200 has left, without
-// waiting for the ACK; the state is then Established. It waits for requests of
-// this dialog that are being written, until ctx ends. A call that this one
-// replaces (see Replaces) is then ended in the background, by BYE or CANCEL.
+// waiting for the ACK; the state is then Established. It waits, until ctx ends,
+// for requests of this dialog that are being written, and for the PRACK of
+// provisional responses that were sent reliably with a body (RFC 3262 3). Once
+// such a PRACK has come the session is agreed upon, and no body is needed here. A
+// call that this one replaces (see Replaces) is then ended in the background, by
+// BYE or CANCEL.
 //
 // Errors: *StateError (not an incoming call, or not ringing), ErrAnswered
-// (something else decided the answer first), ErrReplaced (of another call: see
-// there), ErrPanic, ErrTransport, ctx's.
+// (something else decided the answer first, or a PRACK did not come), ErrReplaced
+// (of another call: see there), ErrPanic, ErrTransport, ctx's.
 func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) error {
 	if ctx == nil {
 		return errNilContext("Accept")
@@ -255,11 +261,7 @@ func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) error {
 	if err != nil {
 		return err
 	}
-	if err := d.turn.take(ctx); err != nil {
-		return fmt.Errorf("dialog: accept: %w", err)
-	}
-	delivered, err := d.answer(tx, res)
-	d.turn.release()
+	delivered, err := d.answerInTurn(ctx, tx, res)
 	d.settle(ctx, delivered)
 	return err
 }
@@ -307,8 +309,16 @@ func (d *Dialog) RejectWith(ctx context.Context, code int, reason string, opts .
 // rings: 183 with a body for early media, for example. It may be called when
 // Accept may, and as often as wanted; it does not wait for the network.
 //
-// Errors: ErrInvalidArgument (another code), *StateError, ErrAnswered,
-// ErrPanic, ErrTransport, ctx's.
+// It is sent reliably (RFC 3262), repeated until the caller's PRACK, when the
+// caller requires that, or knows it and the response has a body or WithReliable
+// is among opts; see StackConfig.Reliable. Such responses leave one after the
+// other: one waits for the PRACK of the one before. When a PRACK does not come
+// for 64*T1 the call is refused with 504. The first one carries our offer when the
+// INVITE has none; the answer, in the PRACK, goes to OnBody.
+//
+// Errors: ErrInvalidArgument (another code; a first reliable response without
+// the offer that it needs), ErrPending (16 responses wait for PRACK already),
+// *StateError, ErrAnswered, ErrPanic, ErrTransport, ctx's.
 func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts ...ResponseOpt) error {
 	if ctx == nil {
 		return errNilContext("Provisional")
@@ -327,7 +337,7 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("dialog: provisional: %w", err)
 	}
-	if err := answerError(tx.Respond(res)); err != nil {
+	if err := d.provide(tx, res); err != nil {
 		return err
 	}
 	d.mutex.Lock()

@@ -109,11 +109,11 @@ func (d *Dialog) hangupLocked(e *ending) (release func()) {
 
 // refuseLocked claims the answer to the peer's INVITE, for a refusal.
 func (d *Dialog) refuseLocked(e *ending) (release func()) {
-	tx := d.offered
+	tx := d.takeOfferedLocked()
 	if tx == nil {
 		return func() {}
 	}
-	d.offered, d.ending = nil, e
+	d.ending = e
 	if e.status == 0 {
 		e.status = sip.StatusTemporarilyUnavailable
 	}

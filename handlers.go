@@ -311,11 +311,18 @@ func (s *Stack) hasRoom() bool {
 func (s *Stack) handleInDialog(tx serverTx, req *sip.Request) {
 	key := keyOfRequest(req)
 	d := s.find(key)
-	switch {
-	case d != nil:
+	if d != nil {
 		d.handleRequest(tx, req)
-	case req.Method == sip.BYE && s.isBuried(key):
+		return
+	}
+	expected, buried := s.buried(key)
+	ack, acknowledges := rackOf(req)
+	switch {
+	case req.Method == sip.BYE && buried:
 		// The two BYEs crossed (RFC 5407 3.2.1).
+		s.answerWith(tx, sip.StatusOK)
+	case req.Method == sip.PRACK && acknowledges && ack == expected && expected.invite:
+		// It crossed the final answer (RFC 3262 3).
 		s.answerWith(tx, sip.StatusOK)
 	default:
 		s.answerWith(tx, sip.StatusCallTransactionDoesNotExists)

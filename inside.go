@@ -34,6 +34,10 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 		d.handleBye(tx, req, e)
 		return
 	}
+	if req.Method == sip.PRACK && d.config().Reliable != ReliableOff {
+		d.handlePrack(tx, req) // also for a call that is ending
+		return
+	}
 	if d.handleSubscriptions(tx, req) {
 		return
 	}
@@ -47,8 +51,6 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 		d.handleReInvite(tx, req)
 	case req.Method == sip.UPDATE:
 		d.handleUpdate(tx, req, e)
-	case req.Method == sip.PRACK && d.config().Reliable != ReliableOff:
-		d.handlePrack(tx, req)
 	case req.Method == sip.REFER:
 		d.handleRefer(tx, req)
 	case req.Method == sip.INFO:
@@ -95,8 +97,7 @@ func (d *Dialog) handleBye(tx serverTx, req *sip.Request, e *earlyDialog) {
 		return
 	}
 	d.mutex.Lock()
-	offered := d.offered
-	d.offered = nil
+	offered := d.takeOfferedLocked()
 	d.mutex.Unlock()
 	if offered != nil {
 		_, _ = d.refuse(offered, offered.NewResponse(sip.StatusRequestTerminated, ""), cause)
@@ -111,7 +112,7 @@ func (d *Dialog) handleCancel(tx serverTx, cancel *sip.Request) {
 	d.mutex.Lock()
 	first := d.offered == tx
 	if first {
-		d.offered = nil
+		d.takeOfferedLocked()
 	}
 	d.mutex.Unlock()
 	if first {

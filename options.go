@@ -45,6 +45,12 @@ func WithBody(body Body) ResponseOpt {
 	return func(resp *sip.Response) { setBody(resp, body) }
 }
 
+// WithReliable has Provisional send the response reliably (RFC 3262) when the
+// caller knows how; other responses it leaves as they are.
+func WithReliable() ResponseOpt {
+	return func(resp *sip.Response) { resp.AppendHeader(sip.NewHeader("Require", tagReliable)) }
+}
+
 // WithContacts replaces a response's Contact: the targets of a redirection (RFC
 // 3261 21.3).
 func WithContacts(targets ...sip.Uri) ResponseOpt {

@@ -17,7 +17,8 @@ import (
 //	           whose far end is not released yet
 //	subscribed calls that are over on both sides, but for subscriptions of
 //	           REFERs (RFC 5057 4)
-//	tombs      keys of calls that ended within the last 64*T1
+//	tombs      calls that ended within the last 64*T1, by key, with the PRACK
+//	           that may still come
 //
 // All are empty in the end.
 
@@ -151,7 +152,7 @@ func (s *Stack) layToRestLocked(d *Dialog) {
 	case d.inUseLocked():
 		s.subscribed[key] = d
 	default:
-		s.buryLocked(key)
+		s.buryLocked(key, d.reliable.unacknowledged())
 		s.quietLocked()
 	}
 }
@@ -181,7 +182,7 @@ type tomb struct {
 	until time.Time
 }
 
-func (s *Stack) buryLocked(key DialogKey) {
+func (s *Stack) buryLocked(key DialogKey, expected rack) {
 	if s.client == nil {
 		return // not started, or closed: nothing arrives any more
 	}
@@ -189,7 +190,7 @@ func (s *Stack) buryLocked(key DialogKey) {
 		s.unearthLocked()
 	}
 	life := 64 * s.config.timers().T1
-	s.tombs[key] = struct{}{}
+	s.tombs[key] = expected
 	s.tombQueue = append(s.tombQueue, tomb{key: key, until: time.Now().Add(life)})
 	if s.tombTimer == nil {
 		s.tombTimer = time.AfterFunc(life, s.sweepTombs)
@@ -226,12 +227,13 @@ func (s *Stack) dropTombsLocked() {
 	clear(s.tombs)
 }
 
-// isBuried reports whether a call with that key ended lately.
-func (s *Stack) isBuried(key DialogKey) bool {
+// buried reports whether a call with that key ended lately, and which PRACK it
+// still expects.
+func (s *Stack) buried(key DialogKey) (expected rack, ok bool) {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
-	_, ok := s.tombs[key]
-	return ok
+	expected, ok = s.tombs[key]
+	return expected, ok
 }
 
 // quietLocked wakes Shutdown when no far end is left to release.

@@ -91,7 +91,8 @@ func knowsReliable(invite *sip.Request) bool {
 // rack is what a PRACK acknowledges (RFC 3262 7.2).
 type rack struct {
 	rseq, cseq uint32
-	method     string
+	// invite is true when its method is INVITE, as we wrote it.
+	invite bool
 }
 
 // rackOf reads the RAck header; ok is false when there is none, or more than
@@ -107,5 +108,5 @@ func rackOf(prack *sip.Request) (r rack, ok bool) {
 	}
 	rseq, errRSeq := strconv.ParseUint(fields[0], 10, 32)
 	seq, errCSeq := strconv.ParseUint(fields[1], 10, 32)
-	return rack{uint32(rseq), uint32(seq), fields[2]}, errRSeq == nil && errCSeq == nil
+	return rack{uint32(rseq), uint32(seq), fields[2] == string(sip.INVITE)}, errRSeq == nil && errCSeq == nil
 }

@@ -54,7 +54,7 @@ type Stack struct {
 	releasing map[DialogKey]*Dialog
 	// subscribed is the calls that are over but for subscriptions of REFERs.
 	subscribed map[DialogKey]*Dialog
-	tombs      map[DialogKey]struct{}
+	tombs      map[DialogKey]rack
 	// bySource counts the calls in progress by the address they came from.
 	bySource  map[netip.Addr]int
 	tombQueue []tomb
@@ -121,7 +121,7 @@ func NewStack(config *StackConfig) (*Stack, error) {
 		aliases:    make(map[DialogKey]*Dialog),
 		releasing:  make(map[DialogKey]*Dialog),
 		subscribed: make(map[DialogKey]*Dialog),
-		tombs:      make(map[DialogKey]struct{}),
+		tombs:      make(map[DialogKey]rack),
 		stopped:    make(chan struct{}),
 	}
 	s.life, s.endLife = context.WithCancel(context.Background())

@@ -2,6 +2,7 @@ package dialog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -44,15 +45,21 @@ func (d *Dialog) pendingInvite(op string) (serverTx, error) {
 	return d.offered, nil
 }
 
+// takeOfferedLocked takes the INVITE to whoever decides its final answer: nil
+// when somebody has. After that no reliable provisional response leaves any more
+// (RFC 3262 3).
+func (d *Dialog) takeOfferedLocked() serverTx {
+	tx := d.offered
+	d.offered = nil
+	d.reliable.stop()
+	return tx
+}
+
 // claim decides who answers the INVITE: exactly one caller gets true.
 func (d *Dialog) claim() bool {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if d.offered == nil {
-		return false
-	}
-	d.offered = nil
-	return true
+	return d.takeOfferedLocked() != nil
 }
 
 // newAnswer builds the 200 to an INVITE and lets the application change it.
@@ -88,8 +95,33 @@ func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
 	if res.StatusCode != code {
 		return fmt.Errorf("%w: an option changed the status", ErrInvalidArgument)
 	}
+	if !res.IsProvisional() {
+		unmarkReliable(res)
+	}
 	setLength(res)
 	return nil
+}
+
+// errAgreeing says that a reliable provisional response was sent just before;
+// nobody but Accept sees it.
+var errAgreeing = errors.New("dialog: a PRACK is to come first")
+
+// answerInTurn answers as soon as the session that reliable provisional responses
+// are about is agreed upon (RFC 3262 5).
+func (d *Dialog) answerInTurn(ctx context.Context, tx serverTx, res *sip.Response) (<-chan struct{}, error) {
+	for {
+		if err := d.waitPracked(ctx); err != nil {
+			return nil, err
+		}
+		if err := d.turn.take(ctx); err != nil {
+			return nil, fmt.Errorf("dialog: accept: %w", err)
+		}
+		delivered, err := d.answer(tx, res)
+		d.turn.release()
+		if !errors.Is(err, errAgreeing) {
+			return delivered, err
+		}
+	}
 }
 
 // answer claims the INVITE and writes the 200. The state is Established before
@@ -105,11 +137,19 @@ func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 		replaced.giveBack()
 		return nil, ErrAnswered
 	}
-	d.offered = nil
+	if d.agreeingLocked() {
+		d.mutex.Unlock()
+		replaced.giveBack()
+		return nil, errAgreeing
+	}
+	d.takeOfferedLocked()
 	d.phase = phaseAnswering
 	d.stopRingingLocked()
-	d.session.answered(keptOrNil(bodyOf(res)))
-	u := &unacked{tx: tx, seq: cseq(tx.Request()), initial: true, offered: len(tx.Request().Body()) == 0 && len(res.Body()) > 0}
+	u := &unacked{tx: tx, seq: cseq(tx.Request()), initial: true}
+	if !d.reliable.isAgreed() { // else what the 200 brings is neither offer nor answer (RFC 6337 3.1)
+		u.offered = len(tx.Request().Body()) == 0 && len(res.Body()) > 0
+		d.session.answered(keptOrNil(bodyOf(res)))
+	}
 	d.repeatLocked(u)
 	delivered, _ := d.setStateLocked(DialogStateEstablished)
 	d.agreeTimerLocked(res, true, tx.Request())
@@ -261,62 +301,5 @@ func (d *Dialog) waitAcked(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	}
-}
-
-// ring tells the caller that the call is being offered (RFC 3261 13.3.1.1),
-// unless that is switched off, and says so again every minute.
-func (d *Dialog) ring(tx serverTx) {
-	if !d.config().NoAutoRinging {
-		res := d.newProvisional(tx, sip.StatusRinging, "")
-		if err := tx.Respond(res); err != nil {
-			d.log().Debug("180 could not be sent", "error", err)
-		}
-	}
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
-	if d.phase != phaseOffered || d.offered == nil {
-		return
-	}
-	d.setStateLocked(DialogStateRinging)
-	d.limitLocked()
-	if !d.config().NoAutoRinging {
-		d.ringAgainLocked(tx)
-	}
-}
-
-// newProvisional builds a provisional response that makes an early dialog (RFC
-// 3261 12.1.1).
-func (d *Dialog) newProvisional(tx serverTx, code int, reason string) *sip.Response {
-	res := tx.NewResponse(code, reason)
-	d.mutex.RLock()
-	res.AppendHeader(d.contactLocked(tx.Local()))
-	d.mutex.RUnlock()
-	res.AppendHeader(sip.NewHeader("Allow", d.config().allowed()))
-	d.grantPackages(tx.Request(), res)
-	return res
-}
-
-// ringingRefresh is how often a ringing INVITE gets another provisional
-// response, lest a proxy cancels it (RFC 3261 13.3.1.1).
-const ringingRefresh = time.Minute
-
-// ringAgainLocked arms the timer for that, once.
-func (d *Dialog) ringAgainLocked(tx serverTx) {
-	if d.refresh == nil {
-		d.refresh = d.after(ringingRefresh, func() { d.ringAgain(tx) })
-	}
-}
-
-func (d *Dialog) ringAgain(tx serverTx) {
-	d.mutex.Lock()
-	if d.offered == nil || d.state != DialogStateRinging {
-		d.mutex.Unlock()
-		return
-	}
-	d.refresh.Reset(ringingRefresh)
-	d.mutex.Unlock()
-	if err := tx.Repeat(); err != nil {
-		d.log().Debug("provisional response could not be repeated", "error", err)
 	}
 }

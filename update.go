@@ -16,6 +16,9 @@ type updateServer struct {
 	fork   *earlyDialog
 	offer  *SimpleBody
 	cancel context.CancelFunc
+	// prack is true when it is a PRACK with an offer, which is decided alike
+	// (RFC 3262 5).
+	prack bool
 }
 
 // Update changes the session, or without an offer only refreshes the target, by
@@ -113,14 +116,15 @@ func (d *Dialog) ourOfferLocked() bool {
 	return d.reinviteOut != nil && !d.reinviteOut.taken && !isNilBody(d.reinviteOut.offer) ||
 		d.updateOut != nil && d.updateOut.offer != nil ||
 		d.noSessionLocked() && !isNilBody(d.invite.offer) ||
-		d.offerUnansweredLocked()
+		d.offerUnansweredLocked() ||
+		d.reliable.inFlight() && !d.reliable.offer && !d.reliable.agreed
 }
 
 func (d *Dialog) theirOfferLocked() bool {
 	return d.ackWaits || d.updateIn != nil && d.updateIn.offer != nil ||
 		d.invite != nil && d.invite.current != nil && d.invite.current.offered ||
 		d.reinviteIn != nil && bodyOf(d.reinviteIn.tx.Request()) != nil ||
-		d.offered != nil && bodyOf(d.offered.Request()) != nil
+		d.offered != nil && len(d.offered.Request().Body()) > 0 && !d.reliable.isAgreed()
 }
 
 // updateClient is an UPDATE of ours that has no final answer.
@@ -203,22 +207,30 @@ func (d *Dialog) handleUpdate(tx serverTx, req *sip.Request, e *earlyDialog) {
 		d.stack.respond(tx, refusal)
 		return
 	}
+	answer := d.answerUpdateLocked(in)
+	d.mutex.Unlock()
+	answer()
+}
+
+// answerUpdateLocked returns what answers an UPDATE, or a PRACK with an offer, or
+// has the application decide; it is called without locks.
+func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
 	var ctx context.Context
 	handler := d.offerHandler
 	if in.offer != nil && handler != nil {
 		ctx, in.cancel = context.WithTimeout(context.Background(), decisionTime)
 	}
-	ours := d.sessionLocked(e)
+	ours := d.sessionLocked(in.fork)
 	d.keepBodyLocked(in.offer)
-	d.mutex.Unlock()
-
-	switch {
-	case in.offer == nil:
-		d.acceptUpdate(in, nil, (*session).answeredByDefault)
-	case handler == nil:
-		d.acceptUpdate(in, ours.answerTo(in.offer), (*session).answeredByDefault)
-	case !d.stack.calls.Go(func() { d.decideUpdate(ctx, in, handler) }):
-		d.refuseUpdate(in, sip.StatusServiceUnavailable)
+	return func() {
+		switch {
+		case in.offer == nil:
+			d.acceptUpdate(in, nil, (*session).answeredByDefault)
+		case handler == nil:
+			d.acceptUpdate(in, ours.answerTo(in.offer), (*session).answeredByDefault)
+		case !d.stack.calls.Go(func() { d.decideUpdate(ctx, in, handler) }):
+			d.refuseUpdate(in, sip.StatusServiceUnavailable)
+		}
 	}
 }
 
@@ -285,6 +297,10 @@ func (d *Dialog) claimUpdateLocked(in *updateServer) (ours bool) {
 }
 
 func (d *Dialog) acceptUpdate(in *updateServer, answer Body, note func(*session, Body)) {
+	if in.prack {
+		d.acceptPrack(in, answer, note)
+		return
+	}
 	res, _ := d.newAnswer(in.tx, nil)
 	setBody(res, answer)
 	defer in.cancel()
@@ -307,6 +323,10 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, note func(*session,
 
 // refuseUpdate answers with a failure: session and target stay.
 func (d *Dialog) refuseUpdate(in *updateServer, code int) {
+	if in.prack {
+		d.refusePrack(in)
+		return
+	}
 	if !d.claimUpdate(in) {
 		return
 	}

@@ -1,0 +1,154 @@
+package dialog
+
+import (
+	"context"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// handlePrack takes a PRACK (RFC 3262 3): 200 when it acknowledges the response
+// that waits for it, else 481. The answer waits for nothing but the decision
+// about an offer in the PRACK, which has two seconds.
+func (d *Dialog) handlePrack(tx serverTx, req *sip.Request) {
+	ack, ok := rackOf(req)
+	if !ok {
+		d.stack.respond(tx, badRack(tx))
+		return
+	}
+	d.mutex.Lock()
+	p := d.reliable.acknowledged(ack)
+	if p == nil {
+		d.mutex.Unlock()
+		d.stack.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
+		return
+	}
+	answer := d.takePrackLocked(tx, p, bodyOf(req))
+	next := d.nextProvisionalLocked()
+	d.mutex.Unlock()
+	answer()
+	if err := next(); err != nil {
+		d.log().Debug("provisional response could not be sent", "error", err)
+	}
+}
+
+func badRack(tx serverTx) *sip.Response {
+	return tx.NewResponse(sip.StatusBadRequest, "RAck missing or malformed")
+}
+
+// takePrackLocked takes over what a PRACK brings besides (RFC 3262 5): the answer
+// to our offer, or an offer once the INVITE's has been answered. What it returns
+// answers the PRACK.
+func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, body *SimpleBody) (answer func()) {
+	ours := p.body != nil && !d.reliable.agreed
+	if ours && (d.reliable.offer || body != nil) {
+		d.reliable.agreed = true
+		d.session.answered(p.body)
+	}
+	answersUs := ours && !d.reliable.offer
+	switch {
+	case body == nil:
+	case answersUs || !isSDP(body): // any other body is taken as in an ACK (RFC 3262 3)
+		d.keepBodyLocked(body)
+	case d.mayOfferInPrackLocked():
+		d.updateIn = &updateServer{tx: tx, offer: body, prack: true, cancel: func() {}}
+		return d.answerUpdateLocked(d.updateIn)
+	default:
+		// Two offers at once: the PRACK gets its 200 all the same, and no answer.
+		d.log().Warn("offer in a PRACK out of turn")
+	}
+	return func() { d.answerPrack(tx, nil) }
+}
+
+// mayOfferInPrackLocked reports whether no other offer is open.
+func (d *Dialog) mayOfferInPrackLocked() bool {
+	return d.reliable.agreed && d.ending == nil && d.state != DialogStateTerminated &&
+		!d.ourOfferLocked() && !d.theirOfferLocked()
+}
+
+// answerPrack writes the 200 to a PRACK; then the INVITE may be accepted.
+func (d *Dialog) answerPrack(tx serverTx, body Body) {
+	res := tx.NewResponse(sip.StatusOK, "")
+	setBody(res, body)
+	d.stack.respond(tx, res)
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.reliable.wake()
+}
+
+// acceptPrack answers the offer in a PRACK.
+func (d *Dialog) acceptPrack(in *updateServer, answer Body, note func(*session, Body)) {
+	answer = ownBody(answer)
+	defer in.cancel()
+	d.mutex.Lock()
+	if !d.claimUpdateLocked(in) {
+		d.mutex.Unlock()
+		return
+	}
+	note(&d.session, answer)
+	d.mutex.Unlock()
+	d.answerPrack(in.tx, answer)
+}
+
+// refusePrack refuses the offer in a PRACK. The PRACK itself cannot be refused
+// (RFC 3262 3): its 200 answers with every port 0, and our last session is
+// offered anew, or the call ends (RFC 6337 2.3).
+func (d *Dialog) refusePrack(in *updateServer) {
+	answer, again := d.withoutMedia(in.offer)
+	if !d.claimUpdate(in) {
+		return
+	}
+	in.cancel()
+	d.answerPrack(in.tx, answer)
+	if d.State() == DialogStateTerminated {
+		return
+	}
+	d.background(func() { d.offerAgain(again) })
+}
+
+// withoutMedia is the answer that refuses all of an offer, and our session as the
+// offer to follow it; nil when there is none.
+func (d *Dialog) withoutMedia(offer *SimpleBody) (answer, again Body) {
+	d.mutex.RLock()
+	local, allowsUpdate := d.session.local, d.reliable.allowsUpdate
+	d.mutex.RUnlock()
+	if local == nil || !allowsUpdate {
+		return refusedAnswer(offer), nil
+	}
+	ours, ok := parseSDP(local)
+	theirs, readable := parseSDP(offer)
+	if !ok || !readable {
+		return refusedAnswer(offer), nil
+	}
+	ours.Origin.SessionVersion += 2 // the answer's is the one between
+	next, err := ours.Marshal()
+	if err != nil {
+		return refusedAnswer(offer), nil
+	}
+	ours.Origin.SessionVersion--
+	ours.MediaDescriptions = nil
+	for _, offered := range theirs.MediaDescriptions {
+		ours.MediaDescriptions = append(ours.MediaDescriptions, refusedMedia(offered))
+	}
+	ours.TimeDescriptions = theirs.TimeDescriptions
+	refused, err := ours.Marshal()
+	if err != nil {
+		return refusedAnswer(offer), nil
+	}
+	return NewBody(typeSDP, refused), NewBody(typeSDP, next)
+}
+
+// offerAgain offers our session by UPDATE, and ends the call when that leads to
+// nothing.
+func (d *Dialog) offerAgain(offer Body) {
+	if offer != nil {
+		ctx, cancel := context.WithTimeout(d.life(), d.config().txTimeout())
+		defer cancel()
+		if _, err := d.Update(ctx, offer); err == nil {
+			return
+		}
+	}
+	d.hangup(&ending{
+		cause:  Cause{By: PartyLocal, Method: "PRACK", Reason: "offer refused"},
+		status: sip.StatusNotAcceptableHere, reasons: reasonHeaders("offer refused", nil),
+	})
+}

@@ -1,0 +1,97 @@
+package dialog
+
+import (
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// ring tells the caller that the call is being offered (RFC 3261 13.3.1.1),
+// unless that is switched off, and says so again every minute.
+func (d *Dialog) ring(tx serverTx) {
+	rings := d.mayRing(tx.Request())
+	if rings {
+		if err := d.provide(tx, d.newProvisional(tx, sip.StatusRinging, "")); err != nil {
+			d.log().Debug("180 could not be sent", "error", err)
+		}
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.phase != phaseOffered || d.offered == nil {
+		return
+	}
+	d.setStateLocked(DialogStateRinging)
+	d.limitLocked()
+	if rings {
+		d.ringAgainLocked(tx)
+	}
+}
+
+// mayRing reports whether the automatic 180 is wanted, and may be sent: where it
+// must be reliable, and the INVITE has no offer, it would need one of ours (RFC
+// 3262 5).
+func (d *Dialog) mayRing(invite *sip.Request) bool {
+	return !d.config().NoAutoRinging && (len(invite.Body()) > 0 || !d.sendsReliably(invite, false))
+}
+
+// newProvisional builds a provisional response that makes an early dialog (RFC
+// 3261 12.1.1).
+func (d *Dialog) newProvisional(tx serverTx, code int, reason string) *sip.Response {
+	res := tx.NewResponse(code, reason)
+	d.mutex.RLock()
+	res.AppendHeader(d.contactLocked(tx.Local()))
+	d.mutex.RUnlock()
+	res.AppendHeader(sip.NewHeader("Allow", d.config().allowed()))
+	d.grantPackages(tx.Request(), res)
+	return res
+}
+
+// ringingRefresh is how often a ringing INVITE gets another provisional
+// response, lest a proxy cancels it (RFC 3261 13.3.1.1).
+const ringingRefresh = time.Minute
+
+// reliableRefresh is how often a ringing INVITE gets another provisional
+// response when it can be a reliable one (RFC 3262 3).
+const reliableRefresh = 150 * time.Second
+
+// ringAgainLocked arms the timer for that, once.
+func (d *Dialog) ringAgainLocked(tx serverTx) {
+	if d.refresh == nil {
+		d.refresh = d.after(ringingRefresh, func() { d.ringAgain(tx) })
+	}
+}
+
+func (d *Dialog) ringAgain(tx serverTx) {
+	d.mutex.Lock()
+	if d.offered == nil || d.state != DialogStateRinging {
+		d.mutex.Unlock()
+		return
+	}
+	if d.reliable != nil && d.reliable.rseq != 0 {
+		d.refresh.Reset(reliableRefresh)
+		d.mutex.Unlock()
+		d.provideAgain(tx)
+		return
+	}
+	d.refresh.Reset(ringingRefresh)
+	d.mutex.Unlock()
+	if err := tx.Repeat(); err != nil {
+		d.log().Debug("provisional response could not be repeated", "error", err)
+	}
+}
+
+// provideAgain tells a caller who knows reliable responses that it still rings.
+func (d *Dialog) provideAgain(tx serverTx) {
+	d.mutex.RLock()
+	r := d.reliable
+	idle, code := r.sent == nil && len(r.queue) == 0, r.code
+	d.mutex.RUnlock()
+	if !idle {
+		return // what is being repeated says it
+	}
+	res := d.newProvisional(tx, code, "")
+	res.AppendHeader(sip.NewHeader("Require", tagReliable))
+	if err := d.provide(tx, res); err != nil {
+		d.log().Debug("provisional response could not be repeated", "error", err)
+	}
+}
