@@ -129,6 +129,55 @@ func TestCalleeSeesTheCallAsItCame(t *testing.T) {
 	})
 }
 
+// Hangup ends a call in any state, by what that state has for it.
+func TestHangupEndsACallInAnyState(t *testing.T) {
+	ctx := context.Background()
+	t.Run("trying", func(t *testing.T) {
+		bubble(t, func(t *testing.T, w *world) {
+			a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
+			d, err := a.NewInvite(ctx, uri("bob", "10.0.0.9"), offer(offerSDP))
+			require.NoError(t, err)
+			invite := p.next("INVITE")
+			result := began(func() error { return d.(*dialog.Dialog).Hangup(ctx) })
+			synctest.Wait()
+			require.Empty(t, w.sent("10.0.0.1", "CANCEL"), "RFC 3261 9.1: not before a response")
+			p.reply(invite, dialogtest.Response{Code: 100})
+			p.reply(p.next("CANCEL"), dialogtest.Response{Code: 200})
+			p.reply(invite, dialogtest.Response{Code: 487, ToTag: "x"})
+			require.NoError(t, <-result)
+			<-d.(*dialog.Dialog).Done()
+		})
+	})
+	t.Run("ringing here", func(t *testing.T) {
+		bubble(t, func(t *testing.T, w *world) {
+			b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
+			calls := make(chan *dialog.Dialog, 1)
+			b.OnIncomingDialog(func(d dialog.IDialog) { calls <- d.(*dialog.Dialog) })
+			require.NoError(t, p.Send(b.Addr(), p.Request(p.invite("rings"))))
+			d := <-calls
+			require.NoError(t, d.Hangup(ctx))
+			require.Equal(t, 480, p.final("INVITE").StatusCode)
+			<-d.Done()
+		})
+	})
+	for name, caller := range map[string]bool{"established, by the caller": true, "established, by the callee": false} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				first, second := w.established(w.stack("10.0.0.1"), w.stack("10.0.0.2"))
+				if !caller {
+					first, second = second, first
+				}
+				require.NoError(t, first.Hangup(ctx))
+				<-second.Done()
+				require.Equal(t, dialog.Cause{By: dialog.PartyRemote, Method: "BYE"}, second.Cause())
+				require.Equal(t, dialog.PartyLocal, first.Cause().By)
+				require.NoError(t, first.Hangup(ctx), "it has ended")
+				require.NoError(t, second.Hangup(ctx))
+			})
+		})
+	}
+}
+
 // records is a slog handler that keeps what it is given.
 type records struct {
 	attrs []slog.Attr
