@@ -51,6 +51,7 @@ bench: ## benchmarks, and whole processes under load: see docs/performance.md
 	@sh scripts/need.sh go sipp
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 	$(GO) run ./bench calls -n 10000
+	$(GO) run ./bench calls -n 100000
 	$(GO) run ./bench cpu
 	$(GO) run ./bench locks
 

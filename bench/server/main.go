@@ -24,7 +24,7 @@ func start() (string, error) {
 	stack, err := dialog.NewStack(&dialog.StackConfig{
 		Transport:  &dialog.TransportConfig{Protocol: "udp", Address: "127.0.0.1"},
 		MaxDialogs: -1,
-		// Two a call stay for 32 s: the default is for 780 calls a second.
+		// Two a call stay for 32 s: the default is for 3,100 calls a second.
 		Limits: dialog.Limits{Transactions: 1 << 20},
 	})
 	if err != nil {
