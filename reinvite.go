@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
-	"strconv"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -104,9 +103,10 @@ func (d *Dialog) mayRequestLocked(op string) error {
 	return nil
 }
 
-// mayInviteLocked refuses a second INVITE, in either direction (RFC 3261 14.1).
+// mayInviteLocked refuses a second INVITE, in either direction (RFC 3261 14.1),
+// and one while an offer is open: a re-INVITE brings one, here or in its 2xx.
 func (d *Dialog) mayInviteLocked() error {
-	if d.reinviteOut != nil || d.reinviteIn != nil {
+	if d.reinviteOut != nil || d.reinviteIn != nil || d.ourOfferLocked() || d.theirOfferLocked() {
 		return ErrPending
 	}
 	return nil
@@ -293,13 +293,21 @@ func (d *Dialog) decisionContext() (context.Context, context.CancelFunc) {
 func (d *Dialog) refuseReInviteLocked(tx serverTx) *sip.Response {
 	switch {
 	case d.phase == phaseOffered || d.reinviteIn != nil:
-		res := tx.NewResponse(sip.StatusInternalServerError, "")
-		res.AppendHeader(sip.NewHeader("Retry-After", strconv.Itoa(rand.IntN(11))))
-		return res
-	case d.phase == phaseInviting || d.reinviteOut != nil || d.ackWaits || d.offerUnansweredLocked():
+		return tooSoon(tx)
+	case d.phase == phaseInviting || d.reinviteOut != nil || d.ackWaits || d.ourOfferLocked():
 		return tx.NewResponse(sip.StatusRequestPending, "")
+	case d.theirOfferLocked(): // that of an UPDATE
+		return tooSoon(tx)
 	}
 	return nil
+}
+
+// tooSoon asks the peer to wait for the answer to what it has sent before (RFC
+// 3261 14.2, RFC 3311 5.2).
+func tooSoon(tx serverTx) *sip.Response {
+	res := tx.NewResponse(sip.StatusInternalServerError, "")
+	res.AppendHeader(retryAfter(rand.IntN(11)))
+	return res
 }
 
 // offerUnansweredLocked reports whether a 2xx of ours carried an offer that
@@ -392,9 +400,10 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, note func(*sess
 	d.refreshTargetLocked(req)
 	d.cameByLocked(in.tx)
 	offer := bodyOf(req)
+	before := d.session
 	note(&d.session, keptOrNil(bodyOf(res)))
 	d.agreeTimerLocked(res, true, req)
-	d.repeatLocked(&unacked{tx: in.tx, seq: cseq(req), offered: offer == nil && len(res.Body()) > 0})
+	d.repeatLocked(&unacked{tx: in.tx, seq: cseq(req), offered: offer == nil && len(res.Body()) > 0, before: before})
 	d.mutex.Unlock()
 	d.stack.respond(in.tx, res)
 }

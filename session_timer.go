@@ -44,6 +44,9 @@ func sessionExpires(msg sip.Message) (interval time.Duration, refresher string) 
 			refresher = strings.ToLower(strings.TrimSpace(who))
 		}
 	}
+	if refresher != "uac" && refresher != "uas" {
+		refresher = "" // RFC 4028 4 knows no other
+	}
 	return deltaSeconds(value), refresher
 }
 

@@ -19,7 +19,9 @@ type unacked struct {
 	// initial is false for the 2xx to a re-INVITE.
 	initial bool
 	// offered is true when the 2xx carried our offer: the ACK answers it.
-	offered  bool
+	offered bool
+	// before is what that offer falls back to when the ACK does not answer it.
+	before   session
 	interval time.Duration
 	deadline time.Time
 	timer    *time.Timer
@@ -262,6 +264,8 @@ func (d *Dialog) handleAck(ack *sip.Request) {
 	d.removeUnackedLocked(u)
 	if body := bodyOf(ack); body != nil {
 		d.keepBodyLocked(body)
+	} else if u.offered && !u.initial {
+		d.session = u.before
 	}
 	release := func() {}
 	if u.initial && d.phase == phaseAnswering {

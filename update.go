@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 
 	"github.com/emiago/sipgo/sip"
 )
@@ -47,8 +46,11 @@ func (d *Dialog) updateOnce(ctx context.Context, offer Body, headers []Header) (
 	if err != nil {
 		return nil, err
 	}
-	if res.StatusCode >= 300 {
+	switch {
+	case res.StatusCode >= 300:
 		return nil, newResponseError(sip.UPDATE, res)
+	case offer == nil:
+		return nil, nil // a body answers nothing
 	}
 	return keptOrNil(bodyOf(res)), nil
 }
@@ -148,7 +150,9 @@ func (u *updateClient) response(res *sip.Response) {
 		if u.d.state == DialogStateEstablished {
 			u.d.agreeTimerLocked(res, false, res)
 		}
-		u.d.keepBodyLocked(bodyOf(res))
+		if u.offer != nil {
+			u.d.keepBodyLocked(bodyOf(res))
+		}
 		u.d.mutex.Unlock()
 	default:
 		u.d.failed(sip.UPDATE, res.StatusCode, res.Reason)
@@ -227,11 +231,21 @@ func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
 		case in.offer == nil:
 			d.acceptUpdate(in, nil, (*session).answeredByDefault)
 		case handler == nil:
-			d.acceptUpdate(in, ours.answerTo(in.offer), (*session).answeredByDefault)
+			d.answerUpdate(in, ours.answerTo(in.offer))
 		case !d.stack.calls.Go(func() { d.decideUpdate(ctx, in, handler) }):
 			d.refuseUpdate(in, sip.StatusServiceUnavailable)
 		}
 	}
+}
+
+// answerUpdate answers an offer that nobody decides. A 200 has to answer it (RFC
+// 3311 5.2): where that cannot be, the offer is refused.
+func (d *Dialog) answerUpdate(in *updateServer, answer Body) {
+	if answer == nil && isSDP(in.offer) {
+		d.refuseUpdate(in, sip.StatusNotAcceptableHere)
+		return
+	}
+	d.acceptUpdate(in, answer, (*session).answeredByDefault)
 }
 
 // beginUpdateLocked opens an UPDATE, or returns why not.
@@ -247,9 +261,7 @@ func (d *Dialog) beginUpdateLocked(in *updateServer) (refusal *sip.Response) {
 func (d *Dialog) refuseUpdateLocked(in *updateServer) *sip.Response {
 	switch {
 	case d.updateIn != nil, in.offer != nil && d.theirOfferLocked():
-		res := in.tx.NewResponse(sip.StatusInternalServerError, "")
-		res.AppendHeader(retryAfter(rand.IntN(11)))
-		return res
+		return tooSoon(in.tx)
 	case in.offer != nil && d.ourOfferLocked():
 		return in.tx.NewResponse(sip.StatusRequestPending, "")
 	}
