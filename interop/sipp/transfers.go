@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog"
 )
@@ -13,6 +16,9 @@ func transferCases() []testCase {
 	return []testCase{
 		{name: "sipp-replaces", scenario: "replaces_in.xml", protocol: "udp", calls: 1, outcomes: 2, answer: answerReplaced},
 		{name: "sipp-replaces-tcp", scenario: "replaces_in.xml", protocol: "tcp", calls: 1, outcomes: 2, answer: answerReplaced},
+		{name: "sipp-is-transferred", scenario: "refer_out.xml", protocol: "udp", calls: 1, call: callAndTransfer},
+		{name: "sipp-is-transferred-tcp", scenario: "refer_out.xml", protocol: "tcp", calls: 1, call: callAndTransfer},
+		{name: "sipp-is-target", scenario: "call_out.xml", protocol: "udp", calls: 2, outcomes: 1, do: transferToSipp, wire: replacesTheOther},
 	}
 }
 
@@ -33,4 +39,141 @@ func answerReplaced(ctx context.Context, d *dialog.Dialog) error {
 		by = dialog.PartyRemote
 	}
 	return errors.Join(seen.states("Established", "Terminated"), endedBy(d, by, "BYE"))
+}
+
+// consultation is a call of somebody else's, by its key.
+type consultation struct {
+	dialog.IDialog
+	key dialog.DialogKey
+}
+
+func (c consultation) Key() dialog.DialogKey { return c.key }
+
+// callAndTransfer asks sipp to take somebody else's call over, and hears what
+// came of it.
+func callAndTransfer(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
+	d, seen, err := invite(ctx, stack, target, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.WaitAnswer(ctx); err != nil {
+		return nil, fmt.Errorf("waiting for the answer: %w", err)
+	}
+	other := consultation{key: dialog.DialogKey{CallID: "other@192.0.2.1", LocalTag: "library", RemoteTag: "carol"}}
+	carol := sip.Uri{Scheme: "sip", User: "carol", Host: "192.0.2.1"}
+	if err := d.SendReferWithReplaces(ctx, carol, other, nil); err != nil {
+		return nil, fmt.Errorf("referring: %w", err)
+	}
+	if err := transferred(ctx, d); err != nil {
+		return nil, err
+	}
+	if err := d.Bye(ctx, "done"); err != nil {
+		return nil, fmt.Errorf("hanging up: %w", err)
+	}
+	if err := seen.untilTerminated(ctx); err != nil {
+		return nil, err
+	}
+	return d, errors.Join(seen.states("Established", "Terminated"), endedBy(d, dialog.PartyLocal, "BYE"))
+}
+
+// transferred waits for the outcome of a REFER: 200.
+func transferred(ctx context.Context, d *dialog.Dialog) error {
+	refer, err := d.WaitRefer(ctx)
+	if err != nil {
+		return fmt.Errorf("waiting for the answer to the REFER: %w", err)
+	}
+	outcome, err := refer.Wait(ctx)
+	if err != nil {
+		return fmt.Errorf("waiting for the outcome: %w", err)
+	}
+	if outcome.Status != sip.StatusOK {
+		return fmt.Errorf("the outcome was %d %s", outcome.Status, outcome.Reason)
+	}
+	return nil
+}
+
+// transferToSipp plays an attended transfer whose target is sipp: a further stack
+// calls stack, consults sipp, and has stack take the consultation over.
+func transferToSipp(ctx context.Context, stack *dialog.Stack, target sip.Uri) error {
+	transferor, err := dialog.NewStack(&dialog.StackConfig{Transport: &dialog.TransportConfig{Protocol: "udp", Address: "127.0.0.1"}})
+	if err != nil {
+		return err
+	}
+	if err := transferor.Start(context.Background()); err != nil {
+		return err
+	}
+	followed := follow(ctx, stack)
+	err = attend(ctx, transferor, sip.Uri{Scheme: "sip", Host: "127.0.0.1", Port: int(stack.Addr().Port())}, target)
+	if err == nil {
+		err = <-followed
+	}
+	return errors.Join(err, transferor.Shutdown(ctx))
+}
+
+// follow has a stack answer calls and follow one REFER.
+func follow(ctx context.Context, stack *dialog.Stack) <-chan error {
+	followed := make(chan error, 1)
+	stack.OnIncomingDialog(func(d dialog.IDialog) { _ = d.Accept(ctx, withSDP) })
+	stack.OnIncomingRefer(func(d dialog.IDialog, to sip.Uri, _ *dialog.ReplacesInfo) {
+		opts := dialog.InviteOpts{Body: dialog.NewBody("application/sdp", []byte(librarySDP))}
+		call, err := d.(*dialog.Dialog).FollowRefer(ctx, to, opts)
+		if err == nil {
+			err = call.Bye(ctx, "done")
+		}
+		followed <- err
+	})
+	return followed
+}
+
+// attend is the transferor's part.
+func attend(ctx context.Context, transferor *dialog.Stack, transferee, target sip.Uri) error {
+	opts := dialog.InviteOpts{Body: dialog.NewBody("application/sdp", []byte(librarySDP))}
+	var calls []*dialog.Dialog
+	for _, to := range []sip.Uri{transferee, target} {
+		d, _, err := invite(ctx, transferor, to, opts)
+		if err != nil {
+			return err
+		}
+		if err := d.WaitAnswer(ctx); err != nil {
+			return fmt.Errorf("waiting for the answer of %s: %w", to.User, err)
+		}
+		calls = append(calls, d)
+	}
+	if err := calls[0].SendReferWithReplaces(ctx, target, calls[1], nil); err != nil {
+		return fmt.Errorf("referring: %w", err)
+	}
+	if err := transferred(ctx, calls[0]); err != nil {
+		return err
+	}
+	return errors.Join(calls[0].Bye(ctx, "done"), calls[1].Bye(ctx, "done"))
+}
+
+// replacesTheOther: of two INVITEs the second names the first one's call, as
+// sipp knows it, and whom it was sent for.
+func replacesTheOther(log []message) error {
+	var first, second *message
+	toTag := ""
+	for _, m := range log {
+		line, _, _ := m.parts()
+		switch isInvite := strings.HasPrefix(line, "INVITE "); {
+		case isInvite && first == nil:
+			first = &m
+		case isInvite && len(m.values("Replaces")) == 1:
+			second = &m
+		case toTag == "" && strings.HasPrefix(line, "SIP/2.0 200"):
+			_, toTag, _ = strings.Cut(m.values("To")[0], ";tag=")
+		}
+	}
+	if first == nil || second == nil {
+		return errors.New("there are no two INVITEs, the second of which has Replaces")
+	}
+	_, fromTag, _ := strings.Cut(first.values("From")[0], ";tag=")
+	want := first.values("Call-ID")[0] + ";from-tag=" + fromTag + ";to-tag=" + toTag
+	if got := second.values("Replaces")[0]; got != want {
+		return fmt.Errorf("Replaces is %q, expected %q", got, want)
+	}
+	if len(second.values("Referred-By")) != 1 {
+		return errors.New("the INVITE with Replaces has no Referred-By")
+	}
+	return nil
 }
