@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,8 +43,10 @@ type actor struct {
 	ip string
 	// patience is how long a call made for a REFER may ring.
 	patience time.Duration
-	// answer treats a call that arrives; nil accepts it.
-	answer func(d *dialog.Dialog)
+	// answer treats a call that arrives; nil accepts it, but the next one when
+	// refusal is not zero.
+	answer  func(d *dialog.Dialog)
+	refusal atomic.Int32
 	// calls are those that arrived; follows are those made for REFERs, nil for
 	// one that came to nothing.
 	calls, follows chan *dialog.Dialog
@@ -64,6 +67,8 @@ func (a *actor) called(call dialog.IDialog) {
 	d := call.(*dialog.Dialog)
 	if a.answer != nil {
 		a.answer(d)
+	} else if code := a.refusal.Swap(0); code != 0 {
+		_ = d.Reject(context.Background(), int(code), "")
 	} else if err := d.Accept(context.Background(), withSDP(answerSDP)); err != nil {
 		a.w.t.Errorf("%s: accept: %v", a.ip, err)
 	}
@@ -76,6 +81,9 @@ func (a *actor) referred(d *dialog.Dialog, to sip.Uri) {
 	call, _ := d.FollowRefer(ctx, to, offer(offerSDP))
 	a.follows <- call
 }
+
+// refuseNext has an actor refuse the next call.
+func (a *actor) refuseNext(code int) { a.refusal.Store(int32(code)) }
 
 // refusesRefer has an actor not know REFER.
 func (a *actor) refusesRefer() {

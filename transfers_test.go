@@ -32,7 +32,9 @@ var transferScenes = []struct {
 	{"7.3-attended", playAttended},
 	{"7.4-recovery", playRecovery},
 	{"7.5-attended-by-address-of-record", playAttendedByAddress},
+	{"7.5-attended-address-fails", playAddressFails},
 	{"7.6-semi-attended", playSemiAttended},
+	{"7.7-fallback-to-basic", playFallback},
 }
 
 // TestTransfersGoAsInRFC5589 plays each transfer and compares all that was said
@@ -211,6 +213,41 @@ func playAttendedByAddress(t *testing.T, s *stage) {
 			require.NotEmpty(t, m.value(t, "Referred-By"))
 		}
 	}
+}
+
+// RFC 5589 7.5, figure 10: what the address leads to refuses, so the Contact is
+// tried. Both subscriptions are the call's.
+func playAddressFails(t *testing.T, s *stage) {
+	call, transferees := s.talking(t)
+	consultation, targets := s.consulting(t)
+	s.target.refuseNext(sip.StatusForbidden)
+	address := uri("target", targetIP)
+	require.NoError(t, call.SendReferWithReplaces(context.Background(), address, consultation, nil))
+	require.Equal(t, dialog.Progress{Status: 403, Reason: "Forbidden"}, transfers(t, call))
+	require.Nil(t, <-s.transferee.follows)
+	areOver(t, <-s.target.calls)
+	require.Equal(t, dialog.DialogStateEstablished, targets.State())
+	require.NoError(t, call.ReferReplace(context.Background(), consultation, dialog.ReferOpts{}))
+	s.attended(t, call, transferees, consultation, targets)
+}
+
+// RFC 5589 7.7, figure 14: the target does not know what the consultation
+// requires, so it is called without one.
+func playFallback(t *testing.T, s *stage) {
+	call, transferees := s.talking(t)
+	opts := offer(offerSDP)
+	opts.Require = []string{"replaces", "gruu"}
+	consultation, err := s.transferor.NewInvite(context.Background(), uri("target", targetIP), opts)
+	require.NoError(t, err)
+	var refused *dialog.ResponseError
+	require.True(t, errors.As(consultation.(*dialog.Dialog).WaitAnswer(context.Background()), &refused))
+	require.Equal(t, 420, refused.StatusCode)
+	settled()
+	require.NoError(t, call.Refer(context.Background(), uri("target", targetIP), dialog.ReferOpts{}))
+	require.Equal(t, accepted, transfers(t, call))
+	require.NoError(t, call.Bye(context.Background(), "transferred"))
+	areOver(t, call, transferees)
+	s.conversed(t, <-s.target.calls, <-s.transferee.follows)
 }
 
 // RFC 5589 7.6, figure 11: the transferor does not wait for the target's answer;
