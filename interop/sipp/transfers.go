@@ -170,7 +170,7 @@ func replacesTheOther(log []message) error {
 	_, fromTag, _ := strings.Cut(first.values("From")[0], ";tag=")
 	want := first.values("Call-ID")[0] + ";from-tag=" + fromTag + ";to-tag=" + toTag
 	if got := second.values("Replaces")[0]; got != want {
-		return fmt.Errorf("Replaces is %q, expected %q", got, want)
+		return fmt.Errorf("the header is %q, expected %q", got, want)
 	}
 	if len(second.values("Referred-By")) != 1 {
 		return errors.New("the INVITE with Replaces has no Referred-By")
