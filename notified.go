@@ -73,14 +73,14 @@ func (d *Dialog) takeNotify(req *sip.Request) int {
 	}
 	state, params, _ := strings.Cut(headerValue(req, "Subscription-State"), ";")
 	state = strings.ToLower(strings.TrimSpace(state))
-	readable := isSIPFrag(req)
+	progress, isNews := sipfrag(req.Body())
 	switch {
 	case state == "":
 		return sip.StatusBadRequest // RFC 6665 4.1.3: it must be there
-	case !readable && state != "terminated":
+	case !isNews && !isSIPFrag(req) && state != "terminated":
 		return sip.StatusUnsupportedMediaType // RFC 3261 8.2.3
 	}
-	if progress, ok := sipfrag(req.Body()); ok && readable {
+	if isNews { // a status line is one, whatever its type is said to be
 		r.progressedLocked(progress)
 	}
 	if state != "terminated" {
@@ -133,7 +133,7 @@ func lifeOfSeconds(seconds int) time.Duration {
 }
 
 // isSIPFrag reports whether a NOTIFY's body, if it has one, is of the type that
-// it must be of (RFC 3515 2.4.4). One of no type is taken for that.
+// it must be of (RFC 3515 2.4.4), or of none.
 func isSIPFrag(req *sip.Request) bool {
 	t := headerValue(req, "Content-Type")
 	return len(req.Body()) == 0 || t == "" || strings.EqualFold(mediaType(t), mediaType(typeSIPFrag))
