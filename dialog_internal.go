@@ -69,10 +69,14 @@ func (d *Dialog) life() context.Context {
 	return d.stack.life
 }
 
-// spawnBye sends the BYE on a counted goroutine; see background.
-func (d *Dialog) spawnBye() {
-	if d.stack == nil || !d.stack.byes.Go(d.sendBye) {
-		d.sendBye()
+// spawnBye sends the BYE on a counted goroutine.
+func (d *Dialog) spawnBye() { d.parting(d.sendBye) }
+
+// parting is background for what writes the last of something: Shutdown waits
+// for it also when its context has ended.
+func (d *Dialog) parting(f func()) {
+	if d.stack == nil || !d.stack.byes.Go(f) {
+		f()
 	}
 }
 

@@ -83,7 +83,10 @@ func (r *ReferSubscription) report(n notice) {
 	r.queue = append(r.queue, n)
 	start := r.mayFlushLocked()
 	r.dialog.mutex.Unlock()
-	if start {
+	switch {
+	case start && n.isLast():
+		r.dialog.parting(r.flush)
+	case start:
 		r.dialog.background(r.flush)
 	}
 }

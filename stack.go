@@ -67,8 +67,8 @@ type Stack struct {
 	stopped chan struct{}
 	stopErr error
 
-	// What synchronises itself: our goroutines, those of them that write a
-	// BYE, those that run the application's callbacks, and the challenges of
+	// What synchronises itself: our goroutines, those of them that write a BYE
+	// or a last NOTIFY, those that run the application's callbacks, and the challenges of
 	// requests outside calls.
 
 	tasks       tasks.Group
