@@ -159,7 +159,8 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 		require.NoError(t, err, "what is known is told, whatever the context")
 		require.Equal(t, 200, p.Status)
 
-		_, err = r.Wait(nil) //nolint:staticcheck // the point
+		var noContext context.Context
+		_, err = r.Wait(noContext)
 		require.ErrorIs(t, err, dialog.ErrInvalidArgument)
 		for _, none := range []*dialog.ReferSubscription{nil, {}} {
 			_, err = none.Wait(ctx)
