@@ -238,10 +238,10 @@ func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
 	}
 }
 
-// answerUpdate answers an offer that nobody decides. A 200 has to answer it (RFC
-// 3311 5.2): where that cannot be, the offer is refused.
+// answerUpdate answers an offer that nobody decides. The 200 to an UPDATE has to
+// answer it (RFC 3311 5.2): where that cannot be, the offer is refused.
 func (d *Dialog) answerUpdate(in *updateServer, answer Body) {
-	if answer == nil && isSDP(in.offer) {
+	if answer == nil && isSDP(in.offer) && !in.prack {
 		d.refuseUpdate(in, sip.StatusNotAcceptableHere)
 		return
 	}
