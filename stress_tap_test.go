@@ -224,6 +224,12 @@ func (s *streamTap) Read(buf []byte) (int, error) {
 	return n, err
 }
 
+// Close also notes the connections that the peer has ended in good order.
+func (s *streamTap) Close() error {
+	s.tap.lost()
+	return s.Conn.Close()
+}
+
 func (s *streamTap) Write(data []byte) (int, error) {
 	s.out = append(s.out, data...)
 	s.cut(&s.out, true, false)
