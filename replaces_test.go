@@ -145,6 +145,29 @@ func TestInviteWithReplacesPicksUpARingingCall(t *testing.T) {
 	})
 }
 
+// An INVITE of ours that a proxy forks has several early dialogs, each of which
+// may be named.
+func TestInviteWithReplacesPicksUpAnyFork(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s, desk, lab := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
+		old := w.calls(s, desk, offer(offerSDP))
+		for _, tag := range []string{"one", "two", "three"} {
+			old.answer(dialogtest.Response{Code: 180, ToTag: tag})
+		}
+		old.answer(dialogtest.Response{Code: 199, ToTag: "three"})
+		synctest.Wait()
+		name := "Replaces: " + old.callID + ";to-tag=" + old.stackTag + ";from-tag="
+		calls := accepting(t, s)
+		require.Equal(t, 603, w.peer("10.0.0.3").invited(s, name+"three").StatusCode, "it has ended")
+		require.Equal(t, 481, w.peer("10.0.0.4").invited(s, name+"four").StatusCode)
+		require.Equal(t, 200, lab.invited(s, name+"two;early-only").StatusCode)
+		require.Equal(t, old.d, (<-calls).Replaces())
+		desk.reply(desk.next("CANCEL"), dialogtest.Response{Code: 200})
+		old.answer(dialogtest.Response{Code: 487, ToTag: "one"})
+		lab.bye(s)
+	})
+}
+
 // bye has the peer hang up the call that invited began.
 func (p *peer) bye(s *dialog.Stack) {
 	p.t.Helper()

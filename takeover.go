@@ -104,11 +104,10 @@ func (s *Stack) findNamed(info *ReplacesInfo) (call *Dialog, ended bool) {
 	several := false
 	for _, local := range tagsMeant(info.ToTag) {
 		for _, remote := range tagsMeant(info.FromTag) {
-			key := DialogKey{CallID: info.CallID, LocalTag: local, RemoteTag: remote}
-			_, buried := s.tombs[key]
-			ended = ended || buried || s.releasing[key] != nil || s.subscribed[key] != nil
-			if d := s.dialogs[key]; d != nil && d.hasPeer() {
-				several = several || call != nil
+			d, over := s.namedLocked(DialogKey{CallID: info.CallID, LocalTag: local, RemoteTag: remote})
+			ended = ended || over
+			if d != nil {
+				several = several || call != nil && call != d
 				call = d
 			}
 		}
@@ -117,6 +116,23 @@ func (s *Stack) findNamed(info *ReplacesInfo) (call *Dialog, ended bool) {
 		return nil, false
 	}
 	return call, ended
+}
+
+// namedLocked finds the call with a key, or with an early dialog of that key.
+func (s *Stack) namedLocked(key DialogKey) (d *Dialog, ended bool) {
+	half := DialogKey{CallID: key.CallID, LocalTag: key.LocalTag}
+	for _, d := range []*Dialog{s.dialogs[key], s.dialogs[half], s.aliases[half]} {
+		if d == nil {
+			continue
+		}
+		lives, over := d.hasPeer(key.RemoteTag)
+		if lives {
+			return d, false
+		}
+		ended = ended || over
+	}
+	_, buried := s.tombs[key]
+	return nil, ended || buried || s.releasing[key] != nil || s.subscribed[key] != nil
 }
 
 // tagsMeant is what a tag stands for: zero also for none, as peers of RFC 2543
@@ -128,12 +144,19 @@ func tagsMeant(tag string) []string {
 	return []string{tag}
 }
 
-// hasPeer reports whether there is a dialog: a call of ours that nobody has
-// answered yet, not even provisionally, is none (RFC 3261 12.1).
-func (d *Dialog) hasPeer() bool {
+// hasPeer reports whether there is a dialog with a peer of that tag, or whether
+// there was: of a call of ours that nobody has answered an early one, if only of
+// a peer without a tag. Before any response there is none (RFC 3261 12.1).
+func (d *Dialog) hasPeer(tag string) (lives, ended bool) {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return !d.isUAC || d.state > DialogStateTrying
+	if d.phase != phaseInviting || d.invite == nil {
+		return d.remoteTag == tag, false
+	}
+	if e := d.invite.forkLocked(tag); e != nil {
+		return e.livesLocked(), e.ended
+	}
+	return tag == "" && d.remoteTag == "" && d.state > DialogStateTrying, false
 }
 
 // refusal is the answer to an INVITE whose call cannot be had as it is now, or
