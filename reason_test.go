@@ -89,7 +89,6 @@ func TestRefusalSaysWhy(t *testing.T) {
 		placed, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
 		require.NoError(t, err)
 		d := placed.(*dialog.Dialog)
-		require.Nil(t, d.Response())
 		var refused *dialog.ResponseError
 		require.ErrorAs(t, d.WaitAnswer(context.Background()), &refused)
 		require.Equal(t, []dialog.Reason{busy}, refused.Reasons)
