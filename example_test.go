@@ -140,6 +140,35 @@ func ExampleDialog_OnOffer() {
 	// refused: false
 }
 
+// Early media: the answer goes ahead of the call's, in a 183 that is repeated
+// until the caller has acknowledged it, where the caller knows RFC 3262. Accept
+// waits for that, and then needs no body.
+func ExampleDialog_Provisional() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+
+	network.stack("10.0.0.2").OnIncomingDialog(func(d dialog.IDialog) {
+		must(d.(*dialog.Dialog).Provisional(ctx, 183, "", dialog.WithBody(audio("sendonly"))))
+		must(d.Accept(ctx))
+	})
+
+	heard := make(chan string, 1)
+	call, err := network.stack("10.0.0.1").NewInvite(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{
+		Body: audio("sendrecv"),
+		Setup: func(call *dialog.Dialog) {
+			call.OnBody(func(session dialog.Body) { heard <- direction(session) })
+		},
+	})
+	must(err)
+	must(call.(*dialog.Dialog).WaitAnswer(ctx))
+	fmt.Println(<-heard)
+	fmt.Println(call.State())
+	must(call.Bye(ctx, ""))
+	// Output:
+	// sendonly
+	// Established
+}
+
 // Shutdown hangs up all calls and leaves nothing behind.
 func ExampleStack_Shutdown() {
 	ctx, network := context.Background(), newExampleNetwork()

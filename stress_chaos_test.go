@@ -311,7 +311,11 @@ func (c *chaos) sometimes(in dialogtest.Received, ack *sip.Request) {
 
 // answered goes on after a response to a request of its own.
 func (c *chaos) answered(in dialogtest.Received, res *sip.Response) {
-	if res.CSeq().MethodName != sip.INVITE || res.StatusCode < 200 {
+	switch {
+	case res.CSeq().MethodName != sip.INVITE:
+		return
+	case res.StatusCode < 200:
+		c.early(in, res)
 		return
 	}
 	ack := func(seq uint32) {
@@ -379,6 +383,8 @@ func (c *chaos) callSomebody() {
 			c.say(to, c.Request(dialogtest.Request{Method: "BYE", URI: invite.URI, CallID: id, FromTag: invite.FromTag, CSeq: 2}))
 		}},
 		{"with Require", give("Require: foo")},
+		{"that demand 100rel", give("Require: 100rel")}, {"that know 100rel", give("Supported: 100rel")},
+		{"that know 100rel, without an offer", func() { invite.Body = ""; give("Supported: 100rel")() }},
 		{"with two Contacts", give("Contact: <sip:a@" + chaosIP + ">, <sip:b@" + chaosIP + ">")},
 		{"through a proxy", give("Record-Route: <sip:" + chaosIP + ";lr>")},
 	}...))

@@ -54,6 +54,7 @@ func (r *round) check() {
 		log := newTranscript(n)
 		log.checkSequence()
 		log.checkFinals()
+		log.checkReliable()
 		log.countTimers()
 		if r.end != inHaste && n.ip != lostIP {
 			log.checkAnswered()

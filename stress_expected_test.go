@@ -18,6 +18,7 @@ var expectedWire = []string{
 	"received: 503 INVITE", "received: 603 INVITE", "received: 200 BYE", "received: 481 BYE", "received: 500 BYE",
 	"received: 200 CANCEL", "received: 481 CANCEL", "received: 202 REFER", "received: 603 REFER", "received: 200 NOTIFY",
 	"received: 481 NOTIFY", "received: 489 NOTIFY", "sent: 400 NOTIFY", "sent: 415 NOTIFY", "sent: 603 REFER", "sent: 504 REFER",
+	"sent: reliable 1xx", "sent: 200 PRACK", "sent: 481 PRACK", "sent: 400 PRACK", "received: PRACK", "sent: 421 INVITE",
 	"sent: SUBSCRIBE", "received: SUBSCRIBE", "sent: 200 SUBSCRIBE", "sent: 403 SUBSCRIBE",
 	"message: late duplicate", "message: damaged", "message: cut", "message: without From", "message: without To",
 	"message: without Call-ID", "message: without CSeq", "message: without Via", "message: of another version",
@@ -26,7 +27,7 @@ var expectedWire = []string{
 
 var expectedTimers = []string{
 	"timer: A, INVITE again", "timer: E, request again", "timer: G, failure again", "timer: 2xx again", "timer: 180 again",
-	"timer: INVITE timed out", "timer: ACK timed out", "timer: subscription expired", "timer: offer not decided",
+	"timer: INVITE timed out", "timer: ACK timed out", "timer: PRACK timed out", "timer: subscription expired", "timer: offer not decided",
 }
 
 var expectedFaults = []string{
@@ -61,6 +62,9 @@ var expectedScript = []string{
 	"script: 2xx acknowledged wrongly", "script: 2xx not acknowledged", "script: calls with an offer",
 	"script: calls without an offer", "script: calls twice", "script: calls by two paths", "script: calls and cancels",
 	"script: calls and cancels first", "script: calls and hangs up while ringing", "script: calls with Require",
+	"script: calls that demand 100rel", "script: calls that know 100rel", "script: calls that know 100rel, without an offer",
+	"script: 1xx acknowledged", "script: 1xx acknowledged with a session", "script: 1xx acknowledged late",
+	"script: 1xx acknowledged wrongly", "script: 1xx acknowledged without a number", "script: 1xx not acknowledged",
 	"script: asks BYE", "script: asks INFO", "script: asks INFO with a key", "script: asks INFO with our package", "script: asks re-INVITE", "script: asks two re-INVITEs", "script: asks REFER",
 	"script: asks REFER to two", "script: asks something late", "script: asks UPDATE", "script: asks PRACK", "script: asks FOO",
 }

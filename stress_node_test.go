@@ -62,6 +62,7 @@ func (r *round) newNode(ip, protocol string) *node {
 		MaxDialogs:   limit,
 		RingingLimit: 90 * time.Second,
 		InfoPackages: []string{"stress"},
+		Reliable:     pick(n.dice, []dialog.Reliability{0, 0, 0, 0, dialog.ReliableOff, dialog.ReliableRequired}),
 		// Callbacks block for seconds here; none is to be given up.
 		GraceTime: 10 * time.Minute,
 		Trace:     n.trace,

@@ -102,7 +102,8 @@ func dialogOperations() []operation {
 			a.met(d.RejectWith(ctx, pick(a.dice, []int{302, 480, 606}), "stress", nil, dialog.WithReason(dialog.Reason{Protocol: "SIP", Cause: 200})))
 		}},
 		{"Dialog.Provisional", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			a.met(d.Provisional(ctx, pick(a.dice, []int{100, 180, 183}), "", nil, withSDP(answerSDP)))
+			a.met(d.Provisional(ctx, pick(a.dice, []int{100, 180, 183}), "",
+				pick(a.dice, []dialog.ResponseOpt{nil, dialog.WithReliable(), withSDP(answerSDP), withSDP(answerSDP)})))
 		}},
 		{"Dialog.ByeWith", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			a.met(d.ByeWith(ctx, dialog.ByeOpts{Reason: "stress", Reasons: []dialog.Reason{{Protocol: "Q.850", Cause: 16}}, Headers: []dialog.Header{{Name: "Subject", Value: "stress"}}}))

@@ -285,6 +285,7 @@ type line struct {
 	branch                string // with the Via's sent-by
 	seq                   uint32
 	subscription          string
+	rseq, rack            uint32
 	hasBody               bool
 }
 
@@ -322,6 +323,10 @@ func readLine(data []byte) (line, bool) {
 			number, method, _ := strings.Cut(value, " ")
 			n, _ := strconv.ParseUint(number, 10, 32)
 			l.seq, cseqMethod = uint32(n), method
+		case "RSeq":
+			l.rseq = rackNumber(value)
+		case "RAck":
+			l.rack = rackNumber(value)
 		case "Subscription-State":
 			l.subscription = value
 		}
