@@ -35,6 +35,7 @@ func cases() []testCase {
 		{name: "sipp-calls-tcp", scenario: "call_in.xml", protocol: "tcp", calls: 3, answer: answerUntilBye},
 		{name: "library-calls-udp", scenario: "call_out.xml", protocol: "udp", calls: 3, call: callAndBye},
 		{name: "library-calls-tcp", scenario: "call_out.xml", protocol: "tcp", calls: 3, call: callAndBye},
+		{name: "sipp-acknowledges-early", scenario: "prack_in.xml", protocol: "udp", calls: 2, answer: answerEarly},
 		{name: "sipp-cancels", scenario: "cancel_in.xml", protocol: "udp", calls: 1, answer: ringUntilCancel},
 		{name: "library-cancels", scenario: "cancel_out.xml", protocol: "udp", calls: 1, call: callAndCancel},
 		{name: "library-refuses", scenario: "reject_in.xml", protocol: "udp", calls: 1, answer: refuse},
@@ -71,6 +72,24 @@ func answerUntilBye(ctx context.Context, d *dialog.Dialog) error {
 	seen := watch(d)
 	if err := accept(ctx, d); err != nil {
 		return err
+	}
+	if err := seen.untilTerminated(ctx); err != nil {
+		return err
+	}
+	return errors.Join(
+		seen.states("Established", "Terminated"),
+		seen.bodies("o=sipp 100 1 "),
+		endedBy(d, dialog.PartyRemote, "BYE"))
+}
+
+// answerEarly answers the offer before the call: Accept has to wait for the PRACK.
+func answerEarly(ctx context.Context, d *dialog.Dialog) error {
+	seen := watch(d)
+	if err := d.Provisional(ctx, sip.StatusSessionInProgress, "", withSDP); err != nil {
+		return fmt.Errorf("progress: %w", err)
+	}
+	if err := d.Accept(ctx); err != nil {
+		return fmt.Errorf("accepting: %w", err)
 	}
 	if err := seen.untilTerminated(ctx); err != nil {
 		return err
