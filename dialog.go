@@ -199,8 +199,8 @@ func (d *Dialog) OnStateChange(callback func(DialogState)) {
 	d.stateCallbacks = append(d.stateCallbacks, callback)
 }
 
-// OnBody registers a callback for the bodies that the peer's INVITE, 1xx, 2xx
-// and ACK carry. Bodies that came while nobody was registered are kept, the
+// OnBody registers a callback for the bodies that the peer's INVITE, UPDATE, 1xx,
+// 2xx, ACK and PRACK carry. Bodies that came while nobody was registered are kept, the
 // latest of them, and go to the first who registers; OnBody then waits until
 // the callback has returned, unless it was called inside a callback, and no
 // longer than the grace time. A nil callback is ignored.

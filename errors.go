@@ -30,7 +30,8 @@ var (
 	// an ACK that waits for its answer.
 	ErrPending = errors.New("dialog: another exchange is pending")
 	// ErrAnswered says that something else decided the final answer to an
-	// INVITE first: Accept, Reject, a CANCEL, Close or the ringing limit.
+	// INVITE first: Accept, Reject, a CANCEL, Close, the ringing limit, or a
+	// PRACK that did not come.
 	ErrAnswered = errors.New("dialog: final answer already decided")
 	// ErrReplaced says that the call whose place an incoming call was to take
 	// is not to be had any more: another INVITE has replaced it, or it was

@@ -17,7 +17,7 @@ import (
 )
 
 // An INVITE without an offer: ours is in the first reliable response, the answer
-// in its PRACK (RFC 3262 5). The 200 brings nothing more.
+// in its PRACK (RFC 3262 5).
 func TestOurOfferInAReliableResponseIsAnsweredByThePRACK(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack(stackIP), w.peer(peerIP)
@@ -46,8 +46,11 @@ func TestOurOfferInAReliableResponseIsAnsweredByThePRACK(t *testing.T) {
 		p.reply(p.next("UPDATE"), dialogtest.Response{Code: 200, Body: answerSDP})
 		require.NoError(t, <-updated)
 
-		require.NoError(t, l.d.Accept(context.Background()))
-		require.Empty(t, p.next("200 INVITE").Message.Body())
+		// What the application puts into the 200 is no offer any more.
+		require.NoError(t, l.d.Accept(context.Background(), withSDP(offerSDP)))
+		p.next("200 INVITE")
+		l.ask("UPDATE", withBody(answerSDP))
+		p.next("200 UPDATE")
 		l.acknowledge(1)
 		synctest.Wait()
 		l.ask("INVITE", withBody(offerSDP))
@@ -166,9 +169,11 @@ func TestOfferInAPRACK(t *testing.T) {
 			l.prack(early.Message, withBody(offerSDP))
 			l.ask("UPDATE", withBody(offerSDP))
 			l.next("500 UPDATE")
+			require.Empty(t, w.sent(stackIP, "200 INVITE"))
 			require.Equal(t, held(answerSDP), string(l.next("200 PRACK").Message.Body()))
 			l.next("200 INVITE")
 			require.NoError(t, <-accepted)
+			require.Equal(t, "10.0.0.1 200 PRACK 10.0.0.1 200 INVITE", strings.Join(w.flow()[len(w.flow())-2:], " "))
 			l.acknowledge(1)
 			synctest.Wait()
 			l.hangUp(l.peer)
