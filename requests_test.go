@@ -203,3 +203,50 @@ func TestOpenDecisionsAreAnsweredWhenTheStackEnds(t *testing.T) {
 		w.stacks = nil // it has been shut down, with an error
 	})
 }
+
+// An application can take any request outside calls that is not about a call.
+func TestHandlersTakeEveryMethodOutsideCalls(t *testing.T) {
+	for _, method := range []string{"OPTIONS", "MESSAGE", "NOTIFY", "REFER", "SUBSCRIBE", "REGISTER", "PUBLISH"} {
+		t.Run(method, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
+				require.NoError(t, b.OnRequest(method, func(_ context.Context, req *sip.Request) dialog.Answer {
+					return dialog.Answer{Status: 299, Headers: []dialog.Header{{Name: "X-From", Value: req.Source()}}}
+				}))
+				res := p.ask(b, dialogtest.Request{Method: method, URI: "sip:b@10.0.0.2", CallID: "outside", Headers: []string{"Refer-To: <sip:c@10.0.0.3>", "Event: presence"}})
+				require.Equal(t, 299, res.StatusCode)
+				require.Equal(t, "10.0.0.9:5060", value(res, "X-From"))
+			})
+		})
+	}
+}
+
+// Stack.Do sends any request from the stack's own socket, and answers
+// challenges: there is no need for another SIP stack beside this one.
+func TestDoSendsAnyRequestFromTheStacksSocket(t *testing.T) {
+	for _, method := range []sip.RequestMethod{sip.OPTIONS, sip.MESSAGE, sip.REGISTER, sip.SUBSCRIBE, sip.PUBLISH} {
+		t.Run(string(method), func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				a, p := w.peerless("10.0.0.1", "sip.example"), w.peer("10.0.0.9")
+				result := make(chan int, 1)
+				go func() {
+					res, err := a.Do(context.Background(), sip.NewRequest(method, uri("service", "10.0.0.9")))
+					if err != nil {
+						t.Errorf("do: %v", err)
+						close(result)
+						return
+					}
+					result <- res.StatusCode
+				}()
+				p.reply(p.next(string(method)), dialogtest.Response{Code: 401, ToTag: "x", Headers: []string{challenge}})
+				again := p.next(string(method))
+				require.NotEmpty(t, value(again.Message, "Authorization"))
+				p.reply(again, dialogtest.Response{Code: 200, ToTag: "x"})
+				require.Equal(t, 200, <-result)
+				for _, m := range w.sent("10.0.0.1", string(method)) {
+					require.Equal(t, a.Addr(), m.from)
+				}
+			})
+		})
+	}
+}
