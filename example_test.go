@@ -111,6 +111,38 @@ func ExampleDialog_WaitRefer() {
 	// transfer: 200 OK
 }
 
+// An attended transfer: alice has talked to carol, and has bob take her place in
+// that call. Carol's old call ends when the new one is answered.
+func ExampleDialog_FollowRefer() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	network.answering("10.0.0.2").OnIncomingRefer(func(d dialog.IDialog, carol sip.Uri, _ *dialog.ReplacesInfo) {
+		_, err := d.(*dialog.Dialog).FollowRefer(ctx, carol, dialog.InviteOpts{Body: audio("sendrecv")})
+		must(err)
+	})
+	network.stack("10.0.0.3").OnIncomingDialog(func(d dialog.IDialog) {
+		if old := d.(*dialog.Dialog).Replaces(); old != nil {
+			fmt.Println("carol: a call takes the place of one that is", old.State())
+		}
+		must(d.Accept(ctx, answer))
+	})
+
+	bob, carol := network.call("10.0.0.1", "10.0.0.2"), network.call("10.0.0.4", "10.0.0.3")
+	must(bob.ReferReplace(ctx, carol, dialog.ReferOpts{}))
+	transfer, err := bob.WaitRefer(ctx)
+	must(err)
+	outcome, err := transfer.Wait(ctx)
+	must(err)
+	fmt.Println("alice: bob was answered", outcome.Status, outcome.Reason)
+	<-carol.Done()
+	fmt.Println("alice: carol's call ended by", carol.Cause())
+	must(bob.Bye(ctx, "transferred"))
+	// Output:
+	// carol: a call takes the place of one that is Established
+	// alice: bob was answered 200 OK
+	// alice: carol's call ended by remote BYE replaced
+}
+
 // The callee decides what becomes of its session: it refuses to be held.
 func ExampleDialog_OnOffer() {
 	ctx, network := context.Background(), newExampleNetwork()

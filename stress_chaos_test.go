@@ -408,6 +408,7 @@ func (c *chaos) inside(in dialogtest.Received, tag string) {
 				c.request("INFO", in, mine, theirs, pick(c.dice, []string{"5", "?"}), "Content-Type: application/dtmf")
 			}},
 			{"INFO with our package", func() { c.demand("INFO", in, tag, "Info-Package: stress") }},
+			{"INFO with Replaces", func() { c.demand("INFO", in, tag, "Replaces: "+c.naming(in.From)) }},
 			{"INFO with a package", func() { c.demand("INFO", in, tag, "Info-Package: foo") }},
 			{"re-INVITE", func() { c.demand("INVITE", in, tag, "Content-Type: application/sdp") }},
 			{"re-INVITE", func() { c.demand("INVITE", in, tag, "Content-Type: application/sdp") }},

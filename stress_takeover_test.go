@@ -19,7 +19,7 @@ var expectedTakeovers = []string{
 	"script: calls with Replaces", "script: calls with Replaces of nothing", "script: calls with Replaces while early",
 	"script: calls with Replaces twice", "script: calls with Replaces and Join", "script: calls with Join",
 	"callback: takeover asked", "callback: takeover refused", "callback: takeover not decided", "cause: replaced",
-	"sent: 603 INVITE", "sent: 403 INVITE",
+	"script: asks INFO with Replaces", "sent: 603 INVITE", "sent: 403 INVITE", "sent: 400 INFO",
 }
 
 // takeover makes of an INVITE one that names a call of this stack's to its far
