@@ -257,7 +257,7 @@ func (x *exchange) repeat(change func(*sip.Request)) bool {
 // exchange returns an exchange of this dialog's. mayRepeat, unless nil, may keep a
 // request from going out once more; it is called with the mutex held.
 func (d *Dialog) exchange(opt txn.RequestOptions, mayRepeat func() error) (*exchange, error) {
-	return d.exchangeIn(nil, opt, mayRepeat)
+	return d.exchangeIn(d.currentFork(), opt, mayRepeat)
 }
 
 // exchangeIn is exchange for a request in an early dialog, unless e is nil.

@@ -19,6 +19,10 @@ import (
 // heard of when they answer 2xx.
 const maxForks = 64
 
+// reservedSeqs are the CSeq numbers left to the BYE that releases a fork: a gap
+// does no harm (RFC 3261 12.2.2).
+const reservedSeqs = 16
+
 // leg is the part of a Dialog that each early dialog has for itself.
 type leg struct {
 	remoteTag         string
@@ -161,7 +165,7 @@ func (i *inviteClient) answeringLocked(res *sip.Response) *earlyDialog {
 		return e
 	case len(i.early) >= maxForks:
 		return nil
-	case res.StatusCode == statusEarlyDialogTerminated && rseqOf(res) == 0:
+	case res.StatusCode == statusEarlyDialogTerminated && i.rseqOf(res) == 0:
 		return nil // RFC 6228 4: discarded
 	}
 	return i.addForkLocked(tag)
@@ -188,6 +192,8 @@ func (i *inviteClient) turnToLocked(e *earlyDialog) {
 	}
 	if i.current != nil {
 		i.current.leg = d.legLocked()
+	} else {
+		e.leg.localSeq = max(e.leg.localSeq, d.localSeq) // an application may have sent something before
 	}
 	old := d.keyLocked()
 	i.current = e
@@ -216,7 +222,7 @@ func (e *earlyDialog) heardLocked(res *sip.Response) {
 		case !e.learnt:
 			e.learnt = true
 			e.i.learnLocked(res)
-		case rseqOf(res) != 0:
+		case e.i.rseqOf(res) != 0:
 			e.i.d.refreshTargetLocked(res)
 		}
 	})
@@ -283,6 +289,17 @@ func (i *inviteClient) refuseOpenLocked() (release func()) {
 		release = both(release, e.refuseOpenLocked())
 	}
 	return release
+}
+
+// currentFork returns the early dialog that requests of ours are in, nil outside
+// any: what goes out once more stays in it.
+func (d *Dialog) currentFork() *earlyDialog {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	if d.invite == nil || d.phase != phaseInviting {
+		return nil
+	}
+	return d.invite.current
 }
 
 // forkOf returns the early dialog that a request of the peer's is in, nil for
@@ -364,8 +381,10 @@ func (i *inviteClient) newForkLocked(tag string) *Dialog {
 		remoteTag: tag, local: d.local, remote: d.remote, localSeq: i.seq,
 		remoteTarget: *d.remoteTarget.Clone(),
 	}
-	if e := i.forkLocked(tag); e != nil { // it may have sent requests
-		e.withLocked(func() { fork.localSeq = d.localSeq })
+	if e := i.forkLocked(tag); e != nil {
+		// Requests may have been sent in it, and a NOTIFY may still be: above the
+		// BYE and its repetitions with credentials.
+		e.withLocked(func() { fork.localSeq, d.localSeq = d.localSeq, d.localSeq+reservedSeqs })
 	}
 	fork.invite = &inviteClient{
 		acknowledger: acknowledger{d: fork, seq: i.seq, credentials: i.credentials},

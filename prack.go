@@ -33,11 +33,12 @@ type prack struct {
 }
 
 // rseqOf returns the RSeq of a provisional response that is sent reliably; zero
-// for another, and for one whose RSeq is missing or cannot be read, which cannot
-// be acknowledged (RFC 3262 4, 7.1).
-func rseqOf(res *sip.Response) uint32 {
+// for another, for one whose RSeq is missing or cannot be read, which cannot be
+// acknowledged (RFC 3262 4, 7.1), and for all when we do not take them.
+func (i *inviteClient) rseqOf(res *sip.Response) uint32 {
 	headers := res.GetHeaders("RSeq")
-	if res.StatusCode <= sip.StatusTrying || !res.IsProvisional() || len(headers) != 1 || !requiresReliable(res) {
+	if i.d.config().Reliable == ReliableOff || res.StatusCode <= sip.StatusTrying || !res.IsProvisional() ||
+		len(headers) != 1 || !requiresReliable(res) {
 		return 0
 	}
 	rseq, err := strconv.ParseUint(headers[0].Value(), 10, 32)
@@ -50,7 +51,7 @@ func rseqOf(res *sip.Response) uint32 {
 // inOrderLocked reports whether a response is to be taken: one that is not
 // reliable, the first reliable one, and the next after that (RFC 3262 4).
 func (e *earlyDialog) inOrderLocked(res *sip.Response) bool {
-	rseq := rseqOf(res)
+	rseq := e.i.rseqOf(res)
 	return rseq == 0 || e.rseq == 0 || rseq == e.rseq+1
 }
 
@@ -59,7 +60,7 @@ func (e *earlyDialog) inOrderLocked(res *sip.Response) bool {
 // behind a gap gets none until the missing one has come.
 func (e *earlyDialog) repeatedLocked(res *sip.Response) (then func()) {
 	p := e.unsent
-	if p == nil || p.rseq != rseqOf(res) {
+	if p == nil || p.rseq != e.i.rseqOf(res) {
 		return func() {}
 	}
 	e.unsent = nil
@@ -70,7 +71,7 @@ func (e *earlyDialog) repeatedLocked(res *sip.Response) (then func()) {
 // acknowledgeLocked begins the PRACK to a reliable response, and takes note of
 // the session in it; nothing for another.
 func (e *earlyDialog) acknowledgeLocked(res *sip.Response) (then func()) {
-	rseq := rseqOf(res)
+	rseq := e.i.rseqOf(res)
 	if rseq == 0 {
 		return func() {} // its session is a preview (RFC 3261 13.2.1)
 	}

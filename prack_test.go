@@ -97,6 +97,20 @@ func TestOnlyTheNextReliableResponseIsAcknowledged(t *testing.T) {
 	}
 }
 
+// ReliableOff: what we have not offered is not taken.
+func TestReliableResponsesThatWeDoNotTake(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		f := w.forks(offer(offerSDP), reliability(dialog.ReliableOff))
+		f.says("A", 183, answerSDP, reliably(1)...)
+		f.says("A", 183, answerSDP, reliably(9)...)
+		f.at["A"].quiet("PRACK", 10*time.Second)
+		require.Equal(t, dialog.DialogStateRinging, f.d.State())
+		f.says("A", 486, "")
+		require.Error(t, f.d.WaitAnswer(context.Background()))
+		f.empty()
+	})
+}
+
 // RFC 3262 4: never to a 100, never to a re-INVITE's, not without a tag.
 func TestWhatIsNeverAcknowledgedByPRACK(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -150,6 +150,8 @@ func (c *chaos) asked(in dialogtest.Received, req *sip.Request) {
 		c.play("REFER ", c.referScripts(in, req))
 	case sip.NOTIFY:
 		c.play("NOTIFY ", []script{code(200), code(200), code(481), code(489), code(500), silence})
+	case sip.PRACK:
+		c.play("PRACK ", []script{code(200), code(200), code(200), code(200), code(481), code(500), silence})
 	default:
 		code(200).play()
 	}
@@ -187,7 +189,7 @@ func (c *chaos) initialScripts(in dialogtest.Received) []script {
 		say(2*time.Second, dialogtest.Response{Code: 100}, ring, ok)
 		say(2*time.Second, ok, ok)
 	}
-	return []script{
+	return append(c.forkScripts(in, tag), []script{
 		{"answered", answers},
 		{"answered", answers},
 		{"answered at once", func() { say(0, ok) }},
@@ -225,7 +227,7 @@ func (c *chaos) initialScripts(in dialogtest.Received) []script {
 			c.say(in.From, text[:len(text)/2])
 			say(time.Second, dialogtest.Response{Code: 486, ToTag: tag})
 		}},
-	}
+	}...)
 }
 
 func (c *chaos) reinviteScripts(in dialogtest.Received) []script {

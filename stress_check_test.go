@@ -58,6 +58,7 @@ func (r *round) check() {
 		log.countTimers()
 		if r.end != inHaste && n.ip != lostIP {
 			log.checkAnswered()
+			log.checkProvisionals()
 			log.checkAcknowledged()
 			log.checkCancelled()
 			log.checkHungUp()

@@ -19,6 +19,7 @@ var expectedWire = []string{
 	"received: 200 CANCEL", "received: 481 CANCEL", "received: 202 REFER", "received: 603 REFER", "received: 200 NOTIFY",
 	"received: 481 NOTIFY", "received: 489 NOTIFY", "sent: 400 NOTIFY", "sent: 415 NOTIFY", "sent: 603 REFER", "sent: 504 REFER",
 	"sent: reliable 1xx", "sent: 200 PRACK", "sent: 481 PRACK", "sent: 400 PRACK", "received: PRACK", "sent: 421 INVITE",
+	"sent: PRACK", "received: 199 INVITE", "received: 200 PRACK",
 	"sent: SUBSCRIBE", "received: SUBSCRIBE", "sent: 200 SUBSCRIBE", "sent: 403 SUBSCRIBE",
 	"message: late duplicate", "message: damaged", "message: cut", "message: without From", "message: without To",
 	"message: without Call-ID", "message: without CSeq", "message: without Via", "message: of another version",
@@ -40,7 +41,7 @@ var expectedFaults = []string{
 
 var expectedCallbacks = []string{
 	"callback: blocks", "callback: panics", "callback: Goexit", "callback: offer refused", "callback: offer never decided",
-	"callback: nobody answers", "callback: REFER", "callback: REFER followed", "callback: REFER decided", "callback: trace",
+	"callback: nobody answers", "callback: chooses a fork", "callback: REFER", "callback: REFER followed", "callback: REFER decided", "callback: trace",
 	"callback: trace of tls", "callback: trace of ws", "callback: trace of wss",
 }
 
@@ -52,7 +53,9 @@ var expectedErrors = []string{
 }
 
 var expectedScript = []string{
-	"script: INVITE answered", "script: INVITE answered by forks", "script: INVITE answered in the wrong order",
+	"script: INVITE answered", "script: INVITE answered by forks", "script: INVITE reliably", "script: INVITE reliably, with an offer",
+	"script: INVITE reliably, with a gap", "script: INVITE reliably, without a number", "script: INVITE reliably, by forks",
+	"script: INVITE ended by 199", "script: INVITE BYE of one of two", "script: PRACK 200", "script: PRACK 481", "script: PRACK silence", "script: INVITE answered in the wrong order",
 	"script: INVITE early media", "script: INVITE refused", "script: INVITE redirected", "script: INVITE silence", "script: INVITE 100 only",
 	"script: INVITE rings for ever", "script: INVITE BYE while ringing", "script: INVITE nonsense",
 	"script: re-INVITE 200", "script: re-INVITE 491", "script: re-INVITE silence", "script: re-INVITE rings for ever",

@@ -27,6 +27,7 @@ type node struct {
 	tap      *socketTap
 	stack    *dialog.Stack
 	dice     *dice
+	reliable dialog.Reliability
 	cancel   context.CancelFunc // ends the context of Start
 
 	mu     sync.Mutex // guards the fields below
@@ -51,6 +52,7 @@ type watched struct {
 func (r *round) newNode(ip, protocol string) *node {
 	n := &node{round: r, ip: ip, protocol: protocol, dice: r.dice.child()}
 	n.tap = &socketTap{host: r.net.Host(ip), cover: r.cover, opaque: isWS(protocol) || isSecure(protocol)}
+	n.reliable = pick(n.dice, []dialog.Reliability{0, 0, 0, 0, dialog.ReliableOff, dialog.ReliableRequired})
 	limit := 120
 	if ip == udpTwo {
 		limit = 15 // few enough to be reached
@@ -62,7 +64,7 @@ func (r *round) newNode(ip, protocol string) *node {
 		MaxDialogs:   limit,
 		RingingLimit: 90 * time.Second,
 		InfoPackages: []string{"stress"},
-		Reliable:     pick(n.dice, []dialog.Reliability{0, 0, 0, 0, dialog.ReliableOff, dialog.ReliableRequired}),
+		Reliable:     n.reliable,
 		// Callbacks block for seconds here; none is to be given up.
 		GraceTime: 10 * time.Minute,
 		Trace:     n.trace,

@@ -218,6 +218,9 @@ func stackOperations() []operation {
 			if a.dice.chance(20) {
 				target, opts = a.takeover(target, opts)
 			}
+			if a.dice.chance(20) {
+				opts.Choose = a.choose
+			}
 			d, err := a.node.stack.NewInvite(ctx, target, opts)
 			a.met(err)
 			if err == nil {

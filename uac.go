@@ -271,7 +271,7 @@ func (i *inviteClient) provisionalLocked(res *sip.Response) (then func()) {
 			d.keepBodyLocked(bodyOf(res))
 		}
 		return nothing
-	case e.isGone(), e.ended && rseqOf(res) == 0:
+	case e.isGone(), e.ended && i.rseqOf(res) == 0:
 		return nothing
 	case !e.inOrderLocked(res):
 		return e.repeatedLocked(res)
