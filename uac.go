@@ -454,8 +454,22 @@ func (i *inviteClient) releaseFork(res *sip.Response) {
 	case isNew:
 		fork.turn.join()
 		fork.invite.acknowledge(nil)
-		fork.invite.established()
+		release := func() { i.d.passTurn(); fork.invite.established() }
+		if !i.d.stack.byes.Go(release) {
+			release()
+		}
 	default:
 		fork.invite.acknowledgeAgain()
+	}
+}
+
+// passTurn lets leave what the call is writing, a PRACK in the early dialog that
+// is released maybe: the BYE has the higher CSeq. It waits no longer than the PRACK
+// itself does.
+func (d *Dialog) passTurn() {
+	ctx, cancel := context.WithTimeout(d.life(), d.config().timers().T1)
+	defer cancel()
+	if d.turn.take(ctx) == nil {
+		d.turn.release()
 	}
 }
