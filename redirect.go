@@ -87,15 +87,34 @@ func (r *redirects) mayTry(target sip.Uri) bool {
 func (i *inviteClient) turn(req *sip.Request, target sip.Uri) txn.RequestOptions {
 	d := i.d
 	unlock := d.lockBoth()
-	defer unlock()
-	if d.remoteTag != "" {
-		old := d.keyLocked()
-		d.remoteTag, d.remoteSeqKnown, d.peerPackages = "", false, nil
+	release := i.forgetForksLocked()
+	d.remoteTarget, d.routeSet = target, i.redirects.route
+	opt := i.aimLocked(req)
+	unlock()
+	release()
+	return opt
+}
+
+// forgetForksLocked ends the early dialogs of the target before. Both mutexes are
+// held; what it returns is called without.
+func (i *inviteClient) forgetForksLocked() (release func()) {
+	d := i.d
+	release = i.dropLocked(nil)
+	if i.current != nil {
+		i.current.leg = d.legLocked()
+	}
+	old := d.keyLocked()
+	d.setLegLocked(leg{localSeq: d.localSeq})
+	i.early, i.current, i.origin = nil, nil, nil
+	if d.keyLocked() != old {
 		d.stack.rekeyLocked(d, old)
 	}
-	d.remoteTarget, d.routeSet = target, i.redirects.route
-	d.flow, d.behindNAT, d.called = nil, false, false
-	i.origin = nil
+	return release
+}
+
+// aimLocked sends an INVITE to the dialog's target.
+func (i *inviteClient) aimLocked(req *sip.Request) txn.RequestOptions {
+	d := i.d
 	uri, routes := d.pathLocked()
 	req.Recipient = uri
 	for req.RemoveHeader("Route") {

@@ -5,6 +5,7 @@ package dialog_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -264,5 +265,51 @@ func TestRedirectionBetweenStacks(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, "[Trying Ringing Established Terminated]", fmt.Sprint(seen.seen()))
 		require.Empty(t, c.Dialogs())
+	})
+}
+
+// The early dialogs of a target that redirects are over, and the next target's are
+// the call's.
+func TestRedirectionEndsTheEarlyDialogsBefore(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p, q := w.stack("10.0.0.1"), w.peer("10.0.0.9"), w.peer("10.0.0.3")
+		var mu sync.Mutex
+		var forks []string
+		opts := follows(3)
+		opts.Setup = func(d *dialog.Dialog) {
+			d.OnFork(func(f dialog.ForkInfo) {
+				mu.Lock()
+				defer mu.Unlock()
+				forks = append(forks, fmt.Sprint(f.RemoteTag, f.Ended))
+			})
+		}
+		l := w.calls(a, p, opts)
+		l.answer(dialogtest.Response{Code: 180, ToTag: "one", Headers: []string{contactOfPeer}})
+		l.answer(dialogtest.Response{Code: 183, ToTag: "two", Headers: []string{contactOfPeer, "Require: 100rel", "RSeq: 5"}, Body: answerSDP})
+		prack := p.next("PRACK")
+		p.reply(prack, dialogtest.Response{Code: 200})
+		synctest.Wait()
+		require.Len(t, l.d.Forks(), 2)
+		p.reply(l.invite, moved("<sip:carol@10.0.0.3>"))
+		second := q.next("INVITE")
+		require.Empty(t, l.d.Forks())
+
+		q.reply(second, dialogtest.Response{Code: 180, ToTag: "carol"})
+		synctest.Wait()
+		require.Equal(t, "carol", l.d.Key().RemoteTag)
+		updated := began(func() error { _, err := l.d.Update(context.Background(), nil); return err })
+		update := q.next("UPDATE")
+		require.Equal(t, "carol", toTagOf(update.Message))
+		q.reply(update, dialogtest.Response{Code: 200})
+		require.NoError(t, <-updated)
+		q.reply(second, dialogtest.Response{Code: 200, ToTag: "carol", Body: answerSDP})
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		q.next("ACK")
+		synctest.Wait()
+		require.Equal(t, []string{"onefalse", "twofalse", "onetrue", "twotrue", "carolfalse", "carolfalse"}, forks)
+		ended := began(func() error { return l.d.Bye(context.Background(), "") })
+		q.reply(q.next("BYE"), dialogtest.Response{Code: 200})
+		require.NoError(t, <-ended)
+		w.nothingLeft()
 	})
 }
