@@ -276,6 +276,10 @@ func (c *chaos) referScripts(in dialogtest.Received, req *sip.Request) []script 
 // notifies reports on a REFER as nobody should.
 func (c *chaos) notifies(in dialogtest.Received, req *sip.Request) {
 	event := fmt.Sprintf("Event: refer;id=%d", req.CSeq().SeqNo)
+	for _, wrong := range []string{"Content-Type: text/plain", "X-Type: none"} {
+		c.request("NOTIFY", in, toTag(req), fromTag(req), "nonsense\n", event, "Subscription-State: active", wrong)
+	}
+	c.request("NOTIFY", in, toTag(req), fromTag(req), "", event)
 	for range 1 + c.dice.intn(5) {
 		c.pause(5 * time.Second)
 		headers := []string{
@@ -424,8 +428,10 @@ func (c *chaos) inside(in dialogtest.Received, tag string) {
 			{"REFER to the chaos", refer("Refer-To: <sip:carol@" + chaosIP + ":5060>")},
 			{"SUBSCRIBE to a REFER", func() {
 				refer("Refer-To: <sip:carol@" + udpTwo + ">")()
-				c.pause(3 * time.Second)
-				c.demand("SUBSCRIBE", in, tag, "Event: refer", pick(c.dice, []string{"Expires: 0", "Expires: 30", "Expires: x"}))
+				c.pause(time.Second)
+				for _, expires := range []string{"30", pick(c.dice, []string{"0", "x"})} {
+					c.demand("SUBSCRIBE", in, tag, "Event: refer", "Expires: "+expires)
+				}
 			}},
 			{"NOTIFY of nothing", func() {
 				c.demand("NOTIFY", in, tag, "Event: refer;id=999", "Subscription-State: active")
