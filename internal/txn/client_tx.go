@@ -175,7 +175,7 @@ func (tx *clientTx) stepLocked(e event, res *sip.Response, err error) output {
 		do &^= up | done | fail
 	}
 	if do&up != 0 {
-		tx.responseLocked(res)
+		out.data = tx.responseLocked(res, out.data)
 	}
 	if do&done != 0 {
 		tx.doneLocked(nil)
@@ -196,15 +196,22 @@ func (tx *clientTx) stepLocked(e event, res *sip.Response, err error) output {
 	return out
 }
 
-func (tx *clientTx) responseLocked(res *sip.Response) {
+// responseLocked tells the user of a response, once the ACK to it, if there is
+// one, has been written: a peer that reads the user's next request before the ACK
+// may take it for a mistake. What it returns is still to be written.
+func (tx *clientTx) responseLocked(res *sip.Response, ack []byte) (unsent []byte) {
 	c := tx.client
-	switch {
-	case c == nil:
-	case tx.waitingLocked():
-		tx.layer.queues.push(c.callID, 0, func() { c.user.Response(c, res) })
-	default:
-		tx.layer.queues.push(c.callID, 0, func() { c.final(res) })
+	tell := func() {
+		tx.perform(output{data: ack})
+		c.final(res)
 	}
+	if tx.waitingLocked() {
+		tell = func() { c.user.Response(c, res) }
+	}
+	if c == nil || !tx.layer.queues.push(c.callID, 0, tell) {
+		return ack
+	}
+	return nil
 }
 
 func (tx *clientTx) doneLocked(err error) {

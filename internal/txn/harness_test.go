@@ -208,13 +208,19 @@ type rig struct {
 	wire      wire // one of the two
 	client    *Client
 	calls     int
+	// writing, unless nil, is called with what is about to be written.
+	writing func(data string)
 }
 
 // newRig must be called inside a bubble. network is "udp" or "tcp": what the
 // peer speaks.
 func newRig(t testing.TB, network string, configure ...func(*Config)) *rig {
 	r := &rig{t: t, net: dialogtest.NewNetwork(), user: &recorder{}}
-	r.transport = transport.New(transport.Config{Network: r.net.Host(ourIP), Resolver: peers})
+	r.transport = transport.New(transport.Config{Network: r.net.Host(ourIP), Resolver: peers, Trace: func(e transport.Event) {
+		if r.writing != nil && e.Outbound {
+			r.writing(string(e.Data))
+		}
+	}})
 	cfg := Config{Transport: r.transport, User: r.user}
 	for _, f := range configure {
 		f(&cfg)

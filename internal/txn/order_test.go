@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -134,4 +135,25 @@ func TestWorkOfOneCallRunsOneAtATimeAndOfOthersInParallel(t *testing.T) {
 	queues.close()
 	require.Zero(t, queues.len())
 	require.False(t, queues.push("a", 0, func() {}))
+}
+
+// A user that asks again at once, with credentials for example, does not
+// overtake the ACK to what it was refused with.
+func TestTheAckToAFailureLeavesBeforeTheNextRequest(t *testing.T) {
+	bubble(t, []string{"udp"}, func(t *testing.T, r *rig) {
+		r.writing = func(data string) {
+			if strings.HasPrefix(data, "ACK ") {
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		r.user.onResponse = func(_ *Client, res *sip.Response) {
+			_, err := r.layer.Request(context.Background(), outgoingRequest(sip.INVITE, "call-1", 2), RequestOptions{NextHop: r.nextHop()}, &recorder{})
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		r.answer(r.request(sip.INVITE), 401, "a")
+		time.Sleep(20 * time.Millisecond)
+		require.Equal(t, []string{"ACK", "INVITE"}, r.lines())
+	})
 }
