@@ -218,6 +218,28 @@ func TestReplacedCallStaysWhenTheNewOneIsRefused(t *testing.T) {
 	}
 }
 
+// Nor does a 200 that cannot be written take the place (RFC 3891 3): the old call
+// stays, and may be replaced by another.
+func TestReplacedCallStaysWhenTheAnswerCannotBeWritten(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s, p, other, third := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP), w.peer("10.0.0.3")
+		old := w.incoming(s, p)
+		calls := waiting(s)
+		other.invites(s, "Replaces: "+old.naming())
+		d := <-calls
+		w.net.Host(stackIP).Unreachable(true)
+		require.ErrorIs(t, d.Accept(context.Background(), withSDP(answerSDP)), dialog.ErrTransport)
+		w.net.Host(stackIP).Unreachable(false)
+		require.Equal(t, dialog.DialogStateEstablished, old.d.State())
+		other.acknowledges(s, other.final("INVITE")) // it is repeated
+		other.reply(other.next("BYE"), dialogtest.Response{Code: 200})
+		accepted := accepting(t, s)
+		require.Equal(t, 200, third.invited(s, "Replaces: "+old.naming()).StatusCode)
+		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, <-accepted, third)
+	})
+}
+
 // A call that its own sides end meanwhile keeps the new one from nothing.
 func TestNewCallGoesOnWhenTheReplacedOneEndsFirst(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -221,6 +221,7 @@ func TestInviteThatNamesACallInVain(t *testing.T) {
 		{"early there, another fork", ringsThere, line("Replaces: ID;from-tag=x;to-tag=OURS"), 481},
 		{"twice", established, line("Replaces: NAME|Replaces: NAME"), 400},
 		{"twice in one line", established, line("Replaces: NAME, NAME"), 400},
+		{"with something behind a comma", established, line("Replaces: NAME, x"), 400},
 		{"without a tag", established, line("Replaces: ID;from-tag=THEIRS"), 400},
 		{"with an empty tag", established, line("Replaces: ID;from-tag=;to-tag=OURS"), 400},
 		{"with two tags of a kind", established, line("Replaces: NAME;to-tag=OURS"), 400},
