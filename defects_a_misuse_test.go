@@ -209,3 +209,26 @@ func TestNoMethodOfAStackPanics(t *testing.T) {
 		}
 	})
 }
+
+// A REFER handed to a call that nobody has answered: there is no dialog in which
+// to report, and the INVITE that goes out again has the next CSeq.
+func TestReferHandedToAnUnansweredCallSendsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.peerless("10.0.0.1", "sip.example"), w.peer("10.0.0.9")
+		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), offer(offerSDP))
+		require.NoError(t, err)
+		call := d.(*dialog.Dialog)
+		req := sip.NewRequest(sip.REFER, uri("carol", "10.0.0.3"))
+		req.AppendHeader(&sip.CSeqHeader{SeqNo: 7, MethodName: sip.REFER})
+		require.NoError(t, call.HandleIncomingRefer(req, uri("carol", "10.0.0.3"), nil))
+		for _, sub := range call.GetAllReferSubscriptions() {
+			require.ErrorIs(t, sub.SendNotify(context.Background(), 180, ""), dialog.ErrState)
+		}
+		p.reply(p.next("INVITE"), dialogtest.Response{Code: 401, ToTag: "x", Headers: []string{challenge}})
+		again := p.next("INVITE")
+		require.EqualValues(t, 2, again.Request().CSeq().SeqNo)
+		require.Empty(t, w.sent("10.0.0.1", "NOTIFY"))
+		p.reply(again, dialogtest.Response{Code: 486, ToTag: "x"})
+		<-call.Done()
+	})
+}

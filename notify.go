@@ -193,6 +193,8 @@ func (r *ReferSubscription) mayRequestLocked() error {
 	switch {
 	case !r.active:
 		return ErrNoSubscription
+	case r.dialog.remoteTag == "" && r.dialog.state <= DialogStateTrying:
+		return ErrState // no dialog yet to send it in (RFC 3261 12.1.2)
 	case r.dialog.ackWaits:
 		return ErrPending
 	}
