@@ -84,7 +84,7 @@ func headersNamed(msg sip.Message, name string) []sip.Header {
 	}
 	var list []sip.Header
 	for _, h := range all.Headers() {
-		if strings.EqualFold(h.Name(), name) {
+		if n := h.Name(); len(n) == len(name) && strings.EqualFold(n, name) {
 			list = append(list, h)
 		}
 	}
