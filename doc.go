@@ -30,7 +30,8 @@
 //
 // # Callbacks
 //
-// Notifications ([Dialog.OnStateChange], [Dialog.OnBody]) come one at a time
+// Notifications ([Dialog.OnStateChange], [Dialog.OnBody], and for each REFER
+// [ReferSubscription.OnProgress]) come one at a time
 // for each dialog, in the order in which things happened, to callbacks in the
 // order of their registration; Terminated is the last. A method that causes one
 // waits, holding nothing, until it has been delivered, unless it was called

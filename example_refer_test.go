@@ -1,0 +1,49 @@
+package dialog_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog"
+)
+
+// A call is transferred: its callee decides whether to do what the REFER asks
+// for, FollowRefer does it, and the caller learns what came of it.
+func ExampleDialog_FollowRefer() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	network.answering("10.0.0.3") // to whom the call is transferred
+
+	bob := network.answering("10.0.0.2")
+	bob.OnReferRequest(func(_ context.Context, refer *dialog.ReferRequest) dialog.Answer {
+		if refer.ReferTo.Host != "10.0.0.3" {
+			return dialog.Answer{Status: sip.StatusGlobalDecline}
+		}
+		return dialog.Answer{} // accepted
+	})
+	bob.OnIncomingRefer(func(d dialog.IDialog, referTo sip.Uri, _ *dialog.ReplacesInfo) {
+		_, err := d.(*dialog.Dialog).FollowRefer(ctx, referTo, dialog.InviteOpts{Body: audio("sendrecv")})
+		fmt.Println("bob is connected:", err == nil)
+	})
+
+	call := network.call("10.0.0.1", "10.0.0.2")
+	for _, host := range []string{"10.0.0.66", "10.0.0.3"} {
+		must(call.Refer(ctx, sip.Uri{Scheme: "sip", User: "carol", Host: host}, dialog.ReferOpts{}))
+		transfer, err := call.WaitRefer(ctx)
+		var refused *dialog.ResponseError
+		if errors.As(err, &refused) {
+			fmt.Println("refused:", refused.StatusCode)
+			continue
+		}
+		must(call.Bye(ctx, "transferred")) // the transfer reports all the same
+		outcome, err := transfer.Wait(ctx)
+		fmt.Println("outcome:", outcome.Status, err)
+	}
+	// Unordered output:
+	// refused: 603
+	// bob is connected: true
+	// outcome: 200 <nil>
+}
