@@ -31,6 +31,10 @@ type Limits struct {
 	// SubscriptionsPerDialog bounds the REFERs of one call whose outcome is not
 	// reported; zero is 100.
 	SubscriptionsPerDialog int
+	// SubscribedCalls bounds the calls that are over but for REFERs whose outcome
+	// is not reported; beyond it those of a call end with it. Zero is 1000. A
+	// subscription ends after an hour, however often it is refreshed.
+	SubscribedCalls int
 	// Tombstones bounds the calls that are remembered for 64*T1 after their
 	// end; beyond it the oldest go early. Zero is 10000.
 	Tombstones int
@@ -56,6 +60,7 @@ const (
 	defaultPendingPerCall = 256
 	defaultSubscriptions  = 100
 	defaultTombstones     = 10000
+	defaultSubscribed     = 1000
 	// maxSources bounds the IP addresses whose rate is kept.
 	maxSources = 10000
 )

@@ -29,7 +29,8 @@ type TransferError struct {
 	RetryAfter time.Duration
 	// Err is what ended the subscription: ErrTimeout (it expired, or the peer
 	// has not answered), ErrTerminated (closed), ErrShutdown, ErrNoSubscription
-	// (the peer granted that there is none), a *ResponseError (a request of the
+	// (the peer granted that there is none), ErrMaxDialogs (the call ended, and
+	// Limits.SubscribedCalls were left of others), a *ResponseError (a request of the
 	// dialog's got a final answer that ends it), or nil (a NOTIFY).
 	Err error
 }

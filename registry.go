@@ -146,12 +146,14 @@ func (s *Stack) layToRestLocked(d *Dialog) {
 	key := d.keyLocked()
 	delete(s.releasing, key)
 	delete(s.subscribed, key)
+	full := len(s.subscribed) >= orDefault(s.config.Limits.SubscribedCalls, defaultSubscribed)
 	switch {
 	case d.phase != phaseReleased && d.phase != phaseSteady:
 		s.releasing[key] = d
-	case d.inUseLocked():
+	case d.inUseLocked() && !full:
 		s.subscribed[key] = d
 	default:
+		d.endSubscriptionsLocked(ErrMaxDialogs)
 		s.buryLocked(key, d.reliable.unacknowledged())
 		s.quietLocked()
 	}

@@ -18,7 +18,7 @@ func (d *Dialog) handleSubscribe(tx serverTx, req *sip.Request) {
 	d.mutex.Lock()
 	r := numberedLocked(d.referSubscriptions, eventID(req))
 	if r != nil && ok && life > 0 {
-		r.activateLocked(life)
+		life = r.activateLocked(life).Truncate(time.Second)
 	}
 	d.mutex.Unlock()
 	switch {

@@ -40,10 +40,10 @@ type ReferSubscription struct {
 	decided chan struct{}
 	// callbacks are those of OnProgress.
 	callbacks []func(Progress)
-	// waiters counts those in Wait; until is when the subscription expires,
-	// refreshing true while a SUBSCRIBE of ours has no answer.
+	// waiters counts those in Wait; until is when the subscription expires, limit
+	// when it does whoever prolongs it, refreshing true while a SUBSCRIBE of ours has no answer.
 	waiters         int
-	until           time.Time
+	until, limit    time.Time
 	expiry, refresh *time.Timer
 	refreshing      bool
 	// answered is closed once the REFER has its final answer; err is set when
@@ -169,16 +169,23 @@ func (r *ReferSubscription) answeredLocked(err error) {
 	}
 }
 
-// activateLocked starts the subscription, or prolongs it.
-func (r *ReferSubscription) activateLocked(life time.Duration) {
+// activateLocked starts the subscription, or prolongs it, and returns for how
+// long: all its lives together are bounded too.
+func (r *ReferSubscription) activateLocked(life time.Duration) time.Duration {
+	now := time.Now()
+	if r.limit.IsZero() {
+		r.limit = now.Add(maxReferLife)
+	}
+	life = max(min(life, r.limit.Sub(now)), 0)
 	r.active = true
-	r.until = time.Now().Add(life)
+	r.until = now.Add(life)
 	r.refreshInTimeLocked()
 	if r.expiry == nil {
 		r.expiry = r.dialog.after(life, r.expired)
-		return
+	} else {
+		r.expiry.Reset(life)
 	}
-	r.expiry.Reset(life)
+	return life
 }
 
 // expired ends a subscription whose time is over. The peer is told if it is
@@ -217,6 +224,17 @@ func (r *ReferSubscription) graceLocked() time.Duration {
 // subscription, or a NOTIFY that is not answered.
 func (d *Dialog) inUseLocked() bool {
 	return len(d.referSubscriptions)+len(d.sentRefers)+d.notifying > 0
+}
+
+// endSubscriptionsLocked ends all without a word, where nobody can find them any
+// more.
+func (d *Dialog) endSubscriptionsLocked(cause error) {
+	for _, registry := range []map[string]*ReferSubscription{d.referSubscriptions, d.sentRefers} {
+		for _, r := range registry {
+			r.answeredLocked(cause)
+			r.endLocked(cause)
+		}
+	}
 }
 
 // settleSubscriptions lets go of a dialog that is over when the last of its
@@ -302,7 +320,7 @@ func (d *Dialog) GetAllReferSubscriptions() []*ReferSubscription {
 
 const (
 	// leastReferLife is how long a subscription lasts that a REFER made, at
-	// least, maxReferLife how long at most.
+	// least, maxReferLife how long at most, all told.
 	leastReferLife = 3 * time.Minute
 	maxReferLife   = time.Hour
 )
