@@ -12,7 +12,7 @@ import (
 
 // A call is transferred: its callee decides whether to do what the REFER asks
 // for, FollowRefer does it, and the caller learns what came of it.
-func ExampleDialog_FollowRefer() {
+func ExampleStack_OnReferRequest() {
 	ctx, network := context.Background(), newExampleNetwork()
 	defer network.close()
 	network.answering("10.0.0.3") // to whom the call is transferred
