@@ -135,6 +135,7 @@ func TestFollowReferReportsTheRealOutcome(t *testing.T) {
 					require.ErrorAs(t, got.err, &refused)
 				}
 				require.Nil(t, got.call)
+				synctest.Wait() // the answer to the last NOTIFY is on its way
 				require.Empty(t, l.d.GetAllReferSubscriptions())
 			})
 		})
