@@ -55,7 +55,7 @@ bench: ## benchmarks, and whole processes under load: see docs/performance.md
 	$(GO) run ./bench cpu
 	$(GO) run ./bench locks
 
-demo: ## a call, hold, resume and transfer between three stacks, as a ladder
+demo: ## three stacks: a reliable 183, hold, resume, session refresh, transfer, as a ladder
 	$(GO) run ./cmd/demo
 
 interop-sipp: ## the library against sipp, as caller and as callee

@@ -32,7 +32,18 @@ func describe(data []byte) string {
 	case strings.Contains(kind, "message/sipfrag") && reported(string(body)) != "":
 		label += ", " + reported(string(body))
 	}
-	return printable(label)
+	return printable(label + agreed(lines))
+}
+
+// agreed returns what a message says of reliable responses (RFC 3262) and of the
+// session's length in seconds (RFC 4028).
+func agreed(lines []string) (label string) {
+	for _, name := range []string{"RSeq", "RAck", "Session-Expires"} {
+		if value, _, _ := strings.Cut(header(lines, name), ";"); value != "" {
+			label += ", " + name + " " + value
+		}
+	}
+	return label
 }
 
 // reported returns the status that a NOTIFY tells of (RFC 3515 2.4.5).

@@ -115,6 +115,19 @@ func TestNotifyTellsTheStatusItReports(t *testing.T) {
 	}
 }
 
+func TestReliableResponsesAndSessionTimersAreNamed(t *testing.T) {
+	l := ladder.New()
+	for message, want := range map[string]string{
+		"SIP/2.0 183 Session Progress\r\nCSeq: 1 INVITE\r\nRSeq: 988":           "- 183 Session Progress (INVITE 1), RSeq 988 -",
+		"PRACK sip:bob@x SIP/2.0\r\nCSeq: 2 PRACK\r\nRAck: 988 1 INVITE":        "- PRACK 2, RAck 988 1 INVITE -",
+		"SIP/2.0 200 OK\r\nCSeq: 3 UPDATE\r\nsession-expires: 90;refresher=uac": "- 200 OK (UPDATE 3), Session-Expires 90 -",
+		"UPDATE sip:bob@x SIP/2.0\r\nCSeq: 4 UPDATE\r\nSession-Expires:":        "- UPDATE 4 -",
+	} {
+		l.Message(epoch, alice, bob, []byte(message+"\r\n\r\n"))
+		require.Contains(t, l.String(), want)
+	}
+}
+
 func TestEmptyLadderDrawsNothing(t *testing.T) {
 	var out strings.Builder
 	n, err := ladder.New(ladder.Participant{Name: "alice", Addr: alice}).WriteTo(&out)

@@ -1,5 +1,6 @@
 // Command demo makes calls between three stacks on loopback UDP: alice calls
-// bob, holds and resumes the call, and has bob call carol instead. It prints
+// bob, who sends early media reliably before he answers; she holds and resumes
+// the call, refreshes its session, and has bob call carol instead. It prints
 // every message and every change of state as a ladder, and exits 0 only when
 // all of it was as it should be.
 //

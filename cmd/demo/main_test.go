@@ -20,16 +20,19 @@ func TestDemo_goes_as_it_should(t *testing.T) {
 	require.Empty(t, log.String())
 
 	lines := strings.Split(out.String(), "\n")
-	require.Equal(t, []string{"alice", "bob", "carol"}, strings.Fields(lines[10]))
-	require.Equal(t, "OK: 30 messages and 25 notes, all as expected", lines[len(lines)-2])
+	require.Equal(t, []string{"alice", "bob", "carol"}, strings.Fields(lines[12]))
+	require.Equal(t, "OK: 35 messages and 25 notes, all as expected", lines[len(lines)-2])
 	last := 0
 	for _, part := range []string{
-		"INVITE 1, SDP sendrecv", "180 Ringing (INVITE 1)", "200 OK (INVITE 1), SDP sendrecv", "ACK 1",
-		"INVITE 2, SDP sendonly", "200 OK (INVITE 2), SDP recvonly", "ACK 2",
-		"INVITE 3, SDP sendrecv", "200 OK (INVITE 3), SDP sendrecv", "ACK 3",
-		"REFER 4", "202 Accepted (REFER 4)", "NOTIFY 1, 100 Trying", "asked to call carol", "180 Ringing (INVITE 1)",
+		"INVITE 1, SDP sendrecv, Session-Expires 90", "180 Ringing (INVITE 1)",
+		"183 Session Progress (INVITE 1), SDP sendrecv, RSeq ", "PRACK 2, RAck ", " 1 INVITE", "200 OK (PRACK 2)",
+		"200 OK (INVITE 1), Session-Expires 90", "ACK 1",
+		"INVITE 3, SDP sendonly", "200 OK (INVITE 3), SDP recvonly", "ACK 3",
+		"INVITE 4, SDP sendrecv", "200 OK (INVITE 4), SDP sendrecv", "ACK 4",
+		"UPDATE 5, Session-Expires 90", "200 OK (UPDATE 5), Session-Expires 90",
+		"REFER 6", "202 Accepted (REFER 6)", "NOTIFY 1, 100 Trying", "asked to call carol", "180 Ringing (INVITE 1)",
 		"NOTIFY 2, 180 Ringing", "transfer: 180 Ringing", "ACK 1", "NOTIFY 3, 200 OK", "transfer: 200 OK",
-		"BYE 5", "200 OK (BYE 5)", "BYE 1", "200 OK (BYE 1)", "OK: ",
+		"BYE 7", "200 OK (BYE 7)", "BYE 1", "200 OK (BYE 1)", "OK: ",
 	} {
 		at := strings.Index(out.String()[last:], part)
 		require.GreaterOrEqual(t, at, 0, "%s is missing, or comes too early, in\n%s", part, out.String())
@@ -56,6 +59,31 @@ func TestDemo_names_the_step_that_failed(t *testing.T) {
 	require.ErrorContains(t, err, "step 1, alice calls bob, whose phone rings: the ")
 	require.NoError(t, s.close(ctx))
 	require.Contains(t, s.record.ladder(), "486 Busy Here (INVITE 1)")
+}
+
+func TestDemo_fails_when_the_183_is_not_reliable(t *testing.T) {
+	ctx := context.Background()
+	s, err := openScene(ctx, nil)
+	require.NoError(t, err)
+	steps := s.steps()
+	steps[1].do = func(ctx context.Context) error {
+		return s.bobsCall.Provisional(ctx, 183, "")
+	}
+	err = s.play(ctx, steps, io.Discard)
+	require.ErrorContains(t, err, "but are [bob>alice 183 INVITE]")
+	require.NoError(t, s.close(ctx))
+}
+
+func TestDescribe_names_what_the_steps_check(t *testing.T) {
+	for message, want := range map[string]string{
+		"SIP/2.0 183 Session Progress\r\nCSeq: 1 INVITE\r\nRSeq: 7\r\nContent-Length: 12\r\n\r\na=sendonly\r\n": "183 INVITE sendonly reliable",
+		"UPDATE sip:bob@x SIP/2.0\r\nSession-Expires: 90;refresher=uac\r\n\r\n":                                 "UPDATE 90;refresher=uac",
+		"NOTIFY sip:bob@x SIP/2.0\r\nContent-Length: 17\r\n\r\nSIP/2.0 200 OK\r\n\r\n":                          "NOTIFY 200",
+		"ACK sip:bob@x SIP/2.0\r\n\r\n": "ACK",
+		"":                              "unreadable",
+	} {
+		require.Equal(t, want, describe([]byte(message)))
+	}
 }
 
 func TestDemo_fails_when_its_time_is_up(t *testing.T) {

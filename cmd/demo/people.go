@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -20,8 +21,8 @@ type person struct {
 	// calls and refers hand what arrives to the step that waits for it.
 	calls  chan *call
 	refers chan transfer
-	// version counts the sessions described. Only the scene's goroutine does.
-	version int
+	// sessions counts those described. Only the scene's goroutine does.
+	sessions int
 }
 
 // transfer is a REFER that arrived.
@@ -30,12 +31,14 @@ type transfer struct {
 	to     sip.Uri
 }
 
-// newPerson starts a stack on a free port of the loopback interface.
-func newPerson(ctx context.Context, name string, r *record, logger *slog.Logger) (*person, error) {
+// newPerson starts a stack on a free port of the loopback interface. Its calls
+// ask for a session timer of that length, if there is one (RFC 4028).
+func newPerson(ctx context.Context, name string, session time.Duration, r *record, logger *slog.Logger) (*person, error) {
 	config := &dialog.StackConfig{
-		Transport: &dialog.TransportConfig{Protocol: "udp", Address: "127.0.0.1"},
-		UserAgent: name,
-		Trace:     r.trace(name),
+		Transport:      &dialog.TransportConfig{Protocol: "udp", Address: "127.0.0.1"},
+		UserAgent:      name,
+		SessionExpires: session,
+		Trace:          r.trace(name),
 	}
 	if logger != nil {
 		config.Slog = logger.With("stack", name)
@@ -63,32 +66,19 @@ func (p *person) uri() sip.Uri {
 
 // call places a call and follows it.
 func (p *person) call(ctx context.Context, to sip.Uri) (*call, error) {
-	d, err := p.stack.NewInvite(ctx, to, p.offer("sendrecv"))
+	d, err := p.stack.NewInvite(ctx, to, dialog.InviteOpts{Body: p.session()})
 	if err != nil {
 		return nil, err
 	}
 	return p.follow(d), nil
 }
 
-// offer is a session of the person's to offer.
-func (p *person) offer(direction string) dialog.InviteOpts {
-	return dialog.InviteOpts{Body: dialog.NewBody("application/sdp", []byte(p.session(direction)))}
-}
-
-// session describes one audio stream. A later session of the same call has a
-// higher version (RFC 3264 8).
-func (p *person) session(direction string) string {
-	p.version++
-	return fmt.Sprintf("v=0\r\no=%s 1 %d IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"+
-		"m=audio 40000 RTP/AVP 0\r\na=%s\r\n", p.name, p.version, direction)
-}
-
-// accept answers a call with the person's session.
-func (p *person) accept(ctx context.Context, c *call) error {
-	return c.Accept(ctx, func(res *sip.Response) {
-		res.AppendHeader(sip.NewHeader("Content-Type", "application/sdp"))
-		res.SetBody([]byte(p.session("sendrecv")))
-	})
+// session describes one audio stream, each time with a number of its own (RFC
+// 8866 5.2).
+func (p *person) session() dialog.Body {
+	p.sessions++
+	return dialog.NewBody("application/sdp", fmt.Appendf(nil, "v=0\r\no=%s %d 1 IN IP4 127.0.0.1\r\ns=-\r\n"+
+		"c=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\na=sendrecv\r\n", p.name, p.sessions))
 }
 
 // call is a call whose changes are noted.

@@ -166,23 +166,37 @@ func (r *record) summary() string {
 }
 
 // describe names a message as the steps do: "INVITE sendonly", "200 INVITE",
-// "NOTIFY 180".
+// "NOTIFY 180", "183 INVITE sendrecv reliable", "UPDATE 90;refresher=uac".
 func describe(data []byte) string {
 	msg, err := sip.ParseMessage(data)
 	if err != nil {
 		return "unreadable"
 	}
-	what := ""
+	var parts []string
 	switch m := msg.(type) {
 	case *sip.Request:
-		what = string(m.Method)
+		parts = append(parts, string(m.Method))
 	case *sip.Response:
-		what = fmt.Sprintf("%d %s", m.StatusCode, m.CSeq().MethodName)
+		parts = append(parts, fmt.Sprint(m.StatusCode), string(m.CSeq().MethodName))
 	}
-	body := string(msg.Body())
+	if said := content(string(msg.Body())); said != "" {
+		parts = append(parts, said)
+	}
+	if len(msg.GetHeaders("RSeq")) > 0 { // RFC 3262 7.1
+		parts = append(parts, "reliable")
+	}
+	for _, expires := range msg.GetHeaders("Session-Expires") {
+		parts = append(parts, expires.Value())
+	}
+	return strings.Join(parts, " ")
+}
+
+// content is what matters of a body: the status that it reports, or the
+// direction of the media.
+func content(body string) string {
 	// RFC 3515 2.4.5: the body of a NOTIFY is the status line of the new call.
 	if words := strings.Fields(body); strings.HasPrefix(body, "SIP/2.0 ") && len(words) > 1 {
-		return what + " " + words[1]
+		return words[1]
 	}
-	return strings.TrimSpace(what + " " + direction(body))
+	return direction(body)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
 	"sipdialog.example/dialog"
 )
@@ -34,10 +35,11 @@ type step struct {
 func openScene(ctx context.Context, logger *slog.Logger) (*scene, error) {
 	s := &scene{record: newRecord()}
 	for _, p := range []struct {
-		name string
-		at   **person
-	}{{"alice", &s.alice}, {"bob", &s.bob}, {"carol", &s.carol}} {
-		started, err := newPerson(ctx, p.name, s.record, logger)
+		name    string
+		session time.Duration
+		at      **person
+	}{{"alice", 90 * time.Second, &s.alice}, {"bob", 0, &s.bob}, {"carol", 0, &s.carol}} {
+		started, err := newPerson(ctx, p.name, p.session, s.record, logger)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("start %s: %w", p.name, err), s.close(ctx))
 		}

@@ -9,37 +9,42 @@ func (s *scene) steps() []step {
 		{
 			name: "alice calls bob, whose phone rings",
 			do:   s.aliceCalls,
-			flow: []string{"alice>bob INVITE sendrecv", "bob>alice 100 INVITE", "bob>alice 180 INVITE"},
+			flow: []string{"alice>bob INVITE sendrecv 90", "bob>alice 100 INVITE", "bob>alice 180 INVITE"},
 			notes: []string{
 				"alice outgoing: Trying", "alice outgoing: Ringing",
 				"bob incoming: Ringing", "bob incoming: peer's media sendrecv",
 			},
 		}, {
-			name: "bob answers",
-			do:   s.bobAnswers,
-			flow: []string{"bob>alice 200 INVITE sendrecv", "alice>bob ACK"},
-			notes: []string{
-				"bob incoming: Established",
-				"alice outgoing: Established", "alice outgoing: peer's media sendrecv",
-			},
+			name:  "bob answers her offer in a reliable 183, while the phone rings on",
+			do:    s.bobSendsEarlyMedia,
+			flow:  []string{"bob>alice 183 INVITE sendrecv reliable", "alice>bob PRACK", "bob>alice 200 PRACK"},
+			notes: []string{"alice outgoing: peer's media sendrecv"},
+			check: s.bothRing,
+		}, {
+			name:  "bob answers the call",
+			do:    s.bobAnswers,
+			flow:  []string{"bob>alice 200 INVITE 90;refresher=uac", "alice>bob ACK"},
+			notes: []string{"bob incoming: Established", "alice outgoing: Established"},
 		}, {
 			name: "alice holds the call",
-			do: func(ctx context.Context) error {
-				return s.alicesCall.ReInvite(ctx, s.alice.offer("sendonly"))
-			},
+			do:   func(ctx context.Context) error { return s.alicesCall.Hold(ctx) },
 			flow: []string{
-				"alice>bob INVITE sendonly", "bob>alice 100 INVITE", "bob>alice 200 INVITE recvonly", "alice>bob ACK",
+				"alice>bob INVITE sendonly 90;refresher=uac", "bob>alice 100 INVITE",
+				"bob>alice 200 INVITE recvonly 90;refresher=uac", "alice>bob ACK",
 			},
 			notes: []string{"bob incoming: peer's media sendonly", "alice outgoing: peer's media recvonly"},
 		}, {
 			name: "alice resumes it",
-			do: func(ctx context.Context) error {
-				return s.alicesCall.ReInvite(ctx, s.alice.offer("sendrecv"))
-			},
+			do:   func(ctx context.Context) error { return s.alicesCall.Resume(ctx) },
 			flow: []string{
-				"alice>bob INVITE sendrecv", "bob>alice 100 INVITE", "bob>alice 200 INVITE sendrecv", "alice>bob ACK",
+				"alice>bob INVITE sendrecv 90;refresher=uac", "bob>alice 100 INVITE",
+				"bob>alice 200 INVITE sendrecv 90;refresher=uac", "alice>bob ACK",
 			},
 			notes: []string{"bob incoming: peer's media sendrecv", "alice outgoing: peer's media sendrecv"},
+		}, {
+			name: "alice refreshes the session for another 90 s, as her stack would by itself after 45",
+			do:   s.aliceRefreshes,
+			flow: []string{"alice>bob UPDATE 90;refresher=uac", "bob>alice 200 UPDATE 90;refresher=uac"},
 		}, {
 			name:  "alice asks bob to call carol instead",
 			do:    s.aliceRefers,

@@ -15,11 +15,36 @@ func (s *scene) aliceCalls(ctx context.Context) (err error) {
 	return err
 }
 
+// bobSendsEarlyMedia answers alice's offer. She knows RFC 3262, so bob's stack
+// sends the 183 until hers has acknowledged it.
+func (s *scene) bobSendsEarlyMedia(ctx context.Context) error {
+	return s.bobsCall.Provisional(ctx, 183, "", dialog.WithBody(s.bob.session()))
+}
+
+// bothRing checks that the call is not answered.
+func (s *scene) bothRing() error {
+	for _, c := range []*call{s.alicesCall, s.bobsCall} {
+		if state := c.State(); state != dialog.DialogStateRinging {
+			return fmt.Errorf("%s's call is %s", c.owner.name, state)
+		}
+	}
+	return nil
+}
+
+// bobAnswers needs no session any more: it was in the 183.
 func (s *scene) bobAnswers(ctx context.Context) error {
-	if err := s.bob.accept(ctx, s.bobsCall); err != nil {
+	if err := s.bobsCall.Accept(ctx); err != nil {
 		return err
 	}
 	return s.alicesCall.WaitAnswer(ctx)
+}
+
+// aliceRefreshes sends the very UPDATE that her stack sends when half of the
+// session's time is over (RFC 4028 7.4). 90 s is the least there is, and longer
+// than anybody watches.
+func (s *scene) aliceRefreshes(ctx context.Context) error {
+	_, err := s.alicesCall.Update(ctx, nil)
+	return err
 }
 
 // aliceRefers asks bob to call carol. Bob's stack agrees by itself (202, NOTIFY
@@ -59,7 +84,7 @@ func (s *scene) bobCallsCarol(ctx context.Context) (err error) {
 }
 
 func (s *scene) carolAnswers(ctx context.Context) error {
-	if err := s.carol.accept(ctx, s.carolsCall); err != nil {
+	if err := s.carolsCall.Accept(ctx, dialog.WithBody(s.carol.session())); err != nil {
 		return err
 	}
 	if err := s.newCall.WaitAnswer(ctx); err != nil {
