@@ -104,7 +104,7 @@ func (n *node) trace(e dialog.TraceEvent) {
 	n.round.cover.hit("callback: trace")
 	if n.tap.opaque {
 		n.round.cover.hit("callback: trace of " + n.protocol)
-		n.tap.note(e.Data, e.Outbound, false, net.TCPAddrFromAddrPort(e.Remote))
+		n.tap.note(e.Data, e.Outbound, false, net.TCPAddrFromAddrPort(e.Remote), e.Local.String()+e.Remote.String())
 	}
 }
 

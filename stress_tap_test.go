@@ -46,6 +46,7 @@ type passed struct {
 	out    bool
 	failed bool // the write gave an error
 	peer   string
+	conn   string // of a stream
 }
 
 var errInjected = errors.New("socket failure of the test's")
@@ -93,14 +94,14 @@ func (s *socketTap) loseSockets() {
 	}
 }
 
-func (s *socketTap) note(data []byte, out, failed bool, peer net.Addr) {
+func (s *socketTap) note(data []byte, out, failed bool, peer net.Addr, conn string) {
 	l, ok := readLine(data)
 	if !ok {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.log = append(s.log, passed{line: l, at: time.Now(), out: out, failed: failed, peer: hostOf(peer)})
+	s.log = append(s.log, passed{line: l, at: time.Now(), out: out, failed: failed, peer: hostOf(peer), conn: conn})
 }
 
 // fails reports whether this write is to fail.
@@ -164,7 +165,7 @@ type packetTap struct {
 func (p *packetTap) ReadFrom(buf []byte) (int, net.Addr, error) {
 	n, from, err := p.PacketConn.ReadFrom(buf)
 	if err == nil {
-		p.tap.note(buf[:n], false, false, from)
+		p.tap.note(buf[:n], false, false, from, "")
 	}
 	return n, from, err
 }
@@ -173,13 +174,13 @@ func (p *packetTap) ReadFrom(buf []byte) (int, net.Addr, error) {
 func (p *packetTap) WriteTo(data []byte, to net.Addr) (int, error) {
 	if p.tap.fails() {
 		p.tap.cover.hit("fault: write error")
-		p.tap.note(data, true, true, to)
+		p.tap.note(data, true, true, to, "")
 		return 0, errInjected
 	}
-	p.tap.note(data, true, false, to)
+	p.tap.note(data, true, false, to, "")
 	n, err := p.PacketConn.WriteTo(data, to)
 	if err != nil {
-		p.tap.note(data, true, true, to)
+		p.tap.note(data, true, true, to, "")
 	}
 	return n, err
 }
@@ -271,7 +272,7 @@ func (s *streamTap) cut(buf *[]byte, out, failed bool) {
 		if len(*buf) < size {
 			return
 		}
-		s.tap.note((*buf)[:size], out, failed, s.RemoteAddr())
+		s.tap.note((*buf)[:size], out, failed, s.RemoteAddr(), s.LocalAddr().String()+s.RemoteAddr().String())
 		*buf = (*buf)[size:]
 	}
 }
