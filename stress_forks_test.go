@@ -92,7 +92,9 @@ func (t *transcript) checkProvisionals() {
 		switch {
 		case p.out && p.request && p.method == "PRACK":
 			acknowledged[fmt.Sprint(fork, " ", p.rack)] = true
-		case p.request && p.method == "BYE", !p.out && !p.request && p.method == "PRACK" && p.code >= 300, p.failed:
+		case p.failed: // RFC 3261 17.1.4: that was the end of an INVITE
+			over[fork], over[p.branch] = true, true
+		case p.request && p.method == "BYE", !p.out && !p.request && p.method == "PRACK" && p.code >= 300:
 			over[fork] = true
 		case p.out && p.request && p.method == "CANCEL":
 			over[p.branch] = true
