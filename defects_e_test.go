@@ -333,7 +333,7 @@ func TestSenderOfAREFERLearnsTheResult(t *testing.T) {
 }
 
 // E3, RFC 3515 2.4.4: a NOTIFY may come before the 202, and without an id where
-// there is only one REFER; it must be ours and for this event.
+// it is about the first REFER (2.4.6); it must be ours and for this event.
 func TestWhichNOTIFYBelongsToWhichREFER(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack(stackIP), w.peer(peerIP)
@@ -363,7 +363,8 @@ func TestWhichNOTIFYBelongsToWhichREFER(t *testing.T) {
 		notify("Refer ; ID=2", "SIP/2.0 180 First", "200")
 		require.Equal(t, "First", one.Status().Reason)
 		require.Equal(t, "Second", two.Status().Reason)
-		notify("refer", "SIP/2.0 200 Whose", "481")
+		notify("refer", "SIP/2.0 183 Unnamed", "200")
+		require.Equal(t, "Unnamed", one.Status().Reason)
 		notify("refer;id=4", "SIP/2.0 200 Nobody", "481")
 		notify("presence", "x", "489")
 		// What is no status line is no news.

@@ -43,3 +43,10 @@ func HoldLocks(d *Dialog) (release func()) {
 		d.stack.mutex.Unlock()
 	}
 }
+
+// Reports is whether a call tells a referrer of its responses.
+func Reports(d *Dialog) bool {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.referred != nil
+}

@@ -96,6 +96,7 @@ func (r *ReferSubscription) place(ctx context.Context, opts InviteOpts) (*Dialog
 	call, err := r.invite(ctx, target, r.inviteOpts(f, opts))
 	if err == nil {
 		err = call.WaitAnswer(ctx)
+		call.follows(nil) // else a chain of transfers would stay as long as the last
 	}
 	r.report(notice{progress: f.outcome(err)})
 	if err != nil {
@@ -145,9 +146,7 @@ func (r *ReferSubscription) inviteOpts(f *follower, opts InviteOpts) InviteOpts 
 	}
 	setup := opts.Setup
 	opts.Setup = func(call *Dialog) {
-		call.mutex.Lock()
-		call.referred = f
-		call.mutex.Unlock()
+		call.follows(f)
 		if setup != nil {
 			setup(call)
 		}
@@ -185,6 +184,13 @@ type follower struct {
 	mu sync.Mutex // guards the fields below
 	// latest is the latest response, accepted the first 2xx.
 	latest, accepted Progress
+}
+
+// follows has the call's responses reported; nil: no longer.
+func (d *Dialog) follows(f *follower) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.referred = f
 }
 
 // reportReferred tells the referrer of a response to an INVITE.

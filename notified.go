@@ -106,13 +106,13 @@ func (r *ReferSubscription) terminatedLocked(params string) *TransferError {
 }
 
 // numberedLocked finds the REFER with that CSeq number. Without an id it is the
-// only one (RFC 3515 2.4.6).
+// dialog's first, or the only one (RFC 3515 2.4.6).
 func numberedLocked(registry map[string]*ReferSubscription, id string) *ReferSubscription {
 	if id != "" {
 		return registry[id+" REFER"]
 	}
-	if len(registry) == 1 {
-		for _, r := range registry {
+	for _, r := range registry {
+		if r.first || len(registry) == 1 {
 			return r
 		}
 	}

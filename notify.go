@@ -14,7 +14,8 @@ import (
 // The NOTIFYs we send, for REFERs we received.
 
 // notice is what a NOTIFY says. An empty state is the one that fits the
-// progress.
+// progress, no progress what was
+// reported last before it.
 type notice struct {
 	progress Progress
 	state    string
@@ -50,6 +51,9 @@ func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason s
 	}
 	if r == nil || r.dialog == nil || r.sent {
 		return ErrNoSubscription
+	}
+	if r.dialog.awaitsOurACK() {
+		return ErrPending
 	}
 	answered := make(chan error, 1)
 	err := r.notify(ctx, notice{progress: Progress{status, oneLine(reason)}}, func(err error) { answered <- err })
@@ -142,6 +146,9 @@ func (r *ReferSubscription) notify(ctx context.Context, n notice, answered func(
 		return err
 	}
 	defer d.turn.release()
+	if n.progress == (Progress{}) {
+		n.progress = r.status
+	}
 	if n.state == "" {
 		n.state = r.stateLocked(n.progress)
 	}
@@ -168,25 +175,37 @@ func (r *ReferSubscription) notify(ctx context.Context, n notice, answered func(
 }
 
 // lockInTurn is Dialog.lockInTurn for a request of a subscription, which may
-// outlive the call.
+// outlive the call. An ACK that waits for the application goes first: it holds
+// the turn.
 func (r *ReferSubscription) lockInTurn(ctx context.Context, op string) error {
 	d := r.dialog
-	d.mutex.RLock()
-	err := r.mayRequestLocked()
-	d.mutex.RUnlock()
-	if err != nil {
-		return err
-	}
-	if err := d.turn.take(ctx); err != nil {
-		return fmt.Errorf("dialog: %s: %w", op, err)
-	}
-	d.mutex.Lock()
-	if err := r.mayRequestLocked(); err != nil {
+	for {
+		d.mutex.RLock()
+		err := r.mayRequestLocked()
+		d.mutex.RUnlock()
+		if err != nil {
+			return err
+		}
+		if err := d.turn.take(ctx); err != nil {
+			return fmt.Errorf("dialog: %s: %w", op, err)
+		}
+		d.mutex.Lock()
+		err = r.mayRequestLocked()
+		if err == nil && !d.ackWaits {
+			return nil
+		}
 		d.mutex.Unlock()
 		d.turn.release()
-		return err
+		if err != nil {
+			return err
+		}
 	}
-	return nil
+}
+
+func (d *Dialog) awaitsOurACK() bool {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.ackWaits
 }
 
 func (r *ReferSubscription) mayRequestLocked() error {
@@ -195,8 +214,6 @@ func (r *ReferSubscription) mayRequestLocked() error {
 		return ErrNoSubscription
 	case r.dialog.remoteTag == "" && r.dialog.state <= DialogStateTrying:
 		return ErrState // no dialog yet to send it in (RFC 3261 12.1.2)
-	case r.dialog.ackWaits:
-		return ErrPending
 	}
 	return nil
 }

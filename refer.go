@@ -148,8 +148,8 @@ func targetDialog(key DialogKey) sip.Header {
 
 func (d *Dialog) newSentReferLocked(req *sip.Request, referTo sip.Uri) *ReferSubscription {
 	r := d.newSubscription(req.CSeq().Value(), referTo)
-	r.sent, r.answered = true, make(chan struct{})
-	if d.sentRefers == nil {
+	r.sent, r.first, r.answered = true, d.sentRefers == nil, make(chan struct{})
+	if r.first {
 		d.sentRefers = make(map[string]*ReferSubscription)
 	}
 	d.sentRefers[r.ID] = r

@@ -234,8 +234,9 @@ func (r *ReferSubscription) begin() {
 	}
 	ctx, cancel := context.WithTimeout(d.life(), d.config().timers().T2)
 	defer cancel()
-	if err := r.notify(ctx, notice{progress: Progress{100, "Trying"}}, func(error) {}); err != nil {
-		d.log().Debug("NOTIFY could not be sent", "error", err)
+	if err := r.notify(ctx, notice{}, func(error) {}); err != nil {
+		d.log().Debug("NOTIFY could not be sent yet", "error", err)
+		r.report(notice{}) // as soon as may be; the application need not wait for it
 	}
 }
 

@@ -34,9 +34,10 @@ func (d *Dialog) handleSubscribe(tx serverTx, req *sip.Request) {
 		return
 	}
 	d.mutex.RLock()
-	contact, now := d.contactLocked(tx.Local()), notice{progress: r.status}
+	contact := d.contactLocked(tx.Local())
 	d.mutex.RUnlock()
 	d.stack.answerWith(tx, sip.StatusOK, contact, expires(life))
+	now := notice{}
 	if life == 0 {
 		now.state = stateTimeout // RFC 6665 4.2.1.4
 	}

@@ -21,8 +21,9 @@ type ReferSubscription struct {
 
 	dialog     *Dialog
 	referToURI sip.Uri
-	// sent is true when the REFER was ours.
-	sent bool
+	// sent is true when the REFER was ours, first when it was the first of ours
+	// in the dialog.
+	sent, first bool
 	// referredBy is the Referred-By of a REFER received, silent true when it
 	// wants no subscription.
 	referredBy string
@@ -111,11 +112,8 @@ func (r *ReferSubscription) Close() error {
 }
 
 func (r *ReferSubscription) close(cause error) {
-	r.dialog.mutex.RLock()
-	last := notice{progress: r.status, state: stateNoResource}
-	r.dialog.mutex.RUnlock()
 	if _, err := r.dialog.room(); err == nil && !r.sent {
-		r.report(last)
+		r.report(notice{state: stateNoResource})
 		return
 	}
 	r.drop(cause)
@@ -200,9 +198,8 @@ func (r *ReferSubscription) expired() {
 	case r.sent:
 		r.endLocked(r.lostLocked("", ErrTimeout))
 	default:
-		last := notice{progress: r.status, state: stateTimeout}
 		r.dialog.mutex.Unlock()
-		r.report(last)
+		r.report(notice{state: stateTimeout})
 		return
 	}
 	r.dialog.mutex.Unlock()
@@ -325,16 +322,12 @@ const (
 	maxReferLife   = time.Hour
 )
 
-// referLife is how long a subscription lasts that a REFER made: not less than a
-// new call may ring (RFC 3515 3.4).
+// referLife is how long a subscription lasts that a REFER made: longer than a new
+// call may ring, and its CANCEL may take (RFC 3515 3.4).
 func (c *StackConfig) referLife() time.Duration {
 	limit := c.ringingLimit()
-	switch {
-	case limit < 0:
+	if limit < 0 {
 		return maxReferLife
-	case limit > leastReferLife:
-		return min(limit+time.Minute, maxReferLife)
-	default:
-		return leastReferLife
 	}
+	return min(max(limit+time.Minute, leastReferLife), maxReferLife)
 }
