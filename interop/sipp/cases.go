@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +29,7 @@ const (
 
 // cases lists the longest first, so that the others run beside it.
 func cases() []testCase {
-	return append([]testCase{
+	return slices.Concat([]testCase{
 		{name: "sipp-never-acks", scenario: "noack_in.xml", protocol: "udp", calls: 1, answer: answerUnacked,
 			timers: dialog.Timers{T1: shortT1, T2: shortT2}, wire: repeatsUntilBye(shortT1, shortT2)},
 		{name: "sipp-calls-udp", scenario: "call_in.xml", protocol: "udp", calls: 3, answer: answerUntilBye},
@@ -49,7 +50,7 @@ func cases() []testCase {
 		{name: "digest-wrong", scenario: "digest_out.xml", protocol: "udp", calls: 1, call: callForbidden, password: "wrong"},
 		{name: "digest-register", scenario: "register_out.xml", protocol: "udp", calls: 1, do: register, password: "secret"},
 		{name: "sipp-forks", scenario: "fork_out.xml", protocol: "udp", calls: 1, call: callAndBye},
-	}, transferCases()...)
+	}, transferCases(), sessionCases())
 }
 
 func withSDP(res *sip.Response) {

@@ -47,6 +47,18 @@ var corruptions = []corruption{
 	{"hops-loose-caller", "ACK", `(?s)(Route: .*)hop1(.*)hop2`, "${1}hop2${2}hop1", "Route"},
 	{"hops-strict-caller", "BYE", `BYE sip:hop1`, "BYE sip:answering", "hop1"},
 	{"sipp-forks", "BYE sip:second", `tag=fork2`, "tag=fork1", "tag2"},
+	{"sipp-rings-reliably", "PRACK", `RAck: 776656`, "RAck: 776655", "776656"},
+	{"sipp-rings-reliably", "PRACK", `CSeq: 3 `, "CSeq: 2 ", "prack"},
+	{"sipp-rings-reliably", "PRACK", `(?s)(Route: .*)hop1(.*)hop2`, "${1}hop2${2}hop1", "Route"},
+	{"sipp-rings-reliably", "PRACK", `(To: .*;tag=)`, "${1}x", "mytag"},
+	{"sipp-forks-reliably", "PRACK sip:first", `tag=fork1`, "tag=fork2", "tag1"},
+	{"sipp-forks-reliably", "PRACK sip:first", `RAck: 17 `, "RAck: 9001 ", "17"},
+	{"sipp-updates", "SIP/2.0 200", `a=recvonly`, "a=sendonly", "recvonly"},
+	{"sipp-updates", "SIP/2.0 200", `CSeq: 73 UPDATE`, "CSeq: 72 UPDATE", "73 UPDATE"},
+	{"sipp-updates", "SIP/2.0 183", `Require: 100rel`, "Require: timer", "100rel"},
+	{"library-updates", "UPDATE", `CSeq: 3 `, "CSeq: 2 ", "number"},
+	{"library-updates", "UPDATE sip:moved", `sip:moved@`, "sip:answering@", "moved"},
+	{"sipp-crosses", "SIP/2.0 491", `CSeq: 900`, "CSeq: 901", "900"},
 	{"sipp-never-acks", "BYE", `(To: .*;tag=)`, "${1}x", "mytag"},
 }
 

@@ -17,6 +17,8 @@ type watcher struct {
 	dialog     *dialog.Dialog
 	terminated chan struct{}
 	late       bool // the call had ended when the watching began
+	// body is sent to when a body has come.
+	body chan struct{}
 
 	// mu guards the fields below.
 	mu         sync.Mutex
@@ -25,7 +27,7 @@ type watcher struct {
 }
 
 func watch(d *dialog.Dialog) *watcher {
-	w := &watcher{dialog: d, terminated: make(chan struct{})}
+	w := &watcher{dialog: d, terminated: make(chan struct{}), body: make(chan struct{}, 1)}
 	d.OnStateChange(w.stateChanged)
 	d.OnBody(w.bodyCame)
 	w.late = d.IsUAC() && d.State() == dialog.DialogStateTerminated
@@ -45,6 +47,27 @@ func (w *watcher) bodyCame(body dialog.Body) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.seenBodies = append(w.seenBodies, string(body.Data()))
+	select {
+	case w.body <- struct{}{}:
+	default:
+	}
+}
+
+// untilBodies waits until so many bodies have come.
+func (w *watcher) untilBodies(ctx context.Context, n int) error {
+	for {
+		w.mu.Lock()
+		came := len(w.seenBodies)
+		w.mu.Unlock()
+		if came >= n {
+			return nil
+		}
+		select {
+		case <-w.body:
+		case <-ctx.Done():
+			return fmt.Errorf("%d bodies came, expected %d: %w", came, n, ctx.Err())
+		}
+	}
 }
 
 // untilTerminated waits for the last state.
