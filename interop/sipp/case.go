@@ -25,8 +25,12 @@ type testCase struct {
 	network  dialog.Network // nil: the operating system's
 	// password is that of the user "library" in every realm; empty: none.
 	password string
+	// configure, if not nil, changes the stack's configuration.
+	configure func(config *dialog.StackConfig)
 	// answer plays the library's side of a call that sipp makes.
 	answer func(ctx context.Context, d *dialog.Dialog) error
+	// refer follows a REFER of sipp's in that call, and is an outcome too.
+	refer func(ctx context.Context, d *dialog.Dialog, to sip.Uri) error
 	// call makes a call to sipp and plays it to its end.
 	call func(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error)
 	// do sends sipp what belongs to no call.
@@ -44,13 +48,17 @@ type outcome struct {
 
 // run plays the case, with sipp's files in dir.
 func (c testCase) run(ctx context.Context, dir string) error {
-	stack, err := dialog.NewStack(&dialog.StackConfig{
+	config := &dialog.StackConfig{
 		Transport:   &dialog.TransportConfig{Protocol: c.protocol, Address: "127.0.0.1", Port: 0},
 		UserAgent:   "library/1.0",
 		Timers:      c.timers,
 		Network:     c.network,
 		Credentials: c.credentials,
-	})
+	}
+	if c.configure != nil {
+		c.configure(config)
+	}
+	stack, err := dialog.NewStack(config)
 	if err != nil {
 		return err
 	}
@@ -84,6 +92,11 @@ func (c testCase) play(ctx context.Context, stack *dialog.Stack, dir string) err
 		case outcomes <- outcome{d, err}:
 		case <-ctx.Done():
 		}
+	}
+	if c.refer != nil {
+		stack.OnIncomingRefer(func(d dialog.IDialog, to sip.Uri, _ *dialog.ReplacesInfo) {
+			deliver(nil, c.refer(ctx, d.(*dialog.Dialog), to))
+		})
 	}
 	sipp, err := c.connect(ctx, stack, dir, deliver)
 	if err != nil {

@@ -50,7 +50,7 @@ func cases() []testCase {
 		{name: "digest-wrong", scenario: "digest_out.xml", protocol: "udp", calls: 1, call: callForbidden, password: "wrong"},
 		{name: "digest-register", scenario: "register_out.xml", protocol: "udp", calls: 1, do: register, password: "secret"},
 		{name: "sipp-forks", scenario: "fork_out.xml", protocol: "udp", calls: 1, call: callAndBye},
-	}, transferCases(), sessionCases())
+	}, transferCases(), sessionCases(), renewalCases(), informCases())
 }
 
 func withSDP(res *sip.Response) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -18,6 +19,7 @@ func transferCases() []testCase {
 		{name: "sipp-replaces-tcp", scenario: "replaces_in.xml", protocol: "tcp", calls: 1, outcomes: 2, answer: answerReplaced},
 		{name: "sipp-is-transferred", scenario: "refer_out.xml", protocol: "udp", calls: 1, call: callAndTransfer},
 		{name: "sipp-is-transferred-tcp", scenario: "refer_out.xml", protocol: "tcp", calls: 1, call: callAndTransfer},
+		{name: "sipp-transfers", scenario: "refer_in.xml", protocol: "udp", calls: 1, outcomes: 3, answer: answerTransferring, refer: followElsewhere},
 		{name: "sipp-is-target", scenario: "call_out.xml", protocol: "udp", calls: 2, outcomes: 1, do: transferToSipp, wire: replacesTheOther},
 	}
 }
@@ -176,4 +178,56 @@ func replacesTheOther(log []message) error {
 		return errors.New("the INVITE with Replaces has no Referred-By")
 	}
 	return nil
+}
+
+// answerTransferring answers a call in which REFERs come.
+func answerTransferring(ctx context.Context, d *dialog.Dialog) error {
+	seen := watch(d)
+	if err := accept(ctx, d); err != nil {
+		return err
+	}
+	if err := seen.untilTerminated(ctx); err != nil {
+		return err
+	}
+	return errors.Join(seen.states("Established", "Terminated"), endedBy(d, dialog.PartyRemote, "BYE"))
+}
+
+// followElsewhere follows a REFER to a further stack, by whose way alone the one
+// it names is reached.
+func followElsewhere(ctx context.Context, d *dialog.Dialog, to sip.Uri) error {
+	target, err := startTarget(ctx)
+	if err != nil {
+		return err
+	}
+	way := sip.Uri{Scheme: "sip", Host: "127.0.0.1", Port: int(target.Addr().Port()), UriParams: sip.HeaderParams{{K: "lr"}}}
+	call, err := d.FollowRefer(ctx, to, dialog.InviteOpts{
+		Body:  dialog.NewBody("application/sdp", []byte(librarySDP)),
+		Route: []sip.Uri{way},
+	})
+	var refused *dialog.ResponseError
+	switch {
+	case err == nil:
+		err = call.Bye(ctx, "done")
+	case to.User == "busy" && errors.As(err, &refused) && refused.StatusCode == sip.StatusBusyHere:
+		err = nil
+	}
+	return errors.Join(err, target.Shutdown(ctx))
+}
+
+// startTarget starts a stack that rings; its user "busy" refuses calls, others
+// answer them.
+func startTarget(ctx context.Context) (*dialog.Stack, error) {
+	target, err := dialog.NewStack(&dialog.StackConfig{Transport: &dialog.TransportConfig{Protocol: "udp", Address: "127.0.0.1"}})
+	if err != nil {
+		return nil, err
+	}
+	target.OnIncomingDialog(func(d dialog.IDialog) {
+		pause(ctx, 100*time.Millisecond)
+		if d.(*dialog.Dialog).Request().Recipient.User == "busy" {
+			_ = d.Reject(ctx, sip.StatusBusyHere, "")
+			return
+		}
+		_ = d.Accept(ctx, withSDP)
+	})
+	return target, target.Start(context.Background())
 }

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog"
+)
+
+// renewalCases are the cases of session timers and redirection.
+func renewalCases() []testCase {
+	asksTimer := func(config *dialog.StackConfig) { config.SessionExpires = 2 * time.Minute }
+	return []testCase{
+		{name: "sipp-asks-timer", scenario: "timer_in.xml", protocol: "udp", calls: 1, answer: answerUntilRenewed},
+		{name: "library-asks-timer", scenario: "timer_out.xml", protocol: "udp", calls: 1, call: callAndRefresh, configure: asksTimer},
+		{name: "sipp-redirects", scenario: "redirect_out.xml", protocol: "udp", calls: 1, call: callRedirected},
+	}
+}
+
+// answerUntilRenewed answers a call whose session is refreshed with and without a
+// body.
+func answerUntilRenewed(ctx context.Context, d *dialog.Dialog) error {
+	seen := watch(d)
+	if err := accept(ctx, d); err != nil {
+		return err
+	}
+	if err := seen.untilTerminated(ctx); err != nil {
+		return err
+	}
+	return errors.Join(
+		seen.states("Established", "Terminated"),
+		seen.bodies("o=sipp 100 1 ", "o=sipp 100 1 "),
+		endedBy(d, dialog.PartyRemote, "BYE"))
+}
+
+// callAndRefresh refreshes the session before it is due, and once more after sipp
+// has done so: its refresh changes the target, too.
+func callAndRefresh(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
+	d, seen, err := established(ctx, stack, target, opts)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := d.Update(ctx, nil); err != nil {
+		return nil, fmt.Errorf("refreshing: %w", err)
+	}
+	for d.Info().RemoteSeq == 0 {
+		if ctx.Err() != nil {
+			return nil, errors.New("sipp does not refresh")
+		}
+		pause(ctx, 20*time.Millisecond)
+	}
+	pause(ctx, 100*time.Millisecond) // the answer
+	if _, err := d.Update(ctx, nil); err != nil {
+		return nil, fmt.Errorf("updating: %w", err)
+	}
+	return d, hangUp(ctx, d, seen)
+}
+
+// callRedirected follows a 302 to two targets, of which the second answers.
+func callRedirected(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
+	opts.FollowRedirects = 4
+	d, seen, err := established(ctx, stack, target, opts)
+	if err != nil {
+		return nil, err
+	}
+	if to := d.Info().RemoteTarget; !strings.EqualFold(to.User, "answering") {
+		return nil, fmt.Errorf("the target is %s", to.String())
+	}
+	return d, hangUp(ctx, d, seen)
+}
