@@ -72,6 +72,7 @@ var corruptions = []corruption{
 	{"sipp-transfers", "NOTIFY", `SIP/2\.0 486 `, "SIP/2.0 487 ", "486"},
 	{"sipp-transfers", "NOTIFY", `refer;id=32`, "refer;id=31", "32"},
 	{"sipp-transfers", "NOTIFY", `noresource`, "giveup", "noresource"},
+	{"library-waits", "UPDATE", `o=library 7000 3`, "o=library 7000 4", "7000 3"},
 	{"sipp-never-acks", "BYE", `(To: .*;tag=)`, "${1}x", "mytag"},
 }
 

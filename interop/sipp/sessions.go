@@ -16,6 +16,7 @@ import (
 func sessionCases() []testCase {
 	return []testCase{
 		{name: "sipp-crosses", scenario: "glare_out.xml", protocol: "udp", calls: 1, call: callAndCross},
+		{name: "library-waits", scenario: "glare_in.xml", protocol: "udp", calls: 1, answer: answerAndRenegotiate},
 		{name: "sipp-rings-reliably", scenario: "reliable_out.xml", protocol: "udp", calls: 1, call: callAndBye},
 		{name: "sipp-forks-reliably", scenario: "fork_reliable_out.xml", protocol: "udp", calls: 1, call: callAndBye},
 		{name: "sipp-updates", scenario: "update_in.xml", protocol: "udp", calls: 1, answer: answerUpdated},
@@ -125,6 +126,30 @@ func update(ctx context.Context, d *dialog.Dialog, offer dialog.Body, part strin
 		return fmt.Errorf("UPDATE returned %v, not an answer with %q", answer, part)
 	}
 	return nil
+}
+
+// answerAndRenegotiate answers, and sends a re-INVITE and an UPDATE: sipp puts each
+// off once.
+func answerAndRenegotiate(ctx context.Context, d *dialog.Dialog) error {
+	seen := watch(d)
+	if err := accept(ctx, d); err != nil {
+		return err
+	}
+	began := time.Now()
+	if _, err := d.Renegotiate(ctx, offer(2)); err != nil {
+		return fmt.Errorf("re-INVITE: %w", err)
+	}
+	if waited := time.Since(began); waited > 3*time.Second {
+		return fmt.Errorf("the re-INVITE went out again after %s", waited) // RFC 3261 14.1: 2 s
+	}
+	began = time.Now()
+	if err := update(ctx, d, offer(3), "o=sipp 100 3 "); err != nil {
+		return err
+	}
+	if waited := time.Since(began); waited < time.Second {
+		return fmt.Errorf("the UPDATE went out again after %s", waited)
+	}
+	return hangUp(ctx, d, seen)
 }
 
 // callAndCross sends a re-INVITE, which one of sipp's crosses.
