@@ -150,6 +150,8 @@ func (c *chaos) asked(in dialogtest.Received, req *sip.Request) {
 		c.play("REFER ", c.referScripts(in, req))
 	case sip.NOTIFY:
 		c.play("NOTIFY ", []script{code(200), code(200), code(481), code(489), code(500), silence})
+	case sip.UPDATE:
+		c.play("UPDATE ", c.refreshScripts(in))
 	case sip.PRACK:
 		c.play("PRACK ", []script{code(200), code(200), code(200), code(200), code(481), code(500), silence})
 	default:
@@ -189,7 +191,7 @@ func (c *chaos) initialScripts(in dialogtest.Received) []script {
 		say(2*time.Second, dialogtest.Response{Code: 100}, ring, ok)
 		say(2*time.Second, ok, ok)
 	}
-	return append(c.forkScripts(in, tag), []script{
+	return append(append(c.forkScripts(in, tag), c.timedScripts(in, tag)...), []script{
 		{"answered", answers},
 		{"answered", answers},
 		{"answered at once", func() { say(0, ok) }},
@@ -376,7 +378,7 @@ func (c *chaos) callSomebody() {
 		other.Method, other.Body = "CANCEL", ""
 		c.say(to, c.Request(other))
 	}
-	c.play("calls ", append(c.takeoverScripts(to, give), []script{
+	c.play("calls ", append(append(c.takeoverScripts(to, give), c.timedCalls(give)...), []script{
 		{"with an offer", send}, {"with an offer", send}, {"with an offer", send}, {"with an offer", send}, {"with an offer", send},
 		{"without an offer", func() { invite.Body = ""; send() }},
 		{"twice", func() { send(); c.pause(time.Second); send() }},
@@ -409,6 +411,8 @@ func (c *chaos) inside(in dialogtest.Received, tag string) {
 		c.play("asks ", []script{
 			method("BYE"), method("INFO"), method("OPTIONS"), method("MESSAGE"), method("UPDATE"), method("PRACK"),
 			method("FOO"), method("SUBSCRIBE"),
+			{"UPDATE with a timer", func() { c.demand("UPDATE", in, tag, timerHeaders("uas")...) }},
+			{"UPDATE with a timer", func() { c.demand("UPDATE", in, tag, timerHeaders("uas")...) }},
 			{"INFO with a key", func() {
 				mine, theirs := tags(in.Message, tag)
 				c.request("INFO", in, mine, theirs, pick(c.dice, []string{"5", "?"}), "Content-Type: application/dtmf")

@@ -56,6 +56,7 @@ func (r *round) check() {
 		log.checkFinals()
 		log.checkReliable()
 		log.countTimers()
+		log.countRefreshes()
 		if r.end != inHaste && n.ip != lostIP {
 			log.checkAnswered()
 			log.checkProvisionals()

@@ -19,6 +19,7 @@ var expectedWire = []string{
 	"received: 200 CANCEL", "received: 481 CANCEL", "received: 202 REFER", "received: 603 REFER", "received: 200 NOTIFY",
 	"received: 481 NOTIFY", "received: 489 NOTIFY", "sent: 400 NOTIFY", "sent: 415 NOTIFY", "sent: 603 REFER", "sent: 504 REFER",
 	"sent: reliable 1xx", "sent: 200 PRACK", "sent: 481 PRACK", "sent: 400 PRACK", "received: PRACK", "sent: 421 INVITE",
+	"sent: UPDATE", "received: UPDATE", "sent: 422 INVITE",
 	"sent: PRACK", "received: 199 INVITE", "received: 200 PRACK",
 	"sent: SUBSCRIBE", "received: SUBSCRIBE", "sent: 200 SUBSCRIBE", "sent: 403 SUBSCRIBE",
 	"message: late duplicate", "message: damaged", "message: cut", "message: without From", "message: without To",
@@ -29,6 +30,8 @@ var expectedWire = []string{
 var expectedTimers = []string{
 	"timer: A, INVITE again", "timer: E, request again", "timer: G, failure again", "timer: 2xx again", "timer: 180 again",
 	"timer: INVITE timed out", "timer: ACK timed out", "timer: PRACK timed out", "timer: subscription expired", "timer: offer not decided",
+	"timer: caller refreshes by UPDATE", "timer: caller refreshes by INVITE", "timer: callee refreshes by UPDATE",
+	"timer: callee refreshes by INVITE", "timer: session expired",
 }
 
 var expectedFaults = []string{
@@ -56,6 +59,9 @@ var expectedScript = []string{
 	"script: INVITE answered", "script: INVITE answered by forks", "script: INVITE reliably", "script: INVITE reliably, with an offer",
 	"script: INVITE reliably, with a gap", "script: INVITE reliably, without a number", "script: INVITE reliably, by forks",
 	"script: INVITE ended by 199", "script: INVITE BYE of one of two", "script: PRACK 200", "script: PRACK 481", "script: PRACK silence", "script: INVITE answered in the wrong order",
+	"script: INVITE answered, to be refreshed", "script: INVITE answered, and not refreshed",
+	"script: UPDATE 200 with the timer", "script: UPDATE 500", "script: UPDATE silence",
+	"script: calls to be refreshed", "script: calls and does not refresh", "script: calls with too short an interval",
 	"script: INVITE early media", "script: INVITE refused", "script: INVITE redirected", "script: INVITE silence", "script: INVITE 100 only",
 	"script: INVITE rings for ever", "script: INVITE BYE while ringing", "script: INVITE nonsense",
 	"script: re-INVITE 200", "script: re-INVITE 491", "script: re-INVITE silence", "script: re-INVITE rings for ever",
@@ -69,5 +75,5 @@ var expectedScript = []string{
 	"script: 1xx acknowledged", "script: 1xx acknowledged with a session", "script: 1xx acknowledged late",
 	"script: 1xx acknowledged wrongly", "script: 1xx acknowledged without a number", "script: 1xx not acknowledged",
 	"script: asks BYE", "script: asks INFO", "script: asks INFO with a key", "script: asks INFO with our package", "script: asks re-INVITE", "script: asks two re-INVITEs", "script: asks REFER",
-	"script: asks REFER to two", "script: asks something late", "script: asks UPDATE", "script: asks PRACK", "script: asks FOO",
+	"script: asks REFER to two", "script: asks something late", "script: asks UPDATE", "script: asks UPDATE with a timer", "script: asks PRACK", "script: asks FOO",
 }

@@ -58,13 +58,14 @@ func (r *round) newNode(ip, protocol string) *node {
 		limit = 15 // few enough to be reached
 	}
 	config := &dialog.StackConfig{
-		Transport:    &dialog.TransportConfig{Protocol: protocol, Address: ip, Port: 5060},
-		Network:      n.tap,
-		Resolver:     noNames(), // a damaged Contact may name anything
-		MaxDialogs:   limit,
-		RingingLimit: 90 * time.Second,
-		InfoPackages: []string{"stress"},
-		Reliable:     n.reliable,
+		Transport:      &dialog.TransportConfig{Protocol: protocol, Address: ip, Port: 5060},
+		Network:        n.tap,
+		Resolver:       noNames(), // a damaged Contact may name anything
+		MaxDialogs:     limit,
+		RingingLimit:   90 * time.Second,
+		InfoPackages:   []string{"stress"},
+		SessionExpires: n.sessionInterval(),
+		Reliable:       n.reliable,
 		// Callbacks block for seconds here; none is to be given up.
 		GraceTime: 10 * time.Minute,
 		Trace:     n.trace,
