@@ -105,12 +105,14 @@ func fillHosts(req *sip.Request, local transport.Local) {
 // Do sends a request inside the call and waits for the final answer, whatever
 // its status: INFO, MESSAGE, OPTIONS, SUBSCRIBE, or a method of the
 // application's own. Of req only the method, the body and headers that a call
-// does not set itself are used. What RFC 5057 says of a failure happens: a 481
-// ends the call. When ctx ends first its error is returned, and the request
+// does not set itself are used. An INFO may be sent as soon as there is an early
+// dialog (RFC 6086 4.2.1), the others once the call is established. What RFC 5057
+// says of a failure happens: a 481 ends the call, or only the early dialog where
+// there are several. When ctx ends first its error is returned, and the request
 // runs its course unheard.
 //
 // Errors: ErrInvalidArgument (a method with a way of its own), *StateError (the
-// call is not established), ErrInfoPackage, ErrPending, ErrTimeout, ErrTransport, ctx's.
+// call is not that far), ErrInfoPackage, ErrPending, ErrTimeout, ErrTransport, ctx's.
 func (d *Dialog) Do(ctx context.Context, req *sip.Request) (*sip.Response, error) {
 	if ctx == nil {
 		return nil, errNilContext("Do")
@@ -135,7 +137,7 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 		return nil, err
 	}
 	req := d.nextRequestLocked(from.Method)
-	opt := d.optionsLocked()
+	opt, e := d.optionsLocked(), d.currentForkLocked()
 	d.mutex.Unlock()
 	for _, h := range from.Headers() {
 		if mayAddHeader(h.Name()) {
@@ -145,17 +147,17 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 	req.SetBody(from.Body())
 
 	w := newWaiter()
-	x, err := d.exchange(opt, nil)
+	x, err := d.exchangeIn(e, opt, e.mayRepeatLocked)
 	if err == nil {
 		x.response = func(res *sip.Response) {
 			if res.StatusCode >= 300 {
-				d.failed(from.Method, res.StatusCode, res.Reason)
+				d.failedIn(e, from.Method, res.StatusCode, res.Reason)
 			}
 			w.response(res)
 		}
 		x.done = func(err error) {
 			if err != nil {
-				d.unanswered(from.Method, err)
+				d.unansweredIn(e, from.Method, err)
 			}
 			w.done(err)
 		}

@@ -97,6 +97,15 @@ func (e *earlyDialog) isGone() bool {
 	}
 }
 
+// mayRepeatLocked keeps a request of ours from going out once more in an early
+// dialog that is over.
+func (e *earlyDialog) mayRepeatLocked() error {
+	if e != nil && e.isGone() {
+		return ErrCanceled
+	}
+	return nil
+}
+
 // withLocked runs f while the dialog's own fields are those of this early
 // dialog: what builds and takes requests serves every fork so.
 func (e *earlyDialog) withLocked(f func()) {
@@ -247,6 +256,23 @@ func (e *earlyDialog) endLocked(reasons []Reason) (release func()) {
 	return e.refuseOpenLocked()
 }
 
+// failedLocked ends the early dialog that a failed request was in, and the call
+// when there is no other, or when it has answered (RFC 5057 5.1, 5.2). Both
+// mutexes are held; what it returns is called without.
+func (e *earlyDialog) failedLocked(cause Cause) (release func()) {
+	i := e.i
+	others := func(other *earlyDialog) bool { return other != e && other.livesLocked() }
+	switch {
+	case e.ended:
+		return func() {}
+	case !i.won && slices.ContainsFunc(i.early, others):
+		release = e.endLocked(nil)
+		close(e.gone)
+		return release
+	}
+	return i.d.hangupLocked(&ending{cause: cause})
+}
+
 // livesLocked reports whether a response has made the early dialog, and nothing
 // ended it.
 func (e *earlyDialog) livesLocked() bool { return e.learnt && !e.ended }
@@ -296,6 +322,10 @@ func (i *inviteClient) refuseOpenLocked() (release func()) {
 func (d *Dialog) currentFork() *earlyDialog {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
+	return d.currentForkLocked()
+}
+
+func (d *Dialog) currentForkLocked() *earlyDialog {
 	if d.invite == nil || d.phase != phaseInviting {
 		return nil
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"github.com/emiago/sipgo/sip"
@@ -160,7 +159,7 @@ func (p *prack) send() error {
 	if !ok {
 		return nil
 	}
-	x, err := d.exchangeIn(p.e, opt, p.mayRepeatLocked)
+	x, err := d.exchangeIn(p.e, opt, p.e.mayRepeatLocked)
 	if err != nil {
 		return err
 	}
@@ -192,13 +191,6 @@ func (p *prack) build() (req *sip.Request, opt txn.RequestOptions, ok bool) {
 	req.AppendHeader(sip.NewHeader("RAck", fmt.Sprintf("%d %d INVITE", p.rseq, p.cseq)))
 	setBody(req, p.body) // of this package's own: see consult
 	return req, opt, true
-}
-
-func (p *prack) mayRepeatLocked() error {
-	if p.e.isGone() {
-		return ErrCanceled
-	}
-	return nil
 }
 
 func (p *prack) response(res *sip.Response) {
@@ -255,18 +247,10 @@ func (p *prack) finish() {
 // not answer: it ends the early dialog, and the call when there is no other. Once
 // the INVITE is answered it means nothing any more.
 func (p *prack) failed(cause Cause) {
-	e, i, d := p.e, p.e.i, p.e.i.d
-	unlock := d.lockBoth()
-	if i.won || e.ended || d.phase != phaseInviting {
-		unlock()
-		return
-	}
-	var release func()
-	if slices.ContainsFunc(i.early, func(other *earlyDialog) bool { return other != e && other.livesLocked() }) {
-		release = e.endLocked(nil)
-		close(e.gone)
-	} else {
-		release = d.hangupLocked(&ending{cause: cause})
+	unlock := p.e.i.d.lockBoth()
+	release := func() {}
+	if !p.e.i.won && p.e.i.d.phase == phaseInviting {
+		release = p.e.failedLocked(cause)
 	}
 	unlock()
 	release()

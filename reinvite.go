@@ -95,9 +95,11 @@ func (d *Dialog) mayRequestLocked(op string) error {
 	switch {
 	case d.ackWaits:
 		return ErrPending
+	case op == string(sip.INFO) && d.isEarlyLocked(): // RFC 6086 4.2.1
 	case d.state != DialogStateEstablished:
 		return &StateError{Op: op, State: d.state, Need: "Established state"}
-	case d.ending != nil:
+	}
+	if d.ending != nil {
 		return &StateError{Op: op, State: d.state, Need: "Established state and no hang-up begun"}
 	}
 	return nil

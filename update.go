@@ -73,12 +73,12 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	d.askTimerLocked(req)
 	appendHeaders(req, headers)
 	setBody(req, offer)
-	out := &updateClient{d: d, offer: offer, waiter: newWaiter()}
+	out := &updateClient{d: d, fork: d.currentForkLocked(), offer: offer, waiter: newWaiter()}
 	d.updateOut = out
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
-	x, err := d.exchange(opt, out.mayRepeatLocked)
+	x, err := d.exchangeIn(out.fork, opt, out.mayRepeatLocked)
 	if err == nil {
 		x.response, x.done = out.response, out.done
 		err = x.send(ctx, req)
@@ -91,14 +91,19 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 }
 
 func (d *Dialog) mayUpdateLocked(offer Body) error {
-	early := d.state == DialogStateRinging && d.remoteTag != "" && !d.legEndedLocked()
 	switch {
-	case d.ending != nil || !early && d.state != DialogStateEstablished:
+	case d.ending != nil || !d.isEarlyLocked() && d.state != DialogStateEstablished:
 		return &StateError{Op: "Update", State: d.state, Need: "Established state, or a peer that rings"}
 	case d.updateOut != nil, offer != nil && (d.ourOfferLocked() || d.theirOfferLocked() || d.noSessionLocked()):
 		return ErrPending
 	}
 	return nil
+}
+
+// isEarlyLocked reports whether there is an early dialog (RFC 3261 12.1) to send
+// requests in.
+func (d *Dialog) isEarlyLocked() bool {
+	return d.state == DialogStateRinging && d.remoteTag != "" && !d.legEndedLocked()
 }
 
 // legEndedLocked reports whether no early dialog of our INVITE is left.
@@ -132,6 +137,7 @@ func (d *Dialog) theirOfferLocked() bool {
 // updateClient is an UPDATE of ours that has no final answer.
 type updateClient struct {
 	d      *Dialog
+	fork   *earlyDialog // nil outside the early dialogs of our INVITE
 	offer  Body
 	waiter *waiter
 }
@@ -155,7 +161,7 @@ func (u *updateClient) response(res *sip.Response) {
 		}
 		u.d.mutex.Unlock()
 	default:
-		u.d.failed(sip.UPDATE, res.StatusCode, res.Reason)
+		u.d.failedIn(u.fork, sip.UPDATE, res.StatusCode, res.Reason)
 	}
 	u.waiter.response(res)
 }
@@ -165,7 +171,7 @@ func (u *updateClient) done(err error) {
 		return
 	}
 	if u.over() {
-		u.d.unanswered(sip.UPDATE, err)
+		u.d.unansweredIn(u.fork, sip.UPDATE, err)
 	}
 	u.waiter.done(err)
 }
