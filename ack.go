@@ -42,7 +42,7 @@ func (a *acknowledger) answer(ours Body, res *sip.Response, then func()) {
 	a.d.background(func() {
 		answer, err := a.d.answerLate(handler, offer, nil)
 		if err != nil {
-			a.d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "offer refused", Err: err}})
+			a.d.hangup(offerRefusedBecause(Cause{By: PartyLocal, Method: "BYE", Err: err}))
 		} else {
 			a.d.mutex.Lock()
 			a.d.session.answered(answer)

@@ -287,7 +287,7 @@ func TestAnswerNobodyAcknowledgesRepeatsAndEndsWithBYE(t *testing.T) {
 				}
 				require.Equal(t, 64*c.t1, w.one(stackIP, "BYE").at.Sub(list[0].at))
 				require.Equal(t, dialog.DialogStateTerminated, l.d.State())
-				require.Equal(t, "timeout ACK", l.d.Cause().String())
+				require.Equal(t, "timeout ACK no ACK", l.d.Cause().String())
 				require.ErrorIs(t, l.d.Cause().Err, dialog.ErrTimeout)
 			})
 		})

@@ -371,7 +371,7 @@ func TestReINVITEWithoutACKEndsTheCall(t *testing.T) {
 		list := w.sent(stackIP, "200 INVITE")[1:]
 		require.Equal(t, twoHundreds(500*time.Millisecond, 4*time.Second), times(list))
 		require.Equal(t, 32*time.Second, w.one(stackIP, "BYE").at.Sub(list[0].at))
-		require.Equal(t, "timeout ACK", l.d.Cause().String())
+		require.Equal(t, "timeout ACK no ACK", l.d.Cause().String())
 	})
 }
 

@@ -108,7 +108,7 @@ func TestEveryWayOutOfAnUnansweredCallCancels(t *testing.T) {
 		{"Bye", func(d *dialog.Dialog) error { return d.Bye(context.Background(), "gone") }, 0, []string{`SIP;text="gone"`}},
 		{"Hangup", func(d *dialog.Dialog) error { return d.Hangup(context.Background()) }, 0, nil},
 		{"Close", func(d *dialog.Dialog) error { return d.Close() }, 0, nil},
-		{"ringing limit", func(d *dialog.Dialog) error { <-d.Done(); return nil }, 180 * time.Second, nil},
+		{"ringing limit", func(d *dialog.Dialog) error { <-d.Done(); return nil }, 180 * time.Second, []string{`SIP;cause=408;text="no answer"`}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -45,6 +45,19 @@ type ending struct {
 	err     error
 }
 
+// because is the decision for an end that comes of a SIP status, and says so in
+// the BYE or CANCEL (RFC 3326 2, 3).
+func because(status int, text string, cause Cause) *ending {
+	cause.Reason, cause.Reasons = text, []Reason{{Protocol: "SIP", Cause: status, Text: text}}
+	return &ending{cause: cause, reasons: reasonHeaders("", cause.Reasons)}
+}
+
+// offerRefusedBecause ends a call whose offer came too late for a 488 (RFC 3326
+// 3.2).
+func offerRefusedBecause(cause Cause) *ending {
+	return because(sip.StatusNotAcceptableHere, "offer refused", cause)
+}
+
 // hangup begins to release the far end, whatever the phase, and returns
 // without waiting. It reports whether the end is e's: the second of two does
 // nothing.

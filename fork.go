@@ -404,10 +404,14 @@ func (i *inviteClient) fork(res *sip.Response) (fork *Dialog, isNew bool) {
 
 func (i *inviteClient) newForkLocked(tag string) *Dialog {
 	d := i.d
+	end := &ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "fork declined"}}
+	if i.won { // RFC 3326 3.1
+		end = because(sip.StatusOK, "Call completed elsewhere", Cause{By: PartyLocal, Method: "BYE"})
+	}
 	fork := &Dialog{
 		stack: d.stack, isUAC: true, callID: d.callID, localTag: d.localTag,
 		state: DialogStateTerminated, phase: phaseAnswering,
-		ending:    &ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "another fork answered"}},
+		ending:    end,
 		remoteTag: tag, local: d.local, remote: d.remote, localSeq: i.seq,
 		remoteTarget: *d.remoteTarget.Clone(),
 	}

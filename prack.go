@@ -121,7 +121,7 @@ func (p *prack) run() {
 		p.done(err)
 	}
 	if p.refused != nil && !p.e.isGone() {
-		d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "CANCEL", Reason: "offer refused", Err: p.refused}})
+		d.hangup(offerRefusedBecause(Cause{By: PartyLocal, Method: "CANCEL", Err: p.refused}))
 	}
 }
 

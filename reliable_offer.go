@@ -147,8 +147,7 @@ func (d *Dialog) offerAgain(offer Body) {
 			return
 		}
 	}
-	d.hangup(&ending{
-		cause:  Cause{By: PartyLocal, Method: "PRACK", Reason: "offer refused"},
-		status: sip.StatusNotAcceptableHere, reasons: reasonHeaders("offer refused", nil),
-	})
+	e := offerRefusedBecause(Cause{By: PartyLocal, Method: "PRACK"})
+	e.status = sip.StatusNotAcceptableHere
+	d.hangup(e)
 }

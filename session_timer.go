@@ -197,7 +197,7 @@ func (d *Dialog) sessionExpired() {
 	due := d.timer.interval > 0 && d.state == DialogStateEstablished && !time.Now().Before(d.timer.ends)
 	release := func() {}
 	if due {
-		release = d.hangupLocked(&ending{cause: Cause{By: PartyTimeout, Method: "BYE", Reason: "session expired", Err: ErrTimeout}})
+		release = d.hangupLocked(because(sip.StatusRequestTimeout, "session expired", Cause{By: PartyTimeout, Method: "BYE", Err: ErrTimeout}))
 	}
 	d.mutex.Unlock()
 	release()

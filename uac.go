@@ -159,7 +159,11 @@ func (d *Dialog) newInviteLocked(opts InviteOpts) *sip.Request {
 func (d *Dialog) limitLocked() {
 	if limit := d.config().ringingLimit(); limit > 0 {
 		d.limit = d.after(limit, func() {
-			d.giveUp(&ending{cause: Cause{By: PartyTimeout, Method: "INVITE", Err: ErrTimeout}})
+			d.giveUp(&ending{
+				cause: Cause{By: PartyTimeout, Method: "INVITE", Err: ErrTimeout},
+				// As a proxy whose Timer C fires (RFC 3261 16.8).
+				reasons: reasonHeaders("", []Reason{{Protocol: "SIP", Cause: sip.StatusRequestTimeout, Text: "no answer"}}),
+			})
 		})
 	}
 }

@@ -225,14 +225,15 @@ func (d *Dialog) isUnackedLocked(u *unacked) bool {
 // 13.3.1.4, 14.2).
 func (d *Dialog) neverAckedLocked(u *unacked) (release func()) {
 	d.removeUnackedLocked(u)
+	e := because(sip.StatusRequestTimeout, "no ACK", Cause{By: PartyTimeout, Method: "ACK", Err: ErrTimeout})
 	if u.initial && d.phase == phaseAnswering {
 		d.phase = phaseBye
 		if d.ending == nil {
-			d.ending = &ending{cause: Cause{By: PartyTimeout, Method: "ACK", Err: ErrTimeout}}
+			d.ending = e
 		}
 		return func() { d.spawnBye() }
 	}
-	return d.hangupLocked(&ending{cause: Cause{By: PartyTimeout, Method: "ACK", Err: ErrTimeout}})
+	return d.hangupLocked(e)
 }
 
 func (d *Dialog) removeUnackedLocked(u *unacked) {
