@@ -195,3 +195,30 @@ func crossesBeforeTheAnswer(t *testing.T, reliable dialog.Reliability, one, othe
 		w.nothingLeft()
 	})
 }
+
+// Two sides that asked for a timer at once, each named the refresher by the other,
+// both refresh: their refreshes cross for as long as the call lasts, and do no harm.
+func TestRefreshesThatCross(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
+		caller, callee := w.established(a, b)
+		w.delayed(50 * time.Millisecond)
+		asks := action{"UPDATE", func(ctx context.Context, d *dialog.Dialog) error {
+			_, err := d.Update(ctx, nil, dialog.Header{Name: "Session-Expires", Value: "90"})
+			return err
+		}}
+		err1, err2 := together(caller, callee, asks, asks)
+		require.NoError(t, err1)
+		require.NoError(t, err2)
+		time.Sleep(10*refreshAt + 10*time.Second)
+		for _, side := range []string{"10.0.0.1", "10.0.0.2"} {
+			require.Len(t, w.sent(side, "UPDATE"), 11)
+			require.Len(t, w.sent(side, "200 UPDATE"), 11)
+		}
+		require.Equal(t, w.sent("10.0.0.1", "UPDATE")[10].at, w.sent("10.0.0.2", "UPDATE")[10].at)
+		require.Equal(t, dialog.DialogStateEstablished, caller.State())
+		require.Equal(t, dialog.DialogStateEstablished, callee.State())
+		require.NoError(t, caller.Bye(context.Background(), ""))
+		w.nothingLeft()
+	})
+}

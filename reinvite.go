@@ -17,6 +17,8 @@ type reinviteClient struct {
 	acknowledger
 	tx    clientTx
 	offer Body
+	// target is where it went.
+	target sip.Uri
 	// canceled is true once the application gave it up.
 	canceled bool
 	limit    *time.Timer
@@ -41,7 +43,7 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts) (*reinviteCl
 		return nil, err
 	}
 	req := d.newInviteLocked(opts)
-	d.reinviteOut = re
+	d.reinviteOut, re.target = re, *d.remoteTarget.Clone()
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
@@ -188,7 +190,7 @@ func (re *reinviteClient) success(res *sip.Response) {
 	d.turn.join()
 	d.mutex.Lock()
 	re.taken = true
-	d.refreshTargetLocked(res)
+	d.answeredAtLocked(re.target, res)
 	body := bodyOf(res)
 	if !re.ended { // else whoever waited reads it already
 		re.body = body

@@ -155,3 +155,37 @@ func TestEarlyTargetIsNotMovedByASecondProvisionalResponse(t *testing.T) {
 		l.hangUp(p)
 	})
 }
+
+// RFC 6141 4.8: a response and a request of the peer's may overtake each other. It
+// moves by the request, whichever comes first, as responses do not move who can
+// send a request.
+func TestRequestThatCrossesAResponseMovesTheTarget(t *testing.T) {
+	for _, ours := range []action{reInvites, touches} {
+		for _, requestFirst := range []bool{true, false} {
+			bubble(t, func(t *testing.T, w *world) {
+				b, p := w.stack(stackIP), w.peer(peerIP)
+				l := w.incoming(b, p, withHeaders(movedTo("here")))
+				result := began(func() error { return ours.do(context.Background(), l.d) })
+				method := map[string]string{"re-INVITE": "INVITE", "UPDATE": "UPDATE"}[ours.name]
+				in := p.next(method)
+				answers := func() {
+					p.reply(in, dialogtest.Response{Code: 200, Headers: []string{movedTo("here")}, Body: offerSDP})
+					require.NoError(t, <-result)
+				}
+				moves := func() {
+					l.ask("UPDATE", withHeaders(movedTo("there")))
+					require.Equal(t, 200, p.final("UPDATE").StatusCode)
+				}
+				if requestFirst {
+					moves()
+					answers()
+				} else {
+					answers()
+					moves()
+				}
+				require.Equal(t, "there", l.targetUser())
+				require.Contains(t, l.hangUp(p).startLine(), "sip:there@")
+			})
+		}
+	}
+}

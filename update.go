@@ -73,7 +73,7 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	d.askTimerLocked(req)
 	appendHeaders(req, headers)
 	setBody(req, offer)
-	out := &updateClient{d: d, fork: d.currentForkLocked(), offer: offer, waiter: newWaiter()}
+	out := &updateClient{d: d, fork: d.currentForkLocked(), target: *d.remoteTarget.Clone(), offer: offer, waiter: newWaiter()}
 	d.updateOut = out
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
@@ -138,6 +138,7 @@ func (d *Dialog) theirOfferLocked() bool {
 type updateClient struct {
 	d      *Dialog
 	fork   *earlyDialog // nil outside the early dialogs of our INVITE
+	target sip.Uri      // where it went
 	offer  Body
 	waiter *waiter
 }
@@ -151,7 +152,7 @@ func (u *updateClient) response(res *sip.Response) {
 	case !ours: // another fork has answered the INVITE
 	case res.IsSuccess():
 		u.d.mutex.Lock()
-		u.d.refreshTargetLocked(res)
+		u.d.answeredAtLocked(u.target, res)
 		u.d.session.answered(u.offer)
 		if u.d.state == DialogStateEstablished {
 			u.d.agreeTimerLocked(res, false, res)
@@ -205,6 +206,18 @@ func (d *Dialog) refreshTargetLocked(msg sip.Message) {
 		d.remoteTarget = targets[0]
 	}
 	d.learnPackagesLocked(msg)
+}
+
+// answeredAtLocked is refreshTargetLocked for the 2xx to a request of ours that
+// went to target. Where the peer has moved since by a request of its own, a 2xx
+// that names the old target left before that: who can send a request moves by it,
+// not by a response (RFC 6141 4.8).
+func (d *Dialog) answeredAtLocked(target sip.Uri, res *sip.Response) {
+	now := d.remoteTarget
+	d.refreshTargetLocked(res)
+	if !sameURI(now, target) && sameURI(d.remoteTarget, target) {
+		d.remoteTarget = now
+	}
 }
 
 // handleUpdate takes an UPDATE (RFC 3311 5.2). An offer in it is decided within
