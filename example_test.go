@@ -66,8 +66,8 @@ func Example_uas() {
 	// Terminated
 }
 
-// Hold is a re-INVITE that offers a=sendonly; what it brings goes to OnBody. A
-// peer that decides nothing answers as RFC 3264 has it.
+// A re-INVITE offers another session, here one that only sends; what it brings
+// goes to OnBody. A peer that decides nothing answers as RFC 3264 has it.
 func ExampleDialog_ReInvite() {
 	ctx, network := context.Background(), newExampleNetwork()
 	defer network.close()
@@ -83,6 +83,25 @@ func ExampleDialog_ReInvite() {
 	// bob: sendrecv
 	// bob: recvonly
 	// bob: sendrecv
+}
+
+// Hold and Resume offer the session that there is with other directions.
+func ExampleDialog_Hold() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	network.stack("10.0.0.2").OnIncomingDialog(func(d dialog.IDialog) {
+		d.OnBody(func(b dialog.Body) { fmt.Println("offered", direction(b)) })
+		must(d.Accept(ctx, answer))
+	})
+
+	call := network.call("10.0.0.1", "10.0.0.2")
+	must(call.Hold(ctx))
+	must(call.Resume(ctx))
+	must(call.Bye(ctx, ""))
+	// Output:
+	// offered sendrecv
+	// offered sendonly
+	// offered sendrecv
 }
 
 // A blind transfer: alice asks bob to call carol, and learns what came of it.
