@@ -93,12 +93,13 @@ func (r *ReferSubscription) place(ctx context.Context, opts InviteOpts) (*Dialog
 		return nil, err
 	}
 	f := &follower{r: r}
+	err = ErrPanic // unless Setup returns
+	defer func() { r.report(notice{progress: f.outcome(err)}) }()
 	call, err := r.invite(ctx, target, r.inviteOpts(f, opts))
 	if err == nil {
 		err = call.WaitAnswer(ctx)
 		call.follows(nil) // else a chain of transfers would stay as long as the last
 	}
-	r.report(notice{progress: f.outcome(err)})
 	if err != nil {
 		return nil, fmt.Errorf("dialog: follow refer: %w", err)
 	}

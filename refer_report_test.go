@@ -4,6 +4,7 @@ package dialog_test
 
 import (
 	"context"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -84,6 +85,22 @@ func TestReportsNeverGoBack(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A Setup that ends its goroutine costs the transfer, and the referrer learns it.
+func TestReferrerLearnsOfASetupThatNeverReturns(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b := w.stack(stackIP)
+		l := w.incoming(b, w.peer(peerIP))
+		opts := offer(offerSDP)
+		opts.Setup = func(*dialog.Dialog) { runtime.Goexit() }
+		followsRefers(context.Background(), b, opts)
+		l.ask("REFER", withHeaders(referToDora))
+		start := time.Now()
+		require.Equal(t, []string{"100 Trying", "503 Service Unavailable"}, l.told())
+		require.Less(t, time.Since(start), time.Second)
+		require.Empty(t, w.sent(stackIP, "INVITE"))
+	})
 }
 
 // RFC 3515 3.4: a subscription lasts longer than the new call may ring, also where
