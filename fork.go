@@ -307,6 +307,15 @@ func (i *inviteClient) dropLocked(winner *earlyDialog) (release func()) {
 	return release
 }
 
+// forgetEarlyLocked begins without early dialogs: requests in those that there
+// were get 481 from here on.
+func (i *inviteClient) forgetEarlyLocked() {
+	for _, e := range i.early {
+		i.former = append(i.former, e.tagLocked())
+	}
+	i.early, i.current = nil, nil
+}
+
 // refuseOpenLocked returns what answers the UPDATEs that are open in all early
 // dialogs.
 func (i *inviteClient) refuseOpenLocked() (release func()) {
@@ -344,7 +353,7 @@ func (d *Dialog) forkOf(req *sip.Request) (e *earlyDialog, ok bool) {
 	}
 	e = i.forkLocked(tag)
 	switch {
-	case e == nil && len(i.early) >= maxForks:
+	case e == nil && (len(i.early) >= maxForks || slices.Contains(i.former, tag)):
 		return nil, false
 	case e == nil:
 		e = i.addForkLocked(tag)

@@ -103,9 +103,10 @@ func (i *inviteClient) forgetForksLocked() (release func()) {
 	if i.current != nil {
 		i.current.leg = d.legLocked()
 	}
+	i.forgetEarlyLocked()
 	old := d.keyLocked()
 	d.setLegLocked(leg{localSeq: d.localSeq})
-	i.early, i.current, i.origin = nil, nil, nil
+	i.origin = nil
 	if d.keyLocked() != old {
 		d.stack.rekeyLocked(d, old)
 	}

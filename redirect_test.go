@@ -293,6 +293,13 @@ func TestRedirectionEndsTheEarlyDialogsBefore(t *testing.T) {
 		p.reply(l.invite, moved("<sip:carol@10.0.0.3>"))
 		second := q.next("INVITE")
 		require.Empty(t, l.d.Forks())
+		for i, tag := range []string{"one", "two"} {
+			for _, method := range []string{"UPDATE", "INFO", "BYE"} {
+				l.ask(method, func(r *dialogtest.Request) { r.FromTag, r.CSeq = tag, uint32(10+i) })
+				require.Equal(t, 481, p.final(method).StatusCode)
+			}
+		}
+		require.Empty(t, l.d.Forks())
 
 		q.reply(second, dialogtest.Response{Code: 180, ToTag: "carol"})
 		synctest.Wait()

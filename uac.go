@@ -30,6 +30,9 @@ type inviteClient struct {
 	early   []*earlyDialog
 	current *earlyDialog
 	origin  *leg
+	// former are the tags of those of an INVITE that was refused, before it went
+	// out once more.
+	former []string
 	// choose is InviteOpts.Choose, choices the 2xx that wait for it. declined is
 	// why a 2xx was not taken. over is true when no more can come.
 	choose   func(ForkInfo) bool
@@ -177,7 +180,7 @@ func (i *inviteClient) prepared(req *sip.Request) {
 	if i.current != nil {
 		i.d.session, i.d.updateOut, i.d.updateIn = session{}, nil, nil
 	}
-	i.early, i.current = nil, nil
+	i.forgetEarlyLocked()
 	i.d.mutex.Unlock()
 	release()
 }
@@ -436,7 +439,7 @@ func (i *inviteClient) ended(err error) {
 	if won {
 		// Nothing can be cancelled any more: what is left of the INVITE would
 		// be as long as the call.
-		i.tx, i.offer, i.redirects, i.choose, i.early, i.current, i.origin = nil, nil, redirects{}, nil, nil, nil, nil
+		i.tx, i.offer, i.redirects, i.choose, i.early, i.current, i.origin, i.former = nil, nil, redirects{}, nil, nil, nil, nil, nil
 	}
 	i.d.mutex.Unlock()
 	if won {
