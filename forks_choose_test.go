@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
@@ -207,6 +208,34 @@ func chosen(tags string) dialog.InviteOpts {
 	opts := offer(offerSDP)
 	opts.Choose = func(info dialog.ForkInfo) bool { return strings.Contains(tags, info.RemoteTag) }
 	return opts
+}
+
+// What would be said in a fork that is being released is not: its BYE has the
+// next CSeq.
+func TestNothingOvertakesTheBYEOfADeclinedFork(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		opts := offer(offerSDP)
+		opts.Choose = func(dialog.ForkInfo) bool { return false }
+		f := w.forks(opts)
+		f.says("A", 180, "")
+		refer := sip.NewRequest(sip.REFER, uri("carol", "10.0.0.3"))
+		refer.AppendHeader(&sip.CSeqHeader{SeqNo: 7, MethodName: sip.REFER})
+		require.NoError(t, f.d.HandleIncomingRefer(refer, uri("carol", "10.0.0.3"), nil))
+		notify := f.at["A"].next("NOTIFY")
+		f.at["A"].reply(notify, dialogtest.Response{Code: 500})
+		synctest.Wait()
+		f.says("A", 200, answerSDP)
+		for _, r := range f.d.GetAllReferSubscriptions() {
+			require.ErrorIs(t, r.SendNotify(context.Background(), 180, ""), dialog.ErrTerminated)
+		}
+		bye := f.at["A"].next("BYE")
+		for _, m := range w.sent(stackIP, "NOTIFY") {
+			require.Less(t, m.msg.CSeq().SeqNo, bye.Request().CSeq().SeqNo)
+		}
+		f.at["A"].reply(bye, dialogtest.Response{Code: 200})
+		require.Error(t, f.d.WaitAnswer(context.Background()))
+		require.Equal(t, bye.Request().CSeq().SeqNo, w.one(stackIP, "BYE").msg.CSeq().SeqNo)
+	})
 }
 
 // RFC 3261 13.2.2.4: a 2xx that is not wanted gets its ACK and a BYE, and the
