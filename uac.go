@@ -178,6 +178,7 @@ func (i *inviteClient) prepared(req *sip.Request) {
 	i.d.mutex.Lock()
 	release := i.dropLocked(nil)
 	if i.current != nil {
+		i.current.leg = i.d.legLocked() // what answers a request in it looks there
 		i.d.session, i.d.updateOut, i.d.updateIn = session{}, nil, nil
 	}
 	i.forgetEarlyLocked()
