@@ -404,7 +404,7 @@ func (i *inviteClient) fork(res *sip.Response) (fork *Dialog, isNew bool) {
 	}
 	unlock := fork.lockBoth()
 	defer unlock()
-	fork.learnLocked(res)
+	fork.invite.learnLocked(res)
 	if fork.stack.releasing != nil {
 		fork.stack.releasing[fork.keyLocked()] = fork
 	}
@@ -431,7 +431,7 @@ func (i *inviteClient) newForkLocked(tag string) *Dialog {
 	}
 	fork.invite = &inviteClient{
 		acknowledger: acknowledger{d: fork, seq: i.seq, credentials: i.credentials},
-		won:          true, winner: tag,
+		tx:           i.tx, won: true, winner: tag,
 	}
 	if i.forks == nil {
 		i.forks = make(map[string]*Dialog)

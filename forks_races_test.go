@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/dialogtest"
 )
 
 // What meets the end of an early dialog, or the decision which of them makes the
@@ -44,4 +45,24 @@ func TestAnUpdateThatIsOpenWhenTheInviteIsChallengedIsAnswered(t *testing.T) {
 			f.empty()
 		})
 	}
+}
+
+// A fork that is released is found where its answer came from, as the call is: its
+// Contact leads nowhere.
+func TestAForkBehindANATIsReleasedWhereItIs(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(publicIP)
+		l := w.calls(a, p, offer(offerSDP))
+		for _, tag := range []string{"A", "B"} {
+			l.answer(dialogtest.Response{Code: 200, ToTag: tag, Body: answerSDP, Headers: []string{"Contact: <sip:bob@" + privateIP + ":5060>"}})
+			require.Equal(t, tag, toTagOf(p.next("ACK").Message))
+		}
+		bye := p.next("BYE")
+		require.Equal(t, "B", toTagOf(bye.Message))
+		p.reply(bye, dialogtest.Response{Code: 200})
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		result := began(func() error { return l.d.Bye(context.Background(), "") })
+		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		require.NoError(t, <-result)
+	})
 }
