@@ -50,3 +50,9 @@ func Reports(d *Dialog) bool {
 	defer d.mutex.RUnlock()
 	return d.referred != nil
 }
+
+// HoldStack locks a stack, but none of its dialogs, until the result is called.
+func HoldStack(s *Stack) (release func()) {
+	s.mutex.Lock()
+	return s.mutex.Unlock
+}

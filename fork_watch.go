@@ -90,29 +90,36 @@ func (d *Dialog) tellForkLocked(e *earlyDialog) {
 
 // choice is a 2xx of which InviteOpts.Choose says whether it makes the call.
 type choice struct {
-	res   *sip.Response
-	asked bool
-	timer *time.Timer
+	res *sip.Response
+	// asked is true once the application is asked, decided once it, the clock or
+	// the end of the call has answered.
+	asked, decided bool
+	timer          *time.Timer
 }
 
 // awaitsChoiceLocked puts a 2xx before the application, or behind those that are
 // there already, if it is asked at all.
 func (i *inviteClient) awaitsChoiceLocked(res *sip.Response) (kind answerKind, waits bool) {
-	d := i.d
-	if i.choose == nil || d.ending != nil || d.state == DialogStateTerminated {
+	if slices.ContainsFunc(i.choices, func(c *choice) bool { return toTag(c.res) == toTag(res) }) {
+		return awaitedAnswer, true // repeated
+	}
+	if i.choose == nil || i.givenUpLocked() {
 		return 0, false
 	}
 	if len(i.choices) >= maxForks {
 		return otherFork, true
-	}
-	if slices.ContainsFunc(i.choices, func(c *choice) bool { return toTag(c.res) == toTag(res) }) {
-		return awaitedAnswer, true // repeated
 	}
 	i.choices = append(i.choices, &choice{res: res})
 	if len(i.choices) > 1 {
 		return awaitedAnswer, true
 	}
 	return newChoice, true
+}
+
+// givenUpLocked reports whether the call is to end: a 2xx makes it only for the
+// BYE (RFC 3261 9.1, 15).
+func (i *inviteClient) givenUpLocked() bool {
+	return i.d.ending != nil || i.d.state == DialogStateTerminated
 }
 
 // ask asks the application about the first 2xx that waits, on a goroutine of its
@@ -125,7 +132,12 @@ func (i *inviteClient) ask() {
 		unlock()
 		return
 	}
-	c := i.choices[0]
+	c, choose := i.choices[0], i.choose
+	if i.givenUpLocked() {
+		unlock()
+		i.chosen(c, true)
+		return
+	}
 	c.asked = true
 	info := i.answeredByLocked(c.res).infoLocked()
 	c.timer = d.after(48*d.config().timers().T1, func() { i.chosen(c, false) })
@@ -140,37 +152,51 @@ func (i *inviteClient) ask() {
 			}
 			i.chosen(c, yes)
 		}()
-		yes = i.choose(info)
+		yes = choose(info)
 	}) {
 		i.chosen(c, false)
 	}
 }
 
 // chosen does as the application, the clock, or the end of the call has decided.
+// The 2xx stays among those that wait until that is done, so that the same again
+// is not another one.
 func (i *inviteClient) chosen(c *choice, yes bool) {
 	d := i.d
 	d.mutex.Lock()
-	if len(i.choices) == 0 || i.choices[0] != c {
+	if c.decided || len(i.choices) == 0 || i.choices[0] != c {
 		d.mutex.Unlock()
 		return
 	}
 	stopTimer(c.timer)
-	i.choices = i.choices[1:]
-	// A call that was given up ends with the BYE to this 2xx.
-	yes = yes || d.ending != nil || d.state == DialogStateTerminated
-	rest := i.choices
-	if yes {
-		i.choices = nil
-	}
-	over := i.over && len(i.choices) == 0
+	c.decided = true
+	e := i.forkLocked(toTag(c.res))
+	hungUp := e != nil && e.isGone() // meanwhile
+	yes = (yes || i.givenUpLocked()) && !hungUp
 	d.mutex.Unlock()
 	if yes {
 		i.take(c.res)
+	} else {
+		i.decline(c.res)
+	}
+	i.nextChoice(yes)
+}
+
+// nextChoice goes on to the 2xx behind the one that is decided, or releases all
+// that are left.
+func (i *inviteClient) nextChoice(taken bool) {
+	i.d.mutex.Lock()
+	rest := i.choices[1:]
+	i.choices = rest
+	if taken {
+		i.choices = nil
+	}
+	over := i.over && len(i.choices) == 0
+	i.d.mutex.Unlock()
+	if taken {
 		for _, other := range rest {
 			i.releaseFork(other.res)
 		}
-	} else {
-		i.decline(c.res)
 	}
 	if over {
 		i.ended(nil)

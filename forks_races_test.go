@@ -4,6 +4,8 @@ package dialog_test
 
 import (
 	"context"
+	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -64,5 +66,67 @@ func TestAForkBehindANATIsReleasedWhereItIs(t *testing.T) {
 		result := began(func() error { return l.d.Bye(context.Background(), "") })
 		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
 		require.NoError(t, <-result)
+	})
+}
+
+// A 2xx that comes again while the decision on it is being carried out is no
+// further one: the application is not asked again, and the call that it makes is
+// not released.
+func TestA2xxThatComesAgainWhileItIsBeingChosen(t *testing.T) {
+	for _, yes := range []bool{true, false} {
+		bubble(t, func(t *testing.T, w *world) {
+			opts := offer(offerSDP)
+			free := make(chan struct{})
+			var asked atomic.Int32
+			opts.Choose = func(dialog.ForkInfo) bool { asked.Add(1); <-free; return yes }
+			f := w.forks(opts)
+			f.says("A", 200, answerSDP)
+			release := dialog.HoldStack(w.stacks[0]) // which the decision has to wait for
+			close(free)
+			letOthersRun()
+			f.answer(dialogtest.Response{Code: 200, ToTag: "A", Body: answerSDP})
+			letOthersRun()
+			release()
+			synctest.Wait()
+			require.EqualValues(t, 1, asked.Load())
+			require.Equal(t, "A", toTagOf(f.at["A"].next("ACK").Message))
+			if yes {
+				require.NoError(t, f.d.WaitAnswer(context.Background()))
+				require.Empty(t, w.sent(stackIP, "BYE"))
+				f.over("A")
+				return
+			}
+			f.at["A"].reply(f.at["A"].next("BYE"), dialogtest.Response{Code: 200})
+			require.ErrorIs(t, f.d.WaitAnswer(context.Background()), dialog.ErrCanceled)
+			f.empty()
+			require.Len(t, w.sent(stackIP, "BYE"), 1)
+		})
+	}
+}
+
+// letOthersRun lets those run that can, while one that waits for a mutex keeps
+// synctest.Wait from returning.
+func letOthersRun() {
+	for range 10000 {
+		runtime.Gosched()
+	}
+}
+
+// Choosing a fork that has hung up meanwhile makes no call.
+func TestAForkThatHangsUpDuringTheChoice(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		opts := offer(offerSDP)
+		free := make(chan struct{})
+		opts.Choose = func(dialog.ForkInfo) bool { <-free; return true }
+		f := w.forks(opts)
+		f.says("A", 200, answerSDP)
+		require.Equal(t, 200, f.asks("A", "BYE", 1).StatusCode)
+		close(free)
+		f.at["A"].next("ACK")
+		f.at["A"].reply(f.at["A"].next("BYE"), dialogtest.Response{Code: 481})
+		f.says("B", 200, answerSDP)
+		require.NoError(t, f.d.WaitAnswer(context.Background()))
+		require.Equal(t, "B", f.d.Key().RemoteTag)
+		f.over("B")
 	})
 }

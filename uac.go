@@ -358,9 +358,9 @@ func (i *inviteClient) classify(res *sip.Response) answerKind {
 func (i *inviteClient) take(res *sip.Response) {
 	d := i.d
 	unlock := d.lockBoth()
-	if i.won {
+	if i.won { // meanwhile, by this 2xx or by another
 		unlock()
-		i.releaseFork(res)
+		i.success(res)
 		return
 	}
 	e := i.answeredByLocked(res)
