@@ -44,11 +44,15 @@ const maxSpaces = 16
 // maxTries bounds how often one request is sent anew.
 const maxTries = 8
 
-// Attempt is one request and its retries. It is used by one goroutine at a
-// time.
+// Attempt is one request and its retries. All methods may be called from any
+// goroutine: a Lookup may answer after the request has gone elsewhere.
 type Attempt struct {
 	cache  *Cache
 	lookup Lookup
+
+	mu sync.Mutex // guards the fields below
+	// round counts the servers that the request has been sent to.
+	round int
 	// asked are the spaces that challenged this request, and whether a stale
 	// nonce of theirs was forgiven already.
 	asked map[space]bool
@@ -67,8 +71,11 @@ func (c *Cache) Begin(lookup Lookup) *Attempt {
 // has refused does not count, and it does not get that one's credentials. Those
 // of proxies stay.
 func (a *Attempt) Anew() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	clear(a.asked)
 	a.tries = 0
+	a.round++
 	a.cache.mu.Lock()
 	defer a.cache.mu.Unlock()
 	for s := range a.cache.known {
@@ -95,19 +102,29 @@ func (a *Attempt) Authorize(req *sip.Request) {
 // Challenged takes a 401 or 407 and reports whether the request is to be sent
 // once more: there are credentials for every challenge, and they have not been
 // refused. A nonce that the server calls stale is tried once more. It asks
-// Lookup, which may take its time.
+// Lookup, which may take its time: what it knows after Anew is of no use.
 func (a *Attempt) Challenged(res *sip.Response) bool {
-	a.tries++
-	if a.lookup == nil || a.tries > maxTries {
+	round, ok := a.begin()
+	if !ok {
 		return false
 	}
-	learnt := make(map[space]*answered)
-	for s, challenge := range challengesIn(res) {
+	challenges, learnt := challengesIn(res), make(map[space]*answered)
+	for s, challenge := range challenges {
 		username, password, ok := a.lookup(s.realm)
-		if !ok || !a.mayAnswer(s, challenge.Stale) {
+		if !ok {
 			return false
 		}
 		learnt[s] = &answered{challenge: challenge, username: username, password: password}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.round != round {
+		return false
+	}
+	for s, challenge := range challenges {
+		if !a.mayAnswerLocked(s, challenge.Stale) {
+			return false
+		}
 	}
 	for s, known := range learnt {
 		a.cache.learn(s, known)
@@ -115,9 +132,17 @@ func (a *Attempt) Challenged(res *sip.Response) bool {
 	return len(learnt) > 0
 }
 
-// mayAnswer: a space that challenges again after its own challenge was
+// begin counts a try, unless there were enough.
+func (a *Attempt) begin() (round int, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.tries++
+	return a.round, a.lookup != nil && a.tries <= maxTries
+}
+
+// mayAnswerLocked: a space that challenges again after its own challenge was
 // answered has refused the password, unless it says that the nonce is stale.
-func (a *Attempt) mayAnswer(s space, stale bool) bool {
+func (a *Attempt) mayAnswerLocked(s space, stale bool) bool {
 	forgiven, asked := a.asked[s]
 	switch {
 	case !asked:

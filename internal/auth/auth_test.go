@@ -157,3 +157,33 @@ func TestEndlessChallengesEnd(t *testing.T) {
 	}
 	require.Equal(t, maxTries, n)
 }
+
+// A request that has gone elsewhere is none of a Lookup's that answers then: no
+// server gets what another has asked for.
+func TestALookupThatAnswersAfterTheRequestWentElsewhere(t *testing.T) {
+	var cache Cache
+	asked, free := make(chan struct{}, 2), make(chan struct{})
+	a := cache.Begin(func(realm string) (string, string, bool) {
+		asked <- struct{}{}
+		<-free
+		return alice(realm)
+	})
+	late, known := make(chan bool, 1), make(chan bool, 1)
+	go func() {
+		late <- a.Challenged(challenge(401, `WWW-Authenticate: Digest realm="one", nonce="n1", algorithm=MD5`))
+	}()
+	<-asked
+	a.Anew()
+	go func() {
+		known <- a.Challenged(challenge(401, `WWW-Authenticate: Digest realm="two", nonce="n2", algorithm=MD5`))
+	}()
+	<-asked
+	close(free)
+	require.False(t, <-late)
+	require.True(t, <-known)
+	req := invite()
+	a.Authorize(req)
+	list := sent(t, req, "Authorization")
+	require.Len(t, list, 1)
+	require.Equal(t, "two", list[0].Realm)
+}
