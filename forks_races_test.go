@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -128,5 +129,26 @@ func TestAForkThatHangsUpDuringTheChoice(t *testing.T) {
 		require.NoError(t, f.d.WaitAnswer(context.Background()))
 		require.Equal(t, "B", f.d.Key().RemoteTag)
 		f.over("B")
+	})
+}
+
+// The fork that was not chosen outlives the call: Shutdown waits for its BYE too.
+func TestShutdownWaitsForAForkThatWasDeclinedLate(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		opts := offer(offerSDP)
+		opts.Choose = func(dialog.ForkInfo) bool { time.Sleep(20 * time.Second); return false }
+		f := w.forks(opts)
+		f.says("A", 180, "")
+		f.says("A", 200, answerSDP)
+		bye := f.at["A"].next("BYE")
+		require.Error(t, f.d.WaitAnswer(context.Background()))
+		synctest.Wait()
+		require.Equal(t, 1, dialog.Leftovers(w.stacks[0]).Releasing)
+		result := began(func() error { return w.stacks[0].Shutdown(context.Background()) })
+		time.Sleep(time.Second)
+		require.Empty(t, result, "the BYE is not answered")
+		f.at["A"].reply(bye, dialogtest.Response{Code: 200})
+		require.NoError(t, <-result)
+		require.Zero(t, dialog.Leftovers(w.stacks[0]).Releasing)
 	})
 }

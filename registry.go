@@ -144,7 +144,9 @@ func (s *Stack) retireLocked(d *Dialog) {
 // a far end that is not released, then subscriptions, then nothing.
 func (s *Stack) layToRestLocked(d *Dialog) {
 	key := d.keyLocked()
-	delete(s.releasing, key)
+	if s.releasing[key] == d { // not a fork of the same key that was declined
+		delete(s.releasing, key)
+	}
 	delete(s.subscribed, key)
 	full := len(s.subscribed) >= orDefault(s.config.Limits.SubscribedCalls, defaultSubscribed)
 	switch {
