@@ -169,3 +169,32 @@ func TestINVITEAgainWhileAPRACKIsAwaited(t *testing.T) {
 		l.next("481 PRACK")
 	})
 }
+
+// A session that is sent reliably while Accept waits for its turn is to be
+// agreed upon first (RFC 3262 3): Accept looks again.
+func TestAcceptWaitsForAPRACKThatBecomesDueMeanwhile(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		// Nobody has that address: the connection is never made.
+		l := w.rings(b, p, withHeaders(knows, "Contact: <sip:caller@10.0.0.44:5060;transport=tcp>"))
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		stuck := began(func() error { _, err := l.d.Update(ctx, nil); return err })
+		synctest.Wait()
+		accepted := began(func() error { return l.d.Accept(context.Background()) })
+		synctest.Wait()
+		l.progress(183, withSDP(answerSDP))
+		early := p.next("183 INVITE").Message
+		require.Error(t, <-stuck)
+		synctest.Wait()
+		require.Empty(t, accepted)
+		require.Empty(t, w.sent(stackIP, "200 INVITE"))
+		l.pracked(early)
+		require.NoError(t, <-accepted)
+		p.next("200 INVITE")
+		l.acknowledge(1)
+		l.ask("BYE")
+		p.next("200 BYE")
+		l.settled(b)
+	})
+}
