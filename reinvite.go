@@ -71,12 +71,18 @@ func (re *reinviteClient) mayRepeatLocked() error {
 }
 
 // lockInTurn takes the turn and then the mutex, for a request that only an
-// established call may send: what allows it still holds when it is built. On an
-// error neither is held. While an ACK waits for the application's answer it does
-// not wait.
+// established call may send.
 func (d *Dialog) lockInTurn(ctx context.Context, op string) error {
+	return d.lockInTurnIf(ctx, op, func() error { return d.mayRequestLocked(op) })
+}
+
+// lockInTurnIf takes the turn and then the mutex, for a request that mayLocked
+// allows: before, so that it does not wait for an ACK that waits for the
+// application, and then, so that what allows it holds when it is built. On an
+// error neither is held.
+func (d *Dialog) lockInTurnIf(ctx context.Context, op string, mayLocked func() error) error {
 	d.mutex.RLock()
-	err := d.mayRequestLocked(op)
+	err := mayLocked()
 	d.mutex.RUnlock()
 	if err != nil {
 		return err
@@ -85,7 +91,7 @@ func (d *Dialog) lockInTurn(ctx context.Context, op string) error {
 		return fmt.Errorf("dialog: %s: %w", op, err)
 	}
 	d.mutex.Lock()
-	if err := d.mayRequestLocked(op); err != nil {
+	if err := mayLocked(); err != nil {
 		d.mutex.Unlock()
 		d.turn.release()
 		return err

@@ -267,3 +267,23 @@ func TestOfferInAPRACK(t *testing.T) {
 		})
 	})
 }
+
+// RFC 3311 5.1: before the answer an UPDATE of the callee's has no offer, unless
+// its own has been answered in a PRACK.
+func TestUpdateOfTheCalleeHasToWaitForASession(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.rings(b, p, withoutBody, withHeaders(knows))
+		update := func() error {
+			_, err := l.d.Update(context.Background(), dialog.NewBody("application/sdp", []byte(offerSDP)))
+			return err
+		}
+		require.ErrorIs(t, update(), dialog.ErrPending, "there is no session")
+		l.progress(183, withSDP(offerSDP))
+		l.pracked(p.next("183 INVITE").Message)
+		require.ErrorIs(t, update(), dialog.ErrPending, "the PRACK brought no answer")
+		require.NoError(t, l.d.Reject(context.Background(), 486, ""))
+		p.next("486 INVITE")
+		l.settled(b)
+	})
+}

@@ -27,8 +27,9 @@ type updateServer struct {
 // 500 or 503 with Retry-After, as ReInvite does.
 //
 // Errors: *StateError, ErrPending (another UPDATE, or an offer in either
-// direction, is open), *ResponseError, ErrTimeout, ErrTransport, ErrTerminated,
-// ctx's.
+// direction, is open, an ACK waits for OnOffer, or an offer comes before reliable
+// provisional responses have agreed upon a session), *ResponseError, ErrTimeout,
+// ErrTransport, ErrTerminated, ctx's.
 func (d *Dialog) Update(ctx context.Context, offer Body, headers ...Header) (Body, error) {
 	if ctx == nil {
 		return nil, errNilContext("Update")
@@ -58,15 +59,10 @@ func (d *Dialog) updateOnce(ctx context.Context, offer Body, headers []Header) (
 // sendUpdate writes an UPDATE when no other one, and no offer, is open (RFC
 // 3311 5.1).
 func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (*waiter, error) {
-	if err := d.turn.take(ctx); err != nil {
-		return nil, fmt.Errorf("dialog: UPDATE: %w", err)
-	}
-	defer d.turn.release()
-	d.mutex.Lock()
-	if err := d.mayUpdateLocked(offer); err != nil {
-		d.mutex.Unlock()
+	if err := d.lockInTurnIf(ctx, "UPDATE", func() error { return d.mayUpdateLocked(offer) }); err != nil {
 		return nil, err
 	}
+	defer d.turn.release()
 	req := d.nextRequestLocked(sip.UPDATE)
 	req.AppendHeader(sip.NewHeader("Allow", d.config().allowed()))
 	req.AppendHeader(sip.NewHeader("Supported", d.config().supported()))
@@ -94,7 +90,7 @@ func (d *Dialog) mayUpdateLocked(offer Body) error {
 	switch {
 	case d.ending != nil || !d.isEarlyLocked() && d.state != DialogStateEstablished:
 		return &StateError{Op: "Update", State: d.state, Need: "Established state, or a peer that rings"}
-	case d.updateOut != nil, offer != nil && (d.ourOfferLocked() || d.theirOfferLocked() || d.noSessionLocked()):
+	case d.ackWaits, d.updateOut != nil, offer != nil && (d.ourOfferLocked() || d.theirOfferLocked() || d.noSessionLocked()):
 		return ErrPending
 	}
 	return nil
@@ -111,10 +107,16 @@ func (d *Dialog) legEndedLocked() bool {
 	return d.phase == phaseInviting && (d.invite.current == nil || d.invite.current.ended)
 }
 
-// noSessionLocked reports whether the current early dialog of our INVITE has had
-// no offer and answer by reliable provisional responses (RFC 3311 5.1).
+// noSessionLocked reports whether reliable provisional responses to the INVITE,
+// which is not answered, have brought no offer and answer yet (RFC 3311 5.1).
 func (d *Dialog) noSessionLocked() bool {
-	return d.phase == phaseInviting && (d.invite.current == nil || !d.invite.current.agreed)
+	switch d.phase {
+	case phaseInviting:
+		return d.invite.current == nil || !d.invite.current.agreed
+	case phaseOffered:
+		return !d.reliable.isAgreed()
+	}
+	return false
 }
 
 // ourOfferLocked reports whether an offer of ours has no answer yet, and
@@ -122,7 +124,7 @@ func (d *Dialog) noSessionLocked() bool {
 func (d *Dialog) ourOfferLocked() bool {
 	return d.reinviteOut != nil && !d.reinviteOut.taken && !isNilBody(d.reinviteOut.offer) ||
 		d.updateOut != nil && d.updateOut.offer != nil ||
-		d.noSessionLocked() && !isNilBody(d.invite.offer) ||
+		d.phase == phaseInviting && d.noSessionLocked() && !isNilBody(d.invite.offer) ||
 		d.offerUnansweredLocked() ||
 		d.reliable.inFlight() && !d.reliable.offer && !d.reliable.agreed
 }

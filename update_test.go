@@ -206,3 +206,25 @@ func TestForkThatHadAnUpdateIsEndedInOrder(t *testing.T) {
 		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
 	})
 }
+
+// An UPDATE inside the decision about an offer in a 2xx, whose ACK waits for it:
+// it must not wait for that ACK in turn.
+func TestUpdateWhileAnACKWaitsForItsAnswer(t *testing.T) {
+	for _, body := range []dialog.Body{nil, dialog.NewBody("application/sdp", []byte(offerSDP))} {
+		bubble(t, func(t *testing.T, w *world) {
+			l := w.outgoing(w.stack(stackIP), w.peer(peerIP))
+			inside := make(chan error, 1)
+			l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) {
+				_, err := l.d.Update(context.Background(), body)
+				inside <- err
+				return dialog.NewBody("application/sdp", []byte(answerSDP)), nil
+			})
+			result := began(func() error { return l.d.ReInvite(context.Background(), dialog.InviteOpts{}) })
+			l.reply(l.next("INVITE"), dialogtest.Response{Code: 200, Body: offerSDP})
+			require.Equal(t, answerSDP, string(l.next("ACK").Message.Body()))
+			require.ErrorIs(t, <-inside, dialog.ErrPending)
+			require.NoError(t, <-result)
+			l.hangUp(l.peer)
+		})
+	}
+}
