@@ -175,6 +175,9 @@ func (d *Dialog) prepare(req *sip.Request, local transport.Local) {
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
+	if toTag(req) != "" {
+		d.noteLeastLocked(req)
+	}
 	if d.local.uri.Host == "" {
 		d.local.uri.Host = bracketed(local.Host)
 		if from := req.From(); from != nil {

@@ -28,6 +28,9 @@ type sessionTimer struct {
 	ends            time.Time
 	// allowsUpdate is true when the peer takes UPDATE.
 	allowsUpdate bool
+	// least is the largest Min-SE that a 422 has demanded in this call, or a
+	// request of the peer's has had; zero when there was none.
+	least time.Duration
 }
 
 func (c *StackConfig) minSE() time.Duration {
@@ -100,11 +103,17 @@ func (d *Dialog) askTimerLocked(req *sip.Request) {
 	if interval <= 0 {
 		return
 	}
-	least := d.config().minSE()
+	least := max(d.config().minSE(), d.timer.least)
 	req.AppendHeader(sip.NewHeader("Session-Expires", wholeSeconds(max(interval, least))+refresher))
-	if least > minSessionInterval {
+	if least > minSessionInterval || d.timer.least > 0 {
 		req.AppendHeader(sip.NewHeader("Min-SE", wholeSeconds(least)))
 	}
+}
+
+// noteLeastLocked keeps the Min-SE of a request inside the call, the peer's or one
+// of ours that a 422 has changed, for those that follow (RFC 4028 7.4).
+func (d *Dialog) noteLeastLocked(msg sip.Message) {
+	d.timer.least = max(d.timer.least, minSEOf(msg))
 }
 
 // raiseInterval answers a 422: the request asks for what the refusal demands
@@ -156,6 +165,7 @@ func (d *Dialog) grantTimer(req *sip.Request, res *sip.Response) {
 // says nothing (RFC 4028 7.2, 9). peer is the peer's message, request or 2xx.
 func (d *Dialog) agreeTimerLocked(res *sip.Response, answeredByUs bool, peer sip.Message) {
 	d.stopSessionLocked()
+	d.noteLeastLocked(peer)
 	interval, refresher := sessionExpires(res)
 	if allow := tokens(peer, "Allow"); len(allow) > 0 {
 		d.timer.allowsUpdate = containsFold(allow, "UPDATE")
@@ -208,7 +218,7 @@ func (d *Dialog) sessionExpired() {
 func (d *Dialog) refreshSession() {
 	d.mutex.RLock()
 	due := d.timer.interval > 0 && d.state == DialogStateEstablished && d.ending == nil
-	byUpdate, session := d.timer.allowsUpdate, d.session.local
+	byUpdate, session, ends := d.timer.allowsUpdate, d.session.local, d.timer.ends
 	d.mutex.RUnlock()
 	if !due {
 		return
@@ -224,16 +234,17 @@ func (d *Dialog) refreshSession() {
 		}
 		if err != nil {
 			d.log().Warn("session could not be refreshed", "error", fmt.Sprint(err))
-			d.refreshAgain()
+			d.refreshAgain(ends)
 		}
 	})
 }
 
-// refreshAgain tries once more, halfway to the end, as long as there is a way.
-func (d *Dialog) refreshAgain() {
+// refreshAgain tries once more, after an eighth of the interval, unless the session
+// that was to end then has been refreshed meanwhile.
+func (d *Dialog) refreshAgain(ends time.Time) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if d.timer.interval > 0 && d.timer.ours && d.state == DialogStateEstablished {
+	if d.timer.interval > 0 && d.timer.ends.Equal(ends) && d.state == DialogStateEstablished {
 		d.timer.refresh = d.after(max(d.timer.interval/8, time.Second), d.refreshSession)
 	}
 }

@@ -70,7 +70,7 @@ func TestSessionIsRefreshedByReInvite(t *testing.T) {
 }
 
 // timed makes a call whose INVITE has a Session-Expires.
-func (w *world) timed(b *dialog.Stack, p *peer, expires string) (*dialog.Dialog, func(method string, seq uint32, headers ...string) dialogtest.Request) {
+func (w *world) timed(b *dialog.Stack, p *peer, expires string, headers ...string) (*dialog.Dialog, func(method string, seq uint32, headers ...string) dialogtest.Request) {
 	w.t.Helper()
 	taken := make(chan *dialog.Dialog, 1)
 	b.OnIncomingDialog(func(d dialog.IDialog) {
@@ -79,9 +79,9 @@ func (w *world) timed(b *dialog.Stack, p *peer, expires string) (*dialog.Dialog,
 		}
 		taken <- d.(*dialog.Dialog)
 	})
-	res := p.ask(b, dialogtest.Request{Method: "INVITE", URI: "sip:b@10.0.0.2", CSeq: 10, Body: offerSDP, Headers: []string{
+	res := p.ask(b, dialogtest.Request{Method: "INVITE", URI: "sip:b@10.0.0.2", CSeq: 10, Body: offerSDP, Headers: append([]string{
 		contactOfPeer, "Supported: timer", "Session-Expires: " + expires,
-	}})
+	}, headers...)})
 	require.Equal(w.t, 200, res.StatusCode)
 	tag, _ := res.To().Params.Get("tag")
 	inside := func(method string, seq uint32, headers ...string) dialogtest.Request {
@@ -181,5 +181,60 @@ func TestEndless422Ends(t *testing.T) {
 		var refused *dialog.ResponseError
 		require.ErrorAs(t, d.(*dialog.Dialog).WaitAnswer(context.Background()), &refused)
 		require.Equal(t, 422, refused.StatusCode)
+	})
+}
+
+// RFC 4028 7.4: what a request of the peer's or a 422 has demanded in this call is
+// asked for by each request that follows.
+func TestLargestMinSEIsKept(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
+		d, _ := w.timed(b, p, "200;refresher=uas", "Min-SE: 100")
+		refreshed := func(minSE, interval string, answer dialogtest.Response) {
+			re := p.next("INVITE")
+			require.Equal(t, minSE, value(re.Message, "Min-SE"))
+			require.Equal(t, interval+";refresher=uac", value(re.Message, "Session-Expires"))
+			p.reply(re, answer)
+			p.next("ACK")
+		}
+		ok := func(interval string) dialogtest.Response {
+			return dialogtest.Response{Code: 200, Headers: []string{contactOfPeer, "Session-Expires: " + interval + ";refresher=uac"}, Body: offerSDP}
+		}
+		time.Sleep(99 * time.Second)
+		refreshed("100", "200", dialogtest.Response{Code: 422, Headers: []string{"Min-SE: 300"}})
+		refreshed("300", "300", ok("300"))
+		time.Sleep(149 * time.Second)
+		refreshed("300", "300", ok("300"))
+		synctest.Wait()
+		require.NoError(t, d.Close())
+		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+	})
+}
+
+// A refresh that fails while the peer has refreshed the session itself is not
+// tried again before the next is due.
+func TestRefreshThatThePeerHasMadeMeanwhile(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
+		d, inside := w.timed(b, p, "1800;refresher=uas")
+		time.Sleep(899 * time.Second)
+		refused := func() { p.reply(p.next("INVITE"), dialogtest.Response{Code: 491}); p.next("ACK") }
+		refused()
+		res := p.ask(b, inside("UPDATE", 11, contactOfPeer, "Supported: timer", "Session-Expires: 1800;refresher=uas"))
+		require.Equal(t, 200, res.StatusCode)
+		since := time.Now()
+		for range 3 {
+			refused()
+		}
+		sent := len(w.sent("10.0.0.2", "INVITE"))
+		time.Sleep(890*time.Second - time.Since(since))
+		require.Len(t, w.sent("10.0.0.2", "INVITE"), sent)
+		re := p.next("INVITE")
+		require.Equal(t, 900*time.Second, time.Since(since))
+		p.reply(re, dialogtest.Response{Code: 200, Headers: []string{contactOfPeer, "Session-Expires: 1800;refresher=uac"}, Body: offerSDP})
+		p.next("ACK")
+		synctest.Wait()
+		require.NoError(t, d.Close())
+		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
 	})
 }
