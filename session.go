@@ -17,11 +17,12 @@ type session struct {
 }
 
 // answered notes an offer or answer of the application's that the peer has
-// taken.
+// taken. What stands already, as a refresh offers it, is no choice of its own.
 func (s *session) answered(ours Body) {
-	if !isNilBody(ours) && isSDP(ours) {
-		s.local, s.own = ours, ours
+	if isNilBody(ours) || !isSDP(ours) || s.local != nil && bytes.Equal(ours.Data(), s.local.Data()) {
+		return
 	}
+	s.local, s.own = ours, ours
 }
 
 // answeredByDefault notes an answer that nobody decided.

@@ -238,3 +238,27 @@ func TestRefreshThatThePeerHasMadeMeanwhile(t *testing.T) {
 		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
 	})
 }
+
+// A refresh while the peer holds the call is no choice of the application's: when
+// the peer resumes, so do we.
+func TestRefreshOnHoldDoesNotKeepTheHold(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
+		d, inside := w.timed(b, p, "1800;refresher=uas")
+		offered := func(seq uint32, body string) string {
+			r := inside("UPDATE", seq, contactOfPeer, "Supported: timer", "Session-Expires: 1800;refresher=uas")
+			r.Body = body
+			return string(p.ask(b, r).Body())
+		}
+		require.Contains(t, offered(11, held(offerSDP)), "a=recvonly")
+		time.Sleep(899 * time.Second)
+		re := p.next("INVITE")
+		require.Contains(t, string(re.Message.Body()), "a=recvonly")
+		p.reply(re, dialogtest.Response{Code: 200, Headers: []string{contactOfPeer, "Session-Expires: 1800;refresher=uac"}, Body: held(offerSDP)})
+		p.next("ACK")
+		synctest.Wait()
+		require.Contains(t, offered(12, offerSDP), "a=sendrecv")
+		require.NoError(t, d.Close())
+		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+	})
+}
