@@ -29,6 +29,9 @@ type prack struct {
 	refused error
 	// over is true once its outcome is known.
 	over bool
+	// place is its place in line for the turn, while inLine is true.
+	place  chan struct{}
+	inLine bool
 }
 
 // rseqOf returns the RSeq of a provisional response that is sent reliably; zero
@@ -106,6 +109,11 @@ func (e *earlyDialog) enqueueLocked(p *prack) (begin func()) {
 	if len(e.pracks) > 1 {
 		return func() {}
 	}
+	if p.offer == nil {
+		// Before the application hears of the response: what it sends upon it does
+		// not overtake the PRACK.
+		p.place, p.inLine = e.i.d.turn.enqueue(), true
+	}
 	return p.begin
 }
 
@@ -151,7 +159,11 @@ func (p *prack) send() error {
 	t := d.config().timers()
 	wait, cancelWait := context.WithTimeout(d.life(), t.T1)
 	defer cancelWait()
-	if d.turn.take(wait) != nil {
+	if !p.inLine {
+		p.place = d.turn.enqueue()
+	}
+	p.inLine = false
+	if d.turn.wait(wait, p.place) != nil {
 		d.turn.join()
 	}
 	defer d.turn.release()

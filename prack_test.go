@@ -449,3 +449,23 @@ func TestTheTargetOfAnEarlyDialogMovesByReliableResponses(t *testing.T) {
 		require.Error(t, l.d.WaitAnswer(context.Background()))
 	})
 }
+
+// What the application sends when it hears of a reliable response leaves after the
+// PRACK to it.
+func TestNothingOvertakesAPRACK(t *testing.T) {
+	for range 100 {
+		bubble(t, func(t *testing.T, w *world) {
+			f := w.forks(offer(offerSDP))
+			f.d.OnStateChange(func(dialog.DialogState) {
+				go func() { _, _ = f.d.Update(context.Background(), dialog.NewBody("application/sdp", []byte(offerSDP))) }()
+			})
+			f.says("A", 183, answerSDP, "Require: 100rel", "RSeq: 7", "Allow: UPDATE")
+			prack := f.at["A"].next("PRACK")
+			require.EqualValues(t, 2, prack.Request().CSeq().SeqNo)
+			f.at["A"].reply(prack, dialogtest.Response{Code: 200})
+			f.at["A"].reply(f.at["A"].next("UPDATE"), dialogtest.Response{Code: 200, Body: answerSDP})
+			f.says("A", 486, "")
+			f.empty()
+		})
+	}
+}

@@ -21,7 +21,11 @@ func (t *turn) take(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	mine := t.enqueue()
+	return t.wait(ctx, t.enqueue())
+}
+
+// wait is take for one who stands in line already.
+func (t *turn) wait(ctx context.Context, mine chan struct{}) error {
 	if mine == nil {
 		return nil
 	}
@@ -50,8 +54,8 @@ func (t *turn) release() {
 	t.grantLocked()
 }
 
-// enqueue returns nil when the caller has the slot, else what is closed when
-// it has.
+// enqueue stands in line for the slot without waiting: what follows is wait. It
+// returns nil when the caller has the slot, else what is closed when it has.
 func (t *turn) enqueue() chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
