@@ -162,7 +162,17 @@ func (d *Dialog) terminate(e *ending) (delivered <-chan struct{}, release func()
 }
 
 // finish ends the dialog: the far end knows, or nothing can be done for it.
-func (d *Dialog) finish(cause Cause) <-chan struct{} {
+// Shutdown, which waits for the last dialog to end, also waits for what that
+// leaves to be written.
+func (d *Dialog) finish(cause Cause) (delivered <-chan struct{}) {
+	end := func() { delivered = d.finishNow(cause) }
+	if d.stack == nil || !d.stack.byes.Run(end) {
+		end()
+	}
+	return delivered
+}
+
+func (d *Dialog) finishNow(cause Cause) <-chan struct{} {
 	unlock := d.lockBoth()
 	d.phase = phaseReleased
 	for _, u := range d.unacked {

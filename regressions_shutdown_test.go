@@ -158,3 +158,20 @@ func TestStackThatShutsDownSaysWhenToTryAgainThoughNobodyTakesCalls(t *testing.T
 		require.NotEmpty(t, res.GetHeaders("Retry-After"))
 	})
 }
+
+// The last call ends when its BYE goes unanswered; the re-INVITE that is still
+// open is cancelled then. Shutdown closed the room below at the same moment.
+func TestShutdownCancelsTheReInviteOfTheLastCall(t *testing.T) {
+	for range 100 {
+		bubble(t, func(t *testing.T, w *world) {
+			a, p := w.stack(stackIP), w.peer(peerIP)
+			l := w.outgoing(a, p)
+			result := began(func() error { return l.d.ReInvite(context.Background(), offer(offerSDP)) })
+			p.reply(l.next("INVITE"), dialogtest.Response{Code: 100})
+			w.stacks = nil // shut down here
+			require.NoError(t, a.Shutdown(context.Background()))
+			require.Error(t, <-result)
+			require.NotEmpty(t, w.sent(stackIP, "CANCEL"))
+		})
+	}
+}
