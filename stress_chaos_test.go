@@ -369,6 +369,9 @@ func (c *chaos) callSomebody() {
 		Method: "INVITE", URI: "sip:stress@" + to.String(), CallID: id, FromTag: "c-" + id, CSeq: 1,
 		Branch: "z9hG4bK-" + id, Body: offerSDP,
 	}
+	if c.dice.chance(60) {
+		invite.Headers = []string{"Supported: 100rel"}
+	}
 	send := func() { c.say(to, c.Request(invite)) }
 	give := func(headers ...string) func() {
 		return func() { invite.Headers = headers; send() }

@@ -145,6 +145,9 @@ func (n *node) incoming(d dialog.IDialog) {
 	call := d.(*dialog.Dialog)
 	n.watch(call, a)
 	ctx := context.Background()
+	if a.dice.chance(40) { // reliably, where the caller knows that
+		a.met(call.Provisional(ctx, 183, "", withSDP(answerSDP)))
+	}
 	switch k := a.dice.intn(20); {
 	case k < 8:
 		a.met(call.Accept(ctx, withSDP(answerSDP)))
