@@ -229,9 +229,7 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 func (d *Dialog) sendBye() {
 	ctx, cancel := context.WithTimeout(d.life(), d.config().txTimeout())
 	defer cancel()
-	if d.turn.take(ctx) != nil {
-		d.turn.join()
-	}
+	d.turn.enter(ctx, d.turn.enqueue())
 	defer d.turn.release()
 
 	d.mutex.Lock()

@@ -271,11 +271,7 @@ func (d *Dialog) exchangeIn(e *earlyDialog, opt txn.RequestOptions, mayRepeat fu
 		attempt:    d.credentials.Begin(d.config().lookup()),
 		background: d.stack.tasks.Go, ask: d.stack.calls.Go,
 		next: func(ctx context.Context) (uint32, func(), error) {
-			// As for a BYE: a request that hangs in a dial must not keep the
-			// answer to a challenge back for ever.
-			if d.turn.take(ctx) != nil {
-				d.turn.join()
-			}
+			d.turn.enter(ctx, d.turn.enqueue())
 			seq, err := d.nextSeq(e, mayRepeat)
 			if err != nil {
 				d.turn.release()

@@ -163,9 +163,7 @@ func (p *prack) send() error {
 		p.place = d.turn.enqueue()
 	}
 	p.inLine = false
-	if d.turn.wait(wait, p.place) != nil {
-		d.turn.join()
-	}
+	d.turn.enter(wait, p.place)
 	defer d.turn.release()
 	req, opt, ok := p.build()
 	if !ok {

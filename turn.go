@@ -38,6 +38,14 @@ func (t *turn) wait(ctx context.Context, mine chan struct{}) error {
 	}
 }
 
+// enter is wait, but joins when ctx ends: for what must not be kept back for ever
+// by a request that hangs in a dial.
+func (t *turn) enter(ctx context.Context, mine chan struct{}) {
+	if t.wait(ctx, mine) != nil {
+		t.join()
+	}
+}
+
 // join takes part in the slot without waiting for whoever holds it: for what
 // must not wait, such as an ACK. Those who take it wait for it to be released.
 func (t *turn) join() {

@@ -32,8 +32,8 @@ func cases() []testCase {
 	return slices.Concat([]testCase{
 		{name: "sipp-never-acks", scenario: "noack_in.xml", protocol: "udp", calls: 1, answer: answerUnacked,
 			timers: dialog.Timers{T1: shortT1, T2: shortT2}, wire: repeatsUntilBye(shortT1, shortT2)},
-		{name: "sipp-calls-udp", scenario: "call_in.xml", protocol: "udp", calls: 3, answer: answerUntilBye},
-		{name: "sipp-calls-tcp", scenario: "call_in.xml", protocol: "tcp", calls: 3, answer: answerUntilBye},
+		{name: "sipp-calls-udp", scenario: "call_in.xml", protocol: "udp", calls: 3, answer: answerUntilBye("o=sipp 100 1 ")},
+		{name: "sipp-calls-tcp", scenario: "call_in.xml", protocol: "tcp", calls: 3, answer: answerUntilBye("o=sipp 100 1 ")},
 		{name: "library-calls-udp", scenario: "call_out.xml", protocol: "udp", calls: 3, call: callAndBye},
 		{name: "library-calls-tcp", scenario: "call_out.xml", protocol: "tcp", calls: 3, call: callAndBye},
 		{name: "sipp-acknowledges-early", scenario: "prack_in.xml", protocol: "udp", calls: 2, answer: answerEarly},
@@ -69,18 +69,22 @@ func accept(ctx context.Context, d *dialog.Dialog) error {
 	return nil
 }
 
-func answerUntilBye(ctx context.Context, d *dialog.Dialog) error {
-	seen := watch(d)
-	if err := accept(ctx, d); err != nil {
-		return err
+// answerUntilBye answers a call and waits for its end; bodies are what the caller
+// is to have offered meanwhile.
+func answerUntilBye(bodies ...string) func(ctx context.Context, d *dialog.Dialog) error {
+	return func(ctx context.Context, d *dialog.Dialog) error {
+		seen := watch(d)
+		if err := accept(ctx, d); err != nil {
+			return err
+		}
+		if err := seen.untilTerminated(ctx); err != nil {
+			return err
+		}
+		return errors.Join(
+			seen.states("Established", "Terminated"),
+			seen.bodies(bodies...),
+			endedBy(d, dialog.PartyRemote, "BYE"))
 	}
-	if err := seen.untilTerminated(ctx); err != nil {
-		return err
-	}
-	return errors.Join(
-		seen.states("Established", "Terminated"),
-		seen.bodies("o=sipp 100 1 "),
-		endedBy(d, dialog.PartyRemote, "BYE"))
 }
 
 // answerEarly answers the offer before the call: Accept has to wait for the PRACK.
