@@ -34,12 +34,16 @@ func (w *world) checkEmpty(s *dialog.Stack) {
 	require.Equal(w.t, dialog.Left{}, dialog.Leftovers(s))
 }
 
-func TestTransferOfOursReportsAfterTheCall(t *testing.T) {
-	ends := map[string]func(l *leg){
+// hangUps are the ways for the call to end before its subscription.
+func hangUps() map[string]func(l *leg) {
+	return map[string]func(l *leg){
 		"peer hangs up": (*leg).hangsUp,
 		"we hang up":    func(l *leg) { l.hangUp(l.peer) },
 	}
-	for name, end := range ends {
+}
+
+func TestTransferOfOursReportsAfterTheCall(t *testing.T) {
+	for name, end := range hangUps() {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				a := w.stack(stackIP)
@@ -150,11 +154,7 @@ func (l *leg) received() *dialog.ReferSubscription {
 
 // We go on to report after the call, inside its dialog.
 func TestWeReportAfterTheCall(t *testing.T) {
-	ends := map[string]func(l *leg){
-		"peer hangs up": (*leg).hangsUp,
-		"we hang up":    func(l *leg) { l.hangUp(l.peer) },
-	}
-	for name, end := range ends {
+	for name, end := range hangUps() {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				b := w.stack(stackIP)

@@ -377,11 +377,11 @@ func (i *inviteClient) take(res *sip.Response) {
 		d.session.answered(i.offer)
 	}
 	d.agreeTimerLocked(res, false, res)
-	unlock()
-	release()
 	// Established is entered once the ACK has left, so that nothing a callback
 	// sends can overtake it.
 	d.turn.join()
+	unlock()
+	release()
 	if decided {
 		i.acknowledge(nil)
 		i.established()

@@ -54,15 +54,20 @@ func TestUpdateMovesTheTargetOnlyWhenAccepted(t *testing.T) {
 	})
 }
 
+// offersUndecided sends a request with an offer that the application does not decide.
+func (p *peer) offersUndecided(s *dialog.Stack, d *dialog.Dialog, r dialogtest.Request) {
+	p.t.Helper()
+	d.OnOffer(func(ctx context.Context, _ dialog.Body) (dialog.Body, error) { <-ctx.Done(); return nil, nil })
+	r.Body = offerSDP
+	require.NoError(p.t, p.Send(s.Addr(), p.Request(r)))
+}
+
 // RFC 3311 5.2: two seconds, then 504; and meanwhile another one waits.
 func TestUpdateThatNobodyDecides(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
 		d, inside := w.called(b, p, answerSDP)
-		d.OnOffer(func(ctx context.Context, _ dialog.Body) (dialog.Body, error) { <-ctx.Done(); return nil, nil })
-		r := inside("UPDATE", 11, contactOfPeer)
-		r.Body = offerSDP
-		require.NoError(t, p.Send(b.Addr(), p.Request(r)))
+		p.offersUndecided(b, d, inside("UPDATE", 11, contactOfPeer))
 		start := time.Now()
 		second := p.ask(b, inside("UPDATE", 12, contactOfPeer))
 		require.Equal(t, 500, second.StatusCode)
@@ -167,10 +172,7 @@ func TestUpdateIsAnsweredWhenTheCallEnds(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
 		d, inside := w.called(b, p, answerSDP)
-		d.OnOffer(func(ctx context.Context, _ dialog.Body) (dialog.Body, error) { <-ctx.Done(); return nil, nil })
-		r := inside("UPDATE", 11, contactOfPeer)
-		r.Body = offerSDP
-		require.NoError(t, p.Send(b.Addr(), p.Request(r)))
+		p.offersUndecided(b, d, inside("UPDATE", 11, contactOfPeer))
 		synctest.Wait()
 		require.Equal(t, 200, p.ask(b, inside("BYE", 12)).StatusCode)
 		synctest.Wait()
