@@ -26,7 +26,8 @@ type StackConfig struct {
 	// waits for an answer. Zero is 64*T1: 32 s.
 	TxTimeout time.Duration
 	// MaxDialogs bounds the calls in progress; zero is 1000, negative means
-	// no bound. An INVITE beyond it gets 503.
+	// no bound. An INVITE beyond it gets 503; but for each call that is here one may
+	// come in to replace it (RFC 3891), and has its place.
 	MaxDialogs int
 	// Logger gets what the stack logs when Slog is nil.
 	Logger *log.Logger

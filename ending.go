@@ -208,8 +208,6 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 		return nil
 	}
 	d.closed = delivered
-	// A chain of calls that replaced one another would stay as long as the last.
-	d.takes = nil
 	if d.stack != nil && cause.By <= PartyShutdown {
 		d.stack.counters.ended[cause.By].Add(1)
 	}
@@ -221,6 +219,8 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 		d.reinviteOut.endLocked(ErrTerminated)
 	}
 	d.stack.retireLocked(d)
+	// A chain of calls that replaced one another would stay as long as the last.
+	d.takes = nil
 	return delivered
 }
 

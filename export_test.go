@@ -8,7 +8,7 @@ import (
 
 // Left is what a stack holds.
 type Left struct {
-	Dialogs, Aliases, Releasing, Subscribed, Tombs int
+	Dialogs, Aliases, Releasing, Subscribed, Heirs, Tombs int
 	// TombTimer is whether the timer runs that forgets the calls that have ended.
 	TombTimer          bool
 	Tasks, Byes, Calls int
@@ -19,7 +19,7 @@ type Left struct {
 func Leftovers(s *Stack) Left {
 	s.mutex.RLock()
 	left := Left{
-		Dialogs: len(s.dialogs), Aliases: len(s.aliases), Releasing: len(s.releasing), Subscribed: len(s.subscribed), Tombs: len(s.tombs),
+		Dialogs: len(s.dialogs), Aliases: len(s.aliases), Releasing: len(s.releasing), Subscribed: len(s.subscribed), Heirs: len(s.heirs), Tombs: len(s.tombs),
 		TombTimer: s.tombTimer != nil,
 		Tasks:     s.tasks.Running(), Byes: s.byes.Running(), Calls: s.calls.Running(),
 	}

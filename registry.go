@@ -8,7 +8,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// The registry is five maps of the stack, guarded by its mutex.
+// The registry is six maps of the stack, guarded by its mutex.
 //
 //	dialogs    the calls in progress, one entry a call
 //	aliases    earlier keys of calls in progress: a UAC's before it learnt the
@@ -17,6 +17,8 @@ import (
 //	           whose far end is not released yet
 //	subscribed calls that are over on both sides, but for subscriptions of
 //	           REFERs (RFC 5057 4)
+//	heirs      calls in progress that another has come to replace when there was
+//	           no room for it, and that other
 //	tombs      calls that ended within the last 64*T1, by key, with the PRACK
 //	           that may still come
 //
@@ -91,7 +93,9 @@ func (s *Stack) register(d *Dialog) error {
 	if err := s.readyLocked(); err != nil {
 		return err
 	}
-	if limit := s.config.maxDialogs(); limit >= 0 && len(s.dialogs) >= limit {
+	limit := s.config.maxDialogs()
+	full := limit >= 0 && len(s.dialogs) >= limit
+	if full && !s.mayInheritLocked(d, limit) {
 		return ErrMaxDialogs
 	}
 	if limit := s.config.Limits.DialogsPerSource; limit > 0 && d.source.IsValid() && s.bySource[d.source] >= limit {
@@ -100,9 +104,21 @@ func (s *Stack) register(d *Dialog) error {
 	if d.source.IsValid() {
 		s.bySource[d.source]++
 	}
+	if full {
+		s.heirs[d.takes.call] = d
+	}
 	// The dialog is new: nobody else holds its mutex.
 	s.dialogs[DialogKey{CallID: d.callID, LocalTag: d.localTag, RemoteTag: d.remoteTag}] = d
 	return nil
+}
+
+// mayInheritLocked reports whether a call is taken though there is no room: it is
+// to replace one that is here, whose place it will have (RFC 3891 3). One may wait
+// for each; and a replaced call stays until its BYE is answered, so that calls
+// which replace each other in turn are bounded, too.
+func (s *Stack) mayInheritLocked(d *Dialog, limit int) bool {
+	t := d.takes
+	return t != nil && !t.join && s.heirs[t.call] == nil && len(s.dialogs)-limit < limit && t.refusal() == 0
 }
 
 // rekeyLocked moves a dialog to its key of now; the old one stays an alias.
@@ -136,6 +152,10 @@ func (s *Stack) retireLocked(d *Dialog) {
 		delete(s.aliases, alias)
 	}
 	d.aliases = nil
+	delete(s.heirs, d)
+	if t := d.takes; t != nil && s.heirs[t.call] == d {
+		delete(s.heirs, t.call)
+	}
 	s.leaveSourceLocked(d.source)
 	s.layToRestLocked(d)
 }

@@ -54,7 +54,10 @@ type Stack struct {
 	releasing map[DialogKey]*Dialog
 	// subscribed is the calls that are over but for subscriptions of REFERs.
 	subscribed map[DialogKey]*Dialog
-	tombs      map[DialogKey]rack
+	// heirs is the calls that another was let in for beyond MaxDialogs, to replace
+	// them, and that other.
+	heirs map[*Dialog]*Dialog
+	tombs map[DialogKey]rack
 	// bySource counts the calls in progress by the address they came from.
 	bySource  map[netip.Addr]int
 	tombQueue []tomb
@@ -121,6 +124,7 @@ func NewStack(config *StackConfig) (*Stack, error) {
 		aliases:    make(map[DialogKey]*Dialog),
 		releasing:  make(map[DialogKey]*Dialog),
 		subscribed: make(map[DialogKey]*Dialog),
+		heirs:      make(map[*Dialog]*Dialog),
 		tombs:      make(map[DialogKey]rack),
 		stopped:    make(chan struct{}),
 	}
