@@ -78,8 +78,8 @@ type Dialog struct {
 	// offered is the peer's INVITE that began it, until its final answer is
 	// decided (UAS).
 	offered serverTx
-	// takes is what the peer's INVITE wants of another call of ours, until this
-	// one ends; replaced is true once the INVITE of another call, which is being
+	// takes is what the peer's INVITE wants of another call of ours, until it has it
+	// (Replaces), or this one ends; replaced is true once the INVITE of another call, which is being
 	// accepted or was, has taken this one's place.
 	takes    *takeover
 	replaced bool

@@ -203,9 +203,11 @@ func TestReplacedCallStaysWhenTheNewOneIsRefused(t *testing.T) {
 				old := w.incoming(s, p)
 				calls := waiting(s)
 				other.invites(s, "Replaces: "+old.naming())
-				end(t, <-calls, s, other)
+				d := <-calls
+				end(t, d, s, other)
 				require.GreaterOrEqual(t, other.final("INVITE").StatusCode, 300)
 				synctest.Wait()
+				require.Nil(t, d.Replaces(), "what has ended keeps nothing")
 				require.Equal(t, dialog.DialogStateEstablished, old.d.State())
 				// Nor has it been given away: another may have it.
 				third := w.peer("10.0.0.3")

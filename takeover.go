@@ -14,7 +14,8 @@ import (
 
 // Replaces returns the call of ours that an incoming call takes the place of
 // (RFC 3891): it is ended once this one has been accepted. Nil when the INVITE
-// named none, and once this call has ended. It never blocks.
+// named none, and once this call has been accepted or has ended, since it keeps the
+// other no longer: ask before Accept. It never blocks.
 func (d *Dialog) Replaces() *Dialog { return d.named(false) }
 
 // Joins returns the call of ours that an incoming call asks to be joined to (RFC
@@ -217,9 +218,14 @@ func (t *takeover) giveBack() {
 	t.call.replaced = false
 }
 
-// finish ends the replaced call once the 2xx to the new one has left: by BYE, or
-// by CANCEL (RFC 3891 3).
-func (t *takeover) finish() {
+// replace ends the replaced call once the 2xx to d has left: by BYE, or by CANCEL
+// (RFC 3891 3). It is let go of: else its memory would stay as long as d.
+func (d *Dialog) replace(t *takeover) {
+	d.mutex.Lock()
+	if d.takes != nil && !d.takes.join {
+		d.takes = nil
+	}
+	d.mutex.Unlock()
 	if t == nil {
 		return
 	}

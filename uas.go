@@ -165,7 +165,7 @@ func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 		release()
 		return delivered, err
 	}
-	replaced.finish()
+	d.replace(replaced)
 	return delivered, nil
 }
 
