@@ -19,6 +19,9 @@ type testCase struct {
 	scenario string
 	protocol string
 	calls    int
+	// lasts is how long the case waits for a timer that nothing shortens: it has
+	// so much more time, and runs beside the others.
+	lasts time.Duration
 	// outcomes is how many the library has; zero: one of each call.
 	outcomes int
 	timers   dialog.Timers
@@ -46,8 +49,22 @@ type outcome struct {
 	err    error
 }
 
-// run plays the case, with sipp's files in dir.
-func (c testCase) run(ctx context.Context, dir string) error {
+// limit bounds the case.
+func (c testCase) limit() time.Duration { return caseLimit + c.lasts }
+
+// run plays the case, with sipp's files in dir; anew when sipp's port was taken.
+func (c testCase) run(dir string) error {
+	for tries := 1; ; tries++ {
+		err := c.once(dir)
+		if !errors.Is(err, errPortTaken) || tries == maxTries {
+			return err
+		}
+	}
+}
+
+func (c testCase) once(dir string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), c.limit())
+	defer cancel()
 	config := &dialog.StackConfig{
 		Transport:   &dialog.TransportConfig{Protocol: c.protocol, Address: "127.0.0.1", Port: 0},
 		UserAgent:   "library/1.0",
@@ -70,8 +87,8 @@ func (c testCase) run(ctx context.Context, dir string) error {
 	if playErr != nil {
 		grace = 100 * time.Millisecond // sipp is gone: nobody answers
 	}
-	shutdownCtx, cancel := context.WithTimeout(context.Background(), grace)
-	defer cancel()
+	shutdownCtx, release := context.WithTimeout(context.Background(), grace)
+	defer release()
 	if err := stack.Shutdown(shutdownCtx); err != nil && playErr == nil {
 		return fmt.Errorf("shutting down: %w", err)
 	}
@@ -127,19 +144,16 @@ func (c testCase) connect(ctx context.Context, stack *dialog.Stack, dir string, 
 			d := incoming.(*dialog.Dialog)
 			deliver(d, c.answer(ctx, d))
 		})
-		return startSipp(ctx, dir, c.scenario, c.protocol, c.calls, stack.Addr().String())
+		return startSipp(ctx, c, dir, stack.Addr().String())
 	}
-	sipp, err := startSipp(ctx, dir, c.scenario, c.protocol, c.calls, "")
+	sipp, err := startSipp(ctx, c, dir, "")
 	if err != nil {
 		return nil, err
 	}
 	if err := sipp.waitListening(ctx, c.protocol); err != nil {
 		return nil, errors.Join(err, sipp.wait())
 	}
-	target := sip.Uri{Scheme: "sip", User: "sipp", Host: "127.0.0.1", Port: sipp.port}
-	if c.protocol == "tcp" {
-		target.UriParams = sip.HeaderParams{{K: "transport", V: "tcp"}}
-	}
+	target := loopback("sipp", sipp.port, c.protocol)
 	opts := dialog.InviteOpts{Body: dialog.NewBody("application/sdp", []byte(librarySDP))}
 	for range c.expected() {
 		go func() {
@@ -151,6 +165,15 @@ func (c testCase) connect(ctx context.Context, stack *dialog.Stack, dir string, 
 		}()
 	}
 	return sipp, nil
+}
+
+// loopback is the URI of who listens on a port.
+func loopback(user string, port int, protocol string) sip.Uri {
+	uri := sip.Uri{Scheme: "sip", User: user, Host: "127.0.0.1", Port: port}
+	if protocol == "tcp" {
+		uri.UriParams = sip.HeaderParams{{K: "transport", V: "tcp"}}
+	}
+	return uri
 }
 
 func (c testCase) expected() int {
@@ -177,7 +200,7 @@ func (c testCase) collect(ctx context.Context, outcomes <-chan outcome, exited <
 			}
 			done = true
 		case <-ctx.Done():
-			return nil, fmt.Errorf("not over after %s: %d of %d calls ended, sipp has exited: %t", caseLimit, len(dialogs), c.expected(), done)
+			return nil, fmt.Errorf("not over after %s: %d of %d calls ended, sipp has exited: %t", c.limit(), len(dialogs), c.expected(), done)
 		}
 	}
 	return dialogs, nil

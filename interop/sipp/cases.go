@@ -29,19 +29,17 @@ const (
 
 // cases lists the longest first, so that the others run beside it.
 func cases() []testCase {
-	return slices.Concat([]testCase{
+	return slices.Concat(lastingCases(), []testCase{
 		{name: "sipp-never-acks", scenario: "noack_in.xml", protocol: "udp", calls: 1, answer: answerUnacked,
 			timers: dialog.Timers{T1: shortT1, T2: shortT2}, wire: repeatsUntilBye(shortT1, shortT2)},
 		{name: "sipp-calls-udp", scenario: "call_in.xml", protocol: "udp", calls: 3, answer: answerUntilBye("o=sipp 100 1 ")},
 		{name: "sipp-calls-tcp", scenario: "call_in.xml", protocol: "tcp", calls: 3, answer: answerUntilBye("o=sipp 100 1 ")},
 		{name: "library-calls-udp", scenario: "call_out.xml", protocol: "udp", calls: 3, call: callAndBye},
 		{name: "library-calls-tcp", scenario: "call_out.xml", protocol: "tcp", calls: 3, call: callAndBye},
-		{name: "sipp-acknowledges-early", scenario: "prack_in.xml", protocol: "udp", calls: 2, answer: answerEarly},
 		{name: "sipp-cancels", scenario: "cancel_in.xml", protocol: "udp", calls: 1, answer: ringUntilCancel},
 		{name: "library-cancels", scenario: "cancel_out.xml", protocol: "udp", calls: 1, call: callAndCancel},
 		{name: "library-refuses", scenario: "reject_in.xml", protocol: "udp", calls: 1, answer: refuse},
 		{name: "sipp-refuses", scenario: "reject_out.xml", protocol: "udp", calls: 1, call: callRefused},
-		{name: "sipp-holds", scenario: "hold_in.xml", protocol: "udp", calls: 1, answer: answerHeld},
 		{name: "hops-loose-callee", scenario: "route_in.xml", protocol: "udp", calls: 1, answer: answerAndBye},
 		{name: "hops-loose-caller", scenario: "route_out.xml", protocol: "udp", calls: 1, call: callAndBye},
 		{name: "hops-strict-caller", scenario: "strict_out.xml", protocol: "udp", calls: 1, call: callAndBye},
@@ -50,7 +48,22 @@ func cases() []testCase {
 		{name: "digest-wrong", scenario: "digest_out.xml", protocol: "udp", calls: 1, call: callForbidden, password: "wrong"},
 		{name: "digest-register", scenario: "register_out.xml", protocol: "udp", calls: 1, do: register, password: "secret"},
 		{name: "sipp-forks", scenario: "fork_out.xml", protocol: "udp", calls: 1, call: callAndBye},
-	}, transferCases(), sessionCases(), renewalCases(), informCases())
+	}, overBoth(
+		testCase{name: "sipp-acknowledges-early", scenario: "prack_in.xml", calls: 2, answer: answerEarly},
+		testCase{name: "sipp-holds", scenario: "hold_in.xml", calls: 1, answer: answerHeld},
+	), transferCases(), sessionCases(), renewalCases(), informCases())
+}
+
+// overBoth returns each case twice: over UDP, and under a name of its own over TCP.
+func overBoth(cases ...testCase) []testCase {
+	var both []testCase
+	for _, c := range cases {
+		c.protocol = "udp"
+		both = append(both, c)
+		c.name, c.protocol = c.name+"-tcp", "tcp"
+		both = append(both, c)
+	}
+	return both
 }
 
 func withSDP(res *sip.Response) {

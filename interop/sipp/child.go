@@ -26,6 +26,12 @@ const (
 	screenLog    = "screen.log"
 )
 
+// errPortTaken says that somebody took sipp's port between freePort and sipp.
+var errPortTaken = errors.New("the port was taken")
+
+// maxTries bounds how often a case looks for another port.
+const maxTries = 3
+
 // child is a running sipp.
 type child struct {
 	dir    string
@@ -35,26 +41,31 @@ type child struct {
 	cmd    *exec.Cmd
 }
 
-// startSipp runs scenario in dir for so many calls. peer is the address to
-// call; empty makes sipp wait for calls on its port. The end of ctx kills it.
-func startSipp(ctx context.Context, dir, scenario, protocol string, calls int, peer string) (*child, error) {
-	text, err := scenarios.ReadFile("scenarios/" + scenario)
+// startSipp runs the scenario of a case in dir. peer is the address to call; empty
+// makes sipp wait for calls on its port. The end of ctx kills it.
+func startSipp(ctx context.Context, c testCase, dir, peer string) (*child, error) {
+	text, err := scenarios.ReadFile("scenarios/" + c.scenario)
 	if err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(filepath.Join(dir, scenarioFile), text, 0o644); err != nil {
 		return nil, err
 	}
-	port, err := freePort(protocol)
+	port, err := freePort(c.protocol)
 	if err != nil {
 		return nil, err
 	}
+	return runSipp(ctx, c, dir, port, peer)
+}
+
+// runSipp runs the scenario that is in dir.
+func runSipp(ctx context.Context, c testCase, dir string, port int, peer string) (*child, error) {
 	screen, err := os.Create(filepath.Join(dir, screenLog))
 	if err != nil {
 		return nil, err
 	}
 	s := &child{dir: dir, port: port, stdout: screen}
-	s.cmd = exec.CommandContext(ctx, "sipp", arguments(protocol, port, calls, peer)...)
+	s.cmd = exec.CommandContext(ctx, "sipp", arguments(c, port, peer)...)
 	s.cmd.Dir = dir
 	s.cmd.Stdout = screen
 	s.cmd.Stderr = &s.stderr
@@ -66,15 +77,15 @@ func startSipp(ctx context.Context, dir, scenario, protocol string, calls int, p
 	return s, nil
 }
 
-func arguments(protocol string, port, calls int, peer string) []string {
+func arguments(c testCase, port int, peer string) []string {
 	mode := "u1"
-	if protocol == "tcp" {
+	if c.protocol == "tcp" {
 		mode = "t1"
 	}
 	arguments := []string{
 		"-sf", scenarioFile, "-t", mode, "-i", "127.0.0.1", "-p", strconv.Itoa(port),
-		"-m", strconv.Itoa(calls), "-l", strconv.Itoa(calls), "-nostdin",
-		"-timeout", strconv.Itoa(int(caseLimit.Seconds())), "-timeout_error", "-recv_timeout", "5000",
+		"-m", strconv.Itoa(c.calls), "-l", strconv.Itoa(c.calls), "-nostdin",
+		"-timeout", strconv.Itoa(int(c.limit().Seconds())), "-timeout_error", "-recv_timeout", "5000",
 		"-trace_msg", "-message_file", messageLog, "-trace_err", "-error_file", errorLog,
 	}
 	if peer != "" {
@@ -94,10 +105,13 @@ func (s *child) wait() error {
 	if readErr != nil {
 		said = s.stderr.Bytes()
 	}
+	if bytes.Contains(said, []byte("Unable to bind main socket")) {
+		err = errors.Join(err, errPortTaken)
+	}
 	return fmt.Errorf("sipp: %w\n%s", err, indent(string(said)))
 }
 
-// freePort finds a port nobody uses. sipp has to be told one, since it does
+// freePort finds a port nobody uses, as yet. sipp has to be told one, since it does
 // not tell which it took.
 func freePort(protocol string) (int, error) {
 	if protocol == "tcp" {

@@ -15,11 +15,10 @@ import (
 // renewalCases are the cases of session timers and redirection.
 func renewalCases() []testCase {
 	asksTimer := func(config *dialog.StackConfig) { config.SessionExpires = 2 * time.Minute }
-	return []testCase{
-		{name: "sipp-asks-timer", scenario: "timer_in.xml", protocol: "udp", calls: 1, answer: answerUntilBye("o=sipp 100 1 ", "o=sipp 100 1 ")},
-		{name: "library-asks-timer", scenario: "timer_out.xml", protocol: "udp", calls: 1, call: callAndRefresh, configure: asksTimer},
-		{name: "sipp-redirects", scenario: "redirect_out.xml", protocol: "udp", calls: 1, call: callRedirected},
-	}
+	return append(overBoth(
+		testCase{name: "sipp-asks-timer", scenario: "timer_in.xml", calls: 1, answer: answerUntilBye("o=sipp 100 1 ", "o=sipp 100 1 ")},
+		testCase{name: "library-asks-timer", scenario: "timer_out.xml", calls: 1, call: callAndRefresh, configure: asksTimer},
+	), testCase{name: "sipp-redirects", scenario: "redirect_out.xml", protocol: "udp", calls: 1, call: callRedirected})
 }
 
 // callAndRefresh refreshes the session before it is due, and once more after sipp

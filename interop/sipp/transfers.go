@@ -14,14 +14,12 @@ import (
 
 // transferCases are the cases of REFER and Replaces.
 func transferCases() []testCase {
-	return []testCase{
-		{name: "sipp-replaces", scenario: "replaces_in.xml", protocol: "udp", calls: 1, outcomes: 2, answer: answerReplaced},
-		{name: "sipp-replaces-tcp", scenario: "replaces_in.xml", protocol: "tcp", calls: 1, outcomes: 2, answer: answerReplaced},
-		{name: "sipp-is-transferred", scenario: "refer_out.xml", protocol: "udp", calls: 1, call: callAndTransfer},
-		{name: "sipp-is-transferred-tcp", scenario: "refer_out.xml", protocol: "tcp", calls: 1, call: callAndTransfer},
-		{name: "sipp-transfers", scenario: "refer_in.xml", protocol: "udp", calls: 1, outcomes: 3, answer: answerTransferring, refer: followElsewhere},
-		{name: "sipp-is-target", scenario: "call_out.xml", protocol: "udp", calls: 2, outcomes: 1, do: transferToSipp, wire: replacesTheOther},
-	}
+	return overBoth(
+		testCase{name: "sipp-replaces", scenario: "replaces_in.xml", calls: 1, outcomes: 2, answer: answerReplaced},
+		testCase{name: "sipp-is-transferred", scenario: "refer_out.xml", calls: 1, call: callAndTransfer},
+		testCase{name: "sipp-transfers", scenario: "refer_in.xml", calls: 1, outcomes: 3, answer: answerTransferring, refer: followElsewhere},
+		testCase{name: "sipp-is-target", scenario: "call_out.xml", calls: 2, outcomes: 1, do: transferToSipp, wire: replacesTheOther},
+	)
 }
 
 // answerReplaced answers two calls, of which the second replaces the first.
@@ -97,15 +95,13 @@ func transferred(ctx context.Context, d *dialog.Dialog) error {
 // transferToSipp plays an attended transfer whose target is sipp: a further stack
 // calls stack, consults sipp, and has stack take the consultation over.
 func transferToSipp(ctx context.Context, stack *dialog.Stack, target sip.Uri) error {
-	transferor, err := dialog.NewStack(&dialog.StackConfig{Transport: &dialog.TransportConfig{Protocol: "udp", Address: "127.0.0.1"}})
+	protocol := protocolOf(target)
+	transferor, err := startStack(protocol)
 	if err != nil {
 		return err
 	}
-	if err := transferor.Start(context.Background()); err != nil {
-		return err
-	}
 	followed := follow(ctx, stack)
-	err = attend(ctx, transferor, sip.Uri{Scheme: "sip", Host: "127.0.0.1", Port: int(stack.Addr().Port())}, target)
+	err = attend(ctx, transferor, loopback("", int(stack.Addr().Port()), protocol), target)
 	if err == nil {
 		err = <-followed
 	}
@@ -195,11 +191,14 @@ func answerTransferring(ctx context.Context, d *dialog.Dialog) error {
 // followElsewhere follows a REFER to a further stack, by whose way alone the one
 // it names is reached.
 func followElsewhere(ctx context.Context, d *dialog.Dialog, to sip.Uri) error {
-	target, err := startTarget(ctx)
+	protocol := protocolOf(d.Info().RemoteTarget)
+	target, err := startStack(protocol)
 	if err != nil {
 		return err
 	}
-	way := sip.Uri{Scheme: "sip", Host: "127.0.0.1", Port: int(target.Addr().Port()), UriParams: sip.HeaderParams{{K: "lr"}}}
+	answerUnlessBusy(ctx, target)
+	way := loopback("", int(target.Addr().Port()), protocol)
+	way.UriParams = append(way.UriParams, sip.HeaderKV{K: "lr"})
 	call, err := d.FollowRefer(ctx, to, dialog.InviteOpts{
 		Body:  dialog.NewBody("application/sdp", []byte(librarySDP)),
 		Route: []sip.Uri{way},
@@ -214,13 +213,26 @@ func followElsewhere(ctx context.Context, d *dialog.Dialog, to sip.Uri) error {
 	return errors.Join(err, target.Shutdown(ctx))
 }
 
-// startTarget starts a stack that rings; its user "busy" refuses calls, others
-// answer them.
-func startTarget(ctx context.Context) (*dialog.Stack, error) {
-	target, err := dialog.NewStack(&dialog.StackConfig{Transport: &dialog.TransportConfig{Protocol: "udp", Address: "127.0.0.1"}})
+// protocolOf is the one by which a target is reached.
+func protocolOf(target sip.Uri) string {
+	if transport, found := target.UriParams.Get("transport"); found {
+		return strings.ToLower(transport)
+	}
+	return "udp"
+}
+
+// startStack starts a further stack.
+func startStack(protocol string) (*dialog.Stack, error) {
+	stack, err := dialog.NewStack(&dialog.StackConfig{Transport: &dialog.TransportConfig{Protocol: protocol, Address: "127.0.0.1"}})
 	if err != nil {
 		return nil, err
 	}
+	return stack, stack.Start(context.Background())
+}
+
+// answerUnlessBusy makes a stack ring; its user "busy" refuses calls, others answer
+// them.
+func answerUnlessBusy(ctx context.Context, target *dialog.Stack) {
 	target.OnIncomingDialog(func(d dialog.IDialog) {
 		pause(ctx, 100*time.Millisecond)
 		if d.(*dialog.Dialog).Request().Recipient.User == "busy" {
@@ -229,5 +241,4 @@ func startTarget(ctx context.Context) (*dialog.Stack, error) {
 		}
 		_ = d.Accept(ctx, withSDP)
 	})
-	return target, target.Start(context.Background())
 }
