@@ -173,6 +173,27 @@ func (l *leg) answers487(p *peer) {
 	p.next("ACK")
 }
 
+// RFC 5407 3.1.3, 3.1.6: the peer's BYE comes before its ACK, which was lost or is
+// late: the call is over, and the 200 is not repeated any more.
+func TestBYEOfThePeerBeforeItsACK(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		bubble(t, func(t *testing.T, w *world) {
+			b, p := w.stack(stackIP), w.peer(peerIP)
+			l := w.unacknowledged(b, p)
+			l.ask("BYE")
+			p.next("200 BYE")
+			<-l.d.Done()
+			require.Equal(t, "remote BYE", l.d.Cause().String())
+			if late {
+				l.acknowledge(1)
+			}
+			p.quiet("200 INVITE", time.Minute)
+			require.Empty(t, w.sent(stackIP, "BYE"))
+			w.nothingLeft()
+		})
+	}
+}
+
 // The peer's CANCEL meets what we send: the call is over, unless it was answered
 // (RFC 3261 9.2).
 func TestCANCELOfThePeerThatCrosses(t *testing.T) {

@@ -127,7 +127,7 @@ func TestCloseMayBeCalledAnyNumberOfTimes(t *testing.T) {
 		caller, callee := w.established(a, b)
 		found, ok := a.DialogByKey(caller.Key())
 		require.True(t, ok)
-		ends := watch(caller)
+		ends, done := watch(caller), caller.Done()
 		caller.OnStateChange(func(dialog.DialogState) { _ = caller.Close() })
 		callee.OnStateChange(func(dialog.DialogState) { _ = callee.Close() })
 		atOnce(50, func(i int) {
@@ -145,7 +145,7 @@ func TestCloseMayBeCalledAnyNumberOfTimes(t *testing.T) {
 		require.Empty(t, w.sent("10.0.0.2", "BYE"))
 		require.NoError(t, callee.Close())
 		select {
-		case <-caller.Done():
+		case <-done:
 		default:
 			require.Fail(t, "not done")
 		}

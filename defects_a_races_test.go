@@ -128,8 +128,9 @@ func TestTargetMayMoveWhileRequestsAreBuilt(t *testing.T) {
 			p.answers(always(202)), q.answers(always(202)),
 			overAndOver(func() { _ = caller.SendRefer(context.Background(), uri("carol", "10.0.0.3"), nil) }),
 			overAndOver(func() { _ = other.ReferReplace(context.Background(), caller, dialog.ReferOpts{}) }),
+			overAndOver(func() { _ = caller.Info() }),
 		}
-		for i := range 20 {
+		for i := range 90 {
 			moved := fmt.Sprintf("Contact: <sip:peer-%02d@10.0.0.9:5060>", i)
 			w.say(p, a, p.inside(in, dialogtest.Request{Method: "INVITE", CSeq: uint32(2 * i), Headers: []string{moved}, Body: offerSDP}))
 			w.say(p, a, p.inside(in, dialogtest.Request{Method: "INFO", CSeq: uint32(2*i + 1)}))
@@ -145,8 +146,8 @@ func TestTargetMayMoveWhileRequestsAreBuilt(t *testing.T) {
 		require.NoError(t, other.ReferReplace(context.Background(), caller, dialog.ReferOpts{}))
 		synctest.Wait()
 		refers := w.sent("10.0.0.1", "REFER")
-		require.Equal(t, "peer-19", request(refers[len(refers)-2].msg).Recipient.User)
-		require.Contains(t, refers[len(refers)-1].raw, "Refer-To: <sip:peer-19@10.0.0.9")
+		require.Equal(t, "peer-89", request(refers[len(refers)-2].msg).Recipient.User)
+		require.Contains(t, refers[len(refers)-1].raw, "Refer-To: <sip:peer-89@10.0.0.9")
 		require.NoError(t, caller.Close())
 		require.NoError(t, other.Close())
 		synctest.Wait()

@@ -206,6 +206,29 @@ func TestSessionIsTheLastOneAgreedUpon(t *testing.T) {
 	}
 }
 
+// RFC 6141 3.3: nor does an offer of the peer's that is refused change it, whatever
+// the application has put beside its refusal.
+func TestRefusedOfferOfThePeerChangesNothing(t *testing.T) {
+	for _, method := range []string{"INVITE", "UPDATE"} {
+		bubble(t, func(t *testing.T, w *world) {
+			b, p := w.stack(stackIP), w.peer(peerIP)
+			l := w.incoming(b, p)
+			l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) {
+				return dialog.NewBody("application/sdp", []byte(held(answerSDP))), errors.New("no")
+			})
+			l.ask(method, withBody(held(offerSDP)))
+			require.Equal(t, 488, p.final(method).StatusCode)
+			l.d.OnOffer(nil)
+			l.ask("INVITE")
+			offered := string(p.final("INVITE").Body())
+			require.Contains(t, offered, "o=bob 7 2 ")
+			require.Contains(t, offered, "a=sendrecv")
+			l.acknowledge(l.seq, withBody(offerSDP))
+			l.stands(p)
+		})
+	}
+}
+
 // RFC 3261 14.1: ReInvite that is given up is cancelled, and changes nothing.
 func TestHoldThatIsGivenUpChangesNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -4,6 +4,7 @@ package dialog_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -87,12 +88,35 @@ func TestGlareIsResolved(t *testing.T) {
 		require.NotEmpty(t, w.sent("10.0.0.1", "491 INVITE"))
 		require.NotEmpty(t, w.sent("10.0.0.2", "491 INVITE"))
 		require.Less(t, time.Since(began1), 10*time.Second)
-		owner := w.sent("10.0.0.1", "INVITE")
-		refused := w.sent("10.0.0.2", "491 INVITE")
-		wait := owner[2].at.Sub(refused[0].at)
+		wait := w.sent("10.0.0.1", "INVITE")[2].at.Sub(w.sent("10.0.0.2", "491 INVITE")[0].at)
 		require.GreaterOrEqual(t, wait, 2100*time.Millisecond, "the Call-ID is the caller's")
 		require.LessOrEqual(t, wait, 4100*time.Millisecond)
+		wait = w.sent("10.0.0.2", "INVITE")[1].at.Sub(w.sent("10.0.0.1", "491 INVITE")[0].at)
+		require.LessOrEqual(t, wait, 2100*time.Millisecond, "the callee's window comes first")
 	})
+}
+
+// RFC 3261 20.33, 21.5.1, 21.5.4: as long as the peer asks for, and no longer.
+func TestRetryAfterIsObeyed(t *testing.T) {
+	for name, ask := range map[string]func(d *dialog.Dialog) error{
+		"INVITE": func(d *dialog.Dialog) error { return d.ReInvite(context.Background(), offer(answerSDP)) },
+		"UPDATE": func(d *dialog.Dialog) error { _, err := d.Update(context.Background(), nil); return err },
+	} {
+		for _, code := range []int{500, 503} {
+			t.Run(fmt.Sprint(name, " ", code), func(t *testing.T) {
+				bubble(t, func(t *testing.T, w *world) {
+					p := w.peer(peerIP)
+					l := w.incoming(w.stack(stackIP), p)
+					result := began(func() error { return ask(l.d) })
+					p.reply(p.next(name), dialogtest.Response{Code: code, Headers: []string{"Retry-After: 7 (busy);duration=3600"}})
+					p.reply(p.next(name), dialogtest.Response{Code: 200, Headers: []string{contactOfPeer}, Body: offerSDP})
+					require.NoError(t, <-result)
+					require.Equal(t, []time.Duration{0, 7 * time.Second}, times(w.sent(stackIP, name)))
+					l.stands(p)
+				})
+			})
+		}
+	}
 }
 
 func TestRetriesAreBoundedAndCanBeSwitchedOff(t *testing.T) {

@@ -130,6 +130,25 @@ func TestRefreshOfThePeerKeepsTheCall(t *testing.T) {
 	})
 }
 
+// RFC 4028 7.2: as caller, when the 2xx leaves the refreshing to the callee.
+func TestCallerLeavesTheRefreshToTheCallee(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.peer(peerIP)
+		l := w.outgoing(w.stack(stackIP, lasting(2*time.Minute)), p, "Session-Expires: 120;refresher=uas")
+		for range 10 {
+			time.Sleep(time.Minute)
+			l.ask("UPDATE", withHeaders("Supported: timer", "Session-Expires: 120;refresher=uac"))
+			require.Equal(t, "120;refresher=uac", value(p.final("UPDATE"), "Session-Expires"))
+		}
+		last := time.Now()
+		bye := p.next("BYE")
+		require.Equal(t, 88*time.Second, time.Since(last))
+		p.reply(bye, dialogtest.Response{Code: 200})
+		require.Len(t, w.sent(stackIP, "INVITE"), 1, "the refresh is not ours")
+		require.Empty(t, w.sent(stackIP, "UPDATE"))
+	})
+}
+
 func TestRefreshThatFailsEndsTheCallInTime(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")

@@ -122,7 +122,11 @@ func TestUpdatesThatMeetAreSentAgain(t *testing.T) {
 		_, err := callee.Update(context.Background(), dialog.NewBody("application/sdp", []byte(answerSDP)))
 		require.NoError(t, err)
 		require.NoError(t, <-first)
-		require.NotEmpty(t, w.sent("10.0.0.1", "491 UPDATE"))
+		for from, to := range map[string]string{"10.0.0.1": "10.0.0.2", "10.0.0.2": "10.0.0.1"} {
+			wait := w.sent(from, "UPDATE")[1].at.Sub(w.sent(to, "491 UPDATE")[0].at)
+			require.Equal(t, from == "10.0.0.1", wait > 2100*time.Millisecond, "the Call-ID is the caller's")
+			require.LessOrEqual(t, wait, 4100*time.Millisecond)
+		}
 	})
 }
 
