@@ -15,10 +15,12 @@ import (
 // accepted: the first with that Refer-To which nobody has followed. It is made to
 // be called in OnIncomingRefer. It places the new call as opts say, with Replaces
 // and the other headers of Refer-To that may be taken over, and Referred-By; from
-// our side of this call, unless opts name another. What the new call's peer answers
-// is reported to the referrer by NOTIFY: each 101 to 199 that differs from the one
-// before, and the outcome, which ends the subscription. It works on when the
-// referrer hangs up, and when it ends the subscription (RFC 3515 2.4.4).
+// our side of this call, unless opts name another. A token by which the referrer
+// proves who it is (RFC 3892 4) goes along, the body is multipart/mixed then. What
+// the new call's peer answers is reported to the referrer by NOTIFY: each 101 to
+// 199 that differs from the one before, and the outcome, which ends the
+// subscription. It works on when the referrer hangs up, and when it ends the
+// subscription (RFC 3515 2.4.4).
 //
 // It blocks as NewInvite and then WaitAnswer do, and returns the new call,
 // established. When ctx ends first the new call is given up and the referrer is
@@ -138,6 +140,7 @@ func (r *ReferSubscription) inviteOpts(f *follower, opts InviteOpts) InviteOpts 
 		headers = append(headers, Header{"Referred-By", r.referredBy}) // RFC 3892 2.2
 	}
 	opts.Headers = append(headers, opts.Headers...)
+	opts.token = r.token
 	if opts.From == nil {
 		// RFC 3892 2.2: the same to the referrer and to the target.
 		r.dialog.mutex.RLock()

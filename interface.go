@@ -73,6 +73,9 @@ type InviteOpts struct {
 	// on the caller's goroutine: callbacks registered in it miss nothing. A
 	// panic in it is NewInvite's error.
 	Setup func(*Dialog)
+
+	// token is the Referred-By token that goes with the body (RFC 3892).
+	token []byte
 }
 
 // ReferOpts are the options of the calls that send a REFER.

@@ -82,7 +82,7 @@ func (d *Dialog) referLimit() int {
 
 func (d *Dialog) newReferRequest(req *sip.Request, referTo sip.Uri, replaces *ReplacesInfo) *ReferRequest {
 	r := d.newSubscription(req.CSeq().Value(), referTo)
-	r.referredBy = headerValue(req, "Referred-By")
+	r.referredBy, r.token = headerValue(req, "Referred-By"), tokenOf(req)
 	r.silent = !wantsSubscription(req)
 	r.status = Progress{100, "Trying"}
 	return &ReferRequest{

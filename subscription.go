@@ -24,9 +24,10 @@ type ReferSubscription struct {
 	// sent is true when the REFER was ours, first when it was the first of ours
 	// in the dialog.
 	sent, first bool
-	// referredBy is the Referred-By of a REFER received, silent true when it
-	// wants no subscription.
+	// referredBy is the Referred-By of a REFER received, token what it brought to
+	// prove it, silent true when it wants no subscription.
 	referredBy string
+	token      []byte
 	silent     bool
 
 	// The dialog's mutex guards the fields below.

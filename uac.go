@@ -154,7 +154,7 @@ func (d *Dialog) newInviteLocked(opts InviteOpts) *sip.Request {
 	d.askTimerLocked(req)
 	d.askPackages(req)
 	appendHeaders(req, opts.Headers)
-	setBody(req, opts.Body)
+	setBody(req, withToken(opts.Body, opts.token))
 	return req
 }
 

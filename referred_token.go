@@ -1,0 +1,95 @@
+package dialog
+
+import (
+	"bufio"
+	"bytes"
+	"mime"
+	"net/textproto"
+	"regexp"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// The Referred-By token (RFC 3892 4): a part of a REFER's body by which the
+// referrer proves to the refer target who it is. Who follows the REFER hands it
+// on as it stands.
+
+// maxToken bounds a token: a signature, with certificates.
+const maxToken = 32 << 10
+
+// tokenOf returns the part of a REFER's body that its Referred-By names by cid,
+// with its headers, or nil when there is none.
+func tokenOf(refer *sip.Request) []byte {
+	id := contentIDIn(headerValue(refer, "Referred-By"))
+	mediaType, params, err := mime.ParseMediaType(headerValue(refer, "Content-Type"))
+	if id == "" || err != nil || !strings.HasPrefix(mediaType, "multipart/") || params["boundary"] == "" {
+		return nil
+	}
+	for _, part := range bodyParts(refer.Body(), params["boundary"]) {
+		if len(part) <= maxToken && isTokenPart(part, id) {
+			return bytes.Clone(part)
+		}
+	}
+	return nil
+}
+
+// contentIDIn returns the Content-ID that a Referred-By names (RFC 3892 3).
+func contentIDIn(referredBy string) string {
+	for _, p := range splitList(referredBy, ';') {
+		name, value, _ := strings.Cut(p, "=")
+		if value = unquoted(strings.TrimSpace(value)); value != "" && strings.EqualFold(strings.TrimSpace(name), "cid") {
+			return "<" + value + ">"
+		}
+	}
+	return ""
+}
+
+// isTokenPart reports whether a part has that Content-ID and is one that proves
+// something: an authenticated identity body, in S/MIME (RFC 3892 4). A session, for
+// one, the referrer cannot have us describe in our name.
+func isTokenPart(part []byte, id string) bool {
+	header, err := textproto.NewReader(bufio.NewReader(bytes.NewReader(part))).ReadMIMEHeader()
+	if err != nil || header.Get("Content-Id") != id {
+		return false
+	}
+	switch strings.ToLower(mediaType(header.Get("Content-Type"))) {
+	case "multipart/signed", "application/pkcs7-mime":
+		return true
+	}
+	return false
+}
+
+// bodyParts returns the parts of a multipart body, byte for byte: they may be
+// signed (RFC 2046 5.1.1).
+func bodyParts(body []byte, boundary string) [][]byte {
+	delimiter, err := regexp.Compile(`(?:^|\r\n)--` + regexp.QuoteMeta(boundary) + `(?:--)?[ \t]*(?:\r\n|$)`)
+	if err != nil {
+		return nil // the boundary is no text
+	}
+	var parts [][]byte
+	marks := delimiter.FindAllIndex(body, -1)
+	for i := 1; i < len(marks); i++ {
+		parts = append(parts, body[marks[i-1][1]:marks[i][0]])
+	}
+	return parts
+}
+
+// withToken returns a body that has the token beside what it had (RFC 3892 2.2,
+// RFC 5621 4): body itself without a token.
+func withToken(body Body, token []byte) Body {
+	if len(token) == 0 {
+		return body
+	}
+	boundary := "part-" + randomHex(12)
+	var b bytes.Buffer
+	if !isNilBody(body) && len(body.Data()) > 0 {
+		b.WriteString("--" + boundary + "\r\nContent-Type: " + oneLine(body.ContentType()) + "\r\n\r\n")
+		b.Write(body.Data())
+		b.WriteString("\r\n")
+	}
+	b.WriteString("--" + boundary + "\r\n")
+	b.Write(token)
+	b.WriteString("\r\n--" + boundary + "--\r\n")
+	return NewBody("multipart/mixed;boundary="+boundary, b.Bytes())
+}
