@@ -68,76 +68,6 @@ func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason s
 	}
 }
 
-// maxNotices bounds the NOTIFYs that wait; beyond it the newest progress takes
-// the place of the one before.
-const maxNotices = 32
-
-// report queues a NOTIFY. It leaves when all before it have been answered, so
-// that they arrive in order, and nobody waits for it.
-func (r *ReferSubscription) report(n notice) {
-	r.dialog.mutex.Lock()
-	if !r.active || r.closing {
-		r.dialog.mutex.Unlock()
-		return
-	}
-	r.closing, n.insist = n.isLast(), true
-	if len(r.queue) >= maxNotices {
-		r.queue = r.queue[:maxNotices-1]
-	}
-	r.queue = append(r.queue, n)
-	start := r.mayFlushLocked()
-	r.dialog.mutex.Unlock()
-	switch {
-	case start && n.isLast():
-		r.dialog.parting(r.flush)
-	case start:
-		r.dialog.background(r.flush)
-	}
-}
-
-// mayFlushLocked reports whether a NOTIFY waits that may leave now; the caller
-// then calls flush.
-func (r *ReferSubscription) mayFlushLocked() bool {
-	may := len(r.queue) > 0 && r.unanswered == 0 && !r.flushing
-	r.flushing = r.flushing || may
-	return may
-}
-
-// flush writes the first NOTIFY that waits, and the next if that failed.
-func (r *ReferSubscription) flush() {
-	for more := true; more; {
-		r.dialog.mutex.Lock()
-		if len(r.queue) == 0 {
-			r.flushing = false
-			r.dialog.mutex.Unlock()
-			return // ended meanwhile
-		}
-		n := r.queue[0]
-		r.queue = r.queue[1:]
-		r.dialog.mutex.Unlock()
-		r.write(n)
-		r.dialog.mutex.Lock()
-		r.flushing = false
-		more = r.mayFlushLocked()
-		r.dialog.mutex.Unlock()
-	}
-}
-
-// write writes one NOTIFY of the queue. When the last cannot be written the
-// subscription has ended all the same.
-func (r *ReferSubscription) write(n notice) {
-	ctx, cancel := context.WithTimeout(r.dialog.life(), r.dialog.config().txTimeout())
-	defer cancel()
-	err := r.notify(ctx, n, func(error) {})
-	if err == nil {
-		return
-	}
-	r.dialog.log().Debug("NOTIFY could not be sent", "error", err)
-	if n.isLast() {
-		r.drop(err)
-	}
-}
-
 // notify writes a NOTIFY and returns. Unless it returns an error, answered is
 // told once what came of it.
 func (r *ReferSubscription) notify(ctx context.Context, n notice, answered func(error)) error {
@@ -319,11 +249,9 @@ func (n *sentNotify) ended(err error) {
 	if d.notifying > 0 { // dropSubscriptions counts no more
 		d.notifying--
 	}
-	next := n.r.mayFlushLocked()
+	next := n.r.flusherLocked()
 	d.mutex.Unlock()
 	d.settleSubscriptions()
 	n.answered(err)
-	if next {
-		d.background(n.r.flush)
-	}
+	next()
 }

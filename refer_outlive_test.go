@@ -308,6 +308,30 @@ func TestHastyShutdownEndsSubscriptions(t *testing.T) {
 	})
 }
 
+// The last NOTIFY waits for the answer to the one before; when there is no time
+// left for that it leaves all the same.
+func TestHastyShutdownWritesTheLastNotifyThatWaits(t *testing.T) {
+	for name, patience := range map[string]time.Duration{"at once": 0, "in a second": time.Second} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				b, p := w.stack(stackIP), w.peer(peerIP)
+				l := w.incoming(b, p)
+				l.ask("REFER", withHeaders(referToDora))
+				l.next("NOTIFY") // 100 Trying, not answered
+				r := l.d.GetAllReferSubscriptions()[0]
+				l.hangsUp()
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				defer cancel()
+				require.NoError(t, b.Shutdown(ctx), "no call is left open")
+				require.True(t, ended(r))
+				last := w.last(stackIP, "NOTIFY")
+				require.Equal(t, "terminated;reason=noresource", last.value(t, "Subscription-State"))
+				require.Equal(t, dialog.Left{}, dialog.Leftovers(b))
+			})
+		})
+	}
+}
+
 // RFC 5057 5.1: what destroys the dialog ends its subscriptions too, and what
 // ends the session only does not.
 func TestFailuresEndWhatTheyAreSaidTo(t *testing.T) {

@@ -13,7 +13,8 @@ import (
 // stack's is left: no call, no goroutine, no socket, no timer.
 //
 // When ctx ends first it stops waiting, but every call has then been sent its
-// BYE, CANCEL or final answer, unless RFC 3261 9.1 or 15 forbade it. Callbacks
+// BYE, CANCEL or final answer, unless RFC 3261 9.1 or 15 forbade it, and every
+// subscription its last NOTIFY. Callbacks
 // of the application's that do not return are waited for until ctx or the grace
 // time ends. The error, a *ShutdownError, counts what is left; sockets and
 // timers are closed all the same. A second call waits for the first, within
@@ -84,6 +85,9 @@ func (s *Stack) stop(ctx context.Context) error {
 		d.closeSubscriptions(ErrShutdown, true)
 	}
 	s.waitQuiet(ctx)
+	for _, d := range s.openCalls() {
+		d.hurrySubscriptions()
+	}
 	s.waitWritten()
 	result := &ShutdownError{}
 	for _, d := range s.openCalls() {
@@ -150,8 +154,8 @@ func (s *Stack) waitQuiet(ctx context.Context) {
 	}
 }
 
-// waitWritten lets the BYEs leave that are being written, also when Shutdown's
-// context has ended: that takes no answer of the peer's.
+// waitWritten lets the BYEs and last NOTIFYs leave that are being written, also
+// when Shutdown's context has ended: that takes no answer of the peer's.
 func (s *Stack) waitWritten() {
 	ctx, cancel := context.WithTimeout(context.Background(), s.config.graceTime())
 	defer cancel()

@@ -262,6 +262,13 @@ func (d *Dialog) closeSubscriptions(cause error, even bool) {
 	}
 }
 
+// hurrySubscriptions has those of which the last NOTIFY waits send it now.
+func (d *Dialog) hurrySubscriptions() {
+	for _, r := range d.subscriptions() {
+		r.hurry()
+	}
+}
+
 // dropSubscriptions ends all without a word: the dialog is gone.
 func (d *Dialog) dropSubscriptions(cause error) {
 	for _, r := range d.subscriptions() {
