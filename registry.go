@@ -177,7 +177,7 @@ func (s *Stack) layToRestLocked(d *Dialog) {
 	default:
 		d.endSubscriptionsLocked(ErrMaxDialogs)
 		s.buryLocked(key, d.reliable.unacknowledged())
-		s.quietLocked()
+		s.fewerLocked()
 	}
 }
 
@@ -260,14 +260,15 @@ func (s *Stack) buried(key DialogKey) (expected rack, ok bool) {
 	return expected, ok
 }
 
-// quietLocked wakes Shutdown when no far end is left to release.
-func (s *Stack) quietLocked() {
-	if s.isQuietLocked() && s.quiet != nil {
-		close(s.quiet)
-		s.quiet = nil
+// fewerLocked wakes Shutdown when no more calls are left than it waits for.
+func (s *Stack) fewerLocked() {
+	if s.few != nil && s.openLocked() <= s.most {
+		close(s.few)
+		s.few = nil
 	}
 }
 
-func (s *Stack) isQuietLocked() bool {
-	return len(s.dialogs) == 0 && len(s.releasing) == 0 && len(s.subscribed) == 0
+// openLocked counts the calls of which something is left.
+func (s *Stack) openLocked() int {
+	return len(s.dialogs) + len(s.releasing) + len(s.subscribed)
 }

@@ -78,13 +78,11 @@ func (s *Stack) endShutdown(err error) error {
 // stop does the work of Shutdown, with no lock held over any of it.
 func (s *Stack) stop(ctx context.Context) error {
 	s.waitStarted(ctx)
-	for _, d := range s.openCalls() {
-		d.hangup(&ending{cause: Cause{By: PartyShutdown}, status: sip.StatusServiceUnavailable})
-	}
+	s.hangupAll(ctx)
 	for _, d := range s.openCalls() {
 		d.closeSubscriptions(ErrShutdown, true)
 	}
-	s.waitQuiet(ctx)
+	s.waitOpen(ctx, 0)
 	for _, d := range s.openCalls() {
 		d.hurrySubscriptions()
 	}
@@ -108,6 +106,38 @@ func (s *Stack) stop(ctx context.Context) error {
 	}
 	result.Cause = ctx.Err()
 	return result
+}
+
+// hangupBatch is how many calls Shutdown ends before it looks whether the far ends
+// keep up. If all left at once, a stack with many would need a goroutine for each
+// BYE, and repeat most of them before it has read the answers.
+const hangupBatch = 500
+
+// hangupAll ends the calls, the next ones when no more than a batch is not answered.
+// Where that takes half of T1, by which no BYE is repeated yet, it may be the far
+// ends that are slow or gone: more go then, and ever more until they keep up. What
+// is left when ctx ends goes at once.
+func (s *Stack) hangupAll(ctx context.Context) {
+	calls := s.openCalls()
+	for batch := hangupBatch; len(calls) > 0; {
+		next := calls[:min(batch, len(calls))]
+		calls = calls[len(next):]
+		for _, d := range next {
+			d.hangup(&ending{cause: Cause{By: PartyShutdown}, status: sip.StatusServiceUnavailable})
+		}
+		if s.keepUp(ctx, len(calls)+batch) {
+			batch = hangupBatch
+		} else {
+			batch += hangupBatch
+		}
+	}
+}
+
+// keepUp reports whether within half of T1 at most so many calls are left.
+func (s *Stack) keepUp(ctx context.Context, most int) bool {
+	ctx, cancel := context.WithTimeout(ctx, s.config.timers().T1/2)
+	defer cancel()
+	return s.waitOpen(ctx, most)
 }
 
 // waitStarted waits until no Start is at work, or ctx ends.
@@ -137,20 +167,22 @@ func (s *Stack) openCalls() []*Dialog {
 	return list
 }
 
-// waitQuiet waits until every far end is released and every subscription has
-// ended, or ctx ends.
-func (s *Stack) waitQuiet(ctx context.Context) {
+// waitOpen waits until at most so many calls are left of which a far end is not
+// released or a subscription has not ended, and reports false when ctx ends first.
+func (s *Stack) waitOpen(ctx context.Context, most int) bool {
 	s.mutex.Lock()
-	if s.isQuietLocked() {
+	if s.openLocked() <= most {
 		s.mutex.Unlock()
-		return
+		return true
 	}
-	quiet := make(chan struct{})
-	s.quiet = quiet
+	few := make(chan struct{})
+	s.few, s.most = few, most
 	s.mutex.Unlock()
 	select {
-	case <-quiet:
+	case <-few:
+		return true
 	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -64,9 +64,10 @@ type Stack struct {
 	tombTimer *time.Timer
 	// started is closed when the latest Start is over; nil before the first.
 	started <-chan struct{}
-	// quiet is closed when no far end is left to release; nil while nobody
+	// few is closed when no more than most calls are left; nil while nobody
 	// waits. stopped is closed when Shutdown is over, stopErr its result.
-	quiet   chan struct{}
+	few     chan struct{}
+	most    int
 	stopped chan struct{}
 	stopErr error
 

@@ -18,9 +18,9 @@ import (
 	"sipdialog.example/dialog/bench/internal/child"
 )
 
-// t1 is RFC 3261's T1 in these runs: 64*T1, after which transactions let go, is
-// then not long to wait for.
-const t1 = 100 * time.Millisecond
+// t1 is RFC 3261's T1 in these runs. A shorter one would shorten the wait for 64*T1,
+// after which transactions let go, and have Shutdown repeat what is not lost.
+const t1 = 500 * time.Millisecond
 
 // atOnce is how many calls are being set up at a time.
 const atOnce = 100
@@ -257,6 +257,7 @@ func shutdown(who string, stack *dialog.Stack, n int) error {
 	if err != nil {
 		return err
 	}
+	repeated := stack.Stats().Retransmissions
 	since := time.Now()
 	if err := stack.Shutdown(context.Background()); err != nil {
 		return err
@@ -266,7 +267,9 @@ func shutdown(who string, stack *dialog.Stack, n int) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("  %s: Shutdown of %d calls: %.2f s of CPU, %.2f s by the clock\n", who, n,
-		(after.CPU() - before.CPU()).Seconds(), wall.Seconds())
+	cpu := after.CPU() - before.CPU()
+	repeated = stack.Stats().Retransmissions - repeated
+	fmt.Printf("  %s: Shutdown of %d calls: %.2f s of CPU, %v each, %.2f s by the clock, %d messages repeated, peak RSS %d MiB\n",
+		who, n, cpu.Seconds(), (cpu / time.Duration(n)).Round(time.Microsecond), wall.Seconds(), repeated, after.PeakRSS>>10)
 	return nil
 }
