@@ -43,10 +43,6 @@ func (a *acknowledger) answer(ours Body, res *sip.Response, then func()) {
 		answer, err := a.d.answerLate(handler, offer, nil)
 		if err != nil {
 			a.d.hangup(offerRefusedBecause(Cause{By: PartyLocal, Method: "BYE", Err: err}))
-		} else {
-			a.d.mutex.Lock()
-			a.d.session.answered(answer)
-			a.d.mutex.Unlock()
 		}
 		a.acknowledge(answer)
 		then()
@@ -63,6 +59,7 @@ func (a *acknowledger) undecided(ours Body, res *sip.Response) (OfferHandler, *S
 		return nil, nil
 	}
 	d.ackWaits = true
+	d.session.receive(a, offer)
 	return d.offerHandler, offer
 }
 
@@ -74,6 +71,7 @@ func (a *acknowledger) acknowledge(body Body) {
 	defer a.d.mutex.Unlock()
 	a.ack, a.body = ack, body
 	a.d.ackWaits = false
+	a.d.session.answer(a, body, byApplication)
 }
 
 func (a *acknowledger) send(body Body) ackTx {

@@ -398,7 +398,7 @@ func (d *Dialog) ReInvite(ctx context.Context, opts InviteOpts) error {
 	if ctx == nil {
 		return errNilContext("ReInvite")
 	}
-	_, err := d.renegotiate(ctx, opts)
+	_, err := d.renegotiate(ctx, opts, nil)
 	return err
 }
 

@@ -290,7 +290,7 @@ func (d *Dialog) nextSeq(e *earlyDialog, mayRepeat func() error) (seq uint32, er
 			return 0, err
 		}
 	}
-	if e != nil && e.isGone() {
+	if e.isGone() {
 		return 0, ErrTerminated // it would overtake the BYE that releases the fork
 	}
 	d.inForkLocked(e, func() {

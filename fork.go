@@ -76,19 +76,15 @@ type earlyDialog struct {
 	// one has answered.
 	ended bool
 
-	// rseq is the RSeq of the latest reliable response taken; zero: none.
-	rseq uint32
-	// offered is true while an offer in a reliable response waits for our
-	// answer, agreed once offer and answer have both been sent reliably.
-	offered, agreed bool
-	// pracks are the PRACKs to send, the first being under way; unsent is one
-	// that could not be written.
-	pracks []*prack
-	unsent *prack
+	reliableClient
 }
 
-// isGone reports whether the early dialog is over; it needs no lock.
+// isGone reports whether the early dialog is over, which none is that is not one;
+// it needs no lock.
 func (e *earlyDialog) isGone() bool {
+	if e == nil {
+		return false
+	}
 	select {
 	case <-e.gone:
 		return true
@@ -100,7 +96,7 @@ func (e *earlyDialog) isGone() bool {
 // mayRepeatLocked keeps a request of ours from going out once more in an early
 // dialog that is over.
 func (e *earlyDialog) mayRepeatLocked() error {
-	if e != nil && e.isGone() {
+	if e.isGone() {
 		return ErrCanceled
 	}
 	return nil
@@ -160,6 +156,7 @@ func (i *inviteClient) addForkLocked(tag string) *earlyDialog {
 	l.remoteTag, l.localSeq, l.remoteSeq, l.remoteSeqKnown = tag, i.seq, 0, false
 	l.remoteTarget = *i.origin.remoteTarget.Clone()
 	e := &earlyDialog{i: i, gone: make(chan struct{}), leg: l}
+	e.reliableClient = reliableClient{d: i.d, early: e, carrier: i, offered: !isNilBody(i.offer), propose: i.propose}
 	i.early = append(i.early, e)
 	return e
 }
@@ -174,7 +171,7 @@ func (i *inviteClient) answeringLocked(res *sip.Response) *earlyDialog {
 		return e
 	case len(i.early) >= maxForks:
 		return nil
-	case res.StatusCode == statusEarlyDialogTerminated && i.rseqOf(res) == 0:
+	case res.StatusCode == statusEarlyDialogTerminated && i.d.rseqOf(res) == 0:
 		return nil // RFC 6228 4: discarded
 	}
 	return i.addForkLocked(tag)
@@ -231,7 +228,7 @@ func (e *earlyDialog) heardLocked(res *sip.Response) {
 		case !e.learnt:
 			e.learnt = true
 			e.i.learnLocked(res)
-		case e.i.rseqOf(res) != 0:
+		case e.d.rseqOf(res) != 0:
 			e.i.d.refreshTargetLocked(res)
 		}
 	})

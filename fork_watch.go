@@ -171,7 +171,7 @@ func (i *inviteClient) chosen(c *choice, yes bool) {
 	stopTimer(c.timer)
 	c.decided = true
 	e := i.forkLocked(toTag(c.res))
-	hungUp := e != nil && e.isGone() // meanwhile
+	hungUp := e.isGone() // meanwhile
 	yes = (yes || i.givenUpLocked()) && !hungUp
 	d.mutex.Unlock()
 	if yes {

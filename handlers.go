@@ -247,6 +247,7 @@ func (s *Stack) newCallee(tx serverTx, req *sip.Request) *Dialog {
 	d.source = sourceOf(req.Source())
 	d.cameByLocked(tx)
 	d.keptBody = keptOrNil(bodyOf(req))
+	d.session.receive(tx, bodyOf(req))
 	d.learnPackagesLocked(req)
 	return s.adopt(d)
 }

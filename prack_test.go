@@ -111,7 +111,7 @@ func TestReliableResponsesThatWeDoNotTake(t *testing.T) {
 	})
 }
 
-// RFC 3262 4: never to a 100, never to a re-INVITE's, not without a tag.
+// RFC 3262 4: never to a 100, not without a tag, not once the call is answered.
 func TestWhatIsNeverAcknowledgedByPRACK(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack(stackIP), w.peer(peerIP)
@@ -121,11 +121,6 @@ func TestWhatIsNeverAcknowledgedByPRACK(t *testing.T) {
 		l.answer(dialogtest.Response{Code: 200, Body: answerSDP})
 		require.NoError(t, l.d.WaitAnswer(context.Background()))
 		l.answer(dialogtest.Response{Code: 183, Headers: reliably(1)}) // late
-		done := began(func() error { return l.d.ReInvite(context.Background(), offer(offerSDP)) })
-		again := p.next("INVITE")
-		p.reply(again, dialogtest.Response{Code: 183, Headers: reliably(1)})
-		p.reply(again, dialogtest.Response{Code: 200, Body: answerSDP})
-		require.NoError(t, <-done)
 		synctest.Wait()
 		l.hangUp(p)
 		require.Empty(t, w.sent(stackIP, "PRACK"))

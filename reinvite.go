@@ -26,14 +26,18 @@ type reinviteClient struct {
 	final chan struct{}
 	ended bool
 	err   error
-	// taken is true once a 2xx has come, body is what it brought.
+	// taken is true once a 2xx has come, body is what it brought, or a reliable
+	// provisional response before it.
 	taken bool
 	body  *SimpleBody
+	// before is our session before it, reliable takes the provisional responses
+	// that are sent reliably.
+	before   session
+	reliable reliableClient
 }
 
 // sendReInvite writes a re-INVITE when no other INVITE is open.
-func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts) (*reinviteClient, error) {
-	re := &reinviteClient{acknowledger: acknowledger{d: d}, offer: opts.Body, final: make(chan struct{})}
+func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, compose composer) (*reinviteClient, error) {
 	if err := d.lockInTurn(ctx, "ReInvite"); err != nil {
 		return nil, err
 	}
@@ -42,8 +46,12 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts) (*reinviteCl
 		d.mutex.Unlock()
 		return nil, err
 	}
+	if err := compose.intoLocked(&opts, &d.session); err != nil {
+		d.mutex.Unlock()
+		return nil, err
+	}
+	re := d.newReInviteLocked(opts)
 	req := d.newInviteLocked(opts)
-	d.reinviteOut, re.target = re, *d.remoteTarget.Clone()
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
@@ -60,6 +68,18 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts) (*reinviteCl
 		return nil, fmt.Errorf("dialog: re-INVITE: %w", err)
 	}
 	return re, nil
+}
+
+// newReInviteLocked opens a re-INVITE, and its offer.
+func (d *Dialog) newReInviteLocked(opts InviteOpts) *reinviteClient {
+	re := &reinviteClient{
+		acknowledger: acknowledger{d: d}, offer: opts.Body, final: make(chan struct{}),
+		target: *d.remoteTarget.Clone(), before: d.session,
+	}
+	re.reliable = reliableClient{d: d, carrier: re, offered: !isNilBody(opts.Body), propose: opts.PrackOffer}
+	d.reinviteOut = re
+	d.session.offer(re, re.offer, byApplication)
+	return re
 }
 
 // mayRepeatLocked keeps a re-INVITE that was given up from leaving once more.
@@ -116,7 +136,7 @@ func (d *Dialog) mayRequestLocked(op string) error {
 // mayInviteLocked refuses a second INVITE, in either direction (RFC 3261 14.1),
 // and one while an offer is open: a re-INVITE brings one, here or in its 2xx.
 func (d *Dialog) mayInviteLocked() error {
-	if d.reinviteOut != nil || d.reinviteIn != nil || d.ourOfferLocked() || d.theirOfferLocked() {
+	if d.reinviteOut != nil || d.reinviteIn != nil || d.session.open != noOffer {
 		return ErrPending
 	}
 	return nil
@@ -167,8 +187,11 @@ func (re *reinviteClient) endLocked(err error) {
 	}
 }
 
-// closeLocked lets another INVITE begin.
+// closeLocked lets another INVITE begin. An offer that nobody has answered comes
+// to nothing.
 func (re *reinviteClient) closeLocked() {
+	re.d.session.rollback(re)
+	re.reliable.answered = true
 	if re.d.reinviteOut == re {
 		re.d.reinviteOut = nil
 	}
@@ -177,11 +200,38 @@ func (re *reinviteClient) closeLocked() {
 func (re *reinviteClient) response(res *sip.Response) {
 	switch {
 	case res.IsProvisional():
+		re.provisional(res)
 	case res.IsSuccess():
 		re.success(res)
 	default:
 		re.refused(res)
 	}
+}
+
+// provisional takes a 101 to 199. Only one that is sent reliably changes anything:
+// the target, and the session (RFC 6141 3.3, 4.3).
+func (re *reinviteClient) provisional(res *sip.Response) {
+	re.d.mutex.Lock()
+	then := re.provisionalLocked(res)
+	re.d.mutex.Unlock()
+	then()
+}
+
+func (re *reinviteClient) provisionalLocked(res *sip.Response) (then func()) {
+	d, r := re.d, &re.reliable
+	switch {
+	case r.answered || d.rseqOf(res) == 0:
+		return func() {}
+	case !r.inOrderLocked(res):
+		return r.repeatedLocked(res)
+	}
+	d.answeredAtLocked(re.target, res)
+	then = r.acknowledgeLocked(res)
+	if r.negotiated && re.body == nil {
+		re.body = bodyOf(res)
+	}
+	d.keepBodyLocked(bodyOf(res))
+	return then
 }
 
 // success takes a 2xx: the target refreshes (RFC 3261 12.2.1.2), the ACK
@@ -195,16 +245,21 @@ func (re *reinviteClient) success(res *sip.Response) {
 	// Before OnBody can hear of it: nothing it sends may overtake the ACK.
 	d.turn.join()
 	d.mutex.Lock()
-	re.taken = true
+	re.taken, re.reliable.answered = true, true
 	d.answeredAtLocked(re.target, res)
-	body := bodyOf(res)
-	if !re.ended { // else whoever waited reads it already
+	body, agreed := bodyOf(res), re.reliable.negotiated
+	if !re.ended && !agreed { // else whoever waited reads it already, or it stands
 		re.body = body
 	}
 	d.keepBodyLocked(body)
-	d.session.answered(re.offer)
+	d.session.answered(re)
 	d.agreeTimerLocked(res, false, res)
 	d.mutex.Unlock()
+	if agreed { // no session is in the 2xx (RFC 3262 5)
+		re.acknowledge(nil)
+		re.succeeded()
+		return
+	}
 	re.answer(re.offer, res, re.succeeded)
 }
 
@@ -225,7 +280,7 @@ func (re *reinviteClient) succeeded() {
 }
 
 // refused takes a final answer of 300 or more: session and target stay as they
-// were (RFC 3261 14.1).
+// were (RFC 3261 14.1), but for what reliable responses have changed before.
 func (re *reinviteClient) refused(res *sip.Response) {
 	d := re.d
 	d.mutex.Lock()
@@ -234,9 +289,25 @@ func (re *reinviteClient) refused(res *sip.Response) {
 		re.closeLocked()
 		re.endLocked(newResponseError(sip.INVITE, res))
 	}
+	undone := !taken && re.reliable.negotiated
 	d.mutex.Unlock()
 	if !taken {
 		d.failed(sip.INVITE, res.StatusCode, res.Reason)
+	}
+	if undone {
+		d.background(re.restore)
+	}
+}
+
+// restore offers the session from before a re-INVITE that was refused after a
+// reliable response had changed it: the ends may think differently of it (RFC 6141
+// 3.4).
+func (re *reinviteClient) restore() {
+	d := re.d
+	ctx, cancel := context.WithTimeout(d.life(), d.config().txTimeout())
+	defer cancel()
+	if _, err := d.renegotiate(ctx, InviteOpts{}, re.before.again); err != nil {
+		d.log().Warn("session could not be restored", "error", err)
 	}
 }
 
@@ -244,7 +315,7 @@ func (re *reinviteClient) refused(res *sip.Response) {
 func (re *reinviteClient) done(err error) {
 	d := re.d
 	d.mutex.Lock()
-	re.ack = nil
+	re.ack, re.reliable.answered = nil, true
 	unanswered := err != nil && !re.taken
 	if unanswered {
 		re.closeLocked()
@@ -279,12 +350,13 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sip.Request) {
 		return
 	}
 	d.reinviteIn = in
+	d.session.receive(in, offer)
 	d.keepBodyLocked(offer)
 	handler := d.offerHandler
 	d.mutex.Unlock()
 
 	if handler == nil {
-		d.acceptReInvite(in, d.defaultAnswer(offer), (*session).answeredByDefault)
+		d.acceptReInvite(in, d.defaultAnswer(offer), byDefault)
 		return
 	}
 	if !d.stack.calls.Go(func() { d.decide(ctx, in, handler, offer) }) {
@@ -304,9 +376,9 @@ func (d *Dialog) refuseReInviteLocked(tx serverTx) *sip.Response {
 	switch {
 	case d.phase == phaseOffered || d.reinviteIn != nil:
 		return tooSoon(tx)
-	case d.phase == phaseInviting || d.reinviteOut != nil || d.ackWaits || d.ourOfferLocked():
+	case d.phase == phaseInviting || d.reinviteOut != nil || d.ackWaits || d.session.open == ourOffer:
 		return tx.NewResponse(sip.StatusRequestPending, "")
-	case d.theirOfferLocked(): // that of an UPDATE
+	case d.session.open == theirOffer: // that of an UPDATE
 		return tooSoon(tx)
 	}
 	return nil
@@ -318,17 +390,6 @@ func tooSoon(tx serverTx) *sip.Response {
 	res := tx.NewResponse(sip.StatusInternalServerError, "")
 	res.AppendHeader(retryAfter(rand.IntN(11)))
 	return res
-}
-
-// offerUnansweredLocked reports whether a 2xx of ours carried an offer that
-// its ACK has not answered.
-func (d *Dialog) offerUnansweredLocked() bool {
-	for _, u := range d.unacked {
-		if u.offered {
-			return true
-		}
-	}
-	return false
 }
 
 // decide asks the application, on a goroutine of its own, and answers as it
@@ -357,7 +418,7 @@ func (d *Dialog) decide(ctx context.Context, in *reinviteServer, handler OfferHa
 func (d *Dialog) answerReInvite(in *reinviteServer, answer Body, err error) {
 	switch {
 	case err == nil:
-		d.acceptReInvite(in, answer, (*session).answered)
+		d.acceptReInvite(in, answer, byApplication)
 	case errors.Is(err, ErrPanic):
 		d.refuseReInvite(in, sip.StatusInternalServerError)
 	default:
@@ -365,23 +426,29 @@ func (d *Dialog) answerReInvite(in *reinviteServer, answer Body, err error) {
 	}
 }
 
-// consult calls the handler; a panic, or Goexit, is ErrPanic.
+// consult calls the handler.
 func (d *Dialog) consult(ctx context.Context, handler OfferHandler, offer *SimpleBody) (answer Body, err error) {
-	err = ErrPanic
-	defer func() {
-		if value := recover(); value != nil {
-			d.stack.logPanic(d.log(), "OnOffer", value, debug.Stack())
-			answer = nil
-		}
-	}()
 	if offer == nil {
 		offer = &SimpleBody{}
 	}
-	decided, refusal := handler(ctx, offer)
+	return d.guarded("OnOffer", func() (Body, error) { return handler(ctx, offer) })
+}
+
+// guarded calls a function of the application's that makes a body; a panic, or
+// Goexit, is ErrPanic. The body is this package's own.
+func (d *Dialog) guarded(name string, decide func() (Body, error)) (made Body, err error) {
+	err = ErrPanic
+	defer func() {
+		if value := recover(); value != nil {
+			d.stack.logPanic(d.log(), name, value, debug.Stack())
+			made = nil
+		}
+	}()
+	decided, refusal := decide()
 	return ownBody(decided), refusal
 }
 
-// claimReInvite decides who answers the re-INVITE: exactly one caller.
+// claimReInvite decides who refuses the re-INVITE: exactly one caller.
 func (d *Dialog) claimReInvite(in *reinviteServer) bool {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
@@ -389,12 +456,13 @@ func (d *Dialog) claimReInvite(in *reinviteServer) bool {
 		return false
 	}
 	d.reinviteIn = nil
+	d.session.rollback(in)
 	return true
 }
 
 // acceptReInvite answers 200: the target refreshes (RFC 3261 12.2.2) and the
 // 200 repeats until its ACK.
-func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, note func(*session, Body)) {
+func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made author) {
 	req := in.tx.Request()
 	res, _ := d.newAnswer(in.tx, nil)
 	setBody(res, answer)
@@ -409,11 +477,14 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, note func(*sess
 	d.reinviteIn = nil
 	d.refreshTargetLocked(req)
 	d.cameByLocked(in.tx)
-	offer := bodyOf(req)
-	before := d.session
-	note(&d.session, keptOrNil(bodyOf(res)))
+	u := &unacked{tx: in.tx, seq: cseq(req)}
+	if ours := keptOrNil(bodyOf(res)); d.session.isOpen(in) {
+		d.session.answer(in, ours, made)
+	} else {
+		d.session.offer(u, ours, made)
+	}
 	d.agreeTimerLocked(res, true, req)
-	d.repeatLocked(&unacked{tx: in.tx, seq: cseq(req), offered: offer == nil && len(res.Body()) > 0, before: before})
+	d.repeatLocked(u)
 	d.mutex.Unlock()
 	d.stack.respond(in.tx, res)
 }
@@ -468,29 +539,36 @@ func (d *Dialog) abortOffers() {
 func (d *Dialog) answerLate(handler OfferHandler, offer *SimpleBody, unwanted <-chan struct{}) (Body, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 48*d.config().timers().T1)
 	defer cancel()
+	answer, err := d.await(ctx, unwanted, func() (Body, error) { return d.consult(ctx, handler, offer) })
+	if err != nil || isNilBody(answer) {
+		return refusedAnswer(offer), err
+	}
+	return answer, nil
+}
+
+// await has the application decide on a goroutine of its own, and waits until ctx
+// or the call ends, or the decision is unwanted.
+func (d *Dialog) await(ctx context.Context, unwanted <-chan struct{}, decide func() (Body, error)) (Body, error) {
 	type decision struct {
-		answer Body
-		err    error
+		made Body
+		err  error
 	}
 	decided := make(chan decision, 1)
 	if !d.stack.calls.Go(func() {
-		made := decision{err: ErrPanic}
-		defer func() { decided <- made }()
-		made.answer, made.err = d.consult(ctx, handler, offer)
+		result := decision{err: ErrPanic}
+		defer func() { decided <- result }()
+		result.made, result.err = decide()
 	}) {
-		return refusedAnswer(offer), ErrShutdown
+		return nil, ErrShutdown
 	}
-	made := decision{err: ErrTimeout}
 	select {
-	case made = <-decided:
+	case result := <-decided:
+		return result.made, result.err
 	case <-ctx.Done():
+		return nil, ErrTimeout
 	case <-unwanted:
-		made.err = ErrTerminated
+		return nil, ErrTerminated
 	case <-d.Done():
-		made.err = ErrTerminated
+		return nil, ErrTerminated
 	}
-	if made.err != nil || isNilBody(made.answer) {
-		return refusedAnswer(offer), made.err
-	}
-	return made.answer, nil
 }

@@ -39,30 +39,37 @@ func badRack(tx serverTx) *sip.Response {
 // to our offer, or an offer once the INVITE's has been answered. What it returns
 // answers the PRACK.
 func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, body *SimpleBody) (answer func()) {
-	ours := p.body != nil && !d.reliable.agreed
-	if ours && (d.reliable.offer || body != nil) {
-		d.reliable.agreed = true
-		d.session.answered(p.body)
+	answersUs := d.session.isOpen(p)
+	if p.body != nil {
+		d.session.answer(p.tx, p.body, byApplication)
 	}
-	answersUs := ours && !d.reliable.offer
+	if body != nil {
+		d.session.answered(p)
+	}
+	d.session.rollback(p)
 	switch {
 	case body == nil:
 	case answersUs || !isSDP(body): // any other body is taken as in an ACK (RFC 3262 3)
 		d.keepBodyLocked(body)
 	case d.mayOfferInPrackLocked():
 		d.updateIn = &updateServer{tx: tx, offer: body, prack: true, cancel: func() {}}
+		d.session.receive(d.updateIn, body)
 		return d.answerUpdateLocked(d.updateIn)
 	default:
 		// Two offers at once: the PRACK gets its 200 all the same, and no answer.
-		d.log().Warn("offer in a PRACK out of turn")
+		return func() {
+			d.log().Warn("offer in a PRACK out of turn")
+			d.answerPrack(tx, nil)
+		}
 	}
 	return func() { d.answerPrack(tx, nil) }
 }
 
-// mayOfferInPrackLocked reports whether no other offer is open.
+// mayOfferInPrackLocked reports whether the INVITE's offer, or ours, was answered,
+// and no other one, and no UPDATE, is open.
 func (d *Dialog) mayOfferInPrackLocked() bool {
-	return d.reliable.agreed && d.ending == nil && d.state != DialogStateTerminated &&
-		!d.ourOfferLocked() && !d.theirOfferLocked()
+	return d.session.agreed && d.session.open == noOffer && d.updateIn == nil &&
+		d.ending == nil && d.state != DialogStateTerminated
 }
 
 // answerPrack writes the 200 to a PRACK; then the INVITE may be accepted.
@@ -76,7 +83,7 @@ func (d *Dialog) answerPrack(tx serverTx, body Body) {
 }
 
 // acceptPrack answers the offer in a PRACK.
-func (d *Dialog) acceptPrack(in *updateServer, answer Body, note func(*session, Body)) {
+func (d *Dialog) acceptPrack(in *updateServer, answer Body, made author) {
 	answer = ownBody(answer)
 	defer in.cancel()
 	d.mutex.Lock()
@@ -84,7 +91,7 @@ func (d *Dialog) acceptPrack(in *updateServer, answer Body, note func(*session, 
 		d.mutex.Unlock()
 		return
 	}
-	note(&d.session, answer)
+	d.session.answer(in, answer, made)
 	d.mutex.Unlock()
 	d.answerPrack(in.tx, answer)
 }

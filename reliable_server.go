@@ -30,9 +30,6 @@ type reliableServer struct {
 	// been answered; queue are those that wait for it.
 	sent  *provisional
 	queue []*provisional
-	// agreed is true once an offer has been answered by these responses and
-	// their PRACKs.
-	agreed bool
 	// changed, made on demand, is closed when Accept has to look again.
 	changed chan struct{}
 }
@@ -122,6 +119,9 @@ func (d *Dialog) nextProvisionalLocked() (send func() error) {
 	}
 	r.rseq++
 	r.sent, r.code = p, p.res.StatusCode
+	if !r.offer && !d.session.agreed { // RFC 3262 5
+		d.session.offer(p, keptOrNil(p.body), byApplication)
+	}
 	p.rseq = r.rseq
 	p.res.AppendHeader(sip.NewHeader("Require", tagReliable))
 	p.res.AppendHeader(sip.NewHeader("RSeq", strconv.FormatUint(uint64(p.rseq), 10)))
@@ -206,9 +206,6 @@ func (r *reliableServer) inFlight() bool {
 	}
 	return r.sent != nil && r.sent.body != nil
 }
-
-// isAgreed reports whether the INVITE's offer, or ours, has been answered.
-func (r *reliableServer) isAgreed() bool { return r != nil && r.agreed }
 
 // wake has Accept look again.
 func (r *reliableServer) wake() {

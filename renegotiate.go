@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/pion/sdp/v3"
@@ -24,7 +23,7 @@ func (d *Dialog) Renegotiate(ctx context.Context, offer Body, headers ...Header)
 	if ctx == nil {
 		return nil, errNilContext("Renegotiate")
 	}
-	return d.renegotiate(ctx, InviteOpts{Body: offer, Headers: headers})
+	return d.renegotiate(ctx, InviteOpts{Body: offer, Headers: headers}, nil)
 }
 
 // Hold offers our last session with every stream that we send and receive
@@ -53,46 +52,27 @@ func (d *Dialog) redirect(ctx context.Context, turn map[string]string) error {
 	if ctx == nil {
 		return errNilContext("Hold and Resume")
 	}
-	offer, err := d.turnedSession(turn)
-	if err != nil {
-		return err
-	}
-	_, err = d.renegotiate(ctx, InviteOpts{Body: offer})
+	_, err := d.renegotiate(ctx, InviteOpts{}, func(now *session) (Body, error) { return now.turned(turn) })
 	return err
 }
 
-func (d *Dialog) turnedSession(turn map[string]string) (Body, error) {
-	d.mutex.RLock()
-	local := d.session.local
-	d.mutex.RUnlock()
-	if local == nil {
-		return nil, ErrNoSession
+// composer makes an offer of ours from the session as it is when the offer leaves:
+// another may have changed it since the application asked, and before each new
+// attempt. nil leaves the offer as it is.
+type composer func(now *session) (Body, error)
+
+func (c composer) intoLocked(opts *InviteOpts, now *session) (err error) {
+	if c != nil {
+		opts.Body, err = c(now)
 	}
-	ours, ok := parseSDP(local)
-	if !ok {
-		return nil, fmt.Errorf("%w: it cannot be read", ErrNoSession)
-	}
-	for _, media := range ours.MediaDescriptions {
-		direction := directionOf(ours, media)
-		if next, ok := turn[direction]; ok {
-			direction = next
-		}
-		setDirection(media, direction)
-	}
-	ours.Attributes = slices.DeleteFunc(ours.Attributes, isDirection)
-	ours.Origin.SessionVersion++
-	data, err := ours.Marshal()
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoSession, err)
-	}
-	return NewBody(typeSDP, data), nil
+	return err
 }
 
 // renegotiate sends a re-INVITE, and again when the peer asks to wait, unless
 // that is switched off (RFC 3261 14.1, 21.5.1).
-func (d *Dialog) renegotiate(ctx context.Context, opts InviteOpts) (Body, error) {
+func (d *Dialog) renegotiate(ctx context.Context, opts InviteOpts, compose composer) (Body, error) {
 	opts.Body = ownBody(opts.Body)
-	return d.retrying(ctx, "ReInvite", func() (Body, error) { return d.reinviteOnce(ctx, opts) })
+	return d.retrying(ctx, "ReInvite", func() (Body, error) { return d.reinviteOnce(ctx, opts, compose) })
 }
 
 // retrying sends once, and again as retryIn says.
@@ -109,11 +89,11 @@ func (d *Dialog) retrying(ctx context.Context, op string, once func() (Body, err
 	}
 }
 
-func (d *Dialog) reinviteOnce(ctx context.Context, opts InviteOpts) (Body, error) {
+func (d *Dialog) reinviteOnce(ctx context.Context, opts InviteOpts, compose composer) (Body, error) {
 	if err := d.waitAcked(ctx); err != nil {
 		return nil, fmt.Errorf("dialog: re-INVITE: %w", err)
 	}
-	re, err := d.sendReInvite(ctx, opts)
+	re, err := d.sendReInvite(ctx, opts, compose)
 	if err != nil {
 		return nil, err
 	}

@@ -218,7 +218,7 @@ func (d *Dialog) sessionExpired() {
 func (d *Dialog) refreshSession() {
 	d.mutex.RLock()
 	due := d.timer.interval > 0 && d.state == DialogStateEstablished && d.ending == nil
-	byUpdate, session, ends := d.timer.allowsUpdate, d.session.local, d.timer.ends
+	byUpdate, ends := d.timer.allowsUpdate, d.timer.ends
 	d.mutex.RUnlock()
 	if !due {
 		return
@@ -230,7 +230,7 @@ func (d *Dialog) refreshSession() {
 		if byUpdate {
 			_, err = d.Update(ctx, nil)
 		} else {
-			_, err = d.renegotiate(ctx, InviteOpts{Body: session})
+			_, err = d.renegotiate(ctx, InviteOpts{}, (*session).refreshed)
 		}
 		if err != nil {
 			d.log().Warn("session could not be refreshed", "error", fmt.Sprint(err))

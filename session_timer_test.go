@@ -272,7 +272,7 @@ func TestRefreshOnHoldDoesNotKeepTheHold(t *testing.T) {
 		require.Contains(t, offered(11, held(offerSDP)), "a=recvonly")
 		time.Sleep(899 * time.Second)
 		re := p.next("INVITE")
-		require.Contains(t, string(re.Message.Body()), "a=recvonly")
+		require.Contains(t, string(re.Message.Body()), "a=sendrecv") // RFC 6337 5.3
 		p.reply(re, dialogtest.Response{Code: 200, Headers: []string{contactOfPeer, "Session-Expires: 1800;refresher=uac"}, Body: held(offerSDP)})
 		p.next("ACK")
 		synctest.Wait()

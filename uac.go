@@ -39,6 +39,8 @@ type inviteClient struct {
 	choices  []*choice
 	declined Cause
 	over     bool
+	// propose is InviteOpts.PrackOffer.
+	propose func(context.Context, ForkInfo) Body
 	// won is true once a 2xx has been taken; winner is its To tag.
 	won    bool
 	winner string
@@ -111,10 +113,11 @@ func (d *Dialog) placeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 	if opts.Anonymous {
 		req.AppendHeader(sip.NewHeader("Privacy", "id"))
 	}
-	i := &inviteClient{acknowledger: acknowledger{d: d}, offer: opts.Body, choose: opts.Choose}
+	i := &inviteClient{acknowledger: acknowledger{d: d}, offer: opts.Body, choose: opts.Choose, propose: opts.PrackOffer}
 	i.redirects = newRedirects(opts.FollowRedirects, d.remoteTarget, d.routeSet)
 	d.invite = i
 	d.phase = phaseInviting
+	d.session.offer(i, i.offer, byApplication)
 	delivered, _ := d.setStateLocked(DialogStateTrying)
 	d.limitLocked()
 	opt := d.optionsLocked()
@@ -180,6 +183,7 @@ func (i *inviteClient) prepared(req *sip.Request) {
 	if i.current != nil {
 		i.current.leg = i.d.legLocked() // what answers a request in it looks there
 		i.d.session, i.d.updateOut, i.d.updateIn = session{}, nil, nil
+		i.d.session.offer(i, i.offer, byApplication)
 	}
 	i.forgetEarlyLocked()
 	i.d.mutex.Unlock()
@@ -279,7 +283,7 @@ func (i *inviteClient) provisionalLocked(res *sip.Response) (then func()) {
 			d.keepBodyLocked(bodyOf(res))
 		}
 		return nothing
-	case e.isGone(), e.ended && i.rseqOf(res) == 0:
+	case e.isGone(), e.ended && d.rseqOf(res) == 0:
 		return nothing
 	case !e.inOrderLocked(res):
 		return e.repeatedLocked(res)
@@ -372,17 +376,14 @@ func (i *inviteClient) take(res *sip.Response) {
 	release := i.dropLocked(e)
 	d.keepBodyLocked(bodyOf(res))
 	d.tellForkLocked(e)
-	decided := e.agreed || e.offered // by reliable responses: no session is in the 2xx (RFC 3262 5)
-	if !decided {
-		d.session.answered(i.offer)
-	}
+	d.session.answered(i)
 	d.agreeTimerLocked(res, false, res)
 	// Established is entered once the ACK has left, so that nothing a callback
 	// sends can overtake it.
 	d.turn.join()
 	unlock()
 	release()
-	if decided {
+	if e.negotiated { // no session is in the 2xx (RFC 3262 5)
 		i.acknowledge(nil)
 		i.established()
 		return
@@ -440,7 +441,7 @@ func (i *inviteClient) ended(err error) {
 	if won {
 		// Nothing can be cancelled any more: what is left of the INVITE would
 		// be as long as the call.
-		i.tx, i.offer, i.redirects, i.choose, i.early, i.current, i.origin, i.former = nil, nil, redirects{}, nil, nil, nil, nil, nil
+		i.tx, i.offer, i.redirects, i.choose, i.propose, i.early, i.current, i.origin, i.former = nil, nil, redirects{}, nil, nil, nil, nil, nil, nil
 	}
 	i.d.mutex.Unlock()
 	if won {

@@ -17,11 +17,7 @@ type unacked struct {
 	tx  serverTx
 	seq uint32
 	// initial is false for the 2xx to a re-INVITE.
-	initial bool
-	// offered is true when the 2xx carried our offer: the ACK answers it.
-	offered bool
-	// before is what that offer falls back to when the ACK does not answer it.
-	before   session
+	initial  bool
 	interval time.Duration
 	deadline time.Time
 	timer    *time.Timer
@@ -148,9 +144,10 @@ func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	d.phase = phaseAnswering
 	d.stopRingingLocked()
 	u := &unacked{tx: tx, seq: cseq(tx.Request()), initial: true}
-	if !d.reliable.isAgreed() { // else what the 200 brings is neither offer nor answer (RFC 6337 3.1)
-		u.offered = len(tx.Request().Body()) == 0 && len(res.Body()) > 0
-		d.session.answered(keptOrNil(bodyOf(res)))
+	if ours := keptOrNil(bodyOf(res)); d.session.isOpen(tx) {
+		d.session.answer(tx, ours, byApplication)
+	} else if !d.session.agreed { // else it is neither offer nor answer (RFC 6337 3.1)
+		d.session.offer(u, ours, byApplication)
 	}
 	d.repeatLocked(u)
 	delivered, _ := d.setStateLocked(DialogStateEstablished)
@@ -263,11 +260,12 @@ func (d *Dialog) handleAck(ack *sip.Request) {
 		return
 	}
 	d.removeUnackedLocked(u)
-	if body := bodyOf(ack); body != nil {
-		d.keepBodyLocked(body)
-	} else if u.offered && !u.initial {
-		d.session = u.before
+	body := bodyOf(ack)
+	if body != nil || u.initial { // there is nothing to go back to
+		d.session.answered(u)
 	}
+	d.session.rollback(u)
+	d.keepBodyLocked(body)
 	release := func() {}
 	if u.initial && d.phase == phaseAnswering {
 		d.phase = phaseSteady

@@ -71,6 +71,7 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	setBody(req, offer)
 	out := &updateClient{d: d, fork: d.currentForkLocked(), target: *d.remoteTarget.Clone(), offer: offer, waiter: newWaiter()}
 	d.updateOut = out
+	d.session.offer(out, offer, byApplication)
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
@@ -80,7 +81,7 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 		err = x.send(ctx, req)
 	}
 	if err != nil {
-		out.over()
+		out.over(nil)
 		return nil, fmt.Errorf("dialog: UPDATE: %w", err)
 	}
 	return out.waiter, nil
@@ -90,7 +91,7 @@ func (d *Dialog) mayUpdateLocked(offer Body) error {
 	switch {
 	case d.ending != nil || !d.isEarlyLocked() && d.state != DialogStateEstablished:
 		return &StateError{Op: "Update", State: d.state, Need: "Established state, or a peer that rings"}
-	case d.ackWaits, d.updateOut != nil, offer != nil && (d.ourOfferLocked() || d.theirOfferLocked() || d.noSessionLocked()):
+	case d.ackWaits, d.updateOut != nil, offer != nil && (d.session.open != noOffer || d.noSessionLocked()):
 		return ErrPending
 	}
 	return nil
@@ -110,30 +111,7 @@ func (d *Dialog) legEndedLocked() bool {
 // noSessionLocked reports whether reliable provisional responses to the INVITE,
 // which is not answered, have brought no offer and answer yet (RFC 3311 5.1).
 func (d *Dialog) noSessionLocked() bool {
-	switch d.phase {
-	case phaseInviting:
-		return d.invite.current == nil || !d.invite.current.agreed
-	case phaseOffered:
-		return !d.reliable.isAgreed()
-	}
-	return false
-}
-
-// ourOfferLocked reports whether an offer of ours has no answer yet, and
-// theirOfferLocked one of the peer's (RFC 3264 4).
-func (d *Dialog) ourOfferLocked() bool {
-	return d.reinviteOut != nil && !d.reinviteOut.taken && !isNilBody(d.reinviteOut.offer) ||
-		d.updateOut != nil && d.updateOut.offer != nil ||
-		d.phase == phaseInviting && d.noSessionLocked() && !isNilBody(d.invite.offer) ||
-		d.offerUnansweredLocked() ||
-		d.reliable.inFlight() && !d.reliable.offer && !d.reliable.agreed
-}
-
-func (d *Dialog) theirOfferLocked() bool {
-	return d.ackWaits || d.updateIn != nil && d.updateIn.offer != nil ||
-		d.invite != nil && d.invite.current != nil && d.invite.current.offered ||
-		d.reinviteIn != nil && bodyOf(d.reinviteIn.tx.Request()) != nil ||
-		d.offered != nil && len(d.offered.Request().Body()) > 0 && !d.reliable.isAgreed()
+	return (d.phase == phaseInviting || d.phase == phaseOffered) && !d.session.agreed
 }
 
 // updateClient is an UPDATE of ours that has no final answer.
@@ -149,21 +127,7 @@ func (u *updateClient) response(res *sip.Response) {
 	if res.IsProvisional() {
 		return
 	}
-	ours := u.over()
-	switch {
-	case !ours: // another fork has answered the INVITE
-	case res.IsSuccess():
-		u.d.mutex.Lock()
-		u.d.answeredAtLocked(u.target, res)
-		u.d.session.answered(u.offer)
-		if u.d.state == DialogStateEstablished {
-			u.d.agreeTimerLocked(res, false, res)
-		}
-		if u.offer != nil {
-			u.d.keepBodyLocked(bodyOf(res))
-		}
-		u.d.mutex.Unlock()
-	default:
+	if u.over(res) && !res.IsSuccess() {
 		u.d.failedIn(u.fork, sip.UPDATE, res.StatusCode, res.Reason)
 	}
 	u.waiter.response(res)
@@ -173,7 +137,7 @@ func (u *updateClient) done(err error) {
 	if err == nil {
 		return
 	}
-	if u.over() {
+	if u.over(nil) {
 		u.d.unansweredIn(u.fork, sip.UPDATE, err)
 	}
 	u.waiter.done(err)
@@ -188,16 +152,37 @@ func (u *updateClient) mayRepeatLocked() error {
 	return nil
 }
 
-// over lets another UPDATE begin. It reports false for one in an early dialog
-// that is not the call's any more: what comes of it changes nothing.
-func (u *updateClient) over() (ours bool) {
+// over takes the outcome, nil when there is no response, and lets another UPDATE
+// begin. It reports false for one in an early dialog that is not the call's any
+// more: what comes of it changes nothing but that.
+func (u *updateClient) over(res *sip.Response) (ours bool) {
 	u.d.mutex.Lock()
 	defer u.d.mutex.Unlock()
-	if u.d.updateOut != u {
-		return false
+	ours = u.d.updateOut == u
+	u.d.inForkLocked(u.fork, func() {
+		if u.d.updateOut != u {
+			return
+		}
+		u.d.updateOut = nil
+		if res != nil && res.IsSuccess() {
+			u.acceptedLocked(res)
+		}
+		u.d.session.rollback(u)
+	})
+	return ours
+}
+
+// acceptedLocked takes a 2xx.
+func (u *updateClient) acceptedLocked(res *sip.Response) {
+	d := u.d
+	d.answeredAtLocked(u.target, res)
+	d.session.answered(u)
+	if d.state == DialogStateEstablished {
+		d.agreeTimerLocked(res, false, res)
 	}
-	u.d.updateOut = nil
-	return true
+	if u.offer != nil {
+		d.keepBodyLocked(bodyOf(res))
+	}
 }
 
 // refreshTargetLocked takes over the target that a 2xx to a re-INVITE or UPDATE,
@@ -250,7 +235,7 @@ func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
 	return func() {
 		switch {
 		case in.offer == nil:
-			d.acceptUpdate(in, nil, (*session).answeredByDefault)
+			d.acceptUpdate(in, nil, byDefault)
 		case handler == nil:
 			d.answerUpdate(in, ours.answerTo(in.offer))
 		case !d.stack.calls.Go(func() { d.decideUpdate(ctx, in, handler) }):
@@ -266,7 +251,7 @@ func (d *Dialog) answerUpdate(in *updateServer, answer Body) {
 		d.refuseUpdate(in, sip.StatusNotAcceptableHere)
 		return
 	}
-	d.acceptUpdate(in, answer, (*session).answeredByDefault)
+	d.acceptUpdate(in, answer, byDefault)
 }
 
 // beginUpdateLocked opens an UPDATE, or returns why not.
@@ -274,6 +259,7 @@ func (d *Dialog) beginUpdateLocked(in *updateServer) (refusal *sip.Response) {
 	d.inForkLocked(in.fork, func() {
 		if refusal = d.refuseUpdateLocked(in); refusal == nil {
 			d.updateIn = in
+			d.session.receive(in, in.offer)
 		}
 	})
 	return refusal
@@ -281,9 +267,9 @@ func (d *Dialog) beginUpdateLocked(in *updateServer) (refusal *sip.Response) {
 
 func (d *Dialog) refuseUpdateLocked(in *updateServer) *sip.Response {
 	switch {
-	case d.updateIn != nil, in.offer != nil && d.theirOfferLocked():
+	case d.updateIn != nil, in.offer != nil && d.session.open == theirOffer:
 		return tooSoon(in.tx)
-	case in.offer != nil && d.ourOfferLocked():
+	case in.offer != nil && d.session.open == ourOffer:
 		return in.tx.NewResponse(sip.StatusRequestPending, "")
 	}
 	return nil
@@ -303,7 +289,7 @@ func (d *Dialog) decideUpdate(ctx context.Context, in *updateServer, handler Off
 		case ctx.Err() != nil:
 			d.refuseUpdate(in, sip.StatusGatewayTimeout) // too late, whatever it was
 		case err == nil:
-			d.acceptUpdate(in, answer, (*session).answered)
+			d.acceptUpdate(in, answer, byApplication)
 		case errors.Is(err, ErrPanic):
 			d.refuseUpdate(in, sip.StatusInternalServerError)
 		default:
@@ -313,13 +299,17 @@ func (d *Dialog) decideUpdate(ctx context.Context, in *updateServer, handler Off
 	answer, err = d.consult(ctx, handler, in.offer)
 }
 
-// claimUpdate decides who answers the UPDATE: exactly one caller.
-func (d *Dialog) claimUpdate(in *updateServer) bool {
+// claimUpdate decides who refuses the UPDATE: exactly one caller.
+func (d *Dialog) claimUpdate(in *updateServer) (ours bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	return d.claimUpdateLocked(in)
+	if ours = d.claimUpdateLocked(in); ours {
+		d.inForkLocked(in.fork, func() { d.session.rollback(in) })
+	}
+	return ours
 }
 
+// claimUpdateLocked is that for whoever answers it either way.
 func (d *Dialog) claimUpdateLocked(in *updateServer) (ours bool) {
 	d.inForkLocked(in.fork, func() {
 		if ours = d.updateIn == in; ours {
@@ -329,9 +319,9 @@ func (d *Dialog) claimUpdateLocked(in *updateServer) (ours bool) {
 	return ours
 }
 
-func (d *Dialog) acceptUpdate(in *updateServer, answer Body, note func(*session, Body)) {
+func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made author) {
 	if in.prack {
-		d.acceptPrack(in, answer, note)
+		d.acceptPrack(in, answer, made)
 		return
 	}
 	res, _ := d.newAnswer(in.tx, nil)
@@ -345,7 +335,7 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, note func(*session,
 	d.inForkLocked(in.fork, func() {
 		d.refreshTargetLocked(in.tx.Request())
 		d.cameByLocked(in.tx)
-		note(&d.session, keptOrNil(bodyOf(res)))
+		d.session.answer(in, keptOrNil(bodyOf(res)), made)
 	})
 	if d.state == DialogStateEstablished {
 		d.agreeTimerLocked(res, true, in.tx.Request())

@@ -2,35 +2,12 @@ package dialog
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/pion/sdp/v3"
 )
-
-// session is what we said of the media last. Guarded by the dialog's mutex; the
-// body is never changed.
-type session struct {
-	// local is the last offer or answer of ours that the peer has taken, own the
-	// last that the application made: what it put on hold stays so.
-	local, own Body
-}
-
-// answered notes an offer or answer of the application's that the peer has
-// taken. What stands already, as a refresh offers it, is no choice of its own.
-func (s *session) answered(ours Body) {
-	if isNilBody(ours) || !isSDP(ours) || s.local != nil && bytes.Equal(ours.Data(), s.local.Data()) {
-		return
-	}
-	s.local, s.own = ours, ours
-}
-
-// answeredByDefault notes an answer that nobody decided.
-func (s *session) answeredByDefault(ours Body) {
-	if ours != nil {
-		s.local = ours
-	}
-}
 
 func isSDP(body Body) bool {
 	return strings.EqualFold(mediaType(body.ContentType()), typeSDP)
@@ -59,15 +36,10 @@ func (s session) answerTo(offer *SimpleBody) (answer Body) {
 			answer = nil // whatever the SDP was, it cannot be read
 		}
 	}()
-	if s.local == nil {
+	ours, err := s.next()
+	if err != nil {
 		return nil
 	}
-	ours, ok := parseSDP(s.local)
-	if !ok {
-		return nil
-	}
-	restoreDirections(ours, s.own)
-	ours.Origin.SessionVersion++
 	if offer != nil {
 		theirs, ok := parseSDP(offer)
 		if !ok || !isSDP(offer) {
@@ -75,19 +47,97 @@ func (s session) answerTo(offer *SimpleBody) (answer Body) {
 		}
 		answerMedia(ours, theirs)
 	}
-	data, err := ours.Marshal()
+	made, err := marshalSDP(ours)
 	if err != nil {
 		return nil
 	}
-	return NewBody(typeSDP, data)
+	return made
 }
 
-func parseSDP(body Body) (*sdp.SessionDescription, bool) {
-	var description sdp.SessionDescription
-	if err := description.Unmarshal(body.Data()); err != nil {
-		return nil, false
+// next is our session in its next version, as our application wants it: what the
+// peer's hold has made of it is not ours to keep (RFC 6337 5.3).
+func (s *session) next() (*sdp.SessionDescription, error) {
+	if s.local == nil {
+		return nil, ErrNoSession
 	}
-	return &description, true
+	ours, ok := parseSDP(s.local)
+	if !ok {
+		return nil, fmt.Errorf("%w: it cannot be read", ErrNoSession)
+	}
+	restoreDirections(ours, s.own)
+	ours.Origin.SessionVersion++
+	return ours, nil
+}
+
+// turned is the offer of our session with other directions.
+func (s *session) turned(turn map[string]string) (Body, error) {
+	ours, err := s.next()
+	if err != nil {
+		return nil, err
+	}
+	for _, media := range ours.MediaDescriptions {
+		direction := directionOf(ours, media)
+		if next, ok := turn[direction]; ok {
+			direction = next
+		}
+		setDirection(media, direction)
+	}
+	ours.Attributes = slices.DeleteFunc(ours.Attributes, isDirection)
+	return marshalSDP(ours)
+}
+
+// refreshed is the offer that changes nothing: the last one, byte by byte (RFC 4028
+// 7.4), unless our application wants more than the peer's hold has left of it; nil
+// when we have no session.
+func (s *session) refreshed() (Body, error) {
+	wanted, err := s.next()
+	if err != nil {
+		return s.local, nil
+	}
+	stands, _ := parseSDP(s.local)
+	for i, media := range wanted.MediaDescriptions {
+		if directionOf(wanted, media) != directionOf(stands, stands.MediaDescriptions[i]) {
+			return marshalSDP(wanted)
+		}
+	}
+	return s.local, nil
+}
+
+// again is the offer of this session, which was the one before now's.
+func (s *session) again(now *session) (Body, error) {
+	ours, err := s.next()
+	if err != nil {
+		return nil, err
+	}
+	current, err := now.next()
+	if err != nil {
+		return nil, err
+	}
+	ours.Origin.SessionVersion = current.Origin.SessionVersion
+	for i := len(ours.MediaDescriptions); i < len(current.MediaDescriptions); i++ { // RFC 3264 8.2
+		ours.MediaDescriptions = append(ours.MediaDescriptions, refusedMedia(current.MediaDescriptions[i]))
+	}
+	return marshalSDP(ours)
+}
+
+func marshalSDP(description *sdp.SessionDescription) (Body, error) {
+	data, err := description.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoSession, err)
+	}
+	return NewBody(typeSDP, data), nil
+}
+
+// parseSDP reads a body; ok is false for what cannot be read, whatever it is.
+func parseSDP(body Body) (description *sdp.SessionDescription, ok bool) {
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	description = new(sdp.SessionDescription)
+	err := description.Unmarshal(body.Data())
+	return description, err == nil
 }
 
 // answerMedia gives our session the offer's m-lines (RFC 3264 6): those we
