@@ -298,3 +298,24 @@ func TestByeOfTheOnlyForkLeavesTheCallRinging(t *testing.T) {
 		})
 	}
 }
+
+// An UPDATE in an early dialog that ended, and then answers all the same (RFC 6228
+// 4), is over there too: another may follow.
+func TestUpdateOfAForkThatEndsAndThenAnswers(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		f := w.forks(offer(offerSDP))
+		f.says("A", 180, "")
+		f.says("B", 180, "")
+		first := began(func() error { _, err := f.d.Update(context.Background(), nil); return err })
+		in := f.at["A"].next("UPDATE")
+		f.says("A", 199, "")
+		f.at["A"].reply(in, dialogtest.Response{Code: 200})
+		require.NoError(t, <-first)
+		f.says("A", 200, answerSDP)
+		require.NoError(t, f.d.WaitAnswer(context.Background()))
+		second := began(func() error { _, err := f.d.Update(context.Background(), ourSession()); return err })
+		f.at["A"].reply(f.at["A"].next("UPDATE"), dialogtest.Response{Code: 200, Body: offerSDP})
+		require.NoError(t, <-second)
+		f.over("A")
+	})
+}
