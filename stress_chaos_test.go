@@ -153,6 +153,11 @@ func (c *chaos) asked(in dialogtest.Received, req *sip.Request) {
 	case sip.UPDATE:
 		c.play("UPDATE ", c.refreshScripts(in))
 	case sip.PRACK:
+		answered := func() { c.answer(in, dialogtest.Response{Code: 200, Body: answerSDP}) }
+		if len(req.Body()) > 0 && c.dice.chance(70) {
+			c.play("PRACK ", []script{{"answered", answered}})
+			return
+		}
 		c.play("PRACK ", []script{code(200), code(200), code(200), code(200), code(481), code(500), silence})
 	default:
 		code(200).play()
@@ -241,7 +246,15 @@ func (c *chaos) reinviteScripts(in dialogtest.Received) []script {
 			}
 		}
 	}
+	reliably := func(last int) func() {
+		return func() {
+			c.answer(in, dialogtest.Response{Code: 183, Headers: []string{"Require: 100rel", "RSeq: 5"}, Body: answerSDP})
+			c.pause(2 * time.Second)
+			c.answer(in, dialogtest.Response{Code: last})
+		}
+	}
 	return []script{
+		{"reliably", reliably(200)}, {"reliably, then refused", reliably(403)},
 		{"200", say(ok)}, {"200", say(ok, ok)}, {"200 without a body", say(dialogtest.Response{Code: 200})},
 		{"491", say(dialogtest.Response{Code: 491})}, {"488", say(dialogtest.Response{Code: 488})},
 		{"481", say(dialogtest.Response{Code: 481})}, {"silence", say()},

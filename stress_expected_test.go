@@ -44,7 +44,7 @@ var expectedFaults = []string{
 
 var expectedCallbacks = []string{
 	"callback: blocks", "callback: panics", "callback: Goexit", "callback: offer refused", "callback: offer never decided",
-	"callback: nobody answers", "callback: chooses a fork", "callback: REFER", "callback: REFER followed", "callback: REFER decided", "callback: trace",
+	"callback: nobody answers", "callback: chooses a fork", "callback: offer for a PRACK", "callback: REFER", "callback: REFER followed", "callback: REFER decided", "callback: trace",
 	"callback: trace of tls", "callback: trace of ws", "callback: trace of wss",
 }
 
@@ -64,7 +64,7 @@ var expectedScript = []string{
 	"script: calls to be refreshed", "script: calls and does not refresh", "script: calls with too short an interval",
 	"script: INVITE early media", "script: INVITE refused", "script: INVITE redirected", "script: INVITE silence", "script: INVITE 100 only",
 	"script: INVITE rings for ever", "script: INVITE BYE while ringing", "script: INVITE nonsense",
-	"script: re-INVITE 200", "script: re-INVITE 491", "script: re-INVITE silence", "script: re-INVITE rings for ever",
+	"script: re-INVITE 200", "script: re-INVITE reliably", "script: re-INVITE reliably, then refused", "script: PRACK answered", "script: re-INVITE 491", "script: re-INVITE silence", "script: re-INVITE rings for ever",
 	"script: CANCEL 200 487", "script: CANCEL 200 200", "script: CANCEL silence", "script: BYE 200", "script: BYE 481",
 	"script: BYE silence", "script: BYE 100 only", "script: REFER 202 and NOTIFY", "script: REFER NOTIFY before 202",
 	"script: REFER 202 and NOTIFYs of all kinds", "script: REFER silence", "script: asks SUBSCRIBE to a REFER", "script: NOTIFY silence", "script: 2xx acknowledged", "script: 2xx acknowledged late",

@@ -3,6 +3,7 @@
 package dialog_test
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -75,6 +76,16 @@ func (a *application) choose(dialog.ForkInfo) bool {
 	return a.dice.chance(60)
 }
 
+// prackOffer is what InviteOpts.PrackOffer is of some INVITEs.
+func (a *application) prackOffer(context.Context, dialog.ForkInfo) dialog.Body {
+	a.round.cover.hit("callback: offer for a PRACK")
+	if a.dice.chance(10) {
+		panic("prackOffer")
+	}
+	time.Sleep(a.dice.upTo(3 * time.Second))
+	return dialog.NewBody("application/sdp", []byte(offerSDP))
+}
+
 // checkProvisionals: a reliable provisional response that is the next in its early
 // dialog gets its PRACK there (RFC 3262 4), unless that, the INVITE or the call has
 // ended, or is about to be.
@@ -108,10 +119,11 @@ func (t *transcript) checkProvisionals() {
 			continue
 		}
 		fork := p.callID + " " + p.toTg
-		if last[fork] != 0 && p.rseq != last[fork]+1 {
+		numbered := fmt.Sprint(fork, " ", p.seq)
+		if last[numbered] != 0 && p.rseq != last[numbered]+1 {
 			continue
 		}
-		last[fork] = p.rseq
+		last[numbered] = p.rseq
 		done := acknowledged[fmt.Sprint(fork, " ", p.rseq)] || over[fork] || over[p.branch]
 		if !done && !t.late(p) && !t.n.tap.lostBetween(p.at, t.n.down) {
 			t.errorf(p, "RSeq %d never acknowledged", p.rseq)

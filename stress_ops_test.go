@@ -406,6 +406,14 @@ func (a *application) requestHandler(d *dialog.Dialog) dialog.RequestHandler {
 }
 
 func (a *application) offer() dialog.InviteOpts {
+	opts := a.offered()
+	if a.dice.chance(30) {
+		opts.PrackOffer = a.prackOffer
+	}
+	return opts
+}
+
+func (a *application) offered() dialog.InviteOpts {
 	switch n := a.dice.intn(20); {
 	case n < 5:
 		return dialog.InviteOpts{}
