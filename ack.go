@@ -30,12 +30,12 @@ func (a *acknowledger) prepared(req *sip.Request) {
 
 // answer acknowledges a 2xx, and then calls then: at once, or, when the 2xx
 // brought an offer for the application to decide, once it has. Where that is
-// refused the call ends after the ACK (RFC 3261 13.2.2.4). ours is the body that
-// the INVITE had.
+// refused the call ends after the ACK (RFC 3261 13.2.2.4). With nobody to decide,
+// our session answers, if we have one. ours is the body that the INVITE had.
 func (a *acknowledger) answer(ours Body, res *sip.Response, then func()) {
-	handler, offer := a.undecided(ours, res)
+	handler, offer, standing := a.undecided(ours, res)
 	if handler == nil {
-		a.acknowledge(nil)
+		a.acknowledge(standing.answerTo(offer), byDefault)
 		then()
 		return
 	}
@@ -44,34 +44,35 @@ func (a *acknowledger) answer(ours Body, res *sip.Response, then func()) {
 		if err != nil {
 			a.d.hangup(offerRefusedBecause(Cause{By: PartyLocal, Method: "BYE", Err: err}))
 		}
-		a.acknowledge(answer)
+		a.acknowledge(answer, byApplication)
 		then()
 	})
 }
 
-// undecided returns the handler when the 2xx brought an offer for it.
-func (a *acknowledger) undecided(ours Body, res *sip.Response) (OfferHandler, *SimpleBody) {
+// undecided opens the offer that the 2xx brought, if it did, and returns who
+// decides it, or else the session that does: none for a call that is to end.
+func (a *acknowledger) undecided(ours Body, res *sip.Response) (handler OfferHandler, offer *SimpleBody, standing session) {
 	d := a.d
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	offer := bodyOf(res)
-	if !isNilBody(ours) || offer == nil || d.offerHandler == nil || d.ending != nil || d.state == DialogStateTerminated {
-		return nil, nil
+	offer = bodyOf(res)
+	if !isNilBody(ours) || offer == nil || d.ending != nil || d.state == DialogStateTerminated {
+		return nil, nil, session{}
 	}
-	d.ackWaits = true
 	d.session.receive(a, offer)
-	return d.offerHandler, offer
+	d.ackWaits = d.offerHandler != nil
+	return d.offerHandler, offer, d.session
 }
 
 // acknowledge sends the ACK, with the answer to an offer in the 2xx if there is
 // one. When that fails the peer repeats its 2xx, and the ACK is tried again.
-func (a *acknowledger) acknowledge(body Body) {
+func (a *acknowledger) acknowledge(body Body, made author) {
 	ack := a.send(body)
 	a.d.mutex.Lock()
 	defer a.d.mutex.Unlock()
 	a.ack, a.body = ack, body
 	a.d.ackWaits = false
-	a.d.session.answer(a, body, byApplication)
+	a.d.session.answer(a, body, made)
 }
 
 func (a *acknowledger) send(body Body) ackTx {
@@ -110,7 +111,7 @@ func (a *acknowledger) acknowledgeAgain() {
 	switch {
 	case waits:
 	case ack == nil:
-		a.acknowledge(body)
+		a.acknowledge(body, byDefault)
 	default:
 		if err := ack.Resend(); err != nil {
 			a.d.log().Warn("ACK could not be repeated", "error", err)

@@ -224,15 +224,20 @@ func (d *Dialog) registerBody(callback func(Body)) <-chan struct{} {
 }
 
 // OnOffer sets the function that decides the peer's offers: those of its
-// re-INVITEs, UPDATEs and PRACKs, and those in a 2xx to an INVITE of ours without
-// a body. It replaces the one set before; nil restores the default answers. The
-// function runs on a goroutine of its own with the transaction open: a re-INVITE
-// waits for it up to the ringing limit (then 504), an UPDATE two seconds (then
-// 504, RFC 3311 5.2), the ACK to a 2xx for three quarters of 64*T1 (then the offer
-// is refused and the call ended, RFC 3261 13.2.2.4). An error refuses: 488 with a
-// Warning. A PRACK cannot be refused, nor wait longer than an UPDATE (RFC 3262 3):
-// it is answered with every port 0, and our last session is offered anew by
-// UPDATE; where that cannot be, the call ends.
+// re-INVITEs, UPDATEs and PRACKs, and those that an INVITE of ours without a body
+// has asked for, in the 2xx or in a reliable provisional response. It replaces the
+// one set before; nil restores the default answers. The function runs on a
+// goroutine of its own with the transaction open, for so long at most:
+//
+//   - a re-INVITE: the ringing limit, then 504;
+//   - an UPDATE: two seconds, then 504 (RFC 3311 5.2);
+//   - a PRACK: two seconds;
+//   - an offer that we asked for: three quarters of 64*T1.
+//
+// An error refuses: 488 with a Warning. A PRACK cannot be refused (RFC 3262 3): it is
+// answered with every port 0, and our last session is offered anew by UPDATE; where
+// that cannot be, the call ends. Nor can an offer that we asked for: the answer has
+// every port 0, and the call ends (RFC 3261 13.2.2.4).
 func (d *Dialog) OnOffer(handler OfferHandler) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()

@@ -302,3 +302,40 @@ func TestOfferThatTheACKDoesNotAnswerIsTakenBack(t *testing.T) {
 		})
 	}
 }
+
+// RFC 6141 3.3, 3.8: what an UPDATE has changed inside a re-INVITE is not undone by
+// a refusal, nor by a CANCEL.
+func TestReINVITEInsideWhichTheSessionHasChanged(t *testing.T) {
+	for _, cancelled := range []bool{true, false} {
+		bubble(t, func(t *testing.T, w *world) {
+			p := w.peer(peerIP)
+			l := w.incoming(w.stack(stackIP), p)
+			decide := make(chan struct{})
+			l.d.OnOffer(func(_ context.Context, offer dialog.Body) (dialog.Body, error) {
+				if len(offer.Data()) > 0 {
+					return dialog.NewBody("application/sdp", []byte(held(answerSDP))), nil
+				}
+				<-decide
+				return nil, errors.New("no")
+			})
+			invite := l.ask("INVITE")
+			seq := l.seq
+			l.ask("UPDATE", withBody(offerSDP))
+			require.Equal(t, 200, p.final("UPDATE").StatusCode)
+			if cancelled {
+				r := l.made("CANCEL")
+				r.CSeq, r.Branch = seq, branchIn(invite)
+				require.NoError(t, p.Send(l.stack, l.Request(r)))
+				defer close(decide)
+			} else {
+				close(decide)
+			}
+			res := p.final("INVITE")
+			require.Equal(t, 200, res.StatusCode)
+			require.Contains(t, string(res.Body()), "a=sendonly", "what we have chosen inside it")
+			l.acknowledge(seq, withBody(answerSDP))
+			synctest.Wait()
+			l.hangUp(p)
+		})
+	}
+}

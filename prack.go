@@ -17,12 +17,13 @@ type prack struct {
 	// rseq and cseq are those of the response: the RAck (RFC 3262 7.2).
 	rseq, cseq uint32
 	// offer is the one in the response for the application to decide, propose
-	// asks it for one of ours. body is what comes of either, ours is true when that
-	// is an offer.
+	// asks it for one of ours. body is what comes of either, by its author; ours is
+	// true when that is an offer.
 	offer   *SimpleBody
 	propose func(context.Context) Body
 	body    Body
 	ours    bool
+	made    author
 	// refused is why the answer refuses the offer.
 	refused error
 	// over is true once its outcome is known.
@@ -78,7 +79,7 @@ func (p *prack) answerTo(offer *SimpleBody, handler OfferHandler) {
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	p.offer, p.body, p.refused = nil, answer, err
+	p.offer, p.body, p.made, p.refused = nil, answer, byApplication, err
 }
 
 // make gets an offer of ours. The peer waits for the PRACK, with or without one:
@@ -146,7 +147,7 @@ func (p *prack) build() (req *sip.Request, opt txn.RequestOptions, ok bool) {
 		if p.ours {
 			d.session.offer(p, body, byApplication)
 		} else {
-			d.session.answer(p, body, byApplication)
+			d.session.answer(p, body, p.made)
 		}
 		req, opt = d.nextRequestLocked(sip.PRACK), d.optionsLocked()
 	})

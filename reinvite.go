@@ -256,7 +256,7 @@ func (re *reinviteClient) success(res *sip.Response) {
 	d.agreeTimerLocked(res, false, res)
 	d.mutex.Unlock()
 	if agreed { // no session is in the 2xx (RFC 3262 5)
-		re.acknowledge(nil)
+		re.acknowledge(nil, byDefault)
 		re.succeeded()
 		return
 	}
@@ -333,6 +333,8 @@ type reinviteServer struct {
 	tx serverTx
 	// cancel ends the application's decision.
 	cancel context.CancelFunc
+	// before is what we said last before it.
+	before Body
 }
 
 // handleReInvite takes a re-INVITE, or tells the peer to wait (RFC 3261 14.2,
@@ -349,7 +351,7 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sip.Request) {
 		d.stack.respond(tx, refusal)
 		return
 	}
-	d.reinviteIn = in
+	d.reinviteIn, in.before = in, d.session.local
 	d.session.receive(in, offer)
 	d.keepBodyLocked(offer)
 	handler := d.offerHandler
@@ -489,13 +491,26 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made author) {
 	d.stack.respond(in.tx, res)
 }
 
-// refuseReInvite answers with a failure: session and target stay.
+// refuseReInvite answers with a failure: session and target stay. What an UPDATE
+// has changed inside it is not undone: that makes it a 2xx (RFC 6141 3.3, 3.8).
 func (d *Dialog) refuseReInvite(in *reinviteServer, code int) {
+	if d.changedSince(in) {
+		d.acceptReInvite(in, d.defaultAnswer(bodyOf(in.tx.Request())), byDefault)
+		return
+	}
 	if !d.claimReInvite(in) {
 		return
 	}
 	in.cancel()
 	d.stack.answerWith(in.tx, code, offerRefused(code)...)
+}
+
+// changedSince reports whether the session has changed inside a re-INVITE of a call
+// that goes on.
+func (d *Dialog) changedSince(in *reinviteServer) bool {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.session.local != in.before && d.state == DialogStateEstablished && d.ending == nil
 }
 
 // cancelReInvite answers a cancelled re-INVITE 487; the call goes on.

@@ -124,7 +124,7 @@ func (r *reliableClient) responseLocked(res *sip.Response) ForkInfo {
 
 // negotiateLocked takes the first session in a reliable response: the answer to our
 // offer, or the offer when we made none (RFC 3262 5). With nobody to decide that,
-// it stays unanswered, as one in a 2xx does.
+// our session answers; where we have none it stays unanswered, as one in a 2xx does.
 func (r *reliableClient) negotiateLocked(p *prack, status int, body *SimpleBody) {
 	switch {
 	case r.offered:
@@ -135,6 +135,11 @@ func (r *reliableClient) negotiateLocked(p *prack, status int, body *SimpleBody)
 	case r.d.offerHandler != nil:
 		r.d.session.receive(p, body)
 		r.negotiated, p.offer = true, body
+	default:
+		if p.body = r.d.session.answerTo(body); p.body != nil {
+			r.d.session.receive(p, body)
+			r.negotiated = true
+		}
 	}
 }
 

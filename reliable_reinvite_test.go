@@ -232,3 +232,32 @@ func TestRetriedHoldIsOfTheSessionAsItIsThen(t *testing.T) {
 		l.hangUp(p)
 	})
 }
+
+// An offer that we asked for, and that nobody decides, is answered from our
+// session, in the ACK or the PRACK.
+func TestOfferThatWeAskedForAndNobodyDecides(t *testing.T) {
+	for _, reliable := range []bool{true, false} {
+		bubble(t, func(t *testing.T, w *world) {
+			p := w.peer(peerIP)
+			l := w.outgoing(w.stack(stackIP), p)
+			r := l.renegotiates(context.Background(), "")
+			answer := ""
+			if reliable {
+				r.says(183, held(answerSDP), reliably(1)...)
+				answer = r.acknowledged("1 2 INVITE", 200)
+				r.says(200, "")
+				require.Empty(t, p.next("ACK").Message.Body())
+			} else {
+				r.says(200, held(answerSDP))
+				answer = string(p.next("ACK").Message.Body())
+			}
+			require.Contains(t, answer, "o=alice 1 2 ")
+			require.Contains(t, answer, "a=recvonly")
+			require.NoError(t, <-r.ended)
+			require.Equal(t, held(answerSDP), string(r.body.Data()))
+			l.ask("UPDATE", withBody(answerSDP))
+			require.Contains(t, string(p.next("200 UPDATE").Message.Body()), "a=sendrecv", "the hold was the peer's")
+			l.hangUp(p)
+		})
+	}
+}

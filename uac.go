@@ -384,7 +384,7 @@ func (i *inviteClient) take(res *sip.Response) {
 	unlock()
 	release()
 	if e.negotiated { // no session is in the 2xx (RFC 3262 5)
-		i.acknowledge(nil)
+		i.acknowledge(nil, byDefault)
 		i.established()
 		return
 	}
@@ -462,7 +462,7 @@ func (i *inviteClient) releaseFork(res *sip.Response) {
 	case fork == nil:
 	case isNew:
 		fork.turn.join()
-		fork.invite.acknowledge(nil)
+		fork.invite.acknowledge(nil, byDefault)
 		release := func() { i.d.passTurn(); fork.invite.established() }
 		if !i.d.stack.byes.Go(release) {
 			release()
