@@ -39,7 +39,7 @@ func (a *acknowledger) answer(ours Body, res *sip.Response, then func()) {
 		then()
 		return
 	}
-	a.d.background(func() {
+	a.d.parting(func() { // a hang-up ends the wait: ACK and BYE follow at once
 		answer, err := a.d.answerLate(handler, offer, nil)
 		if err != nil {
 			a.d.hangup(offerRefusedBecause(Cause{By: PartyLocal, Method: "BYE", Err: err}))

@@ -104,10 +104,13 @@ type Dialog struct {
 	// ackWaits is true while an ACK of ours waits for the application's
 	// answer to the offer in the 2xx.
 	ackWaits bool
-	session  session
-	timer    sessionTimer
-	limit    *time.Timer
-	refresh  *time.Timer
+	// hungUp, made on demand, is closed when a hang-up begins: nobody waits for a
+	// decision of the application's any more.
+	hungUp  chan struct{}
+	session session
+	timer   sessionTimer
+	limit   *time.Timer
+	refresh *time.Timer
 	// unwatch ends the watch over the connection of an unanswered INVITE.
 	unwatch func()
 

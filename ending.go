@@ -100,6 +100,10 @@ func (d *Dialog) hangupLocked(e *ending) (release func()) {
 	if d.ending != nil || d.phase == phaseReleased {
 		return func() {}
 	}
+	if d.hungUp != nil {
+		close(d.hungUp)
+		d.hungUp = nil
+	}
 	switch {
 	case d.phase == phaseInviting:
 		d.ending = e

@@ -562,13 +562,13 @@ func (d *Dialog) answerLate(handler OfferHandler, offer *SimpleBody, unwanted <-
 }
 
 // await has the application decide on a goroutine of its own, and waits until ctx
-// or the call ends, or the decision is unwanted.
+// or the call ends, or is about to, or the decision is unwanted.
 func (d *Dialog) await(ctx context.Context, unwanted <-chan struct{}, decide func() (Body, error)) (Body, error) {
 	type decision struct {
 		made Body
 		err  error
 	}
-	decided := make(chan decision, 1)
+	decided, ending := make(chan decision, 1), d.hangsUp()
 	if !d.stack.calls.Go(func() {
 		result := decision{err: ErrPanic}
 		defer func() { decided <- result }()
@@ -582,8 +582,21 @@ func (d *Dialog) await(ctx context.Context, unwanted <-chan struct{}, decide fun
 	case <-ctx.Done():
 		return nil, ErrTimeout
 	case <-unwanted:
-		return nil, ErrTerminated
+	case <-ending:
 	case <-d.Done():
-		return nil, ErrTerminated
 	}
+	return nil, ErrTerminated
+}
+
+// hangsUp returns what is closed when a hang-up begins.
+func (d *Dialog) hangsUp() <-chan struct{} {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.hungUp == nil {
+		d.hungUp = make(chan struct{})
+		if d.ending != nil {
+			close(d.hungUp)
+		}
+	}
+	return d.hungUp
 }

@@ -69,7 +69,7 @@ func shutdownCases() []shutdownCase {
 			},
 		},
 		{
-			name: "before our ACK", unreleased: crowd, patience: 24 * time.Second,
+			name: "before our ACK", unanswered: crowd, told: "BYE",
 			far:   func(f *farEnd) { f.invite = []dialogtest.Response{ringing} },
 			begin: func(t *testing.T, s *dialog.Stack, f *farEnd) { decideForEver(t, s, f) },
 		},

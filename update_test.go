@@ -234,3 +234,41 @@ func TestUpdateWhileAnACKWaitsForItsAnswer(t *testing.T) {
 		})
 	}
 }
+
+// A call that is hung up inside the decision about an offer in a 2xx does not wait
+// for that decision: the ACK refuses the offer, and the BYE follows.
+func TestByeWhileAnACKWaitsForItsAnswer(t *testing.T) {
+	for _, initial := range []bool{true, false} {
+		bubble(t, func(t *testing.T, w *world) {
+			a, p := w.stack(stackIP), w.peer(peerIP)
+			bye := func(l *leg) (<-chan error, dialog.OfferHandler) {
+				inside := make(chan error, 1)
+				return inside, func(context.Context, dialog.Body) (dialog.Body, error) {
+					inside <- l.d.Bye(context.Background(), "")
+					return nil, nil
+				}
+			}
+			var l *leg
+			var inside <-chan error
+			var handler dialog.OfferHandler
+			if initial {
+				l = w.calls(a, p, dialog.InviteOpts{})
+				inside, handler = bye(l)
+				l.d.OnOffer(handler)
+				l.answer(dialogtest.Response{Code: 200, Body: offerSDP})
+			} else {
+				l = w.outgoing(a, p)
+				inside, handler = bye(l)
+				l.d.OnOffer(handler)
+				began(func() error { return l.d.ReInvite(context.Background(), dialog.InviteOpts{}) })
+				l.reply(l.next("INVITE"), dialogtest.Response{Code: 200, Body: offerSDP})
+			}
+			start := time.Now()
+			require.Contains(t, string(l.next("ACK").Message.Body()), "m=audio 0 ")
+			require.Less(t, time.Since(start), time.Second)
+			l.reply(l.next("BYE"), dialogtest.Response{Code: 200})
+			require.NoError(t, <-inside)
+			require.Equal(t, dialog.PartyLocal, l.d.Cause().By)
+		})
+	}
+}
