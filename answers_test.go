@@ -68,6 +68,11 @@ func TestAnswersOutsideADialog(t *testing.T) {
 	plain := func(method string) dialogtest.Request {
 		return dialogtest.Request{Method: method, URI: "sip:bob@10.0.0.2"}
 	}
+	subscribe := func(event string) dialogtest.Request {
+		r := plain("SUBSCRIBE")
+		r.Headers = []string{event}
+		return r
+	}
 	withTo := func(method string) dialogtest.Request {
 		r := plain(method)
 		r.ToTag = "nosuch"
@@ -81,9 +86,11 @@ func TestAnswersOutsideADialog(t *testing.T) {
 		value  string
 	}{
 		{"method not recognised", plain("DANCE"), 501, "", ""},
-		{"REGISTER not served", plain("REGISTER"), 405, "Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, NOTIFY, INFO, PRACK"},
+		{"REGISTER not served", plain("REGISTER"), 405, "Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, SUBSCRIBE, NOTIFY, INFO, PRACK"},
 		{"PUBLISH not served", plain("PUBLISH"), 405, "Allow", ""},
-		{"SUBSCRIBE not served", plain("SUBSCRIBE"), 405, "Allow", ""},
+		{"SUBSCRIBE to an event we do not know", subscribe("Event: presence"), 489, "Allow-Events", "refer"},
+		{"SUBSCRIBE without an event", plain("SUBSCRIBE"), 489, "Allow-Events", "refer"},
+		{"SUBSCRIBE to a REFER that was none", subscribe("Event: refer"), 403, "", ""},
 		{"MESSAGE without handler", plain("MESSAGE"), 405, "Allow", ""},
 		{"REFER without handler", plain("REFER"), 405, "Allow", ""},
 		{"UPDATE outside a dialog", plain("UPDATE"), 481, "", ""},
@@ -198,9 +205,10 @@ func TestAnswersInsideADialog(t *testing.T) {
 	}{
 		{"INFO", "INFO", 11, nil, 200, "", ""},
 		{"INFO with an unknown package", "INFO", 11, []string{"Info-Package: foo"}, 469, "Recv-Info", ""},
-		{"OPTIONS", "OPTIONS", 11, nil, 200, "Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, NOTIFY, INFO, PRACK"},
-		{"MESSAGE without handler", "MESSAGE", 11, nil, 405, "Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, NOTIFY, INFO, PRACK"},
-		{"SUBSCRIBE", "SUBSCRIBE", 11, nil, 405, "", ""},
+		{"OPTIONS", "OPTIONS", 11, nil, 200, "Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, SUBSCRIBE, NOTIFY, INFO, PRACK"},
+		{"MESSAGE without handler", "MESSAGE", 11, nil, 405, "Allow", "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, SUBSCRIBE, NOTIFY, INFO, PRACK"},
+		{"SUBSCRIBE without an event", "SUBSCRIBE", 11, nil, 489, "Allow-Events", "refer"},
+		{"SUBSCRIBE to another event", "SUBSCRIBE", 11, []string{"Event: presence"}, 489, "Allow-Events", "refer"},
 		{"UPDATE", "UPDATE", 11, []string{contactOfPeer}, 200, "", ""},
 		{"PRACK that matches nothing", "PRACK", 11, []string{"RAck: 1 10 INVITE"}, 481, "", ""},
 		{"CSeq equal", "INFO", 10, nil, 500, "", ""},

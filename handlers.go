@@ -134,6 +134,11 @@ func (s *Stack) handleOutOfDialog(tx serverTx, req *sip.Request) {
 	case s.handled(tx, req.Method):
 	case req.Method == sip.OPTIONS:
 		s.handleOptions(tx)
+	case req.Method == sip.SUBSCRIBE && isReferEvent(req):
+		// RFC 3515 2.4.4: nothing but a REFER makes such a subscription.
+		s.answerWith(tx, sip.StatusForbidden)
+	case req.Method == sip.SUBSCRIBE:
+		s.answerWith(tx, sipStatusBadEvent, allowEvents())
 	case s.belongsInDialog(req.Method):
 		s.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
 	default:

@@ -56,8 +56,9 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 	case req.Method == sip.INFO:
 		d.handleInfo(tx, req)
 	case d.handled(tx, req.Method):
-	case req.Method == sip.NOTIFY:
-		d.stack.answerWith(tx, sipStatusBadEvent, sip.NewHeader("Allow-Events", "refer"))
+	case isSubscribers(req.Method):
+		// RFC 6665 4.1.3, 4.2.1.1.
+		d.stack.answerWith(tx, sipStatusBadEvent, allowEvents())
 	case req.Method == sip.OPTIONS:
 		d.stack.answerWith(tx, sip.StatusOK, d.handlersNow().allow(d.config()),
 			sip.NewHeader("Accept", d.stack.accept()), sip.NewHeader("Supported", d.config().supported()))

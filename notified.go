@@ -33,6 +33,9 @@ func isReferEvent(req *sip.Request) bool {
 	return strings.EqualFold(strings.TrimSpace(event), "refer")
 }
 
+// allowEvents names the event that we know (RFC 6665 4.4.4).
+func allowEvents() sip.Header { return sip.NewHeader("Allow-Events", "refer") }
+
 // eventID returns the id parameter of an Event header.
 func eventID(req *sip.Request) string {
 	_, params, _ := strings.Cut(headerValue(req, "Event"), ";")

@@ -92,7 +92,7 @@ func TestSUBSCRIBEToNothing(t *testing.T) {
 		require.Equal(t, 403, l.subscribes("Event: refer", "Expires: 60"), "which of the two?")
 		require.Equal(t, 403, l.subscribes("Event: refer;id=77", "Expires: 60"))
 		require.Equal(t, 400, l.subscribes("Event: refer;id=3", "Expires: soon"))
-		require.Equal(t, 405, l.subscribes("Event: presence", "Expires: 60"))
+		require.Equal(t, 489, l.subscribes("Event: presence", "Expires: 60"))
 		require.Len(t, w.sent(stackIP, "NOTIFY"), 2)
 	})
 }

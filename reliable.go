@@ -27,9 +27,10 @@ const (
 // tagReliable is the option tag of RFC 3262 8.1.
 const tagReliable = "100rel"
 
-// allowed is the Allow header (RFC 3261 20.5).
+// allowed is the Allow header: every method that is understood (RFC 3261 20.5),
+// SUBSCRIBE for the event refer (RFC 6665 4.1.1).
 func (c *StackConfig) allowed() string {
-	const methods = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, NOTIFY, INFO"
+	const methods = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, SUBSCRIBE, NOTIFY, INFO"
 	if c.Reliable == ReliableOff {
 		return methods
 	}

@@ -21,7 +21,7 @@ var expectedWire = []string{
 	"sent: reliable 1xx", "sent: 200 PRACK", "sent: 481 PRACK", "sent: 400 PRACK", "received: PRACK", "sent: 421 INVITE",
 	"sent: UPDATE", "received: UPDATE", "sent: 422 INVITE",
 	"sent: PRACK", "received: 199 INVITE", "received: 200 PRACK",
-	"sent: SUBSCRIBE", "received: SUBSCRIBE", "sent: 200 SUBSCRIBE", "sent: 403 SUBSCRIBE",
+	"sent: SUBSCRIBE", "received: SUBSCRIBE", "sent: 200 SUBSCRIBE", "sent: 403 SUBSCRIBE", "sent: 489 SUBSCRIBE",
 	"message: late duplicate", "message: damaged", "message: cut", "message: without From", "message: without To",
 	"message: without Call-ID", "message: without CSeq", "message: without Via", "message: of another version",
 	"message: with another CSeq", "message: with a lying length", "message: to a telephone", "message: that are noise",
