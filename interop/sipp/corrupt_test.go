@@ -56,6 +56,8 @@ var corruptions = []corruption{
 	{"sipp-updates", "SIP/2.0 200", `a=recvonly`, "a=sendonly", "recvonly"},
 	{"sipp-updates", "SIP/2.0 200", `CSeq: 73 UPDATE`, "CSeq: 72 UPDATE", "73 UPDATE"},
 	{"sipp-updates", "SIP/2.0 183", `Require: 100rel`, "Require: timer", "100rel"},
+	{"library-holds", "INVITE sip:answering", `a=sendonly`, "a=sendrecv", "sendonly"},
+	{"library-holds", "INVITE sip:answering", `o=library 7000 3`, "o=library 7000 2", "next"},
 	{"library-updates", "UPDATE", `CSeq: 3 `, "CSeq: 2 ", "number"},
 	{"library-updates", "UPDATE sip:moved", `sip:moved@`, "sip:answering@", "moved"},
 	{"sipp-crosses", "SIP/2.0 491", `CSeq: 900`, "CSeq: 901", "900"},

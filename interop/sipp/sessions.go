@@ -22,6 +22,7 @@ func sessionCases() []testCase {
 	}, overBoth(
 		testCase{name: "sipp-rings-reliably", scenario: "reliable_out.xml", calls: 1, call: callAndBye},
 		testCase{name: "sipp-updates", scenario: "update_in.xml", calls: 1, answer: answerUpdated},
+		testCase{name: "library-holds", scenario: "hold_out.xml", calls: 1, call: callAndHold},
 		testCase{name: "library-updates", scenario: "update_out.xml", calls: 1, call: callAndUpdate},
 	))
 }
@@ -115,6 +116,21 @@ func callAndUpdate(ctx context.Context, stack *dialog.Stack, target sip.Uri, opt
 	var refused *dialog.ResponseError
 	if _, err := d.Update(ctx, offer(4)); !errors.As(err, &refused) || refused.StatusCode != sip.StatusNotAcceptableHere {
 		return nil, fmt.Errorf("UPDATE returned %w for a 488", err)
+	}
+	return d, hangUp(ctx, d, seen)
+}
+
+// callAndHold holds the call and resumes it.
+func callAndHold(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
+	d, seen, err := established(ctx, stack, target, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Hold(ctx); err != nil {
+		return nil, fmt.Errorf("holding: %w", err)
+	}
+	if err := d.Resume(ctx); err != nil {
+		return nil, fmt.Errorf("resuming: %w", err)
 	}
 	return d, hangUp(ctx, d, seen)
 }
