@@ -505,12 +505,12 @@ func (d *Dialog) refuseReInvite(in *reinviteServer, code int) {
 	d.stack.answerWith(in.tx, code, offerRefused(code)...)
 }
 
-// changedSince reports whether the session has changed inside a re-INVITE of a call
+// changedSince reports whether the session has changed inside an open re-INVITE of a call
 // that goes on.
 func (d *Dialog) changedSince(in *reinviteServer) bool {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return d.session.local != in.before && d.state == DialogStateEstablished && d.ending == nil
+	return d.reinviteIn == in && d.session.local != in.before && d.state == DialogStateEstablished && d.ending == nil
 }
 
 // cancelReInvite answers a cancelled re-INVITE 487; the call goes on.
