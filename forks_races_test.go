@@ -122,6 +122,7 @@ func TestAForkThatHangsUpDuringTheChoice(t *testing.T) {
 		f := w.forks(opts)
 		f.says("A", 200, answerSDP)
 		require.Equal(t, 200, f.asks("A", "BYE", 1).StatusCode)
+		synctest.Wait() // the 200 leaves before the fork ends
 		close(free)
 		f.at["A"].next("ACK")
 		f.at["A"].reply(f.at["A"].next("BYE"), dialogtest.Response{Code: 481})
