@@ -15,8 +15,8 @@ import (
 // of the current leg: the oldest early dialog that lives, and from the first
 // 2xx on the one that has answered.
 
-// maxForks bounds the early dialogs of a call. Those of further To tags are
-// heard of when they answer 2xx.
+// maxForks bounds the early dialogs of a call, those of further To tags are heard
+// of when they answer 2xx, and the forks that are released after a 2xx.
 const maxForks = 64
 
 // reservedSeqs are the CSeq numbers left to the BYE that releases a fork: a gap
@@ -383,7 +383,9 @@ func (e *earlyDialog) hungUp(bye *sip.Request) bool {
 }
 
 // fork returns the call of a further fork, to be acknowledged and released, and
-// whether it is new; nil without a stack.
+// whether it is new; nil without a stack, and for one fork too many. That gets no
+// ACK, for which its far end gives it up itself (RFC 3261 13.3.1.4): no proxy forks
+// so often, and each call held would last for 64*T1.
 func (i *inviteClient) fork(res *sip.Response) (fork *Dialog, isNew bool) {
 	d := i.d
 	if d.stack == nil {
@@ -392,10 +394,15 @@ func (i *inviteClient) fork(res *sip.Response) (fork *Dialog, isNew bool) {
 	tag := toTag(res)
 	d.mutex.Lock()
 	fork = i.forks[tag]
-	if fork == nil {
+	tooMany := fork == nil && len(i.forks) >= maxForks
+	if fork == nil && !tooMany {
 		fork, isNew = i.newForkLocked(tag), true
 	}
 	d.mutex.Unlock()
+	if tooMany {
+		d.stack.counters.answers.Add(1)
+		d.log().Debug("2xx of one fork too many dropped", "tag", tag)
+	}
 	if !isNew {
 		return fork, false
 	}

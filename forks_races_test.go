@@ -4,6 +4,7 @@ package dialog_test
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -151,5 +152,39 @@ func TestShutdownWaitsForAForkThatWasDeclinedLate(t *testing.T) {
 		f.at["A"].reply(bye, dialogtest.Response{Code: 200})
 		require.NoError(t, <-result)
 		require.Zero(t, dialog.Leftovers(w.stacks[0]).Releasing)
+	})
+}
+
+// A peer that answers with ever new tags makes the stack hold 64 calls besides
+// the one, not one for each answer (RFC 3261 13.2.2.4 as far as a proxy forks).
+func TestTheNumberOfForksThatAnswerIsBounded(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.calls(a, p, offer(offerSDP))
+		for i := range 101 {
+			l.answer(dialogtest.Response{Code: 200, ToTag: fmt.Sprint("t", i), Body: answerSDP})
+		}
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		synctest.Wait()
+		require.Equal(t, 64, a.Stats().Releasing)
+		require.Equal(t, uint64(36), a.Stats().Dropped["answers"])
+		acked, released := make(map[string]bool), make(map[string]bool)
+		for method, tags := range map[string]map[string]bool{"ACK": acked, "BYE": released} {
+			for _, m := range w.sent(stackIP, method) {
+				tags[toTag(m.msg)] = true
+			}
+		}
+		require.Len(t, acked, 65)
+		require.Len(t, released, 64)
+		require.Equal(t, dialog.DialogStateEstablished, l.d.State())
+		acks := len(w.sent(stackIP, "ACK"))
+		l.answer(dialogtest.Response{Code: 200, ToTag: "t64", Body: answerSDP})
+		synctest.Wait()
+		require.Len(t, w.sent(stackIP, "ACK"), acks+1, "a repeated 2xx of one that is known")
+		for range 64 {
+			p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		}
+		synctest.Wait()
+		require.Zero(t, a.Stats().Releasing)
 	})
 }

@@ -52,6 +52,7 @@ type counters struct {
 	ended                                  [PartyShutdown + 1]atomic.Uint64
 	nobody, full, rate, source, subscribed atomic.Uint64
 	panics, bodies, progress, forks        atomic.Uint64
+	answers                                atomic.Uint64
 	stackLock, dialogLocks                 lockstat.Stats
 }
 
@@ -67,7 +68,9 @@ func (s *Stack) Stats() Stats {
 			"nobody": c.nobody.Load(), "full": c.full.Load(), "rate": c.rate.Load(),
 			"source": c.source.Load(), "subscriptions": c.subscribed.Load(),
 		},
-		Dropped:     map[string]uint64{"bodies": c.bodies.Load(), "progress": c.progress.Load(), "forks": c.forks.Load()},
+		Dropped: map[string]uint64{
+			"bodies": c.bodies.Load(), "progress": c.progress.Load(), "forks": c.forks.Load(), "answers": c.answers.Load(),
+		},
 		Panics:      c.panics.Load(),
 		StackLock:   lockStats(&c.stackLock),
 		DialogLocks: lockStats(&c.dialogLocks),
