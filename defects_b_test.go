@@ -248,8 +248,10 @@ func TestAnswerAfterCloseDoesNotReviveTheCall(t *testing.T) {
 		in := p.next("INVITE")
 		p.reply(in, dialogtest.Response{Code: 180, ToTag: "callee"})
 		synctest.Wait()
+		done := d.(*dialog.Dialog).Done()
 		require.NoError(t, d.Close())
 		require.Equal(t, dialog.DialogStateTerminated, d.State())
+		<-done
 		p.next("CANCEL")
 		p.reply(in, dialogtest.Response{Code: 200, ToTag: "callee", Body: answerSDP})
 		p.next("ACK")

@@ -18,6 +18,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testcert"
 )
 
 const dnsIP = "10.0.0.53"
@@ -317,13 +318,13 @@ func TestNamesInContactAndRouteAreLookedUp(t *testing.T) {
 // A certificate must be for the name that was called, whatever the DNS makes of
 // it (RFC 3263 4.1), and requests inside the call stay on that connection.
 func TestTLSVerifiesTheNameThatWasCalled(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	for name, works := range map[string]bool{"good.test": true, "evil.test": false} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				w.nameServer("_sips._tcp."+name+". 60 IN SRV 1 1 5061 host.good.test.", "host.good.test. 60 IN A 10.0.0.2")
 				a := w.site("10.0.0.1", "tls", ca, w.resolves("10.0.0.1"))
-				b := w.site("10.0.0.2", "tls", ca, func(c *dialog.StackConfig) { c.Transport.TLSConfig = ca.server("good.test") })
+				b := w.site("10.0.0.2", "tls", ca, func(c *dialog.StackConfig) { c.Transport.TLSConfig = ca.Server("good.test") })
 				target := sip.Uri{Scheme: "sips", User: "bob", Host: name}
 				if !works {
 					require.ErrorIs(t, a.refused(t, target), errTLS)

@@ -16,23 +16,24 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testcert"
 )
 
 // One stack listens on every transport at once, on ports that were free, and
 // each carries a call.
 func TestOneStackServesEveryTransport(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	bubble(t, func(t *testing.T, w *world) {
 		b := w.site("10.0.0.2", "udp", ca, func(c *dialog.StackConfig) {
 			c.Transport.Port = 0
 			for _, transport := range allTransports[1:] {
 				more := dialog.TransportConfig{Protocol: transport, Address: "10.0.0.2"}
 				if isSecure(transport) {
-					more.TLSConfig = ca.server("10.0.0.2")
+					more.TLSConfig = ca.Server("10.0.0.2")
 				}
 				c.Listeners = append(c.Listeners, more)
 			}
-			c.TLS = ca.client()
+			c.TLS = ca.Client()
 		})
 		b.follows(t)
 		calls := b.takes(t)

@@ -15,6 +15,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testcert"
 )
 
 // What one Call-ID may have waiting is bounded; what ends the call is taken all
@@ -130,7 +131,7 @@ func TestSizeOfMessagesIsBounded(t *testing.T) {
 // Connections, and handshakes that do not end, are bounded in number; calls
 // over those that are there go on.
 func TestConnectionsAndHandshakesAreBounded(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	for _, transport := range []string{"tcp", "tls", "ws", "wss"} {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {

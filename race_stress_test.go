@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testcert"
 )
 
 var (
@@ -101,7 +102,7 @@ func TestStress(t *testing.T) {
 		cover.knows(op.name)
 	}
 	require.Empty(t, cover.unknown, "methods that operations does not call")
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	began := time.Now()
 	rounds := 0
 	for !t.Failed() {
@@ -121,7 +122,7 @@ func TestStress(t *testing.T) {
 
 // stressRound is one round. A round that hangs, on a mutex for example, which
 // a fake clock cannot tell from work, is ended by a real one.
-func stressRound(t *testing.T, cover *coverage, ca *authority, seed uint64, end int) {
+func stressRound(t *testing.T, cover *coverage, ca *testcert.Authority, seed uint64, end int) {
 	hang := time.AfterFunc(3*time.Minute, func() {
 		panic(fmt.Sprintf("stress: a round hangs: -stress.seed=%d", seed))
 	})
@@ -139,7 +140,7 @@ type round struct {
 	seed      uint64
 	end       int // which of the three ways to end
 	cover     *coverage
-	ca        *authority // of the certificates
+	ca        *testcert.Authority // of the certificates
 	dice      *dice
 	net       *dialogtest.Network
 	nodes     []*node
@@ -155,7 +156,7 @@ type round struct {
 	told    sync.Map // kinds of failures
 }
 
-func newRound(t *testing.T, cover *coverage, ca *authority, seed uint64, end int) *round {
+func newRound(t *testing.T, cover *coverage, ca *testcert.Authority, seed uint64, end int) *round {
 	r := &round{t: t, seed: seed, end: end, cover: cover, ca: ca, dice: newDice(seed), net: dialogtest.NewNetwork(), ops: operations()}
 	for _, op := range r.ops {
 		switch op.name {

@@ -77,7 +77,7 @@ func (r *round) newNode(ip, protocol string) *node {
 		config.AuthorizeReplaces, config.AuthorizeJoin = nil, nil
 	}
 	if isSecure(protocol) {
-		config.Transport.TLSConfig, config.TLS = r.ca.server(ip), r.ca.client()
+		config.Transport.TLSConfig, config.TLS = r.ca.Server(ip), r.ca.Client()
 	}
 	stack, err := dialog.NewStack(config)
 	require.NoError(r.t, err)

@@ -4,13 +4,6 @@ package dialog_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"math/big"
 	"net"
 	"net/netip"
 	"slices"
@@ -18,77 +11,17 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testcert"
 )
 
 // allTransports are all there are; those that are secure have certificates.
 var allTransports = []string{"udp", "tcp", "tls", "ws", "wss"}
-
-// authority signs the certificates of a test. Make it outside the bubble, whose
-// clock starts in the past.
-type authority struct {
-	t    *testing.T
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"},
-		NotBefore: time.Unix(0, 0), NotAfter: time.Now().Add(1000 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(t, err)
-	cert, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	return &authority{t: t, cert: cert, key: key}
-}
-
-// issue makes a certificate for names, some of which may be addresses.
-func (a *authority) issue(names ...string) tls.Certificate {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(a.t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: names[0]},
-		NotBefore: time.Unix(0, 0), NotAfter: a.cert.NotAfter,
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	for _, name := range names {
-		if ip, err := netip.ParseAddr(name); err == nil {
-			template.IPAddresses = append(template.IPAddresses, net.IP(ip.AsSlice()))
-		} else {
-			template.DNSNames = append(template.DNSNames, name)
-		}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
-	require.NoError(a.t, err)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
-
-// server is a listener's configuration with a certificate for names.
-func (a *authority) server(names ...string) *tls.Config {
-	a.t.Helper()
-	return &tls.Config{Certificates: []tls.Certificate{a.issue(names...)}}
-}
-
-// client trusts the authority.
-func (a *authority) client() *tls.Config {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return &tls.Config{RootCAs: pool}
-}
 
 // portOf is the usual port of a transport.
 func portOf(transport string) int {
@@ -193,14 +126,14 @@ type traced struct {
 }
 
 // site starts a stack on a host of its own, at the transport's usual port.
-func (w *world) site(ip, transport string, ca *authority, change ...func(*dialog.StackConfig)) *site {
+func (w *world) site(ip, transport string, ca *testcert.Authority, change ...func(*dialog.StackConfig)) *site {
 	w.t.Helper()
 	s := &site{host: &counted{Host: w.net.Host(ip)}, transport: transport}
 	s.Stack = w.stack(ip, func(c *dialog.StackConfig) {
 		c.Network, c.Trace = s.host, s.trace
 		c.Transport.Protocol, c.Transport.Port = transport, portOf(transport)
 		if isSecure(transport) {
-			c.Transport.TLSConfig, c.TLS = ca.server(ip), ca.client()
+			c.Transport.TLSConfig, c.TLS = ca.Server(ip), ca.Client()
 		}
 		for _, f := range change {
 			f(c)

@@ -12,14 +12,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/internal/testcert"
 )
 
 var streams = []string{"tcp", "tls", "ws", "wss"}
 
 // far is a scripted peer for a site, on the same transport.
-func (w *world) far(transport string, ca *authority) *element {
+func (w *world) far(transport string, ca *testcert.Authority) *element {
 	w.t.Helper()
-	return w.element(peerIP, transport, ca.server(peerIP), ca.client())
+	return w.element(peerIP, transport, ca.Server(peerIP), ca.Client())
 }
 
 // toFar makes an established call from a site to a scripted peer.
@@ -36,7 +37,7 @@ func (s *site) toFar(t *testing.T, far *element) *dialog.Dialog {
 // A call of ours that is not answered yet ends with its connection: at once,
 // and typed.
 func TestLostConnectionEndsAnUnansweredCall(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	for _, transport := range streams {
 		for code, state := range map[int]dialog.DialogState{
 			0: dialog.DialogStateTrying, 100: dialog.DialogStateTrying, 180: dialog.DialogStateRinging,
@@ -77,7 +78,7 @@ func TestLostConnectionEndsAnUnansweredCall(t *testing.T) {
 // client only. The server has its way back when the client has come back, with
 // whatever request.
 func TestLostConnectionLeavesAnEstablishedCall(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	ctx := context.Background()
 	for _, transport := range streams {
 		t.Run(transport, func(t *testing.T) {
@@ -129,7 +130,7 @@ func TestLostConnectionLeavesAnEstablishedCall(t *testing.T) {
 // once and typed; one of which the peer has said nothing goes out once more. The
 // call goes on in both cases.
 func TestLostConnectionEndsAReInviteInProgress(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	ctx := context.Background()
 	for _, transport := range streams {
 		t.Run(transport, func(t *testing.T) {
@@ -200,7 +201,7 @@ func nameAndTag(from *sip.FromHeader, tag string) *sip.FromHeader {
 // 18.2.2); a WebSocket's client cannot be connected to, so that the call is over
 // at once.
 func TestLostConnectionOfAnIncomingCall(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	for _, transport := range streams {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
@@ -235,7 +236,7 @@ func TestLostConnectionOfAnIncomingCall(t *testing.T) {
 // RFC 5626 3.5.1: who connected keeps the connection alive, when configured, and
 // finds out in silence that it leads nowhere any more: the call survives that.
 func TestKeepAlivesFindADeadConnection(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	for transport, ping := range map[string]string{"tcp": "\r\n\r\n", "ws": "\x89\x80"} {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {

@@ -15,6 +15,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testcert"
 )
 
 // converse does what a call can do, each from both sides, and ends it from one.
@@ -48,7 +49,7 @@ var sides = []string{"ACK", "INVITE", "ACK", "REFER", "NOTIFY", "BYE"}
 // E4: each transport carries calls in each direction: udp, tcp, tls, ws and wss
 // all listen and connect.
 func TestE4EveryTransportCarriesCallsBothWays(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	for _, transport := range allTransports {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
@@ -73,7 +74,7 @@ func TestE4EveryTransportCarriesCallsBothWays(t *testing.T) {
 
 // E4: IPv6 addresses, which stand in brackets wherever a port may follow.
 func TestE4IPv6CarriesCalls(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	for _, transport := range allTransports {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
@@ -147,14 +148,14 @@ func directly(t *testing.T, a, b *site) {
 // A WebSocket client is reached by its connection to the proxy only: the proxy
 // marks that in its Record-Route.
 func TestE4EveryTransportGoesThroughARecordRoutingHop(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	for _, transport := range allTransports {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				a, b := w.site("10.0.0.1", transport, ca), w.site("10.0.0.2", transport, ca)
 				a.follows(t)
 				b.follows(t)
-				through(t, w.hop(proxyIP, transport, ca.server(proxyIP), ca.client()), a, b)
+				through(t, w.hop(proxyIP, transport, ca.Server(proxyIP), ca.Client()), a, b)
 			})
 		})
 	}

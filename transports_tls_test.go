@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/internal/testcert"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -41,33 +42,29 @@ func (s *site) refused(t *testing.T, target sip.Uri) error {
 
 // E4: TLS verifies whom it talks to.
 func TestE4TLSRefusesWhatItCannotVerify(t *testing.T) {
-	ca, other := newAuthority(t), newAuthority(t)
-	wrongName, expired := ca.server("10.0.0.77"), ca.server("10.0.0.2")
+	ca, other := testcert.New(t), testcert.New(t)
+	wrongName := ca.Server("10.0.0.77")
+	expired := &tls.Config{Certificates: []tls.Certificate{ca.IssueUntil(time.Unix(1, 0), "10.0.0.2")}}
 	for _, transport := range []string{"tls", "wss"} {
 		for _, c := range []struct {
 			name   string
 			server *tls.Config
 			client *tls.Config
 		}{
-			{"a certificate for another name", wrongName, ca.client()},
-			{"an unknown authority", ca.server("10.0.0.2"), other.client()},
-			{"a certificate that is not valid any more", expired, ca.client()},
-			{"no TLS version in common", ca.server("10.0.0.2"), &tls.Config{RootCAs: ca.client().RootCAs, MaxVersion: tls.VersionTLS11}},
+			{"a certificate for another name", wrongName, ca.Client()},
+			{"an unknown authority", ca.Server("10.0.0.2"), other.Client()},
+			{"a certificate that is not valid any more", expired, ca.Client()},
+			{"no TLS version in common", ca.Server("10.0.0.2"), &tls.Config{RootCAs: ca.Client().RootCAs, MaxVersion: tls.VersionTLS11}},
 		} {
 			t.Run(transport+": "+c.name, func(t *testing.T) {
 				bubble(t, func(t *testing.T, w *world) {
 					b := w.site("10.0.0.2", transport, ca, func(s *dialog.StackConfig) { s.Transport.TLSConfig = c.server })
-					a := w.site("10.0.0.1", transport, ca, func(s *dialog.StackConfig) {
-						s.TLS = c.client.Clone()
-						if c.server == expired {
-							s.TLS.Time = func() time.Time { return ca.cert.NotAfter.Add(time.Hour) }
-						}
-					})
+					a := w.site("10.0.0.1", transport, ca, func(s *dialog.StackConfig) { s.TLS = c.client.Clone() })
 					require.ErrorIs(t, a.refused(t, b.uri("bob")), errTLS)
 					_, err := a.Do(context.Background(), sip.NewRequest(sip.OPTIONS, b.uri("bob")))
 					require.ErrorIs(t, err, dialog.ErrTransport)
 					require.Empty(t, b.messages(false, ""))
-					if c.server == wrongName {
+					if c.server == wrongName || c.server == expired { // nobody could call it
 						return
 					}
 					good := w.site("10.0.0.3", transport, ca) // the listener goes on
@@ -84,9 +81,9 @@ var errTLS = transport.ErrTLS
 // E4: a listener that asks for a client's certificate turns away who has none;
 // with TLS 1.3 the client learns of that only after its own handshake.
 func TestE4TLSAsksForClientCertificates(t *testing.T) {
-	ca, other := newAuthority(t), newAuthority(t)
-	mutual := ca.server("10.0.0.2")
-	mutual.ClientAuth, mutual.ClientCAs = tls.RequireAndVerifyClientCert, ca.client().RootCAs
+	ca, other := testcert.New(t), testcert.New(t)
+	mutual := ca.Server("10.0.0.2")
+	mutual.ClientAuth, mutual.ClientCAs = tls.RequireAndVerifyClientCert, ca.Client().RootCAs
 	for _, transport := range []string{"tls", "wss"} {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
@@ -95,12 +92,12 @@ func TestE4TLSAsksForClientCertificates(t *testing.T) {
 				none := w.site("10.0.0.1", transport, ca)
 				_ = none.refused(t, b.uri("bob"))
 				wrong := w.site("10.0.0.3", transport, ca, func(c *dialog.StackConfig) {
-					c.TLS.Certificates = []tls.Certificate{other.issue("10.0.0.3")}
+					c.TLS.Certificates = []tls.Certificate{other.Issue("10.0.0.3")}
 				})
 				_ = wrong.refused(t, b.uri("bob"))
 				require.Empty(t, b.messages(false, ""))
 				right := w.site("10.0.0.4", transport, ca, func(c *dialog.StackConfig) {
-					c.TLS.Certificates = []tls.Certificate{ca.issue("10.0.0.4")}
+					c.TLS.Certificates = []tls.Certificate{ca.Issue("10.0.0.4")}
 				})
 				right.follows(t)
 				b.follows(t)
@@ -113,7 +110,7 @@ func TestE4TLSAsksForClientCertificates(t *testing.T) {
 
 // E4: plain bytes on a TLS port get nowhere, and hold nothing up.
 func TestE4PlaintextOnATLSPortGetsNowhere(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	for _, transport := range []string{"tls", "wss"} {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {

@@ -11,18 +11,20 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog/internal/testcert"
 )
 
 // everyTransport runs test with a layer that listens for each transport, and a
 // way to send it what one likes: on each a connection of its own.
 func everyTransport(t *testing.T, limits Limits, test func(t *testing.T, w *badWire)) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	for _, transport := range []string{"UDP", "TCP", "TLS", "WS", "WSS"} {
 		t.Run(transport, func(t *testing.T) {
 			l, arrivals := startLayer(t, Config{Limits: limits})
-			w := &badWire{transport: transport, layer: l, arrivals: arrivals, addr: listenTLS(t, l, transport, "127.0.0.1:0", ca.server("127.0.0.1"))}
+			w := &badWire{transport: transport, layer: l, arrivals: arrivals, addr: listenTLS(t, l, transport, "127.0.0.1:0", ca.Server("127.0.0.1"))}
 			// The other end is a layer too: its own handshakes, its raw bytes.
-			w.peer, _ = startLayer(t, Config{TLS: ca.client()})
+			w.peer, _ = startLayer(t, Config{TLS: ca.Client()})
 			if transport == "UDP" {
 				listen(t, w.peer, "udp", "127.0.0.1:0")
 			}

@@ -14,18 +14,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testcert"
 )
 
 // secured runs body, for each transport that has handshakes, with a layer on
 // host 192.0.2.1 that listens on port 5061, another layer on host 192.0.2.3, and
 // a bare host 192.0.2.2.
 func secured(t *testing.T, limits Limits, body func(t *testing.T, w secureWire)) {
-	ca := newAuthority(t)
-	config := ca.server("192.0.2.1", "192.0.2.2")
+	ca := testcert.New(t)
+	config := ca.Server("192.0.2.1", "192.0.2.2")
 	for _, transport := range []string{"TLS", "WS", "WSS"} {
 		t.Run(transport, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ours := ca.client()
+				ours := ca.Client()
 				ours.Time = func() time.Time { return time.Unix(1, 0) } // the bubble's clock begins in 2000
 				network := dialogtest.NewNetwork()
 				defer network.Close()

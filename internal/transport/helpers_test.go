@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -37,6 +38,13 @@ func startLayer(t *testing.T, cfg Config) (*Layer, <-chan arrival) {
 		_ = l.Close()
 	})
 	return l, arrivals
+}
+
+func listenTLS(t *testing.T, l *Layer, transport, address string, config *tls.Config) netip.AddrPort {
+	t.Helper()
+	addr, err := l.Listen(context.Background(), ListenConfig{Transport: transport, Address: address, TLS: config})
+	require.NoError(t, err)
+	return addr
 }
 
 func listen(t *testing.T, l *Layer, transport, address string) netip.AddrPort {

@@ -13,15 +13,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testcert"
 )
 
 // linked runs body with two layers, of which client dials server over
 // transport. The server's read loop stops at a message until resume is called.
 func linked(t *testing.T, transport string, keepAlive time.Duration, limits Limits, body func(t *testing.T, client, server *Layer, flow *Flow, resume func())) {
-	ca := newAuthority(t)
-	config := ca.server("192.0.2.2")
+	ca := testcert.New(t)
+	config := ca.Server("192.0.2.2")
 	synctest.Test(t, func(t *testing.T) {
-		ours := ca.client()
+		ours := ca.Client()
 		ours.Time = func() time.Time { return time.Unix(1, 0) } // the bubble's clock begins in 2000
 		network := dialogtest.NewNetwork()
 		defer network.Close()

@@ -10,11 +10,13 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog/internal/testcert"
 )
 
 func TestListeners_tell_each_its_own_public_address(t *testing.T) {
-	ca := newAuthority(t)
-	l, arrivals := startLayer(t, Config{PublicHost: "layer.example.com", TLS: ca.client()})
+	ca := testcert.New(t)
+	l, arrivals := startLayer(t, Config{PublicHost: "layer.example.com", TLS: ca.Client()})
 	open := func(lc ListenConfig) netip.AddrPort {
 		addr, err := l.Listen(context.Background(), lc)
 		require.NoError(t, err)
@@ -23,7 +25,7 @@ func TestListeners_tell_each_its_own_public_address(t *testing.T) {
 	first := open(ListenConfig{Transport: "udp", Address: "127.0.0.1:0", PublicHost: "first.example.com", PublicPort: 5080})
 	second := open(ListenConfig{Transport: "UDP", Address: "127.0.0.1:0", PublicPort: 5081})
 	third := open(ListenConfig{Transport: "tcp", Address: "127.0.0.1:0"})
-	fourth := open(ListenConfig{Transport: "tls", Address: "127.0.0.1:0", PublicHost: "192.0.2.7", TLS: ca.server("127.0.0.1")})
+	fourth := open(ListenConfig{Transport: "tls", Address: "127.0.0.1:0", PublicHost: "192.0.2.7", TLS: ca.Server("127.0.0.1")})
 
 	peer := bindUDP(t, "127.0.0.1:0")
 	for addr, want := range map[netip.AddrPort]Local{
@@ -72,12 +74,12 @@ func (l *exhaustedListener) Accept() (net.Conn, error) {
 }
 
 func TestListener_goes_on_after_accept_errors(t *testing.T) {
-	ca := newAuthority(t)
-	l, arrivals := startLayer(t, Config{Network: exhausted{failures: 3}, TLS: ca.client()})
+	ca := testcert.New(t)
+	l, arrivals := startLayer(t, Config{Network: exhausted{failures: 3}, TLS: ca.Client()})
 	write(t, dialTCP(t, listen(t, l, "tcp", "127.0.0.1:0")), options("tcp", "127.0.0.1", ""))
 	require.Equal(t, "tcp", next(t, arrivals).msg.CallID().Value())
 
-	addr := listenTLS(t, l, "tls", "127.0.0.1:0", ca.server("127.0.0.1"))
+	addr := listenTLS(t, l, "tls", "127.0.0.1:0", ca.Server("127.0.0.1"))
 	flow, err := l.Connect(context.Background(), Target{Transport: "TLS", Addr: addr})
 	require.NoError(t, err)
 	require.NoError(t, flow.Send([]byte(options("tls", "127.0.0.1", ""))))
@@ -86,9 +88,9 @@ func TestListener_goes_on_after_accept_errors(t *testing.T) {
 }
 
 func TestListen_reports_what_binding_says(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	l, _ := startLayer(t, Config{})
 	addr := listen(t, l, "tcp", "127.0.0.1:0")
-	_, err := l.Listen(context.Background(), ListenConfig{Transport: "tls", Address: addr.String(), TLS: ca.server("127.0.0.1")})
+	_, err := l.Listen(context.Background(), ListenConfig{Transport: "tls", Address: addr.String(), TLS: ca.Server("127.0.0.1")})
 	require.True(t, errors.Is(err, syscall.EADDRINUSE), err)
 }

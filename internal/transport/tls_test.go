@@ -11,13 +11,15 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog/internal/testcert"
 )
 
 func TestTLS_carries_messages_both_ways_on_one_connection(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	server, arrivals := startLayer(t, Config{})
-	addr := listenTLS(t, server, "tls", "127.0.0.1:0", ca.server("sip.example.com"))
-	client, answers := startLayer(t, Config{TLS: ca.client()})
+	addr := listenTLS(t, server, "tls", "127.0.0.1:0", ca.Server("sip.example.com"))
+	client, answers := startLayer(t, Config{TLS: ca.Client()})
 
 	flow, err := client.Connect(context.Background(), Target{Transport: "TLS", Addr: addr, ServerName: "SIP.example.com."})
 	require.NoError(t, err)
@@ -45,24 +47,24 @@ func TestTLS_carries_messages_both_ways_on_one_connection(t *testing.T) {
 }
 
 func TestTLS_refuses_certificates_that_are_not_for_the_target(t *testing.T) {
-	ca, other := newAuthority(t), newAuthority(t)
-	expired := &tls.Config{Certificates: []tls.Certificate{ca.issue(time.Now().Add(-time.Hour), "sip.example.com")}}
+	ca, other := testcert.New(t), testcert.New(t)
+	expired := &tls.Config{Certificates: []tls.Certificate{ca.IssueUntil(time.Now().Add(-time.Hour), "sip.example.com")}}
 	for name, c := range map[string]struct {
 		server *tls.Config
 		target string
 		cause  any
 	}{
-		"another name":         {ca.server("sip.example.com"), "sip.example.org", new(x509.HostnameError)},
-		"a name, no address":   {ca.server("sip.example.com"), "", new(x509.HostnameError)},
-		"an address, no name":  {ca.server("127.0.0.1"), "sip.example.com", new(x509.HostnameError)},
-		"another address":      {ca.server("127.0.0.2"), "", new(x509.HostnameError)},
-		"an unknown authority": {other.server("sip.example.com"), "sip.example.com", new(x509.UnknownAuthorityError)},
+		"another name":         {ca.Server("sip.example.com"), "sip.example.org", new(x509.HostnameError)},
+		"a name, no address":   {ca.Server("sip.example.com"), "", new(x509.HostnameError)},
+		"an address, no name":  {ca.Server("127.0.0.1"), "sip.example.com", new(x509.HostnameError)},
+		"another address":      {ca.Server("127.0.0.2"), "", new(x509.HostnameError)},
+		"an unknown authority": {other.Server("sip.example.com"), "sip.example.com", new(x509.UnknownAuthorityError)},
 		"expired":              {expired, "sip.example.com", new(x509.CertificateInvalidError)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, _ := startLayer(t, Config{})
 			addr := listenTLS(t, server, "tls", "127.0.0.1:0", c.server)
-			client, _ := startLayer(t, Config{TLS: ca.client()})
+			client, _ := startLayer(t, Config{TLS: ca.Client()})
 			_, err := client.Connect(context.Background(), Target{Transport: "TLS", Addr: addr, ServerName: c.target})
 			require.ErrorIs(t, err, ErrTLS)
 			require.ErrorAs(t, err, c.cause)
@@ -75,11 +77,11 @@ func TestTLS_refuses_certificates_that_are_not_for_the_target(t *testing.T) {
 }
 
 func TestTLS_accepts_a_certificate_for_the_literal_address(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	server, arrivals := startLayer(t, Config{})
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
-		addr := listenTLS(t, server, "tls", address, ca.server("127.0.0.1", "::1"))
-		client, _ := startLayer(t, Config{TLS: ca.client()})
+		addr := listenTLS(t, server, "tls", address, ca.Server("127.0.0.1", "::1"))
+		client, _ := startLayer(t, Config{TLS: ca.Client()})
 		flow, err := client.Connect(context.Background(), Target{Transport: "TLS", Addr: addr})
 		require.NoError(t, err)
 		require.NoError(t, flow.Send([]byte(options("x", "127.0.0.1", ""))))
@@ -90,10 +92,10 @@ func TestTLS_accepts_a_certificate_for_the_literal_address(t *testing.T) {
 // RFC 3261 26.3.1: a connection that was verified for one name says nothing
 // about another.
 func TestTLS_connections_are_found_by_address_and_name(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	server, arrivals := startLayer(t, Config{})
-	addr := listenTLS(t, server, "tls", "127.0.0.1:0", ca.server("a.example.com", "b.example.com"))
-	client, _ := startLayer(t, Config{TLS: ca.client()})
+	addr := listenTLS(t, server, "tls", "127.0.0.1:0", ca.Server("a.example.com", "b.example.com"))
+	client, _ := startLayer(t, Config{TLS: ca.Client()})
 	to := func(name string) *Flow {
 		flow, err := client.Connect(context.Background(), Target{Transport: "TLS", Addr: addr, ServerName: name})
 		require.NoError(t, err)
@@ -113,14 +115,14 @@ func TestTLS_connections_are_found_by_address_and_name(t *testing.T) {
 }
 
 func TestTLS_offers_a_client_certificate(t *testing.T) {
-	ca := newAuthority(t)
-	config := ca.server("127.0.0.1")
-	config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, ca.pool()
+	ca := testcert.New(t)
+	config := ca.Server("127.0.0.1")
+	config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, ca.Pool()
 	server, arrivals := startLayer(t, Config{})
 	addr := listenTLS(t, server, "tls", "127.0.0.1:0", config)
 
-	ours := ca.client()
-	ours.Certificates = []tls.Certificate{ca.issue(time.Now().Add(time.Hour), "alice.example.com")}
+	ours := ca.Client()
+	ours.Certificates = []tls.Certificate{ca.Issue("alice.example.com")}
 	client, _ := startLayer(t, Config{TLS: ours})
 	flow, err := client.Connect(context.Background(), Target{Transport: "TLS", Addr: addr})
 	require.NoError(t, err)
@@ -129,7 +131,7 @@ func TestTLS_offers_a_client_certificate(t *testing.T) {
 	require.Equal(t, "alice.example.com", state.PeerCertificates[0].Subject.CommonName)
 
 	// Without one the connection ends; TLS 1.3 says so after the handshake.
-	nobody, _ := startLayer(t, Config{TLS: ca.client()})
+	nobody, _ := startLayer(t, Config{TLS: ca.Client()})
 	flow, err = nobody.Connect(context.Background(), Target{Transport: "TLS", Addr: addr})
 	if err == nil {
 		lost := make(chan error, 1)
@@ -142,9 +144,9 @@ func TestTLS_offers_a_client_certificate(t *testing.T) {
 }
 
 func TestTLS_plain_bytes_get_nowhere(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	server, arrivals := startLayer(t, Config{})
-	addr := listenTLS(t, server, "tls", "127.0.0.1:0", ca.server("127.0.0.1"))
+	addr := listenTLS(t, server, "tls", "127.0.0.1:0", ca.Server("127.0.0.1"))
 	for _, text := range []string{options("x", "127.0.0.1", ""), "\r\n\r\n", "GET / HTTP/1.1\r\n\r\n"} {
 		conn := dialTCP(t, addr)
 		write(t, conn, text)
@@ -153,7 +155,7 @@ func TestTLS_plain_bytes_get_nowhere(t *testing.T) {
 		require.NotContains(t, string(answer), "SIP/2.0")
 	}
 	// The server goes on.
-	client, _ := startLayer(t, Config{TLS: ca.client()})
+	client, _ := startLayer(t, Config{TLS: ca.Client()})
 	flow, err := client.Connect(context.Background(), Target{Transport: "TLS", Addr: addr})
 	require.NoError(t, err)
 	require.NoError(t, flow.Send([]byte(options("after", "127.0.0.1", ""))))
@@ -177,8 +179,8 @@ func TestTLS_listening_needs_certificates(t *testing.T) {
 }
 
 func TestTLS_a_panic_of_the_configuration_costs_one_connection(t *testing.T) {
-	ca := newAuthority(t)
-	config := ca.server("127.0.0.1")
+	ca := testcert.New(t)
+	config := ca.Server("127.0.0.1")
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if hello.ServerName == "panic.example.com" {
 			panic("an application's mistake")
@@ -187,7 +189,7 @@ func TestTLS_a_panic_of_the_configuration_costs_one_connection(t *testing.T) {
 	}
 	server, _ := startLayer(t, Config{})
 	addr := listenTLS(t, server, "tls", "127.0.0.1:0", config)
-	client, _ := startLayer(t, Config{TLS: ca.client()})
+	client, _ := startLayer(t, Config{TLS: ca.Client()})
 	_, err := client.Connect(context.Background(), Target{Transport: "TLS", Addr: addr, ServerName: "panic.example.com"})
 	require.ErrorIs(t, err, ErrTLS)
 	_, err = client.Connect(context.Background(), Target{Transport: "TLS", Addr: addr})
@@ -198,10 +200,10 @@ func TestTLS_a_panic_of_the_configuration_costs_one_connection(t *testing.T) {
 }
 
 func TestTLS_an_answer_after_the_loss_goes_to_a_server_of_the_sent_by_name(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	server, arrivals := startLayer(t, Config{})
-	addr := listenTLS(t, server, "tls", "127.0.0.1:0", ca.server("127.0.0.1"))
-	client, _ := startLayer(t, Config{TLS: ca.client()})
+	addr := listenTLS(t, server, "tls", "127.0.0.1:0", ca.Server("127.0.0.1"))
+	client, _ := startLayer(t, Config{TLS: ca.Client()})
 	flow, err := client.Connect(context.Background(), Target{Transport: "TLS", Addr: addr})
 	require.NoError(t, err)
 	for sentBy, want := range map[string]Target{
@@ -252,11 +254,11 @@ func (c *deadlineConn) deadline() time.Time {
 
 // RFC 8446 4.6.3: TLS may answer a key update at any time.
 func TestTLS_no_deadline_is_left_behind_by_a_message(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	server, arrivals := startLayer(t, Config{})
-	addr := listenTLS(t, server, "tls", "127.0.0.1:0", ca.server("127.0.0.1"))
+	addr := listenTLS(t, server, "tls", "127.0.0.1:0", ca.Server("127.0.0.1"))
 	network := &deadlines{}
-	client, _ := startLayer(t, Config{TLS: ca.client(), Network: network})
+	client, _ := startLayer(t, Config{TLS: ca.Client(), Network: network})
 	flow, err := client.Connect(context.Background(), Target{Transport: "TLS", Addr: addr})
 	require.NoError(t, err)
 	require.NoError(t, flow.Send([]byte(options("x", "127.0.0.1", ""))))

@@ -17,6 +17,8 @@ import (
 	"github.com/coder/websocket"
 	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog/internal/testcert"
 )
 
 // browser connects as another WebSocket library does.
@@ -35,12 +37,12 @@ func sipOver(client *http.Client) *websocket.DialOptions {
 }
 
 func TestWS_carries_messages_both_ways_on_one_connection(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	for _, transport := range []string{"WS", "WSS"} {
 		t.Run(transport, func(t *testing.T) {
 			server, arrivals := startLayer(t, Config{})
-			addr := listenTLS(t, server, transport, "127.0.0.1:0", ca.server("sip.example.com"))
-			client, answers := startLayer(t, Config{TLS: ca.client(), PublicHost: "192.0.2.1"})
+			addr := listenTLS(t, server, transport, "127.0.0.1:0", ca.Server("sip.example.com"))
+			client, answers := startLayer(t, Config{TLS: ca.Client(), PublicHost: "192.0.2.1"})
 			target := Target{Transport: transport, Addr: addr, ServerName: "sip.example.com"}
 			flow, err := client.Connect(context.Background(), target)
 			require.NoError(t, err)
@@ -91,11 +93,11 @@ func TestWS_carries_messages_both_ways_on_one_connection(t *testing.T) {
 }
 
 func TestWS_serves_other_clients(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	server, arrivals := startLayer(t, Config{})
 	plain := listen(t, server, "ws", "127.0.0.1:0")
-	secure := listenTLS(t, server, "wss", "127.0.0.1:0", ca.server("127.0.0.1"))
-	transport := &http.Transport{TLSClientConfig: ca.client(), ForceAttemptHTTP2: true}
+	secure := listenTLS(t, server, "wss", "127.0.0.1:0", ca.Server("127.0.0.1"))
+	transport := &http.Transport{TLSClientConfig: ca.Client(), ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -145,7 +147,7 @@ func TestWS_serves_other_clients(t *testing.T) {
 }
 
 func TestWS_is_a_client_of_other_servers(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	requests := make(chan string, 2)
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{"sip"}})
@@ -165,11 +167,11 @@ func TestWS_is_a_client_of_other_servers(t *testing.T) {
 	defer plain.Close()
 	secure := httptest.NewUnstartedServer(handler)
 	secure.EnableHTTP2 = true
-	secure.TLS = ca.server("sip.example.com")
+	secure.TLS = ca.Server("sip.example.com")
 	secure.StartTLS()
 	defer secure.Close()
 
-	client, answers := startLayer(t, Config{TLS: ca.client()})
+	client, answers := startLayer(t, Config{TLS: ca.Client()})
 	for transport, server := range map[string]*httptest.Server{"ws": plain, "wss": secure} {
 		addr := addrPort(server.Listener.Addr())
 		flow, err := client.Connect(context.Background(), Target{Transport: transport, Addr: addr, ServerName: "sip.example.com"})
@@ -294,10 +296,10 @@ func TestWS_host_of_the_request(t *testing.T) {
 }
 
 func TestWSS_checks_the_certificate(t *testing.T) {
-	ca := newAuthority(t)
+	ca := testcert.New(t)
 	server, _ := startLayer(t, Config{})
-	addr := listenTLS(t, server, "wss", "127.0.0.1:0", ca.server("sip.example.com"))
-	client, _ := startLayer(t, Config{TLS: ca.client()})
+	addr := listenTLS(t, server, "wss", "127.0.0.1:0", ca.Server("sip.example.com"))
+	client, _ := startLayer(t, Config{TLS: ca.Client()})
 	_, err := client.Connect(context.Background(), Target{Transport: "WSS", Addr: addr, ServerName: "sip.example.org"})
 	require.ErrorIs(t, err, ErrTLS)
 	conn := dialTCP(t, addr)

@@ -1,7 +1,8 @@
-package transport
+// Package testcert makes the certificates of the tests. Nothing but tests
+// imports it.
+package testcert
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -17,14 +18,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// authority signs the certificates of a test.
-type authority struct {
+// Authority signs the certificates of a test.
+type Authority struct {
 	t    testing.TB
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority(t testing.TB) *authority {
+// New makes an authority that is good for six weeks. Call it outside a synctest
+// bubble: the clock there stands in the past, and what is made outside is good
+// inside too.
+func New(t testing.TB) *Authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -37,50 +41,51 @@ func newAuthority(t testing.TB) *authority {
 	require.NoError(t, err)
 	cert, err := x509.ParseCertificate(der)
 	require.NoError(t, err)
-	return &authority{t: t, cert: cert, key: key}
+	return &Authority{t: t, cert: cert, key: key}
 }
 
-func (a *authority) pool() *x509.CertPool {
+// Pool has the authority's own certificate.
+func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
 	return pool
 }
 
-// issue makes a certificate for names, some of which may be addresses.
-func (a *authority) issue(until time.Time, names ...string) tls.Certificate {
+// Issue makes a certificate for names, some of which may be addresses. It is
+// good as long as the authority.
+func (a *Authority) Issue(names ...string) tls.Certificate {
+	a.t.Helper()
+	return a.IssueUntil(a.cert.NotAfter, names...)
+}
+
+// IssueUntil is Issue with an end.
+func (a *Authority) IssueUntil(end time.Time, names ...string) tls.Certificate {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(a.t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: names[0]},
-		NotBefore: time.Unix(0, 0), NotAfter: until,
+		NotBefore: time.Unix(0, 0), NotAfter: end,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	for _, name := range names {
 		if ip, err := netip.ParseAddr(name); err == nil {
 			template.IPAddresses = append(template.IPAddresses, net.IP(ip.AsSlice()))
-			continue
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
 		}
-		template.DNSNames = append(template.DNSNames, name)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	require.NoError(a.t, err)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// server is a listener's configuration with a certificate for names.
-func (a *authority) server(names ...string) *tls.Config {
+// Server is a listener's configuration with a certificate for names.
+func (a *Authority) Server(names ...string) *tls.Config {
 	a.t.Helper()
-	return &tls.Config{Certificates: []tls.Certificate{a.issue(time.Now().Add(time.Hour), names...)}}
+	return &tls.Config{Certificates: []tls.Certificate{a.Issue(names...)}}
 }
 
-// client trusts the authority.
-func (a *authority) client() *tls.Config { return &tls.Config{RootCAs: a.pool()} }
-
-func listenTLS(t *testing.T, l *Layer, transport, address string, config *tls.Config) netip.AddrPort {
-	t.Helper()
-	addr, err := l.Listen(context.Background(), ListenConfig{Transport: transport, Address: address, TLS: config})
-	require.NoError(t, err)
-	return addr
-}
+// Client trusts the authority.
+func (a *Authority) Client() *tls.Config { return &tls.Config{RootCAs: a.Pool()} }
