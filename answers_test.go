@@ -173,7 +173,7 @@ func TestMergedInviteGets482(t *testing.T) {
 
 // called makes a call from the scripted peer and returns the stack's side and
 // a request inside it.
-func (w *world) called(b *dialog.Stack, p *peer, answer string) (*dialog.Dialog, func(method string, seq uint32, headers ...string) dialogtest.Request) {
+func (w *world) called(b *dialog.Stack, p *peer, answer string, headers ...string) (*dialog.Dialog, func(method string, seq uint32, headers ...string) dialogtest.Request) {
 	w.t.Helper()
 	taken := make(chan *dialog.Dialog, 1)
 	b.OnIncomingDialog(func(d dialog.IDialog) {
@@ -182,7 +182,7 @@ func (w *world) called(b *dialog.Stack, p *peer, answer string) (*dialog.Dialog,
 		}
 		taken <- d.(*dialog.Dialog)
 	})
-	res := p.ask(b, dialogtest.Request{Method: "INVITE", URI: "sip:b@10.0.0.2", CSeq: 10, Headers: []string{contactOfPeer}, Body: offerSDP})
+	res := p.ask(b, dialogtest.Request{Method: "INVITE", URI: "sip:b@10.0.0.2", CSeq: 10, Headers: append(headers, contactOfPeer), Body: offerSDP})
 	require.Equal(w.t, 200, res.StatusCode)
 	tag, _ := res.To().Params.Get("tag")
 	inside := func(method string, seq uint32, headers ...string) dialogtest.Request {
@@ -283,7 +283,6 @@ func TestSecondReInviteHasToWait(t *testing.T) {
 		close(decide)
 		require.Equal(t, 200, p.final("INVITE").StatusCode)
 		require.NoError(t, p.Send(b.Addr(), p.Request(inside("ACK", 11))))
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 }

@@ -151,9 +151,7 @@ func TestCANCELThatCrosses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				a, p := w.stack(stackIP), w.peer(peerIP)
-				l := w.calls(a, p, offer(offerSDP))
-				l.answer(dialogtest.Response{Code: 180})
-				synctest.Wait()
+				l := w.alerting(a, p)
 				ended := began(func() error { return l.d.Hangup(context.Background()) })
 				cancel := p.next("CANCEL")
 				meanwhile(l, p)

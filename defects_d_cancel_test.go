@@ -115,9 +115,7 @@ func TestEveryWayOutOfAnUnansweredCallCancels(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				a, p := w.stack(stackIP), w.peer(peerIP)
 				start := time.Now()
-				l := w.calls(a, p, offer(offerSDP))
-				l.answer(dialogtest.Response{Code: 180})
-				synctest.Wait()
+				l := w.alerting(a, p)
 				result := began(func() error { return c.out(l.d) })
 				time.Sleep(c.after)
 				p.reply(p.next("CANCEL"), dialogtest.Response{Code: 200})
@@ -138,9 +136,7 @@ func TestEveryWayOutOfAnUnansweredCallCancels(t *testing.T) {
 func TestCancelledCallThatNobodyEndsIsOverAfterTheTimeout(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack(stackIP), w.peer(peerIP)
-		l := w.calls(a, p, offer(offerSDP))
-		l.answer(dialogtest.Response{Code: 180})
-		synctest.Wait()
+		l := w.alerting(a, p)
 		start := time.Now()
 		err := l.d.Bye(context.Background(), "")
 		require.Equal(t, 32*time.Second, time.Since(start))

@@ -59,9 +59,7 @@ func TestRequestsOfTheCalleeFindTheCall(t *testing.T) {
 func TestRequestsInTheEarlyDialogFindTheCall(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack(stackIP), w.peer(peerIP)
-		l := w.calls(a, p, offer(offerSDP))
-		l.answer(dialogtest.Response{Code: 180})
-		synctest.Wait()
+		l := w.alerting(a, p)
 		require.Equal(t, dialog.DialogStateRinging, l.d.State())
 		require.Equal(t, farTag, l.d.Key().RemoteTag)
 		l.ask("INFO")

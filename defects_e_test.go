@@ -298,10 +298,7 @@ func TestSenderOfAREFERLearnsTheResult(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack(stackIP), w.peer(peerIP)
 		l := w.outgoing(a, p)
-		require.NoError(t, l.d.Refer(context.Background(), uri("dora", otherIP), dialog.ReferOpts{}))
-		p.reply(p.next("REFER"), dialogtest.Response{Code: 202})
-		r, err := l.d.WaitRefer(context.Background())
-		require.NoError(t, err)
+		r := l.refers()
 		require.Equal(t, "2 REFER", r.ID)
 		require.Equal(t, dialog.Progress{}, r.Status())
 		found, ok := l.d.GetReferSubscription("2 REFER")
@@ -413,10 +410,7 @@ func TestSubscriptionOfOursLapses(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack(stackIP), w.peer(peerIP)
 		l := w.outgoing(a, p)
-		require.NoError(t, l.d.Refer(context.Background(), uri("dora", otherIP), dialog.ReferOpts{}))
-		p.reply(p.next("REFER"), dialogtest.Response{Code: 202})
-		r, err := l.d.WaitRefer(context.Background())
-		require.NoError(t, err)
+		r := l.refers()
 		l.ask("NOTIFY", withHeaders("Event: refer", "Subscription-State: active;expires=40"))
 		p.next("200 NOTIFY")
 		start := time.Now()

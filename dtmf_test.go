@@ -12,7 +12,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
-	"sipdialog.example/dialog/dialogtest"
 )
 
 func TestDTMFInBothForms(t *testing.T) {
@@ -93,7 +92,6 @@ func TestDTMFIsReadAsItIsWritten(t *testing.T) {
 		r = inside("INFO", 41, "Content-Type: application/dtmf")
 		r.Body = "5"
 		require.Equal(t, 406, p.ask(b, r).StatusCode)
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 }

@@ -89,8 +89,7 @@ func TestFurtherHeadersGoWithEveryRequest(t *testing.T) {
 func TestCalleeSeesTheCallAsItCame(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
-		calls := make(chan *dialog.Dialog, 1)
-		b.OnIncomingDialog(func(d dialog.IDialog) { calls <- d.(*dialog.Dialog) })
+		calls := waiting(b)
 		began := time.Now()
 		opts := offer(offerSDP)
 		opts.From = &dialog.Address{DisplayName: "Alice", URI: sip.Uri{Scheme: "sip", User: "alice", Host: "example.com"}}
@@ -152,8 +151,7 @@ func TestHangupEndsACallInAnyState(t *testing.T) {
 	t.Run("ringing here", func(t *testing.T) {
 		bubble(t, func(t *testing.T, w *world) {
 			b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
-			calls := make(chan *dialog.Dialog, 1)
-			b.OnIncomingDialog(func(d dialog.IDialog) { calls <- d.(*dialog.Dialog) })
+			calls := waiting(b)
 			require.NoError(t, p.Send(b.Addr(), p.Request(p.invite("rings"))))
 			d := <-calls
 			require.NoError(t, d.Hangup(ctx))

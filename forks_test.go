@@ -92,6 +92,14 @@ func (f *forked) over(tag string) {
 	f.empty()
 }
 
+// refused has a fork refuse the call, of which nothing is left then.
+func (f *forked) refused(tag string) {
+	f.t.Helper()
+	f.says(tag, 486, "")
+	require.Error(f.t, f.d.WaitAnswer(context.Background()))
+	f.empty()
+}
+
 // empty checks that nothing is left once all timers have run out.
 func (f *forked) empty() {
 	f.t.Helper()
@@ -140,9 +148,7 @@ func TestForkInfoIsACopy(t *testing.T) {
 		list[0].Status = 0
 		require.Equal(t, 180, f.d.Forks()[0].Status)
 		require.False(t, f.d.Forks()[0].RemoteTarget.UriParams.Has("c"))
-		f.says("A", 486, "")
-		require.Error(t, f.d.WaitAnswer(context.Background()))
-		f.empty()
+		f.refused("A")
 	})
 }
 
@@ -195,31 +201,17 @@ func TestUpdatesInTwoForksAreApart(t *testing.T) {
 				require.Equal(t, 500, f.asks("A", "UPDATE", 3).StatusCode)
 				c.end(f)
 				synctest.Wait()
-				require.Equal(t, 481, f.at["A"].answerTo("UPDATE").StatusCode)
+				require.Equal(t, 481, f.at["A"].final("UPDATE").StatusCode)
 				if c.left == "" {
 					_ = f.d.Close()
 					f.says("B", 487, "")
 					f.empty()
 					return
 				}
-				require.Equal(t, 504, f.at[c.left].answerTo("UPDATE").StatusCode)
+				require.Equal(t, 504, f.at[c.left].final("UPDATE").StatusCode)
 				f.over(c.left)
 			})
 		})
-	}
-}
-
-// answerTo returns the next final answer to a request of that method.
-func (p *peer) answerTo(method string) *sip.Response {
-	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	for {
-		in, err := p.Recv(ctx)
-		require.NoError(p.t, err, "the answer to %s", method)
-		if res := in.Response(); res != nil && string(res.CSeq().MethodName) == method && res.StatusCode >= 200 {
-			return res
-		}
 	}
 }
 

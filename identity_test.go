@@ -85,8 +85,7 @@ func TestSetupMissesNothing(t *testing.T) {
 func TestEarlyMediaAndRedirection(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
-		calls := make(chan *dialog.Dialog, 1)
-		b.OnIncomingDialog(func(d dialog.IDialog) { calls <- d.(*dialog.Dialog) })
+		calls := waiting(b)
 		require.NoError(t, p.Send(b.Addr(), p.Request(dialogtest.Request{Method: "INVITE", URI: "sip:b@10.0.0.2", Headers: []string{contactOfPeer, "Subject: hello"}, Body: offerSDP})))
 		d := <-calls
 		req := d.Request()
@@ -263,7 +262,6 @@ func TestReferAnswersAChallenge(t *testing.T) {
 		found, ok := d.(*dialog.Dialog).GetReferSubscription("3 REFER")
 		require.True(t, ok)
 		require.Same(t, sub, found)
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 }

@@ -94,8 +94,7 @@ func TestInfoOfAnUnlistedPackageIsRefused(t *testing.T) {
 			require.Equal(t, "foo, bar", value(res, "Recv-Info"))
 		}
 		require.Equal(t, dialog.DialogStateEstablished, d.State())
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 }
 
@@ -134,7 +133,6 @@ func TestInfoPackagesChangeWithAcceptedRequests(t *testing.T) {
 		require.NoError(t, <-result)
 		require.Empty(t, takes())
 		require.ErrorIs(t, d.SendInfoPackage(context.Background(), "foo", nil), dialog.ErrInfoPackage)
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 }

@@ -107,8 +107,7 @@ func TestSubscriptionsOfACallAreBounded(t *testing.T) {
 			require.Equal(t, want, res.StatusCode)
 		}
 		require.Len(t, d.GetAllReferSubscriptions(), 2)
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 }
 

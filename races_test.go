@@ -66,8 +66,7 @@ func TestACallThatEndsCancelsItsReInvite(t *testing.T) {
 func TestHangupAgainstAcceptEndsTheCall(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
-		calls := make(chan *dialog.Dialog, 1)
-		b.OnIncomingDialog(func(d dialog.IDialog) { calls <- d.(*dialog.Dialog) })
+		calls := waiting(b)
 		for range 50 {
 			_, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
 			require.NoError(t, err)

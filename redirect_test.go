@@ -131,8 +131,7 @@ func TestSilentTargetsAreLeftBehind(t *testing.T) {
 		p.reply(third, dialogtest.Response{Code: 200, ToTag: "carol"})
 		require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
 		p.next("ACK")
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
@@ -241,8 +240,7 @@ func TestRedirectionBeginsAnewWithCredentials(t *testing.T) {
 		q.reply(fifth, dialogtest.Response{Code: 200, ToTag: "y"})
 		require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
 		require.Equal(t, "5 ACK", value(q.next("ACK").Message, "CSeq"))
-		require.NoError(t, d.Close())
-		q.reply(q.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, q)
 	})
 }
 

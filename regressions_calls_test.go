@@ -53,9 +53,7 @@ func TestByeAfterTheEndIsNoError(t *testing.T) {
 func TestWaitAnswerSaysWhyTheCallWasGivenUp(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack(stackIP), w.peer(peerIP)
-		l := w.calls(a, p, offer(offerSDP))
-		l.answer(dialogtest.Response{Code: 180})
-		synctest.Wait()
+		l := w.alerting(a, p)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		require.ErrorIs(t, l.d.WaitAnswer(ctx), context.DeadlineExceeded)

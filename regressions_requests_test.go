@@ -213,7 +213,6 @@ func TestAReplayedInviteIsAnotherCall(t *testing.T) {
 		found, _ := b.DialogByKey(first.Key())
 		require.Same(t, first, found)
 		require.NoError(t, second.Reject(context.Background(), 486, ""))
-		require.NoError(t, first.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, first, p)
 	})
 }

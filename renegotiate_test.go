@@ -58,8 +58,7 @@ func TestRefusedHoldLeavesTheSession(t *testing.T) {
 		require.Contains(t, string(second.Message.Body()), "a=sendrecv", "nothing was held")
 		p.reply(second, dialogtest.Response{Code: 200, Headers: []string{contactOfPeer}, Body: offerSDP})
 		require.NoError(t, <-resumed)
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 }
 
@@ -68,8 +67,7 @@ func TestHoldNeedsASession(t *testing.T) {
 		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
 		d, _ := w.called(b, p, "")
 		require.ErrorIs(t, d.Hold(context.Background()), dialog.ErrNoSession)
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 }
 
@@ -136,8 +134,7 @@ func TestRetriesAreBoundedAndCanBeSwitchedOff(t *testing.T) {
 			require.Equal(t, 491, refused.StatusCode)
 			require.Equal(t, 7*time.Second, refused.RetryAfter)
 			require.Len(t, w.sent("10.0.0.2", "INVITE"), retries+1)
-			require.NoError(t, d.Close())
-			p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+			hangUp(t, d, p)
 		})
 	}
 }

@@ -298,9 +298,7 @@ func TestTwoInvitesReplaceOneCall(t *testing.T) {
 func TestEarlyOnlyLosesAgainstTheAnswer(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, desk, lab := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
-		old := w.calls(s, desk, offer(offerSDP))
-		old.answer(dialogtest.Response{Code: 180})
-		synctest.Wait()
+		old := w.alerting(s, desk)
 		calls := waiting(s)
 		lab.invites(s, "Replaces: "+old.naming()+";early-only")
 		d := <-calls
@@ -317,9 +315,7 @@ func TestEarlyOnlyLosesAgainstTheAnswer(t *testing.T) {
 func TestReplacedCallThatIsAnsweredDespiteTheCancel(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, desk, lab := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
-		old := w.calls(s, desk, offer(offerSDP))
-		old.answer(dialogtest.Response{Code: 180})
-		synctest.Wait()
+		old := w.alerting(s, desk)
 		calls := accepting(t, s)
 		require.Equal(t, 200, lab.invited(s, "Replaces: "+old.naming()).StatusCode)
 		cancel := desk.next("CANCEL")

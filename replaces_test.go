@@ -69,13 +69,6 @@ func noting(named **dialog.Dialog) func(*dialog.Dialog) {
 	return func(d *dialog.Dialog) { *named = d.Replaces() }
 }
 
-// waiting leaves every call to the test.
-func waiting(s *dialog.Stack) <-chan *dialog.Dialog {
-	calls := make(chan *dialog.Dialog, 10)
-	s.OnIncomingDialog(func(d dialog.IDialog) { calls <- d.(*dialog.Dialog) })
-	return calls
-}
-
 // RFC 3891 3: the replaced call is ended by BYE, after the 200 to the new one.
 func TestInviteWithReplacesTakesTheCallsPlace(t *testing.T) {
 	for name, call := range map[string]func(w *world, s *dialog.Stack, p *peer) *leg{
@@ -128,22 +121,12 @@ func indexOf(list []string, what string) int {
 	return -1
 }
 
-// hangUp has the stack end a call, whose peer agrees.
-func hangUp(t *testing.T, d *dialog.Dialog, p *peer) {
-	t.Helper()
-	require.NoError(t, d.Close())
-	p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
-	synctest.Wait()
-}
-
 // RFC 3891 3, 7.1: an early call of ours is cancelled: somebody picks it up
 // elsewhere.
 func TestInviteWithReplacesPicksUpARingingCall(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, desk, lab := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
-		old := w.calls(s, desk, offer(offerSDP))
-		old.answer(dialogtest.Response{Code: 180})
-		synctest.Wait()
+		old := w.alerting(s, desk)
 		var named *dialog.Dialog
 		calls := accepting(t, s, noting(&named))
 		require.Equal(t, 200, lab.invited(s, "Replaces: "+old.naming()+";early-only").StatusCode)
@@ -202,9 +185,7 @@ func TestInviteThatNamesACallInVain(t *testing.T) {
 	established := func(w *world, s *dialog.Stack, p *peer) *leg { return w.incoming(s, p) }
 	ringsHere := func(w *world, s *dialog.Stack, p *peer) *leg { return w.rings(s, p) }
 	ringsThere := func(w *world, s *dialog.Stack, p *peer) *leg {
-		l := w.calls(s, p, offer(offerSDP))
-		l.answer(dialogtest.Response{Code: 180})
-		synctest.Wait()
+		l := w.alerting(s, p)
 		return l
 	}
 	unanswered := func(w *world, s *dialog.Stack, p *peer) *leg {

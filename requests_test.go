@@ -108,8 +108,7 @@ func TestFailedRequestsEndWhatTheyShould(t *testing.T) {
 			<-done
 			synctest.Wait()
 			require.Len(t, w.sent("10.0.0.2", "BYE"), map[bool]int{true: 1, false: 0}[ends])
-			require.NoError(t, d.Close())
-			p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+			hangUp(t, d, p)
 		})
 	}
 }

@@ -43,11 +43,17 @@ type leg struct {
 	invite, final dialogtest.Received
 }
 
+// waiting leaves every call to the test.
+func waiting(s *dialog.Stack) <-chan *dialog.Dialog {
+	calls := make(chan *dialog.Dialog, 10)
+	s.OnIncomingDialog(func(d dialog.IDialog) { calls <- d.(*dialog.Dialog) })
+	return calls
+}
+
 // rings has the peer call the stack, whose application does not answer yet.
 func (w *world) rings(b *dialog.Stack, p *peer, change ...func(*dialogtest.Request)) *leg {
 	w.t.Helper()
-	calls := make(chan dialog.IDialog, 1)
-	b.OnIncomingDialog(func(d dialog.IDialog) { calls <- d })
+	calls := waiting(b)
 	l := &leg{
 		peer: p, w: w, stack: b.Addr(), tag: farTag, seq: 1,
 		stackURI: "sip:service@" + b.Addr().String(), peerURI: "sip:caller@" + p.Addr().String(),
@@ -59,7 +65,7 @@ func (w *world) rings(b *dialog.Stack, p *peer, change ...func(*dialogtest.Reque
 	l.inviteText = p.Request(r)
 	require.NoError(w.t, p.Send(l.stack, l.inviteText))
 	ringing := p.next("180 INVITE").Response()
-	l.d = (<-calls).(*dialog.Dialog)
+	l.d = <-calls
 	l.callID, l.stackTag, l.target = ringing.CallID().Value(), toTagOf(ringing), contactOf(ringing)
 	return l
 }
@@ -93,6 +99,15 @@ func (w *world) calls(a *dialog.Stack, p *peer, opts dialog.InviteOpts) *leg {
 	req := l.invite.Request()
 	l.callID, l.stackTag, l.target = req.CallID().Value(), fromTagOf(req), contactOf(req)
 	l.stackURI, l.peerURI = req.From().Address.String(), req.To().Address.String()
+	return l
+}
+
+// alerting is calls with the peer ringing.
+func (w *world) alerting(a *dialog.Stack, p *peer) *leg {
+	w.t.Helper()
+	l := w.calls(a, p, offer(offerSDP))
+	l.answer(dialogtest.Response{Code: 180})
+	synctest.Wait()
 	return l
 }
 
@@ -144,6 +159,14 @@ func (l *leg) hangUp(at *peer) wire {
 	at.reply(at.next("BYE"), dialogtest.Response{Code: 200})
 	require.NoError(l.t, <-result)
 	return l.w.one(stackIP, "BYE")
+}
+
+// hangUp has the stack end a call, whose peer agrees.
+func hangUp(t *testing.T, d dialog.IDialog, p *peer) {
+	t.Helper()
+	require.NoError(t, d.Close())
+	p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+	synctest.Wait()
 }
 
 // one returns the only message of that kind that ip has sent.

@@ -64,31 +64,14 @@ func TestSessionIsRefreshedByReInvite(t *testing.T) {
 		p.next("ACK")
 		time.Sleep(time.Minute)
 		require.Equal(t, dialog.DialogStateEstablished, d.State())
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 }
 
 // timed makes a call whose INVITE has a Session-Expires.
 func (w *world) timed(b *dialog.Stack, p *peer, expires string, headers ...string) (*dialog.Dialog, func(method string, seq uint32, headers ...string) dialogtest.Request) {
 	w.t.Helper()
-	taken := make(chan *dialog.Dialog, 1)
-	b.OnIncomingDialog(func(d dialog.IDialog) {
-		if err := d.Accept(context.Background(), withSDP(answerSDP)); err != nil {
-			w.t.Errorf("accept: %v", err)
-		}
-		taken <- d.(*dialog.Dialog)
-	})
-	res := p.ask(b, dialogtest.Request{Method: "INVITE", URI: "sip:b@10.0.0.2", CSeq: 10, Body: offerSDP, Headers: append([]string{
-		contactOfPeer, "Supported: timer", "Session-Expires: " + expires,
-	}, headers...)})
-	require.Equal(w.t, 200, res.StatusCode)
-	tag, _ := res.To().Params.Get("tag")
-	inside := func(method string, seq uint32, headers ...string) dialogtest.Request {
-		return dialogtest.Request{Method: method, URI: "sip:b@10.0.0.2", ToTag: tag, CSeq: seq, Headers: headers}
-	}
-	require.NoError(w.t, p.Send(b.Addr(), p.Request(inside("ACK", 10))))
-	return <-taken, inside
+	return w.called(b, p, answerSDP, append(headers, "Supported: timer", "Session-Expires: "+expires)...)
 }
 
 // RFC 4028 10: a BYE comes the smaller of 32 s and a third before the end.
@@ -125,8 +108,7 @@ func TestRefreshOfThePeerKeepsTheCall(t *testing.T) {
 		require.Equal(t, 200, p.ask(b, inside("UPDATE", 30, contactOfPeer)).StatusCode, "no Session-Expires: the timer is off")
 		time.Sleep(time.Hour)
 		require.Equal(t, dialog.DialogStateEstablished, d.State())
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 }
 
@@ -225,8 +207,7 @@ func TestLargestMinSEIsKept(t *testing.T) {
 		time.Sleep(149 * time.Second)
 		refreshed("300", "300", ok("300"))
 		synctest.Wait()
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 }
 
@@ -253,8 +234,7 @@ func TestRefreshThatThePeerHasMadeMeanwhile(t *testing.T) {
 		p.reply(re, dialogtest.Response{Code: 200, Headers: []string{contactOfPeer, "Session-Expires: 1800;refresher=uac"}, Body: offerSDP})
 		p.next("ACK")
 		synctest.Wait()
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 }
 
@@ -277,7 +257,6 @@ func TestRefreshOnHoldDoesNotKeepTheHold(t *testing.T) {
 		p.next("ACK")
 		synctest.Wait()
 		require.Contains(t, offered(12, offerSDP), "a=sendrecv")
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 }

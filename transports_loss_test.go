@@ -206,8 +206,7 @@ func TestLostConnectionOfAnIncomingCall(t *testing.T) {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				b, far := w.site("10.0.0.2", transport, ca), w.far(transport, ca)
-				calls := make(chan *dialog.Dialog, 1)
-				b.OnIncomingDialog(func(d dialog.IDialog) { calls <- d.(*dialog.Dialog) })
+				calls := waiting(b.Stack)
 				far.invites(t, b)
 				ringing := far.next("180 INVITE")
 				d := <-calls

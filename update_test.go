@@ -49,8 +49,7 @@ func TestUpdateMovesTheTargetOnlyWhenAccepted(t *testing.T) {
 		require.False(t, d.Info().RemoteTarget.UriParams.Has("moved"))
 		require.Equal(t, 200, p.ask(b, inside("UPDATE", 12, moved)).StatusCode)
 		require.True(t, d.Info().RemoteTarget.UriParams.Has("moved"))
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 }
 
@@ -75,8 +74,7 @@ func TestUpdateThatNobodyDecides(t *testing.T) {
 		require.Equal(t, 504, p.final("UPDATE").StatusCode)
 		require.Equal(t, 2*time.Second, time.Since(start))
 		require.Equal(t, 200, p.ask(b, inside("UPDATE", 13, contactOfPeer)).StatusCode)
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 }
 
@@ -104,8 +102,7 @@ func TestUpdateWithAnOfferAtTheWrongTime(t *testing.T) {
 		r = inside("UPDATE", 14, contactOfPeer)
 		r.Body = offerSDP
 		require.Equal(t, 500, p.ask(b, r).StatusCode)
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 }
 
@@ -133,8 +130,7 @@ func TestUpdatesThatMeetAreSentAgain(t *testing.T) {
 func TestUpdateBeforeTheAnswer(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
-		calls := make(chan *dialog.Dialog, 1)
-		b.OnIncomingDialog(func(d dialog.IDialog) { calls <- d.(*dialog.Dialog) })
+		calls := waiting(b)
 		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), dialog.InviteOpts{})
 		require.NoError(t, err)
 		callee := <-calls
@@ -165,8 +161,7 @@ func TestUpdateThatFails(t *testing.T) {
 			}
 			synctest.Wait()
 			require.Len(t, w.sent("10.0.0.2", "BYE"), map[bool]int{true: 1}[ends])
-			require.NoError(t, d.Close())
-			p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+			hangUp(t, d, p)
 		})
 	}
 }
@@ -208,8 +203,7 @@ func TestForkThatHadAnUpdateIsEndedInOrder(t *testing.T) {
 		require.Equal(t, "a", toTagOf(bye.Message))
 		require.Greater(t, bye.Request().CSeq().SeqNo, update.Request().CSeq().SeqNo)
 		p.reply(bye, dialogtest.Response{Code: 200})
-		require.NoError(t, d.Close())
-		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, p)
 	})
 }
 
