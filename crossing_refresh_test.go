@@ -115,6 +115,22 @@ func TestRefreshesByReInviteThatCross(t *testing.T) {
 	})
 }
 
+// Also where a re-INVITE of the application's is not to be sent again, a refresh is:
+// the callee's first.
+func TestRefreshesThatCrossComeAgainWithoutRetries(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		caller, callee := w.bothRefresh(w.stack("10.0.0.1", withoutUpdate, withoutRetry), w.stack("10.0.0.2", withoutUpdate, withoutRetry))
+		time.Sleep(10 * refreshAt)
+		require.Len(t, w.sent("10.0.0.1", "INVITE"), 2, "the first, and the refresh")
+		require.Len(t, w.sent("10.0.0.1", "491 INVITE"), 1)
+		require.Len(t, w.sent("10.0.0.2", "491 INVITE"), 1)
+		require.Equal(t, dialog.DialogStateEstablished, caller.State())
+		require.Equal(t, dialog.DialogStateEstablished, callee.State())
+		require.NoError(t, caller.Bye(context.Background(), ""))
+		w.nothingLeft()
+	})
+}
+
 // What one side holds stays on hold when a refresh of the other crosses it, until it
 // resumes.
 func TestRefreshThatCrossesAHoldKeepsTheHold(t *testing.T) {

@@ -240,11 +240,17 @@ func (d *Dialog) refreshSession() {
 }
 
 // refreshAgain tries once more, after an eighth of the interval, unless the session
-// that was to end then has been refreshed meanwhile.
+// that was to end then has been refreshed meanwhile. The callee does so earlier, as
+// after any 491 (RFC 3261 14.1): two refreshes that have crossed do not cross again.
 func (d *Dialog) refreshAgain(ends time.Time) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if d.timer.interval > 0 && d.timer.ends.Equal(ends) && d.state == DialogStateEstablished {
-		d.timer.refresh = d.after(max(d.timer.interval/8, time.Second), d.refreshSession)
+	if d.timer.interval == 0 || !d.timer.ends.Equal(ends) || d.state != DialogStateEstablished {
+		return
 	}
+	wait := d.timer.interval / 8
+	if !d.isUAC {
+		wait /= 2
+	}
+	d.timer.refresh = d.after(max(wait, time.Second), d.refreshSession)
 }
