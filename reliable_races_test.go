@@ -4,6 +4,7 @@ package dialog_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -196,5 +197,36 @@ func TestAcceptWaitsForAPRACKThatBecomesDueMeanwhile(t *testing.T) {
 		l.ask("BYE")
 		p.next("200 BYE")
 		l.settled(b)
+	})
+}
+
+// The final answer waits for a reliable response that is being written, so that
+// none leaves after it (RFC 3262 3).
+func TestAcceptWaitsForAReliableResponseThatIsBeingWritten(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.rings(b, p, withHeaders(knows))
+		let := make(chan struct{})
+		w.net.SetPolicy(func(packet dialogtest.Packet) []time.Duration {
+			if strings.HasPrefix(string(packet.Data), "SIP/2.0 182") {
+				<-let
+			}
+			return []time.Duration{0}
+		})
+		provided := began(func() error {
+			return l.d.Provisional(context.Background(), 182, "", dialog.WithReliable())
+		})
+		synctest.Wait()
+		accepted := began(func() error { return l.d.Accept(context.Background(), withSDP(answerSDP)) })
+		synctest.Wait()
+		require.Empty(t, w.sent(stackIP, "200 INVITE"))
+		close(let)
+		require.NoError(t, <-provided)
+		require.NoError(t, <-accepted)
+		p.next("182 INVITE")
+		p.next("200 INVITE")
+		l.acknowledge(1)
+		synctest.Wait()
+		l.hangUp(p)
 	})
 }

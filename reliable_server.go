@@ -30,6 +30,8 @@ type reliableServer struct {
 	// been answered; queue are those that wait for it.
 	sent  *provisional
 	queue []*provisional
+	// writing counts the responses whose first writing is under way.
+	writing int
 	// changed, made on demand, is closed when Accept has to look again.
 	changed chan struct{}
 }
@@ -129,7 +131,15 @@ func (d *Dialog) nextProvisionalLocked() (send func() error) {
 	p.interval, p.deadline = t1, time.Now().Add(64*t1)
 	p.timer = d.after(p.interval, func() { d.repeatProvisional(p) })
 	tx, res := p.tx, p.res // p lets go of them once the INVITE is answered
-	return func() error { return tx.Respond(res) }
+	r.writing++
+	return func() error {
+		err := tx.Respond(res)
+		d.mutex.Lock()
+		defer d.mutex.Unlock()
+		r.writing--
+		r.wake()
+		return err
+	}
 }
 
 // repeatProvisional sends a response once more, T1 after the first and doubling
@@ -237,10 +247,12 @@ func (d *Dialog) waitPracked(ctx context.Context) error {
 	}
 }
 
-// agreeingLocked reports whether a reliable response, or the answer to a PRACK,
-// is still to agree upon the session.
+// agreeingLocked reports whether a reliable response, or the answer to a PRACK, is
+// still to agree upon the session, or one is being written: none may leave after
+// the final answer.
 func (d *Dialog) agreeingLocked() bool {
-	return d.reliable.inFlight() || d.updateIn != nil && d.updateIn.prack
+	r := d.reliable
+	return r != nil && r.writing > 0 || r.inFlight() || d.updateIn != nil && d.updateIn.prack
 }
 
 // unmarkReliable removes what WithReliable has added, and reports whether there

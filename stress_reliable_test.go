@@ -54,11 +54,11 @@ func rackNumber(value string) uint32 {
 
 // checkReliable: the reliable responses to an INVITE are numbered one by one,
 // none leaves before the PRACK for the one before, and none is new after the
-// final answer (RFC 3262 3). A repetition may be late: it is written without a
-// lock.
+// final answer (RFC 3262 3). A repetition may be late, and so may one that a refusal
+// meets at the same instant: they are written without a lock.
 func (t *transcript) checkReliable() {
 	last := make(map[string]uint32)
-	acknowledged, answered := make(map[string]bool), make(map[string]bool)
+	acknowledged, answered := make(map[string]bool), make(map[string]passed)
 	for _, p := range t.log {
 		// The ghost asks the same again, and gets another tag.
 		call := fmt.Sprint(p.callID, " ", p.fromTag, " ", p.toTg, " ")
@@ -67,9 +67,10 @@ func (t *transcript) checkReliable() {
 			acknowledged[fmt.Sprint(call, p.rack)] = true
 		case p.request || !p.out || p.method != "INVITE":
 		case p.code >= 200:
-			answered[call] = true
+			answered[call] = p
 		case p.rseq == 0 || p.rseq <= last[call]:
-		case answered[call]:
+		case answered[call].code >= 300 && answered[call].at.Equal(p.at):
+		case answered[call].code != 0:
 			t.errorf(p, "a reliable response after the final answer")
 		case last[call] != 0 && (p.rseq != last[call]+1 || !acknowledged[fmt.Sprint(call, last[call])]):
 			t.errorf(p, "RSeq %d after %d, acknowledged: %v", p.rseq, last[call], acknowledged[fmt.Sprint(call, last[call])])
