@@ -161,8 +161,13 @@ func (p *prack) response(res *sip.Response) {
 		return
 	}
 	p.settle(res)
-	p.finish()
-	if effectOf(sip.PRACK, res.StatusCode) != endsNothing {
+	switch {
+	case res.IsSuccess():
+		p.finish()
+	case effectOf(sip.PRACK, res.StatusCode) == endsNothing:
+		p.postpone()
+	default:
+		p.finish()
 		p.failed(Cause{By: PartyRemote, Method: "PRACK", Status: res.StatusCode, Reason: res.Reason})
 	}
 }
@@ -184,8 +189,7 @@ func (p *prack) settle(res *sip.Response) {
 	})
 }
 
-// done follows the last response, or takes its place. A PRACK that did not get
-// through is sent when the response comes again.
+// done follows the last response, or takes its place.
 func (p *prack) done(err error) {
 	err = callError(err)
 	if err == nil {
@@ -197,10 +201,21 @@ func (p *prack) done(err error) {
 		p.failed(Cause{By: PartyTimeout, Method: "PRACK", Err: ErrTimeout})
 		return
 	}
+	p.postpone()
+}
+
+// postpone is finish for a PRACK that did not get through: it could not be written,
+// a later request overtook it (500, RFC 3261 12.2.2), or the peer does not take its
+// offer (488, RFC 6337 2.3). It is sent when the response comes again, without an
+// offer of ours.
+func (p *prack) postpone() {
 	d := p.r.d
 	d.mutex.Lock()
 	if p.r.rseq == p.rseq && !p.over {
 		p.r.unsent = p
+		if p.ours {
+			p.body, p.ours = nil, false
+		}
 	}
 	d.mutex.Unlock()
 	p.finish()

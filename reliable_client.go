@@ -30,7 +30,7 @@ type reliableClient struct {
 	// or the offer: no session is in the 2xx then (RFC 3262 5).
 	negotiated bool
 	// pracks are the PRACKs to send, the first being under way; unsent is one
-	// that could not be written.
+	// that did not get through.
 	pracks []*prack
 	unsent *prack
 }
@@ -72,7 +72,7 @@ func (r *reliableClient) inOrderLocked(res *sip.Response) bool {
 }
 
 // repeatedLocked takes a reliable response that is not the next. A repetition
-// gets no second PRACK (RFC 3262 4), unless the first could not be written; one
+// gets no second PRACK (RFC 3262 4), unless the first did not get through; one
 // behind a gap gets none until the missing one has come.
 func (r *reliableClient) repeatedLocked(res *sip.Response) (then func()) {
 	p := r.unsent
