@@ -112,6 +112,7 @@ func TestRefreshesByReInviteThatCross(t *testing.T) {
 		require.Equal(t, dialog.DialogStateEstablished, callee.State())
 		require.NoError(t, callee.Bye(context.Background(), ""))
 		w.nothingLeft()
+		w.versionsTell()
 	})
 }
 
@@ -128,6 +129,7 @@ func TestRefreshesThatCrossComeAgainWithoutRetries(t *testing.T) {
 		require.Equal(t, dialog.DialogStateEstablished, callee.State())
 		require.NoError(t, caller.Bye(context.Background(), ""))
 		w.nothingLeft()
+		w.versionsTell()
 	})
 }
 
@@ -146,6 +148,7 @@ func TestRefreshThatCrossesAHoldKeepsTheHold(t *testing.T) {
 		require.Contains(t, w.last("10.0.0.1", "200 INVITE").body(), "a=sendrecv")
 		require.NoError(t, caller.Bye(context.Background(), ""))
 		w.nothingLeft()
+		w.versionsTell()
 	})
 }
 
@@ -165,5 +168,6 @@ func TestHoldsThatCrossAreUndone(t *testing.T) {
 		require.Contains(t, w.last("10.0.0.1", "200 INVITE").body(), "a=sendrecv")
 		require.NoError(t, caller.Bye(context.Background(), ""))
 		w.nothingLeft()
+		w.versionsTell()
 	})
 }

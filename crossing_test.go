@@ -5,6 +5,7 @@ package dialog_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,6 +71,27 @@ func (w *world) nothingLeft() {
 	time.Sleep(3 * time.Minute)
 	for _, s := range w.stacks {
 		require.Equal(w.t, dialog.Left{}, dialog.Leftovers(s))
+	}
+}
+
+// versionsTell checks that two sessions of one side that differ have two versions
+// (RFC 3264 8, RFC 6337 5.2.5).
+func (w *world) versionsTell() {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	said := make(map[string]string)
+	for _, m := range w.log {
+		_, rest, found := strings.Cut(m.body(), "o=")
+		if !found {
+			continue
+		}
+		origin, _, _ := strings.Cut(rest, "\r\n")
+		origin = m.from.String() + " " + origin
+		if before, known := said[origin]; known {
+			require.Equal(w.t, before, m.body(), describe(m.msg))
+		}
+		said[origin] = m.body()
 	}
 }
 
@@ -152,6 +174,7 @@ func TestRequestsOfTwoStacksThatCross(t *testing.T) {
 					require.NoError(t, caller.Bye(context.Background(), ""))
 				}
 				w.nothingLeft()
+				w.versionsTell()
 			})
 		})
 	}

@@ -22,6 +22,8 @@ type session struct {
 	// local is the last offer or answer of ours that the peer has taken, own the
 	// last of those that the application made: what it put on hold stays so.
 	local, own Body
+	// said is the last offer of ours, whatever came of it.
+	said Body
 	// agreed is true once an offer has been answered.
 	agreed bool
 	// open says whose offer waits for its answer, and by is the exchange that
@@ -54,7 +56,7 @@ const (
 // offer opens an offer of ours; a message without a body has none.
 func (s *session) offer(by any, ours Body, made author) {
 	if !isNilBody(ours) {
-		s.open, s.by, s.ours, s.author = ourOffer, by, ours, made
+		s.open, s.by, s.ours, s.author, s.said = ourOffer, by, ours, made, ours
 	}
 }
 

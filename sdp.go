@@ -55,7 +55,8 @@ func (s session) answerTo(offer *SimpleBody) (answer Body) {
 }
 
 // next is our session in its next version, as our application wants it: what the
-// peer's hold has made of it is not ours to keep (RFC 6337 5.3).
+// peer's hold has made of it is not ours to keep (RFC 6337 5.3). An offer that was
+// refused has used its version up (5.2.5).
 func (s *session) next() (*sdp.SessionDescription, error) {
 	if s.local == nil {
 		return nil, ErrNoSession
@@ -65,8 +66,19 @@ func (s *session) next() (*sdp.SessionDescription, error) {
 		return nil, fmt.Errorf("%w: it cannot be read", ErrNoSession)
 	}
 	restoreDirections(ours, s.own)
-	ours.Origin.SessionVersion++
+	ours.Origin.SessionVersion = max(ours.Origin.SessionVersion, versionOf(s.said)) + 1
 	return ours, nil
+}
+
+// versionOf is the version in a session's o= line, zero when that cannot be read.
+func versionOf(body Body) uint64 {
+	if isNilBody(body) {
+		return 0
+	}
+	if said, ok := parseSDP(body); ok {
+		return said.Origin.SessionVersion
+	}
+	return 0
 }
 
 // turned is the offer of our session with other directions.
