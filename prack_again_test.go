@@ -4,6 +4,7 @@ package dialog_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -78,6 +79,52 @@ func TestPRACKThatIsRefusedIsSentAgain(t *testing.T) {
 			p.reply(in, dialogtest.Response{Code: 500})
 		}
 		l.answer(dialogtest.Response{Code: 200})
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		l.hangUp(p)
+	})
+}
+
+// RFC 3262 3: numbers are those of one transaction: a re-INVITE that goes out again
+// with credentials has others, and its offer is open again.
+func TestReliableResponsesToAReINVITEThatIsChallenged(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.peer(peerIP)
+		l := w.outgoing(w.stack(stackIP, func(c *dialog.StackConfig) {
+			c.Credentials = func(string) (string, string, bool) { return "alice", "secret", true }
+		}), p)
+		r := l.renegotiates(context.Background(), held(offerSDP))
+		r.says(183, held(answerSDP), reliably(70)...)
+		r.acknowledged("70 2 INVITE", 200)
+		r.says(407, "", `Proxy-Authenticate: Digest realm="far", nonce="n", algorithm=MD5`)
+		r.in = p.next("INVITE")
+		l.meets("UPDATE", 491)
+		r.says(183, answerSDP, reliably(5)...)
+		r.acknowledged("5 4 INVITE", 200)
+		r.says(200, "")
+		require.Empty(t, p.next("ACK").Message.Body())
+		require.NoError(t, <-r.ended)
+		require.Equal(t, answerSDP, string(r.body.Data()))
+		l.stands(p)
+	})
+}
+
+// A peer that answers no PRACK does not have us keep all that it sends.
+func TestPRACKsThatWaitAreBounded(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.calls(a, p, offer(offerSDP))
+		for n := range 40 {
+			l.answer(dialogtest.Response{Code: 180 + n%4, Headers: reliably(1 + n)})
+		}
+		for n := 1; n <= 16; n++ {
+			in := p.next("PRACK")
+			require.Equal(t, fmt.Sprintf("%d 1 INVITE", n), value(in.Message, "RAck"))
+			p.reply(in, dialogtest.Response{Code: 200})
+		}
+		p.quiet("PRACK", time.Second)
+		l.answer(dialogtest.Response{Code: 180, Headers: reliably(17)})
+		p.reply(p.next("PRACK"), dialogtest.Response{Code: 200})
+		l.answer(dialogtest.Response{Code: 200, Body: answerSDP})
 		require.NoError(t, l.d.WaitAnswer(context.Background()))
 		l.hangUp(p)
 	})

@@ -33,7 +33,7 @@ type reinviteClient struct {
 	// before is our session before it, reliable takes the provisional responses
 	// that are sent reliably.
 	before   session
-	reliable reliableClient
+	reliable *reliableClient
 }
 
 // sendReInvite writes a re-INVITE when no other INVITE is open.
@@ -76,10 +76,27 @@ func (d *Dialog) newReInviteLocked(opts InviteOpts) *reinviteClient {
 		acknowledger: acknowledger{d: d}, offer: opts.Body, final: make(chan struct{}),
 		target: *d.remoteTarget.Clone(), before: d.session,
 	}
-	re.reliable = reliableClient{d: d, carrier: re, offered: !isNilBody(opts.Body), propose: opts.PrackOffer}
+	re.reliable = &reliableClient{d: d, carrier: re, offered: !isNilBody(opts.Body), propose: opts.PrackOffer}
 	d.reinviteOut = re
 	d.session.offer(re, re.offer, byApplication)
 	return re
+}
+
+// prepared notes what the ACK shares with the INVITE that leaves. Where one before
+// it was refused, after reliable responses, these are over: those to come are
+// numbered anew (RFC 3262 3), and the offer is open again.
+func (re *reinviteClient) prepared(req *sip.Request) {
+	re.acknowledger.prepared(req)
+	d, r := re.d, re.reliable
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if r.rseq == 0 {
+		return
+	}
+	r.answered = true
+	re.reliable = &reliableClient{d: d, carrier: re, offered: r.offered, propose: r.propose}
+	re.body = nil
+	d.session.offer(re, re.offer, byApplication)
 }
 
 // mayRepeatLocked keeps a re-INVITE that was given up from leaving once more.
@@ -218,7 +235,7 @@ func (re *reinviteClient) provisional(res *sip.Response) {
 }
 
 func (re *reinviteClient) provisionalLocked(res *sip.Response) (then func()) {
-	d, r := re.d, &re.reliable
+	d, r := re.d, re.reliable
 	switch {
 	case r.answered || d.rseqOf(res) == 0:
 		return func() {}

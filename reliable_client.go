@@ -65,10 +65,11 @@ func (r *reliableClient) unwanted() <-chan struct{} {
 }
 
 // inOrderLocked reports whether a response is to be taken: one that is not
-// reliable, the first reliable one, and the next after that (RFC 3262 4).
+// reliable, the first reliable one, and the next after that (RFC 3262 4). A peer
+// that sends more and more of them without answering the PRACKs is not followed.
 func (r *reliableClient) inOrderLocked(res *sip.Response) bool {
 	rseq := r.d.rseqOf(res)
-	return rseq == 0 || r.rseq == 0 || rseq == r.rseq+1
+	return rseq == 0 || r.rseq == 0 || rseq == r.rseq+1 && len(r.pracks) < maxProvisionals
 }
 
 // repeatedLocked takes a reliable response that is not the next. A repetition

@@ -10,8 +10,8 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// maxProvisionals bounds how many reliable provisional responses of one call
-// wait for the PRACK of the one before.
+// maxProvisionals bounds how many reliable provisional responses of one INVITE
+// wait for the PRACK of the one before, ours and the peer's.
 const maxProvisionals = 16
 
 // reliableServer sends the provisional responses to the peer's INVITE that must
