@@ -53,6 +53,8 @@ var corruptions = []corruption{
 	{"sipp-rings-reliably", "PRACK", `(To: .*;tag=)`, "${1}x", "mytag"},
 	{"sipp-forks-reliably", "PRACK sip:first", `tag=fork1`, "tag=fork2", "tag1"},
 	{"sipp-forks-reliably", "PRACK sip:first", `RAck: 17 `, "RAck: 9001 ", "17"},
+	{"sipp-agrees-reliably", "PRACK", `a=sendonly`, "a=sendrecv", "sendonly"},
+	{"sipp-agrees-reliably", "PRACK", `RAck: 976 `, "RAck: 41 ", "976"},
 	{"sipp-updates", "SIP/2.0 200", `a=recvonly`, "a=sendonly", "recvonly"},
 	{"sipp-updates", "SIP/2.0 200", `CSeq: 73 UPDATE`, "CSeq: 72 UPDATE", "73 UPDATE"},
 	{"sipp-updates", "SIP/2.0 183", `Require: 100rel`, "Require: timer", "100rel"},

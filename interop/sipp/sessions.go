@@ -21,6 +21,7 @@ func sessionCases() []testCase {
 		{name: "sipp-forks-reliably", scenario: "fork_reliable_out.xml", protocol: "udp", calls: 1, call: callAndBye},
 	}, overBoth(
 		testCase{name: "sipp-rings-reliably", scenario: "reliable_out.xml", calls: 1, call: callAndBye},
+		testCase{name: "sipp-agrees-reliably", scenario: "agree_out.xml", calls: 1, call: callAndAgree},
 		testCase{name: "sipp-updates", scenario: "update_in.xml", calls: 1, answer: answerUpdated},
 		testCase{name: "library-holds", scenario: "hold_out.xml", calls: 1, call: callAndHold},
 		testCase{name: "library-updates", scenario: "update_out.xml", calls: 1, call: callAndUpdate},
@@ -116,6 +117,24 @@ func callAndUpdate(ctx context.Context, stack *dialog.Stack, target sip.Uri, opt
 	var refused *dialog.ResponseError
 	if _, err := d.Update(ctx, offer(4)); !errors.As(err, &refused) || refused.StatusCode != sip.StatusNotAcceptableHere {
 		return nil, fmt.Errorf("UPDATE returned %w for a 488", err)
+	}
+	return d, hangUp(ctx, d, seen)
+}
+
+// callAndAgree puts a second offer into the PRACK, and a third into a re-INVITE, all
+// of which sipp answers before it accepts.
+func callAndAgree(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
+	opts.PrackOffer = func(context.Context, dialog.ForkInfo) dialog.Body { return offer(2, "a=sendonly") }
+	d, seen, err := established(ctx, stack, target, opts)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := d.Renegotiate(ctx, offer(3))
+	if err != nil {
+		return nil, fmt.Errorf("re-INVITE: %w", err)
+	}
+	if answer == nil || !strings.Contains(string(answer.Data()), "o=sipp 200 3 ") {
+		return nil, fmt.Errorf("the re-INVITE came to %v", answer)
 	}
 	return d, hangUp(ctx, d, seen)
 }
