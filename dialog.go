@@ -32,6 +32,9 @@ type Dialog struct {
 	// from; nil and invalid for a call of ours.
 	arrived *arrival
 	source  netip.Addr
+	// outside is true for what a REFER outside calls makes: no call, but the dialog
+	// of its subscription.
+	outside bool
 
 	// mutex guards the fields below. It comes after Stack.mutex and before
 	// the mailbox; no two dialogs' are ever held at once.

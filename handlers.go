@@ -317,6 +317,9 @@ func (s *Stack) hasRoom() bool {
 func (s *Stack) handleInDialog(tx serverTx, req *sip.Request) {
 	key := keyOfRequest(req)
 	d := s.find(key)
+	if d == nil && req.Method == sip.NOTIFY {
+		d = s.findReferrer(req)
+	}
 	if d != nil {
 		d.handleRequest(tx, req)
 		return

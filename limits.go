@@ -32,7 +32,8 @@ type Limits struct {
 	// reported; zero is 100.
 	SubscriptionsPerDialog int
 	// SubscribedCalls bounds the calls that are over but for REFERs whose outcome
-	// is not reported; beyond it those of a call end with it. Zero is 1000. A
+	// is not reported, and the REFERs outside calls; beyond it those of a call end
+	// with it. Zero is 1000. A
 	// subscription ends after an hour, however often it is refreshed.
 	SubscribedCalls int
 	// Tombstones bounds the calls that are remembered for 64*T1 after their

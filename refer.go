@@ -50,12 +50,24 @@ func (d *Dialog) SendRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts
 	if ctx == nil {
 		return errNilContext("Refer")
 	}
-	if referTo.Host == "" && referTo.Raw() == "" {
-		return fmt.Errorf("%w: nobody to refer to", ErrInvalidArgument)
+	if err := checkReferTo(referTo); err != nil {
+		return err
 	}
 	if err := d.lockInTurn(ctx, "Refer"); err != nil {
 		return err
 	}
+	return d.referInTurn(ctx, referTo, opts)
+}
+
+func checkReferTo(referTo sip.Uri) error {
+	if referTo.Host == "" && referTo.Raw() == "" {
+		return fmt.Errorf("%w: nobody to refer to", ErrInvalidArgument)
+	}
+	return nil
+}
+
+// referInTurn writes a REFER. The turn and the mutex are held, and released.
+func (d *Dialog) referInTurn(ctx context.Context, referTo sip.Uri, opts *ReferOpts) error {
 	defer d.turn.release()
 	req := d.nextRequestLocked(sip.REFER)
 	d.decorateReferLocked(req, referTo, opts)
@@ -64,7 +76,7 @@ func (d *Dialog) SendRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
-	x, err := d.exchange(opt, d.mayReferLocked)
+	x, err := d.exchange(opt, r.mayRepeatLocked)
 	if err == nil {
 		x.prepared, x.response, x.done = r.prepared, r.referResponse, r.referDone
 		err = x.send(ctx, req)
@@ -79,9 +91,17 @@ func (d *Dialog) SendRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts
 	return nil
 }
 
-// mayReferLocked keeps a REFER from leaving once more when the call is over: it
-// would begin something new in it.
-func (d *Dialog) mayReferLocked() error { return d.mayRequestLocked("Refer") }
+// mayRepeatLocked keeps a REFER from leaving once more when the call is over: it
+// would begin something new in it; and one outside calls when nobody wants to know.
+func (r *ReferSubscription) mayRepeatLocked() error {
+	switch {
+	case !r.dialog.outside:
+		return r.dialog.mayRequestLocked("Refer")
+	case r.over:
+		return ErrNoSubscription
+	}
+	return nil
+}
 
 // decorateReferLocked adds what a REFER has beyond other requests (RFC 3515
 // 2.4.1, 3892 3, 4488 4, 4538 3, 7614 5.1).
@@ -115,6 +135,9 @@ func (d *Dialog) decorateReferLocked(req *sip.Request, referTo sip.Uri, opts *Re
 // them says so.
 func (d *Dialog) referredByLocked(req *sip.Request, opts *ReferOpts) {
 	who := "<" + d.local.uri.String() + ">"
+	if d.local.uri.Host == "" {
+		who = "" // not known before the first request has left
+	}
 	if opts.ReferredBy != nil {
 		by := nameAddr{display: escapeQuoted(oneLine(opts.ReferredBy.DisplayName)), uri: opts.ReferredBy.URI}
 		who = by.to("").Value()
@@ -191,6 +214,7 @@ func (r *ReferSubscription) referResponse(res *sip.Response) {
 // accepted takes a 2xx: there is a subscription, unless the peer grants that
 // there is none (RFC 4488 4). It lasts until a NOTIFY says otherwise.
 func (r *ReferSubscription) accepted(res *sip.Response) {
+	r.dialog.metIn(res)
 	r.dialog.mutex.Lock()
 	r.answeredLocked(nil)
 	switch {

@@ -16,7 +16,7 @@ import (
 //	releasing  calls that have ended for the application, and further forks,
 //	           whose far end is not released yet
 //	subscribed calls that are over on both sides, but for subscriptions of
-//	           REFERs (RFC 5057 4)
+//	           REFERs (RFC 5057 4), and the dialogs of REFERs outside calls
 //	heirs      calls in progress that another has come to replace when there was
 //	           no room for it, and that other
 //	tombs      calls that ended within the last 64*T1, by key, with the PRACK

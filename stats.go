@@ -13,8 +13,8 @@ import (
 // a few locks held briefly and some atomic loads; counting is always on.
 type Stats struct {
 	// Now: calls in progress, calls that have ended here and whose far end is
-	// being released, those that are over but for a transfer's subscription, and
-	// calls remembered for what may come late.
+	// being released, those that are over but for a transfer's subscription (and
+	// those of REFERs outside calls), and calls remembered for what may come late.
 	Dialogs, Releasing, Subscribed, Tombstones int
 	// Callbacks is how many goroutines run the application's callbacks.
 	Callbacks int

@@ -263,10 +263,15 @@ func (c *chaos) reinviteScripts(in dialogtest.Received) []script {
 }
 
 func (c *chaos) referScripts(in dialogtest.Received, req *sip.Request) []script {
-	accepted := dialogtest.Response{Code: 202}
+	mine := toTag(req)
+	if mine == "" {
+		c.round.cover.hit("script: REFER outside calls")
+		mine = "outside"
+	}
+	accepted := dialogtest.Response{Code: 202, ToTag: mine}
 	notify := func(state string) {
 		body := "SIP/2.0 200 OK\n"
-		c.request("NOTIFY", in, toTag(req), fromTag(req), body,
+		c.request("NOTIFY", in, mine, fromTag(req), body,
 			fmt.Sprintf("Event: refer;id=%d", req.CSeq().SeqNo), "Subscription-State: "+state, "Content-Type: message/sipfrag")
 	}
 	return []script{
@@ -279,7 +284,7 @@ func (c *chaos) referScripts(in dialogtest.Received, req *sip.Request) []script 
 		{"NOTIFY before 202", func() { notify("active;expires=60"); c.pause(time.Second); c.answer(in, accepted) }},
 		{"202 and NOTIFYs of all kinds", func() {
 			c.answer(in, accepted)
-			c.notifies(in, req)
+			c.notifies(in, req, mine)
 		}},
 		{"202 alone", func() { c.answer(in, accepted) }},
 		{"202 without subscription", func() { c.answer(in, dialogtest.Response{Code: 202, Headers: []string{"Refer-Sub: false"}}) }},
@@ -289,12 +294,12 @@ func (c *chaos) referScripts(in dialogtest.Received, req *sip.Request) []script 
 }
 
 // notifies reports on a REFER as nobody should.
-func (c *chaos) notifies(in dialogtest.Received, req *sip.Request) {
+func (c *chaos) notifies(in dialogtest.Received, req *sip.Request, mine string) {
 	event := fmt.Sprintf("Event: refer;id=%d", req.CSeq().SeqNo)
 	for _, wrong := range []string{"Content-Type: text/plain", "X-Type: none"} {
-		c.request("NOTIFY", in, toTag(req), fromTag(req), "nonsense\n", event, "Subscription-State: active", wrong)
+		c.request("NOTIFY", in, mine, fromTag(req), "nonsense\n", event, "Subscription-State: active", wrong)
 	}
-	c.request("NOTIFY", in, toTag(req), fromTag(req), "", event)
+	c.request("NOTIFY", in, mine, fromTag(req), "", event)
 	for range 1 + c.dice.intn(5) {
 		c.pause(5 * time.Second)
 		headers := []string{
@@ -306,7 +311,7 @@ func (c *chaos) notifies(in dialogtest.Received, req *sip.Request) {
 			pick(c.dice, []string{"Content-Type: message/sipfrag", "Content-Type: text/plain", "X-Type: none"}),
 		}
 		body := pick(c.dice, []string{"", "SIP/2.0 180 Ringing\n", "SIP/2.0 200 OK\n", "SIP/2.0 486 Busy Here\n", "nonsense\n"})
-		c.request("NOTIFY", in, toTag(req), fromTag(req), body, headers...)
+		c.request("NOTIFY", in, mine, fromTag(req), body, headers...)
 	}
 }
 

@@ -67,7 +67,7 @@ var expectedScript = []string{
 	"script: re-INVITE 200", "script: re-INVITE reliably", "script: re-INVITE reliably, then refused", "script: PRACK answered", "script: re-INVITE 491", "script: re-INVITE silence", "script: re-INVITE rings for ever",
 	"script: CANCEL 200 487", "script: CANCEL 200 200", "script: CANCEL silence", "script: BYE 200", "script: BYE 481",
 	"script: BYE silence", "script: BYE 100 only", "script: REFER 202 and NOTIFY", "script: REFER NOTIFY before 202",
-	"script: REFER 202 and NOTIFYs of all kinds", "script: REFER silence", "script: asks SUBSCRIBE to a REFER", "script: NOTIFY silence", "script: 2xx acknowledged", "script: 2xx acknowledged late",
+	"script: REFER 202 and NOTIFYs of all kinds", "script: REFER silence", "script: REFER outside calls", "script: asks SUBSCRIBE to a REFER", "script: NOTIFY silence", "script: 2xx acknowledged", "script: 2xx acknowledged late",
 	"script: 2xx acknowledged wrongly", "script: 2xx not acknowledged", "script: calls with an offer",
 	"script: calls without an offer", "script: calls twice", "script: calls by two paths", "script: calls and cancels",
 	"script: calls and cancels first", "script: calls and hangs up while ringing", "script: calls with Require",

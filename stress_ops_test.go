@@ -237,6 +237,11 @@ func stackOperations() []operation {
 			_, err := a.node.stack.Do(ctx, sip.NewRequest(pick(a.dice, []sip.RequestMethod{"OPTIONS", "MESSAGE", "REGISTER"}), a.target()))
 			a.met(err)
 		}},
+		{"Stack.Refer", func(a *application, ctx context.Context, _ *dialog.Dialog) {
+			r, err := a.node.stack.Refer(ctx, a.target(), a.target(), dialog.ReferOpts{NoReferSub: a.dice.chance(10)})
+			a.met(err)
+			a.node.keepRefer(r)
+		}},
 		{"Stack.OnRequest", func(a *application, _ context.Context, d *dialog.Dialog) {
 			a.met(a.node.stack.OnRequest(pick(a.dice, []string{"MESSAGE", "OPTIONS", "REGISTER"}), a.requestHandler(d)))
 		}},

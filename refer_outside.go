@@ -1,0 +1,121 @@
+package dialog
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// A REFER outside calls makes a dialog that has a subscription and nothing else
+// (RFC 3515 2.4.4, RFC 6665 4.4.1): it is a Dialog that is over from the first,
+// like that of a call whose subscriptions have outlived it.
+
+// Refer asks target to call referTo, outside any call (RFC 3515): a telephone to
+// dial, for example. With opts.TargetDialog it is about a call of ours (RFC 4538).
+// It waits for the answer. A 2xx gives the subscription; it has ended already when
+// the peer granted that there is none. When ctx ends first nobody hears of the
+// outcome: a NOTIFY gets 481. What the peer's NOTIFYs report does not depend on ctx.
+//
+// Errors: ErrInvalidArgument, ErrNotStarted, ErrShutdown, ErrMaxDialogs
+// (Limits.SubscribedCalls), *ResponseError (refused), ErrTimeout, ErrTransport,
+// ctx's.
+func (s *Stack) Refer(ctx context.Context, target, referTo sip.Uri, opts ReferOpts) (*ReferSubscription, error) {
+	if ctx == nil {
+		return nil, errNilContext("Refer")
+	}
+	if target.Host == "" || target.Wildcard {
+		return nil, fmt.Errorf("%w: target without a host", ErrInvalidArgument)
+	}
+	if err := checkReferTo(referTo); err != nil {
+		return nil, err
+	}
+	if err := s.ready(); err != nil {
+		return nil, err
+	}
+	d := s.newCaller(target, InviteOpts{})
+	d.outside, d.state, d.phase = true, DialogStateTerminated, phaseReleased
+	if err := s.registerSubscribed(d); err != nil {
+		return nil, err
+	}
+	_ = d.turn.enqueue() // it is free: nobody else knows of the dialog
+	d.mutex.Lock()
+	err := d.referInTurn(ctx, referTo, &opts)
+	if err == nil {
+		err = s.ready() // Shutdown may have come before there was a subscription to end
+	}
+	var r *ReferSubscription
+	if err == nil {
+		r, err = d.WaitRefer(ctx)
+	}
+	if err != nil {
+		d.dropSubscriptions(err)
+		return nil, err
+	}
+	return r, nil
+}
+
+// registerSubscribed takes in the dialog of a REFER outside calls.
+func (s *Stack) registerSubscribed(d *Dialog) error {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if err := s.readyLocked(); err != nil {
+		return err
+	}
+	if len(s.subscribed) >= orDefault(s.config.Limits.SubscribedCalls, defaultSubscribed) {
+		return ErrMaxDialogs
+	}
+	// The dialog is new: nobody else holds its mutex.
+	s.subscribed[d.keyLocked()] = d
+	return nil
+}
+
+// findReferrer returns the dialog of a REFER outside calls whose peer is not known
+// before this NOTIFY, which may come before the 202: it makes the dialog (RFC 6665
+// 4.4.1). Of several peers, when a proxy has forked the REFER, the first one is
+// listened to.
+func (s *Stack) findReferrer(notify *sip.Request) *Dialog {
+	s.mutex.RLock()
+	d := s.subscribed[DialogKey{CallID: callID(notify), LocalTag: toTag(notify)}]
+	s.mutex.RUnlock()
+	if d == nil || !d.outside || !isReferEvent(notify) || !d.hasSent(eventID(notify)) {
+		return nil
+	}
+	d.met(fromTag(notify), contacts(notify), recordRoutes(notify))
+	return d
+}
+
+// hasSent reports whether a REFER of ours has that number.
+func (d *Dialog) hasSent(id string) bool {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return numberedLocked(d.sentRefers, id) != nil
+}
+
+// metIn is met for the 2xx to the REFER (RFC 3261 12.1.2).
+func (d *Dialog) metIn(res *sip.Response) {
+	routes := recordRoutes(res)
+	slices.Reverse(routes)
+	d.met(toTag(res), contacts(res), routes)
+}
+
+// met makes the dialog of a REFER outside calls: its peer is known, and the way to
+// it. It does nothing when there is a dialog already.
+func (d *Dialog) met(tag string, targets, routes []sip.Uri) {
+	if !d.outside || tag == "" {
+		return
+	}
+	unlock := d.lockBoth()
+	defer unlock()
+	old := d.keyLocked()
+	if d.remoteTag != "" || d.stack.subscribed[old] != d {
+		return
+	}
+	d.remoteTag, d.routeSet = tag, routes
+	if len(targets) > 0 {
+		d.remoteTarget = targets[0]
+	}
+	delete(d.stack.subscribed, old)
+	d.stack.subscribed[d.keyLocked()] = d
+}
