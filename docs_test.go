@@ -12,7 +12,7 @@ import (
 
 var (
 	testNames = regexp.MustCompile(`\bTest[A-Z]\w+`)
-	quotes    = regexp.MustCompile("`([^`]+)`")
+	quotes    = regexp.MustCompile("`([^`]+)`(?:, ([\\w.]+):)?")
 	asides    = regexp.MustCompile(`\((was|added|line added)[^|]*`)
 	goFiles   = regexp.MustCompile(`^[\w/]+\.go$`)
 )
@@ -40,21 +40,33 @@ func TestProofsQuoteWhatStands(t *testing.T) {
 }
 
 // checkQuotes reads a cell such as "`file.go`, function: `guard`": each quote is
-// in the file named before it. What stands in parentheses is what a test changed.
+// in the function named before it. What stands in parentheses is what a test
+// changed.
 func checkQuotes(t *testing.T, cell string) {
-	source, file := "", ""
-	for _, quote := range quotes.FindAllStringSubmatch(asides.ReplaceAllString(cell, ""), -1) {
-		if goFiles.MatchString(quote[1]) {
-			file = quote[1]
-			source = squeezed(read(t, file))
+	place, source := "", ""
+	for _, m := range quotes.FindAllStringSubmatch(asides.ReplaceAllString(cell, ""), -1) {
+		if quote := m[1]; goFiles.MatchString(quote) {
+			place = quote + ", " + m[2]
+			source = squeezed(function(read(t, quote), m[2]))
 			continue
 		}
-		for _, part := range strings.Split(quote[1], "…") {
-			if !strings.Contains(source, squeezed(part)) {
-				t.Errorf("%s: %q does not stand there", file, part)
+		for _, part := range strings.Split(m[1], "…") {
+			if source == "" || !strings.Contains(source, squeezed(part)) {
+				t.Errorf("%s: %q does not stand there", place, part)
 			}
 		}
 	}
+}
+
+// function returns the source of a function, or of a method such as "layer.close"
+// or "close": of all that have the name.
+func function(source, name string) (found string) {
+	receiver, method, isMethod := strings.Cut(name, ".")
+	if !isMethod {
+		receiver, method = `\w+`, name
+	}
+	begins := regexp.MustCompile(`(?ms)^func (?:\(\w* ?\*?` + receiver + `\) )?` + method + `\(.*?\n(?:}\n|\z)`)
+	return strings.Join(begins.FindAllString(source, -1), "\n")
 }
 
 // squeezed drops what differs between a line and its quotation.
