@@ -161,7 +161,7 @@ func (d *Dialog) hopLocked() sip.Uri {
 
 // optionsLocked says how to send a request of this dialog.
 func (d *Dialog) optionsLocked() txn.RequestOptions {
-	return txn.RequestOptions{Flow: d.flowLocked(), NextHop: d.hopLocked(), Timeout: d.config().TxTimeout, Prepare: d.prepare}
+	return txn.RequestOptions{Flow: d.flowLocked(), NextHop: d.hopLocked(), Prepare: d.prepare}
 }
 
 // prepare fills in what depends on the address by which the peer reaches us:

@@ -36,7 +36,7 @@ func (s *Stack) Do(ctx context.Context, req *sip.Request) (*sip.Response, error)
 	w := newWaiter()
 	x := &exchange{
 		room: room, life: s.life, timeout: s.config.txTimeout(), attempt: s.credentials.Begin(s.config.lookup()),
-		opt:      txn.RequestOptions{NextHop: nextHop(own), Timeout: s.config.TxTimeout, Prepare: fillHosts},
+		opt:      txn.RequestOptions{NextHop: nextHop(own), Prepare: fillHosts},
 		response: w.response, done: w.done, background: s.tasks.Go, ask: s.calls.Go,
 	}
 	seq := own.CSeq().SeqNo

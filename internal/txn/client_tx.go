@@ -39,14 +39,10 @@ type output struct {
 // newClient makes a transaction that is in no table yet. client is nil for a
 // CANCEL, of which nobody hears.
 func (l *Layer) newClient(o outgoing, client *Client) *clientTx {
-	timeout := l.timeout
-	if client != nil && client.way.opt.Timeout > 0 {
-		timeout = client.way.opt.Timeout
-	}
 	tx := &clientTx{
 		transaction: transaction{
 			layer: l, key: clientKey(o.branch, o.req.Method),
-			machine: &nonInviteClient, reliable: o.flow.Reliable(), timeout: timeout,
+			machine: &nonInviteClient, reliable: o.flow.Reliable(), timeout: l.timeout,
 			state: stateTrying,
 		},
 		flow:   o.flow,

@@ -4,21 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// RequestOptions say where a request goes and how long it may take.
+// RequestOptions say where a request goes.
 type RequestOptions struct {
 	// Flow is used while it is alive, else, or when it fails, NextHop is
 	// resolved.
 	Flow    *transport.Flow
 	NextHop sip.Uri
-	// Timeout replaces Timer B or F when above zero, for each target.
-	Timeout time.Duration
 	// Prepare, unless nil, fills in what depends on the flow: Contact. It is
 	// called before each serialising, with no lock held, once or more: on the caller's
 	// goroutine, for a target that is tried later on another, with a copy.

@@ -31,7 +31,7 @@ type Config struct {
 	Transport *transport.Layer
 	User      User
 	Timers    Timers
-	// Timeout replaces Timers B and F; zero: 64*T1.
+	// Timeout replaces Timers B and F, for each target; zero: 64*T1.
 	Timeout time.Duration
 	// QueueLen is how much work may wait for one Call-ID before other requests
 	// than BYE, CANCEL, ACK and PRACK are answered 503; zero: 64.
