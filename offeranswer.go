@@ -12,9 +12,8 @@ import "bytes"
 //
 // An offer belongs to the exchange that carries it, whatever message that is:
 // only that exchange closes it. What begins an exchange asks before whether one
-// is open; where the peer breaks the rules, or its offer in a 2xx has crossed ours
-// in an UPDATE, the later one stands, as it is the one that the peer waits for:
-// the exchange of the other then closes nothing.
+// is open; where the peer breaks the rules the later one stands, as it is the one
+// that the peer waits for: the exchange of the other then closes nothing.
 //
 // The zero value has nothing agreed. Guarded by the dialog's mutex; the bodies are
 // never changed.

@@ -36,11 +36,11 @@ func ours(method string, ask func(l *leg) error) open {
 }
 
 // theirs has the peer send an offer that the application decides later.
-func theirs(method string) open {
+func theirs(method string, change ...func(*dialogtest.Request)) open {
 	return func(l *leg) func() {
 		decide := make(chan struct{})
 		l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { <-decide; return ourSession(), nil })
-		l.ask(method, withBody(offerSDP))
+		l.ask(method, append([]func(*dialogtest.Request){withBody(offerSDP)}, change...)...)
 		seq := l.seq
 		synctest.Wait()
 		return func() {
@@ -92,6 +92,14 @@ func TestOneOfferAtATime(t *testing.T) {
 		},
 		"their re-INVITE": {
 			theirs("INVITE"), codes{"INVITE": 500, "UPDATE": 500, "UPDATE without an offer": 200}, waits{"INVITE": true, "UPDATE": true},
+		},
+		// RFC 6337 4.1: the offer is to come.
+		"our re-INVITE without an offer": {
+			ours("INVITE", func(l *leg) error { return l.d.ReInvite(context.Background(), dialog.InviteOpts{}) }),
+			codes{"INVITE": 491, "UPDATE": 200, "UPDATE without an offer": 200}, waits{"INVITE": true, "UPDATE": true},
+		},
+		"their re-INVITE without an offer": {
+			theirs("INVITE", withoutBody), codes{"INVITE": 500, "UPDATE": 500, "UPDATE without an offer": 200}, waits{"INVITE": true, "UPDATE": true},
 		},
 		"their UPDATE": {
 			theirs("UPDATE"), codes{"INVITE": 500, "UPDATE": 500, "UPDATE without an offer": 500}, waits{"INVITE": true, "UPDATE": true},
@@ -303,38 +311,36 @@ func TestOfferThatTheACKDoesNotAnswerIsTakenBack(t *testing.T) {
 	}
 }
 
-// RFC 6141 3.3, 3.8: what an UPDATE has changed inside a re-INVITE is not undone by
-// a refusal, nor by a CANCEL.
-func TestReINVITEInsideWhichTheSessionHasChanged(t *testing.T) {
-	for _, cancelled := range []bool{true, false} {
+// A decision that comes when the re-INVITE has its answer, and the session has
+// changed, is one too many.
+func TestDecisionOnAReINVITEThatIsAnswered(t *testing.T) {
+	for _, refuses := range []bool{true, false} {
 		bubble(t, func(t *testing.T, w *world) {
 			p := w.peer(peerIP)
 			l := w.incoming(w.stack(stackIP), p)
 			decide := make(chan struct{})
-			l.d.OnOffer(func(_ context.Context, offer dialog.Body) (dialog.Body, error) {
-				if len(offer.Data()) > 0 {
-					return dialog.NewBody("application/sdp", []byte(held(answerSDP))), nil
-				}
+			l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) {
 				<-decide
-				return nil, errors.New("no")
+				if refuses {
+					return nil, errors.New("no")
+				}
+				return ourSession(), nil
 			})
 			invite := l.ask("INVITE")
-			seq := l.seq
-			l.ask("UPDATE", withBody(offerSDP))
-			require.Equal(t, 200, p.final("UPDATE").StatusCode)
-			if cancelled {
-				r := l.made("CANCEL")
-				r.CSeq, r.Branch = seq, branchIn(invite)
-				require.NoError(t, p.Send(l.stack, l.Request(r)))
-				synctest.Wait() // what is decided afterwards comes too late
-			}
-			close(decide)
-			res := p.final("INVITE")
-			require.Equal(t, 200, res.StatusCode)
-			require.Contains(t, string(res.Body()), "a=sendonly", "what we have chosen inside it")
-			l.acknowledge(seq, withBody(answerSDP))
 			synctest.Wait()
-			l.hangUp(p)
+			r := l.made("CANCEL")
+			l.seq--
+			r.CSeq, r.Branch = l.seq, branchIn(invite)
+			require.NoError(t, p.Send(l.stack, l.Request(r)))
+			require.Equal(t, 487, p.final("INVITE").StatusCode)
+			l.d.OnOffer(nil)
+			l.ask("UPDATE", withBody(held(offerSDP)))
+			require.Equal(t, 200, p.final("UPDATE").StatusCode)
+			close(decide)
+			synctest.Wait()
+			w.one(stackIP, "200 INVITE")
+			l.acknowledge(2, func(r *dialogtest.Request) { r.Branch = branchIn(invite) })
+			l.stands(p)
 		})
 	}
 }

@@ -350,8 +350,6 @@ type reinviteServer struct {
 	tx serverTx
 	// cancel ends the application's decision.
 	cancel context.CancelFunc
-	// before is what we said last before it.
-	before Body
 }
 
 // handleReInvite takes a re-INVITE, or tells the peer to wait (RFC 3261 14.2,
@@ -368,7 +366,7 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sip.Request) {
 		d.stack.respond(tx, refusal)
 		return
 	}
-	d.reinviteIn, in.before = in, d.session.local
+	d.reinviteIn = in
 	d.session.receive(in, offer)
 	d.keepBodyLocked(offer)
 	handler := d.offerHandler
@@ -389,6 +387,14 @@ func (d *Dialog) decisionContext() (context.Context, context.CancelFunc) {
 		return context.WithTimeout(context.Background(), limit)
 	}
 	return context.WithCancel(context.Background())
+}
+
+// offerToComeLocked reports whether a re-INVITE without an offer, in either
+// direction, is to bring one in its answer: until then nobody makes another in an
+// UPDATE (RFC 6337 4.1, 4.2, figures 5 and 12).
+func (d *Dialog) offerToComeLocked() bool {
+	out := d.reinviteOut
+	return d.reinviteIn != nil || out != nil && !out.reliable.offered && !out.reliable.negotiated
 }
 
 func (d *Dialog) refuseReInviteLocked(tx serverTx) *sip.Response {
@@ -508,26 +514,13 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made author) {
 	d.stack.respond(in.tx, res)
 }
 
-// refuseReInvite answers with a failure: session and target stay. What an UPDATE
-// has changed inside it is not undone: that makes it a 2xx (RFC 6141 3.3, 3.8).
+// refuseReInvite answers with a failure: session and target stay.
 func (d *Dialog) refuseReInvite(in *reinviteServer, code int) {
-	if d.changedSince(in) {
-		d.acceptReInvite(in, d.defaultAnswer(bodyOf(in.tx.Request())), byDefault)
-		return
-	}
 	if !d.claimReInvite(in) {
 		return
 	}
 	in.cancel()
 	d.stack.answerWith(in.tx, code, offerRefused(code)...)
-}
-
-// changedSince reports whether the session has changed inside an open re-INVITE of a call
-// that goes on.
-func (d *Dialog) changedSince(in *reinviteServer) bool {
-	d.mutex.RLock()
-	defer d.mutex.RUnlock()
-	return d.reinviteIn == in && d.session.local != in.before && d.state == DialogStateEstablished && d.ending == nil
 }
 
 // cancelReInvite answers a cancelled re-INVITE 487; the call goes on.

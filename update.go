@@ -91,7 +91,7 @@ func (d *Dialog) mayUpdateLocked(offer Body) error {
 	switch {
 	case d.ending != nil || !d.isEarlyLocked() && d.state != DialogStateEstablished:
 		return &StateError{Op: "Update", State: d.state, Need: "Established state, or a peer that rings"}
-	case d.ackWaits, d.updateOut != nil, offer != nil && (d.session.open != noOffer || d.noSessionLocked()):
+	case d.ackWaits, d.updateOut != nil, offer != nil && (d.session.open != noOffer || d.offerToComeLocked() || d.noSessionLocked()):
 		return ErrPending
 	}
 	return nil
@@ -267,7 +267,7 @@ func (d *Dialog) beginUpdateLocked(in *updateServer) (refusal *sip.Response) {
 
 func (d *Dialog) refuseUpdateLocked(in *updateServer) *sip.Response {
 	switch {
-	case d.updateIn != nil, in.offer != nil && d.session.open == theirOffer:
+	case d.updateIn != nil, in.offer != nil && (d.session.open == theirOffer || d.reinviteIn != nil):
 		return tooSoon(in.tx)
 	case in.offer != nil && d.session.open == ourOffer:
 		return in.tx.NewResponse(sip.StatusRequestPending, "")
