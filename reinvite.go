@@ -306,27 +306,36 @@ func (re *reinviteClient) refused(res *sip.Response) {
 		re.closeLocked()
 		re.endLocked(newResponseError(sip.INVITE, res))
 	}
-	undone := !taken && re.reliable.negotiated
+	undone, stands := !taken && re.reliable.negotiated, d.session.local
 	d.mutex.Unlock()
 	if !taken {
 		d.failed(sip.INVITE, res.StatusCode, res.Reason)
 	}
 	if undone {
-		d.background(re.restore)
+		d.background(func() { re.restore(stands) })
 	}
 }
 
 // restore offers the session from before a re-INVITE that was refused after a
-// reliable response had changed it: the ends may think differently of it (RFC 6141
-// 3.4).
-func (re *reinviteClient) restore() {
+// reliable response had changed it to what stands: the ends may think differently
+// of it (RFC 6141 3.4), unless they have agreed on another meanwhile.
+func (re *reinviteClient) restore(stands Body) {
 	d := re.d
 	ctx, cancel := context.WithTimeout(d.life(), d.config().txTimeout())
 	defer cancel()
-	if _, err := d.renegotiate(ctx, InviteOpts{}, re.before.again); err != nil {
+	_, err := d.renegotiate(ctx, InviteOpts{}, func(now *session) (Body, error) {
+		if now.local != stands {
+			return nil, errAgreedAnew
+		}
+		return re.before.again(now)
+	})
+	if err != nil && !errors.Is(err, errAgreedAnew) {
 		d.log().Warn("session could not be restored", "error", err)
 	}
 }
+
+// errAgreedAnew says that there is nothing to restore; nobody but restore sees it.
+var errAgreedAnew = errors.New("dialog: the session has changed")
 
 // done follows the last response.
 func (re *reinviteClient) done(err error) {

@@ -169,6 +169,24 @@ func TestRefusalThatUndoesAReliableAnswerIsMended(t *testing.T) {
 	})
 }
 
+// What both have agreed on since is not undone.
+func TestRefusalThatUndoesAReliableAnswerBeforeAnotherOffer(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.peer(peerIP)
+		l := w.outgoing(w.stack(stackIP), p)
+		r := l.renegotiates(context.Background(), held(offerSDP))
+		r.says(183, held(answerSDP), reliably(1)...)
+		r.acknowledged("1 2 INVITE", 200)
+		r.says(403, "")
+		require.Error(t, <-r.ended)
+		p.reply(p.next("INVITE"), dialogtest.Response{Code: 491})
+		l.ask("UPDATE", withBody(answerSDP))
+		require.Equal(t, 200, p.final("UPDATE").StatusCode)
+		p.quiet("INVITE", time.Minute)
+		l.stands(p)
+	})
+}
+
 // RFC 5057: a PRACK that the peer does not know, or does not answer, ends the call.
 func TestPRACKOfOurReINVITEThatFails(t *testing.T) {
 	for _, code := range []int{481, 0} {
