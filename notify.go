@@ -105,30 +105,16 @@ func (r *ReferSubscription) notify(ctx context.Context, n notice, answered func(
 }
 
 // lockInTurn is Dialog.lockInTurn for a request of a subscription, which may
-// outlive the call. An ACK that waits for the application goes first: it holds
+// outlive the call. It waits for an ACK that waits for the application: that holds
 // the turn.
 func (r *ReferSubscription) lockInTurn(ctx context.Context, op string) error {
-	d := r.dialog
 	for {
-		d.mutex.RLock()
-		err := r.mayRequestLocked()
-		d.mutex.RUnlock()
-		if err != nil {
+		err := r.dialog.lockInTurnIf(ctx, op, r.mayRequestLocked)
+		if err != nil || !r.dialog.ackWaits {
 			return err
 		}
-		if err := d.turn.take(ctx); err != nil {
-			return fmt.Errorf("dialog: %s: %w", op, err)
-		}
-		d.mutex.Lock()
-		err = r.mayRequestLocked()
-		if err == nil && !d.ackWaits {
-			return nil
-		}
-		d.mutex.Unlock()
-		d.turn.release()
-		if err != nil {
-			return err
-		}
+		r.dialog.mutex.Unlock()
+		r.dialog.turn.release()
 	}
 }
 

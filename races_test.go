@@ -22,7 +22,7 @@ import (
 func TestAForkIsReleasedOnceHoweverOftenItAnswers(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
-		_, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), offer(offerSDP))
+		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), offer(offerSDP))
 		require.NoError(t, err)
 		invite := p.next("INVITE")
 		p.reply(invite, dialogtest.Response{Code: 200, ToTag: "one", Body: answerSDP})
@@ -33,7 +33,7 @@ func TestAForkIsReleasedOnceHoweverOftenItAnswers(t *testing.T) {
 		p.reply(invite, dialogtest.Response{Code: 200, ToTag: "two", Body: answerSDP})
 		p.next("ACK")
 		p.quiet("BYE", 2*time.Second)
-		go func() { p.reply(p.next("BYE"), dialogtest.Response{Code: 200}) }()
+		hangUp(t, d.(*dialog.Dialog), p)
 	})
 }
 

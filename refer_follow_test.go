@@ -19,37 +19,6 @@ import (
 
 // FollowRefer: the stack under test is referred by one scripted peer to another.
 
-// followed is what came of FollowRefer.
-type followed struct {
-	call *dialog.Dialog
-	err  error
-}
-
-// followsRefers has the stack follow the REFERs it gets.
-func followsRefers(ctx context.Context, s *dialog.Stack, opts dialog.InviteOpts) <-chan followed {
-	result := make(chan followed, 10)
-	s.OnIncomingRefer(func(d dialog.IDialog, referTo sip.Uri, _ *dialog.ReplacesInfo) {
-		call, err := d.(*dialog.Dialog).FollowRefer(ctx, referTo, opts)
-		result <- followed{call, err}
-	})
-	return result
-}
-
-// told answers NOTIFYs with 200 and returns what they said, up to the last.
-func (l *leg) told() []string {
-	l.t.Helper()
-	var list []string
-	for {
-		notify := l.next("NOTIFY")
-		l.reply(notify, dialogtest.Response{Code: 200})
-		list = append(list, strings.TrimSpace(strings.TrimPrefix(string(notify.Message.Body()), "SIP/2.0 ")))
-		if strings.HasPrefix(value(notify.Message, "Subscription-State"), "terminated") {
-			require.Equal(l.t, "terminated;reason=noresource", value(notify.Message, "Subscription-State"))
-			return list
-		}
-	}
-}
-
 const referToDora = "Refer-To: <sip:dora@" + otherIP + ":5060>"
 
 func TestFollowReferReportsEachProgressAndTheOutcome(t *testing.T) {
@@ -120,10 +89,10 @@ func TestFollowReferReportsTheRealOutcome(t *testing.T) {
 				defer cancel()
 				result := followsRefers(ctx, b, dialog.InviteOpts{})
 				l.ask("REFER", withHeaders(referToDora))
-				said := make(chan []string, 1)
-				go func() { said <- l.told() }()
+				var list []string
+				heard := began(func() (err error) { list, err = l.hears(); return err })
 				c.answer(t, dora)
-				list := <-said
+				require.NoError(t, <-heard)
 				require.Equal(t, "100 Trying", list[0])
 				require.Equal(t, c.last, list[len(list)-1])
 				got := <-result
@@ -404,10 +373,8 @@ func TestShutdownWhileAReferIsFollowed(t *testing.T) {
 		dora.reply(invite, dialogtest.Response{Code: 180, ToTag: "d"})
 		l.reply(l.next("NOTIFY"), dialogtest.Response{Code: 200})
 		down := began(func() error { return b.Shutdown(context.Background()) })
-		go func() {
-			dora.reply(dora.next("CANCEL"), dialogtest.Response{Code: 200})
-			dora.reply(invite, dialogtest.Response{Code: 487, ToTag: "d"})
-		}()
+		dora.reply(dora.next("CANCEL"), dialogtest.Response{Code: 200})
+		dora.reply(invite, dialogtest.Response{Code: 487, ToTag: "d"})
 		last := l.next("NOTIFY")
 		require.Contains(t, value(last.Message, "Subscription-State"), "terminated;reason=noresource")
 		l.reply(last, dialogtest.Response{Code: 200})
