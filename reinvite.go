@@ -382,7 +382,7 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sip.Request) {
 	d.mutex.Unlock()
 
 	if handler == nil {
-		d.acceptReInvite(in, d.defaultAnswer(offer), byDefault)
+		d.acceptReInvite(in, d.defaultAnswer(req), byDefault)
 		return
 	}
 	if !d.stack.calls.Go(func() { d.decide(ctx, in, handler, offer) }) {

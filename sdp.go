@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/pion/sdp/v3"
 )
 
@@ -16,11 +17,11 @@ func isSDP(body Body) bool {
 // defaultAnswer is the answer to a re-INVITE that nobody decides: our last
 // session turned to fit the offer; our last session as the offer when there is
 // none; nil when we have no session or the offer cannot be read.
-func (d *Dialog) defaultAnswer(offer *SimpleBody) Body {
+func (d *Dialog) defaultAnswer(req *sip.Request) Body {
 	d.mutex.Lock()
 	session := d.sessionLocked(nil)
 	d.mutex.Unlock()
-	return session.answerTo(offer)
+	return answerToRefresh(req, session.answerTo(bodyOf(req)), session.local)
 }
 
 // sessionLocked returns the session of an early dialog, else the call's.

@@ -260,3 +260,34 @@ func TestRefreshOnHoldDoesNotKeepTheHold(t *testing.T) {
 		hangUp(t, d, p)
 	})
 }
+
+// RFC 4028 7.4: the answer to a refresh says that nothing has changed, where nothing
+// has.
+func TestAnswerToARefreshKeepsTheSession(t *testing.T) {
+	for _, method := range []string{"INVITE", "UPDATE"} {
+		bubble(t, func(t *testing.T, w *world) {
+			b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
+			d, inside := w.timed(b, p, "1800;refresher=uac")
+			seq := uint32(10)
+			answered := func(body string, headers ...string) string {
+				seq++
+				r := inside(method, seq, append(headers, contactOfPeer, "Supported: timer")...)
+				r.Body = body
+				res := p.ask(b, r)
+				if method == "INVITE" {
+					require.NoError(t, p.Send(b.Addr(), p.Request(inside("ACK", seq))))
+				}
+				return string(res.Body())
+			}
+			const refresh = "Session-Expires: 1800;refresher=uac"
+			require.Equal(t, answerSDP, answered(offerSDP, refresh))
+			onHold := answered(held(offerSDP), refresh)
+			require.Contains(t, onHold, "o=bob 7 2 ")
+			require.Equal(t, onHold, answered(held(offerSDP), refresh))
+			require.Contains(t, answered(offerSDP, refresh), "o=bob 7 3 ")
+			require.Contains(t, answered(offerSDP), "o=bob 7 4 ", "no refresh")
+			require.NoError(t, d.Close())
+			p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		})
+	}
+}

@@ -65,6 +65,7 @@ var corruptions = []corruption{
 	{"sipp-crosses", "SIP/2.0 491", `CSeq: 900`, "CSeq: 901", "900"},
 	{"sipp-asks-timer", "SIP/2.0 422", `Min-SE: 90`, "Min-SE: 91", "90"},
 	{"sipp-asks-timer", "SIP/2.0 200", `refresher=uas`, "refresher=uac", "600;refresher=uas"},
+	{"sipp-asks-timer", "SIP/2.0 200", `(?s)(CSeq: 84 .*)o=library 7000 1`, "${1}o=library 7000 2", "origin"},
 	{"sipp-asks-timer", "SIP/2.0 200", `Require: timer`, "Require: 100rel", "timer"},
 	{"library-asks-timer", "INVITE", `Session-Expires: 300`, "Session-Expires: 120", "300"},
 	{"library-asks-timer", "UPDATE", `refresher=uas`, "refresher=uac", "400;refresher=uas"},
