@@ -69,12 +69,11 @@ type InviteOpts struct {
 	// and BYE, and the next is awaited; the call ends when none comes. It is
 	// called on a goroutine of its own.
 	Choose func(ForkInfo) bool
-	// PrackOffer, unless nil, is asked for an offer to go with the PRACK to a
-	// provisional response that is sent reliably, once a session is agreed on and
-	// no other offer is open (RFC 3262 5, RFC 6337 2.2); nil makes none. It is
-	// called on a goroutine of its own; an offer that takes it more than two
-	// seconds is not sent, and ctx ends. The answer, in the 2xx to the PRACK, goes
-	// to OnBody.
+	// PrackOffer, unless nil, is asked for a further offer to go with the PRACK to
+	// the provisional response that has answered the INVITE's (RFC 3262 5, RFC 6337
+	// 3.2), unless another one is open; nil makes none. It is called on a goroutine
+	// of its own; an offer that takes it more than two seconds is not sent, and ctx
+	// ends. The answer, in the 2xx to the PRACK, goes to OnBody.
 	PrackOffer func(ctx context.Context, response ForkInfo) (offer Body)
 	// Setup, unless nil, is called with the dialog before the INVITE leaves,
 	// on the caller's goroutine: callbacks registered in it miss nothing. A

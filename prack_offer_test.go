@@ -52,6 +52,12 @@ func TestOurOfferInAPRACK(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, []string{"application/sdp\n" + answerSDP, "application/sdp\nv=0\r\n"}, drained(got))
 
+		// RFC 6337 3.2: that was the PRACK to make one in.
+		l.answer(dialogtest.Response{Code: 183, Headers: reliably(3)})
+		plain = p.next("PRACK")
+		require.Empty(t, plain.Message.Body())
+		p.reply(plain, dialogtest.Response{Code: 200})
+
 		// It stands: what we have put on hold stays so.
 		l.ask("UPDATE", withBody(answerSDP))
 		require.Contains(t, string(p.next("200 UPDATE").Message.Body()), "a=sendonly")

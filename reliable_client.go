@@ -96,16 +96,17 @@ func (r *reliableClient) acknowledgeLocked(res *sip.Response) (then func()) {
 	p := &prack{r: r, rseq: rseq, cseq: cseq(res)}
 	if body := bodyOf(res); body != nil && isSDP(body) && !r.negotiated {
 		r.inDialogLocked(func() { r.negotiateLocked(p, res.StatusCode, body) })
-	}
-	if r.propose != nil && res.StatusCode != statusEarlyDialogTerminated && r.mayOfferLocked() {
-		response := r.responseLocked(res)
-		p.propose = func(ctx context.Context) Body { return r.propose(ctx, response) }
+		if r.offered && r.propose != nil && r.mayOfferLocked() && res.StatusCode != statusEarlyDialogTerminated {
+			response := r.responseLocked(res)
+			p.propose = func(ctx context.Context) Body { return r.propose(ctx, response) }
+		}
 	}
 	return r.enqueueLocked(p)
 }
 
-// mayOfferLocked reports whether a PRACK may bring an offer of ours: a session is
-// agreed on, and no other offer, and no UPDATE of ours, is open (RFC 3262 5).
+// mayOfferLocked reports whether the PRACK to the response that has answered our
+// offer may bring another (RFC 3262 5, RFC 6337 3.2): a session is agreed on, and no
+// offer, and no UPDATE of ours, is open.
 func (r *reliableClient) mayOfferLocked() (may bool) {
 	d := r.d
 	r.inDialogLocked(func() { may = d.session.agreed && d.session.open == noOffer && d.updateOut == nil })
