@@ -247,3 +247,48 @@ func (l *leg) acknowledgesRefusal(w *world) {
 		}
 	}
 }
+
+// A PRACK of ours, with an offer or without, that a request of the peer's crosses: to
+// a reliable response to a re-INVITE, whose offer that response has answered.
+func TestPRACKOfOurReINVITEThatCrosses(t *testing.T) {
+	for their, codes := range map[string]map[bool]int{
+		"re-INVITE": {false: 491, true: 491}, "UPDATE": {false: 200, true: 491},
+		"refresh": {false: 200, true: 200}, "REFER": {false: 202, true: 202}, "BYE": {false: 200, true: 200},
+	} {
+		for offers, code := range codes {
+			t.Run(fmt.Sprintf("%s, with an offer %v", their, offers), func(t *testing.T) {
+				bubble(t, func(t *testing.T, w *world) {
+					p := w.peer(peerIP)
+					l := w.outgoing(w.stack(stackIP), p)
+					opts := offer(held(offerSDP))
+					if offers {
+						opts = proposing(make(chan dialog.ForkInfo, 9))
+					}
+					result := began(func() error { return l.d.ReInvite(context.Background(), opts) })
+					in := p.next("INVITE")
+					p.reply(in, dialogtest.Response{Code: 183, Body: answerSDP, Headers: reliably(1)})
+					prack := p.next("PRACK")
+					require.Equal(t, offers, len(prack.Message.Body()) > 0)
+					method := l.sends(their)
+					require.Equal(t, code, p.final(method).StatusCode)
+					if their == "BYE" {
+						p.reply(prack, dialogtest.Response{Code: 481})
+						p.reply(in, dialogtest.Response{Code: 487})
+						require.Error(t, <-result)
+						require.Empty(t, w.sent(stackIP, "BYE"))
+						w.nothingLeft()
+						return
+					}
+					p.reply(prack, dialogtest.Response{Code: 200, Body: map[bool]string{true: answerSDP}[offers]})
+					p.reply(in, dialogtest.Response{Code: 200, Headers: []string{contactOfPeer}})
+					require.NoError(t, <-result)
+					again := began(func() error { return l.d.Hold(context.Background()) })
+					p.reply(p.next("INVITE"), acceptance("INVITE", 200))
+					require.NoError(t, <-again, "no offer is open")
+					l.stands(p)
+					w.nothingLeft()
+				})
+			})
+		}
+	}
+}
