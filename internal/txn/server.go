@@ -45,10 +45,13 @@ type serverTx struct {
 }
 
 // newServer makes a transaction that is in no table yet. toTag is used when
-// the request's To has none.
+// the request's To has none; empty for a new one.
 func (l *Layer) newServer(req *sip.Request, flow *transport.Flow, k, toTag string) *Server {
 	if tag, _ := req.To().Params.Get("tag"); tag != "" {
 		toTag = strings.Clone(tag) // what it is cut from is not to be kept
+	}
+	if toTag == "" {
+		toTag = newTag()
 	}
 	tx := &serverTx{
 		transaction: transaction{
@@ -82,9 +85,6 @@ func (l *Layer) addServer(s *Server) bool {
 		present.requestAgain()
 		return false
 	}
-	if tx.machine == &nonInviteServer {
-		tx.begin()
-	}
 	if l.closed.Load() { // Close may have looked before it was there
 		tx.close()
 		return false
@@ -92,12 +92,14 @@ func (l *Layer) addServer(s *Server) bool {
 	return true
 }
 
-// begin bounds the life of a request that nobody answers. An INVITE rings as
-// long as the user lets it.
+// begin bounds the life of a request that is not answered at once: one that is
+// needs no timers. An INVITE rings as long as the user lets it.
 func (tx *serverTx) begin() {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
-	tx.startLocked()
+	if tx.state == stateTrying {
+		tx.startLocked()
+	}
 }
 
 // Request returns the request. It is read only.

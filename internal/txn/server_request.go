@@ -19,7 +19,7 @@ func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 		l.refuse503(req, flow, k)
 		return
 	}
-	s := l.newServer(req, flow, k, newTag())
+	s := l.newServer(req, flow, k, "")
 	merged := !l.claim(s)
 	if !l.addServer(s) {
 		return
@@ -32,12 +32,18 @@ func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 	if req.Method == sip.INVITE {
 		l.answer(s, trying(req))
 	}
-	if !l.queues.push(s.callID, l.bound(req.Method), func() { l.user.Request(s) }) {
+	if !l.queues.push(s.callID, l.bound(req.Method), func() { l.hand(s) }) {
 		l.counters.refused.Add(1)
 		if err := s.Refuse(); err != nil {
 			l.logUnsent(req, sip.StatusServiceUnavailable, flow, err)
 		}
 	}
+}
+
+// hand gives a request to the user, who answers most of them before it returns.
+func (l *Layer) hand(s *Server) {
+	defer s.tx.begin() // also when the user panics
+	l.user.Request(s)
 }
 
 // noRoom is the 503 that refuses for want of room, the same each time.
@@ -128,7 +134,7 @@ func (l *Layer) receiveCancel(req *sip.Request, flow *transport.Flow, id string)
 	}
 	target := l.cancelled(id)
 	if target == nil {
-		if s := l.newServer(req, flow, k, newTag()); l.addServer(s) {
+		if s := l.newServer(req, flow, k, ""); l.addServer(s) {
 			l.answer(s, s.NewResponse(sip.StatusCallTransactionDoesNotExists, ""))
 		}
 		return
