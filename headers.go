@@ -115,7 +115,7 @@ func tokens(msg sip.Message, name string) []string {
 // listed is tokens for values that may have quoted strings and URIs in them.
 func listed(msg sip.Message, name string) []string {
 	var list []string
-	for _, h := range msg.GetHeaders(name) {
+	for _, h := range headersNamed(msg, name) {
 		list = append(list, splitList(h.Value(), ',')...)
 	}
 	return list

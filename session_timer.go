@@ -42,7 +42,11 @@ func (c *StackConfig) minSE() time.Duration {
 // sessionExpires reads a Session-Expires header: the interval, zero when there
 // is none that can be read, and the refresher, which may be missing.
 func sessionExpires(msg sip.Message) (interval time.Duration, refresher string) {
-	value, params, _ := strings.Cut(headerValue(msg, "Session-Expires"), ";")
+	header := headerValue(msg, "Session-Expires")
+	if header == "" {
+		return 0, "" // in most messages
+	}
+	value, params, _ := strings.Cut(header, ";")
 	for _, param := range strings.Split(params, ";") {
 		name, who, _ := strings.Cut(param, "=")
 		if strings.EqualFold(strings.TrimSpace(name), "refresher") {
@@ -62,6 +66,9 @@ func minSEOf(msg sip.Message) time.Duration {
 
 // deltaSeconds reads a number of seconds; zero when it is none.
 func deltaSeconds(value string) time.Duration {
+	if value == "" {
+		return 0 // no error need be made for what is absent
+	}
 	seconds, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31)
 	if err != nil {
 		return 0
