@@ -406,7 +406,7 @@ func TestResponsesArriveWhileTheDialogIsRead(t *testing.T) {
 		a, p, q := w.stack("10.0.0.1"), w.peer("10.0.0.9"), w.peer("10.0.0.8")
 		other, _ := w.toPeer(a, q)
 		defer q.answers(always(202))()
-		for i := range 5 {
+		for i := range 20 {
 			d, err := a.NewInvite(context.Background(), uri("peer", p.ip), offer(offerSDP))
 			require.NoError(t, err)
 			caller := d.(*dialog.Dialog)
@@ -419,6 +419,7 @@ func TestResponsesArriveWhileTheDialogIsRead(t *testing.T) {
 				a.DialogByKey(half)
 				_ = other.ReferReplace(context.Background(), caller, dialog.ReferOpts{})
 			})
+			stopInfo := overAndOver(func() { caller.Info() })
 			in := p.next("INVITE")
 			tag := fmt.Sprintf("callee-%d", i)
 			route := "Record-Route: <sip:10.0.0.9;lr>"
@@ -426,6 +427,7 @@ func TestResponsesArriveWhileTheDialogIsRead(t *testing.T) {
 			p.reply(in, dialogtest.Response{Code: 200, ToTag: tag, Body: answerSDP, Headers: []string{route, "Contact: <sip:final@10.0.0.9>"}})
 			ack := p.next("ACK").Request()
 			stop()
+			stopInfo()
 			require.Equal(t, "final", ack.Recipient.User)
 			require.Equal(t, tag, caller.Key().RemoteTag)
 			found, ok := a.DialogByKey(caller.Key())

@@ -70,7 +70,7 @@ func TestTransactionsAreBounded(t *testing.T) {
 		require.NoError(t, p.Send(b.Addr(), p.Request(inside("BYE", 1000))))
 		p.next("200 BYE")
 		<-d.Done()
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // the transactions end
 	})
 }
 

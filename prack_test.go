@@ -130,7 +130,6 @@ func TestPRACKsOfOneForkWaitForEachOther(t *testing.T) {
 		f.says("A", 180, "", reliably(1)...)
 		first := f.at["A"].next("PRACK")
 		f.says("A", 183, "", reliably(2)...)
-		time.Sleep(300 * time.Millisecond)
 		require.Len(t, w.sent(stackIP, "PRACK"), 1)
 		f.at["A"].reply(first, dialogtest.Response{Code: 200})
 		second := f.at["A"].next("PRACK")

@@ -210,7 +210,7 @@ func TestFollowReferKeepsItsReportsInOrder(t *testing.T) {
 		}
 		dora.reply(invite, dialogtest.Response{Code: 486, ToTag: "d"})
 		dora.next("ACK")
-		time.Sleep(100 * time.Millisecond)
+		synctest.Wait()
 		require.Len(t, w.sent(stackIP, "NOTIFY"), 1)
 		l.reply(first, dialogtest.Response{Code: 200})
 		overtaken := l.next("NOTIFY")

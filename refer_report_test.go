@@ -33,7 +33,7 @@ func TestReportsWaitForTheACK(t *testing.T) {
 		l.next("202 REFER")
 		dora.reply(dora.next("INVITE"), dialogtest.Response{Code: 486, ToTag: "d"})
 		require.Error(t, (<-result).err)
-		time.Sleep(time.Second)
+		synctest.Wait()
 		require.Empty(t, w.sent(stackIP, "NOTIFY"))
 		close(decide)
 		require.NoError(t, <-reinvited)

@@ -26,7 +26,7 @@ func TestInviteWithoutAUsableContactIsNotOffered(t *testing.T) {
 				var offered atomic.Int32
 				b.OnIncomingDialog(func(d dialog.IDialog) { offered.Add(1); _ = d.Accept(context.Background()) })
 				w.say(p, b, p.Request(dialogtest.Request{Method: "INVITE", URI: "sip:x@" + stackIP, Headers: []string{"Contact: " + contact}}))
-				time.Sleep(time.Second)
+				synctest.Wait()
 				require.Zero(t, offered.Load())
 				require.Empty(t, w.sent(stackIP, "200 INVITE"))
 				require.Empty(t, b.Dialogs())
@@ -98,8 +98,7 @@ func TestNilBodyInAnAnswerInsideACallGets500(t *testing.T) {
 		l := w.incoming(w.stack(stackIP), w.peer(peerIP))
 		require.NoError(t, l.d.OnRequest("INFO", answersWithNil))
 		l.ask("INFO")
-		time.Sleep(10 * time.Second)
-		w.one(stackIP, "500 INFO")
+		l.next("500 INFO")
 	})
 }
 
@@ -109,8 +108,7 @@ func TestNilBodyInAnAnswerOutsideCallsGets500(t *testing.T) {
 		b, p := w.stack(stackIP), w.peer(peerIP)
 		require.NoError(t, b.OnRequest("MESSAGE", answersWithNil))
 		w.say(p, b, p.Request(dialogtest.Request{Method: "MESSAGE", URI: "sip:x@" + stackIP}))
-		time.Sleep(10 * time.Second)
-		w.one(stackIP, "500 MESSAGE")
+		p.next("500 MESSAGE")
 	})
 }
 

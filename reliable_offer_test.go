@@ -260,7 +260,7 @@ func TestOfferInAPRACK(t *testing.T) {
 			l, early := w.answeredEarly("Allow: UPDATE")
 			l.d.OnOffer(func(ctx context.Context, _ dialog.Body) (dialog.Body, error) { <-ctx.Done(); return nil, ctx.Err() })
 			l.prack(early.Message, withBody(offerSDP))
-			time.Sleep(time.Second)
+			synctest.Wait()
 			require.NoError(t, l.d.Close())
 			require.True(t, strings.Contains(string(l.next("200 PRACK").Message.Body()), "m=audio 0"))
 			l.quiet("UPDATE", 10*time.Second)

@@ -294,26 +294,31 @@ func TestCloseOfAHalfMadeDialogEndsItOnce(t *testing.T) {
 
 // A11: responses processed at once, while the dialog is read.
 func TestResponsesAreProcessedOneByOne(t *testing.T) {
-	d := &Dialog{stack: &Stack{config: &StackConfig{}, dialogs: make(map[DialogKey]*Dialog)}, isUAC: true, state: DialogStateTrying}
-	var all sync.WaitGroup
-	for i := range 16 {
-		all.Add(2)
-		go func() {
-			defer all.Done()
-			_ = d.processResponse(whiteboxResponse([]int{180, 183, 200, 200}[i%4], whiteboxTo("theirs"), whiteboxRoute("127.0.0.7"),
-				&sip.ContactHeader{Address: sip.Uri{Scheme: "sip", Host: "127.0.0.9"}}))
-		}()
-		go func() {
-			defer all.Done()
-			d.Key()
-			d.State()
-			d.stack.DialogByKey(DialogKey{})
-			_ = (&Dialog{state: DialogStateEstablished}).ReferReplace(context.Background(), d, ReferOpts{})
-		}()
+	for range 200 {
+		d := &Dialog{stack: &Stack{config: &StackConfig{}, dialogs: make(map[DialogKey]*Dialog)}, isUAC: true, state: DialogStateTrying}
+		var all sync.WaitGroup
+		begin := make(chan struct{})
+		for i := range 16 {
+			all.Add(2)
+			go func() {
+				defer all.Done()
+				<-begin
+				_ = d.processResponse(whiteboxResponse([]int{180, 183, 200, 200}[i%4], whiteboxTo("theirs"), whiteboxRoute("127.0.0.7"),
+					&sip.ContactHeader{Address: sip.Uri{Scheme: "sip", Host: "127.0.0.9"}}))
+			}()
+			go func() {
+				defer all.Done()
+				<-begin
+				d.Info()
+				d.stack.DialogByKey(DialogKey{})
+				_ = (&Dialog{state: DialogStateEstablished}).ReferReplace(context.Background(), d, ReferOpts{})
+			}()
+		}
+		close(begin)
+		all.Wait()
+		require.Equal(t, DialogStateEstablished, d.State())
+		require.Equal(t, "theirs", d.Key().RemoteTag)
 	}
-	all.Wait()
-	require.Equal(t, DialogStateEstablished, d.State())
-	require.Equal(t, "theirs", d.Key().RemoteTag)
 }
 
 // A10: the maps themselves are empty in the end.
