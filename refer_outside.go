@@ -79,7 +79,7 @@ func (s *Stack) findReferrer(notify *sip.Request) *Dialog {
 	s.mutex.RLock()
 	d := s.subscribed[DialogKey{CallID: callID(notify), LocalTag: toTag(notify)}]
 	s.mutex.RUnlock()
-	if d == nil || !d.outside || !isReferEvent(notify) || !d.hasSent(eventID(notify)) {
+	if d == nil || !isReferEvent(notify) || !d.hasSent(eventID(notify)) {
 		return nil
 	}
 	d.met(fromTag(notify), contacts(notify), recordRoutes(notify))

@@ -69,6 +69,7 @@ func TestReferOutsideCallsTellsTheOutcome(t *testing.T) {
 				m := w.one(stackIP, "REFER")
 				require.Equal(t, "<sip:dora@"+otherIP+":5060>", m.value(t, "Refer-To"))
 				require.NotContains(t, m.value(t, "To"), "tag")
+				require.Empty(t, m.values("Referred-By"), "nobody has said who we are")
 				if first == "202" {
 					x.answers(202)
 				}
@@ -102,6 +103,9 @@ func TestReferOutsideCallsHasTheDialogOfTheFirstPeer(t *testing.T) {
 		require.Equal(t, 481, x.notifies("active", "SIP/2.0 100 Trying", "Event: refer;id=77"), "of another REFER")
 		x.ask("BYE")
 		require.Equal(t, 481, p.final("BYE").StatusCode)
+		stranger := *x.leg
+		stranger.tag = "stranger"
+		require.Equal(t, 481, (&referral{leg: &stranger}).notifies("active", "SIP/2.0 100 Trying", "Event: presence"))
 		require.Equal(t, 200, x.notifies("active;expires=100", "SIP/2.0 100 Trying", "Record-Route: <sip:10.0.0.9;lr;second>, <sip:10.0.0.7;lr>"))
 		other := *x.leg
 		other.tag = "another"
@@ -116,6 +120,22 @@ func TestReferOutsideCallsHasTheDialogOfTheFirstPeer(t *testing.T) {
 		require.Equal(t, farTag, toTagOf(refresh.Message))
 		p.reply(refresh, dialogtest.Response{Code: 200})
 		require.Equal(t, 200, x.notifies(ends, "SIP/2.0 200 OK"))
+	})
+}
+
+// RFC 3261 12.1.2: the route that a 2xx has recorded, the other way round.
+func TestReferOutsideCallsTakesTheRouteOfThe202(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s, p := w.stack(stackIP), w.peer(peerIP)
+		x := w.outside(context.Background(), s, p, dialog.ReferOpts{})
+		x.answers(202, "Record-Route: <sip:10.0.0.7;lr>, <sip:10.0.0.9;lr;first>", "Contact: <sip:bob@10.0.0.9:5060;there>")
+		result := waits((<-x.result).r)
+		time.Sleep(3 * time.Minute)
+		refresh := p.next("SUBSCRIBE")
+		require.Equal(t, "sip:bob@10.0.0.9:5060;there", refresh.Request().Recipient.String())
+		require.Equal(t, []string{"<sip:10.0.0.9;lr;first>", "<sip:10.0.0.7;lr>"}, w.one(stackIP, "SUBSCRIBE").values("Route"))
+		p.reply(refresh, dialogtest.Response{Code: 481})
+		require.ErrorIs(t, (<-result).err, dialog.ErrNoOutcome)
 	})
 }
 
@@ -135,6 +155,12 @@ func TestReferOutsideCallsThatComesToNothing(t *testing.T) {
 			x.answers(202)
 			require.Equal(x.t, 481, x.notifies("active", "SIP/2.0 100 Trying"))
 		}, is: context.Canceled},
+		"given up, and challenged": {play: func(x *referral, _ *dialog.Stack, giveUp func()) {
+			giveUp()
+			synctest.Wait()
+			x.answers(401, credentialsWanted)
+			x.quiet("REFER", time.Minute)
+		}, is: context.Canceled},
 		"shut down": {play: func(x *referral, s *dialog.Stack, _ func()) {
 			x.w.stacks = nil
 			require.NoError(x.t, s.Shutdown(context.Background()))
@@ -145,7 +171,9 @@ func TestReferOutsideCallsThatComesToNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
-				s := w.stack(stackIP)
+				s := w.stack(stackIP, func(c *dialog.StackConfig) {
+					c.Credentials = func(string) (string, string, bool) { return "alice", "secret", name != "challenged" }
+				})
 				ctx, giveUp := context.WithCancel(context.Background())
 				defer giveUp()
 				x := w.outside(ctx, s, w.peer(peerIP), c.opts)

@@ -62,7 +62,8 @@ func TestInviteThatMakesNoRoomGets503(t *testing.T) {
 // call ends by itself, the bound holds again.
 func TestOneInviteAtATimeWaitsForThePlaceOfACall(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		s, p, other := w.stack(stackIP, mostCalls(1)), w.peer(peerIP), w.peer(otherIP)
+		s, p, other := w.stack(stackIP, mostCalls(2)), w.peer(peerIP), w.peer(otherIP)
+		bystander := w.incoming(s, w.peer("10.0.0.7"))
 		old := w.incoming(s, p)
 		calls := waiting(s)
 		other.invites(s, "Replaces: "+old.naming())
@@ -80,6 +81,7 @@ func TestOneInviteAtATimeWaitsForThePlaceOfACall(t *testing.T) {
 		require.NoError(t, d.Accept(context.Background(), withSDP(answerSDP)))
 		second.acknowledges(s, second.final("INVITE"))
 		hangUp(t, d, second)
+		bystander.over()
 	})
 }
 
