@@ -18,7 +18,7 @@ func sessionCases() []testCase {
 	return slices.Concat([]testCase{
 		{name: "sipp-crosses", scenario: "glare_out.xml", protocol: "udp", calls: 1, call: callAndCross},
 		{name: "library-waits", scenario: "glare_in.xml", protocol: "udp", calls: 1, answer: answerAndRenegotiate},
-		{name: "sipp-forks-reliably", scenario: "fork_reliable_out.xml", protocol: "udp", calls: 1, call: callAndBye},
+		{name: "sipp-forks-reliably", scenario: "fork_reliable_out.xml", protocol: "udp", calls: 1, call: callForked},
 	}, overBoth(
 		testCase{name: "sipp-rings-reliably", scenario: "reliable_out.xml", calls: 1, call: callAndBye},
 		testCase{name: "sipp-agrees-reliably", scenario: "agree_out.xml", calls: 1, call: callAndAgree},
@@ -82,6 +82,27 @@ func answerUpdated(ctx context.Context, d *dialog.Dialog) error {
 		return err
 	}
 	return seen.bodies("o=sipp 100 1 ", "a=sendonly", "o=sipp 100 3 ")
+}
+
+// callForked is callAndBye for a call one of whose early dialogs is told to be over.
+func callForked(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
+	over := make(chan dialog.ForkInfo, 9)
+	opts.Setup = func(d *dialog.Dialog) {
+		d.OnFork(func(fork dialog.ForkInfo) {
+			if fork.Ended {
+				over <- fork
+			}
+		})
+	}
+	d, err := callAndBye(ctx, stack, target, opts)
+	if err != nil {
+		return nil, err
+	}
+	first := <-over
+	if first.Status != 199 || len(first.Reasons) != 1 || first.Reasons[0].Cause != sip.StatusBusyHere {
+		return nil, fmt.Errorf("the early dialog that ended first was %+v", first)
+	}
+	return d, nil
 }
 
 // callAndUpdate offers a session in the INVITE and, by UPDATE, in the early dialog
