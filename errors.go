@@ -102,11 +102,14 @@ type ResponseError struct {
 	Reason     string
 	// Reasons are the values of the Reason header (RFC 6432).
 	Reasons []Reason
-	// RetryAfter is when to try again; zero: not said (RFC 3261 20.33).
+	// RetryAfter is when to try again; zero: not said, or at once (RFC 3261 20.33).
 	RetryAfter time.Duration
 	// Contacts are where a redirection leads (RFC 3261 21.3), the highest q
 	// first.
 	Contacts []sip.Uri
+
+	// retry is true when it is said when to try again.
+	retry bool
 }
 
 func newResponseError(method sip.RequestMethod, res *sip.Response) *ResponseError {
@@ -116,7 +119,7 @@ func newResponseError(method sip.RequestMethod, res *sip.Response) *ResponseErro
 		digits = digits[:end]
 	}
 	if seconds, err := strconv.ParseUint(digits, 10, 31); err == nil {
-		e.RetryAfter = time.Duration(seconds) * time.Second
+		e.RetryAfter, e.retry = time.Duration(seconds)*time.Second, true
 	}
 	if res.IsRedirection() {
 		e.Contacts = contactsByRank(res)

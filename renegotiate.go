@@ -122,7 +122,7 @@ func (d *Dialog) retryIn(err error) (time.Duration, bool) {
 		}
 		return time.Duration(rand.IntN(201)) * unit, true
 	case sip.StatusInternalServerError, sip.StatusServiceUnavailable:
-		return refused.RetryAfter, refused.RetryAfter > 0
+		return refused.RetryAfter, refused.retry
 	}
 	return 0, false
 }

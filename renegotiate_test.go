@@ -100,16 +100,18 @@ func TestRetryAfterIsObeyed(t *testing.T) {
 		"INVITE": func(d *dialog.Dialog) error { return d.ReInvite(context.Background(), offer(answerSDP)) },
 		"UPDATE": func(d *dialog.Dialog) error { _, err := d.Update(context.Background(), nil); return err },
 	} {
-		for _, code := range []int{500, 503} {
-			t.Run(fmt.Sprint(name, " ", code), func(t *testing.T) {
+		for wait, code := range map[time.Duration]int{7 * time.Second: 500, time.Hour: 503, 0: 500} {
+			t.Run(fmt.Sprint(name, " ", code, " ", wait), func(t *testing.T) {
 				bubble(t, func(t *testing.T, w *world) {
 					p := w.peer(peerIP)
 					l := w.incoming(w.stack(stackIP), p)
 					result := began(func() error { return ask(l.d) })
-					p.reply(p.next(name), dialogtest.Response{Code: code, Headers: []string{"Retry-After: 7 (busy);duration=3600"}})
+					said := fmt.Sprintf("Retry-After: %.0f (busy);duration=3600", wait.Seconds())
+					p.reply(p.next(name), dialogtest.Response{Code: code, Headers: []string{said}})
+					time.Sleep(wait)
 					p.reply(p.next(name), dialogtest.Response{Code: 200, Headers: []string{contactOfPeer}, Body: offerSDP})
 					require.NoError(t, <-result)
-					require.Equal(t, []time.Duration{0, 7 * time.Second}, times(w.sent(stackIP, name)))
+					require.Equal(t, []time.Duration{0, wait}, times(w.sent(stackIP, name)))
 					l.stands(p)
 				})
 			})
