@@ -35,7 +35,7 @@ func (a *acknowledger) prepared(req *sip.Request) {
 func (a *acknowledger) answer(ours Body, res *sip.Response, then func()) {
 	handler, offer, standing := a.undecided(ours, res)
 	if handler == nil {
-		a.acknowledge(standing.answerTo(offer), byDefault)
+		a.acknowledge(standing(offer), byDefault)
 		then()
 		return
 	}
@@ -50,18 +50,27 @@ func (a *acknowledger) answer(ours Body, res *sip.Response, then func()) {
 }
 
 // undecided opens the offer that the 2xx brought, if it did, and returns who
-// decides it, or else the session that does: none for a call that is to end.
-func (a *acknowledger) undecided(ours Body, res *sip.Response) (handler OfferHandler, offer *SimpleBody, standing session) {
+// decides it, or else what answers it: our session, or in a call that is to end a
+// refusal.
+func (a *acknowledger) undecided(ours Body, res *sip.Response) (handler OfferHandler, offer *SimpleBody, standing func(*SimpleBody) Body) {
 	d := a.d
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	offer = bodyOf(res)
-	if !isNilBody(ours) || offer == nil || d.ending != nil || d.state == DialogStateTerminated {
-		return nil, nil, session{}
+	offer = offerIn2xx(ours, res)
+	if offer == nil || d.ending != nil || d.state == DialogStateTerminated {
+		return nil, offer, refusedAnswer
 	}
 	d.session.receive(a, offer)
 	d.ackWaits = d.offerHandler != nil
-	return d.offerHandler, offer, d.session
+	return d.offerHandler, offer, d.session.answerTo
+}
+
+// offerIn2xx is the body of a 2xx where that is an offer: the INVITE had none.
+func offerIn2xx(ours Body, res *sip.Response) *SimpleBody {
+	if !isNilBody(ours) {
+		return nil
+	}
+	return bodyOf(res)
 }
 
 // acknowledge sends the ACK, with the answer to an offer in the 2xx if there is

@@ -343,3 +343,31 @@ func TestBYEOfTheCalleeWaitsForTheACK(t *testing.T) {
 		})
 	}
 }
+
+// RFC 3261 13.2.2.4: an offer in a 2xx is answered in its ACK also where the BYE
+// follows at once: in a call that was given up, and in a further fork.
+func TestOfferInA2xxOfACallThatIsReleased(t *testing.T) {
+	for _, givenUp := range []bool{true, false} {
+		bubble(t, func(t *testing.T, w *world) {
+			f := w.forks(dialog.InviteOpts{})
+			f.says("A", 180, "")
+			f.says("B", 180, "")
+			if givenUp {
+				require.NoError(t, f.d.Close())
+				f.next("CANCEL")
+			} else {
+				f.says("A", 200, offerSDP)
+				require.Empty(t, f.at["A"].next("ACK").Message.Body(), "nobody decides, and there is no session")
+			}
+			f.says("B", 200, offerSDP)
+			ack := f.at["B"].next("ACK")
+			require.Contains(t, string(ack.Message.Body()), "m=audio 0 ")
+			f.at["B"].reply(f.at["B"].next("BYE"), dialogtest.Response{Code: 200})
+			if !givenUp {
+				f.over("A")
+				return
+			}
+			f.empty()
+		})
+	}
+}

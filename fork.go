@@ -435,7 +435,7 @@ func (i *inviteClient) newForkLocked(tag string) *Dialog {
 	}
 	fork.invite = &inviteClient{
 		acknowledger: acknowledger{d: fork, seq: i.seq, credentials: i.credentials},
-		tx:           i.tx, won: true, winner: tag,
+		tx:           i.tx, offer: i.offer, won: true, winner: tag,
 	}
 	if i.forks == nil {
 		i.forks = make(map[string]*Dialog)

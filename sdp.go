@@ -276,9 +276,12 @@ func setDirection(media *sdp.MediaDescription, direction string) {
 	media.Attributes = append(media.Attributes, sdp.Attribute{Key: direction})
 }
 
-// refusedAnswer answers every m-line of an offer with port 0; nil when the
-// offer cannot be read.
+// refusedAnswer answers every m-line of an offer with port 0; nil when there is
+// none, or it cannot be read.
 func refusedAnswer(offer *SimpleBody) Body {
+	if offer == nil {
+		return nil
+	}
 	theirs, ok := parseSDP(offer)
 	if !ok {
 		return nil

@@ -462,7 +462,7 @@ func (i *inviteClient) releaseFork(res *sip.Response) {
 	case fork == nil:
 	case isNew:
 		fork.turn.join()
-		fork.invite.acknowledge(nil, byDefault)
+		fork.invite.acknowledge(refusedAnswer(offerIn2xx(fork.invite.offer, res)), byDefault)
 		release := func() { i.d.passTurn(); fork.invite.established() }
 		if !i.d.stack.byes.Go(release) {
 			release()
