@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
@@ -286,4 +287,29 @@ func TestUpdateOfTheCalleeHasToWaitForASession(t *testing.T) {
 		p.next("486 INVITE")
 		l.settled(b)
 	})
+}
+
+// RFC 3262 3: a body that is no session description answers nothing: the 200 does.
+func TestReliableResponseWithAnotherBodyIsNoAnswer(t *testing.T) {
+	for _, offers := range []bool{true, false} {
+		bubble(t, func(t *testing.T, w *world) {
+			b, p := w.stack(stackIP), w.peer(peerIP)
+			l := w.rings(b, p, withHeaders(knows))
+			l.progress(183, func(res *sip.Response) {
+				res.AppendHeader(sip.NewHeader("Content-Type", "application/isup"))
+				res.SetBody([]byte("ACM"))
+			})
+			l.pracked(p.next("183 INVITE").Message)
+			if offers {
+				l.ask("UPDATE", withBody(offerSDP))
+				require.Equal(t, 500, p.final("UPDATE").StatusCode, "the INVITE's offer is open")
+			}
+			require.NoError(t, l.d.Accept(context.Background(), withSDP(answerSDP)))
+			p.next("200 INVITE")
+			l.acknowledge(1)
+			l.ask("UPDATE", withBody(held(offerSDP)))
+			require.Contains(t, string(p.final("UPDATE").Body()), "a=recvonly", "there is a session to answer from")
+			l.stands(p)
+		})
+	}
 }

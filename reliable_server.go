@@ -40,7 +40,8 @@ type reliableServer struct {
 // the dialog's mutex.
 type provisional struct {
 	tx serverTx
-	// res, as tx, is nil once it must not be repeated any more.
+	// res, as tx, is nil once it must not be repeated any more; body is the
+	// session in it.
 	res  *sip.Response
 	body *SimpleBody
 	rseq uint32
@@ -58,7 +59,7 @@ func (d *Dialog) provide(tx serverTx, res *sip.Response) error {
 		return answerError(tx.Respond(res))
 	}
 	d.mutex.Lock()
-	send, err := d.enqueueLocked(&provisional{tx: tx, res: res, body: bodyOf(res)})
+	send, err := d.enqueueLocked(&provisional{tx: tx, res: res, body: sessionIn(res)})
 	d.mutex.Unlock()
 	if err != nil {
 		return err

@@ -14,6 +14,16 @@ func isSDP(body Body) bool {
 	return strings.EqualFold(mediaType(body.ContentType()), typeSDP)
 }
 
+// sessionIn is the body of a response that describes a session, or has several
+// parts, of which one may; nil for any other.
+func sessionIn(res *sip.Response) *SimpleBody {
+	body := bodyOf(res)
+	if body == nil || !isSDP(body) && !strings.HasPrefix(strings.ToLower(mediaType(body.ContentType())), "multipart/") {
+		return nil
+	}
+	return body
+}
+
 // defaultAnswer is the answer to a re-INVITE that nobody decides: our last
 // session turned to fit the offer; our last session as the offer when there is
 // none; nil when we have no session or the offer cannot be read.
