@@ -88,6 +88,7 @@ type Layer struct {
 	log       *slog.Logger
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
+	lingering map[time.Duration]*lingering // by its wait
 
 	// These synchronise themselves.
 
@@ -118,6 +119,7 @@ func New(cfg Config) *Layer {
 		servers:   newTable[*serverTx](),
 		merging:   newTable[*serverTx](),
 	}
+	l.lingering = l.newLingering()
 	if l.timeout <= 0 {
 		l.timeout = timers.limit()
 	}

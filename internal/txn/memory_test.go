@@ -19,7 +19,7 @@ import (
 // for each while its transactions, an INVITE's in Accepted and a BYE's in
 // Completed, wait for stragglers.
 func TestMemoryOfEndedServerTransactions(t *testing.T) {
-	const calls, bound = 2000, 1650
+	const calls, bound = 2000, 1500
 	network := dialogtest.NewNetwork()
 	defer network.Close()
 	below := transport.New(transport.Config{Network: network.Host("10.0.0.1")})

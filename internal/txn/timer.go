@@ -55,6 +55,11 @@ func (t Timers) linger(m *machine, s state, reliable bool) time.Duration {
 	}
 }
 
+// lingers are the lengths of time that linger returns.
+func (t Timers) lingers() []time.Duration {
+	return []time.Duration{t.limit(), t.T4, max(minTimerD, t.limit())}
+}
+
 // slot holds at most one running timer. The transaction's mutex guards it.
 type slot struct {
 	timer *time.Timer

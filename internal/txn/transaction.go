@@ -23,6 +23,9 @@ type transaction struct {
 	interval time.Duration // of retransmission
 	retry    slot
 	limit    slot
+	lingers  *lingering // where it waits for stragglers; nil before
+
+	place place // in lingers, whose mutex guards it
 }
 
 // advanceLocked takes the arrow for e: it changes the state and the timers and
@@ -78,7 +81,8 @@ func (tx *transaction) lingerLocked() {
 		tx.state = stateTerminated
 		return
 	}
-	tx.armLocked(&tx.limit, d, eventLimit)
+	tx.lingers = tx.layer.lingering[d]
+	tx.lingers.add(tx)
 }
 
 // armLocked replaces the timer of a slot.
@@ -97,4 +101,7 @@ func (tx *transaction) armLocked(s *slot, d time.Duration, e event) {
 func (tx *transaction) stopLocked() {
 	tx.retry.stopLocked()
 	tx.limit.stopLocked()
+	if tx.lingers != nil {
+		tx.lingers.remove(tx)
+	}
 }
