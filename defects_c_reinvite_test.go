@@ -151,34 +151,38 @@ func requireRetryAfter(t *testing.T, m wire) {
 }
 
 // C10: a second INVITE while the first still rings is not accepted: 500 with
-// Retry-After (RFC 3261 14.2).
+// Retry-After (RFC 3261 14.2), whether there is an offer or not.
 func TestINVITEWhileRingingGets500(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		b, p := w.stack(stackIP), w.peer(peerIP)
-		l := w.rings(b, p)
-		requireRetryAfter(t, l.reinvites(withBody(offerSDP)))
-		require.Equal(t, dialog.DialogStateRinging, l.d.State())
-		require.NoError(t, l.d.Accept(context.Background()))
-	})
+	for _, body := range []string{offerSDP, ""} {
+		bubble(t, func(t *testing.T, w *world) {
+			b, p := w.stack(stackIP), w.peer(peerIP)
+			l := w.rings(b, p, withBody(body))
+			requireRetryAfter(t, l.reinvites(withBody(body)))
+			require.Equal(t, dialog.DialogStateRinging, l.d.State())
+			require.NoError(t, l.d.Accept(context.Background()))
+		})
+	}
 }
 
-// C10: while our re-INVITE is open the peer's gets 491, and a second one of
-// ours does not leave.
+// C10: while our re-INVITE is open, with an offer or without, the peer's gets 491,
+// and a second one of ours does not leave.
 func TestReINVITEsThatCross(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		b, p := w.stack(stackIP, withoutRetry), w.peer(peerIP)
-		l := w.incoming(b, p)
-		result := began(func() error { return l.d.ReInvite(context.Background(), offer(offerSDP)) })
-		mine := p.next("INVITE")
-		require.Equal(t, "SIP/2.0 491 Request Pending", l.reinvites(withBody(offerSDP)).startLine())
-		require.ErrorIs(t, l.d.ReInvite(context.Background(), offer(offerSDP)), dialog.ErrPending)
-		p.reply(mine, dialogtest.Response{Code: 491})
-		var refused *dialog.ResponseError
-		require.ErrorAs(t, <-result, &refused)
-		require.Equal(t, 491, refused.StatusCode)
-		require.Equal(t, dialog.DialogStateEstablished, l.d.State())
-		require.Equal(t, "SIP/2.0 200 OK", l.reinvites(withBody(offerSDP)).startLine())
-	})
+	for _, opts := range []dialog.InviteOpts{offer(offerSDP), {}} {
+		bubble(t, func(t *testing.T, w *world) {
+			b, p := w.stack(stackIP, withoutRetry), w.peer(peerIP)
+			l := w.incoming(b, p)
+			result := began(func() error { return l.d.ReInvite(context.Background(), opts) })
+			mine := p.next("INVITE")
+			require.Equal(t, "SIP/2.0 491 Request Pending", l.reinvites(withBody(offerSDP)).startLine())
+			require.ErrorIs(t, l.d.ReInvite(context.Background(), opts), dialog.ErrPending)
+			p.reply(mine, dialogtest.Response{Code: 491})
+			var refused *dialog.ResponseError
+			require.ErrorAs(t, <-result, &refused)
+			require.Equal(t, 491, refused.StatusCode)
+			require.Equal(t, dialog.DialogStateEstablished, l.d.State())
+			require.Equal(t, "SIP/2.0 200 OK", l.reinvites(withBody(offerSDP)).startLine())
+		})
+	}
 }
 
 // C10, RFC 5407 3.1.4, 3.1.5: a re-INVITE that overtakes the ACK is taken when
@@ -300,31 +304,35 @@ func TestOnOfferThatPanicsGets500(t *testing.T) {
 }
 
 // C10: an OnOffer that does not decide within the ringing limit: 504, and what
-// it says later has no effect. Meanwhile another INVITE gets 500.
+// it says later has no effect. Meanwhile another INVITE gets 500, and none of ours
+// leaves, whether there is an offer or one is asked for.
 func TestOnOfferThatIsLateGets504(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		b, p := w.stack(stackIP), w.peer(peerIP)
-		l := w.incoming(b, p)
-		ended := make(chan error, 1)
-		release := make(chan struct{})
-		l.d.OnOffer(func(ctx context.Context, _ dialog.Body) (dialog.Body, error) {
-			<-ctx.Done()
-			ended <- ctx.Err()
-			<-release
-			return dialog.NewBody("application/sdp", []byte(answerSDP)), nil
+	for _, body := range []string{offerSDP, ""} {
+		bubble(t, func(t *testing.T, w *world) {
+			b, p := w.stack(stackIP), w.peer(peerIP)
+			l := w.incoming(b, p)
+			ended := make(chan error, 1)
+			release := make(chan struct{})
+			l.d.OnOffer(func(ctx context.Context, _ dialog.Body) (dialog.Body, error) {
+				<-ctx.Done()
+				ended <- ctx.Err()
+				<-release
+				return dialog.NewBody("application/sdp", []byte(answerSDP)), nil
+			})
+			began := time.Now()
+			l.ask("INVITE", withBody(body))
+			synctest.Wait()
+			requireRetryAfter(t, l.reinvites(withBody(body)))
+			require.ErrorIs(t, l.d.ReInvite(context.Background(), dialog.InviteOpts{}), dialog.ErrPending)
+			require.ErrorIs(t, <-ended, context.DeadlineExceeded)
+			synctest.Wait()
+			require.Equal(t, 180*time.Second, w.one(stackIP, "504 INVITE").at.Sub(began))
+			close(release)
+			synctest.Wait()
+			require.Len(t, w.sent(stackIP, "200 INVITE"), 1, "only the first INVITE's")
+			require.Equal(t, dialog.DialogStateEstablished, l.d.State())
 		})
-		began := time.Now()
-		l.ask("INVITE", withBody(offerSDP))
-		synctest.Wait()
-		requireRetryAfter(t, l.reinvites(withBody(offerSDP)))
-		require.ErrorIs(t, <-ended, context.DeadlineExceeded)
-		synctest.Wait()
-		require.Equal(t, 180*time.Second, w.one(stackIP, "504 INVITE").at.Sub(began))
-		close(release)
-		synctest.Wait()
-		require.Len(t, w.sent(stackIP, "200 INVITE"), 1, "only the first INVITE's")
-		require.Equal(t, dialog.DialogStateEstablished, l.d.State())
-	})
+	}
 }
 
 // C10: a CANCEL of a re-INVITE gets that one 487; the call goes on. A BYE ends
