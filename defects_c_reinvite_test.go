@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,6 +103,22 @@ func TestReINVITENobodyDecidesIsAnsweredWithOurSession(t *testing.T) {
 			})
 		})
 	}
+}
+
+// RFC 3264 5.1: a dynamic payload type is what its rtpmap says, and that may be
+// another codec on each side.
+func TestPayloadTypesThatAreOtherCodecsAreNotAnswered(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		l := w.rings(w.stack(stackIP), w.peer(peerIP))
+		ours := strings.Replace(answerSDP, "RTP/AVP 0", "RTP/AVP 0 96 97\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:96 opus/48000/2\r\na=rtpmap:97 telephone-event/8000", 1)
+		require.NoError(t, l.d.Accept(context.Background(), withSDP(ours)))
+		l.acknowledge(1)
+		synctest.Wait()
+		const theirs = "m=audio 4000 RTP/AVP 97 96 0\r\na=rtpmap:97 opus/48000/2\r\na=rtpmap:96 OPUS/48000/2\r\na=rtpmap:0 PCMU/8000/1\r\n"
+		answer := l.reinvites(withBody(sdpWith("far 1 2 IN IP4 10.0.0.9", theirs))).body()
+		require.Contains(t, answer, "m=audio 5000 RTP/AVP 0 96\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:96 opus/48000/2\r\na=sendrecv\r\n")
+		l.hangUp(l.peer)
+	})
 }
 
 // C10: each further answer raises the version in o= once more (RFC 3264 8), and

@@ -190,7 +190,7 @@ func matchMedia(own, offered *sdp.MediaDescription) *sdp.MediaDescription {
 		return nil
 	}
 	own.MediaName.Formats = slices.DeleteFunc(own.MediaName.Formats, func(format string) bool {
-		return !slices.Contains(offered.MediaName.Formats, format)
+		return !slices.Contains(offered.MediaName.Formats, format) || !sameCodec(own, offered, format)
 	})
 	if len(own.MediaName.Formats) == 0 {
 		return nil
@@ -199,6 +199,24 @@ func matchMedia(own, offered *sdp.MediaDescription) *sdp.MediaDescription {
 		return (a.Key == "rtpmap" || a.Key == "fmtp" || a.Key == "rtcp-fb") && !describes(a, own.MediaName.Formats)
 	})
 	return own
+}
+
+// sameCodec reports whether a payload type is the same codec on both sides, where
+// they say: a dynamic one may be bound to any (RFC 3264 5.1).
+func sameCodec(own, offered *sdp.MediaDescription, format string) bool {
+	a, b := codecOf(own, format), codecOf(offered, format)
+	return a == "" || b == "" || strings.EqualFold(a, b)
+}
+
+// codecOf is the encoding that rtpmap gives to a payload type; one channel is as good as
+// none (RFC 4566 6).
+func codecOf(media *sdp.MediaDescription, format string) string {
+	for _, a := range media.Attributes {
+		if payload, codec, _ := strings.Cut(a.Value, " "); a.Key == "rtpmap" && payload == format {
+			return strings.TrimSuffix(strings.TrimSpace(codec), "/1")
+		}
+	}
+	return ""
 }
 
 // describes reports whether an attribute is about one of the formats.
