@@ -111,19 +111,19 @@ func (a *acknowledger) send(body Body) ackTx {
 	return ack
 }
 
-// acknowledgeAgain answers a repeated 2xx. While the ACK waits for the
-// application's answer there is nothing to repeat.
+// acknowledgeAgain answers a repeated 2xx. While its ACK waits for the application's
+// answer there is nothing to repeat.
 func (a *acknowledger) acknowledgeAgain() {
 	a.d.mutex.RLock()
 	ack, body, waits := a.ack, a.body, a.d.ackWaits
 	a.d.mutex.RUnlock()
 	switch {
-	case waits:
-	case ack == nil:
-		a.acknowledge(body, byDefault)
-	default:
+	// Also while the ACK to another INVITE waits.
+	case ack != nil:
 		if err := ack.Resend(); err != nil {
 			a.d.log().Warn("ACK could not be repeated", "error", err)
 		}
+	case !waits:
+		a.acknowledge(body, byDefault)
 	}
 }

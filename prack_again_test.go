@@ -14,7 +14,7 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
-// PRACKs that did not get through, and leave once more when the response comes
+// PRACKs and ACKs that did not get through, and leave once more when the response comes
 // again.
 
 // RFC 3261 12.2.2: what was sent after the PRACK has come before it, so it gets 500.
@@ -127,5 +127,27 @@ func TestPRACKsThatWaitAreBounded(t *testing.T) {
 		l.answer(dialogtest.Response{Code: 200, Body: answerSDP})
 		require.NoError(t, l.d.WaitAnswer(context.Background()))
 		l.hangUp(p)
+	})
+}
+
+// The 2xx to the INVITE comes again while the ACK to that of a re-INVITE waits for its
+// answer: the first ACK was lost.
+func TestACKIsRepeatedWhileAnotherWaits(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.peer(peerIP)
+		l := w.outgoing(w.stack(stackIP), p)
+		p.next("ACK")
+		decide := make(chan struct{})
+		l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { <-decide; return ourSession(), nil })
+		r := l.renegotiates(context.Background(), "")
+		r.says(200, offerSDP)
+		l.answer(dialogtest.Response{Code: 200, Body: answerSDP})
+		require.Equal(t, "1 ACK", value(p.next("ACK").Message, "CSeq"))
+		r.says(200, offerSDP)
+		p.quiet("ACK", time.Second)
+		close(decide)
+		require.Equal(t, "2 ACK", value(p.next("ACK").Message, "CSeq"))
+		require.NoError(t, <-r.ended)
+		l.stands(p)
 	})
 }
