@@ -27,9 +27,9 @@ type updateServer struct {
 // 500 or 503 with Retry-After, as ReInvite does.
 //
 // Errors: *StateError, ErrPending (another UPDATE, or an offer in either
-// direction, is open, an ACK waits for OnOffer, or an offer comes before reliable
-// provisional responses have agreed upon a session), *ResponseError, ErrTimeout,
-// ErrTransport, ErrTerminated, ctx's.
+// direction, is open, one is to come in the answer to a re-INVITE, an ACK waits for
+// OnOffer, or an offer comes before reliable provisional responses have agreed upon
+// a session), *ResponseError, ErrTimeout, ErrTransport, ErrTerminated, ctx's.
 func (d *Dialog) Update(ctx context.Context, offer Body, headers ...Header) (Body, error) {
 	if ctx == nil {
 		return nil, errNilContext("Update")
