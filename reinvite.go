@@ -204,6 +204,14 @@ func (re *reinviteClient) endLocked(err error) {
 	}
 }
 
+// outcome is what came of a re-INVITE that has ended. Responses that come after
+// the ringing limit has ended it may still bring something.
+func (re *reinviteClient) outcome() (Body, error) {
+	re.d.mutex.RLock()
+	defer re.d.mutex.RUnlock()
+	return keptOrNil(re.body), re.err
+}
+
 // closeLocked lets another INVITE begin. An offer that nobody has answered comes
 // to nothing.
 func (re *reinviteClient) closeLocked() {
@@ -265,7 +273,7 @@ func (re *reinviteClient) success(res *sip.Response) {
 	re.taken, re.reliable.answered = true, true
 	d.answeredAtLocked(re.target, res)
 	body, agreed := bodyOf(res), re.reliable.negotiated
-	if !re.ended && !agreed { // else whoever waited reads it already, or it stands
+	if !agreed { // else it stands
 		re.body = body
 	}
 	d.keepBodyLocked(body)

@@ -99,7 +99,7 @@ func (d *Dialog) reinviteOnce(ctx context.Context, opts InviteOpts, compose comp
 	}
 	select {
 	case <-re.final:
-		return keptOrNil(re.body), re.err
+		return re.outcome()
 	case <-ctx.Done():
 		re.cancel()
 		return nil, ctx.Err()
