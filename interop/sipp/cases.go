@@ -51,7 +51,7 @@ func cases() []testCase {
 	}, overBoth(
 		testCase{name: "sipp-acknowledges-early", scenario: "prack_in.xml", calls: 2, answer: answerEarly},
 		testCase{name: "sipp-holds", scenario: "hold_in.xml", calls: 1, answer: answerHeld},
-	), transferCases(), sessionCases(), offerCases(), renewalCases(), informCases())
+	), transferCases(), sessionCases(), offerCases(), renewalCases(), informCases(), identityCases())
 }
 
 // overBoth returns each case twice: over UDP, and under a name of its own over TCP.

@@ -67,6 +67,8 @@ var corruptions = []corruption{
 	{"sipp-asks-for-offers", "SIP/2.0 183", `o=library 7000`, "o=other 7000", "origin"},
 	{"library-asks-for-offers", "ACK", `o=library 7000 2`, "o=library 7000 3", "7000 2"},
 	{"library-asks-for-offers", "PRACK", `o=library 7000 1`, "o=library 7000 2", "7000 1"},
+	{"sipp-says-who", "SIP/2.0 200", `Privacy: id`, "Privacy: none", "id"},
+	{"library-says-who", "BYE", `text="done"`, `text="gone"`, "done"},
 	{"sipp-crosses", "SIP/2.0 491", `CSeq: 900`, "CSeq: 901", "900"},
 	{"sipp-asks-timer", "SIP/2.0 422", `Min-SE: 90`, "Min-SE: 91", "90"},
 	{"sipp-asks-timer", "SIP/2.0 200", `refresher=uas`, "refresher=uac", "600;refresher=uas"},
