@@ -231,6 +231,7 @@ func ExampleStack_Shutdown() {
 	defer cancel()
 	fmt.Println("left behind:", stack.Shutdown(ctx))
 	for _, call := range calls {
+		<-call.Done() // which comes after its answer to the BYE
 		fmt.Println(call.State(), call.Cause())
 	}
 	fmt.Println(stack.Start(ctx))
