@@ -1,0 +1,134 @@
+package dialog
+
+import (
+	"context"
+	"math/rand/v2"
+	"runtime/debug"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// decisionContext bounds a decision of the application's by the ringing limit.
+func (d *Dialog) decisionContext() (context.Context, context.CancelFunc) {
+	if limit := d.config().ringingLimit(); limit > 0 {
+		return context.WithTimeout(context.Background(), limit)
+	}
+	return context.WithCancel(context.Background())
+}
+
+// tooSoon asks the peer to wait for the answer to what it has sent before (RFC
+// 3261 14.2, RFC 3311 5.2).
+func tooSoon(tx serverTx) *sip.Response {
+	res := tx.NewResponse(sip.StatusInternalServerError, "")
+	res.AppendHeader(retryAfter(rand.IntN(11)))
+	return res
+}
+
+// consult calls the handler.
+func (d *Dialog) consult(ctx context.Context, handler OfferHandler, offer *SimpleBody) (answer Body, err error) {
+	if offer == nil {
+		offer = &SimpleBody{}
+	}
+	return d.guarded("OnOffer", func() (Body, error) { return handler(ctx, offer) })
+}
+
+// guarded calls a function of the application's that makes a body; a panic, or
+// Goexit, is ErrPanic. The body is this package's own.
+func (d *Dialog) guarded(name string, decide func() (Body, error)) (made Body, err error) {
+	err = ErrPanic
+	defer func() {
+		if value := recover(); value != nil {
+			d.stack.logPanic(d.log(), name, value, debug.Stack())
+			made = nil
+		}
+	}()
+	decided, refusal := decide()
+	return ownBody(decided), refusal
+}
+
+// abortOffers ends the re-INVITEs and UPDATEs that are open when the call ends:
+// the peer's are answered (RFC 3261 15.1.2), our re-INVITE is cancelled, lest it
+// waits for an answer for ever.
+func (d *Dialog) abortOffers() {
+	d.mutex.Lock()
+	in, out, update := d.reinviteIn, d.reinviteOut, d.updateIn
+	early := func() {}
+	if d.invite != nil {
+		early = d.invite.refuseOpenLocked()
+	}
+	d.mutex.Unlock()
+	early()
+	if in != nil {
+		d.refuseReInvite(in, sip.StatusRequestTerminated)
+	}
+	if out != nil {
+		out.cancel()
+	}
+	if update != nil {
+		d.refuseUpdate(update, sip.StatusCallTransactionDoesNotExists)
+	}
+}
+
+// answerLate gets the answer to an offer in a 2xx, for the ACK, or in a reliable
+// provisional response, for the PRACK; it is not wanted any more when unwanted is
+// closed. When the application refuses, falls over or takes too long, it is an answer with
+// every port 0, and the error says that the call has to end (RFC 3261
+// 13.2.2.4).
+func (d *Dialog) answerLate(handler OfferHandler, offer *SimpleBody, unwanted <-chan struct{}) (Body, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 48*d.config().timers().T1)
+	defer cancel()
+	answer, err := d.await(ctx, unwanted, func() (Body, error) { return d.consult(ctx, handler, offer) })
+	if err != nil || isNilBody(answer) {
+		return refusedAnswer(offer), err
+	}
+	return answer, nil
+}
+
+// await has the application decide on a goroutine of its own, and waits until ctx
+// or the call ends, or is about to, or the decision is unwanted.
+func (d *Dialog) await(ctx context.Context, unwanted <-chan struct{}, decide func() (Body, error)) (Body, error) {
+	type decision struct {
+		made Body
+		err  error
+	}
+	decided, ending := make(chan decision, 1), d.hangsUp()
+	if !d.stack.calls.Go(func() {
+		result := decision{err: ErrPanic}
+		defer func() { decided <- result }()
+		result.made, result.err = decide()
+	}) {
+		return nil, ErrShutdown
+	}
+	select {
+	case result := <-decided:
+		return result.made, result.err
+	case <-ctx.Done():
+		return nil, ErrTimeout
+	case <-unwanted:
+	case <-ending:
+	case <-d.Done():
+	}
+	return nil, ErrTerminated
+}
+
+// hangsUp returns what is closed when a hang-up begins.
+func (d *Dialog) hangsUp() <-chan struct{} {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.hungUp == nil {
+		d.hungUp = make(chan struct{})
+		if d.ending != nil {
+			close(d.hungUp)
+		}
+	}
+	return d.hungUp
+}
+
+// offerRefused is the Warning that goes with a 488 (RFC 3261 20.43: 399 is the
+// miscellaneous one).
+func offerRefused(code int) []sip.Header {
+	if code != sip.StatusNotAcceptableHere {
+		return nil
+	}
+	return []sip.Header{sip.NewHeader("Warning", `399 dialog "offer refused"`)}
+}

@@ -1,0 +1,159 @@
+package dialog
+
+import (
+	"context"
+	"errors"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// reinviteServer is a re-INVITE of the peer's (RFC 3261 14.2) whose final
+// answer is not decided. Its fields are set at construction.
+type reinviteServer struct {
+	tx serverTx
+	// cancel ends the application's decision.
+	cancel context.CancelFunc
+}
+
+// handleReInvite takes a re-INVITE, or tells the peer to wait (RFC 3261 14.2,
+// RFC 5407 3.1.4, 3.1.5).
+func (d *Dialog) handleReInvite(tx serverTx, req *sip.Request) {
+	ctx, cancel := d.decisionContext()
+	in := &reinviteServer{tx: tx, cancel: cancel}
+	offer := bodyOf(req)
+
+	d.mutex.Lock()
+	if refusal := d.refuseReInviteLocked(tx); refusal != nil {
+		d.mutex.Unlock()
+		cancel()
+		d.stack.respond(tx, refusal)
+		return
+	}
+	d.reinviteIn = in
+	d.session.receive(in, offer)
+	d.keepBodyLocked(offer)
+	handler := d.offerHandler
+	d.mutex.Unlock()
+
+	if handler == nil {
+		d.acceptReInvite(in, d.defaultAnswer(req), byDefault)
+		return
+	}
+	if !d.stack.calls.Go(func() { d.decide(ctx, in, handler, offer) }) {
+		d.refuseReInvite(in, sip.StatusServiceUnavailable)
+	}
+}
+
+// offerToComeLocked reports whether a re-INVITE without an offer, in either
+// direction, is to bring one in its answer: until then nobody makes another in an
+// UPDATE (RFC 6337 4.1, 4.2, figures 5 and 12).
+func (d *Dialog) offerToComeLocked() bool {
+	out := d.reinviteOut
+	return d.reinviteIn != nil || out != nil && !out.reliable.offered && !out.reliable.negotiated
+}
+
+func (d *Dialog) refuseReInviteLocked(tx serverTx) *sip.Response {
+	switch {
+	case d.phase == phaseOffered || d.reinviteIn != nil:
+		return tooSoon(tx)
+	case d.phase == phaseInviting || d.reinviteOut != nil || d.ackWaits || d.session.open == ourOffer:
+		return tx.NewResponse(sip.StatusRequestPending, "")
+	case d.session.open == theirOffer: // that of an UPDATE
+		return tooSoon(tx)
+	}
+	return nil
+}
+
+// decide asks the application, on a goroutine of its own, and answers as it
+// says. When it does not decide in time the answer is 504.
+func (d *Dialog) decide(ctx context.Context, in *reinviteServer, handler OfferHandler, offer *SimpleBody) {
+	stop := context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			d.stack.tasks.Run(func() { d.refuseReInvite(in, sip.StatusGatewayTimeout) })
+		}
+	})
+	defer stop()
+	answer, err := Body(nil), error(ErrPanic)
+	// Deferred: a handler that ends its goroutine has the same effect as one
+	// that panics.
+	defer func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			d.refuseReInvite(in, sip.StatusGatewayTimeout) // too late, whatever it was
+			return
+		}
+		d.answerReInvite(in, answer, err)
+	}()
+	answer, err = d.consult(ctx, handler, offer)
+}
+
+// answerReInvite answers as the application has decided.
+func (d *Dialog) answerReInvite(in *reinviteServer, answer Body, err error) {
+	switch {
+	case err == nil:
+		d.acceptReInvite(in, answer, byApplication)
+	case errors.Is(err, ErrPanic):
+		d.refuseReInvite(in, sip.StatusInternalServerError)
+	default:
+		d.refuseReInvite(in, sip.StatusNotAcceptableHere)
+	}
+}
+
+// claimReInvite decides who refuses the re-INVITE: exactly one caller.
+func (d *Dialog) claimReInvite(in *reinviteServer) bool {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.reinviteIn != in {
+		return false
+	}
+	d.reinviteIn = nil
+	d.session.rollback(in)
+	return true
+}
+
+// acceptReInvite answers 200: the target refreshes (RFC 3261 12.2.2) and the
+// 200 repeats until its ACK.
+func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made author) {
+	req := in.tx.Request()
+	res, _ := d.newAnswer(in.tx, nil)
+	setBody(res, answer)
+	defer in.cancel()
+
+	d.mutex.Lock()
+	if d.reinviteIn != in || d.state != DialogStateEstablished {
+		d.mutex.Unlock()
+		d.refuseReInvite(in, sip.StatusRequestTerminated)
+		return
+	}
+	d.reinviteIn = nil
+	d.refreshTargetLocked(req)
+	d.cameByLocked(in.tx)
+	u := &unacked{tx: in.tx, seq: cseq(req)}
+	if ours := keptOrNil(bodyOf(res)); d.session.isOpen(in) {
+		d.session.answer(in, ours, made)
+	} else {
+		d.session.offer(u, ours, made)
+	}
+	d.agreeTimerLocked(res, true, req)
+	d.repeatLocked(u)
+	d.mutex.Unlock()
+	d.stack.respond(in.tx, res)
+}
+
+// refuseReInvite answers with a failure: session and target stay.
+func (d *Dialog) refuseReInvite(in *reinviteServer, code int) {
+	if !d.claimReInvite(in) {
+		return
+	}
+	in.cancel()
+	d.stack.answerWith(in.tx, code, offerRefused(code)...)
+}
+
+// cancelReInvite answers a cancelled re-INVITE 487; the call goes on.
+func (d *Dialog) cancelReInvite(tx serverTx) {
+	d.mutex.RLock()
+	in := d.reinviteIn
+	d.mutex.RUnlock()
+	if in != nil && in.tx == tx {
+		d.refuseReInvite(in, sip.StatusRequestTerminated)
+	}
+}

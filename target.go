@@ -1,0 +1,27 @@
+package dialog
+
+import (
+	"github.com/emiago/sipgo/sip"
+)
+
+// refreshTargetLocked takes over the target that a 2xx to a re-INVITE or UPDATE,
+// or such a request itself, names (RFC 3261 12.2.1.2, 12.2.2), and what else it
+// says of the peer.
+func (d *Dialog) refreshTargetLocked(msg sip.Message) {
+	if targets := contacts(msg); len(targets) > 0 {
+		d.remoteTarget = targets[0]
+	}
+	d.learnPackagesLocked(msg)
+}
+
+// answeredAtLocked is refreshTargetLocked for the 2xx to a request of ours that
+// went to target. Where the peer has moved since by a request of its own, a 2xx
+// that names the old target left before that: who can send a request moves by it,
+// not by a response (RFC 6141 4.8).
+func (d *Dialog) answeredAtLocked(target sip.Uri, res *sip.Response) {
+	now := d.remoteTarget
+	d.refreshTargetLocked(res)
+	if !sameURI(now, target) && sameURI(d.remoteTarget, target) {
+		d.remoteTarget = now
+	}
+}

@@ -1,0 +1,170 @@
+package dialog
+
+import (
+	"context"
+	"errors"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// updateServer is an UPDATE of the peer's (RFC 3311 5.2) whose final answer is
+// not decided. Its fields are set at construction.
+type updateServer struct {
+	tx     serverTx
+	fork   *earlyDialog
+	offer  *SimpleBody
+	cancel context.CancelFunc
+	// prack is true when it is a PRACK with an offer, which is decided alike
+	// (RFC 3262 5).
+	prack bool
+}
+
+// handleUpdate takes an UPDATE (RFC 3311 5.2). An offer in it is decided within
+// two seconds, or refused with 504: a non-INVITE cannot wait longer.
+func (d *Dialog) handleUpdate(tx serverTx, req *sip.Request, e *earlyDialog) {
+	in := &updateServer{tx: tx, fork: e, offer: bodyOf(req), cancel: func() {}}
+	d.mutex.Lock()
+	if refusal := d.beginUpdateLocked(in); refusal != nil {
+		d.mutex.Unlock()
+		d.stack.respond(tx, refusal)
+		return
+	}
+	answer := d.answerUpdateLocked(in)
+	d.mutex.Unlock()
+	answer()
+}
+
+// answerUpdateLocked returns what answers an UPDATE, or a PRACK with an offer, or
+// has the application decide; it is called without locks.
+func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
+	var ctx context.Context
+	handler := d.offerHandler
+	if in.offer != nil && handler != nil {
+		ctx, in.cancel = context.WithTimeout(context.Background(), decisionTime)
+	}
+	ours := d.sessionLocked(in.fork)
+	d.keepBodyLocked(in.offer)
+	return func() {
+		switch {
+		case in.offer == nil:
+			d.acceptUpdate(in, nil, byDefault)
+		case handler == nil:
+			d.answerUpdate(in, answerToRefresh(in.tx.Request(), ours.answerTo(in.offer), ours.local))
+		case !d.stack.calls.Go(func() { d.decideUpdate(ctx, in, handler) }):
+			d.refuseUpdate(in, sip.StatusServiceUnavailable)
+		}
+	}
+}
+
+// answerUpdate answers an offer that nobody decides. The 200 to an UPDATE has to
+// answer it (RFC 3311 5.2): where that cannot be, the offer is refused.
+func (d *Dialog) answerUpdate(in *updateServer, answer Body) {
+	if answer == nil && isSDP(in.offer) && !in.prack {
+		d.refuseUpdate(in, sip.StatusNotAcceptableHere)
+		return
+	}
+	d.acceptUpdate(in, answer, byDefault)
+}
+
+// beginUpdateLocked opens an UPDATE, or returns why not.
+func (d *Dialog) beginUpdateLocked(in *updateServer) (refusal *sip.Response) {
+	d.inForkLocked(in.fork, func() {
+		if refusal = d.refuseUpdateLocked(in); refusal == nil {
+			d.updateIn = in
+			d.session.receive(in, in.offer)
+		}
+	})
+	return refusal
+}
+
+func (d *Dialog) refuseUpdateLocked(in *updateServer) *sip.Response {
+	switch {
+	case d.updateIn != nil, in.offer != nil && (d.session.open == theirOffer || d.reinviteIn != nil):
+		return tooSoon(in.tx)
+	case in.offer != nil && d.session.open == ourOffer:
+		return in.tx.NewResponse(sip.StatusRequestPending, "")
+	}
+	return nil
+}
+
+// decideUpdate asks the application, on a goroutine of its own.
+func (d *Dialog) decideUpdate(ctx context.Context, in *updateServer, handler OfferHandler) {
+	stop := context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			d.stack.tasks.Run(func() { d.refuseUpdate(in, sip.StatusGatewayTimeout) })
+		}
+	})
+	defer stop()
+	answer, err := Body(nil), error(ErrPanic)
+	defer func() {
+		switch {
+		case ctx.Err() != nil:
+			d.refuseUpdate(in, sip.StatusGatewayTimeout) // too late, whatever it was
+		case err == nil:
+			d.acceptUpdate(in, answer, byApplication)
+		case errors.Is(err, ErrPanic):
+			d.refuseUpdate(in, sip.StatusInternalServerError)
+		default:
+			d.refuseUpdate(in, sip.StatusNotAcceptableHere)
+		}
+	}()
+	answer, err = d.consult(ctx, handler, in.offer)
+}
+
+// claimUpdate decides who refuses the UPDATE: exactly one caller.
+func (d *Dialog) claimUpdate(in *updateServer) (ours bool) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if ours = d.claimUpdateLocked(in); ours {
+		d.inForkLocked(in.fork, func() { d.session.rollback(in) })
+	}
+	return ours
+}
+
+// claimUpdateLocked is that for whoever answers it either way.
+func (d *Dialog) claimUpdateLocked(in *updateServer) (ours bool) {
+	d.inForkLocked(in.fork, func() {
+		if ours = d.updateIn == in; ours {
+			d.updateIn = nil
+		}
+	})
+	return ours
+}
+
+func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made author) {
+	if in.prack {
+		d.acceptPrack(in, answer, made)
+		return
+	}
+	res, _ := d.newAnswer(in.tx, nil)
+	setBody(res, answer)
+	defer in.cancel()
+	d.mutex.Lock()
+	if !d.claimUpdateLocked(in) {
+		d.mutex.Unlock()
+		return
+	}
+	d.inForkLocked(in.fork, func() {
+		d.refreshTargetLocked(in.tx.Request())
+		d.cameByLocked(in.tx)
+		d.session.answer(in, keptOrNil(bodyOf(res)), made)
+	})
+	if d.state == DialogStateEstablished {
+		d.agreeTimerLocked(res, true, in.tx.Request())
+	}
+	d.mutex.Unlock()
+	d.stack.respond(in.tx, res)
+}
+
+// refuseUpdate answers with a failure: session and target stay.
+func (d *Dialog) refuseUpdate(in *updateServer, code int) {
+	if in.prack {
+		d.refusePrack(in)
+		return
+	}
+	if !d.claimUpdate(in) {
+		return
+	}
+	in.cancel()
+	d.stack.answerWith(in.tx, code, offerRefused(code)...)
+}
