@@ -116,32 +116,27 @@ func (d *Dialog) refusePrack(in *updateServer) {
 // offer to follow it; nil when there is none.
 func (d *Dialog) withoutMedia(offer *SimpleBody) (answer, again Body) {
 	d.mutex.RLock()
-	local, allowsUpdate := d.session.local, d.reliable.allowsUpdate
+	standing, allowsUpdate := d.session, d.reliable.allowsUpdate
 	d.mutex.RUnlock()
-	if local == nil || !allowsUpdate {
-		return refusedAnswer(offer), nil
-	}
-	ours, ok := parseSDP(local)
 	theirs, readable := parseSDP(offer)
-	if !ok || !readable {
+	ours, err := standing.next()
+	if err != nil || !readable || !allowsUpdate {
 		return refusedAnswer(offer), nil
 	}
-	ours.Origin.SessionVersion += 2 // the answer's is the one between
-	next, err := ours.Marshal()
-	if err != nil {
-		return refusedAnswer(offer), nil
-	}
-	ours.Origin.SessionVersion--
-	ours.MediaDescriptions = nil
+	refused := *ours
+	refused.MediaDescriptions = nil
 	for _, offered := range theirs.MediaDescriptions {
-		ours.MediaDescriptions = append(ours.MediaDescriptions, refusedMedia(offered))
+		refused.MediaDescriptions = append(refused.MediaDescriptions, refusedMedia(offered))
 	}
-	ours.TimeDescriptions = theirs.TimeDescriptions
-	refused, err := ours.Marshal()
-	if err != nil {
+	refused.TimeDescriptions = theirs.TimeDescriptions
+	ours.Origin.SessionVersion++ // above the answer's
+	if answer, err = marshalSDP(&refused); err != nil {
 		return refusedAnswer(offer), nil
 	}
-	return NewBody(typeSDP, refused), NewBody(typeSDP, next)
+	if again, err = marshalSDP(ours); err != nil {
+		return answer, nil
+	}
+	return answer, again
 }
 
 // offerAgain offers our session by UPDATE, and ends the call when that leads to
