@@ -260,9 +260,10 @@ func (d *Dialog) OnOffer(handler OfferHandler) {
 // call that this one replaces (see Replaces) is then ended in the background, by
 // BYE or CANCEL.
 //
-// Errors: *StateError (not an incoming call, or not ringing), ErrAnswered
-// (something else decided the answer first, or a PRACK did not come), ErrReplaced
-// (of another call: see there), ErrPanic, ErrTransport, ctx's.
+// Errors: *StateError (not an incoming call, or not ringing, as once it has been
+// answered or given up), ErrAnswered (something else decided the answer meanwhile,
+// or a PRACK did not come), ErrReplaced (of another call: see there), ErrPanic,
+// ErrTransport, ctx's.
 func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) error {
 	if ctx == nil {
 		return errNilContext("Accept")
@@ -284,8 +285,8 @@ func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) error {
 // 13.3.1.2, 13.3.1.3); an empty reason is the code's own phrase. It may be
 // called when Accept may, does not wait for the network, and ends the dialog.
 //
-// Errors: ErrInvalidArgument (another code), *StateError, ErrAnswered,
-// ErrTransport, ctx's.
+// Errors: ErrInvalidArgument (another code), *StateError and ErrAnswered as of
+// Accept, ErrTransport, ctx's.
 func (d *Dialog) Reject(ctx context.Context, code int, reason string) error {
 	return d.RejectWith(ctx, code, reason)
 }
@@ -366,7 +367,7 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 // established. When ctx ends first the call is given up: CANCEL leaves as soon
 // as RFC 3261 9.1 allows, a 2xx that crosses it gets its ACK and a BYE, and
 // WaitAnswer returns ctx's error at once. Called again, or later, it returns
-// the same outcome.
+// the same outcome. OnFork tells of each 101 to 199 meanwhile.
 //
 // Errors: *ResponseError (refused), ErrTimeout, ErrTransport, ErrCanceled
 // (given up before), ErrShutdown, *StateError (not an outgoing call), ctx's.
@@ -403,8 +404,8 @@ func (d *Dialog) WaitAnswer(ctx context.Context) error {
 // most (RFC 3261 14.1), unless StackConfig.NoRetry is set.
 //
 // Errors: *StateError (its text contains "Established state"), ErrPending
-// (another INVITE, in either direction, has no final answer),
-// *ResponseError, ErrTimeout, ErrTransport, ErrTerminated, ctx's.
+// (another INVITE, in either direction, has no final answer, an offer is open, or
+// an ACK waits for OnOffer), *ResponseError, ErrTimeout, ErrTransport, ErrTerminated, ctx's.
 func (d *Dialog) ReInvite(ctx context.Context, opts InviteOpts) error {
 	if ctx == nil {
 		return errNilContext("ReInvite")

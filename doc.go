@@ -23,22 +23,24 @@
 // Every method may be called from any goroutine and from inside any callback,
 // at any time: it returns a result or a typed error. (Trace and the loggers of a
 // StackConfig are not callbacks: they are called while messages are written and
-// must not call back.) An established call in
-// which nothing happens owns no goroutine, and no timer unless a session timer
-// was agreed (RFC 4028). A method that blocks
-// says on what, and ends with its context.
+// must not call back.) An established call in which nothing happens owns no
+// goroutine, and no timer unless a session timer was agreed (RFC 4028). A method
+// that blocks says on what, and ends with its context.
 //
 // # Callbacks
 //
-// Notifications ([Dialog.OnStateChange], [Dialog.OnBody], and for each REFER
-// [ReferSubscription.OnProgress]) come one at a time
-// for each dialog, in the order in which things happened, to callbacks in the
-// order of their registration; Terminated is the last. A method that causes one
-// waits, holding nothing, until it has been delivered, unless it was called
-// inside a callback, and no longer than its context or StackConfig.GraceTime.
+// Notifications ([Dialog.OnStateChange], [Dialog.OnBody], [Dialog.OnFork],
+// [Dialog.OnDTMF]) come one at a time for each dialog, in the order in which
+// things happened, to callbacks in the order of their registration; Terminated is
+// the last. Those of a REFER ([ReferSubscription.OnProgress]) do likewise, for
+// themselves. A method that causes one waits, holding nothing, until it has been
+// delivered, unless it was called inside a callback, and no longer than its context
+// or StackConfig.GraceTime.
 //
-// Decisions ([Stack.OnIncomingDialog], [Dialog.OnOffer]) run on a goroutine of
-// their own and may take their time. So does [Stack.OnIncomingRefer].
+// Decisions run on a goroutine of their own and may block: [Stack.OnIncomingDialog]
+// and [Stack.OnIncomingRefer] as long as they like, those for which the far end
+// waits ([Dialog.OnOffer], [Stack.OnReferRequest], [Dialog.OnRequest] and others) as
+// long as each of them says.
 //
 // No callback runs with a lock held. One that panics, or calls runtime.Goexit,
 // costs itself only: it is logged, and where the far end waits for it, it gets

@@ -38,8 +38,8 @@ const (
 
 // SendDTMF tells the peer of a key by an INFO of the forms that gateways know:
 // application/dtmf-relay (Signal=5, Duration=160), or application/dtmf. It needs
-// an established call and waits for the answer, until ctx ends; digits sent one
-// after the other arrive in order. This is legacy usage of INFO (RFC 6086 2): no
+// an early dialog or an established call and waits for the answer, until ctx ends;
+// digits sent one after the other arrive in order. This is legacy usage of INFO (RFC 6086 2): no
 // Info Package.
 //
 // Errors: ErrInvalidArgument (no digit, a negative Duration), *ResponseError, and

@@ -19,19 +19,22 @@ var (
 	// ErrShutdown says that the stack is shutting down or has shut down; it
 	// does not restart.
 	ErrShutdown = errors.New("dialog: stack shut down")
-	// ErrMaxDialogs says that StackConfig.MaxDialogs calls exist.
+	// ErrMaxDialogs says that StackConfig.MaxDialogs calls exist, or
+	// Limits.SubscribedCalls of what that bounds.
 	ErrMaxDialogs = errors.New("dialog: too many dialogs")
 	// ErrInvalidArgument says that an argument is nil or out of range.
 	ErrInvalidArgument = errors.New("dialog: invalid argument")
 	// ErrState says that the call does not fit the dialog's state or role;
 	// it comes as a *StateError.
 	ErrState = errors.New("dialog: wrong state")
-	// ErrPending says that another exchange has to end first: an INVITE, or
-	// an ACK that waits for its answer.
+	// ErrPending says that another exchange has to end first: an INVITE, an
+	// UPDATE, an offer that has no answer, an ACK that waits for its answer, or
+	// reliable provisional responses that wait for their PRACKs.
 	ErrPending = errors.New("dialog: another exchange is pending")
 	// ErrAnswered says that something else decided the final answer to an
-	// INVITE first: Accept, Reject, a CANCEL, Close, the ringing limit, or a
-	// PRACK that did not come.
+	// INVITE at the same time: Accept, Reject, a CANCEL, Close, the ringing
+	// limit, or a PRACK that did not come. Once the state shows what it was,
+	// such a call is a *StateError.
 	ErrAnswered = errors.New("dialog: final answer already decided")
 	// ErrReplaced says that the call whose place an incoming call was to take
 	// is not to be had any more: another INVITE has replaced it, or it was

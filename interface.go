@@ -26,8 +26,8 @@ type DialogKey struct {
 // It runs on the caller's goroutine with no lock held.
 type ResponseOpt func(resp *sip.Response)
 
-// InviteOpts are the options of NewInvite and ReInvite; the latter heeds Body
-// and Headers.
+// InviteOpts are the options of NewInvite and ReInvite; the latter heeds Body,
+// Headers and PrackOffer.
 type InviteOpts struct {
 	// Body is the offer; nil sends an INVITE without one (RFC 3261 13.2.1).
 	Body Body

@@ -33,8 +33,8 @@ type Limits struct {
 	SubscriptionsPerDialog int
 	// SubscribedCalls bounds the calls that are over but for REFERs whose outcome
 	// is not reported, and the REFERs outside calls; beyond it those of a call end
-	// with it. Zero is 1000. A
-	// subscription ends after an hour, however often it is refreshed.
+	// with it. Zero is 1000. A subscription ends after an hour, however often it is
+	// refreshed.
 	SubscribedCalls int
 	// Tombstones bounds the calls that are remembered for 64*T1 after their
 	// end; beyond it the oldest go early. Zero is 10000.

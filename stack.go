@@ -21,7 +21,7 @@ import (
 	"sipdialog.example/dialog/internal/txn"
 )
 
-// Stack makes and takes calls on one listening socket. Make it with
+// Stack makes and takes calls on its listening sockets. Make it with
 // [NewStack], run it with [Stack.Start], end it with [Stack.Shutdown]; it does
 // not restart. Every method may be called from any goroutine and from inside
 // any callback.
