@@ -220,6 +220,37 @@ func ExampleDialog_Provisional() {
 	// Established
 }
 
+// The callee has answered the offer before it answers the call. The PRACK for that
+// brings a further offer, which is answered at once.
+func ExampleInviteOpts_prackOffer() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+
+	network.stack("10.0.0.2").OnIncomingDialog(func(d dialog.IDialog) {
+		must(d.(*dialog.Dialog).Provisional(ctx, 183, "", dialog.WithBody(audio("sendrecv"))))
+		must(d.Accept(ctx))
+	})
+
+	heard := make(chan string, 2)
+	call, err := network.stack("10.0.0.1").NewInvite(ctx, bobAt("10.0.0.2"), dialog.InviteOpts{
+		Body: audio("sendrecv"),
+		PrackOffer: func(_ context.Context, answered dialog.ForkInfo) dialog.Body {
+			fmt.Println(answered.Status, direction(answered.Body))
+			return audio("sendonly")
+		},
+		Setup: func(call *dialog.Dialog) {
+			call.OnBody(func(session dialog.Body) { heard <- direction(session) })
+		},
+	})
+	must(err)
+	must(call.(*dialog.Dialog).WaitAnswer(ctx))
+	fmt.Println(<-heard, <-heard)
+	must(call.Bye(ctx, ""))
+	// Output:
+	// 183 sendrecv
+	// sendrecv recvonly
+}
+
 // Shutdown hangs up all calls and leaves nothing behind.
 func ExampleStack_Shutdown() {
 	ctx, network := context.Background(), newExampleNetwork()
