@@ -2,6 +2,7 @@ package dialog
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"runtime/debug"
 
@@ -122,6 +123,20 @@ func (d *Dialog) hangsUp() <-chan struct{} {
 		}
 	}
 	return d.hungUp
+}
+
+// refusalFor is the answer to an offer for which OnOffer's function had an error.
+// One whose other call is busy with an exchange of its own has it sent again later
+// (RFC 3261 14.2).
+func refusalFor(err error) int {
+	switch {
+	case errors.Is(err, ErrPanic):
+		return sip.StatusInternalServerError
+	case errors.Is(err, ErrPending):
+		return sip.StatusRequestPending
+	default:
+		return sip.StatusNotAcceptableHere
+	}
 }
 
 // offerRefused is the Warning that goes with a 488 (RFC 3261 20.43: 399 is the

@@ -297,6 +297,26 @@ func TestOnOfferRefusesAReINVITE(t *testing.T) {
 	})
 }
 
+// RFC 3261 14.2, RFC 3311 5.2: a bridge whose other call is busy has the peer try
+// again.
+func TestOnOfferWithoutAFreeOtherCallGets491(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		d, inside := w.called(b, p, answerSDP)
+		d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) {
+			return nil, fmt.Errorf("other call: %w", dialog.ErrPending)
+		})
+		for seq, method := range []string{"INVITE", "UPDATE"} {
+			r := inside(method, uint32(11+seq), contactOfPeer)
+			r.Body = offerSDP
+			res := p.ask(b, r)
+			require.Equal(t, 491, res.StatusCode, method)
+			require.Empty(t, value(res, "Warning"))
+		}
+		hangUp(t, d, p)
+	})
+}
+
 // C10: target of a refused re-INVITE, without a successful one after it.
 func TestRefusedReINVITEDoesNotRefreshTheTarget(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -153,8 +153,8 @@ type Dialog struct {
 }
 
 // OfferHandler decides an offer of the peer's: it returns the answer, or an
-// error to refuse it. An empty offer asks for one of ours: the result is then
-// the offer. ctx ends when the answer is no longer wanted.
+// error to refuse it. An offer without Data asks for one of ours: the result is
+// then the offer. ctx ends when the answer is no longer wanted.
 type OfferHandler func(ctx context.Context, offer Body) (answer Body, err error)
 
 // Key returns the dialog's identifier now (RFC 3261 12). RemoteTag is empty
@@ -240,10 +240,12 @@ func (d *Dialog) registerBody(callback func(Body)) <-chan struct{} {
 //   - a PRACK: two seconds;
 //   - an offer that we asked for: three quarters of 64*T1.
 //
-// An error refuses: 488 with a Warning. A PRACK cannot be refused (RFC 3262 3): it is
-// answered with every port 0, and our last session is offered anew by UPDATE; where
-// that cannot be, the call ends. Nor can an offer that we asked for: the answer has
-// every port 0, and the call ends (RFC 3261 13.2.2.4).
+// An error refuses: 488 with a Warning; 491 if it is ErrPending, as Renegotiate on
+// the other call of a bridge may return, so that the peer tries again. A PRACK
+// cannot be refused (RFC 3262 3): it is answered with every port 0, and our last
+// session is offered anew by UPDATE; where that cannot be, the call ends. Nor can an
+// offer that we asked for: the answer has every port 0, and the call ends (RFC 3261
+// 13.2.2.4).
 func (d *Dialog) OnOffer(handler OfferHandler) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()

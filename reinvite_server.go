@@ -88,14 +88,11 @@ func (d *Dialog) decide(ctx context.Context, in *reinviteServer, handler OfferHa
 
 // answerReInvite answers as the application has decided.
 func (d *Dialog) answerReInvite(in *reinviteServer, answer Body, err error) {
-	switch {
-	case err == nil:
-		d.acceptReInvite(in, answer, byApplication)
-	case errors.Is(err, ErrPanic):
-		d.refuseReInvite(in, sip.StatusInternalServerError)
-	default:
-		d.refuseReInvite(in, sip.StatusNotAcceptableHere)
+	if err != nil {
+		d.refuseReInvite(in, refusalFor(err))
+		return
 	}
+	d.acceptReInvite(in, answer, byApplication)
 }
 
 // claimReInvite decides who refuses the re-INVITE: exactly one caller.

@@ -102,10 +102,8 @@ func (d *Dialog) decideUpdate(ctx context.Context, in *updateServer, handler Off
 			d.refuseUpdate(in, sip.StatusGatewayTimeout) // too late, whatever it was
 		case err == nil:
 			d.acceptUpdate(in, answer, byApplication)
-		case errors.Is(err, ErrPanic):
-			d.refuseUpdate(in, sip.StatusInternalServerError)
 		default:
-			d.refuseUpdate(in, sip.StatusNotAcceptableHere)
+			d.refuseUpdate(in, refusalFor(err))
 		}
 	}()
 	answer, err = d.consult(ctx, handler, in.offer)
