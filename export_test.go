@@ -56,3 +56,6 @@ func HoldStack(s *Stack) (release func()) {
 	s.mutex.Lock()
 	return s.mutex.Unlock
 }
+
+// GiveUp does to a call what Shutdown does that has no time left.
+func GiveUp(d *Dialog) { d.finish(Cause{By: PartyShutdown}) }

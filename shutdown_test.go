@@ -356,3 +356,25 @@ func TestAStackThatShutsDownTakesNoCall(t *testing.T) {
 		require.NoError(t, <-done, "each CANCEL was given 64*T1")
 	})
 }
+
+// A call that Shutdown has given up, and that is answered before the sockets are closed,
+// is released: ACK alone would leave the peer with a call for ever.
+func TestACallThatShutdownHasGivenUpIsReleasedWhenItIsAnswered(t *testing.T) {
+	for _, heard := range []int{0, 100, 180} {
+		bubble(t, func(t *testing.T, w *world) {
+			a, p := w.stack(stackIP), w.peer(peerIP)
+			l := w.calls(a, p, offer(offerSDP))
+			if heard != 0 {
+				l.answer(dialogtest.Response{Code: heard})
+				synctest.Wait()
+			}
+			dialog.GiveUp(l.d)
+			l.answer(dialogtest.Response{Code: 200, Body: answerSDP})
+			l.next("ACK")
+			l.reply(l.next("BYE"), dialogtest.Response{Code: 200})
+			synctest.Wait()
+			require.Zero(t, dialog.Leftovers(a).Releasing)
+			require.Equal(t, dialog.PartyShutdown, l.d.Cause().By)
+		})
+	}
+}

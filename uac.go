@@ -344,7 +344,7 @@ func (i *inviteClient) classify(res *sip.Response) answerKind {
 	switch {
 	case i.won && tag == i.winner:
 		return sameAnswer
-	case i.won || i.forks[tag] != nil:
+	case i.won || i.forks[tag] != nil, i.d.phase == phaseReleased: // by a Shutdown in haste
 		return otherFork
 	}
 	if e := i.forkLocked(tag); e != nil && e.isGone() {
@@ -362,7 +362,7 @@ func (i *inviteClient) classify(res *sip.Response) answerKind {
 func (i *inviteClient) take(res *sip.Response) {
 	d := i.d
 	unlock := d.lockBoth()
-	if i.won { // meanwhile, by this 2xx or by another
+	if i.won || d.phase == phaseReleased { // meanwhile: by this 2xx, by another, or in haste
 		unlock()
 		i.success(res)
 		return
