@@ -26,8 +26,8 @@ type StackConfig struct {
 	// waits for an answer. Zero is 64*T1: 32 s.
 	TxTimeout time.Duration
 	// MaxDialogs bounds the calls in progress; zero is 1000, negative means
-	// no bound. An INVITE beyond it gets 503; but for each call that is here one may
-	// come in to replace it (RFC 3891), and has its place.
+	// no bound. An INVITE beyond it gets 503, but each call may be replaced by one
+	// that comes in for that (RFC 3891).
 	MaxDialogs int
 	// Logger gets what the stack logs when Slog is nil.
 	Logger *log.Logger
@@ -68,8 +68,8 @@ type StackConfig struct {
 	MinSE time.Duration
 	// Reliable says how provisional responses are made reliable (RFC 3262).
 	Reliable Reliability
-	// NoRetry switches off that a re-INVITE is sent again after a 491, or a 500
-	// or 503 with Retry-After.
+	// NoRetry switches off that a re-INVITE or UPDATE is sent again after a 491, or
+	// a 500 or 503 with Retry-After.
 	NoRetry bool
 	// InfoPackages are the Info Packages whose INFOs we take, in every call (RFC
 	// 6086 5): INVITEs and answers list them, and an INFO of another gets 469.

@@ -91,7 +91,8 @@ type Cause struct {
 	// By is who ended it.
 	By Party
 	// Method is the request that ended it, or whose answer (or missing
-	// answer) did: "BYE", "CANCEL", "INVITE", "ACK"; empty when there is none.
+	// answer) did, such as "BYE", "CANCEL", "INVITE", "ACK", "PRACK", "INFO"; empty
+	// when there is none.
 	Method string
 	// Status is the final answer that ended it; zero when there is none.
 	Status int
