@@ -30,7 +30,7 @@ func (d *Dialog) defaultAnswer(req *sip.Request) Body {
 	d.mutex.Lock()
 	session := d.sessionLocked(nil)
 	d.mutex.Unlock()
-	return answerToRefresh(req, session.answerTo(bodyOf(req)), session.local)
+	return answerToRefresh(req, session.answerTo(bodyOf(req)), session.unchanged())
 }
 
 // sessionLocked returns the session of an early dialog, else the call's.
@@ -108,13 +108,26 @@ func (s *session) turned(turn map[string]string) (Body, error) {
 	return marshalSDP(ours)
 }
 
+// unchanged is our session as it stands, nil where that cannot be said once more: an
+// offer that came to nothing has been said since, and a version only goes up (RFC 6337
+// 5.2.5).
+func (s *session) unchanged() Body {
+	if versionOf(s.said) > versionOf(s.local) {
+		return nil
+	}
+	return s.local
+}
+
 // refreshed is the offer that changes nothing: the last one, byte by byte (RFC 4028
-// 7.4), unless our application wants more than the peer's hold has left of it; nil
-// when we have no session.
+// 7.4), unless that cannot be said, or our application wants more than the peer's hold
+// has left of it; nil when we have no session.
 func (s *session) refreshed() (Body, error) {
 	wanted, err := s.next()
 	if err != nil {
 		return s.local, nil
+	}
+	if s.unchanged() == nil {
+		return marshalSDP(wanted)
 	}
 	stands, _ := parseSDP(s.local)
 	for i, media := range wanted.MediaDescriptions {

@@ -286,8 +286,41 @@ func TestAnswerToARefreshKeepsTheSession(t *testing.T) {
 			require.Equal(t, onHold, answered(held(offerSDP), refresh))
 			require.Contains(t, answered(offerSDP, refresh), "o=bob 7 3 ")
 			require.Contains(t, answered(offerSDP), "o=bob 7 4 ", "no refresh")
+
+			refused := began(func() error { return d.Hold(context.Background()) })
+			hold := p.next("INVITE")
+			require.Contains(t, string(hold.Message.Body()), "o=bob 7 5 ")
+			p.reply(hold, dialogtest.Response{Code: 488})
+			require.Error(t, <-refused)
+			p.next("ACK")
+			again := answered(offerSDP, refresh)
+			require.Contains(t, again, "o=bob 7 6 ", "the version of the refused offer is used up")
+			require.Equal(t, again, answered(offerSDP, refresh))
 			require.NoError(t, d.Close())
 			p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
 		})
 	}
+}
+
+// RFC 6337 5.2.5: after an offer of ours that was refused a refresh does not go back
+// to the version before.
+func TestRefreshAfterARefusedOfferRaisesTheVersion(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
+		d, _ := w.timed(b, p, "1800;refresher=uas")
+		refused := began(func() error { return d.Hold(context.Background()) })
+		p.reply(p.next("INVITE"), dialogtest.Response{Code: 488})
+		require.Error(t, <-refused)
+		p.next("ACK")
+		time.Sleep(899 * time.Second)
+		for _, version := range []string{"o=bob 7 3 ", "o=bob 7 3 "} {
+			re := p.next("INVITE")
+			require.Contains(t, string(re.Message.Body()), version)
+			require.Contains(t, string(re.Message.Body()), "a=sendrecv")
+			p.reply(re, dialogtest.Response{Code: 200, Headers: []string{contactOfPeer, "Session-Expires: 1800;refresher=uac"}, Body: offerSDP})
+			p.next("ACK")
+			time.Sleep(899 * time.Second)
+		}
+		hangUp(t, d, p)
+	})
 }

@@ -49,7 +49,7 @@ func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
 		case in.offer == nil:
 			d.acceptUpdate(in, nil, byDefault)
 		case handler == nil:
-			d.answerUpdate(in, answerToRefresh(in.tx.Request(), ours.answerTo(in.offer), ours.local))
+			d.answerUpdate(in, answerToRefresh(in.tx.Request(), ours.answerTo(in.offer), ours.unchanged()))
 		case !d.stack.calls.Go(func() { d.decideUpdate(ctx, in, handler) }):
 			d.refuseUpdate(in, sip.StatusServiceUnavailable)
 		}
