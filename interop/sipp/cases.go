@@ -50,7 +50,7 @@ func cases() []testCase {
 		{name: "sipp-forks", scenario: "fork_out.xml", protocol: "udp", calls: 1, call: callAndBye},
 	}, overBoth(
 		testCase{name: "sipp-acknowledges-early", scenario: "prack_in.xml", calls: 2, answer: answerEarly},
-		testCase{name: "sipp-holds", scenario: "hold_in.xml", calls: 1, answer: answerHeld},
+		testCase{name: "sipp-holds", scenario: "hold_in.xml", calls: 1, answer: answerUntilBye("o=sipp 100 1 ", "a=sendonly", "a=sendrecv")},
 	), transferCases(), sessionCases(), offerCases(), renewalCases(), informCases(), identityCases())
 }
 
@@ -90,14 +90,19 @@ func answerUntilBye(bodies ...string) func(ctx context.Context, d *dialog.Dialog
 		if err := accept(ctx, d); err != nil {
 			return err
 		}
-		if err := seen.untilTerminated(ctx); err != nil {
-			return err
-		}
-		return errors.Join(
-			seen.states("Established", "Terminated"),
-			seen.bodies(bodies...),
-			endedBy(d, dialog.PartyRemote, "BYE"))
+		return untilBye(ctx, d, seen, bodies...)
 	}
+}
+
+// untilBye waits until sipp has hung up an established call.
+func untilBye(ctx context.Context, d *dialog.Dialog, seen *watcher, bodies ...string) error {
+	if err := seen.untilTerminated(ctx); err != nil {
+		return err
+	}
+	return errors.Join(
+		seen.states("Established", "Terminated"),
+		seen.bodies(bodies...),
+		endedBy(d, dialog.PartyRemote, "BYE"))
 }
 
 // answerEarly answers the offer before the call: Accept has to wait for the PRACK.
@@ -109,13 +114,7 @@ func answerEarly(ctx context.Context, d *dialog.Dialog) error {
 	if err := d.Accept(ctx); err != nil {
 		return fmt.Errorf("accepting: %w", err)
 	}
-	if err := seen.untilTerminated(ctx); err != nil {
-		return err
-	}
-	return errors.Join(
-		seen.states("Established", "Terminated"),
-		seen.bodies("o=sipp 100 1 "),
-		endedBy(d, dialog.PartyRemote, "BYE"))
+	return untilBye(ctx, d, seen, "o=sipp 100 1 ")
 }
 
 // answerAndBye hangs up at once: Bye has to wait for the ACK.
@@ -124,13 +123,7 @@ func answerAndBye(ctx context.Context, d *dialog.Dialog) error {
 	if err := accept(ctx, d); err != nil {
 		return err
 	}
-	if err := d.Bye(ctx, "done"); err != nil {
-		return fmt.Errorf("hanging up: %w", err)
-	}
-	if err := seen.untilTerminated(ctx); err != nil {
-		return err
-	}
-	return errors.Join(seen.states("Established", "Terminated"), endedBy(d, dialog.PartyLocal, "BYE"))
+	return hangUp(ctx, d, seen)
 }
 
 func answerUnacked(ctx context.Context, d *dialog.Dialog) error {
@@ -142,20 +135,6 @@ func answerUnacked(ctx context.Context, d *dialog.Dialog) error {
 		return err
 	}
 	return errors.Join(seen.states("Established", "Terminated"), endedBy(d, dialog.PartyTimeout, "ACK"))
-}
-
-func answerHeld(ctx context.Context, d *dialog.Dialog) error {
-	seen := watch(d)
-	if err := accept(ctx, d); err != nil {
-		return err
-	}
-	if err := seen.untilTerminated(ctx); err != nil {
-		return err
-	}
-	return errors.Join(
-		seen.states("Established", "Terminated"),
-		seen.bodies("o=sipp 100 1 ", "a=sendonly", "a=sendrecv"),
-		endedBy(d, dialog.PartyRemote, "BYE"))
 }
 
 func ringUntilCancel(ctx context.Context, d *dialog.Dialog) error {
@@ -191,24 +170,15 @@ func invite(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialo
 }
 
 func callAndBye(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
-	d, seen, err := invite(ctx, stack, target, opts)
+	d, seen, err := established(ctx, stack, target, opts)
 	if err != nil {
 		return nil, err
-	}
-	if err := d.WaitAnswer(ctx); err != nil {
-		return nil, fmt.Errorf("waiting for the answer: %w", err)
 	}
 	if state := d.State(); state != dialog.DialogStateEstablished {
 		return nil, fmt.Errorf("an answered call is %s", state)
 	}
 	pause(ctx, 300*time.Millisecond) // the call: a fork's second answer comes meanwhile
-	if err := d.Bye(ctx, "done"); err != nil {
-		return nil, fmt.Errorf("hanging up: %w", err)
-	}
-	if err := seen.untilTerminated(ctx); err != nil {
-		return nil, err
-	}
-	return d, errors.Join(seen.states("Established", "Terminated"), endedBy(d, dialog.PartyLocal, "BYE"))
+	return d, hangUp(ctx, d, seen)
 }
 
 func callAndCancel(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
