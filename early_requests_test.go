@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -47,8 +46,6 @@ func failsEarly(w *world, ours action, code int, alone bool) {
 	require.Equal(w.t, "2 "+ours.name, value(in.Message, "CSeq"))
 	if code != 0 {
 		f.at["A"].reply(in, dialogtest.Response{Code: code})
-	} else {
-		time.Sleep(40 * time.Second)
 	}
 	require.Error(w.t, <-result)
 	synctest.Wait()

@@ -173,7 +173,6 @@ func TestAnswerThatCouldNotBeWrittenIsRepeated(t *testing.T) {
 				l := w.rings(w.stack(stackIP), w.peer(peerIP))
 				w.net.Host(stackIP).Unreachable(true)
 				require.ErrorIs(t, answer(l.d), dialog.ErrTransport)
-				time.Sleep(100 * time.Millisecond)
 				w.net.Host(stackIP).Unreachable(false)
 				time.Sleep(10 * time.Second)
 				require.NotEmpty(t, w.sent(stackIP, what))
