@@ -17,6 +17,40 @@ func (d *Dialog) decisionContext() (context.Context, context.CancelFunc) {
 	return context.WithCancel(context.Background())
 }
 
+// offered is an offer of the peer's that the application decides, and what is done
+// then: of accept and refuse the first call counts.
+type offered struct {
+	offer   *SimpleBody
+	handler OfferHandler
+	accept  func(answer Body)
+	refuse  func(code int)
+}
+
+// decide asks the application, and answers as it says. When it does not decide
+// before ctx ends the answer is 504.
+func (d *Dialog) decide(ctx context.Context, o offered) {
+	stop := context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			d.stack.tasks.Run(func() { o.refuse(sip.StatusGatewayTimeout) })
+		}
+	})
+	defer stop()
+	answer, err := Body(nil), error(ErrPanic)
+	// Deferred: a handler that ends its goroutine has the same effect as one
+	// that panics.
+	defer func() {
+		switch {
+		case errors.Is(ctx.Err(), context.DeadlineExceeded):
+			o.refuse(sip.StatusGatewayTimeout) // too late, whatever it was
+		case err != nil:
+			o.refuse(refusalFor(err))
+		default:
+			o.accept(answer)
+		}
+	}()
+	answer, err = d.consult(ctx, o.handler, o.offer)
+}
+
 // tooSoon asks the peer to wait for the answer to what it has sent before (RFC
 // 3261 14.2, RFC 3311 5.2).
 func tooSoon(tx serverTx) *sip.Response {
@@ -88,13 +122,13 @@ func (d *Dialog) answerLate(handler OfferHandler, offer *SimpleBody, unwanted <-
 // await has the application decide on a goroutine of its own, and waits until ctx
 // or the call ends, or is about to, or the decision is unwanted.
 func (d *Dialog) await(ctx context.Context, unwanted <-chan struct{}, decide func() (Body, error)) (Body, error) {
-	type decision struct {
+	type outcome struct {
 		made Body
 		err  error
 	}
-	decided, ending := make(chan decision, 1), d.hangsUp()
+	decided, ending := make(chan outcome, 1), d.hangsUp()
 	if !d.stack.calls.Go(func() {
-		result := decision{err: ErrPanic}
+		result := outcome{err: ErrPanic}
 		defer func() { decided <- result }()
 		result.made, result.err = decide()
 	}) {

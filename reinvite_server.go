@@ -2,7 +2,6 @@ package dialog
 
 import (
 	"context"
-	"errors"
 
 	"github.com/emiago/sipgo/sip"
 )
@@ -39,7 +38,12 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sip.Request) {
 		d.acceptReInvite(in, d.defaultAnswer(req), byDefault)
 		return
 	}
-	if !d.stack.calls.Go(func() { d.decide(ctx, in, handler, offer) }) {
+	decide := offered{
+		offer: offer, handler: handler,
+		accept: func(answer Body) { d.acceptReInvite(in, answer, byApplication) },
+		refuse: func(code int) { d.refuseReInvite(in, code) },
+	}
+	if !d.stack.calls.Go(func() { d.decide(ctx, decide) }) {
 		d.refuseReInvite(in, sip.StatusServiceUnavailable)
 	}
 }
@@ -62,37 +66,6 @@ func (d *Dialog) refuseReInviteLocked(tx serverTx) *sip.Response {
 		return tooSoon(tx)
 	}
 	return nil
-}
-
-// decide asks the application, on a goroutine of its own, and answers as it
-// says. When it does not decide in time the answer is 504.
-func (d *Dialog) decide(ctx context.Context, in *reinviteServer, handler OfferHandler, offer *SimpleBody) {
-	stop := context.AfterFunc(ctx, func() {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			d.stack.tasks.Run(func() { d.refuseReInvite(in, sip.StatusGatewayTimeout) })
-		}
-	})
-	defer stop()
-	answer, err := Body(nil), error(ErrPanic)
-	// Deferred: a handler that ends its goroutine has the same effect as one
-	// that panics.
-	defer func() {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			d.refuseReInvite(in, sip.StatusGatewayTimeout) // too late, whatever it was
-			return
-		}
-		d.answerReInvite(in, answer, err)
-	}()
-	answer, err = d.consult(ctx, handler, offer)
-}
-
-// answerReInvite answers as the application has decided.
-func (d *Dialog) answerReInvite(in *reinviteServer, answer Body, err error) {
-	if err != nil {
-		d.refuseReInvite(in, refusalFor(err))
-		return
-	}
-	d.acceptReInvite(in, answer, byApplication)
 }
 
 // claimReInvite decides who refuses the re-INVITE: exactly one caller.

@@ -2,7 +2,6 @@ package dialog
 
 import (
 	"context"
-	"errors"
 
 	"github.com/emiago/sipgo/sip"
 )
@@ -50,7 +49,7 @@ func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
 			d.acceptUpdate(in, nil, byDefault)
 		case handler == nil:
 			d.answerUpdate(in, answerToRefresh(in.tx.Request(), ours.answerTo(in.offer), ours.unchanged()))
-		case !d.stack.calls.Go(func() { d.decideUpdate(ctx, in, handler) }):
+		case !d.stack.calls.Go(func() { d.decide(ctx, d.updateOffered(in, handler)) }):
 			d.refuseUpdate(in, sip.StatusServiceUnavailable)
 		}
 	}
@@ -87,26 +86,12 @@ func (d *Dialog) refuseUpdateLocked(in *updateServer) *sip.Response {
 	return nil
 }
 
-// decideUpdate asks the application, on a goroutine of its own.
-func (d *Dialog) decideUpdate(ctx context.Context, in *updateServer, handler OfferHandler) {
-	stop := context.AfterFunc(ctx, func() {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			d.stack.tasks.Run(func() { d.refuseUpdate(in, sip.StatusGatewayTimeout) })
-		}
-	})
-	defer stop()
-	answer, err := Body(nil), error(ErrPanic)
-	defer func() {
-		switch {
-		case ctx.Err() != nil:
-			d.refuseUpdate(in, sip.StatusGatewayTimeout) // too late, whatever it was
-		case err == nil:
-			d.acceptUpdate(in, answer, byApplication)
-		default:
-			d.refuseUpdate(in, refusalFor(err))
-		}
-	}()
-	answer, err = d.consult(ctx, handler, in.offer)
+func (d *Dialog) updateOffered(in *updateServer, handler OfferHandler) offered {
+	return offered{
+		offer: in.offer, handler: handler,
+		accept: func(answer Body) { d.acceptUpdate(in, answer, byApplication) },
+		refuse: func(code int) { d.refuseUpdate(in, code) },
+	}
 }
 
 // claimUpdate decides who refuses the UPDATE: exactly one caller.
