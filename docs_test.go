@@ -12,50 +12,67 @@ import (
 
 var (
 	testNames = regexp.MustCompile(`\bTest[A-Z]\w+`)
-	quotes    = regexp.MustCompile("`([^`]+)`(?:, ([\\w.]+):)?")
 	asides    = regexp.MustCompile(`\((was|added|line added)[^|]*`)
-	goFiles   = regexp.MustCompile(`^[\w/]+\.go$`)
+	// quotes is a function, as "func internal/txn/missingHeader:", or a quotation.
+	quotes = regexp.MustCompile("func ((?:\\w+/)*)([\\w.]+):|`([^`]+)`")
 )
 
-// TestProofsQuoteWhatStands keeps docs/testing.md and docs/rfc.md true: the
-// tests they name exist, and the guards quoted stand in the files named.
+// TestProofsQuoteWhatStands keeps testdata/proofs.txt and the pages true: the tests
+// they name exist, and the guards quoted stand in the functions named.
 func TestProofsQuoteWhatStands(t *testing.T) {
 	var tests strings.Builder
 	for _, file := range sources(t, "_test.go") {
 		tests.WriteString(read(t, file))
 	}
-	for _, page := range []string{"docs/testing.md", "docs/rfc.md"} {
+	for _, page := range []string{"testdata/proofs.txt", "docs/testing.md", "docs/rfc.md"} {
 		for _, name := range testNames.FindAllString(read(t, page), -1) {
 			if !strings.Contains(tests.String(), "func "+name) {
 				t.Errorf("%s: there is no %s", page, name)
 			}
 		}
 	}
-	_, rows, _ := strings.Cut(read(t, "docs/testing.md"), "## What proves each row")
-	for _, row := range strings.Split(rows, "\n") {
-		if cells := strings.Split(strings.ReplaceAll(row, `\|`, "\x00"), "|"); len(cells) > 4 {
-			checkQuotes(t, strings.ReplaceAll(cells[3], "\x00", "|"))
+	folders := make(map[string]string)
+	for _, row := range strings.Split(read(t, "testdata/proofs.txt"), "\n") {
+		if row == "" || strings.HasPrefix(row, "#") {
+			continue
 		}
+		cells := strings.Split(row, " | ")
+		require.Len(t, cells, 4, row)
+		checkQuotes(t, folders, cells[2])
 	}
 }
 
-// checkQuotes reads a cell such as "`file.go`, function: `guard`": each quote is
-// in the function named before it. What stands in parentheses is what a test
+// checkQuotes reads a cell such as "func internal/txn/refuse: `guard`": each quote
+// is in the function named before it. What stands in parentheses is what a test
 // changed.
-func checkQuotes(t *testing.T, cell string) {
+func checkQuotes(t *testing.T, folders map[string]string, cell string) {
 	place, source := "", ""
 	for _, m := range quotes.FindAllStringSubmatch(asides.ReplaceAllString(cell, ""), -1) {
-		if quote := m[1]; goFiles.MatchString(quote) {
-			place = quote + ", " + m[2]
-			source = squeezed(function(read(t, quote), m[2]))
+		if m[2] != "" {
+			place = m[1] + m[2]
+			source = squeezed(function(folder(t, folders, m[1]), m[2]))
 			continue
 		}
-		for _, part := range strings.Split(m[1], "…") {
+		for _, part := range strings.Split(m[3], "…") {
 			if source == "" || !strings.Contains(source, squeezed(part)) {
 				t.Errorf("%s: %q does not stand there", place, part)
 			}
 		}
 	}
+}
+
+// folder is all that a package's files say, its tests left out.
+func folder(t *testing.T, known map[string]string, path string) string {
+	if known[path] == "" {
+		files, err := filepath.Glob(filepath.Join(".", path, "*.go"))
+		require.NoError(t, err)
+		for _, file := range files {
+			if !strings.HasSuffix(file, "_test.go") {
+				known[path] += read(t, file)
+			}
+		}
+	}
+	return known[path]
 }
 
 // function returns the source of a function, or of a method such as "layer.close"
