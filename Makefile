@@ -4,10 +4,13 @@ GO          ?= go
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.1
 ERRCHECK    ?= github.com/kisielk/errcheck@v1.20.0
 
-TEST_TIMEOUT ?= 5m
+TEST_TIMEOUT ?= 15m
 STRESS_TIME  ?= 2m
 FUZZ_TIME    ?= 10s
 COVER_FILE   ?= bin/coverage.out
+
+# Compiling prints nothing, and takes minutes where nothing is cached.
+building = @echo "== building $(1); quiet until that is done"
 
 .DEFAULT_GOAL := help
 .PHONY: help build fmt fmt-check vet lint test stress fuzz cover bench demo interop-sipp ci rename
@@ -28,27 +31,32 @@ vet: ## go vet
 	$(GO) vet ./...
 
 lint: ## staticcheck and errcheck, at pinned versions
+	$(call building,staticcheck and errcheck)
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(ERRCHECK) -exclude scripts/errcheck.exclude ./...
 
 test: ## all tests, with the race detector: the one command to pass
-	@sh scripts/need.sh go gcc
+	@GO="$(GO)" sh scripts/need.sh go gcc
+	$(call building,every package and its tests with the race detector)
 	$(GO) test -race -timeout $(TEST_TIMEOUT) ./...
 
 stress: ## the concurrency stress for STRESS_TIME (2m)
-	@sh scripts/need.sh go gcc
+	@GO="$(GO)" sh scripts/need.sh go gcc
+	$(call building,the stress test with the race detector)
 	$(GO) test -race -count=1 -run Stress -timeout 0 . -args -stress.duration=$(STRESS_TIME)
 
 fuzz: ## every fuzz target for FUZZ_TIME (10s) each
 	@GO="$(GO)" sh scripts/fuzz.sh $(FUZZ_TIME)
 
 cover: ## coverage of all packages by all tests
+	$(call building,every package and its tests with coverage)
 	@mkdir -p $(dir $(COVER_FILE))
 	$(GO) test -timeout $(TEST_TIMEOUT) -coverpkg=./... -coverprofile=$(COVER_FILE) ./...
 	$(GO) tool cover -func=$(COVER_FILE) | tail -n 1
 
 bench: ## benchmarks, and whole processes under load: see docs/performance.md
-	@sh scripts/need.sh go sipp
+	@GO="$(GO)" sh scripts/need.sh go sipp
+	$(call building,the benchmarks)
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 	$(GO) run ./bench calls -n 10000
 	$(GO) run ./bench calls -n 100000
@@ -56,10 +64,12 @@ bench: ## benchmarks, and whole processes under load: see docs/performance.md
 	$(GO) run ./bench locks
 
 demo: ## three stacks: a reliable 183, hold, resume, session refresh, transfer, as a ladder
+	$(call building,cmd/demo)
 	$(GO) run ./cmd/demo
 
 interop-sipp: ## the library against sipp, as caller and as callee
-	@sh scripts/need.sh go sipp
+	@GO="$(GO)" sh scripts/need.sh go sipp
+	$(call building,interop/sipp)
 	$(GO) run ./interop/sipp
 
 ci: fmt-check vet lint test interop-sipp demo ## what CI runs

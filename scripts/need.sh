@@ -25,14 +25,34 @@ apt_install() {
 	} </dev/null >&2
 }
 
+go=${GO:-go}
+
+# An older Go either fetches what go.mod asks for, and then says that it is that
+# one, or fails later in the words of each package it cannot read.
 need_go() {
-	command -v go >/dev/null 2>&1 ||
+	command -v "$go" >/dev/null 2>&1 ||
 		fail "Go is missing: install a current Go release and put its bin directory on PATH"
+	oldest=$(awk '$1 == "go" { print $2; exit }' "$(dirname "$0")/../go.mod")
+	have=$("$go" env GOVERSION 2>/dev/null) || have=
+	if [ -z "$have" ] || older "${have#go}" "$oldest"; then
+		fail "Go $oldest or later is needed and this is ${have:-an older one}: install a current release, or let go fetch it (GOTOOLCHAIN=auto)"
+	fi
+}
+
+# older VERSION OLDEST: compares major, minor and patch. A release candidate
+# counts as its release, a development version as new.
+older() {
+	awk -v have="$1" -v oldest="$2" 'BEGIN {
+		if (have ~ /^devel/) exit 1
+		split(have, a, /[^0-9]+/); split(oldest, b, /[^0-9]+/)
+		for (i = 1; i <= 3; i++) if (a[i] + 0 != b[i] + 0) exit a[i] + 0 > b[i] + 0
+		exit 1
+	}'
 }
 
 # The race detector needs cgo, and cgo a C compiler with the C library's headers.
 need_gcc() {
-	compiler=$(go env CC | cut -d ' ' -f 1)
+	compiler=$("$go" env CC | cut -d ' ' -f 1)
 	command -v "$compiler" >/dev/null 2>&1 && return
 	apt_install gcc libc6-dev && command -v "$compiler" >/dev/null 2>&1 && return
 	fail "'$compiler' is missing: go test -race needs a C compiler (Debian: gcc and libc6-dev; Alpine: gcc and musl-dev; macOS: xcode-select --install)"
