@@ -39,7 +39,8 @@ type StackConfig struct {
 	// the TLSConfig of the first listener that has one, else the system's
 	// roots. The server's name is always checked.
 	TLS *tls.Config
-	// Resolver finds the addresses of host names; nil is Go's own.
+	// Resolver finds the addresses of host names; nil is Network's, if it has
+	// names, else Go's own.
 	Resolver *net.Resolver
 	// NAT says when requests inside a call go where the peer's messages come
 	// from rather than to its Contact.

@@ -38,7 +38,9 @@ const (
 )
 
 // Network opens sockets. The operating system's are used where a StackConfig
-// names none; package dialogtest has one that lives in memory.
+// names none; package dialogtest has one that lives in memory. One that has the
+// methods LookupNetIP and LookupSRV of net.Resolver as well, as that has, is asked
+// for names where StackConfig.Resolver is nil.
 type Network interface {
 	// ListenPacket binds a datagram socket; network is "udp".
 	ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error)

@@ -3,7 +3,8 @@
 //
 // A [Network] has hosts, a [Host] opens sockets: Host has the methods
 // ListenPacket, Listen and DialContext and can be given to a stack in place of
-// the operating system's network. Datagrams pass through a policy that may
+// the operating system's network. Names are the network's own, see [Network.Name]:
+// the machine's resolver is never asked. Datagrams pass through a policy that may
 // lose, delay, repeat and reorder them; streams are reliable, bounded and can be
 // broken. Taps see all that is sent. An [Endpoint] is a scripted SIP peer that
 // uses no stack.

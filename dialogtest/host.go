@@ -62,7 +62,8 @@ func (h *Host) Listen(_ context.Context, network, address string) (net.Listener,
 	return l, nil
 }
 
-// DialContext connects to an IP address and port.
+// DialContext connects to an IP address and port, or to the first address of a
+// name of the network's that is of the host's family.
 //
 // "udp" binds a socket to a free port and does not block; its LocalAddr says
 // the host's address.
@@ -135,11 +136,10 @@ func (h *Host) bindListener(network, address string) (*listener, error) {
 
 func (h *Host) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	transport := strings.TrimRight(network, "46")
-	remote, err := netip.ParseAddrPort(address)
+	remote, err := h.remoteAddress(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	remote = netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
 	if err := h.checkFamily(transport, network); err != nil {
 		return nil, err
 	}
@@ -156,6 +156,30 @@ func (h *Host) dial(ctx context.Context, network, address string) (net.Conn, err
 		return h.dialStream(ctx, remote)
 	}
 	return nil, net.UnknownNetworkError(network)
+}
+
+// remoteAddress reads the address of a DialContext call.
+func (h *Host) remoteAddress(ctx context.Context, address string) (netip.AddrPort, error) {
+	if remote, err := netip.ParseAddrPort(address); err == nil {
+		return netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port()), nil
+	}
+	name, service, err := net.SplitHostPort(address)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	if err != nil {
+		return netip.AddrPort{}, fmt.Errorf("port of %q: %w", address, err)
+	}
+	family := "ip6"
+	if h.ip.Is4() {
+		family = "ip4"
+	}
+	ips, err := h.LookupNetIP(ctx, family, name)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	return netip.AddrPortFrom(ips[0], uint16(port)), nil
 }
 
 func (h *Host) dialPacket(remote netip.AddrPort) (net.Conn, error) {

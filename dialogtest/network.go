@@ -1,6 +1,7 @@
 package dialogtest
 
 import (
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -53,6 +54,8 @@ type Network struct {
 	sockets   map[netip.AddrPort]*packetConn
 	listeners map[netip.AddrPort]*listener
 	streams   map[*stream]struct{}
+	names     map[string][]netip.Addr
+	services  map[string][]net.SRV
 	arrivals  arrivals
 	policy    func(Packet) []time.Duration
 	taps      []func(Packet)
@@ -72,6 +75,8 @@ func NewNetwork() *Network {
 		sockets:   make(map[netip.AddrPort]*packetConn),
 		listeners: make(map[netip.AddrPort]*listener),
 		streams:   make(map[*stream]struct{}),
+		names:     make(map[string][]netip.Addr),
+		services:  make(map[string][]net.SRV),
 	}
 }
 

@@ -72,10 +72,19 @@ func New(cfg Config) *Layer {
 		l.log = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.Level(math.MaxInt32)}))
 	}
 	if l.cfg.Resolver == nil {
-		l.cfg.Resolver = &net.Resolver{PreferGo: true}
+		l.cfg.Resolver = resolverOf(l.network)
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
+}
+
+// resolverOf is who knows the names of a network: a network in memory itself, so
+// that it never asks the machine's resolver.
+func resolverOf(n Network) Resolver {
+	if own, ok := n.(Resolver); ok {
+		return own
+	}
+	return &net.Resolver{PreferGo: true}
 }
 
 // Handle sets the handler of arriving messages. Call it before Listen and

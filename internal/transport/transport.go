@@ -92,7 +92,7 @@ type Event struct {
 // Config configures a Layer. The zero value works.
 type Config struct {
 	Network  Network      // nil: the operating system's
-	Resolver Resolver     // nil: &net.Resolver{PreferGo: true}, so that a ctx really ends a look-up
+	Resolver Resolver     // nil: Network if it is one, else &net.Resolver{PreferGo: true}, so that a ctx really ends a look-up
 	Logger   *slog.Logger // nil: silent. Never called with a lock held.
 	Limits   Limits
 	// Trace, when set, is called for each message that was read or is about to

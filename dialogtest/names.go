@@ -1,0 +1,111 @@
+package dialogtest
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Name gives IP addresses a name, in this order, in place of those that it had;
+// none takes the name away. The addresses need not be hosts of the network.
+// Names are not case-sensitive, and a dot at their end means nothing. It panics
+// when one is not an IP address.
+func (n *Network) Name(name string, ips ...string) {
+	addrs := make([]netip.Addr, len(ips))
+	for i, ip := range ips {
+		addrs[i] = netip.MustParseAddr(ip).Unmap()
+	}
+	n.mu.Lock()
+	n.names[canonical(name)] = addrs
+	n.mu.Unlock()
+}
+
+// Service sets the SRV records of a service, such as "sip", "udp" and
+// "example.com", in place of those that it had; none takes it away.
+func (n *Network) Service(service, proto, name string, records ...net.SRV) {
+	n.mu.Lock()
+	n.services[serviceName(service, proto, name)] = slices.Clone(records)
+	n.mu.Unlock()
+}
+
+// LookupNetIP returns the addresses that [Network.Name] has given to a name, as
+// the method of that name of net.Resolver does, and nobody is asked but this
+// network: a name that it does not know is a *net.DNSError. So it is for a host
+// that is unreachable. A stack whose network is a Host looks names up by it.
+func (h *Host) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{ip}, nil
+	}
+	n := h.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := h.askLocked(ctx, host); err != nil {
+		return nil, err
+	}
+	var found []netip.Addr
+	for _, ip := range n.names[canonical(host)] {
+		if network == "ip" || ip.Is4() == (network == "ip4") {
+			found = append(found, ip)
+		}
+	}
+	if len(found) == 0 {
+		return nil, unknown(host)
+	}
+	return found, nil
+}
+
+// LookupSRV returns the records that [Network.Service] has set, by their
+// priorities and otherwise in their order: weights are not heeded. Errors are as
+// for LookupNetIP.
+func (h *Host) LookupSRV(ctx context.Context, service, proto, name string) (string, []*net.SRV, error) {
+	n := h.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	full := serviceName(service, proto, name)
+	if err := h.askLocked(ctx, full); err != nil {
+		return "", nil, err
+	}
+	records := n.services[full]
+	if len(records) == 0 {
+		return "", nil, unknown(full)
+	}
+	list := make([]*net.SRV, len(records))
+	for i := range records {
+		record := records[i]
+		list[i] = &record
+	}
+	slices.SortStableFunc(list, func(a, b *net.SRV) int { return cmp.Compare(a.Priority, b.Priority) })
+	return full + ".", list, nil
+}
+
+// askLocked returns why the host cannot ask for a name.
+func (h *Host) askLocked(ctx context.Context, name string) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case h.network.closed:
+		return &net.DNSError{UnwrapErr: net.ErrClosed, Err: net.ErrClosed.Error(), Name: name}
+	case h.unreachable:
+		return &net.DNSError{Err: "host is unreachable", Name: name, IsTemporary: true}
+	}
+	return nil
+}
+
+// unknown is the error of a name that does not exist.
+func unknown(name string) error {
+	return &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
+}
+
+// serviceName is the name of SRV records (RFC 2782). As in net.Resolver, without
+// service and proto it is name itself.
+func serviceName(service, proto, name string) string {
+	if service == "" && proto == "" {
+		return canonical(name)
+	}
+	return canonical("_" + service + "._" + proto + "." + name)
+}
+
+func canonical(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
