@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"mime"
 	"net/textproto"
-	"regexp"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -27,7 +26,8 @@ func tokenOf(refer *sip.Request) []byte {
 		return nil
 	}
 	for _, part := range bodyParts(refer.Body(), params["boundary"]) {
-		if len(part) <= maxToken && isTokenPart(part, id) {
+		// A reader for each part would be 4 KiB for each.
+		if len(part) <= maxToken && bytes.Contains(part, []byte(id)) && isTokenPart(part, id) {
 			return bytes.Clone(part)
 		}
 	}
@@ -58,21 +58,6 @@ func isTokenPart(part []byte, id string) bool {
 		return true
 	}
 	return false
-}
-
-// bodyParts returns the parts of a multipart body, byte for byte: they may be
-// signed (RFC 2046 5.1.1).
-func bodyParts(body []byte, boundary string) [][]byte {
-	delimiter, err := regexp.Compile(`(?:^|\r\n)--` + regexp.QuoteMeta(boundary) + `(?:--)?[ \t]*(?:\r\n|$)`)
-	if err != nil {
-		return nil // the boundary is no text
-	}
-	var parts [][]byte
-	marks := delimiter.FindAllIndex(body, -1)
-	for i := 1; i < len(marks); i++ {
-		parts = append(parts, body[marks[i-1][1]:marks[i][0]])
-	}
-	return parts
 }
 
 // withToken returns a body that has the token beside what it had (RFC 3892 2.2,
