@@ -17,8 +17,10 @@ const maxDatagram = 65507
 // packetConn is a datagram socket.
 type packetConn struct {
 	network  *Network
-	local    netip.AddrPort
+	host     *Host
+	wildcard bool // bound to whatever address the host has
 	queueLen int
+	bound    netip.AddrPort // guarded by network.mu
 
 	mu       sync.Mutex // guards the fields below
 	queue    []Packet
@@ -47,7 +49,27 @@ func (s *packetConn) WriteTo(p []byte, addr net.Addr) (int, error) {
 }
 
 // LocalAddr returns a *net.UDPAddr.
-func (s *packetConn) LocalAddr() net.Addr { return net.UDPAddrFromAddrPort(s.local) }
+func (s *packetConn) LocalAddr() net.Addr {
+	return net.UDPAddrFromAddrPort(s.network.shown(s.address(), s.wildcard))
+}
+
+// address is what datagrams are sent from.
+func (s *packetConn) address() netip.AddrPort {
+	s.network.mu.Lock()
+	defer s.network.mu.Unlock()
+	return s.bound
+}
+
+// shown is what a socket says that it is bound to.
+func (n *Network) shown(bound netip.AddrPort, wildcard bool) netip.AddrPort {
+	switch {
+	case !n.Unspecified || !wildcard:
+		return bound
+	case bound.Addr().Is4():
+		return netip.AddrPortFrom(netip.IPv4Unspecified(), bound.Port())
+	}
+	return netip.AddrPortFrom(netip.IPv6Unspecified(), bound.Port())
+}
 
 // Close frees the port and ends reads with net.ErrClosed.
 func (s *packetConn) Close() error {
@@ -64,8 +86,10 @@ func (s *packetConn) Close() error {
 	n := s.network
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.sockets, s.local)
-	delete(n.ports, binding{"udp", s.local})
+	if n.sockets[s.bound] == s {
+		delete(n.sockets, s.bound)
+	}
+	delete(n.ports, binding{"udp", s.host, s.bound.Port()})
 	return nil
 }
 
@@ -134,7 +158,7 @@ func (s *packetConn) sendTo(data []byte, to netip.AddrPort) (int, error) {
 		return 0, opError("write", "udp", s.LocalAddr(), net.UDPAddrFromAddrPort(to), err)
 	}
 	s.network.send(Packet{
-		Time: time.Now(), Transport: "udp", From: s.local, To: to, Data: slices.Clone(data),
+		Time: time.Now(), Transport: "udp", From: s.address(), To: to, Data: slices.Clone(data),
 	})
 	return len(data), nil
 }
@@ -144,12 +168,13 @@ func (s *packetConn) writable(size int, to netip.AddrPort) error {
 	s.mu.Lock()
 	closed := s.closed
 	s.mu.Unlock()
+	local := s.address()
 	switch {
 	case closed:
 		return net.ErrClosed
 	case size > maxDatagram:
 		return os.NewSyscallError("sendto", syscall.EMSGSIZE)
-	case to.Addr().Is4() != s.local.Addr().Is4(), s.network.cutOff(s.local.Addr()):
+	case to.Addr().Is4() != local.Addr().Is4(), s.host.isCutOff(), local.Addr() != s.host.Addr():
 		return os.NewSyscallError("sendto", syscall.ENETUNREACH)
 	}
 	return nil

@@ -6,8 +6,9 @@
 // the operating system's network. Names are the network's own, see [Network.Name]:
 // the machine's resolver is never asked. Datagrams pass through a policy that may
 // lose, delay, repeat and reorder them; streams are reliable, bounded and can be
-// broken. Taps see all that is sent. An [Endpoint] is a scripted SIP peer that
-// uses no stack.
+// broken. A [NAT] puts hosts with private addresses behind a router that forgets
+// its bindings, and a host may move to another address. Taps see all that is sent.
+// An [Endpoint] is a scripted SIP peer that uses no stack.
 //
 // Every wait is a wait on a channel and every delay a timer of package time,
 // and no goroutine of this package outlives the call that started it. A network

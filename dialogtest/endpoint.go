@@ -47,7 +47,7 @@ func NewEndpoint(h *Host, address string) (*Endpoint, error) {
 }
 
 // Addr returns the address that the endpoint is bound to.
-func (e *Endpoint) Addr() netip.AddrPort { return e.socket.local }
+func (e *Endpoint) Addr() netip.AddrPort { return e.socket.address() }
 
 // Recv blocks until a message comes, ctx ends or the endpoint is closed. What
 // does not parse is returned with the parser's error.

@@ -18,14 +18,14 @@ const (
 	lastEphemeral  = 65535
 )
 
-// Host is one machine with one address on a [Network]. It is made by
-// [Network.Host].
+// Host is one machine with one address on a [Network], or behind a [NAT]. It is
+// made by [Network.Host] and [NAT.Host].
 type Host struct {
 	network *Network
-	ip      netip.Addr
 
 	// network.mu guards the fields below.
 
+	ip          netip.Addr
 	ephemeral   uint16 // the next port to try
 	unreachable bool
 }
@@ -33,11 +33,16 @@ type Host struct {
 // binding is one port that is taken.
 type binding struct {
 	transport string
-	addr      netip.AddrPort
+	host      *Host
+	port      uint16
 }
 
-// Addr returns the host's address.
-func (h *Host) Addr() netip.Addr { return h.ip }
+// Addr returns the host's address now.
+func (h *Host) Addr() netip.Addr {
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
+	return h.ip
+}
 
 // ListenPacket binds a datagram socket; network is "udp", "udp4" or "udp6". An
 // empty or unspecified IP in address means the host's own, which LocalAddr then
@@ -97,9 +102,17 @@ func (h *Host) Unreachable(cut bool) {
 // BreakStreams resets the connections to and from this host, as
 // [Network.BreakStreams] does for all.
 func (h *Host) BreakStreams() {
-	h.network.breakStreams(func(s *stream) bool {
-		return s.local.Addr() == h.ip || s.remote.Addr() == h.ip
-	})
+	h.breakStreams((*stream).reset)
+}
+
+// breakStreams ends the connections to and from this host, also those that a NAT
+// carries.
+func (h *Host) breakStreams(how func(*stream)) {
+	match := func(s *stream) bool { return s.host == h || s.peer == h }
+	h.network.eachStream(match, how)
+	if router := h.network.gateway; router != nil {
+		router.outer.eachStream(match, how)
+	}
 }
 
 func (h *Host) bindPacket(network, address string) (*packetConn, error) {
@@ -113,7 +126,7 @@ func (h *Host) bindPacket(network, address string) (*packetConn, error) {
 	if addr, err = h.claimLocked("udp", addr); err != nil {
 		return nil, err
 	}
-	s := &packetConn{network: n, local: addr, queueLen: n.Queue}
+	s := &packetConn{network: n, host: h, bound: addr, wildcard: isWildcard(address), queueLen: n.Queue}
 	n.sockets[addr] = s
 	return s, nil
 }
@@ -129,7 +142,7 @@ func (h *Host) bindListener(network, address string) (*listener, error) {
 	if addr, err = h.claimLocked("tcp", addr); err != nil {
 		return nil, err
 	}
-	l := &listener{network: n, local: addr, backlog: n.Backlog}
+	l := &listener{network: n, host: h, bound: addr, wildcard: isWildcard(address), backlog: n.Backlog}
 	n.listeners[addr] = l
 	return l, nil
 }
@@ -146,7 +159,7 @@ func (h *Host) dial(ctx context.Context, network, address string) (net.Conn, err
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if remote.Addr().Is4() != h.ip.Is4() {
+	if remote.Addr().Is4() != h.Addr().Is4() {
 		return nil, os.NewSyscallError("connect", syscall.EHOSTUNREACH)
 	}
 	switch transport {
@@ -209,13 +222,57 @@ var errNobody = errors.New("no such host")
 // connect makes the two ends of a connection and hands one to the listener.
 func (h *Host) connect(remote netip.AddrPort) (net.Conn, error) {
 	n := h.network
+	if n.gateway != nil && !n.isHost(remote.Addr()) {
+		return connected(n.gateway.connect(h, remote))
+	}
+	return connected(n.connectFrom(dialler{host: h}, remote))
+}
+
+// connected keeps a nil stream from becoming a net.Conn that is not nil.
+func connected(s *stream, err error) (net.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (n *Network) isHost(ip netip.Addr) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.hosts[ip] != nil
+}
+
+// dialler is who connects: a host of the network, or one behind a NAT, which then
+// has a public address.
+type dialler struct {
+	host   *Host
+	public netip.AddrPort
+	nat    *NAT
+}
+
+// connectFrom makes a connection to a listener of this network.
+func (n *Network) connectFrom(from dialler, remote netip.AddrPort) (*stream, error) {
+	cutOff := from.host.isCutOff()
+	local, err := from.host.claim()
+	if err != nil {
+		return nil, err
+	}
+	here, err := n.join(from, local, remote, cutOff)
+	if err != nil {
+		from.host.unclaim(local)
+	}
+	return here, err
+}
+
+// join gives a listener its end of a connection, and returns the other.
+func (n *Network) join(from dialler, local, remote netip.AddrPort, cutOff bool) (*stream, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	there := n.hosts[remote.Addr()]
 	switch {
 	case n.closed:
 		return nil, net.ErrClosed
-	case h.unreachable || there != nil && there.unreachable:
+	case cutOff || there != nil && there.unreachable:
 		return nil, os.NewSyscallError("connect", syscall.EHOSTUNREACH)
 	case there == nil:
 		return nil, errNobody
@@ -224,18 +281,31 @@ func (h *Host) connect(remote netip.AddrPort) (net.Conn, error) {
 	if l == nil {
 		return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
 	}
-	local, err := h.claimLocked("tcp", netip.AddrPortFrom(h.ip, 0))
-	if err != nil {
-		return nil, err
+	here, far := newStreams(from.host, there, local, remote)
+	here.network, far.network = n, n
+	if from.nat != nil {
+		here.seen, far.remote = from.public, from.public
+		from.nat.carry(here, far)
 	}
-	here, far := newStreams(n, local, remote)
 	if !l.push(far) {
-		delete(n.ports, binding{"tcp", local})
 		return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
 	}
 	n.streams[here] = struct{}{}
 	n.streams[far] = struct{}{}
 	return here, nil
+}
+
+// claim takes a free port for a connection.
+func (h *Host) claim() (netip.AddrPort, error) {
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
+	return h.claimLocked("tcp", netip.AddrPortFrom(h.ip, 0))
+}
+
+func (h *Host) unclaim(local netip.AddrPort) {
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
+	delete(h.network.ports, binding{"tcp", h, local.Port()})
 }
 
 // claimLocked takes a port; port 0 becomes a free one.
@@ -247,7 +317,7 @@ func (h *Host) claimLocked(transport string, addr netip.AddrPort) (netip.AddrPor
 	if addr.Port() == 0 {
 		addr = h.freeLocked(transport)
 	}
-	key := binding{transport, addr}
+	key := binding{transport, h, addr.Port()}
 	if _, taken := n.ports[key]; taken {
 		return addr, os.NewSyscallError("bind", syscall.EADDRINUSE)
 	}
@@ -263,7 +333,7 @@ func (h *Host) freeLocked(transport string) netip.AddrPort {
 		if h.ephemeral++; h.ephemeral < firstEphemeral {
 			h.ephemeral = firstEphemeral // after 65535 came 0
 		}
-		if _, taken := h.network.ports[binding{transport, addr}]; !taken {
+		if _, taken := h.network.ports[binding{transport, h, addr.Port()}]; !taken {
 			break
 		}
 	}
@@ -275,6 +345,7 @@ func (h *Host) localAddress(transport, network, address string) (netip.AddrPort,
 	if err := h.checkFamily(transport, network); err != nil {
 		return netip.AddrPort{}, err
 	}
+	own := h.Addr()
 	host, service, err := net.SplitHostPort(address)
 	if err != nil {
 		return netip.AddrPort{}, err
@@ -284,25 +355,34 @@ func (h *Host) localAddress(transport, network, address string) (netip.AddrPort,
 		return netip.AddrPort{}, fmt.Errorf("port of %q: %w", address, err)
 	}
 	if host == "" {
-		return netip.AddrPortFrom(h.ip, uint16(port)), nil
+		return netip.AddrPortFrom(own, uint16(port)), nil
 	}
 	ip, err := netip.ParseAddr(host)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
-	if !ip.IsUnspecified() && ip.Unmap() != h.ip {
+	if !ip.IsUnspecified() && ip.Unmap() != own {
 		return netip.AddrPort{}, os.NewSyscallError("bind", syscall.EADDRNOTAVAIL)
 	}
-	return netip.AddrPortFrom(h.ip, uint16(port)), nil
+	return netip.AddrPortFrom(own, uint16(port)), nil
+}
+
+// isWildcard reports whether an address to bind to names no IP address. It has been
+// read by localAddress.
+func isWildcard(address string) bool {
+	host, _, _ := net.SplitHostPort(address)
+	ip, err := netip.ParseAddr(host)
+	return err != nil || ip.IsUnspecified()
 }
 
 // checkFamily refuses networks that do not fit the call or the host's address.
 func (h *Host) checkFamily(transport, network string) error {
 	family, ok := strings.CutPrefix(network, transport)
+	is4 := h.Addr().Is4()
 	switch {
 	case !ok || family != "" && family != "4" && family != "6":
 		return net.UnknownNetworkError(network)
-	case family == "4" && !h.ip.Is4(), family == "6" && h.ip.Is4():
+	case family == "4" && !is4, family == "6" && is4:
 		return os.NewSyscallError("bind", syscall.EAFNOSUPPORT)
 	}
 	return nil

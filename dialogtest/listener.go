@@ -9,9 +9,11 @@ import (
 
 // listener accepts streams.
 type listener struct {
-	network *Network
-	local   netip.AddrPort
-	backlog int
+	network  *Network
+	host     *Host
+	wildcard bool // bound to whatever address the host has
+	backlog  int
+	bound    netip.AddrPort // guarded by network.mu
 
 	mu     sync.Mutex // guards the fields below
 	queue  []*stream
@@ -75,8 +77,10 @@ func (l *listener) Close() error {
 
 	n := l.network
 	n.mu.Lock()
-	delete(n.listeners, l.local)
-	delete(n.ports, binding{"tcp", l.local})
+	if n.listeners[l.bound] == l {
+		delete(n.listeners, l.bound)
+	}
+	delete(n.ports, binding{"tcp", l.host, l.bound.Port()})
 	n.mu.Unlock()
 	for _, s := range waiting {
 		s.reset()
@@ -86,4 +90,9 @@ func (l *listener) Close() error {
 }
 
 // Addr returns a *net.TCPAddr.
-func (l *listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.local) }
+func (l *listener) Addr() net.Addr {
+	l.network.mu.Lock()
+	bound := l.bound
+	l.network.mu.Unlock()
+	return net.TCPAddrFromAddrPort(l.network.shown(bound, l.wildcard))
+}

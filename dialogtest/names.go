@@ -7,7 +7,20 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 )
+
+// directory holds the names of a network, which hosts behind its routers know as
+// well.
+type directory struct {
+	mu       sync.Mutex // guards the fields below; the last that is taken
+	names    map[string][]netip.Addr
+	services map[string][]net.SRV
+}
+
+func newDirectory() *directory {
+	return &directory{names: make(map[string][]netip.Addr), services: make(map[string][]net.SRV)}
+}
 
 // Name gives IP addresses a name, in this order, in place of those that it had;
 // none takes the name away. The addresses need not be hosts of the network.
@@ -18,17 +31,17 @@ func (n *Network) Name(name string, ips ...string) {
 	for i, ip := range ips {
 		addrs[i] = netip.MustParseAddr(ip).Unmap()
 	}
-	n.mu.Lock()
-	n.names[canonical(name)] = addrs
-	n.mu.Unlock()
+	n.directory.mu.Lock()
+	n.directory.names[canonical(name)] = addrs
+	n.directory.mu.Unlock()
 }
 
 // Service sets the SRV records of a service, such as "sip", "udp" and
 // "example.com", in place of those that it had; none takes it away.
 func (n *Network) Service(service, proto, name string, records ...net.SRV) {
-	n.mu.Lock()
-	n.services[serviceName(service, proto, name)] = slices.Clone(records)
-	n.mu.Unlock()
+	n.directory.mu.Lock()
+	n.directory.services[serviceName(service, proto, name)] = slices.Clone(records)
+	n.directory.mu.Unlock()
 }
 
 // LookupNetIP returns the addresses that [Network.Name] has given to a name, as
@@ -39,14 +52,14 @@ func (h *Host) LookupNetIP(ctx context.Context, network, host string) ([]netip.A
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{ip}, nil
 	}
-	n := h.network
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if err := h.askLocked(ctx, host); err != nil {
+	if err := h.ask(ctx, host); err != nil {
 		return nil, err
 	}
+	known := h.network.directory
+	known.mu.Lock()
+	defer known.mu.Unlock()
 	var found []netip.Addr
-	for _, ip := range n.names[canonical(host)] {
+	for _, ip := range known.names[canonical(host)] {
 		if network == "ip" || ip.Is4() == (network == "ip4") {
 			found = append(found, ip)
 		}
@@ -61,14 +74,14 @@ func (h *Host) LookupNetIP(ctx context.Context, network, host string) ([]netip.A
 // priorities and otherwise in their order: weights are not heeded. Errors are as
 // for LookupNetIP.
 func (h *Host) LookupSRV(ctx context.Context, service, proto, name string) (string, []*net.SRV, error) {
-	n := h.network
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	full := serviceName(service, proto, name)
-	if err := h.askLocked(ctx, full); err != nil {
+	if err := h.ask(ctx, full); err != nil {
 		return "", nil, err
 	}
-	records := n.services[full]
+	known := h.network.directory
+	known.mu.Lock()
+	defer known.mu.Unlock()
+	records := known.services[full]
 	if len(records) == 0 {
 		return "", nil, unknown(full)
 	}
@@ -81,8 +94,10 @@ func (h *Host) LookupSRV(ctx context.Context, service, proto, name string) (stri
 	return full + ".", list, nil
 }
 
-// askLocked returns why the host cannot ask for a name.
-func (h *Host) askLocked(ctx context.Context, name string) error {
+// ask returns why the host cannot ask for a name.
+func (h *Host) ask(ctx context.Context, name string) error {
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

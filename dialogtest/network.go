@@ -1,7 +1,6 @@
 package dialogtest
 
 import (
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -41,11 +40,18 @@ type Stats struct {
 
 // Network connects hosts in memory. It is made by [NewNetwork].
 type Network struct {
-	// Window, Queue and Backlog replace the defaults above. They are to be set
-	// before the first socket is opened.
+	// Window, Queue and Backlog replace the defaults above. Set them before the
+	// first socket is opened.
 	Window, Queue, Backlog int
+	// Unspecified makes a socket that is bound to no address, or to an unspecified
+	// one, say so, as an operating system does; else it says the host's own.
+	Unspecified bool
 
 	done chan struct{} // closed by Close
+	// gateway is the NAT that this is the inside of; nil for any other network. It is
+	// set before the first host is made.
+	gateway   *NAT
+	directory *directory // shared with the networks behind routers
 
 	mu        sync.Mutex // guards the fields below
 	closed    bool
@@ -54,8 +60,7 @@ type Network struct {
 	sockets   map[netip.AddrPort]*packetConn
 	listeners map[netip.AddrPort]*listener
 	streams   map[*stream]struct{}
-	names     map[string][]netip.Addr
-	services  map[string][]net.SRV
+	routers   map[netip.Addr]*NAT // by public address
 	arrivals  arrivals
 	policy    func(Packet) []time.Duration
 	taps      []func(Packet)
@@ -75,8 +80,8 @@ func NewNetwork() *Network {
 		sockets:   make(map[netip.AddrPort]*packetConn),
 		listeners: make(map[netip.AddrPort]*listener),
 		streams:   make(map[*stream]struct{}),
-		names:     make(map[string][]netip.Addr),
-		services:  make(map[string][]net.SRV),
+		directory: newDirectory(),
+		routers:   make(map[netip.Addr]*NAT),
 	}
 }
 
@@ -121,15 +126,22 @@ func (n *Network) Inject(from, to netip.AddrPort, data []byte) {
 	p := Packet{Time: time.Now(), Transport: "udp", From: from, To: to, Data: slices.Clone(data)}
 	n.tap(p)
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	n.stats.Sent++
-	n.arriveLocked(p)
+	forward := n.arriveLocked(p)
+	n.mu.Unlock()
+	forward.run()
 }
 
 // BreakStreams resets every connection: what was written and not yet read is
 // lost, and reads and writes at both ends fail with syscall.ECONNRESET.
 func (n *Network) BreakStreams() {
-	n.breakStreams(func(*stream) bool { return true })
+	n.eachStream(func(*stream) bool { return true }, (*stream).reset)
+	n.mu.Lock()
+	routers := values(n.routers)
+	n.mu.Unlock()
+	for _, r := range routers {
+		r.inner.BreakStreams()
+	}
 }
 
 // Stats returns the counters.
@@ -151,7 +163,7 @@ func (n *Network) Close() {
 	n.closed = true
 	close(n.done)
 	n.arrivals.stop()
-	sockets, listeners := values(n.sockets), values(n.listeners)
+	sockets, listeners, routers := values(n.sockets), values(n.listeners), values(n.routers)
 	n.mu.Unlock()
 
 	for _, s := range sockets {
@@ -161,6 +173,9 @@ func (n *Network) Close() {
 		_ = l.Close()
 	}
 	n.BreakStreams()
+	for _, r := range routers {
+		r.inner.Close()
+	}
 }
 
 // send passes a datagram to the taps and the policy and on its way.
@@ -175,17 +190,29 @@ func (n *Network) send(p Packet) {
 	}
 
 	n.mu.Lock()
-	defer n.mu.Unlock()
 	n.stats.Sent++
 	if len(delays) == 0 {
 		n.stats.Lost++
 	}
+	var forward forwards
 	for _, delay := range delays {
 		if delay <= 0 {
-			n.arriveLocked(p)
+			forward = append(forward, n.arriveLocked(p)...)
 		} else if !n.closed {
 			n.arrivals.add(delay, p, n.arriveDue)
 		}
+	}
+	n.mu.Unlock()
+	forward.run()
+}
+
+// forwards are what routers have to do with datagrams that have come to them, once
+// the network's mutex is free: they lock another network.
+type forwards []func()
+
+func (f forwards) run() {
+	for _, forward := range f {
+		forward()
 	}
 }
 
@@ -204,20 +231,27 @@ func (n *Network) tapped() []func(Packet) {
 
 // arriveDue is the timer's function of arrivals.
 func (n *Network) arriveDue() {
+	var forward forwards
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		return
+	if !n.closed {
+		for _, p := range n.arrivals.due(n.arriveDue) {
+			forward = append(forward, n.arriveLocked(p)...)
+		}
 	}
-	for _, p := range n.arrivals.due(n.arriveDue) {
-		n.arriveLocked(p)
-	}
+	n.mu.Unlock()
+	forward.run()
 }
 
-// arriveLocked puts a datagram on the queue of the socket it is sent to.
-func (n *Network) arriveLocked(p Packet) {
+// arriveLocked puts a datagram on the queue of the socket it is sent to, or leaves it
+// to a router.
+func (n *Network) arriveLocked(p Packet) forwards {
 	s := n.sockets[p.To]
+	router := n.routers[p.To.Addr()]
 	switch {
+	case router != nil:
+		return forwards{func() { router.inbound(p) }}
+	case n.gateway != nil && n.hosts[p.To.Addr()] == nil:
+		return forwards{func() { n.gateway.outbound(p) }}
 	case s == nil || n.cutOffLocked(p.To.Addr()):
 		n.stats.Unclaimed++
 	case s.push(p):
@@ -225,6 +259,7 @@ func (n *Network) arriveLocked(p Packet) {
 	default:
 		n.stats.Overflow++
 	}
+	return nil
 }
 
 // cutOffLocked reports whether ip is a host that has been made unreachable.
@@ -233,23 +268,25 @@ func (n *Network) cutOffLocked(ip netip.Addr) bool {
 	return h != nil && h.unreachable
 }
 
-func (n *Network) cutOff(ip netip.Addr) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.cutOffLocked(ip)
+// isCutOff reports whether the host has been made unreachable.
+func (h *Host) isCutOff() bool {
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
+	return h.unreachable
 }
 
-func (n *Network) breakStreams(match func(*stream) bool) {
+// eachStream does something to connections, with no lock held.
+func (n *Network) eachStream(match func(*stream) bool, do func(*stream)) {
 	n.mu.Lock()
-	var broken []*stream
+	var matching []*stream
 	for s := range n.streams {
 		if match(s) {
-			broken = append(broken, s)
+			matching = append(matching, s)
 		}
 	}
 	n.mu.Unlock()
-	for _, s := range broken {
-		s.reset()
+	for _, s := range matching {
+		do(s)
 	}
 }
 

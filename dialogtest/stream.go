@@ -14,19 +14,22 @@ import (
 
 // stream is one end of a connection.
 type stream struct {
-	network       *Network
+	network       *Network // where it is registered, and seen by taps
+	host, peer    *Host
 	local, remote netip.AddrPort
-	dialled       bool // owns its local port
+	seen          netip.AddrPort // local, or the public address that a NAT has given it
+	dialled       bool           // owns its local port
+	carried       func()         // unless nil, told of each write: by a NAT
 	in, out       *pipe
 	// turn holds one token while a Write is under way, so that writes do not mix.
 	turn chan struct{}
 }
 
 // newStreams returns the two ends of a connection from local to remote.
-func newStreams(n *Network, local, remote netip.AddrPort) (here, far *stream) {
-	there, back := &pipe{window: n.Window}, &pipe{window: n.Window}
-	here = &stream{network: n, local: local, remote: remote, dialled: true, in: back, out: there, turn: make(chan struct{}, 1)}
-	far = &stream{network: n, local: remote, remote: local, in: there, out: back, turn: make(chan struct{}, 1)}
+func newStreams(host, peer *Host, local, remote netip.AddrPort) (here, far *stream) {
+	there, back := &pipe{window: host.network.Window}, &pipe{window: host.network.Window}
+	here = &stream{host: host, peer: peer, local: local, seen: local, remote: remote, dialled: true, in: back, out: there, turn: make(chan struct{}, 1)}
+	far = &stream{host: peer, peer: host, local: remote, seen: remote, remote: local, in: there, out: back, turn: make(chan struct{}, 1)}
 	return here, far
 }
 
@@ -46,6 +49,9 @@ func (s *stream) Write(p []byte) (int, error) {
 	n, err := 0, s.cut()
 	if err == nil {
 		s.show(p)
+		if s.carried != nil {
+			s.carried()
+		}
 		s.turn <- struct{}{}
 		n, err = s.out.write(p)
 		<-s.turn
@@ -63,12 +69,11 @@ func (s *stream) Close() error {
 		return opError("close", "tcp", s.LocalAddr(), s.RemoteAddr(), net.ErrClosed)
 	}
 	s.in.closeReader()
-	n := s.network
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	delete(n.streams, s)
+	s.network.mu.Lock()
+	delete(s.network.streams, s)
+	s.network.mu.Unlock()
 	if s.dialled {
-		delete(n.ports, binding{"tcp", s.local})
+		s.host.unclaim(s.local)
 	}
 	return nil
 }
@@ -102,9 +107,16 @@ func (s *stream) reset() {
 	s.out.reset()
 }
 
+// sever loses what is under way and all that will be written, silently: neither end
+// hears of it.
+func (s *stream) sever() {
+	s.in.set((*pipe).sever)
+	s.out.set((*pipe).sever)
+}
+
 // cut returns an error when one of the two hosts is unreachable.
 func (s *stream) cut() error {
-	if s.network.cutOff(s.local.Addr()) || s.network.cutOff(s.remote.Addr()) {
+	if s.host.isCutOff() || s.peer.isCutOff() {
 		return os.NewSyscallError("write", syscall.EHOSTUNREACH)
 	}
 	return nil
@@ -116,7 +128,7 @@ func (s *stream) show(data []byte) {
 		return
 	}
 	s.network.tap(Packet{
-		Time: time.Now(), Transport: "tcp", From: s.local, To: s.remote, Data: slices.Clone(data),
+		Time: time.Now(), Transport: "tcp", From: s.seen, To: s.remote, Data: slices.Clone(data),
 	})
 }
 
@@ -127,7 +139,7 @@ type pipe struct {
 
 	mu                          sync.Mutex // guards the fields below
 	buffer                      []byte
-	broken                      bool
+	broken, severed             bool
 	readerClosed, writerClosed  bool
 	readDeadline, writeDeadline time.Time
 	wake                        wake
@@ -156,6 +168,8 @@ func (p *pipe) tryRead(b []byte) (n int, changed <-chan struct{}, deadline time.
 		return 0, nil, deadline, os.NewSyscallError("read", syscall.ECONNRESET)
 	case len(b) == 0:
 		return 0, nil, deadline, nil
+	case p.severed:
+		return 0, p.wake.wait(), p.readDeadline, nil
 	case len(p.buffer) > 0:
 		n = copy(b, p.buffer)
 		p.buffer = p.buffer[n:]
@@ -192,7 +206,7 @@ func (p *pipe) tryWrite(b []byte) (n int, changed <-chan struct{}, deadline time
 		return 0, nil, deadline, os.ErrDeadlineExceeded
 	case p.broken:
 		return 0, nil, deadline, os.NewSyscallError("write", syscall.ECONNRESET)
-	case p.readerClosed:
+	case p.readerClosed && !p.severed:
 		return 0, nil, deadline, os.NewSyscallError("write", syscall.EPIPE)
 	case len(p.buffer) >= p.window:
 		return 0, p.wake.wait(), p.writeDeadline, nil
@@ -221,6 +235,9 @@ func (p *pipe) closeWriter() bool {
 func (p *pipe) closeReader() {
 	p.set(func(p *pipe) { p.readerClosed, p.buffer = true, nil })
 }
+
+// sever empties the pipe for good: what the writer still writes fills it.
+func (p *pipe) sever() { p.severed, p.buffer = true, nil }
 
 func (p *pipe) reset() {
 	p.set(func(p *pipe) { p.broken, p.buffer = true, nil })
