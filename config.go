@@ -93,7 +93,8 @@ type StackConfig struct {
 	// the peer reaches us.
 	From *Address
 	// OutboundProxy is where calls go first (RFC 3261 8.1.2); it gets lr if it
-	// says nothing.
+	// says nothing. It may be the URL of a WebSocket server, as sip.ParseUri reads
+	// it: "wss://pbx.example:8089/ws".
 	OutboundProxy *sip.Uri
 	// Credentials returns the user name and password for a realm, or false. It
 	// is asked when a request is challenged (401, 407; RFC 3261 22), and for
@@ -162,6 +163,9 @@ func (c *StackConfig) validate() error {
 		if err := tc.Validate(); err != nil {
 			return err
 		}
+	}
+	if _, err := c.outboundProxy(); err != nil {
+		return err
 	}
 	for _, name := range c.InfoPackages {
 		if !isToken(name) {

@@ -126,8 +126,8 @@ func (s *Stack) preloadedRoute(route []sip.Uri) []sip.Uri {
 	for i := range route {
 		own[i] = *route[i].Clone()
 	}
-	if route == nil && s.config.OutboundProxy != nil {
-		proxy := *s.config.OutboundProxy.Clone()
+	if first, _ := s.config.outboundProxy(); route == nil && first != nil {
+		proxy := *first.Clone()
 		if !isLoose(proxy) {
 			proxy.UriParams.Add("lr", "")
 		}

@@ -112,6 +112,9 @@ func NewStack(config *StackConfig) (*Stack, error) {
 		}
 	}
 	own.Listeners, own.AcceptBodies = slices.Clone(own.Listeners), slices.Clone(own.AcceptBodies)
+	for _, tc := range own.listeners() {
+		tc.WebSocket = tc.WebSocket.clone()
+	}
 	own.InfoPackages = slices.Clone(own.InfoPackages)
 	if err := own.validate(); err != nil {
 		return nil, err
@@ -198,6 +201,7 @@ func (s *Stack) open(ctx context.Context) error {
 	sockets := transport.New(transport.Config{
 		Network: s.config.Network, Resolver: s.config.resolver(), Logger: s.log, Trace: s.tracer(),
 		Limits: s.config.transportLimits(), TLS: s.config.clientTLS(), KeepAlive: s.config.KeepAlive,
+		WebSockets: s.config.webSocketServers(),
 	})
 	timers := s.config.timers()
 	layer := txn.New(txn.Config{
@@ -226,6 +230,7 @@ func (s *Stack) listen(ctx context.Context, sockets *transport.Layer) ([]netip.A
 		address, err := sockets.Listen(ctx, transport.ListenConfig{
 			Transport: strings.ToLower(tc.Protocol), Address: tc.GetListenAddress(), TLS: tc.TLSConfig,
 			PublicHost: strings.Trim(tc.PublicAddress, "[]"), PublicPort: tc.PublicPort,
+			Origins: tc.WebSocket.origins(), CheckOrigin: s.checkOrigin(tc.WebSocket),
 		})
 		switch {
 		case errors.Is(err, transport.ErrUnsupportedTransport):

@@ -24,6 +24,10 @@ type TransportConfig struct {
 	PublicPort    int
 	// TLSConfig is needed by tls and wss.
 	TLSConfig *tls.Config
+	// WebSocket says whose WebSockets a listener of ws or wss takes, and, with any
+	// protocol, how the stack connects to servers of WebSockets. Nil is as an empty
+	// one.
+	WebSocket *WebSocketConfig
 }
 
 // TransportLayer names a transport.
@@ -62,7 +66,8 @@ func DefaultTransportConfig() *TransportConfig {
 }
 
 // Validate reports what makes the configuration unusable: an unknown protocol,
-// a port out of range, or a missing TLSConfig. It wraps ErrInvalidArgument.
+// a port out of range, a missing TLSConfig, or what a WebSocketConfig must not say.
+// It wraps ErrInvalidArgument.
 func (c *TransportConfig) Validate() error {
 	if c == nil {
 		return fmt.Errorf("%w: no transport configuration", ErrInvalidArgument)
@@ -79,7 +84,7 @@ func (c *TransportConfig) Validate() error {
 	if c.Port < 0 || c.Port > 65535 || c.PublicPort < 0 || c.PublicPort > 65535 {
 		return fmt.Errorf("%w: port out of range", ErrInvalidArgument)
 	}
-	return nil
+	return c.WebSocket.validate()
 }
 
 // GetListenAddress returns host:port of the socket to bind, with brackets

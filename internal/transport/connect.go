@@ -2,9 +2,11 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 )
 
 // streamKey is what connections are found by. serverName is what the far end
@@ -15,6 +17,9 @@ type streamKey struct {
 	addr       netip.AddrPort
 	serverName string
 }
+
+// errDialTimeout is the error of a dial that took longer than Limits.DialTimeout.
+var errDialTimeout = errors.New("not connected in time")
 
 // dial is one connection being set up, shared by all who ask for its target.
 type dial struct {
@@ -128,7 +133,7 @@ func (l *Layer) joinDial(k kind, key streamKey) (*stream, *dial, error) {
 		return nil, nil, err
 	}
 	d := &dial{key: key, kind: k, done: make(chan struct{}), waiters: 1}
-	d.ctx, d.cancel = l.dialContext()
+	d.ctx, d.cancel = l.within(l.limits.DialTimeout)
 	l.dials[key] = d
 	l.mu.Unlock()
 
@@ -149,11 +154,13 @@ func usable(streams []*stream) *stream {
 	return nil
 }
 
-func (l *Layer) dialContext() (context.Context, context.CancelFunc) {
-	if l.limits.DialTimeout < 0 {
+// within is a context that ends with the layer, and after limit unless that is
+// negative.
+func (l *Layer) within(limit time.Duration) (context.Context, context.CancelFunc) {
+	if limit < 0 {
 		return context.WithCancel(l.ctx)
 	}
-	return context.WithTimeout(l.ctx, l.limits.DialTimeout)
+	return context.WithTimeout(l.ctx, limit)
 }
 
 // leaveDial ends a dial nobody waits for. It is forgotten at once, so that the
@@ -175,8 +182,11 @@ func (l *Layer) run(d *dial) {
 	ready, err := l.dialLink(d)
 	if err != nil {
 		l.releaseConn()
-		if l.ctx.Err() != nil {
+		switch {
+		case l.ctx.Err() != nil:
 			err = ErrClosed
+		case d.ctx.Err() != nil: // not that of a caller, who may wait longer
+			err = errDialTimeout
 		}
 		l.finishDial(d, nil, fmt.Errorf("transport: dial %s %s: %w", d.key.transport, d.key.addr, err))
 		return

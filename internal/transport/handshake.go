@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"time"
 )
 
@@ -37,16 +38,18 @@ func (l *Layer) endHandshake() {
 
 // serverSide does the handshakes of an accepted connection. It blocks no longer
 // than Limits.HandshakeTimeout, and ends with the layer.
-func (l *Layer) serverSide(k kind, raw net.Conn, config *tls.Config) (ready link, err error) {
+func (l *Layer) serverSide(k kind, raw net.Conn, config ListenConfig) (ready link, err error) {
 	ready = link{raw: raw, conn: raw}
+	ctx, cancel := l.within(l.limits.HandshakeTimeout)
+	defer cancel()
 	err = l.during(l.ctx, raw, l.limits.HandshakeTimeout, func() error {
 		if k.secure {
-			if err := ready.secure(tls.Server(raw, config)); err != nil {
+			if err := ready.secure(tls.Server(raw, config.TLS)); err != nil {
 				return err
 			}
 		}
 		if k.frames {
-			return ready.acceptWS()
+			return ready.acceptWS(func(r *http.Request) bool { return config.admits(ctx, r) })
 		}
 		return nil
 	})
@@ -64,7 +67,7 @@ func (l *Layer) clientSide(d *dial, raw net.Conn) (ready link, err error) {
 			}
 		}
 		if d.kind.frames {
-			return ready.requestWS(d)
+			return ready.requestWS(d, l.webSocketServer(d))
 		}
 		return nil
 	})

@@ -93,7 +93,7 @@ func (s *listener) accepted(conn net.Conn) {
 
 // shake does the handshakes of one connection.
 func (s *listener) shake(conn net.Conn) {
-	ready, err := s.layer.serverSide(s.kind, conn, s.config.TLS)
+	ready, err := s.layer.serverSide(s.kind, conn, s.config)
 	s.layer.endHandshake()
 	if err != nil {
 		s.layer.counters.handshakesFailed.Add(1)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"time"
 
@@ -109,6 +110,9 @@ type Config struct {
 	// connection is closed when ten seconds later there is no answer: the
 	// peer must know keep-alives.
 	KeepAlive time.Duration
+	// WebSockets are servers that are connected to in a way of their own. Others
+	// are asked for "/", with no headers.
+	WebSockets []WebSocketServer
 	// PublicHost and PublicPort replace the host and the port of every Local
 	// when set, but not those of a listener that has its own.
 	PublicHost string
@@ -124,6 +128,11 @@ type ListenConfig struct {
 	// listener are told instead of its own address.
 	PublicHost string
 	PublicPort int
+	// Origins are those whose pages may open WebSockets here, "*" any; nil: those of
+	// the host that they connect to. What names no origin is no page, and may.
+	Origins []string
+	// CheckOrigin, when set, decides instead. ctx ends with the handshake.
+	CheckOrigin func(ctx context.Context, r *http.Request) bool
 }
 
 // Handler takes the messages that arrive, with the flow they came by. It is

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strconv"
 	"time"
 
@@ -27,9 +26,9 @@ const (
 var errNoSubprotocol = errors.New("the server does not speak SIP")
 
 // acceptWS is the server's side of the opening handshake (RFC 6455 4.2), for
-// any path. A client that does not offer the subprotocol is refused before the
-// connection changes its protocol.
-func (r *link) acceptWS() error {
+// any path. A client that does not offer the subprotocol, or that is not admitted,
+// is refused before the connection changes its protocol.
+func (r *link) acceptWS(admits func(*http.Request) bool) error {
 	head, early, err := readUpgrade(r.conn)
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrWebSocket, r.raw.RemoteAddr(), err)
@@ -42,10 +41,16 @@ func (r *link) acceptWS() error {
 			return string(name) == subprotocol
 		},
 		OnBeforeUpgrade: func() (ws.HandshakeHeader, error) {
-			if offered {
-				return nil, nil
+			req, err := r.upgradeRequest(head)
+			switch {
+			case err != nil:
+				return nil, reject(http.StatusBadRequest, "malformed request")
+			case !admits(req):
+				return nil, reject(http.StatusForbidden, "origin not allowed")
+			case !offered:
+				return nil, reject(http.StatusBadRequest, "subprotocol sip required")
 			}
-			return nil, ws.RejectConnectionError(ws.RejectionStatus(http.StatusBadRequest), ws.RejectionReason("subprotocol sip required"))
+			return nil, nil
 		},
 	}
 	_, err = upgrader.Upgrade(readWriter{bytes.NewReader(head), r.conn})
@@ -56,12 +61,18 @@ func (r *link) acceptWS() error {
 	return nil
 }
 
+func reject(status int, reason string) error {
+	return ws.RejectConnectionError(ws.RejectionStatus(status), ws.RejectionReason(reason))
+}
+
 // requestWS is the client's side (RFC 6455 4.1).
-func (r *link) requestWS(d *dial) error {
-	dialer := ws.Dialer{Protocols: []string{subprotocol}}
+func (r *link) requestWS(d *dial, server WebSocketServer) error {
+	dialer := ws.Dialer{Protocols: server.protocols(), Header: ws.HandshakeHeaderHTTP(server.Header)}
 	limited := io.LimitReader(r.conn, maxUpgrade)
-	early, agreed, err := dialer.Upgrade(readWriter{limited, r.conn}, &url.URL{Scheme: "ws", Host: d.httpHost(), Path: "/"})
-	if err == nil && agreed.Protocol != subprotocol {
+	place := *server.URL
+	place.Host = d.httpHost()
+	early, agreed, err := dialer.Upgrade(readWriter{limited, r.conn}, &place)
+	if err == nil && agreed.Protocol == "" {
 		err = errNoSubprotocol
 	}
 	if err != nil {
