@@ -1,0 +1,82 @@
+package sipmsg
+
+import (
+	"errors"
+	"strings"
+)
+
+var errChallenge = errors.New("malformed challenge")
+
+// Challenge is a digest challenge, its values without quotes (RFC 3261 22.4,
+// 25.1; RFC 7616 3.3). Parameters that are not known are left out.
+type Challenge struct {
+	Realm, Nonce, Opaque string
+	Domain               []string
+	Algorithm            string   // as it came; empty: none
+	QOP                  []string // in lower case; nil: none, or an empty list
+	Charset              string
+	Stale, UserHash      bool
+}
+
+// ParseChallenge reads the value of a WWW-Authenticate or Proxy-Authenticate
+// header, or of one challenge of a list. It needs a realm and a nonce.
+func ParseChallenge(s string) (Challenge, error) {
+	s = trim(s)
+	end := strings.IndexAny(s, lws)
+	if end < 0 || !EqualFold(s[:end], "Digest") {
+		return Challenge{}, errChallenge
+	}
+	var c Challenge
+	var realm, nonce bool
+	for rest, more := s[end:], true; more; {
+		var param string
+		if param, rest, more = Cut(rest, ','); param == "" {
+			continue
+		}
+		name, value, set := strings.Cut(param, "=")
+		name, value = toLower(trim(name)), trim(value)
+		if !IsToken(name) || !isWhole(value) {
+			return Challenge{}, errChallenge
+		}
+		realm, nonce = realm || set && name == "realm", nonce || set && name == "nonce"
+		c.set(name, Unquote(value))
+	}
+	if !realm || !nonce {
+		return Challenge{}, errChallenge
+	}
+	return c, nil
+}
+
+// isWhole reports whether a value is a quoted-string that ends where it does, or
+// has no quotes.
+func isWhole(value string) bool {
+	if value != "" && value[0] == '"' {
+		return quotedEnd(value, 0) == len(value)
+	}
+	return isPlain(value)
+}
+
+func (c *Challenge) set(name, value string) {
+	switch name {
+	case "realm":
+		c.Realm = value
+	case "nonce":
+		c.Nonce = value
+	case "opaque":
+		c.Opaque = value
+	case "domain":
+		c.Domain = strings.Fields(value)
+	case "algorithm":
+		c.Algorithm = value
+	case "charset":
+		c.Charset = value
+	case "qop":
+		for _, option := range Split(value, ',') {
+			c.QOP = append(c.QOP, toLower(option))
+		}
+	case "stale":
+		c.Stale = EqualFold(value, "true")
+	case "userhash":
+		c.UserHash = EqualFold(value, "true")
+	}
+}

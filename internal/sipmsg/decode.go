@@ -1,0 +1,200 @@
+package sipmsg
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Decode reads a start line and header fields: head ends before the empty line,
+// and is the message's from then on. It goes on after a malformed field, so that
+// an answer has what can be had; fields is how many values there may be. It
+// returns nil for what is no SIP.
+//
+// A value that is malformed is the message's fault only if no transaction can do
+// without (RFC 3261 8.2.2, 13.2.2.4): Via, From, To, Call-ID, CSeq,
+// Content-Length. Those of all other fields are for those who need them. So is a
+// line that is no header field, but in a request.
+func Decode(head []byte, fields int) *Message {
+	m := &Message{Length: -1}
+	m.text = text(Plain(head))
+	m.lines = m.few[:0]
+	first, _ := cutLine(m.text)
+	fault, ok := m.startLine.read(first)
+	if !ok {
+		return nil
+	}
+	m.Fault = fault
+	m.readLines(len(first)+len(crlf), fields)
+	return m
+}
+
+func (m *Message) fail(reason string) {
+	if m.Fault == nil {
+		m.Fault = bad(reason)
+	}
+}
+
+// readLines reads the header fields from an index of the text on.
+func (m *Message) readLines(at, fields int) {
+	count := 0
+	for at < len(m.text) {
+		end := len(m.text)
+		if i := strings.Index(m.text[at:], crlf); i >= 0 {
+			end = at + i
+		}
+		count += m.readLine(at, end)
+		if count > fields {
+			// What was not read may hold the length.
+			m.fail("Too Many Header Fields")
+			m.Unframed = true
+			return
+		}
+		at = end + len(crlf)
+	}
+}
+
+// readLine reads one field, and returns how many values it has.
+func (m *Message) readLine(at, end int) int {
+	s := m.text[at:end]
+	c := colon(s)
+	name := trimRight(s[:c])
+	if c == len(s) || name == "" || isSpace(name[0]) || hasLineEnd(s) {
+		if m.IsRequest() {
+			m.fail("Malformed Header Field")
+		}
+		return 1
+	}
+	l := line{from: uint32(at + c + 1), to: uint32(end), id: idOf(name)}
+	for l.from < l.to && isSpace(m.text[l.from]) {
+		l.from++
+	}
+	for l.to > l.from && isSpace(m.text[l.to-1]) {
+		l.to--
+	}
+	return m.readField(l)
+}
+
+// readField reads the value of a field, if the transaction needs it, and notes
+// where it is.
+func (m *Message) readField(l line) (count int) {
+	value, again := m.value(&l), m.seen&(1<<l.id) != 0
+	m.seen |= 1 << l.id
+	count = 1
+	switch l.id {
+	case idVia:
+		count = m.readVias(value)
+	case idContact, idRoute, idRecordRoute:
+		count = values(value)
+	case idContentLength:
+		m.readLength(value)
+	case idFrom, idTo, idCallID, idCSeq:
+		if again {
+			// Which one counts is not ours to guess.
+			m.fail("Repeated " + longNames[l.id])
+			return count
+		}
+		if !m.readMandatory(l.id, value) {
+			m.fail("Malformed " + longNames[l.id])
+		}
+	}
+	m.lines = append(m.lines, l)
+	return count
+}
+
+// values counts the values of a list.
+func values(list string) (n int) {
+	for more := true; more; n++ {
+		_, list, more = Cut(list, ',')
+	}
+	return n
+}
+
+// readVias reads the values of one line. The top one is kept, if it can be read.
+func (m *Message) readVias(list string) (n int) {
+	for more := true; more; n++ {
+		var value string
+		value, list, more = Cut(list, ',')
+		via, err := ParseVia(value)
+		if err != nil {
+			m.fail("Malformed Via")
+		} else if m.Vias == 0 {
+			m.Via = via
+		}
+		m.Vias++
+	}
+	return n
+}
+
+func (m *Message) readMandatory(known id, value string) bool {
+	switch known {
+	case idFrom:
+		m.FromTag, m.HasFrom = m.readParty(value)
+		return m.HasFrom
+	case idTo:
+		m.ToTag, m.HasTo = m.readParty(value)
+		return m.HasTo
+	case idCallID:
+		if !isUnquotedID(value) {
+			return false
+		}
+		m.CallID = value
+		return true
+	default:
+		return m.readCSeq(value)
+	}
+}
+
+// readParty reads From or To, of which a transaction needs the tag, and a dialog
+// the URI.
+func (m *Message) readParty(value string) (tag string, ok bool) {
+	a, err := ParseAddress(value)
+	if err != nil {
+		return "", false
+	}
+	if _, err := parseParty(a.URI); err != nil && m.IsRequest() {
+		return "", false
+	}
+	tag, _ = a.Params.Get("tag")
+	return tag, true
+}
+
+// isUnquotedID is lenient: a Call-ID is compared, and copied.
+func isUnquotedID(s string) bool {
+	for i := range len(s) {
+		if isControl(s[i]) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// readCSeq allows any white space between number and method (RFC 3261 25.1).
+func (m *Message) readCSeq(value string) bool {
+	end := strings.IndexAny(value, lws)
+	if end < 0 {
+		return false
+	}
+	number, err := strconv.ParseUint(value[:end], 10, 32)
+	method := trimLeft(value[end:])
+	if err != nil || !IsToken(method) {
+		return false
+	}
+	m.CSeq, m.CSeqMethod = uint32(number), method
+	return true
+}
+
+// readLength takes Content-Length. Two that differ, or one that is no number,
+// leave the end of the message unknown (RFC 3261 18.3).
+func (m *Message) readLength(value string) {
+	n, err := strconv.ParseUint(value, 10, 31)
+	switch {
+	case err != nil:
+		m.fail("Malformed Content-Length")
+		m.Unframed = true
+	case m.Length < 0:
+		m.Length = int(n)
+	case m.Length != int(n):
+		m.fail("Differing Content-Length")
+		m.Unframed = true
+	}
+}

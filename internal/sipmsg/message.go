@@ -1,0 +1,161 @@
+package sipmsg
+
+import (
+	"net/netip"
+	"strings"
+	"sync"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// Fault is what is wrong with a message: the answer it gets if it is a
+// request.
+type Fault struct {
+	Code   int
+	Reason string
+}
+
+func bad(reason string) *Fault { return &Fault{Code: sip.StatusBadRequest, Reason: reason} }
+
+// line is where the value of a header field is in the text, without the white
+// space around it.
+type line struct {
+	from, to uint32
+	id       id
+}
+
+// Message is one message as it was received. What [Decode], [Message.Arrived]
+// and [Message.SetBody] have set does not change any more, and all other
+// methods may be called from any goroutine.
+type Message struct {
+	startLine
+	text  string // start line and header fields
+	lines []line
+	few   [16]line // what lines are, if they are enough
+	seen  uint32   // bits of the ids in lines
+	body  []byte
+
+	// Fault is the first thing wrong; nil when all is well.
+	Fault *Fault
+	// Length is the Content-Length, -1 when there is none. Unframed says that
+	// it cannot be trusted.
+	Length   int
+	Unframed bool
+
+	// Of the header fields without which there is no transaction: empty, or
+	// zero, when they are missing or malformed. Via is the top one.
+	CallID         string
+	FromTag        string
+	ToTag          string
+	CSeq           uint32
+	CSeqMethod     string
+	Via            Via
+	Vias           int // how many there are
+	HasFrom, HasTo bool
+
+	// Transport and Source say how it came.
+	Transport string
+	Source    netip.AddrPort
+	received  bool // the top Via has to say so
+
+	once sync.Once
+	made sip.Message
+}
+
+// IsRequest tells a request from a response.
+func (m *Message) IsRequest() bool { return m.Method != "" }
+
+// Body returns the body; nil without one. It may be written to, by one who
+// knows to be alone with it.
+func (m *Message) Body() []byte { return m.body }
+
+// SetBody gives the message its body, which it takes over. A message without
+// Content-Length has all that it is given.
+func (m *Message) SetBody(body []byte) {
+	if len(body) > 0 {
+		m.body = body[:len(body):len(body)]
+	}
+}
+
+// Arrived notes where the message came from.
+func (m *Message) Arrived(transport string, source netip.AddrPort) {
+	m.Transport, m.Source = transport, source
+	if m.Vias == 0 || !m.IsRequest() || m.Via.Host == "" {
+		return
+	}
+	// RFC 3261 18.2.1, RFC 3581 4.
+	_, rport := m.Via.Params.Get("rport")
+	m.received = rport || !m.Via.names(source.Addr())
+}
+
+func (m *Message) value(l *line) string { return m.text[l.from:l.to] }
+
+// name is how the field is called: a short name is said in full.
+func (m *Message) name(l *line) string {
+	if l.id != idOther {
+		return longNames[l.id]
+	}
+	start := strings.LastIndexByte(m.text[:l.from], '\n') + 1
+	return trimRight(m.text[start : start+colon(m.text[start:])])
+}
+
+// colon returns the index of the first colon, or the length without one.
+func colon(s string) int {
+	if i := strings.IndexByte(s, ':'); i >= 0 {
+		return i
+	}
+	return len(s)
+}
+
+func trimRight(s string) string {
+	for s != "" && isSpace(s[len(s)-1]) {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+// is reports whether a field has that name.
+func (m *Message) is(l *line, known id, name string) bool {
+	if l.id != known {
+		return false
+	}
+	return known != idOther || EqualFold(m.name(l), name)
+}
+
+// Values returns the field values of that name, one a line, as they came but
+// for folds (RFC 3261 7.3.1).
+func (m *Message) Values(name string) []string {
+	var values []string
+	known := idOf(name)
+	for i := range m.lines {
+		if l := &m.lines[i]; m.is(l, known, name) {
+			values = append(values, m.value(l))
+		}
+	}
+	return values
+}
+
+// Value returns the first field value of that name, and whether there is one.
+func (m *Message) Value(name string) (string, bool) {
+	known := idOf(name)
+	for i := range m.lines {
+		if l := &m.lines[i]; m.is(l, known, name) {
+			return m.value(l), true
+		}
+	}
+	return "", false
+}
+
+// first returns the first line of a field, or nil.
+func (m *Message) first(known id) *line {
+	for i := range m.lines {
+		if m.lines[i].id == known {
+			return &m.lines[i]
+		}
+	}
+	return nil
+}
+
+// Text returns the start line and the header fields, each line with its end, and
+// the empty line: as they came, but for folds.
+func (m *Message) Text() string { return m.text }

@@ -1,0 +1,68 @@
+package sipmsg
+
+import (
+	"strconv"
+	"strings"
+)
+
+// startLine is the first line of a message, in parts.
+type startLine struct {
+	// Method is empty for a response.
+	Method, RequestURI string
+	Version            string
+	Status             int
+	Reason             string
+}
+
+// read takes a line apart; false when it is no SIP. A request line that is
+// malformed still makes a request, so that it can be answered.
+func (s *startLine) read(line string) (fault *Fault, ok bool) {
+	if len(line) >= 4 && EqualFold(line[:4], "SIP/") {
+		return s.readStatus(line)
+	}
+	return s.readRequest(line)
+}
+
+// readStatus is lenient with an empty reason phrase: the space before it may
+// be missing.
+func (s *startLine) readStatus(line string) (fault *Fault, ok bool) {
+	version, rest, found := strings.Cut(line, " ")
+	digits, reason, _ := strings.Cut(rest, " ")
+	status, err := strconv.ParseUint(digits, 10, 31)
+	if !found || err != nil || len(digits) != 3 || hasLineEnd(line) {
+		return nil, false
+	}
+	s.Version, s.Status, s.Reason = version, int(status), reason
+	if status < 100 || status > 699 {
+		return bad("Malformed Status-Line"), true
+	}
+	return nil, true
+}
+
+func (s *startLine) readRequest(line string) (fault *Fault, ok bool) {
+	method, rest, found := strings.Cut(line, " ")
+	if !found || !IsToken(method) || !hasVersion(rest) {
+		return nil, false
+	}
+	s.Method, s.Version = method, "SIP/2.0"
+	uri, version, _ := strings.Cut(rest, " ")
+	if !strings.HasPrefix(strings.ToUpper(version), "SIP/") || !isPlain(version) || hasLineEnd(line) {
+		return bad("Malformed Request-Line"), true
+	}
+	s.RequestURI, s.Version = uri, version
+	if _, err := ParseURI(uri); err != nil {
+		s.RequestURI = ""
+		return bad("Malformed Request-URI"), true
+	}
+	return nil, true
+}
+
+// hasVersion tells what was meant to be a request line from other protocols'.
+func hasVersion(s string) bool {
+	for i := 0; i+4 <= len(s); i++ {
+		if EqualFold(s[i:i+4], "SIP/") {
+			return true
+		}
+	}
+	return false
+}
