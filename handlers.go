@@ -78,7 +78,7 @@ func (s *Stack) inspect(tx serverTx, req *sip.Request) *sip.Response {
 	if res := inspectTakeover(tx, req); res != nil {
 		return res
 	}
-	if req.Method == sip.INVITE && len(contacts(req)) != 1 {
+	if req.Method == sip.INVITE && len(targetsOf(req)) != 1 {
 		// RFC 3261 8.1.1.8.
 		return tx.NewResponse(sip.StatusBadRequest, "Exactly one Contact required")
 	}
@@ -93,7 +93,10 @@ func (s *Stack) inspect(tx serverTx, req *sip.Request) *sip.Response {
 			return res
 		}
 	}
-	return s.inspectBody(tx, req)
+	if res := s.inspectBody(tx, req); res != nil {
+		return res
+	}
+	return inspectAccept(tx, req)
 }
 
 // inspectBody checks the body of what offers a session (RFC 3261 8.2.3).
@@ -244,7 +247,7 @@ func (s *Stack) newCallee(tx serverTx, req *sip.Request) *Dialog {
 		stack: s, callID: callID(req), localTag: tx.ToTag(),
 		phase: phaseOffered, offered: tx,
 		remoteTag: fromTag(req), remoteSeq: cseq(req), remoteSeqKnown: true,
-		routeSet: recordRoutes(req), remoteTarget: contacts(req)[0],
+		routeSet: recordRoutes(req), remoteTarget: targetsOf(req)[0],
 		local:  nameAddr{display: req.To().DisplayName, uri: *req.To().Address.Clone()},
 		remote: nameAddr{display: req.From().DisplayName, uri: *req.From().Address.Clone()},
 	}

@@ -1,8 +1,25 @@
 package dialog
 
 import (
+	"strings"
+
 	"github.com/emiago/sipgo/sip"
 )
+
+// targetsOf are the URIs that an INVITE names for later requests. A client of RFC
+// 2543, whose branch has no magic cookie, may have no Contact: its From is the
+// target then (RFC 4475 3.4.1).
+func targetsOf(invite *sip.Request) []sip.Uri {
+	if len(headersNamed(invite, "Contact")) > 0 {
+		return contacts(invite)
+	}
+	branch, _ := invite.Via().Params.Get("branch")
+	from := invite.From().Address
+	if strings.HasPrefix(branch, sip.RFC3261BranchMagicCookie) || !isTarget(from) {
+		return nil
+	}
+	return []sip.Uri{*from.Clone()}
+}
 
 // refreshTargetLocked takes over the target that a 2xx to a re-INVITE or UPDATE,
 // or such a request itself, names (RFC 3261 12.2.1.2, 12.2.2), and what else it

@@ -1,0 +1,31 @@
+package dialog
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// inspectAccept refuses an offer that could not be answered: Accept says which
+// bodies the response may have, and an SDP answer is not among them (RFC 3261
+// 20.1, 21.4.7). Without Accept it is.
+func inspectAccept(tx serverTx, req *sip.Request) *sip.Response {
+	accepted := headersNamed(req, "Accept")
+	isOffer := len(req.Body()) > 0 && strings.EqualFold(mediaType(headerValue(req, "Content-Type")), typeSDP)
+	if len(accepted) == 0 || !isOffer || slices.ContainsFunc(listed(req, "Accept"), coversSDP) {
+		return nil
+	}
+	res := tx.NewResponse(sip.StatusNotAcceptable, "")
+	WithWarning(399, "an answer in SDP is not accepted")(res)
+	return res
+}
+
+// coversSDP reports whether a media range of Accept has SDP in it.
+func coversSDP(accepted string) bool {
+	switch strings.Join(strings.Fields(strings.ToLower(mediaType(accepted))), "") {
+	case typeSDP, "application/*", "*/*":
+		return true
+	}
+	return false
+}
