@@ -51,6 +51,11 @@ type StackConfig struct {
 	// the connection, so it must know keep-alives. Those of peers are always
 	// answered. Zero: none are sent.
 	KeepAlive time.Duration
+	// FollowMaddr has responses over UDP go where the maddr parameter of a request's
+	// Via says (RFC 3261 18.2.2), which may be anybody, a broadcast or a multicast
+	// address: only where every sender is trusted. Otherwise they go back to the
+	// sender.
+	FollowMaddr bool
 	// Slog gets what the stack logs, of a call with its "call_id"; a record lost
 	// to a panic costs nothing else. With neither there is silence.
 	Slog *slog.Logger

@@ -32,23 +32,32 @@ func markVia(via *sip.ViaHeader, source netip.AddrPort) {
 
 // Reply returns where a response to a request goes that came by flow with the
 // top Via via: on a stream the same connection; on UDP, always from the same
-// socket, to maddr, else for rport back to the source (RFC 3581 4), else to
-// the source's address and the sent-by port (RFC 3261 18.2.2). A nil via means
-// back to the source. It does not block.
+// socket, for rport back to the source (RFC 3581 4), else to the source's address
+// and the sent-by port (RFC 3261 18.2.2). A nil via means back to the source. It
+// does not block.
+//
+// A maddr parameter, which would come first, is heeded only where Config.FollowMaddr
+// says so: whoever writes it has us send our responses, and their repetitions, to
+// anybody.
 func (l *Layer) Reply(flow *Flow, via *sip.ViaHeader) *Flow {
 	if flow.stream != nil || via == nil {
 		return flow
 	}
-	ip := flow.remote.Addr()
-	if maddr, ok := via.Params.Get("maddr"); ok {
-		if addr, err := netip.ParseAddr(strings.Trim(maddr, "[]")); err == nil && flow.socket.fitness(addr.Unmap()) > 0 {
-			return flow.to(netip.AddrPortFrom(addr.Unmap(), sentByPort(via, flow.socket.kind)))
-		}
+	port := sentByPort(via, flow.socket.kind)
+	if addr, ok := maddrOf(via); ok && l.cfg.FollowMaddr && flow.socket.fitness(addr) > 0 {
+		return flow.to(netip.AddrPortFrom(addr, port))
 	}
 	if via.Params.Has("rport") {
 		return flow
 	}
-	return flow.to(netip.AddrPortFrom(ip, sentByPort(via, flow.socket.kind)))
+	return flow.to(netip.AddrPortFrom(flow.remote.Addr(), port))
+}
+
+// maddrOf is the address that a Via asks responses to be sent to, if it names one.
+func maddrOf(via *sip.ViaHeader) (netip.Addr, bool) {
+	maddr, _ := via.Params.Get("maddr")
+	addr, err := netip.ParseAddr(strings.Trim(maddr, "[]"))
+	return addr.Unmap(), err == nil && !addr.IsUnspecified()
 }
 
 // to is another peer of the same UDP socket.

@@ -39,7 +39,7 @@ func TestVia_is_marked_with_the_source(t *testing.T) {
 
 // RFC 3261 18.2.2 and RFC 3581 4.
 func TestReply_goes_where_the_Via_says(t *testing.T) {
-	l, _ := startLayer(t, Config{})
+	l, _ := startLayer(t, Config{FollowMaddr: true})
 	k, _ := kindOf("UDP")
 	socket := &packetSocket{layer: l, kind: k, local: netip.MustParseAddrPort("0.0.0.0:5060")}
 	flow := &Flow{layer: l, socket: socket, remote: netip.MustParseAddrPort("192.0.2.7:4444")}

@@ -110,6 +110,8 @@ type Config struct {
 	// connection is closed when ten seconds later there is no answer: the
 	// peer must know keep-alives.
 	KeepAlive time.Duration
+	// FollowMaddr has responses go where the maddr parameter of a Via says, on UDP.
+	FollowMaddr bool
 	// WebSockets are servers that are connected to in a way of their own. Others
 	// are asked for "/", with no headers.
 	WebSockets []WebSocketServer
