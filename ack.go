@@ -21,8 +21,8 @@ type acknowledger struct {
 	ack ackTx
 }
 
-// prepared notes what the ACK shares with the INVITE that leaves.
-func (a *acknowledger) prepared(req *sip.Request) {
+// leaving notes what the ACK shares with the INVITE that leaves.
+func (a *acknowledger) leaving(req *sip.Request) {
 	a.d.mutex.Lock()
 	defer a.d.mutex.Unlock()
 	a.seq, a.credentials = cseq(req), credentialsIn(req)

@@ -1,6 +1,7 @@
 package dialog
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"log"
@@ -11,7 +12,6 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
-	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -102,10 +102,22 @@ type StackConfig struct {
 	// it: "wss://pbx.example:8089/ws".
 	OutboundProxy *sip.Uri
 	// Credentials returns the user name and password for a realm, or false. It
-	// is asked when a request is challenged (401, 407; RFC 3261 22), and for
-	// requests of a dialog that was, on a goroutine of the stack's or the
-	// caller's, with no lock held. SHA-256 goes before MD5. Nil answers none.
+	// is asked when a request is challenged (401, 407; RFC 3261 22), with no lock
+	// held, on a goroutine of the stack's. In a call that the peer has placed, or
+	// that follows a REFER, it is asked only by who has been sent credentials of
+	// that realm before, and by the OutboundProxy: realms are names that anybody
+	// can use. Later requests of the call carry what was sent, as long as they go
+	// the same way, and so do requests outside it, to the same destination. See
+	// docs/security.md. With neither this nor Authenticate none are answered.
 	Credentials func(realm string) (username, password string, ok bool)
+	// Authenticate, unless nil, is asked instead, whoever challenges: it decides by
+	// the whole challenge. It is called as Credentials is; ctx ends with TxTimeout,
+	// when the challenge is the answer to the request.
+	Authenticate func(ctx context.Context, challenge Challenge) (Credentials, bool)
+	// RefuseLegacyDigest leaves challenges with MD5 and without qop unanswered:
+	// nothing in such a digest but the password is ours, so that who challenges can
+	// look the password up in a table made beforehand (RFC 7616 5.8).
+	RefuseLegacyDigest bool
 	// AuthorizeReplaces decides whether an INVITE with Replaces may take a call's
 	// place (RFC 3891 3, 8). Nil lets everybody do so who can name the call: its
 	// Call-ID and two tags, of which ours is 64 random bits, are known to those
@@ -227,21 +239,6 @@ func (c *StackConfig) userAgent() string {
 		return defaultUserAgent
 	}
 	return oneLine(c.UserAgent)
-}
-
-// lookup is Credentials, proof against its panics.
-func (c *StackConfig) lookup() auth.Lookup {
-	if c.Credentials == nil {
-		return nil
-	}
-	return func(realm string) (username, password string, ok bool) {
-		defer func() {
-			if recover() != nil {
-				ok = false
-			}
-		}()
-		return c.Credentials(realm)
-	}
 }
 
 func (c *StackConfig) maxDialogs() int { return orDefault(c.MaxDialogs, defaultMaxDialogs) }

@@ -170,11 +170,15 @@ func passSeveralRealms(t *testing.T, between func(*guarded), tries uint32) {
 }
 
 // Requests of a call that was not challenged before: NOTIFY and BYE of the called
-// side, and a REGISTER by Do.
+// side, which answers its caller because Authenticate says so, and a REGISTER by Do.
 func TestNotifyByeAndRegisterPassSeveralRealms(t *testing.T) {
 	ctx := context.Background()
 	bubble(t, func(t *testing.T, w *world) {
-		a, p := w.stack(stackIP, known), w.peer(peerIP)
+		a, p := w.stack(stackIP, func(c *dialog.StackConfig) {
+			c.Authenticate = func(_ context.Context, c dialog.Challenge) (dialog.Credentials, bool) {
+				return dialog.Credentials{Username: "user of " + c.Realm, Password: "secret of " + c.Realm}, true
+			}
+		}), w.peer(peerIP)
 		l := w.incoming(a, p)
 		g := w.guarded(p)
 		l.ask("REFER", withHeaders("Refer-To: <sip:carol@10.0.0.3>"))
@@ -191,7 +195,7 @@ func TestNotifyByeAndRegisterPassSeveralRealms(t *testing.T) {
 		p.reply(g.admits("BYE"), dialogtest.Response{Code: 200})
 		require.NoError(t, <-bye)
 
-		g = w.guarded(p)
+		g.renew()
 		register := began(func() error {
 			res, err := a.Do(ctx, sip.NewRequest(sip.REGISTER, uri("", peerIP)))
 			if err == nil && res.StatusCode != 200 {

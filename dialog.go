@@ -33,8 +33,8 @@ type Dialog struct {
 	arrived *arrival
 	source  netip.Addr
 	// outside is true for what a REFER outside calls makes: no call, but the dialog
-	// of its subscription.
-	outside bool
+	// of its subscription. referral is true for a call that follows a REFER.
+	outside, referral bool
 
 	// mutex guards the fields below. It comes after Stack.mutex and before
 	// the mailbox; no two dialogs' are ever held at once.
@@ -148,7 +148,7 @@ type Dialog struct {
 	turn        turn
 	mailbox     mailbox.Mailbox
 	requests    mailbox.Mailbox // for OnRequest's handlers
-	credentials auth.Cache
+	credentials auth.Scope
 	closeOnce   sync.Once
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
 )
@@ -35,7 +36,8 @@ func (s *Stack) Do(ctx context.Context, req *sip.Request) (*sip.Response, error)
 	own := s.complete(req)
 	w := newWaiter()
 	x := &exchange{
-		room: room, life: s.life, timeout: s.config.txTimeout(), attempt: s.credentials.Begin(s.config.lookup()),
+		room: room, life: s.life, timeout: s.config.txTimeout(),
+		stack: s, attempt: s.attempt(&auth.Scope{}),
 		opt:      txn.RequestOptions{NextHop: nextHop(own), Prepare: fillHosts},
 		response: w.response, done: w.done, background: s.tasks.Go, ask: s.calls.Go,
 	}

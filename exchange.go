@@ -8,17 +8,22 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
 )
 
 // exchange is a request of ours and all that comes of it. A challenge (401,
-// 407) that StackConfig.Credentials can answer is answered: the request goes
+// 407) that the application has credentials for is answered: the request goes
 // out once more with the next CSeq (RFC 3261 22.2, 22.3), and what is told of
 // is what comes of that.
 type exchange struct {
 	// Set at construction.
 
-	room    transactionRoom
+	room  transactionRoom
+	stack *Stack
+	// dialog is nil for a request outside calls, attempt when challenges are not
+	// answered.
+	dialog  *Dialog
 	attempt *auth.Attempt
 	// life and timeout bound a request that goes out once more.
 	life    context.Context
@@ -28,9 +33,10 @@ type exchange struct {
 	// An error ends the exchange.
 	next func(ctx context.Context) (seq uint32, written func(), err error)
 	// prepared, unless nil, is told of a request that is about to leave, and
-	// sent of its transaction: the first, and each that takes its place.
-	prepared func(req *sip.Request)
-	sent     func(tx clientTx)
+	// sent of its transaction: the first, and each that takes its place. leaving,
+	// unless nil, is told of it as it is written, maybe more than once.
+	prepared, leaving func(req *sip.Request)
+	sent              func(tx clientTx)
 	// response and done are told what comes of the request, as a
 	// txn.ClientUser is.
 	response func(res *sip.Response)
@@ -49,8 +55,10 @@ type exchange struct {
 	mu sync.Mutex // guards the fields below
 	// opt says where the request goes.
 	opt txn.RequestOptions
-	// req is the request as it was sent last.
-	req *sip.Request
+	// req is the request as it was sent last, to and transport say where it went.
+	req       *sip.Request
+	to        auth.Destination
+	transport string
 	// challenged is the transaction whose challenge is being answered,
 	// announced the one that sent was told of last.
 	challenged, announced clientTx
@@ -63,11 +71,11 @@ var _ txn.ClientUser = (*exchange)(nil)
 
 // send writes the request.
 func (x *exchange) send(ctx context.Context, req *sip.Request) error {
-	x.attempt.Authorize(req)
 	x.mu.Lock()
 	x.req = req
 	opt := x.opt
 	x.mu.Unlock()
+	opt.Authorize = func(req *sip.Request, flow *transport.Flow) { x.authorize(req, flow, opt) }
 	if x.prepared != nil {
 		x.prepared(req)
 	}
@@ -77,6 +85,20 @@ func (x *exchange) send(ctx context.Context, req *sip.Request) error {
 	}
 	x.announce(tx)
 	return nil
+}
+
+// authorize adds the credentials for whom the flow leads to.
+func (x *exchange) authorize(req *sip.Request, flow *transport.Flow, opt txn.RequestOptions) {
+	if x.attempt != nil {
+		to := x.stack.destination(req, flow, opt)
+		x.mu.Lock()
+		x.to, x.transport = to, flow.Transport()
+		x.mu.Unlock()
+		x.attempt.Authorize(req, to)
+	}
+	if x.leaving != nil {
+		x.leaving(req)
+	}
 }
 
 // announce tells of a transaction, once: as soon as its request has left or
@@ -95,7 +117,7 @@ func (x *exchange) announce(tx clientTx) {
 func (x *exchange) Response(tx *txn.Client, res *sip.Response) {
 	switch res.StatusCode {
 	case sip.StatusUnauthorized, sip.StatusProxyAuthRequired:
-		if x.attempt.Answers() && x.goesOn(tx, func() { x.again(res) }) {
+		if x.attempt != nil && x.goesOn(tx, func() { x.again(res) }) {
 			return
 		}
 	case statusIntervalTooSmall:
@@ -148,9 +170,21 @@ func (x *exchange) turned(turn func(*sip.Request) txn.RequestOptions, res *sip.R
 		x.mu.Lock()
 		x.opt, x.raised = opt, 0
 		x.mu.Unlock()
-		x.attempt.Anew()
+		x.leaveServer(req)
 	}) {
 		x.tell(res, err)
+	}
+}
+
+// leaveServer takes from a request the credentials that were for the server before,
+// the application's own too.
+func (x *exchange) leaveServer(req *sip.Request) {
+	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
+		for req.RemoveHeader(name) {
+		}
+	}
+	if x.attempt != nil {
+		x.attempt.Anew()
 	}
 }
 
@@ -220,7 +254,7 @@ func (x *exchange) credentials(challenge *sip.Response) bool {
 	if !x.ask(func() {
 		known := false
 		defer func() { found <- known }()
-		known = x.attempt.Challenged(challenge)
+		known = x.attempt.Challenged(challenge, func(c auth.Challenge) (auth.Login, bool) { return x.login(ctx, c) })
 	}) {
 		return false
 	}
@@ -268,7 +302,7 @@ func (d *Dialog) exchangeIn(e *earlyDialog, opt txn.RequestOptions, mayRepeat fu
 	}
 	return &exchange{
 		room: room, opt: opt, life: d.life(), timeout: d.config().txTimeout(),
-		attempt:    d.credentials.Begin(d.config().lookup()),
+		stack: d.stack, dialog: d, attempt: d.stack.attempt(&d.credentials),
 		background: d.stack.tasks.Go, ask: d.stack.calls.Go,
 		next: func(ctx context.Context) (uint32, func(), error) {
 			d.turn.enter(ctx, d.turn.enqueue())

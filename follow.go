@@ -140,7 +140,7 @@ func (r *ReferSubscription) inviteOpts(f *follower, opts InviteOpts) InviteOpts 
 		headers = append(headers, Header{"Referred-By", r.referredBy}) // RFC 3892 2.2
 	}
 	opts.Headers = append(headers, opts.Headers...)
-	opts.token = r.token
+	opts.token, opts.referral = r.token, true
 	if opts.From == nil {
 		// RFC 3892 2.2: the same to the referrer and to the target.
 		r.dialog.mutex.RLock()

@@ -80,8 +80,10 @@ type InviteOpts struct {
 	// panic in it is NewInvite's error.
 	Setup func(*Dialog)
 
-	// token is the Referred-By token that goes with the body (RFC 3892).
-	token []byte
+	// token is the Referred-By token that goes with the body (RFC 3892), referral
+	// true when a REFER is followed.
+	token    []byte
+	referral bool
 }
 
 // ReferOpts are the options of the calls that send a REFER.

@@ -91,6 +91,7 @@ func (s *Stack) newCaller(target sip.Uri, opts InviteOpts) *Dialog {
 		remote:       nameAddr{uri: to},
 		remoteTarget: *target.Clone(),
 		routeSet:     s.preloadedRoute(opts.Route),
+		referral:     opts.referral,
 	}
 	if opts.Contact != nil {
 		d.contact = opts.Contact.Clone()

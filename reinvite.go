@@ -55,7 +55,7 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, compose comp
 
 	x, err := d.exchange(opt, re.mayRepeatLocked)
 	if err == nil {
-		x.prepared, x.sent = re.prepared, re.written
+		x.prepared, x.leaving, x.sent = re.prepared, re.leaving, re.written
 		x.response, x.done = re.response, re.done
 		err = x.send(ctx, req)
 	}
@@ -80,11 +80,9 @@ func (d *Dialog) newReInviteLocked(opts InviteOpts) *reinviteClient {
 	return re
 }
 
-// prepared notes what the ACK shares with the INVITE that leaves. Where one before
-// it was refused, after reliable responses, these are over: those to come are
+// prepared begins a re-INVITE. Where one before it was refused, after reliable responses, these are over: those to come are
 // numbered anew (RFC 3262 3), and the offer is open again.
-func (re *reinviteClient) prepared(req *sip.Request) {
-	re.acknowledger.prepared(req)
+func (re *reinviteClient) prepared(*sip.Request) {
 	d, r := re.d, re.reliable
 	d.mutex.Lock()
 	defer d.mutex.Unlock()

@@ -125,7 +125,7 @@ func (d *Dialog) placeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 
 	x, err := d.exchange(opt, i.mayRepeatLocked)
 	if err == nil {
-		x.prepared, x.sent = i.prepared, i.written
+		x.prepared, x.leaving, x.sent = i.prepared, i.leaving, i.written
 		x.response, x.done = func(res *sip.Response) { _ = d.processResponse(res) }, i.ended
 		x.elsewhere = i.elsewhere
 		err = x.send(ctx, req)
@@ -174,10 +174,9 @@ func (d *Dialog) limitLocked() {
 	}
 }
 
-// prepared notes what the ACK will share with the INVITE that leaves. The early
-// dialogs of one that was refused before it are over (RFC 3261 13.2.2.3).
-func (i *inviteClient) prepared(req *sip.Request) {
-	i.acknowledger.prepared(req)
+// prepared begins an INVITE: the early dialogs of one that was refused before it
+// are over (RFC 3261 13.2.2.3).
+func (i *inviteClient) prepared(*sip.Request) {
 	i.d.mutex.Lock()
 	release := i.dropLocked(nil)
 	if i.current != nil {

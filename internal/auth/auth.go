@@ -1,133 +1,233 @@
 // Package auth answers digest challenges (RFC 3261 22, RFC 7616, RFC 8760) for
 // a user agent client: any number of realms, of servers and proxies, in one
-// request.
+// request. It knows to which destination each digest was sent, and repeats it
+// there only.
 package auth
 
 import (
-	"bytes"
-	"io"
-	"strings"
+	"maps"
+	"net/netip"
 	"sync"
 
 	"github.com/emiago/sipgo/sip"
-	"github.com/icholy/digest"
 )
 
-// Lookup returns the user name and password for a realm, or false. It is
+// Login is a user name and a password.
+type Login struct{ Username, Password string }
+
+// Decide returns the user name and password for a challenge, or false. It is
 // called with no lock held.
-type Lookup func(realm string) (username, password string, ok bool)
+type Decide func(Challenge) (Login, bool)
 
-// space is what a challenge is for: a realm of a server, or of a proxy.
-type space struct {
-	proxy bool
-	realm string
+// Destination is where a request goes.
+type Destination struct {
+	// Hop is the address that it is sent to.
+	Hop netip.AddrPort
+	// Target is the host and port of the Request-URI, and Path every place behind
+	// Hop that the request names: further routes, and Target. Path is empty when
+	// Hop is the target itself. Places are written as Place does.
+	Target string
+	Path   []string
+	// From and To are who sends it, and whom it is for: user and host.
+	From, To string
+	// InDialog is true for a request whose way the peer has named.
+	InDialog bool
+	// Proxy is true when Hop is the outbound proxy, and ProxyName its place as
+	// configured; empty: there is none.
+	Proxy     bool
+	ProxyName string
 }
 
-// Cache keeps the latest challenge of each realm, so that later requests carry
-// credentials at once. The zero value is ready; all methods may be called from
-// any goroutine.
-type Cache struct {
+// Scope keeps the challenges of one Call-ID, so that later requests of it carry
+// credentials at once (RFC 3261 22.3). The zero value is ready; all methods may be
+// called from any goroutine.
+type Scope struct {
 	mu sync.Mutex // guards the field below
-	// known maps a space to its challenge and how often that was answered.
-	known map[space]*answered
+	// known maps a space to what was last sent for it, and where to.
+	known map[space]lastSent
 }
 
-type answered struct {
-	challenge          *digest.Challenge
-	username, password string
-	count              int
+// lastSent is an answer, and the hop it was sent to.
+type lastSent struct {
+	*answer
+	hop netip.AddrPort
 }
 
-// maxSpaces bounds a cache: a path has few realms, a hostile peer many.
+// maxSpaces bounds the realms of a scope: a path has few, a hostile peer many.
 const maxSpaces = 16
+
+func (s *Scope) get(hop netip.AddrPort) map[space]*answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := make(map[space]*answer)
+	for sp, was := range s.known {
+		if was.hop == hop {
+			found[sp] = was.answer
+		}
+	}
+	return found
+}
+
+func (s *Scope) put(sp space, a *answer, hop netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known == nil {
+		s.known = make(map[space]lastSent)
+	}
+	if _, found := s.known[sp]; !found && len(s.known) >= maxSpaces {
+		clear(s.known)
+	}
+	s.known[sp] = lastSent{a, hop}
+}
+
+// forgetServers drops what is not a proxy's.
+func (s *Scope) forgetServers() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for sp := range s.known {
+		if !sp.proxy {
+			delete(s.known, sp)
+		}
+	}
+}
 
 // maxTries bounds how often one request is sent anew.
 const maxTries = 8
 
 // Attempt is one request and its retries. All methods may be called from any
-// goroutine: a Lookup may answer after the request has gone elsewhere.
+// goroutine: a Decide may answer after the request has gone elsewhere.
 type Attempt struct {
-	cache  *Cache
-	lookup Lookup
+	// Set at construction.
+
+	cache *Cache
+	scope *Scope
+	// strict leaves challenges with MD5 and without qop unanswered.
+	strict bool
 
 	mu sync.Mutex // guards the fields below
 	// round counts the servers that the request has been sent to.
 	round int
 	// asked are the spaces that challenged this request, and whether a stale
-	// nonce of theirs was forgiven already.
+	// nonce of theirs was forgiven already; own is what answers them.
 	asked map[space]bool
+	own   map[space]*answer
 	tries int
+	// written is what Authorize has put into the request, seq and hop say for which
+	// sending of it.
+	written map[space]written
+	seq     uint32
+	hop     netip.AddrPort
 }
 
-// Answers reports whether the attempt may answer a challenge at all.
-func (a *Attempt) Answers() bool { return a.lookup != nil }
+// written is a header value that an answer has made.
+type written struct {
+	*answer
+	value string
+}
 
-// Begin returns the attempt of a new request. A nil lookup answers nothing.
-func (c *Cache) Begin(lookup Lookup) *Attempt {
-	return &Attempt{cache: c, lookup: lookup, asked: make(map[space]bool)}
+// Begin returns the attempt of a new request. strict leaves challenges with MD5
+// and without qop unanswered.
+func (c *Cache) Begin(scope *Scope, strict bool) *Attempt {
+	return &Attempt{
+		cache: c, scope: scope, strict: strict,
+		asked: make(map[space]bool), own: make(map[space]*answer),
+	}
 }
 
 // Anew begins again with another server (RFC 3261 8.1.3.4): what the one before
 // has refused does not count, and it does not get that one's credentials. Those
-// of proxies stay.
+// of a proxy stay for requests by the same way.
 func (a *Attempt) Anew() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	clear(a.asked)
+	clear(a.own)
 	a.tries = 0
 	a.round++
-	a.cache.mu.Lock()
-	defer a.cache.mu.Unlock()
-	for s := range a.cache.known {
-		if !s.proxy {
-			delete(a.cache.known, s)
+	a.scope.forgetServers()
+}
+
+// Authorize puts credentials into a request that is about to be sent to that
+// destination: for each realm that has challenged the request itself, another one
+// of its Call-ID on the same way, or one outside it to the same destination. It
+// replaces what it has put there before, and asks nobody.
+func (a *Attempt) Authorize(req *sip.Request, to Destination) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.removeLocked(req)
+	before := a.written
+	if seq := req.CSeq().SeqNo; seq != a.seq || to.Hop != a.hop {
+		a.seq, a.hop, before = seq, to.Hop, nil
+	}
+	a.written = make(map[space]written)
+	for sp, known := range a.answersLocked(to) {
+		w := before[sp] // it may be made ready again, for another transport
+		if w.answer != known {
+			value, err := known.credentials(req)
+			if err != nil {
+				continue
+			}
+			w = written{known, value}
+		}
+		a.written[sp] = w
+		req.AppendHeader(sip.NewHeader(sp.header(), w.value))
+		a.scope.put(sp, known, to.Hop)
+		a.cache.put(sp, known, to)
+	}
+}
+
+// answersLocked returns what the request carries. What it was challenged for itself
+// goes before what others were.
+func (a *Attempt) answersLocked(to Destination) map[space]*answer {
+	answers := a.cache.get(to)
+	maps.Copy(answers, a.scope.get(to.Hop))
+	maps.Copy(answers, a.own)
+	return answers
+}
+
+// removeLocked takes out what Authorize has written. Headers of the application's
+// own stay.
+func (a *Attempt) removeLocked(req *sip.Request) {
+	for sp, w := range a.written {
+		kept := req.GetHeaders(sp.header())
+		for req.RemoveHeader(sp.header()) {
+		}
+		for _, h := range kept {
+			if h.Value() != w.value {
+				req.AppendHeader(h)
+			}
 		}
 	}
 }
 
-// Authorize puts the credentials into a request that is about to be sent: for
-// every realm that is known. It replaces those the request has, and asks nobody.
-func (a *Attempt) Authorize(req *sip.Request) {
-	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
-		for req.RemoveHeader(name) {
-		}
-	}
-	for _, s := range a.cache.spaces() {
-		if value, ok := a.cache.answer(s, req); ok {
-			req.AppendHeader(sip.NewHeader(s.header(), value))
-		}
-	}
-}
-
-// Challenged takes a 401 or 407 and reports whether the request is to be sent
-// once more: there are credentials for every challenge, and they have not been
-// refused. A nonce that the server calls stale is tried once more. It asks
-// Lookup, which may take its time: what it knows after Anew is of no use.
-func (a *Attempt) Challenged(res *sip.Response) bool {
+// Challenged takes a 401 or 407 and reports whether the request is to be sent once
+// more: there are credentials for a challenge in it, and none that was answered has
+// been refused. A nonce that the server calls stale is tried once more. It asks
+// decide, which may take its time: what that knows after Anew is of no use.
+func (a *Attempt) Challenged(res *sip.Response, decide Decide) bool {
 	round, ok := a.begin()
 	if !ok {
 		return false
 	}
-	challenges, learnt := challengesIn(res), make(map[space]*answered)
-	for s, challenge := range challenges {
-		username, password, ok := a.lookup(s.realm)
-		if !ok {
+	learnt := make(map[space]*answer)
+	for sp, challenge := range challengesIn(res, a.strict) {
+		if !a.mayAnswer(sp, challenge.Stale) {
 			return false
 		}
-		learnt[s] = &answered{challenge: challenge, username: username, password: password}
+		login, ok := decide(viewOf(sp, challenge))
+		if ok && login.valid() {
+			learnt[sp] = a.cache.answer(challenge, login)
+		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.round != round {
 		return false
 	}
-	for s, challenge := range challenges {
-		if !a.mayAnswerLocked(s, challenge.Stale) {
-			return false
-		}
-	}
-	for s, known := range learnt {
-		a.cache.learn(s, known)
+	for sp, known := range learnt {
+		_, again := a.asked[sp]
+		a.asked[sp] = again
+		a.own[sp] = known
 	}
 	return len(learnt) > 0
 }
@@ -137,107 +237,14 @@ func (a *Attempt) begin() (round int, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.tries++
-	return a.round, a.lookup != nil && a.tries <= maxTries
+	return a.round, a.tries <= maxTries
 }
 
-// mayAnswerLocked: a space that challenges again after its own challenge was
-// answered has refused the password, unless it says that the nonce is stale.
-func (a *Attempt) mayAnswerLocked(s space, stale bool) bool {
-	forgiven, asked := a.asked[s]
-	switch {
-	case !asked:
-		a.asked[s] = false
-		return true
-	case stale && !forgiven:
-		a.asked[s] = true
-		return true
-	default:
-		return false
-	}
-}
-
-func (s space) header() string {
-	if s.proxy {
-		return "Proxy-Authorization"
-	}
-	return "Authorization"
-}
-
-// challengesIn reads the challenges of a response: of several for one realm
-// the strongest algorithm that can be answered (RFC 8760 2.4 lets policy
-// decide).
-func challengesIn(res *sip.Response) map[space]*digest.Challenge {
-	best := make(map[space]*digest.Challenge)
-	collect := func(name string, proxy bool) {
-		for _, h := range res.GetHeaders(name) {
-			challenge, err := digest.ParseChallenge(h.Value())
-			if err != nil || !digest.CanDigest(challenge) {
-				continue
-			}
-			s := space{proxy: proxy, realm: challenge.Realm}
-			if known := best[s]; known == nil || strength(challenge) > strength(known) {
-				best[s] = challenge
-			}
-		}
-	}
-	collect("WWW-Authenticate", false)
-	collect("Proxy-Authenticate", true)
-	return best
-}
-
-func strength(c *digest.Challenge) int {
-	switch algorithm := strings.ToUpper(c.Algorithm); {
-	case strings.HasPrefix(algorithm, "SHA-512"):
-		return 3
-	case strings.HasPrefix(algorithm, "SHA-256"):
-		return 2
-	default:
-		return 1
-	}
-}
-
-func (c *Cache) learn(s space, known *answered) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.known == nil {
-		c.known = make(map[space]*answered)
-	}
-	if len(c.known) >= maxSpaces && c.known[s] == nil {
-		clear(c.known)
-	}
-	c.known[s] = known
-}
-
-func (c *Cache) spaces() []space {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	list := make([]space, 0, len(c.known))
-	for s := range c.known {
-		list = append(list, s)
-	}
-	return list
-}
-
-// answer computes the credentials; each use of a nonce has its own count (RFC
-// 7616 3.4).
-func (c *Cache) answer(s space, req *sip.Request) (string, bool) {
-	c.mu.Lock()
-	known := c.known[s]
-	if known == nil {
-		c.mu.Unlock()
-		return "", false
-	}
-	known.count++
-	now := *known
-	c.mu.Unlock()
-
-	credentials, err := digest.Digest(now.challenge, digest.Options{
-		Method: string(req.Method), URI: req.Recipient.String(), Count: now.count,
-		Username: now.username, Password: now.password,
-		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(req.Body())), nil },
-	})
-	if err != nil {
-		return "", false
-	}
-	return credentials.String(), true
+// mayAnswer: a space that challenges again after its own challenge was answered has
+// refused the password (RFC 3261 22.1), unless it says that the nonce is stale, once.
+func (a *Attempt) mayAnswer(sp space, stale bool) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	forgiven, asked := a.asked[sp]
+	return !asked || stale && !forgiven
 }

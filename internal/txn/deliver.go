@@ -20,6 +20,9 @@ type RequestOptions struct {
 	// called before each serialising, with no lock held, once or more: on the caller's
 	// goroutine, for a target that is tried later on another, with a copy.
 	Prepare func(req *sip.Request, local transport.Local)
+	// Authorize, unless nil, adds the credentials for whom the flow leads to. It is
+	// called after Prepare, as that is.
+	Authorize func(req *sip.Request, flow *transport.Flow)
 }
 
 // outgoing is a request ready for one flow.
@@ -105,6 +108,9 @@ func (l *Layer) compose(req *sip.Request, flow *transport.Flow, opt RequestOptio
 	}
 	if opt.Prepare != nil {
 		opt.Prepare(req, local)
+	}
+	if opt.Authorize != nil {
+		opt.Authorize(req, flow)
 	}
 	req.SetBody(req.Body()) // sets Content-Length
 	return outgoing{req: req, flow: flow, branch: branch, data: transport.Encode(req)}

@@ -1,0 +1,162 @@
+package dialog
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/transport"
+	"sipdialog.example/dialog/internal/txn"
+)
+
+// Credentials are a user name and a password. Printed or logged, they hide the
+// password.
+type Credentials struct{ Username, Password string }
+
+// String returns the user name.
+func (c Credentials) String() string { return c.Username + ":***" }
+
+// LogValue is what a structured log gets.
+func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// Challenge is a digest challenge to a request of ours (RFC 3261 22, RFC 7616 3.3),
+// without its nonce. Of several for one realm it is that with the strongest
+// algorithm.
+type Challenge struct {
+	// Realm is the name of what asks. Anybody can use any.
+	Realm string
+	// Proxy is true for a Proxy-Authenticate (407), false for a WWW-Authenticate.
+	Proxy bool
+	// Algorithm is "MD5" also when the challenge has none, QOP nil when it has none.
+	Algorithm string
+	QOP       []string
+	// Stale says that the nonce was too old, rather than the password wrong.
+	Stale bool
+	// Method, From and RequestURI are the request's.
+	Method     string
+	From       Address
+	RequestURI sip.Uri
+	// Peer is the address that the request was sent to, the first hop: who
+	// challenges may be behind it. Transport is "UDP", "TCP", "TLS", "WS" or "WSS".
+	Peer      netip.AddrPort
+	Transport string
+	// Dialog is the call that the request is in, or begins; nil outside calls.
+	Dialog *Dialog
+	// Inbound is true in a call that the peer has placed, Referred in one that
+	// follows a REFER: in both the peer has chosen where our requests go.
+	Inbound, Referred bool
+	// Known is true when the destination has been sent credentials of this realm
+	// before, or is the OutboundProxy. Behind a proxy every place on the way of the
+	// request must have been, unless the proxy itself asks.
+	Known bool
+}
+
+// attempt answers the challenges of a request; nil when nobody does.
+func (s *Stack) attempt(scope *auth.Scope) *auth.Attempt {
+	if s.config.Credentials == nil && s.config.Authenticate == nil {
+		return nil
+	}
+	return s.credentials.Begin(scope, s.config.RefuseLegacyDigest)
+}
+
+// login asks the application for the answer to a challenge.
+func (x *exchange) login(ctx context.Context, asked auth.Challenge) (auth.Login, bool) {
+	x.mu.Lock()
+	req, to, transport := x.req, x.to, x.transport
+	x.mu.Unlock()
+	c := Challenge{
+		Realm: asked.Realm, Proxy: asked.Proxy, Algorithm: asked.Algorithm, QOP: asked.QOP, Stale: asked.Stale,
+		Method: string(req.Method), RequestURI: *req.Recipient.Clone(),
+		From: Address{DisplayName: unescapeQuoted(req.From().DisplayName), URI: *req.From().Address.Clone()},
+		Peer: to.Hop, Transport: transport, Dialog: x.dialog, Known: x.stack.credentials.Known(asked, to, ""),
+	}
+	if x.dialog != nil {
+		c.Inbound, c.Referred = x.dialog.IsUAS(), x.dialog.referral
+	}
+	found, ok := x.stack.askCredentials(ctx, c)
+	if ok && x.stack.config.Authenticate == nil && c.ledByPeer() {
+		ok = x.stack.credentials.Known(asked, to, found.Username)
+	}
+	x.log(req).Debug("challenged", "method", c.Method, "realm", c.Realm, "proxy", c.Proxy, "peer", c.Peer, "answered", ok)
+	return auth.Login(found), ok
+}
+
+// ledByPeer reports whether the peer has chosen where the request goes.
+func (c Challenge) ledByPeer() bool { return c.Inbound || c.Referred }
+
+// askCredentials calls the application's function. It does not when the peer of a
+// call that it has placed wants what it has never been sent: a password may be asked
+// for there.
+func (s *Stack) askCredentials(ctx context.Context, c Challenge) (found Credentials, ok bool) {
+	defer func() {
+		if value := recover(); value != nil {
+			s.logPanic(s.log, "credentials", value, debug.Stack())
+			found, ok = Credentials{}, false
+		}
+	}()
+	switch {
+	case s.config.Authenticate != nil:
+		return s.config.Authenticate(ctx, c)
+	case c.ledByPeer() && !c.Known:
+		return Credentials{}, false
+	}
+	found.Username, found.Password, ok = s.config.Credentials(c.Realm)
+	return found, ok
+}
+
+func (x *exchange) log(req *sip.Request) *slog.Logger {
+	if x.dialog != nil {
+		return x.dialog.log()
+	}
+	return x.stack.log.With("call_id", callID(req))
+}
+
+// destination says where a request is about to go.
+func (s *Stack) destination(req *sip.Request, flow *transport.Flow, opt txn.RequestOptions) auth.Destination {
+	to := auth.Destination{
+		Hop: hopAddress(flow, opt.NextHop), Target: placeOf(req.Recipient), Path: pathBehind(req, opt.NextHop),
+		From: req.From().Address.Endpoint(), To: req.To().Address.Endpoint(), InDialog: toTag(req) != "",
+	}
+	if proxy := s.config.OutboundProxy; proxy != nil {
+		to.ProxyName = placeOf(*proxy)
+		byName := placeOf(opt.NextHop) == to.ProxyName && !flow.Same(opt.Flow)
+		to.Proxy = s.credentials.IsProxy(to.Hop, byName || to.Hop.String() == to.ProxyName)
+	}
+	return to
+}
+
+// hopAddress is the address of a next hop, by which it is known again: its own, also
+// where it has made the connection, from another port.
+func hopAddress(flow *transport.Flow, hop sip.Uri) netip.AddrPort {
+	remote := flow.RemoteAddr()
+	address := netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
+	if host, ok := literal(hop.Host); ok && host == address.Addr() && flow.Reliable() && !isWebSocket(flow) {
+		return netip.AddrPortFrom(host, portOf(hop))
+	}
+	return address
+}
+
+func placeOf(uri sip.Uri) string { return auth.Place(uri.Host, portOf(uri)) }
+
+// pathBehind lists the places that a request passes behind its next hop, its target
+// the last.
+func pathBehind(req *sip.Request, nextHop sip.Uri) []string {
+	var path []string
+	for _, h := range headersNamed(req, "Route") {
+		route := sip.Uri{}
+		if r, ok := h.(*sip.RouteHeader); ok {
+			route = r.Address
+		}
+		path = append(path, placeOf(route)) // what cannot be read is nowhere known
+	}
+	path = append(path, placeOf(req.Recipient))
+	if first := slices.Index(path, placeOf(nextHop)); first >= 0 {
+		path = slices.Delete(path, first, first+1)
+	}
+	return path
+}

@@ -1,0 +1,126 @@
+package auth
+
+import (
+	"bytes"
+	"io"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/icholy/digest"
+)
+
+const (
+	authorization      = "Authorization"
+	proxyAuthorization = "Proxy-Authorization"
+)
+
+// Challenge is what a server or a proxy asks, without its nonce.
+type Challenge struct {
+	Realm string
+	// Proxy is true for a Proxy-Authenticate, false for a WWW-Authenticate.
+	Proxy bool
+	// Algorithm is as the challenge has it, "MD5" when it says nothing.
+	Algorithm string
+	// QOP lists the qualities of protection; nil: none.
+	QOP []string
+	// Stale says that the nonce was too old, not the password wrong.
+	Stale bool
+}
+
+func viewOf(sp space, c *digest.Challenge) Challenge {
+	view := Challenge{Realm: sp.realm, Proxy: sp.proxy, Algorithm: c.Algorithm, Stale: c.Stale}
+	if view.Algorithm == "" {
+		view.Algorithm = "MD5"
+	}
+	for _, qop := range c.QOP {
+		view.QOP = append(view.QOP, strings.TrimSpace(qop))
+	}
+	return view
+}
+
+// space is what a challenge is for: a realm of a server, or of a proxy.
+type space struct {
+	proxy bool
+	realm string
+}
+
+func (s space) header() string {
+	if s.proxy {
+		return proxyAuthorization
+	}
+	return authorization
+}
+
+// maxChallenge bounds a challenge that is kept.
+const maxChallenge = 4 << 10
+
+// challengesIn reads the challenges of a response: of several for one realm
+// the strongest algorithm that can be answered (RFC 8760 2.4 lets policy
+// decide). strict leaves out MD5 without qop.
+func challengesIn(res *sip.Response, strict bool) map[space]*digest.Challenge {
+	best := make(map[space]*digest.Challenge)
+	collect := func(name string, proxy bool) {
+		for _, h := range res.GetHeaders(name) {
+			challenge, ok := readChallenge(h.Value())
+			if !ok || strict && isLegacy(challenge) {
+				continue
+			}
+			s := space{proxy: proxy, realm: challenge.Realm}
+			if known := best[s]; known == nil || strength(challenge) > strength(known) {
+				best[s] = challenge
+			}
+		}
+	}
+	collect("WWW-Authenticate", false)
+	collect("Proxy-Authenticate", true)
+	return best
+}
+
+// readChallenge returns a challenge that can be answered.
+func readChallenge(value string) (*digest.Challenge, bool) {
+	if len(value) > maxChallenge {
+		return nil, false
+	}
+	challenge, err := digest.ParseChallenge(value)
+	return challenge, err == nil && digest.CanDigest(challenge)
+}
+
+// isLegacy reports whether a challenge is one of RFC 2069: the digest has nothing
+// in it that is ours but the password.
+func isLegacy(c *digest.Challenge) bool { return len(c.QOP) == 0 && strength(c) == 1 }
+
+func strength(c *digest.Challenge) int {
+	switch algorithm := strings.ToUpper(c.Algorithm); {
+	case strings.HasPrefix(algorithm, "SHA-512"):
+		return 3
+	case strings.HasPrefix(algorithm, "SHA-256"):
+		return 2
+	default:
+		return 1
+	}
+}
+
+// valid refuses what no quoted-string can say (RFC 3261 25.1).
+func (l Login) valid() bool { return !strings.ContainsAny(l.Username, "\r\n\x00") }
+
+// answer is a challenge with what answers it. It is not changed; the count is
+// shared by all answers to the same nonce.
+type answer struct {
+	challenge *digest.Challenge
+	login     Login
+	count     *count
+}
+
+// credentials computes the header value for a request; each use of a nonce has its
+// own count (RFC 7616 3.4).
+func (a *answer) credentials(req *sip.Request) (string, error) {
+	credentials, err := digest.Digest(a.challenge, digest.Options{
+		Method: string(req.Method), URI: req.Recipient.String(), Count: a.count.next(),
+		Username: a.login.Username, Password: a.login.Password,
+		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(req.Body())), nil },
+	})
+	if err != nil {
+		return "", err
+	}
+	return credentials.String(), nil
+}
