@@ -81,10 +81,12 @@ func (d *Dialog) handledDTMF(tx serverTx, req *sip.Request) bool {
 		return false
 	}
 	key, ok := read(string(req.Body()))
+	answered := make(chan struct{})
+	defer close(answered)
 	switch {
 	case !ok:
 		d.stack.respond(tx, tx.NewResponse(sip.StatusBadRequest, "DTMF cannot be read"))
-	case d.tellKey(callback, key):
+	case d.tellKey(callback, key, answered):
 		d.stack.answerWith(tx, sip.StatusOK)
 	default:
 		d.stack.answerWith(tx, sip.StatusServiceUnavailable)
@@ -92,11 +94,15 @@ func (d *Dialog) handledDTMF(tx serverTx, req *sip.Request) bool {
 	return true
 }
 
-// tellKey queues the callback, unless the queue is full.
-func (d *Dialog) tellKey(callback func(DTMF), key DTMF) bool {
+// tellKey queues the callback, unless the queue is full. It runs once the INFO has
+// been answered.
+func (d *Dialog) tellKey(callback func(DTMF), key DTMF, answered <-chan struct{}) bool {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	return d.mailbox.Offer(func() { callback(key) })
+	return d.mailbox.Offer(func() {
+		<-answered
+		callback(key)
+	})
 }
 
 // dtmfReader returns what reads the body of an INFO; nil when it does not tell of

@@ -2,6 +2,7 @@ package dialog_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -41,6 +42,27 @@ func TestDTMFInBothForms(t *testing.T) {
 		require.ErrorIs(t, caller.SendDTMF(context.Background(), '1', dialog.DTMFOpts{Duration: -1}), dialog.ErrInvalidArgument)
 		require.NoError(t, caller.Bye(context.Background(), ""))
 		require.ErrorIs(t, caller.SendDTMF(context.Background(), '1', dialog.DTMFOpts{}), dialog.ErrTerminated)
+	})
+}
+
+// FD13. The peer has its 200 before the application hears of the key, also when the
+// 200 takes its time.
+func TestKeyIsToldOfOnceItsInfoIsAnswered(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		slow := func(e dialog.TraceEvent) {
+			if e.Outbound && strings.Contains(string(e.Data), "CSeq: 11 INFO") {
+				time.Sleep(time.Second) // on the fake clock
+			}
+		}
+		b, p := w.stack("10.0.0.2", func(c *dialog.StackConfig) { c.Trace = slow }), w.peer("10.0.0.9")
+		d, inside := w.called(b, p, answerSDP)
+		answered := make(chan int, 1)
+		d.OnDTMF(func(dialog.DTMF) { answered <- len(w.sent("10.0.0.2", "200 INFO")) })
+		r := inside("INFO", 11, "Content-Type: application/dtmf")
+		r.Body = "5"
+		require.NoError(t, p.Send(b.Addr(), p.Request(r)))
+		require.Equal(t, 1, <-answered)
+		hangUp(t, d, p)
 	})
 }
 

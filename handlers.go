@@ -78,8 +78,7 @@ func (s *Stack) inspect(tx serverTx, req *sip.Request) *sip.Response {
 	if res := inspectTakeover(tx, req); res != nil {
 		return res
 	}
-	if req.Method == sip.INVITE && len(targetsOf(req)) != 1 {
-		// RFC 3261 8.1.1.8.
+	if req.Method == sip.INVITE && !saysWhere(req) {
 		return tx.NewResponse(sip.StatusBadRequest, "Exactly one Contact required")
 	}
 	if req.Method != sip.INVITE && req.Method != sip.UPDATE {
@@ -99,22 +98,61 @@ func (s *Stack) inspect(tx serverTx, req *sip.Request) *sip.Response {
 	return inspectAccept(tx, req)
 }
 
-// inspectBody checks the body of what offers a session (RFC 3261 8.2.3).
+// saysWhere reports whether an INVITE has the one Contact that is the target of a
+// dialog (RFC 3261 8.1.1.8). Inside a dialog it may be missing, as it only should be
+// there (RFC 3261 12.2.1.1): the target then stays.
+func saysWhere(invite *sip.Request) bool {
+	number := len(headersNamed(invite, "Contact"))
+	if number == 0 && toTag(invite) != "" {
+		return true
+	}
+	return number <= 1 && len(targetsOf(invite)) == 1
+}
+
+// inspectBody checks the body of what offers a session (RFC 3261 8.2.3). One that
+// is optional is never refused: see bodyOf.
 func (s *Stack) inspectBody(tx serverTx, req *sip.Request) *sip.Response {
+	wanted := s.wantedInstead(req)
+	if wanted == nil || isOptional(req) {
+		return nil
+	}
+	res := tx.NewResponse(sip.StatusUnsupportedMediaType, "")
+	res.AppendHeader(wanted)
+	return res
+}
+
+// wantedInstead is the header that says what a body had to be; nil when it is that.
+func (s *Stack) wantedInstead(req *sip.Request) sip.Header {
 	if len(req.Body()) == 0 {
 		return nil
 	}
 	if encoding := headerValue(req, "Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		res := tx.NewResponse(sip.StatusUnsupportedMediaType, "")
-		res.AppendHeader(sip.NewHeader("Accept-Encoding", "identity"))
-		return res
+		return sip.NewHeader("Accept-Encoding", "identity")
 	}
 	if len(s.config.AcceptBodies) > 0 && !s.acceptsBody(headerValue(req, "Content-Type")) {
-		res := tx.NewResponse(sip.StatusUnsupportedMediaType, "")
-		res.AppendHeader(sip.NewHeader("Accept", strings.Join(s.config.AcceptBodies, ", ")))
-		return res
+		return sip.NewHeader("Accept", strings.Join(s.config.AcceptBodies, ", "))
 	}
 	return nil
+}
+
+// isOptional reports whether the sender of a body can do without its being
+// understood (RFC 3261 20.11).
+func isOptional(req *sip.Request) bool {
+	_, params, _ := strings.Cut(headerValue(req, "Content-Disposition"), ";")
+	return strings.EqualFold(param(params, "handling"), "optional")
+}
+
+// bodyOf returns a copy of the body of an INVITE or UPDATE; nil when it has none, or
+// one that is ignored, since it is optional and not what we take (RFC 3261 8.2.3).
+func (s *Stack) bodyOf(req *sip.Request) *SimpleBody {
+	if !s.takesBody(req) {
+		return nil
+	}
+	return bodyOf(req)
+}
+
+func (s *Stack) takesBody(req *sip.Request) bool {
+	return len(req.Body()) > 0 && s.wantedInstead(req) == nil
 }
 
 func (s *Stack) acceptsBody(contentType string) bool {
@@ -159,13 +197,16 @@ func (s *Stack) belongsInDialog(method sip.RequestMethod) bool {
 }
 
 // notAllowed refuses a method that is known, and one that is not (RFC 3261
-// 8.2.1, 21.5.2).
+// 8.2.1, 21.5.2). Its Allow does not have that method, which may be one that is
+// served elsewhere: REFER inside calls only (RFC 3261 21.4.6).
 func (s *Stack) notAllowed(tx serverTx, served handlerMap) {
+	method := tx.Request().Method
 	code := sip.StatusMethodNotAllowed
-	if !isKnownMethod(tx.Request().Method) {
+	if !isKnownMethod(method) {
 		code = sip.StatusNotImplemented
 	}
-	s.answerWith(tx, code, served.allow(s.config))
+	methods := slices.DeleteFunc(served.methods(s.config), func(m string) bool { return m == string(method) })
+	s.answerWith(tx, code, sip.NewHeader("Allow", strings.Join(methods, ", ")))
 }
 
 // handleInvite takes a new call (RFC 3261 13.3.1).
@@ -254,8 +295,9 @@ func (s *Stack) newCallee(tx serverTx, req *sip.Request) *Dialog {
 	d.arrived = arrivalOf(req)
 	d.source = sourceOf(req.Source())
 	d.cameByLocked(tx)
-	d.keptBody = keptOrNil(bodyOf(req))
-	d.session.receive(tx, bodyOf(req))
+	offer := s.bodyOf(req)
+	d.keptBody = keptOrNil(offer)
+	d.session.receive(tx, offer)
 	d.learnPackagesLocked(req)
 	return s.adopt(d)
 }
@@ -336,9 +378,29 @@ func (s *Stack) handleInDialog(tx serverTx, req *sip.Request) {
 	case req.Method == sip.PRACK && acknowledges && ack == expected && expected.invite:
 		// It crossed the final answer (RFC 3262 3).
 		s.answerWith(tx, sip.StatusOK)
+	case !buried && !s.subscribes(req) && s.handled(tx, req.Method):
+		// It is in a dialog of the application's: of a SUBSCRIBE sent by Do, say, or
+		// one that its handler has accepted (RFC 6665 4).
 	default:
 		s.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
 	}
+}
+
+// subscribes reports whether a request is about a REFER of ours outside calls, which
+// has its one dialog already: a second one that a proxy has forked it to is refused.
+func (s *Stack) subscribes(req *sip.Request) bool {
+	if !isReferEvent(req) {
+		return false
+	}
+	id, tag := callID(req), toTag(req)
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	for key := range s.subscribed {
+		if key.CallID == id && key.LocalTag == tag {
+			return true
+		}
+	}
+	return false
 }
 
 // handleAck takes the ACK to a 2xx. One that belongs to nothing is dropped.

@@ -68,13 +68,16 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 }
 
 // inOrder raises the peer's CSeq, or reports that the request is late (RFC
-// 3261 12.2.2). Retransmissions do not come this far.
+// 3261 12.2.2). Retransmissions do not come this far. Some peers send their BYE with
+// the CSeq of the request before it: only a lower one has to be refused, and the
+// call is to end.
 func (d *Dialog) inOrder(e *earlyDialog, req *sip.Request) (ordered bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	d.inForkLocked(e, func() {
 		seq := cseq(req)
-		if ordered = !d.remoteSeqKnown || seq > d.remoteSeq; ordered {
+		again := seq == d.remoteSeq && req.Method == sip.BYE
+		if ordered = !d.remoteSeqKnown || seq > d.remoteSeq || again; ordered {
 			d.remoteSeq, d.remoteSeqKnown = seq, true
 		}
 	})

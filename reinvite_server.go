@@ -19,7 +19,7 @@ type reinviteServer struct {
 func (d *Dialog) handleReInvite(tx serverTx, req *sip.Request) {
 	ctx, cancel := d.decisionContext()
 	in := &reinviteServer{tx: tx, cancel: cancel}
-	offer := bodyOf(req)
+	offer := d.stack.bodyOf(req)
 
 	d.mutex.Lock()
 	if refusal := d.refuseReInviteLocked(tx); refusal != nil {
@@ -35,7 +35,7 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sip.Request) {
 	d.mutex.Unlock()
 
 	if handler == nil {
-		d.acceptReInvite(in, d.defaultAnswer(req), byDefault)
+		d.acceptReInvite(in, d.defaultAnswer(req, offer), byDefault)
 		return
 	}
 	decide := offered{

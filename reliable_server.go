@@ -88,7 +88,7 @@ func (d *Dialog) enqueueLocked(p *provisional) (send func() error, err error) {
 	if d.reliable == nil {
 		invite := p.tx.Request()
 		d.reliable = &reliableServer{
-			seq: cseq(invite), offer: len(invite.Body()) > 0, allowsUpdate: containsFold(tokens(invite, "Allow"), "UPDATE"),
+			seq: cseq(invite), offer: d.stack.takesBody(invite), allowsUpdate: containsFold(tokens(invite, "Allow"), "UPDATE"),
 		}
 	}
 	r := d.reliable

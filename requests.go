@@ -33,6 +33,10 @@ const decisionTime = 2 * time.Second
 // method of the application's own. Nil restores the default answer. Each call
 // of it has a goroutine of its own.
 //
+// It gets those too that have a To tag but are in no call of ours: a NOTIFY for a
+// SUBSCRIBE that [Stack.Do] has sent, or a SUBSCRIBE that refreshes what the handler
+// has accepted (RFC 6665 4). It answers 481 in a dialog that it does not know.
+//
 // Errors: ErrInvalidArgument (INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, INFO:
 // they belong to calls).
 func (s *Stack) OnRequest(method string, handler RequestHandler) error {
@@ -89,8 +93,13 @@ func setHandler(old handlerMap, method sip.RequestMethod, handler RequestHandler
 	return handlers
 }
 
-// allow is the Allow header: what is served anyhow, and what has a handler.
+// allow is the Allow header (RFC 3261 20.5).
 func (h handlerMap) allow(c *StackConfig) sip.Header {
+	return sip.NewHeader("Allow", strings.Join(h.methods(c), ", "))
+}
+
+// methods are those that are served anyhow, and those that have a handler.
+func (h handlerMap) methods(c *StackConfig) []string {
 	methods := strings.Split(c.allowed(), ", ")
 	var more []string
 	for method := range h {
@@ -99,7 +108,7 @@ func (h handlerMap) allow(c *StackConfig) sip.Header {
 		}
 	}
 	slices.Sort(more)
-	return sip.NewHeader("Allow", strings.Join(append(methods, more...), ", "))
+	return append(methods, more...)
 }
 
 func (s *Stack) handlersNow() handlerMap {

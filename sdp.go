@@ -26,11 +26,11 @@ func sessionIn(res *sip.Response) *SimpleBody {
 // defaultAnswer is the answer to a re-INVITE that nobody decides: our last
 // session turned to fit the offer; our last session as the offer when there is
 // none; nil when we have no session or the offer cannot be read.
-func (d *Dialog) defaultAnswer(req *sip.Request) Body {
+func (d *Dialog) defaultAnswer(req *sip.Request, offer *SimpleBody) Body {
 	d.mutex.Lock()
 	session := d.sessionLocked(nil)
 	d.mutex.Unlock()
-	return answerToRefresh(req, session.answerTo(bodyOf(req)), session.unchanged())
+	return answerToRefresh(req, session.answerTo(offer), session.unchanged())
 }
 
 // sessionLocked returns the session of an early dialog, else the call's.

@@ -165,7 +165,7 @@ func (d *Dialog) grantTimer(req *sip.Request, res *sip.Response) {
 	}
 	interval = max(interval, minSEOf(req), d.config().minSE())
 	res.AppendHeader(sip.NewHeader("Session-Expires", wholeSeconds(interval)+";refresher="+refresher))
-	if refresher == "uac" {
+	if supports { // a MUST for "uac", a SHOULD for "uas"
 		res.AppendHeader(sip.NewHeader("Require", "timer"))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
@@ -32,6 +33,32 @@ func TestSessionIsRefreshed(t *testing.T) {
 		require.Empty(t, w.sent("10.0.0.2", "UPDATE"), "one side refreshes")
 		require.NoError(t, caller.Bye(context.Background(), ""))
 	})
+}
+
+// FD12. RFC 4028 9: Require: timer is a MUST where the peer refreshes, and a SHOULD
+// where we do, if the peer knows of it.
+func TestRequireTimerGoesWithTheAnswerToWhoKnowsIt(t *testing.T) {
+	for _, c := range []struct{ supported, expires, want, require string }{
+		{"Supported: timer", "Session-Expires: 1800;refresher=uac", "1800;refresher=uac", "timer"},
+		{"Supported: timer", "Session-Expires: 1800;refresher=uas", "1800;refresher=uas", "timer"},
+		{"Supported: timer", "Session-Expires: 1800", "1800;refresher=uac", "timer"},
+		{"Supported: path", "Session-Expires: 1800", "1800;refresher=uas", ""},
+		{"Supported: timer", "X-None: x", "", ""},
+	} {
+		bubble(t, func(t *testing.T, w *world) {
+			p := w.peer(peerIP)
+			l := w.incoming(w.stack(stackIP), p, withHeaders(c.supported, c.expires))
+			l.ask("INVITE", withHeaders(c.supported, c.expires), withBody(offerSDP))
+			again := l.peer.final("INVITE")
+			l.acknowledge(l.seq)
+			l.ask("UPDATE", withHeaders(c.supported, c.expires))
+			for _, res := range []sip.Message{l.final.Message, again, l.peer.final("UPDATE")} {
+				require.Equal(t, c.want, value(res, "Session-Expires"), "%v", c)
+				require.Equal(t, c.require, value(res, "Require"), "%v", c)
+			}
+			l.hangUp(p)
+		})
+	}
 }
 
 // Zero obeys when asked and never asks.

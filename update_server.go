@@ -21,7 +21,7 @@ type updateServer struct {
 // handleUpdate takes an UPDATE (RFC 3311 5.2). An offer in it is decided within
 // two seconds, or refused with 504: a non-INVITE cannot wait longer.
 func (d *Dialog) handleUpdate(tx serverTx, req *sip.Request, e *earlyDialog) {
-	in := &updateServer{tx: tx, fork: e, offer: bodyOf(req), cancel: func() {}}
+	in := &updateServer{tx: tx, fork: e, offer: d.stack.bodyOf(req), cancel: func() {}}
 	d.mutex.Lock()
 	if refusal := d.beginUpdateLocked(in); refusal != nil {
 		d.mutex.Unlock()
