@@ -107,8 +107,9 @@ func TestOfferThatDoesNotParse(t *testing.T) {
 		t.Run(handler, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				b, p := w.stack(stackIP), w.peer(peerIP)
-				l := w.incoming(b, p, withBody(notSDP))
+				l := w.rings(b, p, withBody(notSDP))
 				require.Equal(t, notSDP, <-bodiesOnly(l.d), "the application has it as it came")
+				l.accepted()
 				switch handler {
 				case "answers":
 					l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) {

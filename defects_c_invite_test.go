@@ -90,11 +90,12 @@ func TestOfferOfTheInviteReachesTheApplication(t *testing.T) {
 	})
 }
 
-// C4: it also reaches one that registers after the callback has returned.
+// C4: it also reaches one that registers after the callback has returned, until it
+// is answered: see onbody_test.go.
 func TestOfferIsKeptForWhoeverRegistersLater(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack(stackIP), w.peer(peerIP)
-		l := w.incoming(b, p)
+		l := w.rings(b, p)
 		require.Equal(t, []string{"application/sdp\n" + offerSDP}, drained(bodies(l.d)))
 		require.Empty(t, drained(bodies(l.d)))
 	})

@@ -126,8 +126,10 @@ type Dialog struct {
 	// peerPackages are the Info Packages that the peer takes (RFC 6086); nil
 	// when it has not said.
 	peerPackages []string
-	// keptBody is the latest body that came while nobody was registered.
-	keptBody Body
+	// keptBody is the latest body that came while nobody was registered; keptOffer
+	// is true when it is an offer that came before Accept, which answers it.
+	keptBody  Body
+	keptOffer bool
 
 	// referSubscriptions are the REFERs received, by CSeq header value.
 	referSubscriptions map[string]*ReferSubscription
@@ -209,7 +211,9 @@ func (d *Dialog) OnStateChange(callback func(DialogState)) {
 // 2xx, ACK and PRACK carry. Bodies that came while nobody was registered are kept, the
 // latest of them, and go to the first who registers; OnBody then waits until
 // the callback has returned, unless it was called inside a callback, and no
-// longer than the grace time. A nil callback is ignored.
+// longer than the grace time. An offer that Accept has answered is not kept any
+// longer: who registers after Accept hears of the bodies that follow. A nil callback
+// is ignored.
 func (d *Dialog) OnBody(callback func(Body)) {
 	if callback == nil {
 		return

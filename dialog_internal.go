@@ -218,7 +218,7 @@ func (d *Dialog) keepBodyLocked(body *SimpleBody) {
 		return
 	}
 	if len(d.bodyCallbacks) == 0 {
-		d.keptBody = body
+		d.keptBody, d.keptOffer = body, false
 		return
 	}
 	calls := make([]func(), len(d.bodyCallbacks))
@@ -227,6 +227,22 @@ func (d *Dialog) keepBodyLocked(body *SimpleBody) {
 	}
 	if !d.mailbox.Offer(calls...) && d.stack != nil {
 		d.stack.counters.bodies.Add(1)
+	}
+}
+
+// keepOfferLocked is keepBodyLocked for an offer that Accept may answer.
+func (d *Dialog) keepOfferLocked(offer *SimpleBody) {
+	if offer != nil {
+		d.keepBodyLocked(offer)
+		d.keptOffer = true
+	}
+}
+
+// dropOfferLocked forgets an offer that was kept: it has been answered, and whoever
+// registers from now on waits for the next.
+func (d *Dialog) dropOfferLocked() {
+	if d.keptOffer {
+		d.keptBody, d.keptOffer = nil, false
 	}
 }
 

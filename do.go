@@ -19,21 +19,25 @@ import (
 // the peer reaches us. When ctx ends first its error is returned, and the
 // request runs its course unheard.
 //
-// Errors: ErrInvalidArgument (a request that belongs to a call), ErrNotStarted,
-// ErrShutdown, ErrTimeout, ErrTransport, ctx's.
+// Errors: ErrInvalidArgument (a request that belongs to a call, or whose From, To,
+// Call-ID or CSeq cannot be read), ErrNotStarted, ErrShutdown, ErrTimeout,
+// ErrTransport, ctx's.
 func (s *Stack) Do(ctx context.Context, req *sip.Request) (*sip.Response, error) {
 	if ctx == nil {
 		return nil, errNilContext("Do")
 	}
-	if req == nil || req.Recipient.Host == "" || belongsToCalls(req.Method) ||
-		(req.CSeq() != nil && req.CSeq().MethodName != req.Method) {
+	if req == nil || req.Recipient.Host == "" || belongsToCalls(req.Method) {
 		return nil, fmt.Errorf("%w: not a request for Do", ErrInvalidArgument)
+	}
+	own, err := typed(req)
+	if err != nil {
+		return nil, err
 	}
 	room, err := s.transactions()
 	if err != nil {
 		return nil, err
 	}
-	own := s.complete(req)
+	s.complete(own)
 	w := newWaiter()
 	x := &exchange{
 		room: room, life: s.life, timeout: s.config.txTimeout(),
@@ -49,9 +53,8 @@ func (s *Stack) Do(ctx context.Context, req *sip.Request) (*sip.Response, error)
 	return w.wait(ctx, string(req.Method))
 }
 
-// complete returns a copy of a request with the headers that it lacks.
-func (s *Stack) complete(req *sip.Request) *sip.Request {
-	own := req.Clone()
+// complete adds the headers that a request lacks.
+func (s *Stack) complete(own *sip.Request) {
 	if own.From() == nil {
 		own.AppendHeader(s.caller(InviteOpts{}, "sip").from(TagGen()))
 	} else if !own.From().Params.Has("tag") {
@@ -77,15 +80,12 @@ func (s *Stack) complete(req *sip.Request) *sip.Request {
 			own.AppendHeader(&sip.RouteHeader{Address: route})
 		}
 	}
-	return own
 }
 
 // nextHop is where a request outside a dialog goes (RFC 3261 8.1.2).
 func nextHop(req *sip.Request) sip.Uri {
-	if routes := headersNamed(req, "Route"); len(routes) > 0 {
-		if route, ok := routes[0].(*sip.RouteHeader); ok {
-			return *route.Address.Clone()
-		}
+	if route := addressIn(req, "Route").uri; route.Host != "" {
+		return route
 	}
 	return *req.Recipient.Clone()
 }

@@ -102,7 +102,7 @@ func (s *Stack) inspect(tx serverTx, req *sip.Request) *sip.Response {
 // dialog (RFC 3261 8.1.1.8). Inside a dialog it may be missing, as it only should be
 // there (RFC 3261 12.2.1.1): the target then stays.
 func saysWhere(invite *sip.Request) bool {
-	number := len(headersNamed(invite, "Contact"))
+	number := countContacts(invite)
 	if number == 0 && toTag(invite) != "" {
 		return true
 	}
@@ -289,14 +289,13 @@ func (s *Stack) newCallee(tx serverTx, req *sip.Request) *Dialog {
 		phase: phaseOffered, offered: tx,
 		remoteTag: fromTag(req), remoteSeq: cseq(req), remoteSeqKnown: true,
 		routeSet: recordRoutes(req), remoteTarget: targetsOf(req)[0],
-		local:  nameAddr{display: req.To().DisplayName, uri: *req.To().Address.Clone()},
-		remote: nameAddr{display: req.From().DisplayName, uri: *req.From().Address.Clone()},
+		local: nameAddrIn(req, "To"), remote: nameAddrIn(req, "From"),
 	}
 	d.arrived = arrivalOf(req)
 	d.source = sourceOf(req.Source())
 	d.cameByLocked(tx)
 	offer := s.bodyOf(req)
-	d.keptBody = keptOrNil(offer)
+	d.keepOfferLocked(offer)
 	d.session.receive(tx, offer)
 	d.learnPackagesLocked(req)
 	return s.adopt(d)

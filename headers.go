@@ -3,7 +3,7 @@ package dialog
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"slices"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -45,56 +45,258 @@ func tagParams(tag string) sip.HeaderParams {
 	return sip.HeaderParams{{K: "tag", V: tag}}
 }
 
-func toTag(msg sip.Message) string {
-	if to := msg.To(); to != nil {
-		tag, _ := to.Params.Get("tag")
-		return tag
+// Headers are read by their name, whatever their Go type: the parser makes typed ones
+// of those it knows, and messages made by hand may have plain ones of any name.
+
+func toTag(msg sip.Message) string   { return tagOf(msg, "To") }
+func fromTag(msg sip.Message) string { return tagOf(msg, "From") }
+
+func tagOf(msg sip.Message, name string) string {
+	var params sip.HeaderParams
+	switch h := firstHeader(msg, name).(type) {
+	case *sip.FromHeader:
+		params = h.Params
+	case *sip.ToHeader:
+		params = h.Params
+	default:
+		params = addressIn(msg, name).params
 	}
-	return ""
+	tag, _ := findParam(params, "tag")
+	return tag
 }
 
-func fromTag(msg sip.Message) string {
-	if from := msg.From(); from != nil {
-		tag, _ := from.Params.Get("tag")
-		return tag
-	}
-	return ""
-}
+func callID(msg sip.Message) string { return headerValue(msg, "Call-ID") }
 
-func callID(msg sip.Message) string {
-	if id := msg.CallID(); id != nil {
-		return id.Value()
-	}
-	return ""
-}
-
+// cseq returns the number of the CSeq; zero when there is none.
 func cseq(msg sip.Message) uint32 {
-	if h := msg.CSeq(); h != nil {
-		return h.SeqNo
+	number, _ := cseqIn(msg)
+	return number
+}
+
+func cseqIn(msg sip.Message) (number uint32, method sip.RequestMethod) {
+	switch h := firstHeader(msg, "CSeq").(type) {
+	case nil:
+		return 0, ""
+	case *sip.CSeqHeader:
+		return h.SeqNo, h.MethodName
+	default:
+		fields := strings.Fields(h.Value())
+		if len(fields) != 2 {
+			return 0, ""
+		}
+		n, err := strconv.ParseUint(fields[0], 10, 32)
+		if err != nil {
+			return 0, ""
+		}
+		return uint32(n), sip.RequestMethod(fields[1])
 	}
-	return 0
+}
+
+// cseqValue is the CSeq as it stands in a header, such as "2 REFER"; empty when there
+// is none that can be read.
+func cseqValue(msg sip.Message) string {
+	number, method := cseqIn(msg)
+	if method == "" {
+		return ""
+	}
+	return strconv.FormatUint(uint64(number), 10) + " " + string(method)
+}
+
+// nameAddrIn returns who From or To names.
+func nameAddrIn(msg sip.Message, name string) nameAddr {
+	a := addressIn(msg, name)
+	return nameAddr{display: a.display, uri: a.uri}
+}
+
+// address is a name-addr or addr-spec with header parameters.
+type address struct {
+	nameAddr
+	params sip.HeaderParams
+}
+
+// addressIn returns what the first header of that name says; the zero value when
+// there is none that can be read. It shares nothing with the message.
+func addressIn(msg sip.Message, name string) address {
+	h := firstHeader(msg, name)
+	if h == nil {
+		return address{}
+	}
+	list := appendAddresses(nil, h)
+	if len(list) == 0 {
+		return address{}
+	}
+	return list[0]
+}
+
+// addressesIn returns what all headers of that name say; what cannot be read is
+// left out.
+func addressesIn(msg sip.Message, name string) []address {
+	var list []address
+	for _, h := range headersNamed(msg, name) {
+		list = appendAddresses(list, h)
+	}
+	return list
+}
+
+func appendAddresses(list []address, header sip.Header) []address {
+	one := func(display string, uri *sip.Uri, params sip.HeaderParams) []address {
+		return append(list, address{nameAddr{display, *uri.Clone()}, params.Clone()})
+	}
+	switch h := header.(type) {
+	case *sip.FromHeader:
+		return one(h.DisplayName, &h.Address, h.Params)
+	case *sip.ToHeader:
+		return one(h.DisplayName, &h.Address, h.Params)
+	case *sip.ContactHeader:
+		return one(h.DisplayName, &h.Address, h.Params)
+	case *sip.RouteHeader:
+		return one("", &h.Address, nil)
+	case *sip.RecordRouteHeader:
+		return one("", &h.Address, nil)
+	}
+	for _, value := range splitList(header.Value(), ',') {
+		var a address
+		var err error
+		a.display, err = sip.ParseAddressValue(value, &a.uri, &a.params)
+		if err == nil && (a.uri.Host != "" || a.uri.Raw() != "") {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// typed returns a copy of a request whose headers of those names that this package
+// changes before they leave have the types to do so.
+//
+// Errors: ErrInvalidArgument (one that every request has cannot be read).
+func typed(req *sip.Request) (*sip.Request, error) {
+	own := sip.NewRequest(req.Method, *req.Recipient.Clone())
+	for _, h := range req.Headers() {
+		for _, header := range typedHeaders(h) {
+			own.AppendHeader(header)
+		}
+	}
+	own.SetBody(req.Body())
+	for name, readable := range map[string]bool{
+		"From": own.From() != nil, "To": own.To() != nil, "Call-ID": own.CallID() != nil,
+		"CSeq": own.CSeq() != nil && own.CSeq().MethodName == own.Method,
+	} {
+		if !readable && firstHeader(own, name) != nil {
+			return nil, fmt.Errorf("%w: %s %q", ErrInvalidArgument, name, headerValue(own, name))
+		}
+	}
+	return own, nil
+}
+
+// typedHeaders returns a header as the type of its name, a list as several; what
+// cannot be read stays as it is.
+func typedHeaders(h sip.Header) []sip.Header {
+	switch h.(type) {
+	case *sip.FromHeader, *sip.ToHeader, *sip.CallIDHeader, *sip.CSeqHeader, *sip.ContactHeader, *sip.RouteHeader:
+		return []sip.Header{sip.HeaderClone(h)}
+	}
+	for _, name := range []string{"From", "To", "Call-ID", "CSeq", "Contact", "Route"} {
+		if !isNamed(h, name) {
+			continue
+		}
+		list, err := sip.HeadersParser(sip.DefaultHeadersParser()).ParseHeader(nil, []byte(name+": "+h.Value()))
+		if err == nil {
+			return list
+		}
+	}
+	return []sip.Header{sip.HeaderClone(h)}
+}
+
+// isNamed reports whether a header has that name, or its compact form (RFC 3261
+// 7.3.3).
+func isNamed(h sip.Header, name string) bool {
+	n := h.Name()
+	if len(n) == 1 {
+		return strings.EqualFold(n, compactForm(name))
+	}
+	return len(n) == len(name) && strings.EqualFold(n, name)
+}
+
+func compactForm(name string) string {
+	switch strings.ToLower(name) {
+	case "call-id":
+		return "i"
+	case "contact":
+		return "m"
+	case "content-encoding":
+		return "e"
+	case "content-length":
+		return "l"
+	case "content-type":
+		return "c"
+	case "event":
+		return "o"
+	case "from":
+		return "f"
+	case "refer-to":
+		return "r"
+	case "referred-by":
+		return "b"
+	case "session-expires":
+		return "x"
+	case "supported":
+		return "k"
+	case "to":
+		return "t"
+	case "via":
+		return "v"
+	}
+	return name
 }
 
 // headersNamed returns the headers of that name. GetHeaders of a message does so
-// too, and copies every other header's name in lower case each time.
+// too, but for compact forms, and copies every other header's name in lower case each
+// time.
 func headersNamed(msg sip.Message, name string) []sip.Header {
-	all, ok := msg.(interface{ Headers() []sip.Header })
-	if !ok {
-		return msg.GetHeaders(name)
-	}
 	var list []sip.Header
-	for _, h := range all.Headers() {
-		if n := h.Name(); len(n) == len(name) && strings.EqualFold(n, name) {
+	for _, h := range headersIn(msg) {
+		if isNamed(h, name) {
 			list = append(list, h)
 		}
 	}
 	return list
 }
 
+// firstHeader returns the first header of that name, or nil.
+func firstHeader(msg sip.Message, name string) sip.Header {
+	for _, h := range headersIn(msg) {
+		if isNamed(h, name) {
+			return h
+		}
+	}
+	return nil
+}
+
+// headersIn returns all headers of a message, in their order.
+func headersIn(msg sip.Message) []sip.Header {
+	switch m := msg.(type) {
+	case *sip.Request:
+		return m.Headers()
+	case *sip.Response:
+		return m.Headers()
+	}
+	return nil
+}
+
+// removeHeaders removes all headers of that name.
+func removeHeaders(msg interface {
+	sip.Message
+	RemoveHeader(name string) bool
+}, name string) {
+	for _, h := range headersNamed(msg, name) {
+		msg.RemoveHeader(h.Name())
+	}
+}
+
 // headerValue returns the value of the first header of that name, or "".
 func headerValue(msg sip.Message, name string) string {
-	if headers := headersNamed(msg, name); len(headers) > 0 {
-		return headers[0].Value()
+	if h := firstHeader(msg, name); h != nil {
+		return h.Value()
 	}
 	return ""
 }
@@ -153,12 +355,24 @@ func splitList(value string, separator byte) []string {
 // and SIPS URIs (RFC 3261 8.1.1.8, 12.1.1).
 func contacts(msg sip.Message) []sip.Uri {
 	var uris []sip.Uri
-	for _, h := range headersNamed(msg, "Contact") {
-		if contact, ok := h.(*sip.ContactHeader); ok && isTarget(contact.Address) {
-			uris = append(uris, *contact.Address.Clone())
+	for _, contact := range addressesIn(msg, "Contact") {
+		if isTarget(contact.uri) {
+			uris = append(uris, contact.uri)
 		}
 	}
 	return uris
+}
+
+// countContacts counts the Contacts of a message, what cannot be read included.
+func countContacts(msg sip.Message) (n int) {
+	for _, h := range headersNamed(msg, "Contact") {
+		if _, one := h.(*sip.ContactHeader); one {
+			n++
+			continue
+		}
+		n += len(splitList(h.Value(), ','))
+	}
+	return n
 }
 
 func isTarget(uri sip.Uri) bool {
@@ -169,10 +383,8 @@ func isTarget(uri sip.Uri) bool {
 // recordRoutes returns the URIs of the Record-Route headers, in their order.
 func recordRoutes(msg sip.Message) []sip.Uri {
 	var uris []sip.Uri
-	for _, h := range headersNamed(msg, "Record-Route") {
-		if rr, ok := h.(*sip.RecordRouteHeader); ok {
-			uris = append(uris, *rr.Address.Clone())
-		}
+	for _, route := range addressesIn(msg, "Record-Route") {
+		uris = append(uris, route.uri)
 	}
 	return uris
 }
@@ -223,12 +435,9 @@ func oneLine(s string) string {
 // setLength leaves one Content-Length, the true one, whatever an application
 // has added (RFC 3261 20.14).
 func setLength(res *sip.Response) {
-	for _, h := range slices.Clone(res.Headers()) {
-		if strings.EqualFold(h.Name(), "Content-Length") || strings.EqualFold(h.Name(), "l") {
-			res.RemoveHeader(h.Name())
-		}
-	}
-	res.SetBody(res.Body())
+	removeHeaders(res, "Content-Length")
+	length := sip.ContentLengthHeader(len(res.Body()))
+	res.AppendHeader(&length)
 }
 
 func retryAfter(seconds int) sip.Header {

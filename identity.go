@@ -36,7 +36,7 @@ func AssertedIdentities(msg sip.Message) []Address {
 // "critical", in lower case.
 func PrivacyOf(msg sip.Message) []string {
 	var list []string
-	for _, h := range msg.GetHeaders("Privacy") {
+	for _, h := range headersNamed(msg, "Privacy") {
 		for _, value := range strings.FieldsFunc(h.Value(), func(r rune) bool { return r == ';' || r == ',' }) {
 			if value = strings.ToLower(strings.TrimSpace(value)); value != "" {
 				list = append(list, value)
@@ -148,13 +148,8 @@ func (a addressParams) param(name string) string {
 // left out.
 func addresses(msg sip.Message, name string) []addressParams {
 	var list []addressParams
-	for _, value := range listed(msg, name) {
-		var a addressParams
-		display, err := sip.ParseAddressValue(value, &a.URI, &a.params)
-		if err == nil && (a.URI.Host != "" || a.URI.Raw() != "") {
-			a.DisplayName = unescapeQuoted(display)
-			list = append(list, a)
-		}
+	for _, a := range addressesIn(msg, name) {
+		list = append(list, addressParams{a.address(), a.params})
 	}
 	return list
 }

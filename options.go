@@ -55,8 +55,7 @@ func WithReliable() ResponseOpt {
 // 3261 21.3).
 func WithContacts(targets ...sip.Uri) ResponseOpt {
 	return func(resp *sip.Response) {
-		for resp.RemoveHeader("Contact") {
-		}
+		removeHeaders(resp, "Contact")
 		for _, target := range targets {
 			resp.AppendHeader(&sip.ContactHeader{Address: *target.Clone(), Params: sip.NewParams()})
 		}

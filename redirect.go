@@ -118,8 +118,7 @@ func (i *inviteClient) aimLocked(req *sip.Request) txn.RequestOptions {
 	d := i.d
 	uri, routes := d.pathLocked()
 	req.Recipient = uri
-	for req.RemoveHeader("Route") {
-	}
+	removeHeaders(req, "Route")
 	for _, route := range routes {
 		req.AppendHeader(&sip.RouteHeader{Address: route})
 	}
@@ -135,9 +134,9 @@ func contactsByRank(res *sip.Response) []sip.Uri {
 		q   float64
 	}
 	var list []ranked
-	for _, h := range headersNamed(res, "Contact") {
-		if contact, ok := h.(*sip.ContactHeader); ok && isTarget(contact.Address) {
-			list = append(list, ranked{*contact.Address.Clone(), rank(contact.Params)})
+	for _, contact := range addressesIn(res, "Contact") {
+		if isTarget(contact.uri) {
+			list = append(list, ranked{contact.uri, rank(contact.params)})
 		}
 	}
 	slices.SortStableFunc(list, func(a, b ranked) int { return cmp.Compare(b.q, a.q) })

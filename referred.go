@@ -81,7 +81,7 @@ func (d *Dialog) referLimit() int {
 }
 
 func (d *Dialog) newReferRequest(req *sip.Request, referTo sip.Uri, replaces *ReplacesInfo) *ReferRequest {
-	r := d.newSubscription(req.CSeq().Value(), referTo)
+	r := d.newSubscription(cseqValue(req), referTo)
 	r.referredBy, r.token = headerValue(req, "Referred-By"), tokenOf(req)
 	r.silent = !wantsSubscription(req)
 	r.status = Progress{100, "Trying"}
@@ -173,7 +173,7 @@ func (d *Dialog) HandleIncomingRefer(req *sip.Request, referTo sip.Uri, replaces
 	if req == nil {
 		return fmt.Errorf("%w: no request", ErrInvalidArgument)
 	}
-	if req.CSeq() == nil {
+	if cseqValue(req) == "" {
 		return fmt.Errorf("%w: REFER without CSeq", ErrMalformed)
 	}
 	refer := d.newReferRequest(req, referTo, replaces)

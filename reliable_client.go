@@ -39,7 +39,7 @@ type reliableClient struct {
 // for another, for one whose RSeq is missing or cannot be read, which cannot be
 // acknowledged (RFC 3262 4, 7.1), and for all when we do not take them.
 func (d *Dialog) rseqOf(res *sip.Response) uint32 {
-	headers := res.GetHeaders("RSeq")
+	headers := headersNamed(res, "RSeq")
 	if d.config().Reliable == ReliableOff || res.StatusCode <= sip.StatusTrying || !res.IsProvisional() ||
 		len(headers) != 1 || !requiresReliable(res) {
 		return 0

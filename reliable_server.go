@@ -259,14 +259,12 @@ func (d *Dialog) agreeingLocked() bool {
 // unmarkReliable removes what WithReliable has added, and reports whether there
 // was any.
 func unmarkReliable(res *sip.Response) bool {
-	for res.RemoveHeader("RSeq") {
-	}
+	removeHeaders(res, "RSeq")
 	tags := tokens(res, "Require")
 	if !containsFold(tags, tagReliable) {
 		return false
 	}
-	for res.RemoveHeader("Require") {
-	}
+	removeHeaders(res, "Require")
 	for _, tag := range tags {
 		if !containsFold([]string{tag}, tagReliable) {
 			res.AppendHeader(sip.NewHeader("Require", tag))

@@ -72,11 +72,17 @@ func (w *world) rings(b *dialog.Stack, p *peer, change ...func(*dialogtest.Reque
 func (w *world) incoming(b *dialog.Stack, p *peer, change ...func(*dialogtest.Request)) *leg {
 	w.t.Helper()
 	l := w.rings(b, p, change...)
-	require.NoError(w.t, l.d.Accept(context.Background(), withSDP(answerSDP)))
-	l.final = p.next("200 INVITE")
+	l.accepted()
+	return l
+}
+
+// accepted answers the peer's call, which acknowledges that.
+func (l *leg) accepted() {
+	l.t.Helper()
+	require.NoError(l.t, l.d.Accept(context.Background(), withSDP(answerSDP)))
+	l.final = l.next("200 INVITE")
 	l.acknowledge(1)
 	synctest.Wait()
-	return l
 }
 
 // acknowledge sends the peer's ACK to a 2xx.

@@ -138,8 +138,7 @@ func raiseInterval(res *sip.Response) func(req *sip.Request) {
 			refresher = ";refresher=" + refresher
 		}
 		for _, name := range []string{"Session-Expires", "Min-SE"} {
-			for req.RemoveHeader(name) {
-			}
+			removeHeaders(req, name)
 		}
 		req.AppendHeader(sip.NewHeader("Session-Expires", wholeSeconds(max(asked, least))+refresher))
 		req.AppendHeader(sip.NewHeader("Min-SE", wholeSeconds(least)))

@@ -36,15 +36,7 @@ func (r TakeoverRequest) FromPeer() bool {
 		return false
 	}
 	peer := r.Call.Info().Remote.URI
-	if from := r.Invite.From(); from != nil && sameUser(from.Address, peer) {
-		return true
-	}
-	var referrer sip.Uri
-	if value := headerValue(r.Invite, "Referred-By"); value != "" {
-		_, err := sip.ParseAddressValue(value, &referrer, &sip.HeaderParams{})
-		return err == nil && sameUser(referrer, peer)
-	}
-	return false
+	return sameUser(addressIn(r.Invite, "From").uri, peer) || sameUser(addressIn(r.Invite, "Referred-By").uri, peer)
 }
 
 // sameUser compares what names a user in two URIs (RFC 3261 19.1.4: the user is

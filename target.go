@@ -14,11 +14,11 @@ func targetsOf(invite *sip.Request) []sip.Uri {
 		return contacts(invite)
 	}
 	branch, _ := invite.Via().Params.Get("branch")
-	from := invite.From().Address
+	from := addressIn(invite, "From").uri
 	if strings.HasPrefix(branch, sip.RFC3261BranchMagicCookie) || !isTarget(from) {
 		return nil
 	}
-	return []sip.Uri{*from.Clone()}
+	return []sip.Uri{from}
 }
 
 // refreshTargetLocked takes over the target that a 2xx to a re-INVITE or UPDATE,

@@ -141,6 +141,7 @@ func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 		return nil, errAgreeing
 	}
 	d.takeOfferedLocked()
+	d.dropOfferLocked()
 	d.phase = phaseAnswering
 	d.stopRingingLocked()
 	u := &unacked{tx: tx, seq: cseq(tx.Request()), initial: true}

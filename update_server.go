@@ -42,7 +42,7 @@ func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
 		ctx, in.cancel = context.WithTimeout(context.Background(), decisionTime)
 	}
 	ours := d.sessionLocked(in.fork)
-	d.keepBodyLocked(in.offer)
+	d.keepOfferLocked(in.offer)
 	return func() {
 		switch {
 		case in.offer == nil:
