@@ -96,8 +96,8 @@ func (m Message) Bytes() []byte {
 
 // Status is the code of a response, 0 for a request.
 func (m Message) Status() int {
-	rest, ok := strings.CutPrefix(m.Start, "SIP/2.0 ")
-	if !ok {
+	version, rest, _ := strings.Cut(m.Start, " ")
+	if !strings.EqualFold(version, "SIP/2.0") {
 		return 0
 	}
 	code, _, _ := strings.Cut(rest, " ")
@@ -117,7 +117,8 @@ func (m Message) Method() string {
 // RequestURI is that of a request.
 func (m Message) RequestURI() string {
 	_, rest, _ := strings.Cut(m.Start, " ")
-	return strings.TrimSuffix(rest, " SIP/2.0")
+	uri, _, _ := strings.Cut(rest, " ")
+	return uri
 }
 
 // Value is that of the first field of that long name in lower case.

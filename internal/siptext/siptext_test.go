@@ -64,3 +64,52 @@ func TestReadAndRepeats(t *testing.T) {
 		require.Error(t, check(strings.Replace(good, before, after, 1)), "%q for %q", after, before)
 	}
 }
+
+// Two generators with the same seeds write the same; what they write is read,
+// and ends where it ends.
+func TestGeneratorIsDeterministic(t *testing.T) {
+	for number := range uint64(1000) {
+		data := someMessage(New(7, number, "u"))
+		require.Equal(t, data, someMessage(New(7, number, "u")))
+		m, rest, err := Read(data)
+		require.NoError(t, err, "%q", data)
+		require.Empty(t, rest)
+		require.NotEmpty(t, m.List("via"))
+		require.NotEmpty(t, URI(m.Value("from")))
+		tag, ok := Param(m.Value("from"), "tag")
+		require.True(t, ok)
+		require.True(t, tag != "" && strings.Trim(tag, tokenChars) == "", "%q", data)
+	}
+}
+
+func someMessage(g *Generator) []byte {
+	known := Known{Seq: 1, FromTag: g.Token(), ContactHost: g.Host("h"), RouteHosts: g.Hosts("h")}
+	if g.s.chance(50) {
+		return g.Request(g.Method(), known)
+	}
+	known.CallID = "c"
+	return g.Response(g.Status(), "INVITE", "SIP/2.0/UDP h;branch=z9hG4bK1", known)
+}
+
+// Every octet that may stand in a quoted string does, in some.
+func TestQuotedStringsHaveEveryOctet(t *testing.T) {
+	s := New(1, 1, "").s
+	plain, paired := map[byte]bool{}, map[byte]bool{}
+	for range 20000 {
+		text := s.quoted()
+		for i := 1; i < len(text)-1; i++ {
+			if text[i] == '\\' {
+				i++
+				paired[text[i]] = true
+			} else {
+				plain[text[i]] = true
+			}
+		}
+	}
+	for c := range 256 {
+		b := byte(c)
+		control := b < 0x20 && b != '\t' && b != '\r' && b != '\n' || b == 0x7F
+		require.Equal(t, !control && b != '"' && b != '\\' && b < 0xFE, plain[b], "%#x", b)
+		require.Equal(t, b < 0x80 && b != '\r' && b != '\n', paired[b], "%#x after a backslash", b)
+	}
+}
