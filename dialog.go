@@ -73,6 +73,7 @@ type Dialog struct {
 	flow      *transport.Flow
 	behindNAT bool
 	called    bool
+	detour    detour
 	// aliases are the keys under which the dialog was known before.
 	aliases []DialogKey
 

@@ -37,6 +37,8 @@ type exchange struct {
 	// unless nil, is told of it as it is written, maybe more than once.
 	prepared, leaving func(req *sip.Request)
 	sent              func(tx clientTx)
+	// left, unless nil, is told by which flow it went, for which next hop.
+	left func(hop sip.Uri, flow *transport.Flow)
 	// response and done are told what comes of the request, as a
 	// txn.ClientUser is.
 	response func(res *sip.Response)
@@ -105,9 +107,12 @@ func (x *exchange) authorize(req *sip.Request, flow *transport.Flow, opt txn.Req
 // its first response is here, whichever is noticed first.
 func (x *exchange) announce(tx clientTx) {
 	x.mu.Lock()
-	known := x.announced == tx
+	known, hop := x.announced == tx, x.opt.NextHop
 	x.announced = tx
 	x.mu.Unlock()
+	if x.left != nil { // by whoever is first, and by the other before it goes on
+		x.left(hop, tx.Flow())
+	}
 	if !known && x.sent != nil {
 		x.sent(tx)
 	}
@@ -303,6 +308,7 @@ func (d *Dialog) exchangeIn(e *earlyDialog, opt txn.RequestOptions, mayRepeat fu
 	return &exchange{
 		room: room, opt: opt, life: d.life(), timeout: d.config().txTimeout(),
 		stack: d.stack, dialog: d, attempt: d.stack.attempt(&d.credentials),
+		left:       func(hop sip.Uri, flow *transport.Flow) { d.wentBy(e, hop, flow) },
 		background: d.stack.tasks.Go, ask: d.stack.calls.Go,
 		next: func(ctx context.Context) (uint32, func(), error) {
 			d.turn.enter(ctx, d.turn.enqueue())

@@ -53,23 +53,24 @@ func (d *Dialog) cameByLocked(tx serverTx) {
 // flowLocked is the flow by which requests go to the peer, while it lasts: that
 // of a WebSocket always, since nothing else leads to a browser (RFC 7118 5);
 // that of a peer behind a NAT; and a connection to the next hop, rather than a
-// second one beside it.
+// second one beside it, or a datagram that overtakes what was sent by it.
 func (d *Dialog) flowLocked() *transport.Flow {
 	f := d.flow
-	if f == nil {
-		return nil
-	}
-	if isWebSocket(f) {
+	if isWebSocket(f) || f != nil && d.behindNAT && len(d.routeSet) == 0 {
 		return f
 	}
-	if d.behindNAT && len(d.routeSet) == 0 {
+	hop := d.hopLocked()
+	if isOpen(f) && leadsTo(f, hop) && (d.called || portAt(f, hop) == f.RemoteAddr().Port()) {
 		return f
 	}
-	if hop := d.hopLocked(); f.Reliable() && leadsTo(f, hop) && (d.called || portOf(hop) == f.RemoteAddr().Port()) {
-		return f
+	if d.detour.leadsTo(hop) {
+		return d.detour.flow
 	}
 	return nil
 }
+
+// isOpen reports whether a flow is a connection that is not lost.
+func isOpen(f *transport.Flow) bool { return f != nil && f.Reliable() && f.Err() == nil }
 
 // portOf is the port that a URI names.
 func portOf(hop sip.Uri) uint16 {
@@ -82,19 +83,78 @@ func portOf(hop sip.Uri) uint16 {
 	return defaultPort
 }
 
-// leadsTo reports whether a connection ends at the host that a URI names, with
-// the transport that it asks for. The port that a peer connects from says
-// nothing.
+// portAt is the port that a URI means when a flow leads there.
+func portAt(f *transport.Flow, hop sip.Uri) uint16 {
+	if hop.Port == 0 && f.Transport() == "TLS" {
+		return defaultTLSPort
+	}
+	return portOf(hop)
+}
+
+// leadsTo reports whether a connection ends at the host that a URI names, and the
+// URI does not ask for another transport: many a peer that calls by TCP or TLS
+// names none, and means what it has called by. The port that a peer connects from
+// says nothing.
 func leadsTo(f *transport.Flow, hop sip.Uri) bool {
-	name, _ := hop.UriParams.Get("transport")
-	switch {
+	switch name := transportOf(hop); {
 	case hop.IsEncrypted() && f.Transport() != "TLS":
 		return false
-	case !hop.IsEncrypted() && !strings.EqualFold(name, f.Transport()):
+	case !hop.IsEncrypted() && name != "" && !strings.EqualFold(name, f.Transport()):
 		return false
 	}
-	address, ok := literal(hop.Host)
+	address, ok := literal(hostOf(hop))
 	return ok && address == f.RemoteAddr().Addr().Unmap()
+}
+
+// transportOf is the transport parameter of a URI.
+func transportOf(uri sip.Uri) string {
+	name, _ := findParam(uri.UriParams, "transport")
+	return name
+}
+
+// hostOf is where a URI leads: its maddr parameter, or its host (RFC 3261 19.1.1).
+func hostOf(uri sip.Uri) string {
+	if maddr, ok := findParam(uri.UriParams, "maddr"); ok && maddr != "" {
+		return maddr
+	}
+	return uri.Host
+}
+
+// detour is the TCP connection that a request went by whose next hop means UDP,
+// because of its size (RFC 3261 18.1.1). What follows it goes there too: it would
+// overtake the request otherwise, or the ACK would.
+type detour struct {
+	flow *transport.Flow
+	hop  sip.Uri
+}
+
+// leadsTo reports whether the next hop is still the one that the connection goes to.
+func (t detour) leadsTo(hop sip.Uri) bool {
+	if !isOpen(t.flow) || !meansUDP(hop) {
+		return false
+	}
+	remote := t.flow.RemoteAddr()
+	if address, ok := literal(hostOf(hop)); ok {
+		return address == remote.Addr().Unmap() && portAt(t.flow, hop) == remote.Port()
+	}
+	return strings.EqualFold(hostOf(hop), hostOf(t.hop)) && hop.Port == t.hop.Port
+}
+
+// meansUDP reports whether a request for a URI goes by UDP unless it is too long.
+func meansUDP(uri sip.Uri) bool {
+	name := transportOf(uri)
+	return !uri.IsEncrypted() && (name == "" || strings.EqualFold(name, "udp"))
+}
+
+// wentBy notes the flow that a request of the dialog's has left by; its next hop
+// was hop.
+func (d *Dialog) wentBy(e *earlyDialog, hop sip.Uri, f *transport.Flow) {
+	if f == nil || f.Transport() != "TCP" || !meansUDP(hop) {
+		return
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.inForkLocked(e, func() { d.detour = detour{flow: f, hop: hop} })
 }
 
 // isWebSocket reports whether nothing but this connection may lead to the peer.

@@ -211,16 +211,6 @@ func TestConnectionOfTheProxyThatRecordedItselfIsUsed(t *testing.T) {
 	})
 }
 
-func TestConnectionIsLeftWhenTheContactAsksForUDP(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		b, p := w.stack(stackIP, alsoTCP), w.peer(peerIP)
-		l := w.incomingTCP(b, p, withHeaders("Contact: <sip:peer@"+peerIP+":5060>"))
-		bye := l.ends()
-		require.Equal(t, p.Addr(), bye.to)
-		require.True(t, strings.HasPrefix(bye.value(t, "Via"), "SIP/2.0/UDP "))
-	})
-}
-
 // publicIP is where the messages of a peer behind a NAT come from, privateIP
 // where it believes to be.
 const (

@@ -33,6 +33,7 @@ type leg struct {
 	routeSet          []sip.Uri
 	flow              *transport.Flow
 	behindNAT, called bool
+	detour            detour
 	session           session
 	peerPackages      []string
 	updateOut         *updateClient
@@ -42,14 +43,14 @@ type leg struct {
 func (d *Dialog) legLocked() leg {
 	return leg{
 		remoteTag: d.remoteTag, localSeq: d.localSeq, remoteSeq: d.remoteSeq, remoteSeqKnown: d.remoteSeqKnown,
-		remoteTarget: d.remoteTarget, routeSet: d.routeSet, flow: d.flow, behindNAT: d.behindNAT, called: d.called,
+		remoteTarget: d.remoteTarget, routeSet: d.routeSet, flow: d.flow, behindNAT: d.behindNAT, called: d.called, detour: d.detour,
 		session: d.session, peerPackages: d.peerPackages, updateOut: d.updateOut, updateIn: d.updateIn,
 	}
 }
 
 func (d *Dialog) setLegLocked(l leg) {
 	d.remoteTag, d.localSeq, d.remoteSeq, d.remoteSeqKnown = l.remoteTag, l.localSeq, l.remoteSeq, l.remoteSeqKnown
-	d.remoteTarget, d.routeSet, d.flow, d.behindNAT, d.called = l.remoteTarget, l.routeSet, l.flow, l.behindNAT, l.called
+	d.remoteTarget, d.routeSet, d.flow, d.behindNAT, d.called, d.detour = l.remoteTarget, l.routeSet, l.flow, l.behindNAT, l.called, l.detour
 	d.session, d.peerPackages, d.updateOut, d.updateIn = l.session, l.peerPackages, l.updateOut, l.updateIn
 }
 
@@ -426,7 +427,7 @@ func (i *inviteClient) newForkLocked(tag string) *Dialog {
 		state: DialogStateTerminated, phase: phaseAnswering,
 		ending:    end,
 		remoteTag: tag, local: d.local, remote: d.remote, localSeq: i.seq,
-		remoteTarget: *d.remoteTarget.Clone(),
+		remoteTarget: *d.remoteTarget.Clone(), detour: d.detour,
 	}
 	if e := i.forkLocked(tag); e != nil {
 		// Requests may have been sent in it, and a NOTIFY may still be: above the

@@ -42,9 +42,10 @@ func (l *Layer) SendAck(ctx context.Context, req *sip.Request, opt RequestOption
 	return a, nil
 }
 
-// Resend sends the same bytes again. When the connection is lost they go by a
-// new one, in the background; if that fails the far end repeats its 2xx. It does
-// not block. Errors: ErrTransport on UDP, ErrClosed.
+// Resend sends the same bytes again. When the connection is lost the ACK goes to
+// the next hop by whatever leads there now, in the background; if that fails the
+// far end repeats its 2xx. It does not block. Errors: ErrTransport on UDP,
+// ErrClosed.
 func (a *Ack) Resend() error {
 	err := a.flow.Send(a.data)
 	switch {
@@ -52,26 +53,20 @@ func (a *Ack) Resend() error {
 		return nil
 	case !a.flow.Reliable():
 		return fmt.Errorf("%w: %w", ErrTransport, err)
-	case !a.layer.tasks.Go(a.reconnect):
+	case !a.layer.tasks.Go(a.reroute):
 		return ErrClosed
 	}
 	return nil
 }
 
-func (a *Ack) reconnect() {
+// reroute sends the ACK by another flow, with a Via that says so.
+func (a *Ack) reroute() {
 	l := a.layer
-	targets, err := l.transport.Resolve(l.ctx, a.nextHop)
-	for _, target := range targets {
-		if target.Transport != a.flow.Transport() {
-			continue // the Via says otherwise
-		}
-		var flow *transport.Flow
-		if flow, err = l.transport.Connect(l.ctx, target); err == nil {
-			err = flow.Send(a.data)
-		}
-		if err == nil {
-			return
-		}
+	msg, err := sip.ParseMessage(a.data)
+	if req, ok := msg.(*sip.Request); ok {
+		err = l.deliver(l.ctx, req, newWay(RequestOptions{NextHop: a.nextHop}), func(o outgoing) error { return o.flow.Send(o.data) })
 	}
-	l.log.Debug("txn: ACK not sent again", "call_id", a.callID, "error", err)
+	if err != nil {
+		l.log.Debug("txn: ACK not sent again", "call_id", a.callID, "error", err)
+	}
 }
