@@ -21,11 +21,12 @@ import (
 func BenchmarkServer(b *testing.B) {
 	network := dialogtest.NewNetwork()
 	defer network.Close()
-	wire := &benchWire{in: make(chan []byte), answers: make(chan []byte, 100), closed: make(chan struct{})}
+	wire := &benchServed{answers: make(chan []byte, 100)}
+	wire.benchWire = &benchWire{in: make(chan []byte), out: wire.sent, closed: make(chan struct{})}
 	stack, err := dialog.NewStack(&dialog.StackConfig{
 		Transport:  &dialog.TransportConfig{Protocol: "udp", Address: "10.0.0.1", Port: 5060},
 		MaxDialogs: -1,
-		Network:    benchNetwork{network.Host("10.0.0.1"), wire},
+		Network:    benchNetwork{network.Host("10.0.0.1"), wire.benchWire},
 		Timers:     dialog.Timers{T1: 50 * time.Millisecond},
 		Limits:     dialog.Limits{Transactions: 1 << 20},
 	})
@@ -77,10 +78,35 @@ func (n benchNetwork) ListenPacket(context.Context, string, string) (net.PacketC
 	return n.wire, nil
 }
 
-// benchWire hands in what the benchmark sends, and out the 200s.
+// benchServed hands out the 200s of a server.
+type benchServed struct {
+	*benchWire
+	answers chan []byte
+}
+
+func (w *benchServed) sent(p []byte) {
+	if bytes.HasPrefix(p, []byte("SIP/2.0 200")) {
+		w.answers <- bytes.Clone(p)
+	}
+}
+
+// answer returns the 200 to a request. One to a call before may be repeated.
+func (w *benchServed) answer(call int, method string) []byte {
+	id := fmt.Appendf(nil, "\r\nCall-ID: %d-7@", call)
+	for answer := range w.answers {
+		if bytes.Contains(answer, id) && bytes.Contains(answer, []byte(" "+method+"\r\n")) {
+			return answer
+		}
+	}
+	return nil
+}
+
+// benchWire is a socket that hands in what the benchmark sends, and out what
+// the stack does.
 type benchWire struct {
-	in, answers chan []byte
-	closed      chan struct{}
+	in     chan []byte
+	out    func(p []byte)
+	closed chan struct{}
 }
 
 func (w *benchWire) ReadFrom(p []byte) (int, net.Addr, error) {
@@ -92,21 +118,8 @@ func (w *benchWire) ReadFrom(p []byte) (int, net.Addr, error) {
 	}
 }
 
-// answer returns the 200 to a request. One to a call before may be repeated.
-func (w *benchWire) answer(call int, method string) []byte {
-	id := fmt.Appendf(nil, "\r\nCall-ID: %d-7@", call)
-	for answer := range w.answers {
-		if bytes.Contains(answer, id) && bytes.Contains(answer, []byte(" "+method+"\r\n")) {
-			return answer
-		}
-	}
-	return nil
-}
-
 func (w *benchWire) WriteTo(p []byte, _ net.Addr) (int, error) {
-	if bytes.HasPrefix(p, []byte("SIP/2.0 200")) {
-		w.answers <- bytes.Clone(p)
-	}
+	w.out(p)
 	return len(p), nil
 }
 
