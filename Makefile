@@ -61,6 +61,7 @@ bench: ## benchmarks, and whole processes under load: see docs/performance.md
 	$(GO) run ./bench calls -n 10000
 	$(GO) run ./bench calls -n 100000
 	$(GO) run ./bench cpu
+	$(GO) run ./bench cpu -role client
 	$(GO) run ./bench locks
 
 demo: ## three stacks: a reliable 183, hold, resume, session refresh, transfer, as a ladder

@@ -16,6 +16,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/bench/internal/child"
+	"sipdialog.example/dialog/bench/internal/drive"
 )
 
 // t1 is RFC 3261's T1 in these runs. A shorter one would shorten the wait for 64*T1,
@@ -39,15 +40,15 @@ func measureCalls(args []string) error {
 		return err
 	}
 	fmt.Printf("calls: %d established, INVITE and 200 with a session of %d bytes\n", *n, len(child.Session))
-	server, err := startProcess(self, "callee", "-n", fmt.Sprint(*n), "-memprofile", named(*heap, "callee"))
+	server, err := drive.Start(self, "callee", "-n", fmt.Sprint(*n), "-memprofile", named(*heap, "callee"))
 	if err != nil {
 		return err
 	}
-	callerErr := runCaller(self, server, "-n", fmt.Sprint(*n), "-to", server.address, "-memprofile", named(*heap, "caller"))
-	if _, err := server.out.WriteTo(os.Stdout); err != nil {
+	callerErr := runCaller(self, server, "-n", fmt.Sprint(*n), "-to", server.Address, "-memprofile", named(*heap, "caller"))
+	if _, err := server.Out.WriteTo(os.Stdout); err != nil {
 		return err
 	}
-	if err := server.cmd.Wait(); err != nil {
+	if err := server.Cmd.Wait(); err != nil {
 		return fmt.Errorf("callee: %w", err)
 	}
 	return callerErr
@@ -55,7 +56,7 @@ func measureCalls(args []string) error {
 
 // runCaller runs the caller. It may shut down once the callee, whose report is its
 // first line, has measured too.
-func runCaller(self string, server *process, args ...string) error {
+func runCaller(self string, server *drive.Process, args ...string) error {
 	cmd := exec.Command(self, append([]string{"caller"}, args...)...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	goOn, err := cmd.StdinPipe()
@@ -68,12 +69,12 @@ func runCaller(self string, server *process, args ...string) error {
 	measured := make(chan struct{})
 	go func() {
 		defer close(measured)
-		line, _ := server.out.ReadString('\n')
+		line, _ := server.Out.ReadString('\n')
 		fmt.Print(line)
 		_ = goOn.Close()
 	}()
 	err = cmd.Wait()
-	_ = server.stdin.Close() // ends the callee, and so the wait for its report
+	_ = server.Stdin.Close() // ends the callee, and so the wait for its report
 	<-measured
 	return err
 }

@@ -3,7 +3,7 @@
 // count the waiting at locks. It is run by
 // `make bench`; docs/performance.md says what it found.
 //
-//	go run ./bench cpu [-pairs 5] [-rate 1500] [-seconds 5]
+//	go run ./bench cpu [-role client] [-pairs 5] [-rate 1500] [-seconds 5]
 //	go run ./bench calls [-n 10000]
 //	go run ./bench locks [-rounds 5]
 package main

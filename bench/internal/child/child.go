@@ -1,5 +1,6 @@
-// Package child is what the server processes of the benchmark have in common:
-// they say where they listen, wait to be stopped, and say what they have cost.
+// Package child is what the processes of the benchmark have in common: servers say
+// where they listen and wait to be stopped, clients make their calls; then they say
+// what they have cost.
 package child
 
 import (
@@ -39,14 +40,30 @@ func Now() (Usage, error) {
 // Serve runs a server: start returns the address it listens on. It ends when
 // standard input does, and then reports the usage since the server was ready.
 func Serve(start func() (address string, err error)) error {
-	profile := flag.String("cpuprofile", "", "file for a CPU profile")
-	allocs := flag.String("memprofile", "", "file for a profile of allocations")
+	measure := newMeasure()
 	flag.Parse()
 	address, err := start()
 	if err != nil {
 		return err
 	}
-	stopProfile, err := profileTo(*profile)
+	return measure.run(address, func() error {
+		_, err := io.Copy(io.Discard, os.Stdin)
+		return err
+	})
+}
+
+// measure reports what a process uses while it works.
+type measure struct{ profile, allocs *string }
+
+func newMeasure() measure {
+	return measure{
+		profile: flag.String("cpuprofile", "", "file for a CPU profile"),
+		allocs:  flag.String("memprofile", "", "file for a profile of allocations"),
+	}
+}
+
+func (m measure) run(address string, work func() error) error {
+	stopProfile, err := profileTo(*m.profile)
 	if err != nil {
 		return err
 	}
@@ -55,17 +72,17 @@ func Serve(start func() (address string, err error)) error {
 		return err
 	}
 	fmt.Println("ready", address)
-	_, _ = io.Copy(io.Discard, os.Stdin)
+	workErr := work()
 	after, err := Now()
 	if err != nil {
 		return err
 	}
 	stopProfile()
-	if err := WriteProfile("allocs", *allocs); err != nil {
+	if err := WriteProfile("allocs", *m.allocs); err != nil {
 		return err
 	}
 	fmt.Println("usage", int64(after.User-before.User), int64(after.System-before.System), after.PeakRSS)
-	return nil
+	return workErr
 }
 
 // WriteProfile writes a profile of that name to a file, unless path is empty.

@@ -1,0 +1,77 @@
+package drive
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Load is what sipp does to a server, or a client to sipp.
+type Load struct{ Rate, Seconds int }
+
+// Calls is how many calls that is.
+func (l Load) Calls() int { return l.Rate * l.Seconds }
+
+// socketBuffer is what sipp's sockets may hold: as much as the library asks for.
+const socketBuffer = "4194304"
+
+// Call has sipp make the calls, and fails when one of them did.
+func Call(address string, l Load, more ...string) error {
+	port, err := FreePort()
+	if err != nil {
+		return err
+	}
+	args := []string{
+		"-sn", "uac", "-i", "127.0.0.1", "-p", strconv.Itoa(port), "-r", strconv.Itoa(l.Rate), "-m", strconv.Itoa(l.Calls()),
+		"-nostdin", "-buff_size", socketBuffer, "-timeout", strconv.Itoa(l.Seconds + 5), "-timeout_error",
+	}
+	var out bytes.Buffer
+	sipp := exec.Command("sipp", append(append(args, more...), address)...)
+	sipp.Stdout, sipp.Stderr = io.Discard, &out
+	if err := sipp.Run(); err != nil {
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		return fmt.Errorf("sipp: %w: %s", err, lines[len(lines)-1])
+	}
+	return nil
+}
+
+// Callee is a sipp that answers calls.
+type Callee struct {
+	Address string
+	cmd     *exec.Cmd
+}
+
+// Answer starts one, and returns once it listens.
+func Answer() (*Callee, error) {
+	port, err := FreePort()
+	if err != nil {
+		return nil, err
+	}
+	c := &Callee{Address: fmt.Sprint("127.0.0.1:", port)}
+	c.cmd = exec.Command("sipp", "-sn", "uas", "-i", "127.0.0.1", "-p", strconv.Itoa(port), "-nostdin", "-buff_size", socketBuffer)
+	if err := c.cmd.Start(); err != nil {
+		return nil, err
+	}
+	for range 100 {
+		conn, err := net.ListenPacket("udp4", c.Address)
+		if err != nil {
+			return c, nil // it has the port
+		}
+		_ = conn.Close()
+		time.Sleep(20 * time.Millisecond)
+	}
+	c.Stop()
+	return nil, fmt.Errorf("sipp does not listen on %s", c.Address)
+}
+
+// Stop ends it.
+func (c *Callee) Stop() {
+	_ = c.cmd.Process.Signal(syscall.SIGKILL)
+	_ = c.cmd.Wait()
+}
