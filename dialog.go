@@ -59,8 +59,10 @@ type Dialog struct {
 	remoteTag string
 	// local and remote are the From and To of our requests, without tags.
 	local, remote nameAddr
-	// contact replaces our Contact, when the application gave one.
-	contact  *sip.Uri
+	// contact is our Contact, when the application chose it; secure is true when
+	// the INVITE was for a SIPS URI.
+	contact  sip.Header
+	secure   bool
 	localSeq uint32
 	// remoteSeq is the CSeq of the peer's latest request, once there is one.
 	remoteSeq      uint32
@@ -279,8 +281,8 @@ func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) error {
 	if err != nil {
 		return err
 	}
-	res, err := d.newAnswer(tx, opts)
-	if err != nil {
+	res := d.newAnswer(tx)
+	if err := d.customise(res, opts); err != nil {
 		return err
 	}
 	delivered, err := d.answerInTurn(ctx, tx, res)
@@ -353,7 +355,7 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 		return err
 	}
 	res := d.newProvisional(tx, code, oneLine(reason))
-	if err := applyOpts(res, opts); err != nil {
+	if err := d.customise(res, opts); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {

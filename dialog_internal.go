@@ -3,7 +3,6 @@ package dialog
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -177,6 +176,8 @@ func (d *Dialog) prepare(req *sip.Request, local transport.Local) {
 	defer d.mutex.Unlock()
 	if toTag(req) != "" {
 		d.noteLeastLocked(req)
+	} else if isSIPS(req.Recipient) {
+		d.secure = true
 	}
 	if d.local.uri.Host == "" {
 		d.local.uri.Host = bracketed(local.Host)
@@ -184,32 +185,8 @@ func (d *Dialog) prepare(req *sip.Request, local transport.Local) {
 			from.Address = *d.local.uri.Clone()
 		}
 	}
-	req.RemoveHeader("Contact")
+	removeHeaders(req, "Contact")
 	req.AppendHeader(d.contactLocked(local))
-}
-
-// contactLocked is our Contact as a peer on that flow can use it.
-func (d *Dialog) contactLocked(local transport.Local) *sip.ContactHeader {
-	if d.contact != nil {
-		return &sip.ContactHeader{Address: *d.contact.Clone()}
-	}
-	if d.stack != nil {
-		local = d.stack.reachable(local)
-	}
-	return contactFor(d.local.uri.User, local)
-}
-
-func contactFor(user string, local transport.Local) *sip.ContactHeader {
-	uri := sip.Uri{Scheme: "sip", User: user, Host: bracketed(local.Host), Port: local.Port}
-	switch name := strings.ToLower(local.Transport); name {
-	case "", "udp":
-	case "tls", "wss":
-		uri.Scheme = "sips"
-		fallthrough
-	default:
-		uri.UriParams.Add("transport", name)
-	}
-	return &sip.ContactHeader{Address: uri}
 }
 
 // keepBodyLocked hands a body to the callbacks, or keeps it for the first.

@@ -14,9 +14,9 @@ import (
 // Do sends a request outside any call, from the stack's own socket and with its
 // credentials, and waits for the final answer, whatever its status: REGISTER,
 // OPTIONS, MESSAGE, SUBSCRIBE and the like. req is not changed. What it lacks
-// is filled in: From, To, Call-ID, CSeq, User-Agent, and the route through the
-// outbound proxy; a From or Contact without a host gets the address by which
-// the peer reaches us. When ctx ends first its error is returned, and the
+// is filled in: From, To, Call-ID, CSeq, User-Agent, the Contact of a SUBSCRIBE, NOTIFY
+// or REFER, and the route through the outbound proxy; a From or Contact without a host
+// gets the address by which the peer reaches us. When ctx ends first its error is returned, and the
 // request runs its course unheard.
 //
 // Errors: ErrInvalidArgument (a request that belongs to a call, or whose From, To,
@@ -42,7 +42,7 @@ func (s *Stack) Do(ctx context.Context, req *sip.Request) (*sip.Response, error)
 	x := &exchange{
 		room: room, life: s.life, timeout: s.config.txTimeout(),
 		stack: s, attempt: s.attempt(&auth.Scope{}),
-		opt:      txn.RequestOptions{NextHop: nextHop(own), Prepare: fillHosts},
+		opt:      txn.RequestOptions{NextHop: nextHop(own), Prepare: s.fillHosts},
 		response: w.response, done: w.done, background: s.tasks.Go, ask: s.calls.Go,
 	}
 	seq := own.CSeq().SeqNo
@@ -90,17 +90,23 @@ func nextHop(req *sip.Request) sip.Uri {
 	return *req.Recipient.Clone()
 }
 
-// fillHosts gives From and Contact the address by which the peer reaches us.
-func fillHosts(req *sip.Request, local transport.Local) {
-	if from := req.From(); from != nil && from.Address.Host == "" {
+// fillHosts gives From and Contact the address by which the peer reaches us, and a
+// Contact to a request that has to have one.
+func (s *Stack) fillHosts(req *sip.Request, local transport.Local) {
+	from := req.From()
+	if from.Address.Host == "" {
 		from.Address.Host = bracketed(local.Host)
 	}
+	secure := isSIPS(req.Recipient) || isSIPS(addressIn(req, "Route").uri)
 	for _, h := range headersNamed(req, "Contact") {
 		if contact, ok := h.(*sip.ContactHeader); ok && contact.Address.Host == "" && !contact.Address.Wildcard {
-			own := contactFor(contact.Address.User, local).Address
+			own := s.contactAt(contact.Address.User, local, secure || isSIPS(contact.Address)).Address
 			own.UriParams = append(own.UriParams, contact.Address.UriParams...)
 			contact.Address = own
 		}
+	}
+	if makesDialog(req.Method) && countContacts(req) == 0 {
+		req.AppendHeader(s.contactAt(from.Address.User, local, secure))
 	}
 }
 

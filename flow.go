@@ -77,7 +77,7 @@ func portOf(hop sip.Uri) uint16 {
 	switch {
 	case hop.Port != 0:
 		return uint16(hop.Port)
-	case hop.IsEncrypted():
+	case isSIPS(hop), strings.EqualFold(transportOf(hop), "tls"):
 		return defaultTLSPort
 	}
 	return defaultPort
@@ -97,9 +97,9 @@ func portAt(f *transport.Flow, hop sip.Uri) uint16 {
 // says nothing.
 func leadsTo(f *transport.Flow, hop sip.Uri) bool {
 	switch name := transportOf(hop); {
-	case hop.IsEncrypted() && f.Transport() != "TLS":
+	case isSIPS(hop) && f.Transport() != "TLS":
 		return false
-	case !hop.IsEncrypted() && name != "" && !strings.EqualFold(name, f.Transport()):
+	case !isSIPS(hop) && name != "" && !strings.EqualFold(name, f.Transport()):
 		return false
 	}
 	address, ok := literal(hostOf(hop))
@@ -143,7 +143,7 @@ func (t detour) leadsTo(hop sip.Uri) bool {
 // meansUDP reports whether a request for a URI goes by UDP unless it is too long.
 func meansUDP(uri sip.Uri) bool {
 	name := transportOf(uri)
-	return !uri.IsEncrypted() && (name == "" || strings.EqualFold(name, "udp"))
+	return !isSIPS(uri) && (name == "" || strings.EqualFold(name, "udp"))
 }
 
 // wentBy notes the flow that a request of the dialog's has left by; its next hop

@@ -294,6 +294,7 @@ func (s *Stack) newCallee(tx serverTx, req *sip.Request) *Dialog {
 	d.arrived = arrivalOf(req)
 	d.source = sourceOf(req.Source())
 	d.cameByLocked(tx)
+	d.secure = isSIPS(req.Recipient)
 	offer := s.bodyOf(req)
 	d.keepOfferLocked(offer)
 	d.session.receive(tx, offer)

@@ -27,7 +27,7 @@ type DialogKey struct {
 type ResponseOpt func(resp *sip.Response)
 
 // InviteOpts are the options of NewInvite and ReInvite; the latter heeds Body,
-// Headers and PrackOffer.
+// Headers, Contact and PrackOffer.
 type InviteOpts struct {
 	// Body is the offer; nil sends an INVITE without one (RFC 3261 13.2.1).
 	Body Body
@@ -41,8 +41,9 @@ type InviteOpts struct {
 	// Privacy: id asks the network to keep what else it knows (RFC 3323 4.1,
 	// RFC 3325 7).
 	Anonymous bool
-	// Contact replaces the Contact of this call's requests; nil is the
-	// address by which the peer reaches us.
+	// Contact is our Contact in this call, in every message from here on; nil is
+	// what it was, at first the address by which the peer reaches us: a SIPS URI
+	// where RFC 3261 8.1.1.8 or 12.1.1 ask for it, else a SIP URI.
 	Contact *sip.Uri
 	// Route is the route the INVITE takes (RFC 3261 8.1.2); nil is
 	// StackConfig.OutboundProxy.

@@ -58,6 +58,8 @@ func (d *Dialog) handleNotify(tx serverTx, req *sip.Request) {
 	switch code := d.takeNotify(req); code {
 	case sip.StatusUnsupportedMediaType:
 		d.stack.answerWith(tx, code, sip.NewHeader("Accept", mediaType(typeSIPFrag)))
+	case sip.StatusOK:
+		d.stack.answerWith(tx, code, d.contactTo(tx)) // it may make the dialog (RFC 6665 4.4.1)
 	default:
 		d.stack.answerWith(tx, code)
 	}

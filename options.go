@@ -17,7 +17,8 @@ type Address struct {
 
 // Header is a header to add to a message. Line breaks in its value become
 // spaces; one that would break the message (Via, From, To, Call-ID, CSeq,
-// Contact, Max-Forwards, Route, Record-Route, Content-Length) is left out.
+// Max-Forwards, Route, Record-Route, Content-Length) is left out, and so is Contact
+// but in an [Answer] and by [WithHeader].
 type Header struct {
 	Name, Value string
 }
@@ -34,8 +35,12 @@ type ByeOpts struct {
 	Headers []Header
 }
 
-// WithHeader adds a header to a response.
+// WithHeader adds a header to a response; a Contact takes the place of ours, in Accept
+// and Provisional for the rest of the call.
 func WithHeader(name, value string) ResponseOpt {
+	if isContactName(name) {
+		return func(resp *sip.Response) { replaceContacts(resp, sip.NewHeader("Contact", oneLine(value))) }
+	}
 	return func(resp *sip.Response) { appendHeaders(resp, []Header{{name, value}}) }
 }
 
@@ -52,14 +57,26 @@ func WithReliable() ResponseOpt {
 }
 
 // WithContacts replaces a response's Contact: the targets of a redirection (RFC
-// 3261 21.3).
+// 3261 21.3); in Accept and Provisional our own, one SIP URI, for the rest of the call.
 func WithContacts(targets ...sip.Uri) ResponseOpt {
 	return func(resp *sip.Response) {
-		removeHeaders(resp, "Contact")
+		var list []sip.Header
 		for _, target := range targets {
-			resp.AppendHeader(&sip.ContactHeader{Address: *target.Clone(), Params: sip.NewParams()})
+			list = append(list, &sip.ContactHeader{Address: *target.Clone(), Params: sip.NewParams()})
 		}
+		replaceContacts(resp, list...)
 	}
+}
+
+func replaceContacts(resp *sip.Response, contacts ...sip.Header) {
+	removeHeaders(resp, "Contact")
+	for _, contact := range contacts {
+		resp.AppendHeader(contact)
+	}
+}
+
+func isContactName(name string) bool {
+	return strings.EqualFold(name, "Contact") || strings.EqualFold(name, compactForm("Contact"))
 }
 
 // WithRetryAfter says when to try again (RFC 3261 20.33), in whole seconds.

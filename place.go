@@ -93,9 +93,7 @@ func (s *Stack) newCaller(target sip.Uri, opts InviteOpts) *Dialog {
 		routeSet:     s.preloadedRoute(opts.Route),
 		referral:     opts.referral,
 	}
-	if opts.Contact != nil {
-		d.contact = opts.Contact.Clone()
-	}
+	d.choseContactLocked(opts.Contact)
 	return s.adopt(d)
 }
 

@@ -75,7 +75,7 @@ func (r *redirects) learn(res *sip.Response) {
 // mayTry refuses what was named before, and a way from a secure target to one
 // that is not.
 func (r *redirects) mayTry(target sip.Uri) bool {
-	if r.current.IsEncrypted() && !target.IsEncrypted() {
+	if isSIPS(r.current) && !isSIPS(target) {
 		return false
 	}
 	return !slices.ContainsFunc(r.known, func(known sip.Uri) bool { return sameURI(known, target) })

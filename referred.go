@@ -100,7 +100,7 @@ func (d *Dialog) answerRefer(tx serverTx, refer *ReferRequest, a Answer) {
 	d.mutex.Unlock()
 	if a.Status >= 300 {
 		r.drop(ErrNoSubscription)
-		d.stack.replyTo(tx)(a)
+		d.stack.replyTo(tx, d.contactTo)(a)
 		return
 	}
 	isNew, err := d.takeRefer(r)
@@ -122,13 +122,10 @@ func (d *Dialog) answerRefer(tx serverTx, refer *ReferRequest, a Answer) {
 
 func (d *Dialog) newAccepted(tx serverTx, a Answer, silent bool) *sip.Response {
 	res := tx.NewResponse(sip.StatusAccepted, "")
-	d.mutex.RLock()
-	res.AppendHeader(d.contactLocked(tx.Local()))
-	d.mutex.RUnlock()
 	if silent && !requiresNoSub(tx.Request()) {
 		res.AppendHeader(sip.NewHeader("Refer-Sub", "false"))
 	}
-	appendHeaders(res, a.Headers)
+	a.decorate(res, tx, d.contactTo)
 	return res
 }
 

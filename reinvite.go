@@ -48,6 +48,7 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, compose comp
 		d.mutex.Unlock()
 		return nil, err
 	}
+	d.choseContactLocked(opts.Contact)
 	re := d.newReInviteLocked(opts)
 	req := d.newInviteLocked(opts)
 	opt := d.optionsLocked()

@@ -84,7 +84,7 @@ func (d *Dialog) claimReInvite(in *reinviteServer) bool {
 // 200 repeats until its ACK.
 func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made author) {
 	req := in.tx.Request()
-	res, _ := d.newAnswer(in.tx, nil)
+	res := d.newAnswer(in.tx)
 	setBody(res, answer)
 	defer in.cancel()
 

@@ -14,8 +14,11 @@ import (
 
 // Answer is the final answer to a request; the zero value is 200 OK.
 type Answer struct {
-	Status  int
-	Reason  string
+	Status int
+	Reason string
+	// Headers are added. Contacts among them are the answer's own: the bindings of
+	// a REGISTER, the targets of a redirection. Without one a 2xx to REFER,
+	// SUBSCRIBE or NOTIFY has ours.
 	Headers []Header
 	Body    Body
 }
@@ -181,17 +184,40 @@ func (q *decision) respond(a Answer) {
 	q.reply(a)
 }
 
-// replyTo returns what sends an application's answer to a request.
-func (s *Stack) replyTo(tx serverTx) func(a Answer) {
-	return func(a Answer) { s.respond(tx, a.response(tx)) }
+// replyTo returns what sends an application's answer to a request. contact is what is
+// our Contact, should it need one.
+func (s *Stack) replyTo(tx serverTx, contact func(serverTx) sip.Header) func(a Answer) {
+	return func(a Answer) { s.respond(tx, a.response(tx, contact)) }
 }
 
 // response is the answer as a message.
-func (a Answer) response(tx serverTx) *sip.Response {
+func (a Answer) response(tx serverTx, contact func(serverTx) sip.Header) *sip.Response {
 	res := tx.NewResponse(a.Status, oneLine(a.Reason))
-	appendHeaders(res, a.Headers)
+	a.decorate(res, tx, contact)
 	setBody(res, a.Body)
 	return res
+}
+
+// decorate adds the answer's headers: Contacts too, which are its own to say, as in the
+// answer to a REGISTER or a redirection; else ours where the method wants it.
+func (a Answer) decorate(res *sip.Response, tx serverTx, contact func(serverTx) sip.Header) {
+	for _, h := range a.Headers {
+		if isContactName(h.Name) {
+			res.AppendHeader(sip.NewHeader("Contact", oneLine(h.Value)))
+			continue
+		}
+		appendHeaders(res, []Header{h})
+	}
+	if res.IsSuccess() && makesDialog(tx.Request().Method) && countContacts(res) == 0 {
+		res.AppendHeader(contact(tx))
+	}
+}
+
+// makesDialog reports whether the 2xx to a request of that method may make or refresh a
+// dialog, which takes a Contact (RFC 3515 2.2, RFC 3261 12.1.1, RFC 6665 4.1, 4.4.1).
+// MESSAGE must not have one (RFC 3428 8), a REGISTER's are its bindings.
+func makesDialog(method sip.RequestMethod) bool {
+	return method == sip.REFER || method == sip.SUBSCRIBE || method == sip.NOTIFY
 }
 
 // run asks the application.
@@ -220,7 +246,7 @@ func (s *Stack) handled(tx serverTx, method sip.RequestMethod) bool {
 		s.busy(tx, &s.counters.full)
 		return true
 	}
-	q := s.newDecision(tx, handler, s.replyTo(tx))
+	q := s.newDecision(tx, handler, s.replyTo(tx, s.contactTo))
 	if !s.calls.Go(q.run) {
 		q.answer(Answer{Status: sip.StatusServiceUnavailable})
 	}
@@ -234,7 +260,7 @@ func (d *Dialog) handled(tx serverTx, method sip.RequestMethod) bool {
 	if handler == nil {
 		return false
 	}
-	q := d.stack.newDecision(tx, handler, d.stack.replyTo(tx))
+	q := d.stack.newDecision(tx, handler, d.stack.replyTo(tx, d.contactTo))
 	if !d.requests.Offer(q.run) {
 		q.answer(Answer{Status: sip.StatusServiceUnavailable})
 	}

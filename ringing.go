@@ -38,9 +38,7 @@ func (d *Dialog) mayRing(invite *sip.Request) bool {
 // 3261 12.1.1).
 func (d *Dialog) newProvisional(tx serverTx, code int, reason string) *sip.Response {
 	res := tx.NewResponse(code, reason)
-	d.mutex.RLock()
-	res.AppendHeader(d.contactLocked(tx.Local()))
-	d.mutex.RUnlock()
+	res.AppendHeader(d.contactTo(tx))
 	res.AppendHeader(sip.NewHeader("Allow", d.config().allowed()))
 	d.grantPackages(tx.Request(), res)
 	return res

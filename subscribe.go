@@ -33,10 +33,7 @@ func (d *Dialog) handleSubscribe(tx serverTx, req *sip.Request) {
 		d.stack.answerWith(tx, sip.StatusBadRequest)
 		return
 	}
-	d.mutex.RLock()
-	contact := d.contactLocked(tx.Local())
-	d.mutex.RUnlock()
-	d.stack.answerWith(tx, sip.StatusOK, contact, expires(life))
+	d.stack.answerWith(tx, sip.StatusOK, d.contactTo(tx), expires(life))
 	now := notice{}
 	if life == 0 {
 		now.state = stateTimeout // RFC 6665 4.2.1.4

@@ -112,6 +112,6 @@ func (d *Dialog) decline(tx serverTx, a Answer) {
 		a = Answer{Status: sip.StatusInternalServerError}
 	}
 	if d.claim() {
-		_, _ = d.refuse(tx, a.response(tx), Cause{By: PartyLocal, Method: "INVITE", Status: a.Status, Reason: oneLine(a.Reason)})
+		_, _ = d.refuse(tx, a.response(tx, d.contactTo), Cause{By: PartyLocal, Method: "INVITE", Status: a.Status, Reason: oneLine(a.Reason)})
 	}
 }

@@ -227,6 +227,9 @@ func checkContact(t *testing.T, s *site, contact string, client bool) {
 		require.Regexp(t, `^[0-9a-f]+\.invalid$`, got.Host)
 		want.Host, want.Port = got.Host, 0
 	}
+	if s.transport == "wss" { // FD7. RFC 7118 5.2 knows ws only
+		want.UriParams = sip.HeaderParams{{K: "transport", V: "ws"}}
+	}
 	require.Equal(t, want.String(), contact)
 }
 

@@ -60,20 +60,15 @@ func (d *Dialog) claim() bool {
 	return d.takeOfferedLocked() != nil
 }
 
-// newAnswer builds the 200 to an INVITE and lets the application change it.
-func (d *Dialog) newAnswer(tx serverTx, opts []ResponseOpt) (*sip.Response, error) {
+// newAnswer builds the 200 to an INVITE or UPDATE.
+func (d *Dialog) newAnswer(tx serverTx) *sip.Response {
 	res := tx.NewResponse(sip.StatusOK, "")
-	d.mutex.RLock()
-	res.AppendHeader(d.contactLocked(tx.Local()))
-	d.mutex.RUnlock()
+	res.AppendHeader(d.contactTo(tx))
 	res.AppendHeader(sip.NewHeader("Allow", d.config().allowed()))
 	res.AppendHeader(sip.NewHeader("Supported", d.config().supported()))
 	d.grantTimer(tx.Request(), res)
 	d.grantPackages(tx.Request(), res)
-	if err := applyOpts(res, opts); err != nil {
-		return nil, err
-	}
-	return res, nil
+	return res
 }
 
 // applyOpts runs functions of the application's on its own goroutine; a panic

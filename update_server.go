@@ -119,7 +119,7 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made author) {
 		d.acceptPrack(in, answer, made)
 		return
 	}
-	res, _ := d.newAnswer(in.tx, nil)
+	res := d.newAnswer(in.tx)
 	setBody(res, answer)
 	defer in.cancel()
 	d.mutex.Lock()

@@ -91,3 +91,6 @@ func unescaped(s string) string {
 	}
 	return b.String()
 }
+
+// isSIPS reports whether a URI asks for TLS on each hop (RFC 3261 26.2.2).
+func isSIPS(uri sip.Uri) bool { return strings.EqualFold(uri.Scheme, "sips") }

@@ -1,0 +1,141 @@
+package dialog
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// Our Contact: what the application chose, else the address by which the peer
+// reaches us.
+
+// contactLocked is our Contact as a peer on that flow can use it.
+func (d *Dialog) contactLocked(local transport.Local) sip.Header {
+	if d.contact != nil {
+		return sip.HeaderClone(d.contact)
+	}
+	return d.stack.contactAt(d.local.uri.User, local, d.isSecureLocked())
+}
+
+// contactTo is contactLocked for a response to a request of the peer's.
+func (d *Dialog) contactTo(tx serverTx) sip.Header {
+	local := tx.Local()
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.contactLocked(local)
+}
+
+// isSecureLocked reports whether our Contact has to be a SIPS URI: where the INVITE
+// was for one, or the first hop or the peer is one (RFC 3261 8.1.1.8, 12.1.1).
+func (d *Dialog) isSecureLocked() bool {
+	return d.secure || isSIPS(d.remoteTarget) || len(d.routeSet) > 0 && isSIPS(d.routeSet[0])
+}
+
+// contactTo is the Contact of a response to a request outside calls, whose target is
+// the user that it was for.
+func (s *Stack) contactTo(tx serverTx) sip.Header {
+	req := tx.Request()
+	secure := isSIPS(req.Recipient)
+	if routes := recordRoutes(req); len(routes) > 0 {
+		secure = secure || isSIPS(routes[0])
+	} else if targets := contacts(req); len(targets) > 0 {
+		secure = secure || isSIPS(targets[0])
+	}
+	return s.contactAt(nameAddrIn(req, "To").uri.User, tx.Local(), secure)
+}
+
+// contactAt is the Contact of a user of ours for a peer that sees us so, a SIPS URI if
+// that is called for.
+func (s *Stack) contactAt(user string, local transport.Local, secure bool) *sip.ContactHeader {
+	if s != nil {
+		local = s.reachable(local)
+		if secure {
+			local = s.secured(local)
+		}
+	}
+	return contactFor(user, local, secure)
+}
+
+// contactFor makes a Contact of an address of ours. Its transport is that of the
+// address, a WebSocket over TLS being ws too (RFC 7118 5.2).
+func contactFor(user string, local transport.Local, secure bool) *sip.ContactHeader {
+	uri := sip.Uri{Scheme: "sip", User: user, Host: bracketed(local.Host), Port: local.Port}
+	if secure {
+		uri.Scheme = "sips"
+	}
+	switch name := strings.ToLower(local.Transport); name {
+	case "", "udp":
+	case "ws", "wss":
+		uri.UriParams.Add("transport", "ws")
+	default:
+		uri.UriParams.Add("transport", name)
+	}
+	return &sip.ContactHeader{Address: uri}
+}
+
+// secured is an address of ours that a SIPS URI can name: that of a listener for TLS,
+// if a peer sees us by another transport, as behind a proxy that ends the TLS.
+func (s *Stack) secured(local transport.Local) transport.Local {
+	if local.Transport == "TLS" || local.Transport == "WSS" {
+		return local
+	}
+	for _, tc := range s.config.listeners() {
+		if port := orDefault(tc.PublicPort, tc.Port); strings.EqualFold(tc.Protocol, "tls") && port != 0 {
+			local.Transport, local.Port = "TLS", port
+			local.Host = orDefault(strings.Trim(tc.PublicAddress, "[]"), local.Host)
+			return local
+		}
+	}
+	return local
+}
+
+// choseContactLocked notes the Contact that the application chose, if it did.
+func (d *Dialog) choseContactLocked(uri *sip.Uri) {
+	if uri != nil {
+		d.contact = &sip.ContactHeader{Address: *uri.Clone()}
+	}
+}
+
+// customise has the application change a response that makes or confirms the dialog.
+// The Contact that it sets is ours in all later messages of the call (RFC 6141 4.5).
+func (d *Dialog) customise(res *sip.Response, opts []ResponseOpt) error {
+	ours := firstHeader(res, "Contact")
+	before := ours.Value()
+	if err := applyOpts(res, opts); err != nil {
+		return err
+	}
+	chosen, err := takeContact(res, ours, before)
+	if err != nil || chosen == nil {
+		return err
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.contact = sip.HeaderClone(chosen)
+	return nil
+}
+
+// takeContact leaves one Contact in a response that had ours: the application's, if it
+// has added or changed one, which is returned.
+func takeContact(res *sip.Response, ours sip.Header, before string) (chosen sip.Header, err error) {
+	var others []sip.Header
+	for _, h := range headersNamed(res, "Contact") {
+		if h.Value() != before {
+			others = append(others, h)
+		}
+	}
+	removeHeaders(res, "Contact")
+	if len(others) == 0 {
+		res.AppendHeader(ours)
+		return nil, nil
+	}
+	for _, h := range others {
+		res.AppendHeader(h)
+	}
+	if countContacts(res) != 1 || len(contacts(res)) != 1 {
+		return nil, fmt.Errorf("%w: a Contact that is not one SIP URI (RFC 3261 12.1.1)", ErrInvalidArgument)
+	}
+	return others[0], nil
+}
