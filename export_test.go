@@ -9,6 +9,10 @@ import (
 // Left is what a stack holds.
 type Left struct {
 	Dialogs, Aliases, Releasing, Subscribed, Heirs, Tombs int
+	// Sources are the addresses that calls in progress came from.
+	Sources int
+	// Subscriptions are those of the REFERs in what is left of all calls.
+	Subscriptions int
 	// TombTimer is whether the timer runs that forgets the calls that have ended.
 	TombTimer          bool
 	Tasks, Byes, Calls int
@@ -20,8 +24,13 @@ func Leftovers(s *Stack) Left {
 	s.mutex.RLock()
 	left := Left{
 		Dialogs: len(s.dialogs), Aliases: len(s.aliases), Releasing: len(s.releasing), Subscribed: len(s.subscribed), Heirs: len(s.heirs), Tombs: len(s.tombs),
-		TombTimer: s.tombTimer != nil,
-		Tasks:     s.tasks.Running(), Byes: s.byes.Running(), Calls: s.calls.Running(),
+		Sources: len(s.bySource), TombTimer: s.tombTimer != nil,
+		Tasks: s.tasks.Running(), Byes: s.byes.Running(), Calls: s.calls.Running(),
+	}
+	for _, index := range []map[DialogKey]*Dialog{s.dialogs, s.releasing, s.subscribed} {
+		for _, d := range index {
+			left.Subscriptions += subscriptionsOf(d)
+		}
 	}
 	client := s.client
 	s.mutex.RUnlock()
@@ -29,6 +38,12 @@ func Leftovers(s *Stack) Left {
 		left.Transactions = r.layer.Running()
 	}
 	return left
+}
+
+func subscriptionsOf(d *Dialog) int {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return len(d.referSubscriptions) + len(d.sentRefers)
 }
 
 // SameURI compares two URIs as a redirection does.

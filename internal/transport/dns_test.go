@@ -35,9 +35,9 @@ func startDNS(t *testing.T, records ...string) *nameServer {
 	}
 	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
-	address := packets.LocalAddr().String()
-	streams, err := net.Listen("tcp", address)
+	streams, err := net.Listen("tcp", "127.0.0.1:0") // another port: the same need not be free
 	require.NoError(t, err)
+	addresses := map[string]string{"udp": packets.LocalAddr().String(), "tcp": streams.Addr().String()}
 	for _, server := range []*dns.Server{{PacketConn: packets, Handler: s}, {Listener: streams, Handler: s}} {
 		serving, done := make(chan struct{}), make(chan struct{})
 		server.NotifyStartedFunc = func() { close(serving) }
@@ -53,7 +53,7 @@ func startDNS(t *testing.T, records ...string) *nameServer {
 	}
 	s.resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		var d net.Dialer
-		conn, err := d.DialContext(ctx, network[:3], address)
+		conn, err := d.DialContext(ctx, network[:3], addresses[network[:3]])
 		if err == nil {
 			// net.Resolver leaves a question under way when its caller's
 			// context ends: it would wait five seconds more.

@@ -156,3 +156,21 @@ func TestFramer_bounds_the_header_block(t *testing.T) {
 	require.Equal(t, []string{"lost"}, pieces(t, l, long).frames)
 	require.Equal(t, []string{"no SIP lost=true"}, pieces(t, l, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").frames)
 }
+
+// FT11: the bound is on the start line and the headers, what ends them left out,
+// however the bytes are cut on their way.
+func TestFramer_takes_a_header_block_of_just_the_limit(t *testing.T) {
+	l, _ := startLayer(t, Config{Limits: Limits{HeaderBytes: 500, BodyBytes: 1000}})
+	of := func(size int) string {
+		head := strings.TrimSuffix(options("long", "a", ""), endBlock) + "\r\nX: "
+		return head + strings.Repeat("x", size-len(head)) + endBlock
+	}
+	for cut := range 520 {
+		fits, beyond := of(500), of(501)
+		cut = min(cut, len(fits))
+		got := pieces(t, l, fits[:cut], fits[cut:]).frames
+		require.Len(t, got, 1)
+		require.Contains(t, got[0], "Call-ID: long", "cut at %d", cut)
+		require.Equal(t, []string{"lost"}, pieces(t, l, beyond[:cut], beyond[cut:]).frames, "cut at %d", cut)
+	}
+}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog/dialogtest"
 )
 
 func TestUDP_each_answer_leaves_by_the_socket_its_request_came_to(t *testing.T) {
@@ -225,4 +227,41 @@ func TestUDP_connect_needs_a_socket_of_the_family(t *testing.T) {
 	require.ErrorIs(t, err, ErrBadTarget)
 	_, err = l.Connect(context.Background(), to("127.0.0.1:5060"))
 	require.NoError(t, err)
+}
+
+// FT11: the loopback interface leads to this machine only, and a socket bound to
+// it serves nobody else well, whichever was bound first.
+func TestUDP_a_socket_on_loopback_is_for_loopback(t *testing.T) {
+	for _, order := range [][]string{{"127.0.0.1", "10.0.0.1"}, {"10.0.0.1", "127.0.0.1"}} {
+		network := dialogtest.NewNetwork()
+		defer network.Close()
+		l, _ := startLayer(t, Config{Network: hosts{network}})
+		for _, ip := range order {
+			listen(t, l, "udp", ip+":5060")
+		}
+		for peer, own := range map[string]string{"127.0.0.7": "127.0.0.1", "10.0.0.9": "10.0.0.1", "192.0.2.1": "10.0.0.1"} {
+			flow, err := l.Connect(context.Background(), Target{Transport: "udp", Addr: netip.MustParseAddrPort(peer + ":5060")})
+			require.NoError(t, err)
+			require.Equal(t, own, flow.LocalAddr().Addr().String(), "to %s, bound %v", peer, order)
+		}
+	}
+}
+
+// hosts is a machine with as many addresses as it is asked for.
+type hosts struct{ network *dialogtest.Network }
+
+func (h hosts) at(address string) *dialogtest.Host {
+	return h.network.Host(netip.MustParseAddrPort(address).Addr().String())
+}
+
+func (h hosts) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
+	return h.at(address).ListenPacket(ctx, network, address)
+}
+
+func (h hosts) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+	return h.at(address).Listen(ctx, network, address)
+}
+
+func (h hosts) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return h.network.Host("10.0.0.1").DialContext(ctx, network, address)
 }

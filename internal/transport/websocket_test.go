@@ -325,12 +325,28 @@ func upgraded(t *testing.T, addr netip.AddrPort) (net.Conn, *bufio.Reader) {
 	return conn, r
 }
 
+// masked is a frame of a client's, the last of its message or not.
+func masked(op ws.OpCode, fin bool, payload string) string {
+	return string(ws.MustCompileFrame(ws.MaskFrame(ws.NewFrame(op, fin, []byte(payload)))))
+}
+
+// FT2: a message in fragments leaves nothing to the next one.
+func TestWS_messages_in_fragments_follow_each_other(t *testing.T) {
+	server, arrivals := startLayer(t, Config{})
+	conn, _ := upgraded(t, listen(t, server, "ws", "127.0.0.1:0"))
+	for _, id := range []string{"first", "second", "third"} {
+		msg := options(id, "a.invalid", "body")
+		write(t, conn, masked(ws.OpText, false, msg[:20])+masked(ws.OpContinuation, false, msg[20:40])+masked(ws.OpContinuation, true, msg[40:]))
+		require.Equal(t, id, next(t, arrivals).msg.CallID().Value())
+		write(t, conn, masked(ws.OpText, true, options("whole", "a.invalid", "")))
+		require.Equal(t, "whole", next(t, arrivals).msg.CallID().Value())
+	}
+	require.Zero(t, server.Stats().Malformed)
+}
+
 func TestWS_frames_against_the_protocol_close_with_a_code(t *testing.T) {
 	server, arrivals := startLayer(t, Config{Limits: Limits{BodyBytes: 1000, HeaderBytes: 1000}})
 	addr := listen(t, server, "ws", "127.0.0.1:0")
-	masked := func(op ws.OpCode, fin bool, payload string) string {
-		return string(ws.MustCompileFrame(ws.MaskFrame(ws.NewFrame(op, fin, []byte(payload)))))
-	}
 	for name, c := range map[string]struct {
 		bytes string
 		code  ws.StatusCode
