@@ -422,34 +422,51 @@ func TestWaitAnswerMayBeCalledAgain(t *testing.T) {
 		}},
 		"never": {0, func(t *testing.T, err error) { require.ErrorIs(t, err, dialog.ErrTimeout) }},
 	} {
-		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
-				a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
-				d, err := a.NewInvite(context.Background(), uri("peer", p.ip), offer(offerSDP))
-				require.NoError(t, err)
-				caller := d.(*dialog.Dialog)
-				defer p.answers(func(req *sip.Request) int {
-					if req.Method == sip.BYE {
-						return 200
-					}
-					return c.code
-				})()
-				results := make(chan error, 10)
-				for range 10 {
-					go func() { results <- caller.WaitAnswer(context.Background()) }()
-				}
-				for range 10 {
-					c.check(t, <-results)
-				}
-				c.check(t, caller.WaitAnswer(context.Background()))
-				ended, cancel := context.WithCancel(context.Background())
-				cancel()
-				c.check(t, caller.WaitAnswer(ended))
-				require.NoError(t, caller.Bye(context.Background(), ""))
-				c.check(t, caller.WaitAnswer(context.Background()))
+		for _, late := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " late=", late), func(t *testing.T) {
+				bubble(t, func(t *testing.T, w *world) { waitsAgain(t, w, c.code, late, c.check) })
 			})
-		})
+		}
 	}
+}
+
+// waitsAgain has many wait for one answer, all of them before it comes, or all after.
+func waitsAgain(t *testing.T, w *world, code int, late bool, check func(t *testing.T, err error)) {
+	a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
+	d, err := a.NewInvite(context.Background(), uri("peer", p.ip), offer(offerSDP))
+	require.NoError(t, err)
+	caller := d.(*dialog.Dialog)
+	results := make(chan error, 10)
+	wait := func() {
+		for range cap(results) {
+			go func() { results <- caller.WaitAnswer(context.Background()) }()
+		}
+		synctest.Wait()
+	}
+	if !late {
+		wait()
+	}
+	defer p.answers(func(req *sip.Request) int {
+		if req.Method == sip.BYE {
+			return 200
+		}
+		return code
+	})()
+	time.Sleep(time.Minute) // also when there is none
+	if late {
+		wait()
+	}
+	for range cap(results) {
+		check(t, <-results)
+	}
+	check(t, caller.WaitAnswer(context.Background()))
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range 100 { // a select between the two would take either
+		check(t, caller.WaitAnswer(ended))
+	}
+	require.NoError(t, caller.Bye(context.Background(), ""))
+	check(t, caller.WaitAnswer(context.Background()))
 }
 
 // B6: the same when it was given up, and WaitAnswer of a callee is an error.

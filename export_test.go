@@ -74,3 +74,8 @@ func HoldStack(s *Stack) (release func()) {
 
 // GiveUp does to a call what Shutdown does that has no time left.
 func GiveUp(d *Dialog) { d.finish(Cause{By: PartyShutdown}) }
+
+// ExpireSession and RefreshSession do what the two session timers of a call do when
+// they fire.
+func ExpireSession(d *Dialog)  { d.sessionExpired() }
+func RefreshSession(d *Dialog) { d.refreshSession() }

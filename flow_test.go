@@ -335,3 +335,24 @@ func TestContactOfALongRequestNamesTheListenerThatThereIs(t *testing.T) {
 		})
 	}
 }
+
+// FT11: an UPDATE refreshes the target, as a re-INVITE does (RFC 3311 5.2), and with it
+// the place where a peer behind a NAT is found.
+func TestAnUpdateFromANewPlaceMovesTheFlow(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, moved := w.stack(stackIP), w.viaNAT(publicIP, 4711)
+		contact := withHeaders("Contact: <sip:peer@" + privateIP + ":5060>")
+		l := w.incoming(b, w.viaNAT(publicIP, 31337), contact)
+		require.NoError(t, moved.Send(l.stack, moved.Request(l.made("UPDATE", contact))))
+		moved.next("200 UPDATE")
+		require.Equal(t, moved.Addr(), l.ends().to)
+	})
+}
+
+// FT11: who calls from this machine is behind no NAT, whatever its Contact says.
+func TestAPeerOnLoopbackIsBehindNoNAT(t *testing.T) {
+	c := natCase{"", dialog.NATAuto, "127.0.0.9", privateIP, nil, false}
+	bubble(t, func(t *testing.T, w *world) {
+		c.reached(t, w.incoming(w.stack(stackIP), w.viaNAT(c.source, 31337), withHeaders("Contact: <sip:peer@"+c.contact+":5060>")))
+	})
+}

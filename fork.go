@@ -199,8 +199,6 @@ func (i *inviteClient) turnToLocked(e *earlyDialog) {
 	}
 	if i.current != nil {
 		i.current.leg = d.legLocked()
-	} else {
-		e.leg.localSeq = max(e.leg.localSeq, d.localSeq) // an application may have sent something before
 	}
 	old := d.keyLocked()
 	i.current = e

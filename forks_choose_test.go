@@ -352,3 +352,24 @@ func TestACallThatIsGivenUpDuringTheChoice(t *testing.T) {
 		})
 	}
 }
+
+// FT8: the 2xx of a fork that the application has declined may come again: it gets its
+// ACK, and changes nothing of why the call ended.
+func TestARepeated2xxOfADeclinedForkIsNotWhyTheCallEnds(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		opts := offer(offerSDP)
+		opts.Choose = func(dialog.ForkInfo) bool { return false }
+		f := w.forks(opts)
+		f.says("A", 200, answerSDP)
+		f.at["A"].next("ACK")
+		f.at["A"].reply(f.at["A"].next("BYE"), dialogtest.Response{Code: 200})
+		for range 3 {
+			f.says("A", 200, answerSDP)
+			f.at["A"].next("ACK")
+		}
+		require.ErrorIs(t, f.d.WaitAnswer(context.Background()), dialog.ErrCanceled)
+		require.Equal(t, dialog.Cause{By: dialog.PartyLocal, Method: "BYE", Reason: "no fork was chosen"}, f.d.Cause())
+		f.empty()
+		require.Len(t, w.sent(stackIP, "BYE"), 1)
+	})
+}

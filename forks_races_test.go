@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -182,5 +183,34 @@ func TestTheNumberOfForksThatAnswerIsBounded(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Zero(t, a.Stats().Releasing)
+	})
+}
+
+// FT10: a fork may be declined while a PRACK is being written in it. The BYE has the
+// higher CSeq, and leaves behind it.
+func TestTheByeToAForkFollowsThePRACKThatIsBeingWritten(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		writing, written := make(chan struct{}), make(chan struct{})
+		f := w.forks(offer(offerSDP), reliability(dialog.ReliableSupported), func(c *dialog.StackConfig) {
+			c.Trace = func(e dialog.TraceEvent) {
+				if e.Outbound && strings.HasPrefix(string(e.Data), "PRACK ") {
+					close(writing)
+					<-written
+				}
+			}
+		})
+		f.says("A", 183, "", reliably(1)...)
+		<-writing
+		f.says("B", 200, answerSDP)
+		f.says("A", 200, answerSDP)
+		require.Equal(t, "A", toTagOf(f.at["A"].next("ACK").Message))
+		require.Empty(t, w.sent(stackIP, "BYE"))
+		close(written)
+		prack, bye := f.at["A"].next("PRACK"), f.at["A"].next("BYE")
+		require.Less(t, prack.Request().CSeq().SeqNo, bye.Request().CSeq().SeqNo)
+		f.at["A"].reply(prack, dialogtest.Response{Code: 481})
+		f.at["A"].reply(bye, dialogtest.Response{Code: 200})
+		require.NoError(t, f.d.WaitAnswer(context.Background()))
+		f.over("B")
 	})
 }

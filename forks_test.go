@@ -309,3 +309,52 @@ func TestUpdateOfAForkThatEndsAndThenAnswers(t *testing.T) {
 		f.over("A")
 	})
 }
+
+// FT4: a PRACK that the peer does not know ends its early dialog (RFC 5057 5.1), for
+// good: should that answer all the same, it is released, and the call goes on.
+func TestAForkWhosePRACKFailedAndThatAnswersIsReleased(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		f := w.forks(offer(offerSDP), reliability(dialog.ReliableSupported))
+		f.says("B", 180, "")
+		f.says("A", 183, "", reliably(1)...)
+		f.at["A"].reply(f.at["A"].next("PRACK"), dialogtest.Response{Code: 481})
+		synctest.Wait()
+		require.True(t, f.d.Forks()[1].Ended)
+		f.says("A", 200, answerSDP)
+		require.Equal(t, "A", toTagOf(f.at["A"].next("ACK").Message))
+		f.at["A"].reply(f.at["A"].next("BYE"), dialogtest.Response{Code: 200})
+		synctest.Wait()
+		require.Equal(t, dialog.DialogStateRinging, f.d.State())
+		require.Equal(t, "B", f.d.Key().RemoteTag)
+		f.says("B", 200, answerSDP)
+		require.NoError(t, f.d.WaitAnswer(context.Background()))
+		f.over("B")
+	})
+}
+
+// FT5: a provisional response without a tag makes no dialog, in which nothing can be
+// asked (RFC 3261 12.1.1); what is asked in the first that there is has a CSeq
+// above the INVITE's.
+func TestAResponseWithoutATagMakesNoEarlyDialog(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		f := w.forks(offer(offerSDP))
+		f.reply(f.invite, dialogtest.Response{Code: 180})
+		synctest.Wait()
+		require.Equal(t, dialog.DialogStateRinging, f.d.State())
+		for _, ours := range []action{touches, informs, reInvites, refers} {
+			require.ErrorIs(t, ours.do(context.Background(), f.d), dialog.ErrState, ours.name)
+		}
+		f.says("A", 183, "")
+		for seq, ours := range []action{informs, touches} {
+			result := began(func() error { return ours.do(context.Background(), f.d) })
+			in := f.at["A"].next(ours.name)
+			require.Equal(t, fmt.Sprint(seq+2, " ", ours.name), value(in.Message, "CSeq"))
+			f.at["A"].reply(in, dialogtest.Response{Code: 200})
+			require.NoError(t, <-result)
+		}
+		f.says("A", 200, answerSDP)
+		require.NoError(t, f.d.WaitAnswer(context.Background()))
+		f.over("A")
+		require.Equal(t, "4 BYE", w.one(stackIP, "BYE").value(t, "CSeq"))
+	})
+}

@@ -405,3 +405,27 @@ func TestNothingRunsAfterShutdown(t *testing.T) {
 		})
 	}
 }
+
+// FT9: the watch over the connection of a call that came over a WebSocket ends with
+// the answer: what becomes of the connection then is nobody's business, until there
+// is something to say.
+func TestNothingRunsWhenTheConnectionOfAnAnsweredCallIsLost(t *testing.T) {
+	for _, answered := range []bool{false, true} {
+		bubble(t, func(t *testing.T, w *world) {
+			a, b := w.site(stackIP, "ws", nil), w.site(peerIP, "ws", nil)
+			calls := waiting(b.Stack)
+			d, err := a.NewInvite(context.Background(), b.uri("bob"), offer(offerSDP))
+			require.NoError(t, err)
+			call := <-calls
+			if answered {
+				require.NoError(t, call.Accept(context.Background(), withSDP(answerSDP)))
+				require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
+			}
+			synctest.Wait()
+			begun := countBeginnings(t)
+			w.net.BreakStreams()
+			synctest.Wait()
+			require.Equal(t, answered, begun.since() == 0)
+		})
+	}
+}

@@ -319,3 +319,19 @@ func TestTargetDialogAndReferredByAreSent(t *testing.T) {
 		require.Equal(t, `"The \"Boss\"" <sip:boss@10.0.0.3:5060>`, refer.value(t, "Referred-By"))
 	})
 }
+
+// FT8: a REFER that could not be written is none to wait for.
+func TestAREFERThatWasNotWrittenIsNotWaitedFor(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		l := w.outgoing(w.stack(stackIP), w.peer(peerIP))
+		w.net.Host(stackIP).Unreachable(true)
+		require.ErrorIs(t, l.d.Refer(context.Background(), uri("dora", otherIP), dialog.ReferOpts{}), dialog.ErrTransport)
+		w.net.Host(stackIP).Unreachable(false)
+		_, err := l.d.WaitRefer(context.Background())
+		require.ErrorIs(t, err, dialog.ErrNoRefer)
+		require.Empty(t, l.d.GetAllReferSubscriptions())
+		require.Equal(t, "3 REFER", l.refers().ID)
+		require.NoError(t, l.d.Close())
+		l.reply(l.next("BYE"), dialogtest.Response{Code: 200})
+	})
+}

@@ -277,3 +277,31 @@ func TestOfferThatWeAskedForAndNobodyDecides(t *testing.T) {
 		})
 	}
 }
+
+// FT10: nothing is said in a call behind its BYE, a PRACK whose answer the application
+// was deciding neither.
+func TestNoPRACKLeavesBehindTheBye(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.peer(peerIP)
+		l := w.outgoing(w.stack(stackIP), p)
+		asked, decided := make(chan struct{}), make(chan struct{})
+		l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) {
+			close(asked)
+			<-decided
+			return ourSession(), nil
+		})
+		r := l.renegotiates(context.Background(), "")
+		r.says(183, offerSDP, reliably(7)...)
+		<-asked
+		over := began(func() error { return l.d.Bye(context.Background(), "") })
+		bye := p.next("BYE")
+		close(decided)
+		synctest.Wait()
+		p.reply(bye, dialogtest.Response{Code: 200})
+		require.NoError(t, <-over)
+		require.Error(t, <-r.ended)
+		synctest.Wait()
+		require.Empty(t, w.sent(stackIP, "PRACK"))
+		r.says(487, "")
+	})
+}

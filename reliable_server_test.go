@@ -281,3 +281,21 @@ func TestRingingReliablyIsSaidAgain(t *testing.T) {
 		l.settled(b)
 	})
 }
+
+// FT11: a call that has ended and expects no PRACK takes none for the one that it does
+// not expect.
+func TestALatePRACKThatNobodyExpectsGets481(t *testing.T) {
+	for _, rack := range []string{"0 0 BYE", "0 0 INVITE", "1 1 INVITE", "0 1 INVITE"} {
+		bubble(t, func(t *testing.T, w *world) {
+			p := w.peer(peerIP)
+			l := w.incoming(w.stack(stackIP), p)
+			l.ask("PRACK", withHeaders("RAck: "+rack))
+			require.Equal(t, 481, p.final("PRACK").StatusCode)
+			l.ask("BYE")
+			p.next("200 BYE")
+			synctest.Wait()
+			l.ask("PRACK", withHeaders("RAck: "+rack))
+			require.Equal(t, 481, p.final("PRACK").StatusCode, rack)
+		})
+	}
+}

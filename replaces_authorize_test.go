@@ -365,3 +365,24 @@ func TestTargetDialogIsFound(t *testing.T) {
 	_, err = dialog.ParseTargetDialog("a;local-tag=b")
 	require.ErrorIs(t, err, dialog.ErrMalformed)
 }
+
+// FT1: the time for the decision is over once it is made: the call may ring for
+// longer.
+func TestAnAuthorizedCallMayRingLongerThanTheDecisionMayTake(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		granted := func(context.Context, dialog.TakeoverRequest) dialog.Answer { return dialog.Answer{} }
+		s, p, other := w.stack(stackIP, authorizing(granted)), w.peer(peerIP), w.peer(otherIP)
+		old := w.incoming(s, p)
+		calls := waiting(s)
+		other.invites(s, "Replaces: "+old.naming())
+		d := <-calls
+		time.Sleep(100 * time.Second) // TxTimeout is 32
+		require.Equal(t, dialog.DialogStateRinging, d.State())
+		require.NoError(t, d.Accept(context.Background(), withSDP(answerSDP)))
+		other.acknowledges(s, other.final("INVITE"))
+		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		synctest.Wait()
+		require.Equal(t, dialog.DialogStateEstablished, d.State())
+		hangUp(t, d, other)
+	})
+}

@@ -349,3 +349,26 @@ func TestRefreshAfterARefusedOfferRaisesTheVersion(t *testing.T) {
 		hangUp(t, d, p)
 	})
 }
+
+// FT10: a timer may fire in the moment in which it is stopped. What it finds then is a
+// call that was refreshed, or one whose timer is no more, and neither ends.
+func TestAnExpiryThatComesTooLateEndsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
+		d, made := w.timed(b, p, "90;refresher=uac")
+		synctest.Wait()
+		time.Sleep(59 * time.Second)
+		w.say(p, b, p.Request(made("UPDATE", 11, "Supported: timer", "Session-Expires: 90;refresher=uac")))
+		p.next("200 UPDATE")
+		time.Sleep(time.Second) // the first would be over
+		dialog.ExpireSession(d)
+		w.say(p, b, p.Request(made("UPDATE", 12)))
+		p.next("200 UPDATE")
+		dialog.ExpireSession(d)
+		dialog.RefreshSession(d)
+		time.Sleep(time.Hour)
+		require.Equal(t, dialog.DialogStateEstablished, d.State())
+		require.Empty(t, w.sent("10.0.0.2", "BYE"))
+		require.Empty(t, w.sent("10.0.0.2", "UPDATE"))
+	})
+}

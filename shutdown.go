@@ -198,11 +198,7 @@ func (s *Stack) waitWritten() {
 func (s *Stack) waitCallbacks(ctx context.Context, result *ShutdownError) {
 	grace, cancel := context.WithTimeout(ctx, s.config.graceTime())
 	defer cancel()
-	result.Callbacks = s.calls.Wait(grace)
-	s.calls.Close()
-	if result.Callbacks == 0 {
-		result.Callbacks = s.calls.Wait(grace) // one that began just before
-	}
+	result.Callbacks = s.calls.CloseIdle(grace)
 }
 
 // closeRooms ends transactions, sockets, timers and our own goroutines.

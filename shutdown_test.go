@@ -376,3 +376,21 @@ func TestACallThatShutdownHasGivenUpIsReleasedWhenItIsAnswered(t *testing.T) {
 		})
 	}
 }
+
+// FT7: the 503 of a stack that shuts down says when to try again (RFC 3261 21.5.4), to
+// a call that rings as to one that comes meanwhile.
+func TestShutdownSaysWhenToTryAgain(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s, p := w.stack(stackIP), w.peer(peerIP)
+		established := w.incoming(s, w.peer(otherIP)) // keeps the stack from being over at once
+		l := w.rings(s, p)
+		down := began(func() error { return s.Shutdown(context.Background()) })
+		refused := p.next("503 INVITE").Message
+		require.NotEmpty(t, value(refused, "Retry-After"))
+		l.acknowledge(1)
+		p.invites(s)
+		require.Equal(t, value(refused, "Retry-After"), value(p.next("503 INVITE").Message, "Retry-After"))
+		established.reply(established.next("BYE"), dialogtest.Response{Code: 200})
+		require.NoError(t, <-down)
+	})
+}

@@ -145,7 +145,6 @@ func (r *ReferSubscription) endLocked(cause error) {
 	}
 	r.active, r.over, r.queue = false, true, nil
 	stopTimer(r.expiry)
-	stopTimer(r.refresh)
 	if r.registryLocked()[r.ID] == r {
 		delete(r.registryLocked(), r.ID)
 	}

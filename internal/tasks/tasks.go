@@ -92,6 +92,30 @@ func (g *Group) Wait(ctx context.Context) int {
 	}
 }
 
+// CloseIdle waits as Wait does, and then closes: in the moment in which nothing
+// runs, so that nothing begins in between, or when ctx ends.
+func (g *Group) CloseIdle(ctx context.Context) int {
+	for {
+		idle, n := g.closeIfIdle()
+		if n == 0 {
+			return 0
+		}
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			g.Close()
+			return g.Running()
+		}
+	}
+}
+
+func (g *Group) closeIfIdle() (idle <-chan struct{}, running int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = g.closed || g.running == 0
+	return g.idleLocked(), g.running
+}
+
 func (g *Group) enter() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -115,8 +139,12 @@ func (g *Group) leave() {
 func (g *Group) idleChan() (<-chan struct{}, int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	return g.idleLocked(), g.running
+}
+
+func (g *Group) idleLocked() <-chan struct{} {
 	if g.running > 0 && g.idle == nil {
 		g.idle = make(chan struct{})
 	}
-	return g.idle, g.running
+	return g.idle
 }

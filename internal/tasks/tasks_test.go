@@ -94,3 +94,38 @@ func TestGoexitIsCountedOut(t *testing.T) {
 	g.Go(runtime.Goexit)
 	require.Zero(t, g.Wait(context.Background()))
 }
+
+// FT10: nothing begins between the waiting and the closing.
+func TestCloseIdleClosesInTheMomentInWhichNothingRuns(t *testing.T) {
+	var g Group
+	leave := make(chan struct{})
+	g.Go(func() { <-leave })
+	left := make(chan int)
+	go func() { left <- g.CloseIdle(context.Background()) }()
+	for !hasWaiter(&g) {
+		runtime.Gosched()
+	}
+	require.True(t, g.Go(func() { <-leave }), "it waits, and is not closed yet")
+	close(leave)
+	require.Zero(t, <-left)
+	require.False(t, g.Go(func() {}))
+	require.Zero(t, g.Running())
+}
+
+func hasWaiter(g *Group) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.idle != nil
+}
+
+func TestCloseIdleClosesWhenItsContextEnds(t *testing.T) {
+	var g Group
+	leave := make(chan struct{})
+	g.Go(func() { <-leave })
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	require.Equal(t, 1, g.CloseIdle(ctx))
+	require.False(t, g.Go(func() {}))
+	close(leave)
+	require.Zero(t, g.Wait(context.Background()))
+}

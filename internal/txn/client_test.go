@@ -2,6 +2,7 @@ package txn
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -319,4 +320,30 @@ func TestCloseTellsEachClientOnce(t *testing.T) {
 		require.Empty(t, r.user.take())
 		require.Empty(t, r.lines())
 	})
+}
+
+// FT10: the peer may have read a request, and answered it, although its write fails
+// in the end. What came of it counts, and the error does not.
+func TestAResponseThatComesBeforeTheWriteFailsIsHeard(t *testing.T) {
+	for _, method := range []sip.RequestMethod{sip.INVITE, sip.OPTIONS} {
+		for _, code := range []int{180, 200, 486} {
+			t.Run(fmt.Sprint(method, " ", code), func(t *testing.T) {
+				bubble(t, []string{"udp"}, func(t *testing.T, r *rig) {
+					r.writing = func(data string) {
+						r.writing = nil
+						msg, err := sip.ParseMessage([]byte(data))
+						require.NoError(t, err)
+						r.answer(msg.(*sip.Request), code, "peer")
+						r.settle()
+						r.net.Host(ourIP).Unreachable(true)
+					}
+					_, err := r.layer.Request(context.Background(), outgoingRequest(method, "x", 1), RequestOptions{NextHop: r.nextHop()}, r.user)
+					require.NoError(t, err)
+					r.settle()
+					require.Contains(t, r.user.take(), fmt.Sprint("response ", code))
+					r.net.Host(ourIP).Unreachable(false)
+				})
+			})
+		}
+	}
 }

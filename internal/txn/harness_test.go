@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -194,10 +195,30 @@ func (n names) LookupSRV(context.Context, string, string, string) (string, []*ne
 // peers are the addresses that a name leads to.
 var peers = names{netip.MustParseAddr(peerIP), netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr("10.0.0.4")}
 
+// dials is our host, whose connections are counted, and wait at a gate if there is
+// one.
+type dials struct {
+	*dialogtest.Host
+	begun atomic.Int32
+	gate  chan struct{}
+}
+
+func (d *dials) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	if network != "tcp" {
+		return d.Host.DialContext(ctx, network, address)
+	}
+	d.begun.Add(1)
+	if d.gate != nil {
+		<-d.gate
+	}
+	return d.Host.DialContext(ctx, network, address)
+}
+
 // rig is one layer and a scripted peer on a network in memory.
 type rig struct {
 	t         testing.TB
 	net       *dialogtest.Network
+	dials     *dials
 	transport *transport.Layer
 	layer     *Layer
 	user      *recorder
@@ -214,7 +235,8 @@ type rig struct {
 // peer speaks.
 func newRig(t testing.TB, network string, configure ...func(*Config)) *rig {
 	r := &rig{t: t, net: dialogtest.NewNetwork(), user: &recorder{}}
-	r.transport = transport.New(transport.Config{Network: r.net.Host(ourIP), Resolver: peers, Trace: func(e transport.Event) {
+	r.dials = &dials{Host: r.net.Host(ourIP)}
+	r.transport = transport.New(transport.Config{Network: r.dials, Resolver: peers, Trace: func(e transport.Event) {
 		if r.writing != nil && e.Outbound {
 			r.writing(string(e.Data))
 		}

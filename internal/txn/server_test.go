@@ -426,3 +426,34 @@ func TestPrematureCloseLeavesNothing(t *testing.T) {
 		require.Empty(t, r.user.take())
 	})
 }
+
+// FT11: of several responses that are lost with one connection the latest goes by the
+// new one, of which there is one; should that fail, the user hears of it once.
+func TestResponsesThatAreLostWithOneConnectionGoByOneNewOne(t *testing.T) {
+	for _, reachable := range []bool{true, false} {
+		bubble(t, []string{"tcp"}, func(t *testing.T, r *rig) {
+			r.wire.send(r.text("INVITE", "z9hG4bK-1"))
+			require.Equal(t, []string{"100"}, r.lines())
+			r.net.BreakStreams()
+			r.settle()
+			r.dials.gate = make(chan struct{})
+			s := r.user.lastServer()
+			for _, code := range []int{180, 183, 200} {
+				require.NoError(t, s.Respond(s.NewResponse(code, "")))
+				r.settle()
+			}
+			require.EqualValues(t, 1, r.dials.begun.Load())
+			r.net.Host(peerIP).Unreachable(!reachable)
+			close(r.dials.gate)
+			r.settle()
+			if reachable {
+				require.Equal(t, []string{"200"}, r.lines())
+				require.Equal(t, []string{"request INVITE"}, r.user.take())
+			} else {
+				require.Equal(t, []string{"request INVITE", "failed: transport"}, r.user.take())
+			}
+			require.EqualValues(t, 1, r.dials.begun.Load())
+			r.net.Host(peerIP).Unreachable(false)
+		})
+	}
+}
