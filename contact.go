@@ -50,11 +50,8 @@ func (s *Stack) contactTo(tx serverTx) sip.Header {
 // contactAt is the Contact of a user of ours for a peer that sees us so, a SIPS URI if
 // that is called for.
 func (s *Stack) contactAt(user string, local transport.Local, secure bool) *sip.ContactHeader {
-	if s != nil {
-		local = s.reachable(local)
-		if secure {
-			local = s.secured(local)
-		}
+	if s != nil && secure {
+		local = s.secured(local)
 	}
 	return contactFor(user, local, secure)
 }

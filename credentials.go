@@ -122,7 +122,7 @@ func (s *Stack) destination(req *sip.Request, flow *transport.Flow, opt txn.Requ
 		Hop: hopAddress(flow, opt.NextHop), Target: placeOf(req.Recipient), Path: pathBehind(req, opt.NextHop),
 		From: req.From().Address.Endpoint(), To: req.To().Address.Endpoint(), InDialog: toTag(req) != "",
 	}
-	if proxy := s.config.OutboundProxy; proxy != nil {
+	if proxy, _ := s.config.outboundProxy(); proxy != nil {
 		to.ProxyName = placeOf(*proxy)
 		byName := placeOf(opt.NextHop) == to.ProxyName && !flow.Same(opt.Flow)
 		to.Proxy = s.credentials.IsProxy(to.Hop, byName || to.Hop.String() == to.ProxyName)

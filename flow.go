@@ -197,22 +197,3 @@ func (d *Dialog) watchCaller(tx serverTx) {
 	}
 	d.unwatch = unwatch
 }
-
-// reachable is how a peer reaches us that sees us so: as that says, unless it
-// came over a connection of a transport that we do not listen on, which nobody
-// else can use (RFC 3261 18.1.1: a long request goes by TCP).
-func (s *Stack) reachable(local transport.Local) transport.Local {
-	first := s.config.transport()
-	for _, tc := range s.config.listeners() {
-		if strings.EqualFold(tc.Protocol, local.Transport) {
-			return local
-		}
-	}
-	if strings.HasPrefix(local.Transport, "WS") {
-		return local
-	}
-	local.Transport = strings.ToUpper(first.Protocol)
-	local.Host = orDefault(strings.Trim(first.PublicAddress, "[]"), local.Host)
-	local.Port = orDefault(first.PublicPort, int(s.port.Load()))
-	return local
-}

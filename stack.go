@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -81,8 +80,6 @@ type Stack struct {
 	credentials auth.Cache
 	counters    counters
 	decisions   sync.Map // of *decision: those that are open
-	// port is that of the first listener, once there is one.
-	port atomic.Int32
 }
 
 type stackState int
@@ -252,7 +249,6 @@ func (s *Stack) serve(layer *txn.Layer, sockets *transport.Layer, addresses []ne
 	}
 	s.client, s.layer, s.sockets = room{layer}, layer, sockets
 	s.addresses, s.state = addresses, stackServing
-	s.port.Store(int32(addresses[0].Port()))
 	return true
 }
 

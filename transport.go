@@ -44,7 +44,12 @@ const (
 // Network opens sockets. The operating system's are used where a StackConfig
 // names none; package dialogtest has one that lives in memory. One that has the
 // methods LookupNetIP and LookupSRV of net.Resolver as well, as that has, is asked
-// for names where StackConfig.Resolver is nil.
+// for names where StackConfig.Resolver is nil. One that has a method
+//
+//	DialFrom(ctx context.Context, network, local, address string) (net.Conn, error)
+//
+// as the operating system's has, connects by that from the IP address of a listener,
+// so that peers which know the stack by its address know it in both directions.
 type Network interface {
 	// ListenPacket binds a datagram socket; network is "udp".
 	ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error)

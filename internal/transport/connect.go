@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -197,7 +198,7 @@ func (l *Layer) run(d *dial) {
 
 // dialLink connects and does the handshakes.
 func (l *Layer) dialLink(d *dial) (link, error) {
-	conn, err := l.network.DialContext(d.ctx, d.kind.network, d.key.addr.String())
+	conn, err := l.connect(d)
 	if err != nil || !d.kind.shakes() {
 		return link{raw: conn, conn: conn}, err
 	}
@@ -207,6 +208,18 @@ func (l *Layer) dialLink(d *dial) (link, error) {
 		_ = conn.Close()
 	}
 	return ready, err
+}
+
+// connect leaves from an address that we listen on, where it can: peers that know us
+// by our address know us so.
+func (l *Layer) connect(d *dial) (net.Conn, error) {
+	address := d.key.addr.String()
+	if n, ok := l.network.(DialFromer); ok {
+		if own := l.leaveFrom(d.kind, d.key.addr); own.IsValid() {
+			return n.DialFrom(d.ctx, d.kind.network, own.String(), address)
+		}
+	}
+	return l.network.DialContext(d.ctx, d.kind.network, address)
 }
 
 func (l *Layer) finishDial(d *dial, s *stream, err error) {

@@ -41,6 +41,7 @@ type Layer struct {
 	closed    bool
 	packets   []*packetSocket
 	listeners []*listener
+	bound     []bound                 // both, in order; is appended to only
 	streams   map[streamKey][]*stream // live ones
 	dials     map[streamKey]*dial
 	conns     int // live streams, dials and handshakes under way

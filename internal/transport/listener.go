@@ -39,6 +39,7 @@ func (l *Layer) addListener(s *listener) bool {
 		return false
 	}
 	l.listeners = append(l.listeners, s)
+	l.bound = append(l.bound, bound{s.kind, s.local, s.config})
 	return true
 }
 

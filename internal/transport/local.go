@@ -14,20 +14,39 @@ const (
 	routeWait    = 2 * time.Second // for a look-up; no packet is sent
 )
 
-// Local returns how the flow's peer reaches us: the public address when one is
-// configured for the listener or the layer, else the concrete local IP by which that peer is reached, with
-// our listening port of the transport (for a stream we dialled without having
-// a listener: the connection's own port). A WebSocket that we dialled has a
-// random host that does not exist, and no port: nobody can connect to it
-// (RFC 7118 5). For a wildcard UDP socket it may ask
+// Local returns how the flow's peer reaches us on its transport, as a Via says: the
+// public address when one is configured for the listener or the layer, else the
+// concrete local IP by which that peer is reached, with our listening port of the
+// transport (for a stream we dialled without having a listener: the connection's own
+// port). A WebSocket that we dialled has a random host that does not exist, and no
+// port: nobody can connect to it (RFC 7118 5). For a wildcard UDP socket it may ask
 // the kernel for the route, which does not touch the network.
 func (f *Flow) Local() Local {
 	if f.stream != nil && f.stream.invalid != "" {
 		return Local{Transport: f.Transport(), Host: f.stream.invalid}
 	}
 	addr, public := f.concrete()
-	local := Local{Transport: f.Transport(), Host: addr.Addr().WithZone("").String(), Port: int(addr.Port())}
-	for _, set := range []ListenConfig{public, {PublicHost: f.layer.cfg.PublicHost, PublicPort: f.layer.cfg.PublicPort}} {
+	return f.layer.told(f.Transport(), addr, public)
+}
+
+// Contact returns how the flow's peer, and anybody else, reaches us later, as a
+// Contact says: what Local returns, but for a connection that we dialled without
+// listening on its transport. Its port is nobody's once it is lost: then it is
+// another listener, or UDP socket, where there is one.
+func (f *Flow) Contact() Local {
+	if s := f.stream; s != nil && s.listener == nil && s.invalid == "" {
+		all := f.layer.boundNow()
+		if b, found := nearest(all, s.local.Addr()); found && len(ofKind(all, s.kind)) == 0 {
+			return f.layer.told(b.kind.name, b.seenAt(s.local.Addr()), b.config)
+		}
+	}
+	return f.Local()
+}
+
+// told is what a peer is told of an address of ours.
+func (l *Layer) told(transport string, addr netip.AddrPort, public ListenConfig) Local {
+	local := Local{Transport: transport, Host: addr.Addr().WithZone("").String(), Port: int(addr.Port())}
+	for _, set := range []ListenConfig{public, {PublicHost: l.cfg.PublicHost, PublicPort: l.cfg.PublicPort}} {
 		if set.PublicHost != "" || set.PublicPort > 0 {
 			local.replace(set)
 			break
@@ -57,19 +76,14 @@ func (f *Flow) concrete() (netip.AddrPort, ListenConfig) {
 	return local, f.socket.config
 }
 
-// streamLocal is a connection's own address, with the port we listen on.
+// streamLocal is where we listen for what comes by other connections of a stream's
+// transport.
 func (l *Layer) streamLocal(s *stream) (netip.AddrPort, ListenConfig) {
 	if s.listener != nil {
 		return s.local, s.listener.config
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, ln := range l.listeners {
-		own := ln.local.Addr()
-		sameFamily := own.Is4() == s.local.Addr().Is4() || own == netip.IPv6Unspecified()
-		if ln.kind.name == s.kind.name && sameFamily && (own.IsUnspecified() || own == s.local.Addr()) {
-			return netip.AddrPortFrom(s.local.Addr(), ln.local.Port()), ln.config
-		}
+	if b, found := nearest(ofKind(l.boundNow(), s.kind), s.local.Addr()); found {
+		return b.seenAt(s.local.Addr()), b.config
 	}
 	return s.local, ListenConfig{}
 }

@@ -63,6 +63,7 @@ func (l *Layer) addPacket(s *packetSocket) bool {
 		return false
 	}
 	l.packets = append(l.packets, s)
+	l.bound = append(l.bound, bound{s.kind, s.local, s.config})
 	return true
 }
 

@@ -48,7 +48,7 @@ var (
 )
 
 // Network opens sockets. Its methods block no longer than the operating
-// system's do, and DialContext ends with its context.
+// system's do, and DialContext ends with its context. See also [DialFromer].
 type Network interface {
 	ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error)
 	Listen(ctx context.Context, network, address string) (net.Listener, error)
@@ -157,5 +157,14 @@ func (osNetwork) Listen(ctx context.Context, network, address string) (net.Liste
 
 func (osNetwork) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	var d net.Dialer
+	return d.DialContext(ctx, network, address)
+}
+
+func (osNetwork) DialFrom(ctx context.Context, network, local, address string) (net.Conn, error) {
+	own, err := netip.ParseAddr(local)
+	if err != nil {
+		return nil, err
+	}
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(own, 0))}
 	return d.DialContext(ctx, network, address)
 }

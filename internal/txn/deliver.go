@@ -107,7 +107,7 @@ func (l *Layer) compose(req *sip.Request, flow *transport.Flow, opt RequestOptio
 		req.AppendHeader(&hops)
 	}
 	if opt.Prepare != nil {
-		opt.Prepare(req, local)
+		opt.Prepare(req, flow.Contact())
 	}
 	if opt.Authorize != nil {
 		opt.Authorize(req, flow)

@@ -108,8 +108,8 @@ func (s *Server) Request() *sip.Request { return s.req }
 // Flow returns the flow the request came by.
 func (s *Server) Flow() *transport.Flow { return s.flow }
 
-// Local returns how the sender of the request reaches us.
-func (s *Server) Local() transport.Local { return s.flow.Local() }
+// Local returns how the sender of the request reaches us later.
+func (s *Server) Local() transport.Local { return s.flow.Contact() }
 
 // ToTag returns the tag of the request's To, or the one made for its responses.
 func (s *Server) ToTag() string { return s.tx.toTag }
