@@ -116,7 +116,7 @@ type StackConfig struct {
 	Authenticate func(ctx context.Context, challenge Challenge) (Credentials, bool)
 	// RefuseLegacyDigest leaves challenges with MD5 and without qop unanswered:
 	// nothing in such a digest but the password is ours, so that who challenges can
-	// look the password up in a table made beforehand (RFC 7616 5.8).
+	// look the password up in a table made beforehand (RFC 7616 5.9, 5.10).
 	RefuseLegacyDigest bool
 	// AuthorizeReplaces decides whether an INVITE with Replaces may take a call's
 	// place (RFC 3891 3, 8). Nil lets everybody do so who can name the call: its
@@ -184,10 +184,8 @@ func (c *StackConfig) validate() error {
 	if _, err := c.outboundProxy(); err != nil {
 		return err
 	}
-	for _, name := range c.InfoPackages {
-		if !isToken(name) {
-			return fmt.Errorf("%w: %q as Info Package", ErrInvalidArgument, name)
-		}
+	if err := c.checkTexts(); err != nil {
+		return err
 	}
 	if min(c.TxTimeout, c.GraceTime, c.KeepAlive, c.Timers.T1, c.Timers.T2, c.Timers.T4) < 0 {
 		return fmt.Errorf("%w: negative time", ErrInvalidArgument)
@@ -238,7 +236,7 @@ func (c *StackConfig) userAgent() string {
 	if c.UserAgent == "" {
 		return defaultUserAgent
 	}
-	return oneLine(c.UserAgent)
+	return c.UserAgent
 }
 
 func (c *StackConfig) maxDialogs() int { return orDefault(c.MaxDialogs, defaultMaxDialogs) }

@@ -78,7 +78,12 @@ func (d *Dialog) guarded(name string, decide func() (Body, error)) (made Body, e
 		}
 	}()
 	decided, refusal := decide()
-	return ownBody(decided), refusal
+	own := ownBody(decided)
+	if err := checkBody(own); err != nil {
+		d.log().Error("body of the application's cannot be sent", "from", name, "error", err)
+		return nil, err
+	}
+	return own, refusal
 }
 
 // abortOffers ends the re-INVITEs and UPDATEs that are open when the call ends:

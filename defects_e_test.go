@@ -196,15 +196,12 @@ func TestReferOptsAreSent(t *testing.T) {
 		}},
 		{"no subscription", dialog.ReferOpts{NoReferSub: true}, map[string][]string{"Refer-Sub": {"false"}}},
 		{"a subscription", dialog.ReferOpts{ReferSub: &yes}, map[string][]string{"Refer-Sub": {"true"}}},
-		{"headers", dialog.ReferOpts{Headers: map[string]string{"X-One": "1", "X-Two": "2\r\nX-Three: 3"}}, map[string][]string{
-			"X-One": {"1"}, "X-Two": {"2  X-Three: 3"}, "X-Three": nil,
+		{"headers", dialog.ReferOpts{Headers: map[string]string{"X-One": "1", "X-Two": "two, too"}}, map[string][]string{
+			"X-One": {"1"}, "X-Two": {"two, too"},
 		}},
 		{"Referred-By", dialog.ReferOpts{Headers: map[string]string{"referred-by": "<sip:boss@x>"}}, map[string][]string{
 			"Referred-By": {"<sip:boss@x>"},
 		}},
-		{"headers that make the request", dialog.ReferOpts{Headers: map[string]string{
-			"Call-ID": "other", "CSeq": "9 REFER", "Refer-To": "<sip:evil@x>", "Contact": "<sip:evil@x>", "Bad Name": "x",
-		}}, map[string][]string{"CSeq": {"2 REFER"}, "Bad Name": nil}},
 	}
 	calls := map[string]func(l *leg, other dialog.IDialog, opts dialog.ReferOpts) error{
 		"Refer": func(l *leg, _ dialog.IDialog, opts dialog.ReferOpts) error {

@@ -306,14 +306,13 @@ func (d *Dialog) RejectWith(ctx context.Context, code int, reason string, opts .
 	if ctx == nil {
 		return errNilContext("Reject")
 	}
-	if err := validCode("Reject", code, 300, 699); err != nil {
+	if err := firstError(validCode("Reject", code, 300, 699), checkText("reason", reason)); err != nil {
 		return err
 	}
 	tx, err := d.pendingInvite("Reject")
 	if err != nil {
 		return err
 	}
-	reason = oneLine(reason)
 	res := tx.NewResponse(code, reason)
 	if err := applyOpts(res, opts); err != nil {
 		return err
@@ -347,14 +346,14 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 	if ctx == nil {
 		return errNilContext("Provisional")
 	}
-	if err := validCode("Provisional", code, 101, 199); err != nil {
+	if err := firstError(validCode("Provisional", code, 101, 199), checkText("reason", reason)); err != nil {
 		return err
 	}
 	tx, err := d.pendingInvite("Provisional")
 	if err != nil {
 		return err
 	}
-	res := d.newProvisional(tx, code, oneLine(reason))
+	res := d.newProvisional(tx, code, reason)
 	if err := d.customise(res, opts); err != nil {
 		return err
 	}
@@ -440,6 +439,9 @@ func (d *Dialog) Bye(ctx context.Context, reason string) error {
 func (d *Dialog) ByeWith(ctx context.Context, opts ByeOpts) error {
 	if ctx == nil {
 		return errNilContext("Bye")
+	}
+	if err := firstError(checkReasons(opts.Reason, opts.Reasons), checkHeaders(opts.Headers, nil, checkHeader)); err != nil {
+		return err
 	}
 	if d.State() == DialogStateTerminated {
 		return nil

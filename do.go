@@ -16,18 +16,19 @@ import (
 // OPTIONS, MESSAGE, SUBSCRIBE and the like. req is not changed. What it lacks
 // is filled in: From, To, Call-ID, CSeq, User-Agent, the Contact of a SUBSCRIBE, NOTIFY
 // or REFER, and the route through the outbound proxy; a From or Contact without a host
-// gets the address by which the peer reaches us. When ctx ends first its error is returned, and the
+// gets the address by which the peer reaches us. To is whom the request is for: of a
+// REGISTER the address of record, which From is (RFC 3261 10.2), else the Request-URI.
+// When ctx ends first its error is returned, and the
 // request runs its course unheard.
 //
-// Errors: ErrInvalidArgument (a request that belongs to a call, or whose From, To,
-// Call-ID or CSeq cannot be read), ErrNotStarted, ErrShutdown, ErrTimeout,
-// ErrTransport, ctx's.
+// Errors: ErrInvalidArgument (a request that belongs to a call, or that could not be
+// read), ErrNotStarted, ErrShutdown, ErrTimeout, ErrTransport, ctx's.
 func (s *Stack) Do(ctx context.Context, req *sip.Request) (*sip.Response, error) {
 	if ctx == nil {
 		return nil, errNilContext("Do")
 	}
-	if req == nil || req.Recipient.Host == "" || belongsToCalls(req.Method) {
-		return nil, fmt.Errorf("%w: not a request for Do", ErrInvalidArgument)
+	if err := checkRequestOutside(req); err != nil {
+		return nil, err
 	}
 	own, err := typed(req)
 	if err != nil {
@@ -61,9 +62,7 @@ func (s *Stack) complete(own *sip.Request) {
 		own.From().Params.Add("tag", TagGen())
 	}
 	if own.To() == nil {
-		to := *own.Recipient.Clone()
-		to.Headers = nil
-		own.AppendHeader(nameAddr{uri: to}.to(""))
+		own.AppendHeader(nameAddr{uri: recordOf(own)}.to(""))
 	}
 	if own.CallID() == nil {
 		id := sip.CallIDHeader(randomHex(16))
@@ -82,6 +81,17 @@ func (s *Stack) complete(own *sip.Request) {
 	}
 }
 
+// recordOf is whom a request is for: of a REGISTER whose address is registered (RFC
+// 3261 10.2).
+func recordOf(req *sip.Request) sip.Uri {
+	record := *req.Recipient.Clone()
+	if req.Method == sip.REGISTER {
+		record = *req.From().Address.Clone()
+	}
+	record.Headers = nil
+	return record
+}
+
 // nextHop is where a request outside a dialog goes (RFC 3261 8.1.2).
 func nextHop(req *sip.Request) sip.Uri {
 	if route := addressIn(req, "Route").uri; route.Host != "" {
@@ -90,12 +100,15 @@ func nextHop(req *sip.Request) sip.Uri {
 	return *req.Recipient.Clone()
 }
 
-// fillHosts gives From and Contact the address by which the peer reaches us, and a
+// fillHosts gives From, To and Contact the address by which the peer reaches us, and a
 // Contact to a request that has to have one.
 func (s *Stack) fillHosts(req *sip.Request, local transport.Local) {
 	from := req.From()
-	if from.Address.Host == "" {
+	if lacksHost(from.Address) {
 		from.Address.Host = bracketed(local.Host)
+	}
+	if to := req.To(); lacksHost(to.Address) { // that of a REGISTER
+		to.Address.Host = bracketed(local.Host)
 	}
 	secure := isSIPS(req.Recipient) || isSIPS(addressIn(req, "Route").uri)
 	for _, h := range headersNamed(req, "Contact") {
@@ -110,23 +123,26 @@ func (s *Stack) fillHosts(req *sip.Request, local transport.Local) {
 	}
 }
 
+func lacksHost(uri sip.Uri) bool { return uri.Host == "" && uri.Raw() == "" }
+
 // Do sends a request inside the call and waits for the final answer, whatever
 // its status: INFO, MESSAGE, OPTIONS, SUBSCRIBE, or a method of the
-// application's own. Of req only the method, the body and headers that a call
-// does not set itself are used. An INFO may be sent as soon as there is an early
+// application's own. Of req only the method, the body, Max-Forwards and headers that
+// a call does not set itself are used. An INFO may be sent as soon as there is an early
 // dialog (RFC 6086 4.2.1), the others once the call is established. What RFC 5057
 // says of a failure happens: a 481 ends the call, or only the early dialog where
 // there are several. When ctx ends first its error is returned, and the request
 // runs its course unheard.
 //
-// Errors: ErrInvalidArgument (a method with a way of its own), *StateError (the
+// Errors: ErrInvalidArgument (a method with a way of its own, or a request that could
+// not be read), *StateError (the
 // call is not that far), ErrInfoPackage, ErrPending, ErrTimeout, ErrTransport, ctx's.
 func (d *Dialog) Do(ctx context.Context, req *sip.Request) (*sip.Response, error) {
 	if ctx == nil {
 		return nil, errNilContext("Do")
 	}
-	if req == nil || req.Method == "" || belongsToCalls(req.Method) || req.Method == sip.REFER || req.Method == sip.NOTIFY {
-		return nil, fmt.Errorf("%w: not a request for Do", ErrInvalidArgument)
+	if err := checkRequestInside(req); err != nil {
+		return nil, err
 	}
 	w, err := d.sendRequest(ctx, req)
 	if err != nil {
@@ -148,9 +164,12 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 	opt, e := d.optionsLocked(), d.currentForkLocked()
 	d.mutex.Unlock()
 	for _, h := range from.Headers() {
-		if mayAddHeader(h.Name()) {
+		if setBy(h.Name()) == "" {
 			req.AppendHeader(sip.HeaderClone(h))
 		}
+	}
+	if hops := from.MaxForwards(); hops != nil {
+		*req.MaxForwards() = *hops
 	}
 	req.SetBody(from.Body())
 
@@ -190,6 +209,10 @@ func (d *Dialog) SendMessage(ctx context.Context, body Body, headers ...Header) 
 }
 
 func (d *Dialog) sendBody(ctx context.Context, method sip.RequestMethod, body Body, headers []Header) error {
+	body = ownBody(body)
+	if err := firstError(checkBody(body), checkHeaders(headers, body, checkHeader)); err != nil {
+		return err
+	}
 	req := sip.NewRequest(method, sip.Uri{})
 	appendHeaders(req, headers)
 	setBody(req, body)

@@ -136,8 +136,8 @@ func referenced(referTo sip.Uri) (sip.Uri, error) {
 // inviteOpts adds to the application's options what the REFER says.
 func (r *ReferSubscription) inviteOpts(f *follower, opts InviteOpts) InviteOpts {
 	headers := headersOf(r.referToURI)
-	if r.referredBy != "" {
-		headers = append(headers, Header{"Referred-By", r.referredBy}) // RFC 3892 2.2
+	if by := (Header{"Referred-By", r.referredBy}); by.Value != "" && checkHeader(by) == nil {
+		headers = append(headers, by) // RFC 3892 2.2
 	}
 	opts.Headers = append(headers, opts.Headers...)
 	opts.token, opts.referral = r.token, true
@@ -165,8 +165,9 @@ func headersOf(uri sip.Uri) []Header {
 	for _, kv := range uri.Headers {
 		name, errName := url.PathUnescape(kv.K)
 		value, errValue := url.PathUnescape(kv.V)
-		if errName == nil && errValue == nil && mayTakeOver(name) {
-			list = append(list, Header{name, value})
+		h := Header{name, oneLine(value)}
+		if errName == nil && errValue == nil && mayTakeOver(name) && checkHeader(h) == nil {
+			list = append(list, h)
 		}
 	}
 	return list

@@ -172,6 +172,9 @@ func appendAddresses(list []address, header sip.Header) []address {
 func typed(req *sip.Request) (*sip.Request, error) {
 	own := sip.NewRequest(req.Method, *req.Recipient.Clone())
 	for _, h := range req.Headers() {
+		if isNamed(h, "Via") || isNamed(h, "Content-Length") {
+			continue // what sends it knows better
+		}
 		for _, header := range typedHeaders(h) {
 			own.AppendHeader(header)
 		}

@@ -27,6 +27,9 @@ func InfoPackageOf(req *sip.Request) string {
 // Errors: ErrInfoPackage (the peer has not listed it: see Info.PeerInfoPackages),
 // and those of Do.
 func (d *Dialog) SendInfoPackage(ctx context.Context, name string, body Body, headers ...Header) error {
+	if err := checkToken("Info Package", packageName(name)); err != nil {
+		return err
+	}
 	own := []Header{{"Info-Package", name}}
 	if !isNilBody(body) {
 		own = append(own, Header{"Content-Disposition", "Info-Package"})

@@ -27,13 +27,18 @@ type DialogKey struct {
 type ResponseOpt func(resp *sip.Response)
 
 // InviteOpts are the options of NewInvite and ReInvite; the latter heeds Body,
-// Headers, Contact and PrackOffer.
+// Headers, Contact, MaxForwards and PrackOffer.
 type InviteOpts struct {
 	// Body is the offer; nil sends an INVITE without one (RFC 3261 13.2.1).
 	Body Body
 
-	// Headers are added to the INVITE: P-Asserted-Identity, Diversion, …
+	// Headers are added to the INVITE: P-Asserted-Identity, Diversion, … See Header
+	// for those that cannot be.
 	Headers []Header
+	// MaxForwards is how many hops the INVITE may make, at most 255 (RFC 3261
+	// 20.22); zero is 70. A back-to-back user agent passes on one less than it got
+	// (RFC 7332 4).
+	MaxForwards int
 	// From is who calls; nil is StackConfig.From. An empty host becomes the
 	// address by which the peer reaches us.
 	From *Address
@@ -102,9 +107,9 @@ type ReferOpts struct {
 	// which the REFER is about: Target-Dialog, and Require: tdialog (RFC 4538 3).
 	// A peer that does not know it refuses with 420.
 	TargetDialog *DialogKey
-	// Headers are added to the REFER. They cannot replace those that make
-	// the request what it is (Via, From, To, Call-ID, CSeq, Contact,
-	// Max-Forwards, Route, Refer-To, Content-Length).
+	// Headers are added to the REFER. They cannot be those that make the request what
+	// it is: what Header refuses, Refer-To, and Refer-Sub. Referred-By goes before
+	// ReferredBy.
 	Headers map[string]string
 }
 

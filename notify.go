@@ -46,8 +46,8 @@ func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason s
 	if ctx == nil {
 		return errNilContext("SendNotify")
 	}
-	if status < 100 || status > 699 {
-		return fmt.Errorf("%w: status %d", ErrInvalidArgument, status)
+	if err := firstError(validCode("SendNotify", status, 100, 699), checkText("reason", reason)); err != nil {
+		return err
 	}
 	if r == nil || r.dialog == nil || r.sent {
 		return ErrNoSubscription
@@ -56,7 +56,7 @@ func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason s
 		return ErrPending
 	}
 	answered := make(chan error, 1)
-	err := r.notify(ctx, notice{progress: Progress{status, oneLine(reason)}}, func(err error) { answered <- err })
+	err := r.notify(ctx, notice{progress: Progress{status, reason}}, func(err error) { answered <- err })
 	if err != nil {
 		return err
 	}

@@ -15,10 +15,11 @@ type Address struct {
 	URI         sip.Uri
 }
 
-// Header is a header to add to a message. Line breaks in its value become
-// spaces; one that would break the message (Via, From, To, Call-ID, CSeq,
-// Max-Forwards, Route, Record-Route, Content-Length) is left out, and so is Contact
-// but in an [Answer] and by [WithHeader].
+// Header is a header to add to a message. One whose name is no token, whose value
+// has a line break or another control character, or which the message has already
+// (Via, From, To, Call-ID, CSeq, Max-Forwards, Route, Record-Route, Content-Length, and
+// Contact but in an [Answer] and by [WithHeader]) is ErrInvalidArgument, which names the
+// option that sets it.
 type Header struct {
 	Name, Value string
 }
@@ -36,12 +37,21 @@ type ByeOpts struct {
 }
 
 // WithHeader adds a header to a response; a Contact takes the place of ours, in Accept
-// and Provisional for the rest of the call.
+// and Provisional for the rest of the call. What Header refuses makes the method fail
+// that it is given to.
 func WithHeader(name, value string) ResponseOpt {
-	if isContactName(name) {
-		return func(resp *sip.Response) { replaceContacts(resp, sip.NewHeader("Contact", oneLine(value))) }
+	return func(resp *sip.Response) {
+		h := Header{name, value}
+		if err := checkResponseHeader(h); err != nil {
+			refuseOption(resp, err)
+			return
+		}
+		if isContactName(name) {
+			replaceContacts(resp, sip.NewHeader("Contact", value))
+			return
+		}
+		appendHeaders(resp, []Header{h})
 	}
-	return func(resp *sip.Response) { appendHeaders(resp, []Header{{name, value}}) }
 }
 
 // WithBody gives a response a body: the answer, or the offer, of Accept and
@@ -62,6 +72,10 @@ func WithContacts(targets ...sip.Uri) ResponseOpt {
 	return func(resp *sip.Response) {
 		var list []sip.Header
 		for _, target := range targets {
+			if err := checkURI("Contact", target); err != nil {
+				refuseOption(resp, err)
+				return
+			}
 			list = append(list, &sip.ContactHeader{Address: *target.Clone(), Params: sip.NewParams()})
 		}
 		replaceContacts(resp, list...)
@@ -88,30 +102,16 @@ func WithRetryAfter(wait time.Duration) ResponseOpt {
 // text.
 func WithWarning(code int, text string) ResponseOpt {
 	return func(resp *sip.Response) {
-		resp.AppendHeader(sip.NewHeader("Warning", strconv.Itoa(code)+" dialog "+quoted(oneLine(text))))
+		resp.AppendHeader(sip.NewHeader("Warning", strconv.Itoa(code)+" dialog "+quoted(text)))
 	}
 }
 
-// appendHeaders adds an application's headers to a message.
+// appendHeaders adds an application's headers to a message: those that checkHeaders
+// has passed.
 func appendHeaders(msg sip.Message, headers []Header) {
 	for _, h := range headers {
-		if mayAddHeader(h.Name) {
-			msg.AppendHeader(sip.NewHeader(h.Name, oneLine(h.Value)))
-		}
+		msg.AppendHeader(sip.NewHeader(h.Name, h.Value))
 	}
-}
-
-// mayAddHeader keeps an application's headers from breaking a message.
-func mayAddHeader(name string) bool {
-	if name == "" || strings.ContainsAny(name, " \t\r\n:") {
-		return false
-	}
-	switch strings.ToLower(name) {
-	case "via", "v", "from", "f", "to", "t", "call-id", "i", "cseq", "contact", "m", "max-forwards",
-		"route", "record-route", "content-length", "l":
-		return false
-	}
-	return true
 }
 
 // validCode checks a status that an application gives.

@@ -20,16 +20,13 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 	if ctx == nil {
 		return nil, errNilContext("NewInvite")
 	}
-	if target.Host == "" || target.Wildcard {
-		return nil, fmt.Errorf("%w: target without a host", ErrInvalidArgument)
-	}
-	if err := opts.validate(); err != nil {
+	opts.Body = ownBody(opts.Body)
+	if err := firstError(checkTarget("target", target), opts.check()); err != nil {
 		return nil, err
 	}
 	if err := s.ready(); err != nil {
 		return nil, err
 	}
-	opts.Body = ownBody(opts.Body)
 	d := s.newCaller(target, opts)
 	if err := s.register(d); err != nil {
 		return nil, err
@@ -44,29 +41,10 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 	return d, nil
 }
 
-// validate refuses what would make no INVITE.
-func (o InviteOpts) validate() error {
-	if o.Replaces != nil && o.Join != nil {
-		return fmt.Errorf("%w: Replaces and Join", ErrInvalidArgument) // RFC 3911 4
-	}
-	for _, named := range []*ReplacesInfo{o.Replaces, o.Join} {
-		if named == nil {
-			continue
-		}
-		value := named.BuildReplacesHeader()
-		// RFC 3261 25.1: neither a Call-ID nor a tag has a space or a comma.
-		read, err := ParseReplacesHeader(value)
-		if err != nil || *read != *named || value != oneLine(value) || strings.ContainsAny(value, " ,") {
-			return fmt.Errorf("%w: a call named by %q", ErrInvalidArgument, value)
-		}
-	}
-	return nil
-}
-
 // nameCalls adds the headers by which an INVITE names a call of the far end's.
 func (o InviteOpts) nameCalls(invite *sip.Request) {
 	if len(o.Require) > 0 {
-		invite.AppendHeader(sip.NewHeader("Require", oneLine(strings.Join(o.Require, ", "))))
+		invite.AppendHeader(sip.NewHeader("Require", strings.Join(o.Require, ", ")))
 	}
 	if o.Replaces != nil {
 		invite.AppendHeader(sip.NewHeader("Replaces", o.Replaces.BuildReplacesHeader()))
@@ -112,7 +90,7 @@ func (s *Stack) caller(opts InviteOpts, scheme string) nameAddr {
 		if uri.Scheme == "" {
 			uri.Scheme = scheme
 		}
-		return nameAddr{display: escapeQuoted(oneLine(from.DisplayName)), uri: uri}
+		return nameAddr{display: escapeQuoted(from.DisplayName), uri: uri}
 	default:
 		product, _, _ := strings.Cut(s.config.userAgent(), "/")
 		return nameAddr{uri: sip.Uri{Scheme: scheme, User: userToken(product)}}

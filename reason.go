@@ -66,9 +66,13 @@ func appendReason(reasons []Reason, value string) []Reason {
 }
 
 // WithReason adds reasons to a final response (RFC 6432), such as a Q.850 cause.
-// One whose Protocol is no token is left out.
+// One whose Protocol is no token makes the method fail that it is given to.
 func WithReason(reasons ...Reason) ResponseOpt {
 	return func(resp *sip.Response) {
+		if err := checkReasons("", reasons); err != nil {
+			refuseOption(resp, err)
+			return
+		}
 		for _, h := range reasonHeaders("", reasons) {
 			resp.AppendHeader(h)
 		}
@@ -80,7 +84,7 @@ func WithReason(reasons ...Reason) ResponseOpt {
 // or Q.850;cause=... is sent as it is.
 func reasonHeaders(text string, reasons []Reason) []sip.Header {
 	var headers []sip.Header
-	text = oneLine(text)
+	text = strings.TrimSpace(text)
 	switch {
 	case text == "":
 	case strings.HasPrefix(text, "SIP;"), strings.HasPrefix(text, "Q.850;"):
@@ -89,9 +93,7 @@ func reasonHeaders(text string, reasons []Reason) []sip.Header {
 		headers = append(headers, sip.NewHeader("Reason", "SIP;text="+quoted(text)))
 	}
 	for _, r := range reasons {
-		if isToken(r.Protocol) {
-			headers = append(headers, sip.NewHeader("Reason", r.String()))
-		}
+		headers = append(headers, sip.NewHeader("Reason", r.String()))
 	}
 	return headers
 }

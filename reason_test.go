@@ -47,7 +47,7 @@ func TestByeSaysWhyInEveryWay(t *testing.T) {
 		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
 		caller, callee := w.established(a, b)
 		require.NoError(t, caller.ByeWith(context.Background(), dialog.ByeOpts{
-			Reason: "done", Reasons: []dialog.Reason{clearing, {Protocol: "no token"}},
+			Reason: "done", Reasons: []dialog.Reason{clearing},
 		}))
 		synctest.Wait()
 		require.Equal(t, []string{`SIP;text="done"`, `Q.850;cause=16;text="normal \"call\" clearing"`}, w.one("10.0.0.1", "BYE").values("Reason"))

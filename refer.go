@@ -24,7 +24,7 @@ func (d *Dialog) Refer(ctx context.Context, target sip.Uri, opts ReferOpts) erro
 func (d *Dialog) ReferReplace(ctx context.Context, replaceDialog IDialog, opts ReferOpts) error {
 	other, ok := replaceDialog.(*Dialog)
 	if !ok || other == nil {
-		return fmt.Errorf("%w: the dialog to replace has no known target", ErrInvalidArgument)
+		return invalid("the dialog to replace has no known target")
 	}
 	other.mutex.RLock()
 	target := *other.remoteTarget.Clone()
@@ -37,7 +37,10 @@ func (d *Dialog) ReferReplace(ctx context.Context, replaceDialog IDialog, opts R
 func (d *Dialog) SendReferWithReplaces(ctx context.Context, targetURI sip.Uri, replaceDialog IDialog, opts *ReferOpts) error {
 	info := ReplacesOf(replaceDialog)
 	if info == nil {
-		return fmt.Errorf("%w: no dialog to replace, or one without a peer yet", ErrInvalidArgument)
+		return invalid("no dialog to replace, or one without a peer yet")
+	}
+	if err := checkCall(info); err != nil {
+		return err
 	}
 	target := *targetURI.Clone()
 	target.Headers.Remove("Replaces")
@@ -50,20 +53,13 @@ func (d *Dialog) SendRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts
 	if ctx == nil {
 		return errNilContext("Refer")
 	}
-	if err := checkReferTo(referTo); err != nil {
+	if err := opts.check(referTo); err != nil {
 		return err
 	}
 	if err := d.lockInTurn(ctx, "Refer"); err != nil {
 		return err
 	}
 	return d.referInTurn(ctx, referTo, opts)
-}
-
-func checkReferTo(referTo sip.Uri) error {
-	if referTo.Host == "" && referTo.Raw() == "" {
-		return fmt.Errorf("%w: nobody to refer to", ErrInvalidArgument)
-	}
-	return nil
 }
 
 // referInTurn writes a REFER. The turn and the mutex are held, and released.
@@ -115,7 +111,7 @@ func (d *Dialog) decorateReferLocked(req *sip.Request, referTo sip.Uri, opts *Re
 	case opts.NoReferSub:
 		req.AppendHeader(sip.NewHeader("Refer-Sub", "false"))
 	case opts.ReferSub != nil:
-		req.AppendHeader(sip.NewHeader("Refer-Sub", oneLine(*opts.ReferSub)))
+		req.AppendHeader(sip.NewHeader("Refer-Sub", *opts.ReferSub))
 	}
 	var required []string
 	if opts.RequireNoSub {
@@ -139,18 +135,14 @@ func (d *Dialog) referredByLocked(req *sip.Request, opts *ReferOpts) {
 		who = "" // not known before the first request has left
 	}
 	if opts.ReferredBy != nil {
-		by := nameAddr{display: escapeQuoted(oneLine(opts.ReferredBy.DisplayName)), uri: opts.ReferredBy.URI}
+		by := nameAddr{display: escapeQuoted(opts.ReferredBy.DisplayName), uri: opts.ReferredBy.URI}
 		who = by.to("").Value()
 	}
 	for name, value := range opts.Headers {
-		switch strings.ToLower(name) {
-		case "refer-to", "r", "refer-sub":
-		case "referred-by", "b":
+		if strings.EqualFold(name, "Referred-By") || strings.EqualFold(name, "b") {
 			who = ""
-			fallthrough
-		default:
-			appendHeaders(req, []Header{{name, value}})
 		}
+		appendHeaders(req, []Header{{name, value}})
 	}
 	if who != "" {
 		req.AppendHeader(sip.NewHeader("Referred-By", who))
@@ -166,7 +158,7 @@ const (
 
 // targetDialog names a dialog with the peer as the peer sees it (RFC 4538 3).
 func targetDialog(key DialogKey) sip.Header {
-	return sip.NewHeader("Target-Dialog", oneLine(key.CallID+";local-tag="+key.RemoteTag+";remote-tag="+key.LocalTag))
+	return sip.NewHeader("Target-Dialog", key.CallID+";local-tag="+key.RemoteTag+";remote-tag="+key.LocalTag)
 }
 
 func (d *Dialog) newSentReferLocked(req *sip.Request, referTo sip.Uri) *ReferSubscription {

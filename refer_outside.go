@@ -2,7 +2,6 @@ package dialog
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/emiago/sipgo/sip"
@@ -25,10 +24,7 @@ func (s *Stack) Refer(ctx context.Context, target, referTo sip.Uri, opts ReferOp
 	if ctx == nil {
 		return nil, errNilContext("Refer")
 	}
-	if target.Host == "" || target.Wildcard {
-		return nil, fmt.Errorf("%w: target without a host", ErrInvalidArgument)
-	}
-	if err := checkReferTo(referTo); err != nil {
+	if err := firstError(checkTarget("target", target), opts.check(referTo)); err != nil {
 		return nil, err
 	}
 	if err := s.ready(); err != nil {

@@ -47,16 +47,6 @@ func TestSubscriptionsOfACallAreBoundedByDefault(t *testing.T) {
 	})
 }
 
-// ReferOpts.Headers could bring a second Refer-To under its compact name.
-func TestCompactReferToIsNotTakenFromTheApplication(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		l := w.outgoing(w.stack(stackIP), w.peer(peerIP))
-		opts := dialog.ReferOpts{Headers: map[string]string{"r": "<sip:evil@10.0.0.6>"}}
-		require.NoError(t, l.d.Refer(context.Background(), uri("c", "10.0.0.5"), opts))
-		require.NotContains(t, string(l.next("REFER").Data), "evil")
-	})
-}
-
 // A subscription whose last NOTIFY could not be sent, since an ACK waited for
 // the application, lived for ever.
 func TestSubscriptionExpiresWhileAnACKWaits(t *testing.T) {

@@ -72,6 +72,9 @@ func (c composer) intoLocked(opts *InviteOpts, now *session) (err error) {
 // that is switched off (RFC 3261 14.1, 21.5.1).
 func (d *Dialog) renegotiate(ctx context.Context, opts InviteOpts, compose composer) (Body, error) {
 	opts.Body = ownBody(opts.Body)
+	if err := opts.checkOffer(); err != nil {
+		return nil, err
+	}
 	return d.retrying(ctx, "ReInvite", func() (Body, error) { return d.reinviteOnce(ctx, opts, compose) })
 }
 

@@ -3,6 +3,7 @@ package dialog
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -12,7 +13,9 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// Answer is the final answer to a request; the zero value is 200 OK.
+// Answer is the final answer to a request; the zero value is 200 OK. One that cannot
+// be sent, with a status below 200, a line break in the reason, or what [Header]
+// refuses, is logged and becomes 500.
 type Answer struct {
 	Status int
 	Reason string
@@ -44,7 +47,7 @@ const decisionTime = 2 * time.Second
 // they belong to calls).
 func (s *Stack) OnRequest(method string, handler RequestHandler) error {
 	m := sip.RequestMethod(strings.ToUpper(method))
-	if m == "" || belongsToCalls(m) || m == sip.INFO {
+	if !isToken(method) || belongsToCalls(m) || m == sip.INFO {
 		return fmt.Errorf("%w: no handler for %q outside a call", ErrInvalidArgument, method)
 	}
 	s.mutex.Lock()
@@ -62,7 +65,7 @@ func (s *Stack) OnRequest(method string, handler RequestHandler) error {
 // they have ways of their own).
 func (d *Dialog) OnRequest(method string, handler RequestHandler) error {
 	m := sip.RequestMethod(strings.ToUpper(method))
-	if m == "" || belongsToCalls(m) || m == sip.REFER {
+	if !isToken(method) || belongsToCalls(m) || m == sip.REFER {
 		return fmt.Errorf("%w: no handler for %q inside a call", ErrInvalidArgument, method)
 	}
 	d.mutex.Lock()
@@ -178,10 +181,7 @@ func (q *decision) respond(a Answer) {
 	if a.Status == 0 {
 		a.Status = sip.StatusOK
 	}
-	if a.Status < 200 || a.Status > 699 {
-		a = Answer{Status: sip.StatusInternalServerError}
-	}
-	q.reply(a)
+	q.reply(a.checked(q.stack.logOf(q.tx), 200))
 }
 
 // replyTo returns what sends an application's answer to a request. contact is what is
@@ -190,9 +190,20 @@ func (s *Stack) replyTo(tx serverTx, contact func(serverTx) sip.Header) func(a A
 	return func(a Answer) { s.respond(tx, a.response(tx, contact)) }
 }
 
+// checked returns the answer, or 500 for one that cannot be sent.
+func (a Answer) checked(log *slog.Logger, least int) Answer {
+	err := firstError(validCode("Answer", a.Status, least, 699), checkText("reason", a.Reason),
+		checkBody(a.Body), checkHeaders(a.Headers, a.Body, checkResponseHeader))
+	if err == nil {
+		return a
+	}
+	log.Error("answer of the application's cannot be sent", "error", err)
+	return Answer{Status: sip.StatusInternalServerError}
+}
+
 // response is the answer as a message.
 func (a Answer) response(tx serverTx, contact func(serverTx) sip.Header) *sip.Response {
-	res := tx.NewResponse(a.Status, oneLine(a.Reason))
+	res := tx.NewResponse(a.Status, a.Reason)
 	a.decorate(res, tx, contact)
 	setBody(res, a.Body)
 	return res
@@ -203,7 +214,7 @@ func (a Answer) response(tx serverTx, contact func(serverTx) sip.Header) *sip.Re
 func (a Answer) decorate(res *sip.Response, tx serverTx, contact func(serverTx) sip.Header) {
 	for _, h := range a.Headers {
 		if isContactName(h.Name) {
-			res.AppendHeader(sip.NewHeader("Contact", oneLine(h.Value)))
+			res.AppendHeader(sip.NewHeader("Contact", h.Value))
 			continue
 		}
 		appendHeaders(res, []Header{h})

@@ -108,10 +108,8 @@ func (d *Dialog) askTakeover(ctx context.Context, tx serverTx, t *takeover, ask 
 // decline refuses an INVITE with an answer of the application's, unless it has
 // one already.
 func (d *Dialog) decline(tx serverTx, a Answer) {
-	if a.Status < 300 || a.Status > 699 {
-		a = Answer{Status: sip.StatusInternalServerError}
-	}
+	a = a.checked(d.log(), 300)
 	if d.claim() {
-		_, _ = d.refuse(tx, a.response(tx, d.contactTo), Cause{By: PartyLocal, Method: "INVITE", Status: a.Status, Reason: oneLine(a.Reason)})
+		_, _ = d.refuse(tx, a.response(tx, d.contactTo), Cause{By: PartyLocal, Method: "INVITE", Status: a.Status, Reason: a.Reason})
 	}
 }

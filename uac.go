@@ -147,6 +147,9 @@ func (i *inviteClient) mayRepeatLocked() error {
 // newInviteLocked builds an INVITE, the first or a later one (RFC 3261 13.2.1).
 func (d *Dialog) newInviteLocked(opts InviteOpts) *sip.Request {
 	req := d.nextRequestLocked(sip.INVITE)
+	if opts.MaxForwards > 0 {
+		*req.MaxForwards() = sip.MaxForwardsHeader(opts.MaxForwards)
+	}
 	req.AppendHeader(sip.NewHeader("Allow", d.config().allowed()))
 	if d.remoteTag == "" { // the first
 		req.AppendHeader(sip.NewHeader("Supported", d.config().supported()+", "+tagEarlyDialogTerminated))

@@ -86,7 +86,10 @@ func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
 		}
 	}
 	if res.StatusCode != code {
-		return fmt.Errorf("%w: an option changed the status", ErrInvalidArgument)
+		return invalid("an option changed the status")
+	}
+	if err := checkMessage(res.StartLine(), res.Headers()); err != nil {
+		return err
 	}
 	if !res.IsProvisional() {
 		unmarkReliable(res)

@@ -22,6 +22,9 @@ func (d *Dialog) Update(ctx context.Context, offer Body, headers ...Header) (Bod
 		return nil, errNilContext("Update")
 	}
 	offer = ownBody(offer)
+	if err := firstError(checkBody(offer), checkHeaders(headers, offer, checkHeader)); err != nil {
+		return nil, err
+	}
 	return d.retrying(ctx, "Update", func() (Body, error) { return d.updateOnce(ctx, offer, headers) })
 }
 

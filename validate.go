@@ -1,0 +1,431 @@
+package dialog
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
+)
+
+// Whatever an application hands over, and a message is made of, is checked here
+// before anything is sent: nothing of it ends the place that it stands in. The
+// functions return ErrInvalidArgument, wrapped once, or nil.
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrInvalidArgument, fmt.Sprintf(format, args...))
+}
+
+// firstError returns the first error there is.
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkText refuses a text that would end its line, or hold what no header may:
+// control characters other than tab (RFC 3261 25.1, TEXT-UTF8).
+func checkText(what, text string) error {
+	if isOneLine(text) {
+		return nil
+	}
+	return invalid("%s %q has a control character", what, text)
+}
+
+func isOneLine(text string) bool {
+	return strings.IndexFunc(text, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) < 0
+}
+
+func checkToken(what, text string) error {
+	if isToken(text) {
+		return nil
+	}
+	return invalid("%s %q is no token", what, text)
+}
+
+// checkURI refuses a URI that would not be read as what it is.
+func checkURI(what string, uri sip.Uri) error {
+	uri.Host = bracketed(uri.Host)
+	text := uri.String()
+	if uri.Wildcard || !isVisible(text) {
+		return invalid("%s %q is no URI", what, text)
+	}
+	read, err := sipmsg.ParseURI(text)
+	if err != nil || read.IsSIP() && !readsAs(read, uri) {
+		return invalid("%s %q does not read as the URI that it is", what, text)
+	}
+	return nil
+}
+
+// isVisible reports whether a text has nothing in it that ends a URI: no space, no
+// control character, no angle bracket.
+func isVisible(text string) bool {
+	return strings.IndexFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '<' || r == '>' }) < 0
+}
+
+// readsAs reports whether a URI that was written is read back part by part.
+func readsAs(read sipmsg.URI, uri sip.Uri) bool {
+	host := func(s string) string { return strings.Trim(s, "[]") }
+	return read.User == uri.User && read.Password == uri.Password && host(read.Host) == host(uri.Host) && read.Port == uri.Port &&
+		paramsReadAs(read.Params, uri.UriParams) && areHeaders(uri.Headers)
+}
+
+func paramsReadAs(read sipmsg.Params, params sip.HeaderParams) bool {
+	for _, param := range params {
+		first, rest, ok := read.Next()
+		if !ok || first.Name == "" || first.Name != param.K || first.Value != param.V {
+			return false
+		}
+		read = rest
+	}
+	return read == ""
+}
+
+// areHeaders reports whether each header in a URI stays one.
+func areHeaders(headers sip.HeaderParams) bool {
+	for _, h := range headers {
+		if h.K == "" || strings.ContainsAny(h.K, "&=") || strings.ContainsAny(h.V, "&") {
+			return false
+		}
+	}
+	return true
+}
+
+// checkTarget refuses a URI that nothing can be sent to.
+func checkTarget(what string, uri sip.Uri) error {
+	if uri.Host == "" || uri.Wildcard {
+		return invalid("%s without a host", what)
+	}
+	return checkURI(what, uri)
+}
+
+// checkAddress takes one without a host too, which is filled in later; nil is none.
+func checkAddress(what string, address *Address) error {
+	if address == nil {
+		return nil
+	}
+	uri := address.URI
+	if uri.Host == "" && uri.Raw() == "" {
+		uri.Host = "invalid"
+	}
+	return firstError(checkText(what+" name", address.DisplayName), checkURI(what, uri))
+}
+
+// checkBody refuses a content type that would end its line. The body is this
+// package's own copy.
+func checkBody(body Body) error {
+	if isNilBody(body) {
+		return nil
+	}
+	return checkText("content type", body.ContentType())
+}
+
+// checkHeaders refuses what would break a message, what would be dropped since this
+// package sets it itself, and a second Content-Type.
+func checkHeaders(headers []Header, body Body, check func(Header) error) error {
+	for _, h := range headers {
+		err := check(h)
+		if err == nil && isContentType(h.Name) && !isNilBody(body) && body.ContentType() != "" {
+			err = invalid("header %q: the body has its content type", h.Name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkHeader(h Header) error {
+	if err := firstError(checkToken("header name", h.Name), checkText("value of header "+h.Name, h.Value)); err != nil {
+		return err
+	}
+	if by := setBy(h.Name); by != "" {
+		return invalid("header %q is set by %s", h.Name, by)
+	}
+	return nil
+}
+
+// checkResponseHeader is checkHeader for a response, whose Contact may be the
+// application's.
+func checkResponseHeader(h Header) error {
+	if isContactName(h.Name) {
+		return checkText("Contact", h.Value)
+	}
+	return checkHeader(h)
+}
+
+func isContentType(name string) bool {
+	return strings.EqualFold(name, "Content-Type") || strings.EqualFold(name, "c")
+}
+
+// setBy says what sets a header that the application cannot add; empty for others.
+func setBy(header string) string {
+	switch strings.ToLower(header) {
+	case "from", "f":
+		return "InviteOpts.From or StackConfig.From"
+	case "to", "t":
+		return "the URI that is called"
+	case "contact", "m":
+		return "InviteOpts.Contact"
+	case "max-forwards":
+		return "InviteOpts.MaxForwards"
+	case "route":
+		return "InviteOpts.Route or StackConfig.OutboundProxy"
+	case "content-length", "l":
+		return "the body"
+	case "via", "v", "call-id", "i", "cseq", "record-route":
+		return "the stack alone"
+	}
+	return ""
+}
+
+// check refuses what would make no INVITE. The body is this package's own copy.
+func (o InviteOpts) check() error {
+	if o.Replaces != nil && o.Join != nil {
+		return invalid("Replaces and Join") // RFC 3911 4
+	}
+	err := firstError(o.checkOffer(), checkAddress("From", o.From), checkCall(o.Replaces), checkCall(o.Join))
+	for _, tag := range o.Require {
+		err = firstError(err, checkToken("option tag", tag))
+	}
+	for _, route := range o.Route {
+		err = firstError(err, checkTarget("Route", route))
+	}
+	return err
+}
+
+// checkOffer is check for what a re-INVITE heeds.
+func (o InviteOpts) checkOffer() error {
+	if o.MaxForwards < 0 || o.MaxForwards > maxHops {
+		return invalid("MaxForwards %d", o.MaxForwards)
+	}
+	return firstError(checkBody(o.Body), checkHeaders(o.Headers, o.Body, checkHeader), checkContact(o.Contact))
+}
+
+// checkContact refuses a Contact that nothing can be sent to; nil is none.
+func checkContact(contact *sip.Uri) error {
+	if contact == nil {
+		return nil
+	}
+	return checkTarget("Contact", *contact)
+}
+
+// maxHops is the largest Max-Forwards there is (RFC 3261 20.22).
+const maxHops = 255
+
+// check refuses what would make no REFER.
+func (o *ReferOpts) check(referTo sip.Uri) error {
+	if lacksHost(referTo) {
+		return invalid("nobody to refer to")
+	}
+	err := checkURI("Refer-To", referTo)
+	if o == nil {
+		return err
+	}
+	if o.ReferSub != nil {
+		err = firstError(err, checkText("Refer-Sub", *o.ReferSub))
+	}
+	for name, value := range o.Headers {
+		err = firstError(err, checkReferHeader(Header{name, value}))
+	}
+	return firstError(err, checkAddress("ReferredBy", o.ReferredBy), checkKey(o.TargetDialog))
+}
+
+func checkReferHeader(h Header) error {
+	switch strings.ToLower(h.Name) {
+	case "refer-to", "r":
+		return invalid("header %q is set by the URI to refer to", h.Name)
+	case "refer-sub":
+		return invalid("header %q is set by ReferOpts.ReferSub or NoReferSub", h.Name)
+	}
+	return checkHeader(h)
+}
+
+// checkKey refuses the key of a dialog that a header cannot name (RFC 4538 7); nil is
+// none.
+func checkKey(key *DialogKey) error {
+	if key == nil {
+		return nil
+	}
+	return checkCall(&ReplacesInfo{CallID: key.CallID, FromTag: key.LocalTag, ToTag: key.RemoteTag})
+}
+
+// checkReasons refuses what makes no Reason header (RFC 3326 2).
+func checkReasons(text string, reasons []Reason) error {
+	if err := checkText("reason", text); err != nil {
+		return err
+	}
+	for _, r := range reasons {
+		if err := firstError(checkToken("protocol of a Reason", r.Protocol), checkText("text of a Reason", r.Text)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkCall refuses what names no call: pieces that would not be read back as they
+// are (RFC 3891 6.1). nil is none.
+func checkCall(info *ReplacesInfo) error {
+	if info == nil {
+		return nil
+	}
+	value := info.BuildReplacesHeader()
+	read, err := ParseReplacesHeader(value)
+	// Neither a Call-ID nor a tag has a space or a comma (RFC 3261 25.1).
+	if err != nil || *read != *info || !isOneLine(value) || strings.ContainsAny(value, " \t,") {
+		return invalid("a call named by %q", value)
+	}
+	return nil
+}
+
+// checkTexts refuses what the configuration would put into messages.
+func (c *StackConfig) checkTexts() error {
+	err := firstError(checkText("UserAgent", c.UserAgent), checkAddress("From", c.From))
+	for _, name := range c.InfoPackages {
+		err = firstError(err, checkToken("Info Package", name))
+	}
+	for _, accepted := range c.AcceptBodies {
+		err = firstError(err, checkText("AcceptBodies", accepted))
+	}
+	for _, tc := range c.listeners() {
+		err = firstError(err, checkHost("PublicAddress", tc.PublicAddress))
+	}
+	if proxy, _ := c.outboundProxy(); proxy != nil { // else it is no URL, and refused as that
+		err = firstError(err, checkTarget("OutboundProxy", *proxy))
+	}
+	return err
+}
+
+// checkHost refuses what is no host; empty is none.
+func checkHost(what, host string) error {
+	if host == "" {
+		return nil
+	}
+	return checkURI(what, sip.Uri{Host: host})
+}
+
+// checkMessage refuses a message that the application has made, or changed, when it
+// could not be read as that.
+func checkMessage(startLine string, headers []sip.Header) error {
+	if err := checkText("start line", startLine); err != nil {
+		return err
+	}
+	for _, h := range headers {
+		if r, ok := h.(refusedHeader); ok {
+			return r.err
+		}
+		if err := checkOwnHeader(h); err != nil {
+			return err
+		}
+	}
+	return checkTwice(headers)
+}
+
+// checkTwice refuses a second one of the headers of which there is one (RFC 3261
+// 7.3.1).
+func checkTwice(headers []sip.Header) error {
+	for _, name := range []string{"From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Type"} {
+		n := 0
+		for _, h := range headers {
+			if isNamed(h, name) {
+				n++
+			}
+		}
+		if n > 1 {
+			return invalid("header %s %d times", name, n)
+		}
+	}
+	return nil
+}
+
+// checkRequest refuses a request that could not be read as what it is.
+func checkRequest(req *sip.Request) error {
+	if firstHeader(req, "Max-Forwards") != nil && (req.MaxForwards() == nil || *req.MaxForwards() > maxHops) {
+		return invalid("Max-Forwards %q", headerValue(req, "Max-Forwards"))
+	}
+	return firstError(checkToken("method", string(req.Method)), checkMessage(req.SipVersion, req.Headers()))
+}
+
+// checkRequestOutside refuses what is no request for Stack.Do.
+func checkRequestOutside(req *sip.Request) error {
+	switch {
+	case req == nil:
+		return invalid("Do without a request")
+	case belongsToCalls(req.Method):
+		return invalid("Do with %s, which belongs to a call", req.Method)
+	}
+	return firstError(checkTarget("Request-URI", req.Recipient), checkRequest(req))
+}
+
+// checkRequestInside refuses what is no request for Dialog.Do: its Request-URI is not
+// used.
+func checkRequestInside(req *sip.Request) error {
+	switch {
+	case req == nil:
+		return invalid("Do without a request")
+	case belongsToCalls(req.Method), req.Method == sip.REFER, req.Method == sip.NOTIFY:
+		return invalid("Do with %s, which has a way of its own", req.Method)
+	}
+	return checkRequest(req)
+}
+
+func checkOwnHeader(h sip.Header) error {
+	if err := firstError(checkToken("header name", h.Name()), checkText("value of header "+h.Name(), h.Value())); err != nil {
+		return err
+	}
+	if display, uri, ok := writtenAddress(h); ok && (!isEscaped(display) || !uri.Wildcard && !isVisible(uri.String())) {
+		return invalid("header %s: %q is no address", h.Name(), h.Value())
+	}
+	return nil
+}
+
+// writtenAddress returns what a header of sipgo's writes quotes and brackets around.
+func writtenAddress(h sip.Header) (display string, uri sip.Uri, ok bool) {
+	switch a := h.(type) {
+	case *sip.FromHeader:
+		return a.DisplayName, a.Address, true
+	case *sip.ToHeader:
+		return a.DisplayName, a.Address, true
+	case *sip.ContactHeader:
+		return a.DisplayName, a.Address, true
+	case *sip.RouteHeader:
+		return "", a.Address, true
+	case *sip.RecordRouteHeader:
+		return "", a.Address, true
+	case *sip.ReferToHeader:
+		return "", a.Address, true
+	case *sip.ReferredByHeader:
+		return a.DisplayName, a.Address, true
+	}
+	return "", sip.Uri{}, false
+}
+
+// isEscaped reports whether a text can stand between quotes: it has no quote, and
+// no backslash at its end, that is not escaped.
+func isEscaped(text string) bool {
+	for i := 0; i < len(text); i++ {
+		switch {
+		case text[i] == '"', text[i] == '\\' && i+1 == len(text):
+			return false
+		case text[i] == '\\':
+			i++
+		}
+	}
+	return true
+}
+
+// refusedHeader stands in a response for a header that an option could not add: the
+// method that the option was given to returns err, and sends nothing.
+type refusedHeader struct {
+	sip.Header
+	err error
+}
+
+// refuse makes the method fail that an option is given to.
+func refuseOption(resp *sip.Response, err error) {
+	resp.AppendHeader(refusedHeader{sip.NewHeader("Warning", "refused"), err})
+}
