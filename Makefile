@@ -13,10 +13,10 @@ COVER_FILE   ?= bin/coverage.out
 building = @echo "== building $(1); quiet until that is done"
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt fmt-check vet lint test stress fuzz cover bench demo interop-sipp ci rename
+.PHONY: help build fmt fmt-check vet lint test stress fuzz cover bench bench-peers bench-peers-draw check-peers demo interop-sipp ci rename
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## compile every package
 	$(GO) build ./...
@@ -64,6 +64,17 @@ bench: ## benchmarks, and whole processes under load: see docs/performance.md
 	$(GO) run ./bench cpu -role client
 	$(GO) run ./bench locks
 
+bench-peers: ## beside sipgo, its dialogs, diago and a copy loop: figures and drawings in docs/ (15 minutes)
+	@sh scripts/need.sh go sipp
+	cd bench/peers && $(GO) run . measure -o ../../docs/peers.tsv
+	$(MAKE) bench-peers-draw
+
+bench-peers-draw: ## docs/peers-*.svg from the figures in docs/peers.tsv
+	cd bench/peers && $(GO) run . draw -i ../../docs/peers.tsv -dir ../../docs
+
+check-peers: ## vet and test bench/peers, a module of its own
+	cd bench/peers && $(GO) vet ./... && $(GO) test ./...
+
 demo: ## three stacks: a reliable 183, hold, resume, session refresh, transfer, as a ladder
 	$(call building,cmd/demo)
 	$(GO) run ./cmd/demo
@@ -73,7 +84,7 @@ interop-sipp: ## the library against sipp, as caller and as callee
 	$(call building,interop/sipp)
 	$(GO) run ./interop/sipp
 
-ci: fmt-check vet lint test interop-sipp demo ## what CI runs
+ci: fmt-check vet lint test check-peers interop-sipp demo ## what CI runs
 
 rename: ## give the module its real path: make rename MODULE=example.org/you/dialog
 	@GO="$(GO)" sh scripts/rename.sh "$(MODULE)"

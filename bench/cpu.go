@@ -59,7 +59,7 @@ func compareCPU(args []string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if err := drive.Build(dir, benchPath+r.library, benchPath+r.bare); err != nil {
+	if err := drive.Build(".", dir, benchPath+r.library, benchPath+r.bare); err != nil {
 		return err
 	}
 	fmt.Printf("cpu: %s, %d calls/s for %d s\n", *name, o.load.Rate, o.load.Seconds)

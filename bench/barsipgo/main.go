@@ -40,8 +40,7 @@ func start(trying bool) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// As large as the library's.
-	_ = conn.SetReadBuffer(4 << 20)
+	_ = conn.SetReadBuffer(child.ReadBuffer)
 	port := conn.LocalAddr().(*net.UDPAddr).Port
 	contact := sip.Uri{Scheme: "sip", Host: "127.0.0.1", Port: port}
 

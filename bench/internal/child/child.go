@@ -18,6 +18,10 @@ const Session = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\
 	"m=audio 4000 RTP/AVP 0 8 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n" +
 	"a=rtpmap:101 telephone-event/8000\r\na=sendrecv\r\n"
 
+// ReadBuffer is what each server's socket asks the kernel for: as much as the
+// library's.
+const ReadBuffer = 4 << 20
+
 // Usage is what a process has used since it was ready.
 type Usage struct {
 	User, System time.Duration

@@ -14,10 +14,11 @@ import (
 	"sipdialog.example/dialog/bench/internal/child"
 )
 
-// Build builds commands by their import paths, into dir.
-func Build(dir string, paths ...string) error {
+// Build builds commands of the module in a directory by their import paths, into
+// dir.
+func Build(module, dir string, paths ...string) error {
 	for _, path := range paths {
-		build := exec.Command("go", "build", "-o", filepath.Join(dir, filepath.Base(path)), path)
+		build := exec.Command("go", "build", "-C", module, "-o", filepath.Join(dir, filepath.Base(path)), path)
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
 			return fmt.Errorf("build %s: %w", path, err)

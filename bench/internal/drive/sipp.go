@@ -18,8 +18,8 @@ type Load struct{ Rate, Seconds int }
 // Calls is how many calls that is.
 func (l Load) Calls() int { return l.Rate * l.Seconds }
 
-// socketBuffer is what sipp's sockets may hold: as much as the library asks for.
-const socketBuffer = "4194304"
+// SocketBuffer is what sipp may have in a socket: as much as the servers ask for.
+const SocketBuffer = "4194304"
 
 // Call has sipp make the calls, and fails when one of them did.
 func Call(address string, l Load, more ...string) error {
@@ -29,7 +29,7 @@ func Call(address string, l Load, more ...string) error {
 	}
 	args := []string{
 		"-sn", "uac", "-i", "127.0.0.1", "-p", strconv.Itoa(port), "-r", strconv.Itoa(l.Rate), "-m", strconv.Itoa(l.Calls()),
-		"-nostdin", "-buff_size", socketBuffer, "-timeout", strconv.Itoa(l.Seconds + 5), "-timeout_error",
+		"-nostdin", "-buff_size", SocketBuffer, "-timeout", strconv.Itoa(l.Seconds + 5), "-timeout_error",
 	}
 	var out bytes.Buffer
 	sipp := exec.Command("sipp", append(append(args, more...), address)...)
@@ -54,7 +54,7 @@ func Answer() (*Callee, error) {
 		return nil, err
 	}
 	c := &Callee{Address: fmt.Sprint("127.0.0.1:", port)}
-	c.cmd = exec.Command("sipp", "-sn", "uas", "-i", "127.0.0.1", "-p", strconv.Itoa(port), "-nostdin", "-buff_size", socketBuffer)
+	c.cmd = exec.Command("sipp", "-sn", "uas", "-i", "127.0.0.1", "-p", strconv.Itoa(port), "-nostdin", "-buff_size", SocketBuffer)
 	if err := c.cmd.Start(); err != nil {
 		return nil, err
 	}
