@@ -33,6 +33,9 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sip.Request) {
 	d.keepBodyLocked(offer)
 	handler := d.offerHandler
 	d.mutex.Unlock()
+	// Not before it is known here: an INVITE of ours that follows the 100 is a mistake
+	// of ours (RFC 3261 14.1), one that does not merely crosses.
+	tx.Trying()
 
 	if handler == nil {
 		d.acceptReInvite(in, d.defaultAnswer(req, offer), byDefault)

@@ -38,6 +38,8 @@ type serverTx interface {
 	Local() transport.Local
 	ToTag() string
 	NewResponse(code int, reason string) *sip.Response
+	// Trying sends 100: an INVITE outside dialogs has got it before.
+	Trying()
 	// Respond sends a provisional or the final response.
 	Respond(res *sip.Response) error
 	// Refuse answers 503, for want of room, and takes none itself.

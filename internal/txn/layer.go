@@ -48,7 +48,7 @@ type Config struct {
 // wait for the far end: what comes next for that Call-ID waits for them.
 type User interface {
 	// Request hands over a new server transaction: any method but ACK and
-	// CANCEL. An INVITE has been answered 100.
+	// CANCEL. An INVITE outside dialogs has been answered 100.
 	Request(tx *Server)
 	// Ack hands over an ACK that belongs to a 2xx, or to nothing at all.
 	Ack(req *sip.Request)

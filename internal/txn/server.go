@@ -128,6 +128,9 @@ func (s *Server) NewResponse(code int, reason string) *sip.Response {
 	return respond(s.req, code, reason, s.tx.toTag)
 }
 
+// Trying sends a 100, which nobody waits for (RFC 3261 17.2.1).
+func (s *Server) Trying() { s.tx.layer.answer(s, trying(s.req)) }
+
 // Respond sends a response. nil means that it was written (UDP), or queued on
 // its connection, or, that being lost, that a new one is being set up (RFC 3261
 // 18.2.2). The same final response once more repeats the first one's bytes.

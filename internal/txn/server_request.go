@@ -29,8 +29,8 @@ func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 		l.answer(s, s.NewResponse(sip.StatusLoopDetected, ""))
 		return
 	}
-	if req.Method == sip.INVITE {
-		l.answer(s, trying(req))
+	if opensDialog(req) {
+		s.Trying()
 	}
 	if !l.queues.push(s.callID, l.bound(req.Method), func() { l.hand(s) }) {
 		l.counters.refused.Add(1)
@@ -38,6 +38,14 @@ func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 			l.logUnsent(req, sip.StatusServiceUnavailable, flow, err)
 		}
 	}
+}
+
+// opensDialog reports whether a request is an INVITE outside dialogs. Inside one its
+// user says 100: from then on it may send no INVITE itself (RFC 3261 14.1), and so it
+// has to know first.
+func opensDialog(req *sip.Request) bool {
+	tag, _ := req.To().Params.Get("tag")
+	return req.Method == sip.INVITE && tag == ""
 }
 
 // hand gives a request to the user, who answers most of them before it returns.
