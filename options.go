@@ -95,13 +95,23 @@ func isContactName(name string) bool {
 
 // WithRetryAfter says when to try again (RFC 3261 20.33), in whole seconds.
 func WithRetryAfter(wait time.Duration) ResponseOpt {
-	return func(resp *sip.Response) { resp.AppendHeader(retryAfter(int(wait.Round(time.Second).Seconds()))) }
+	return func(resp *sip.Response) {
+		if wait < 0 {
+			refuseOption(resp, invalid("Retry-After %v", wait))
+			return
+		}
+		resp.AppendHeader(retryAfter(int(wait.Round(time.Second).Seconds())))
+	}
 }
 
 // WithWarning adds a Warning (RFC 3261 20.43): a code from 300 to 399, and a
 // text.
 func WithWarning(code int, text string) ResponseOpt {
 	return func(resp *sip.Response) {
+		if err := validCode("WithWarning", code, 300, 399); err != nil {
+			refuseOption(resp, err)
+			return
+		}
 		resp.AppendHeader(sip.NewHeader("Warning", strconv.Itoa(code)+" dialog "+quoted(text)))
 	}
 }

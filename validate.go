@@ -97,7 +97,10 @@ func areHeaders(headers sip.HeaderParams) bool {
 
 // checkTarget refuses a URI that nothing can be sent to.
 func checkTarget(what string, uri sip.Uri) error {
-	if uri.Host == "" || uri.Wildcard {
+	switch {
+	case uri.Raw() != "":
+		return invalid("%s %q is no SIP URI", what, uri.String())
+	case uri.Host == "", uri.Wildcard:
 		return invalid("%s without a host", what)
 	}
 	return checkURI(what, uri)

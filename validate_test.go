@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
@@ -283,7 +284,9 @@ func TestAResponseOptThatBreaksTheResponseIsTheMethodsError(t *testing.T) {
 		"WithReason, protocol": func(text string) dialog.ResponseOpt {
 			return dialog.WithReason(dialog.Reason{Protocol: text})
 		},
-		"WithContacts": func(text string) dialog.ResponseOpt { return dialog.WithContacts(uri(text, otherIP)) },
+		"WithContacts":      func(text string) dialog.ResponseOpt { return dialog.WithContacts(uri(text, otherIP)) },
+		"WithWarning, code": func(string) dialog.ResponseOpt { return dialog.WithWarning(1000, "x") },
+		"WithRetryAfter":    func(string) dialog.ResponseOpt { return dialog.WithRetryAfter(-time.Minute) },
 		"its own code, header": func(text string) dialog.ResponseOpt {
 			return func(res *sip.Response) { res.AppendHeader(sip.NewHeader("X-Test", text)) }
 		},
