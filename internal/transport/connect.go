@@ -189,7 +189,7 @@ func (l *Layer) run(d *dial) {
 		case d.ctx.Err() != nil: // not that of a caller, who may wait longer
 			err = errDialTimeout
 		}
-		l.finishDial(d, nil, fmt.Errorf("transport: dial %s %s: %w", d.key.transport, d.key.addr, err))
+		l.finishDial(d, nil, doing(fmt.Sprint("dial ", d.key.transport, " ", d.key.addr), err))
 		return
 	}
 	s, err := l.addStream(d.kind, ready, d.key, nil)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-var errPanicked = errors.New("transport: a function of the configuration panicked")
+var errPanicked = errors.New("a function of the configuration panicked")
 
 // link is a connection that is set up.
 type link struct {

@@ -22,7 +22,7 @@ type listener struct {
 func (l *Layer) listenStream(ctx context.Context, k kind, lc ListenConfig) (netip.AddrPort, error) {
 	ln, err := l.network.Listen(ctx, k.network, lc.Address)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("transport: listen %s %s: %w", k.name, lc.Address, err)
+		return netip.AddrPort{}, doing(fmt.Sprint("listen ", k.name, " ", lc.Address), err)
 	}
 	s := &listener{layer: l, kind: k, ln: ln, local: addrPort(ln.Addr()), config: lc}
 	if !l.addListener(s) || !l.tasks.Go(s.acceptLoop) {

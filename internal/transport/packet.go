@@ -35,7 +35,7 @@ type packetSocket struct {
 func (l *Layer) listenPacket(ctx context.Context, k kind, lc ListenConfig) (netip.AddrPort, error) {
 	conn, err := l.network.ListenPacket(ctx, k.network, lc.Address)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("transport: listen %s %s: %w", k.name, lc.Address, err)
+		return netip.AddrPort{}, doing(fmt.Sprint("listen ", k.name, " ", lc.Address), err)
 	}
 	s := &packetSocket{layer: l, kind: k, conn: conn, local: addrPort(conn.LocalAddr()), config: lc}
 	if udp, ok := conn.(*net.UDPConn); ok {
@@ -119,7 +119,7 @@ func (s *packetSocket) write(f *Flow, data []byte) error {
 		if errors.Is(err, net.ErrClosed) {
 			return ErrClosed
 		}
-		return fmt.Errorf("transport: send to %s: %w", f.remote, err)
+		return doing(fmt.Sprint("send to ", f.remote), err)
 	}
 	s.layer.counters.messagesOut.Add(1)
 	return nil

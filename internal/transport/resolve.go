@@ -2,7 +2,6 @@ package transport
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -10,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/errtext"
 )
 
 // maxTargets bounds what one name can make us try.
@@ -174,9 +175,9 @@ func (l *Layer) addresses(ctx context.Context, k kind, host string) ([]netip.Add
 // notFound is the error of a look-up; the end of ctx is not the name's fault.
 func notFound(ctx context.Context, name string, err error) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("transport: resolve %q: %w", name, errors.Join(ctx.Err(), err))
+		return errtext.As(err, fmt.Errorf("lookup %s: %w", name, ctx.Err()))
 	}
-	return fmt.Errorf("%w: %q: %w", ErrNotFound, name, err)
+	return errtext.As(ErrNotFound, doing("lookup "+name, err))
 }
 
 // family is the network to ask about: for UDP that of our sockets.

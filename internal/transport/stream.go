@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+
+	"sipdialog.example/dialog/internal/errtext"
 )
 
 // stream is one connection: a read loop, a bounded queue and its one writer.
@@ -92,7 +94,7 @@ func (s *stream) enqueue(it item) error {
 		if errors.Is(err, ErrClosed) {
 			return ErrClosed
 		}
-		return fmt.Errorf("%w: %w", ErrClosed, err)
+		return errtext.As(ErrClosed, err)
 	}
 	queued := s.offerLocked(it)
 	s.mu.Unlock()
@@ -188,7 +190,7 @@ func (s *stream) writeItem(it item) bool {
 			s.layer.counters.connSlow.Add(1)
 			err = ErrSlow
 		}
-		s.lose(fmt.Errorf("transport: write to %s: %w", s.key.addr, err))
+		s.lose(doing(fmt.Sprint("write to ", s.key.addr), err))
 		return false
 	}
 	s.written.Store(time.Now().UnixNano())
@@ -317,11 +319,11 @@ func lossOf(remote netip.AddrPort, err error) error {
 	var op *net.OpError
 	switch {
 	case errors.Is(err, io.EOF):
-		return fmt.Errorf("transport: connection closed by %s: %w", remote, err)
+		return errtext.As(err, fmt.Errorf("connection closed by %s", remote))
 	case errors.As(err, &op) && op.Op == "remote error":
 		// With TLS 1.3 a client learns after its handshake only that the server
 		// refuses its certificate.
 		return fmt.Errorf("%w: %s: %w", ErrTLS, remote, err)
 	}
-	return fmt.Errorf("transport: read from %s: %w", remote, err)
+	return doing(fmt.Sprint("read from ", remote), err)
 }

@@ -16,35 +16,35 @@ import (
 // Errors of this package, to be tested with errors.Is.
 var (
 	// ErrClosed: the layer, or the connection of the flow, is closed.
-	ErrClosed = errors.New("transport: closed")
+	ErrClosed = errors.New("closed")
 	// ErrTooManyConnections: Limits.Connections are open already.
-	ErrTooManyConnections = errors.New("transport: too many connections")
+	ErrTooManyConnections = errors.New("too many connections")
 	// ErrSlow: the peer does not read; its queue was full and the connection
 	// has been closed.
-	ErrSlow = errors.New("transport: peer too slow")
+	ErrSlow = errors.New("peer too slow")
 	// ErrNoListener: no UDP socket of the target's address family is open.
-	ErrNoListener = errors.New("transport: no listening socket for the target")
+	ErrNoListener = errors.New("no listening socket for the target")
 	// ErrUnsupportedTransport: the transport, or the URI's scheme, is not
 	// served by this layer.
-	ErrUnsupportedTransport = errors.New("transport: unsupported transport")
+	ErrUnsupportedTransport = errors.New("unsupported transport")
 	// ErrBadTarget: a URI, target or SRV record without a usable host or port.
-	ErrBadTarget = errors.New("transport: bad target")
+	ErrBadTarget = errors.New("bad target")
 	// ErrNotFound: the name has no address; wraps the resolver's error.
-	ErrNotFound = errors.New("transport: name not found")
+	ErrNotFound = errors.New("name not found")
 	// ErrTLS: a TLS handshake failed, or a certificate was refused by either
 	// side; wraps the cause.
-	ErrTLS = errors.New("transport: TLS failed")
+	ErrTLS = errors.New("TLS failed")
 	// ErrWebSocket: a WebSocket handshake failed; wraps the cause.
-	ErrWebSocket = errors.New("transport: WebSocket handshake failed")
+	ErrWebSocket = errors.New("WebSocket handshake failed")
 	// ErrNoPong: a connection was closed because a keep-alive of ours was not
 	// answered in time.
-	ErrNoPong = errors.New("transport: keep-alive not answered")
+	ErrNoPong = errors.New("keep-alive not answered")
 	// ErrIdle: a connection was closed because nothing was sent or received
 	// for Limits.IdleTimeout.
-	ErrIdle = errors.New("transport: connection idle")
+	ErrIdle = errors.New("connection idle")
 	// ErrFraming: a connection was closed because what the peer sent could
 	// not be cut into messages, or stopped in the middle of one.
-	ErrFraming = errors.New("transport: stream cannot be framed")
+	ErrFraming = errors.New("stream cannot be framed")
 )
 
 // Network opens sockets. Its methods block no longer than the operating

@@ -6,6 +6,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/errtext"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -52,7 +53,7 @@ func (a *Ack) Resend() error {
 	case err == nil:
 		return nil
 	case !a.flow.Reliable():
-		return fmt.Errorf("%w: %w", ErrTransport, err)
+		return errtext.As(ErrTransport, err)
 	case !a.layer.tasks.Go(a.reroute):
 		return ErrClosed
 	}

@@ -1,10 +1,9 @@
 package txn
 
 import (
-	"fmt"
-
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/errtext"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -126,7 +125,7 @@ func (tx *clientTx) receive(res *sip.Response) {
 }
 
 func (tx *clientTx) lost(err error) {
-	tx.perform(tx.step(eventLost, nil, fmt.Errorf("%w: %w", ErrTransport, err)))
+	tx.perform(tx.step(eventLost, nil, errtext.As(ErrTransport, err)))
 }
 
 func (tx *clientTx) onTimer(s *slot, generation uint32, e event) {

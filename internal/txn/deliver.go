@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/errtext"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -50,7 +51,7 @@ func checkOutgoing(req *sip.Request) error {
 // deliver makes req ready for one place after the other until write, which
 // sends it, succeeds.
 func (l *Layer) deliver(ctx context.Context, req *sip.Request, w *way, write func(outgoing) error) error {
-	var failed error
+	var failed []error
 	for !l.closed.Load() {
 		flow, err := l.next(ctx, w)
 		if err == nil {
@@ -59,8 +60,11 @@ func (l *Layer) deliver(ctx context.Context, req *sip.Request, w *way, write fun
 		if err == nil {
 			return nil
 		}
-		failed = errors.Join(failed, err)
-		if errors.Is(err, errNowhere) || ctx.Err() != nil {
+		last := errors.Is(err, errNowhere)
+		if err != errNowhere || failed == nil { // else what failed before says why
+			failed = append(failed, err)
+		}
+		if last || ctx.Err() != nil {
 			break
 		}
 	}
@@ -68,9 +72,9 @@ func (l *Layer) deliver(ctx context.Context, req *sip.Request, w *way, write fun
 	case l.closed.Load():
 		return ErrClosed
 	case ctx.Err() != nil:
-		return fmt.Errorf("%w: %w", ErrTransport, ctx.Err())
+		return errtext.As(ErrTransport, ctx.Err())
 	}
-	return fmt.Errorf("%w: %w", ErrTransport, failed)
+	return errtext.As(ErrTransport, errtext.Line(failed...))
 }
 
 // deliverOn sends req on flow, or on TCP to the same address when it is too

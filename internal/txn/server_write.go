@@ -1,8 +1,7 @@
 package txn
 
 import (
-	"fmt"
-
+	"sipdialog.example/dialog/internal/errtext"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -29,7 +28,7 @@ func (tx *serverTx) write(data []byte, s *Server) error {
 		return nil
 	}
 	if tx.backup == nil {
-		return fmt.Errorf("%w: %w", ErrTransport, err)
+		return errtext.As(ErrTransport, err)
 	}
 	return tx.redial(data, s)
 }
@@ -64,7 +63,7 @@ func (tx *serverTx) reconnect() {
 	}
 	if err != nil {
 		tx.mu.Lock()
-		tx.failLocked(s, fmt.Errorf("%w: %w", ErrTransport, err))
+		tx.failLocked(s, errtext.As(ErrTransport, err))
 		tx.mu.Unlock()
 	}
 }

@@ -3,13 +3,13 @@ package txn
 import (
 	"context"
 	"errors"
-	"fmt"
 
+	"sipdialog.example/dialog/internal/errtext"
 	"sipdialog.example/dialog/internal/transport"
 )
 
 // errNowhere says that no place is left to send a request to.
-var errNowhere = errors.New("txn: nowhere to send it to")
+var errNowhere = errors.New("nowhere to send it to")
 
 // way is where one request can go: by its preferred flow, then to what its next
 // hop resolves to, in that order. It has no lock: it is in the hands of the one who
@@ -39,7 +39,7 @@ func (l *Layer) next(ctx context.Context, w *way) (*transport.Flow, error) {
 		return w.opt.Flow, nil
 	}
 	if err := l.resolve(ctx, w); err != nil {
-		return nil, fmt.Errorf("%w: %w", errNowhere, err)
+		return nil, errtext.As(errNowhere, err)
 	}
 	if len(w.targets) == 0 {
 		return nil, errNowhere
