@@ -273,7 +273,8 @@ func (d *Dialog) OnOffer(handler OfferHandler) {
 // answered or given up), ErrAnswered (something else decided the answer meanwhile,
 // or a PRACK did not come), ErrReplaced (of another call: see there), ErrPanic,
 // ErrTransport, ctx's.
-func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) error {
+func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) (err error) {
+	defer naming("Accept", &err)
 	if ctx == nil {
 		return errNilContext("Accept")
 	}
@@ -297,12 +298,13 @@ func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) error {
 // Errors: ErrInvalidArgument (another code), *StateError and ErrAnswered as of
 // Accept, ErrTransport, ctx's.
 func (d *Dialog) Reject(ctx context.Context, code int, reason string) error {
-	return d.RejectWith(ctx, code, reason)
+	return opErr("Reject", d.RejectWith(ctx, code, reason))
 }
 
 // RejectWith is Reject with a response changed by opts: Contacts of a
 // redirection, Retry-After, Warning. Its errors are Reject's, and ErrPanic.
-func (d *Dialog) RejectWith(ctx context.Context, code int, reason string, opts ...ResponseOpt) error {
+func (d *Dialog) RejectWith(ctx context.Context, code int, reason string, opts ...ResponseOpt) (err error) {
+	defer naming("RejectWith", &err)
 	if ctx == nil {
 		return errNilContext("Reject")
 	}
@@ -318,7 +320,7 @@ func (d *Dialog) RejectWith(ctx context.Context, code int, reason string, opts .
 		return err
 	}
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("dialog: reject: %w", err)
+		return err
 	}
 	if !d.claim() {
 		return ErrAnswered
@@ -342,7 +344,8 @@ func (d *Dialog) RejectWith(ctx context.Context, code int, reason string, opts .
 // Errors: ErrInvalidArgument (another code; a first reliable response without
 // the offer that it needs), ErrPending (16 responses wait for PRACK already),
 // *StateError, ErrAnswered, ErrPanic, ErrTransport, ctx's.
-func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts ...ResponseOpt) error {
+func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts ...ResponseOpt) (err error) {
+	defer naming("Provisional", &err)
 	if ctx == nil {
 		return errNilContext("Provisional")
 	}
@@ -358,7 +361,7 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 		return err
 	}
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("dialog: provisional: %w", err)
+		return err
 	}
 	if err := d.provide(tx, res); err != nil {
 		return err
@@ -389,17 +392,17 @@ func (d *Dialog) WaitAnswer(ctx context.Context) error {
 	decided := d.decided()
 	select {
 	case <-decided:
-		return d.outcome()
+		return opErr("WaitAnswer", d.outcome())
 	default:
 	}
 	select {
 	case <-decided:
-		return d.outcome()
+		return opErr("WaitAnswer", d.outcome())
 	case <-ctx.Done():
 		if d.abandon(ctx.Err()) {
 			return ctx.Err()
 		}
-		return d.outcome()
+		return opErr("WaitAnswer", d.outcome())
 	}
 }
 
@@ -414,11 +417,12 @@ func (d *Dialog) WaitAnswer(ctx context.Context) error {
 // Errors: *StateError (its text contains "Established state"), ErrPending
 // (another INVITE, in either direction, has no final answer, an offer is open, or
 // an ACK waits for OnOffer), *ResponseError, ErrTimeout, ErrTransport, ErrTerminated, ctx's.
-func (d *Dialog) ReInvite(ctx context.Context, opts InviteOpts) error {
+func (d *Dialog) ReInvite(ctx context.Context, opts InviteOpts) (err error) {
+	defer naming("ReInvite", &err)
 	if ctx == nil {
 		return errNilContext("ReInvite")
 	}
-	_, err := d.renegotiate(ctx, opts, nil)
+	_, err = d.renegotiate(ctx, opts, nil)
 	return err
 }
 
@@ -432,11 +436,12 @@ func (d *Dialog) ReInvite(ctx context.Context, opts InviteOpts) error {
 // ErrTimeout and ErrTransport (no answer to the BYE; the call has ended all
 // the same), ctx's.
 func (d *Dialog) Bye(ctx context.Context, reason string) error {
-	return d.ByeWith(ctx, ByeOpts{Reason: reason})
+	return opErr("Bye", d.ByeWith(ctx, ByeOpts{Reason: reason}))
 }
 
 // ByeWith is Bye with headers of the application's on the BYE.
-func (d *Dialog) ByeWith(ctx context.Context, opts ByeOpts) error {
+func (d *Dialog) ByeWith(ctx context.Context, opts ByeOpts) (err error) {
+	defer naming("ByeWith", &err)
 	if ctx == nil {
 		return errNilContext("Bye")
 	}
@@ -477,7 +482,8 @@ func (d *Dialog) waitEnded(ctx context.Context, ours bool) error {
 // Hangup ends the call in whatever state it is: BYE, CANCEL, or 480 to an
 // incoming call that is not answered. Apart from the latter it is Bye without
 // a reason.
-func (d *Dialog) Hangup(ctx context.Context) error {
+func (d *Dialog) Hangup(ctx context.Context) (err error) {
+	defer naming("Hangup", &err)
 	if ctx == nil {
 		return errNilContext("Hangup")
 	}
@@ -533,5 +539,5 @@ func (d *Dialog) settle(ctx context.Context, delivered <-chan struct{}) {
 }
 
 func errNilContext(op string) error {
-	return fmt.Errorf("%w: %s with a nil context", ErrInvalidArgument, op)
+	return opErr(op, fmt.Errorf("%w: nil context", ErrInvalidArgument))
 }

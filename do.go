@@ -2,7 +2,6 @@ package dialog
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -23,7 +22,8 @@ import (
 //
 // Errors: ErrInvalidArgument (a request that belongs to a call, or that could not be
 // read), ErrNotStarted, ErrShutdown, ErrTimeout, ErrTransport, ctx's.
-func (s *Stack) Do(ctx context.Context, req *sip.Request) (*sip.Response, error) {
+func (s *Stack) Do(ctx context.Context, req *sip.Request) (result *sip.Response, err error) {
+	defer naming("Do", &err)
 	if ctx == nil {
 		return nil, errNilContext("Do")
 	}
@@ -49,9 +49,9 @@ func (s *Stack) Do(ctx context.Context, req *sip.Request) (*sip.Response, error)
 	seq := own.CSeq().SeqNo
 	x.next = func(context.Context) (uint32, func(), error) { seq++; return seq, func() {}, nil }
 	if err := x.send(ctx, own); err != nil {
-		return nil, fmt.Errorf("dialog: %s: %w", req.Method, err)
+		return nil, err
 	}
-	return w.wait(ctx, string(req.Method))
+	return w.wait(ctx)
 }
 
 // complete adds the headers that a request lacks.
@@ -137,7 +137,8 @@ func lacksHost(uri sip.Uri) bool { return uri.Host == "" && uri.Raw() == "" }
 // Errors: ErrInvalidArgument (a method with a way of its own, or a request that could
 // not be read), *StateError (the
 // call is not that far), ErrInfoPackage, ErrPending, ErrTimeout, ErrTransport, ctx's.
-func (d *Dialog) Do(ctx context.Context, req *sip.Request) (*sip.Response, error) {
+func (d *Dialog) Do(ctx context.Context, req *sip.Request) (result *sip.Response, err error) {
+	defer naming("Do", &err)
 	if ctx == nil {
 		return nil, errNilContext("Do")
 	}
@@ -148,7 +149,7 @@ func (d *Dialog) Do(ctx context.Context, req *sip.Request) (*sip.Response, error
 	if err != nil {
 		return nil, err
 	}
-	return w.wait(ctx, string(req.Method))
+	return w.wait(ctx)
 }
 
 func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, error) {
@@ -191,7 +192,7 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 		err = x.send(ctx, req)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("dialog: %s: %w", from.Method, err)
+		return nil, err
 	}
 	return w, nil
 }
@@ -199,13 +200,13 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 // SendInfo sends an INFO with a body and waits for its answer; see Do. An answer
 // of 300 or more is a *ResponseError.
 func (d *Dialog) SendInfo(ctx context.Context, body Body, headers ...Header) error {
-	return d.sendBody(ctx, sip.INFO, body, headers)
+	return opErr("SendInfo", d.sendBody(ctx, sip.INFO, body, headers))
 }
 
 // SendMessage sends a MESSAGE with a body and waits for its answer; see Do. An
 // answer of 300 or more is a *ResponseError.
 func (d *Dialog) SendMessage(ctx context.Context, body Body, headers ...Header) error {
-	return d.sendBody(ctx, sip.MESSAGE, body, headers)
+	return opErr("SendMessage", d.sendBody(ctx, sip.MESSAGE, body, headers))
 }
 
 func (d *Dialog) sendBody(ctx context.Context, method sip.RequestMethod, body Body, headers []Header) error {
@@ -259,13 +260,10 @@ func (w *waiter) tell(o outcome) {
 	}
 }
 
-func (w *waiter) wait(ctx context.Context, method string) (*sip.Response, error) {
+func (w *waiter) wait(ctx context.Context) (*sip.Response, error) {
 	select {
 	case o := <-w.final:
-		if o.err != nil {
-			return nil, fmt.Errorf("dialog: %s: %w", method, o.err)
-		}
-		return o.res, nil
+		return o.res, o.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

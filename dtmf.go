@@ -44,13 +44,14 @@ const (
 //
 // Errors: ErrInvalidArgument (no digit, a negative Duration), *ResponseError, and
 // those of Do.
-func (d *Dialog) SendDTMF(ctx context.Context, digit rune, opts DTMFOpts) error {
+func (d *Dialog) SendDTMF(ctx context.Context, digit rune, opts DTMFOpts) (err error) {
+	defer naming("SendDTMF", &err)
 	if ctx == nil {
 		return errNilContext("SendDTMF")
 	}
 	index := strings.IndexRune(dtmfDigits, upperDigit(digit))
 	if index < 0 || opts.Duration < 0 {
-		return fmt.Errorf("%w: SendDTMF with %q for %v", ErrInvalidArgument, digit, opts.Duration)
+		return invalid("key %q for %v", digit, opts.Duration)
 	}
 	digits := dtmfDigits[index : index+1]
 	if opts.Plain {

@@ -3,7 +3,6 @@ package dialog
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -202,7 +201,7 @@ func (d *Dialog) finishNow(cause Cause) <-chan struct{} {
 func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 	if d.ending != nil {
 		cause = d.ending.cause
-		cause.Err = errors.Join(cause.Err, d.ending.err)
+		cause.Err = behind(cause.Err, d.ending.err)
 	}
 	if d.state != DialogStateTerminated {
 		d.cause = cause
@@ -308,6 +307,8 @@ func callError(err error) error {
 		return ErrCanceled
 	case errors.Is(err, txn.ErrClosed):
 		return ErrShutdown
+	case errors.Is(err, txn.ErrNotAllowed):
+		return explained(ErrInvalidArgument, err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	default:
@@ -327,7 +328,7 @@ func transportError(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: %w", ErrTransport, err)
+	return explained(ErrTransport, err)
 }
 
 // causeOf says who ended a call whose request came to nothing.
@@ -361,7 +362,7 @@ func (c Cause) answerError() error {
 	case c.By == PartyTransport:
 		return ErrTransport
 	case c.Err != nil:
-		return fmt.Errorf("%w: %w", ErrCanceled, c.Err)
+		return explained(ErrCanceled, c.Err)
 	default:
 		return ErrCanceled
 	}

@@ -10,7 +10,9 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// Errors that calls return, alone or wrapped; test with errors.Is.
+// Errors that methods return with their own name before, and the reason behind:
+// "dialog: NewInvite: transport failed: lookup x.example: no such host". Test with
+// errors.Is, never with ==.
 var (
 	// ErrNotStarted says that Start has not been called, or has failed.
 	ErrNotStarted = errors.New("dialog: stack not started")
@@ -113,6 +115,8 @@ type ResponseError struct {
 
 	// retry is true when it is said when to try again.
 	retry bool
+	// op is the method that returns the error.
+	op string
 }
 
 func newResponseError(method sip.RequestMethod, res *sip.Response) *ResponseError {
@@ -130,9 +134,13 @@ func newResponseError(method sip.RequestMethod, res *sip.Response) *ResponseErro
 	return e
 }
 
-// Error gives method, status and reason phrase.
+// Error gives the call that failed, the request's method, status and reason phrase.
 func (e *ResponseError) Error() string {
-	return fmt.Sprintf("dialog: %s answered %d %s", e.Method, e.StatusCode, e.Reason)
+	text := fmt.Sprintf("%s answered %d %s", e.Method, e.StatusCode, e.Reason)
+	if e.op != "" {
+		text = e.op + ": " + text
+	}
+	return prefix + text
 }
 
 // ShutdownError says what Shutdown left behind when its context, or the grace

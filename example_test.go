@@ -270,7 +270,7 @@ func ExampleStack_Shutdown() {
 	// left behind: <nil>
 	// Terminated remote BYE
 	// Terminated remote BYE
-	// dialog: stack shut down
+	// dialog: Start: stack shut down
 }
 
 // exampleNetwork is a network in memory, and the stacks of those whom an

@@ -28,7 +28,8 @@ import (
 //
 // Errors: ErrNoRefer, ErrReference (the referrer is told 501), and those of
 // [Stack.NewInvite] and [Dialog.WaitAnswer].
-func (d *Dialog) FollowRefer(ctx context.Context, referTo sip.Uri, opts InviteOpts) (*Dialog, error) {
+func (d *Dialog) FollowRefer(ctx context.Context, referTo sip.Uri, opts InviteOpts) (result *Dialog, err error) {
+	defer naming("FollowRefer", &err)
 	if ctx == nil {
 		return nil, errNilContext("FollowRefer")
 	}
@@ -45,7 +46,8 @@ func (d *Dialog) FollowRefer(ctx context.Context, referTo sip.Uri, opts InviteOp
 
 // Follow is [Dialog.FollowRefer] for this subscription's REFER. It may be called
 // once the REFER has been accepted.
-func (r *ReferSubscription) Follow(ctx context.Context, opts InviteOpts) (*Dialog, error) {
+func (r *ReferSubscription) Follow(ctx context.Context, opts InviteOpts) (result *Dialog, err error) {
+	defer naming("Follow", &err)
 	if ctx == nil {
 		return nil, errNilContext("Follow")
 	}
@@ -103,7 +105,7 @@ func (r *ReferSubscription) place(ctx context.Context, opts InviteOpts) (*Dialog
 		call.follows(nil) // else a chain of transfers would stay as long as the last
 	}
 	if err != nil {
-		return nil, fmt.Errorf("dialog: follow refer: %w", err)
+		return nil, err
 	}
 	return call, nil
 }

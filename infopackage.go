@@ -26,7 +26,8 @@ func InfoPackageOf(req *sip.Request) string {
 //
 // Errors: ErrInfoPackage (the peer has not listed it: see Info.PeerInfoPackages),
 // and those of Do.
-func (d *Dialog) SendInfoPackage(ctx context.Context, name string, body Body, headers ...Header) error {
+func (d *Dialog) SendInfoPackage(ctx context.Context, name string, body Body, headers ...Header) (err error) {
+	defer naming("SendInfoPackage", &err)
 	if err := checkToken("Info Package", packageName(name)); err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package dialog
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/emiago/sipgo/sip"
 )
@@ -25,7 +24,7 @@ func (d *Dialog) lockInTurnIf(ctx context.Context, op string, mayLocked func() e
 		return err
 	}
 	if err := d.turn.take(ctx); err != nil {
-		return fmt.Errorf("dialog: %s: %w", op, err)
+		return err
 	}
 	d.mutex.Lock()
 	if err := mayLocked(); err != nil {

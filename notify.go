@@ -42,7 +42,8 @@ func (n notice) isLast() bool { return n.progress.final() || n.state != "" }
 // Errors: ErrInvalidArgument (status out of range), ErrNoSubscription (it has
 // ended, or is one of a REFER we sent), ErrPending, *ResponseError, ErrTimeout,
 // ErrTransport, ctx's.
-func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason string) error {
+func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason string) (err error) {
+	defer naming("SendNotify", &err)
 	if ctx == nil {
 		return errNilContext("SendNotify")
 	}
@@ -56,7 +57,7 @@ func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason s
 		return ErrPending
 	}
 	answered := make(chan error, 1)
-	err := r.notify(ctx, notice{progress: Progress{status, reason}}, func(err error) { answered <- err })
+	err = r.notify(ctx, notice{progress: Progress{status, reason}}, func(err error) { answered <- err })
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ func (r *ReferSubscription) notify(ctx context.Context, n notice, answered func(
 	if err != nil {
 		sent.answered = func(error) {}
 		sent.ended(err)
-		return fmt.Errorf("dialog: notify: %w", err)
+		return err
 	}
 	r.reported(n)
 	return nil

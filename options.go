@@ -127,7 +127,7 @@ func appendHeaders(msg sip.Message, headers []Header) {
 // validCode checks a status that an application gives.
 func validCode(op string, code, least, most int) error {
 	if code < least || code > most {
-		return fmt.Errorf("%w: %s with %d", ErrInvalidArgument, op, code)
+		return opErr(op, fmt.Errorf("%w: status %d", ErrInvalidArgument, code))
 	}
 	return nil
 }

@@ -16,7 +16,8 @@ import (
 //
 // Errors: ErrNotStarted, ErrShutdown, ErrMaxDialogs, ErrInvalidArgument,
 // ErrTransport, ctx's.
-func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) (IDialog, error) {
+func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) (result IDialog, err error) {
+	defer naming("NewInvite", &err)
 	if ctx == nil {
 		return nil, errNilContext("NewInvite")
 	}
@@ -35,7 +36,7 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 		return nil, err
 	}
 	if err := d.sendInvite(ctx, opts); err != nil {
-		return nil, fmt.Errorf("dialog: invite %s: %w", target.Host, err)
+		return nil, err
 	}
 	s.counters.placed.Add(1)
 	return d, nil

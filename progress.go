@@ -45,7 +45,7 @@ func (e *TransferError) Error() string {
 		text += ", reason " + e.Reason
 	}
 	if e.Err != nil {
-		text += ": " + e.Err.Error()
+		text += ": " + unprefixed(e.Err)
 	}
 	return text
 }
@@ -76,7 +76,8 @@ func (r *ReferSubscription) Status() Progress {
 // Errors: *TransferError (there will be no outcome), *ResponseError (the REFER
 // was refused), ErrTimeout or ErrTransport (it was not answered),
 // ErrNoSubscription (not a subscription of a dialog), ErrInvalidArgument, ctx's.
-func (r *ReferSubscription) Wait(ctx context.Context) (Progress, error) {
+func (r *ReferSubscription) Wait(ctx context.Context) (result Progress, err error) {
+	defer naming("Wait", &err)
 	if ctx == nil {
 		return Progress{}, errNilContext("Wait")
 	}

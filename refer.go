@@ -2,7 +2,6 @@ package dialog
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -14,14 +13,15 @@ import (
 //
 // Errors: ErrInvalidArgument, *StateError, ErrPending, ErrTransport, ctx's.
 func (d *Dialog) Refer(ctx context.Context, target sip.Uri, opts ReferOpts) error {
-	return d.SendRefer(ctx, target, &opts)
+	return opErr("Refer", d.SendRefer(ctx, target, &opts))
 }
 
 // ReferReplace asks the peer to call the far end of replaceDialog and to take
 // that call over: an attended transfer (RFC 5589 7). replaceDialog must be a
 // call of this package, established; for another implementation of IDialog use
 // SendReferWithReplaces. Otherwise it is Refer.
-func (d *Dialog) ReferReplace(ctx context.Context, replaceDialog IDialog, opts ReferOpts) error {
+func (d *Dialog) ReferReplace(ctx context.Context, replaceDialog IDialog, opts ReferOpts) (err error) {
+	defer naming("ReferReplace", &err)
 	other, ok := replaceDialog.(*Dialog)
 	if !ok || other == nil {
 		return invalid("the dialog to replace has no known target")
@@ -34,7 +34,8 @@ func (d *Dialog) ReferReplace(ctx context.Context, replaceDialog IDialog, opts R
 
 // SendReferWithReplaces is ReferReplace with the URI to call given. Only
 // replaceDialog's Key is used.
-func (d *Dialog) SendReferWithReplaces(ctx context.Context, targetURI sip.Uri, replaceDialog IDialog, opts *ReferOpts) error {
+func (d *Dialog) SendReferWithReplaces(ctx context.Context, targetURI sip.Uri, replaceDialog IDialog, opts *ReferOpts) (err error) {
+	defer naming("SendReferWithReplaces", &err)
 	info := ReplacesOf(replaceDialog)
 	if info == nil {
 		return invalid("no dialog to replace, or one without a peer yet")
@@ -49,7 +50,8 @@ func (d *Dialog) SendReferWithReplaces(ctx context.Context, targetURI sip.Uri, r
 }
 
 // SendRefer is Refer; nil opts are the defaults.
-func (d *Dialog) SendRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts) error {
+func (d *Dialog) SendRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts) (err error) {
+	defer naming("SendRefer", &err)
 	if ctx == nil {
 		return errNilContext("Refer")
 	}
@@ -82,7 +84,7 @@ func (d *Dialog) referInTurn(ctx context.Context, referTo sip.Uri, opts *ReferOp
 		d.dropReferLocked(r)
 		d.mutex.Unlock()
 		r.refused(err)
-		return fmt.Errorf("dialog: refer: %w", err)
+		return err
 	}
 	return nil
 }
@@ -248,7 +250,8 @@ func (r *ReferSubscription) refused(err error) {
 //
 // Errors: ErrNoRefer (every REFER has been waited for), *ResponseError
 // (refused), ErrTimeout, ErrTransport, ErrTerminated (Close), ErrShutdown, ctx's.
-func (d *Dialog) WaitRefer(ctx context.Context) (*ReferSubscription, error) {
+func (d *Dialog) WaitRefer(ctx context.Context) (result *ReferSubscription, err error) {
+	defer naming("WaitRefer", &err)
 	if ctx == nil {
 		return nil, errNilContext("WaitRefer")
 	}

@@ -20,7 +20,8 @@ import (
 // Errors: ErrInvalidArgument, ErrNotStarted, ErrShutdown, ErrMaxDialogs
 // (Limits.SubscribedCalls), *ResponseError (refused), ErrTimeout, ErrTransport,
 // ctx's.
-func (s *Stack) Refer(ctx context.Context, target, referTo sip.Uri, opts ReferOpts) (*ReferSubscription, error) {
+func (s *Stack) Refer(ctx context.Context, target, referTo sip.Uri, opts ReferOpts) (result *ReferSubscription, err error) {
+	defer naming("Refer", &err)
 	if ctx == nil {
 		return nil, errNilContext("Refer")
 	}
@@ -37,7 +38,7 @@ func (s *Stack) Refer(ctx context.Context, target, referTo sip.Uri, opts ReferOp
 	}
 	_ = d.turn.enqueue() // it is free: nobody else knows of the dialog
 	d.mutex.Lock()
-	err := d.referInTurn(ctx, referTo, &opts)
+	err = d.referInTurn(ctx, referTo, &opts)
 	if err == nil {
 		err = s.ready() // Shutdown may have come before there was a subscription to end
 	}

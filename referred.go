@@ -166,7 +166,8 @@ func requiresNoSub(req *sip.Request) bool { return containsFold(tokens(req, "Req
 // does not wait for the network.
 //
 // Errors: ErrInvalidArgument, ErrMalformed (no CSeq), *StateError.
-func (d *Dialog) HandleIncomingRefer(req *sip.Request, referTo sip.Uri, replaces *ReplacesInfo) error {
+func (d *Dialog) HandleIncomingRefer(req *sip.Request, referTo sip.Uri, replaces *ReplacesInfo) (err error) {
+	defer naming("HandleIncomingRefer", &err)
 	if req == nil {
 		return fmt.Errorf("%w: no request", ErrInvalidArgument)
 	}

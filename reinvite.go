@@ -3,7 +3,6 @@ package dialog
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -64,7 +63,7 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, compose comp
 		d.mutex.Lock()
 		re.endLocked(err)
 		d.mutex.Unlock()
-		return nil, fmt.Errorf("dialog: re-INVITE: %w", err)
+		return nil, err
 	}
 	return re, nil
 }

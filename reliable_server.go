@@ -243,7 +243,7 @@ func (d *Dialog) waitPracked(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("dialog: accept: %w", ctx.Err())
+			return ctx.Err()
 		}
 	}
 }

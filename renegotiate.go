@@ -3,7 +3,6 @@ package dialog
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -19,7 +18,8 @@ const maxRetries = 3
 // Renegotiate is ReInvite that returns what the peer made of it: the body of
 // the 2xx, nil when it has none. Without an offer that is the peer's offer, to be
 // answered by OnOffer's function.
-func (d *Dialog) Renegotiate(ctx context.Context, offer Body, headers ...Header) (Body, error) {
+func (d *Dialog) Renegotiate(ctx context.Context, offer Body, headers ...Header) (result Body, err error) {
+	defer naming("Renegotiate", &err)
 	if ctx == nil {
 		return nil, errNilContext("Renegotiate")
 	}
@@ -32,9 +32,9 @@ func (d *Dialog) Renegotiate(ctx context.Context, offer Body, headers ...Header)
 //
 // Errors: ErrNoSession, and those of ReInvite.
 func (d *Dialog) Hold(ctx context.Context) error {
-	return d.redirect(ctx, map[string]string{
+	return opErr("Hold", d.redirect(ctx, map[string]string{
 		sdp.AttrKeySendRecv: sdp.AttrKeySendOnly, sdp.AttrKeyRecvOnly: sdp.AttrKeyInactive,
-	})
+	}))
 }
 
 // Resume undoes Hold: sendonly becomes sendrecv, and inactive recvonly. When
@@ -42,9 +42,9 @@ func (d *Dialog) Hold(ctx context.Context) error {
 //
 // Errors: ErrNoSession, and those of ReInvite.
 func (d *Dialog) Resume(ctx context.Context) error {
-	return d.redirect(ctx, map[string]string{
+	return opErr("Resume", d.redirect(ctx, map[string]string{
 		sdp.AttrKeySendOnly: sdp.AttrKeySendRecv, sdp.AttrKeyInactive: sdp.AttrKeyRecvOnly,
-	})
+	}))
 }
 
 // redirect offers our last session with other directions.
@@ -94,7 +94,7 @@ func (d *Dialog) retrying(ctx context.Context, op string, once func() (Body, err
 
 func (d *Dialog) reinviteOnce(ctx context.Context, opts InviteOpts, compose composer) (Body, error) {
 	if err := d.waitAcked(ctx); err != nil {
-		return nil, fmt.Errorf("dialog: re-INVITE: %w", err)
+		return nil, err
 	}
 	re, err := d.sendReInvite(ctx, opts, compose)
 	if err != nil {

@@ -277,7 +277,7 @@ func TestTwoInvitesReplaceOneCall(t *testing.T) {
 		}
 		errs := []error{<-results, <-results}
 		require.Contains(t, errs, nil)
-		require.Contains(t, errs, dialog.ErrReplaced)
+		require.ErrorIs(t, errors.Join(errs...), dialog.ErrReplaced)
 		winner, loser, winners, losers := one, two, first, second
 		if one.State() == dialog.DialogStateTerminated {
 			winner, loser, winners, losers = two, one, second, first

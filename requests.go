@@ -45,7 +45,8 @@ const decisionTime = 2 * time.Second
 //
 // Errors: ErrInvalidArgument (INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, INFO:
 // they belong to calls).
-func (s *Stack) OnRequest(method string, handler RequestHandler) error {
+func (s *Stack) OnRequest(method string, handler RequestHandler) (err error) {
+	defer naming("OnRequest", &err)
 	m := sip.RequestMethod(strings.ToUpper(method))
 	if !isToken(method) || belongsToCalls(m) || m == sip.INFO {
 		return fmt.Errorf("%w: no handler for %q outside a call", ErrInvalidArgument, method)
@@ -63,7 +64,8 @@ func (s *Stack) OnRequest(method string, handler RequestHandler) error {
 //
 // Errors: ErrInvalidArgument (INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, REFER:
 // they have ways of their own).
-func (d *Dialog) OnRequest(method string, handler RequestHandler) error {
+func (d *Dialog) OnRequest(method string, handler RequestHandler) (err error) {
+	defer naming("OnRequest", &err)
 	m := sip.RequestMethod(strings.ToUpper(method))
 	if !isToken(method) || belongsToCalls(m) || m == sip.REFER {
 		return fmt.Errorf("%w: no handler for %q inside a call", ErrInvalidArgument, method)

@@ -20,7 +20,8 @@ import (
 // timers are closed all the same. A second call waits for the first, within
 // its own ctx, and returns the same. May be called before Start, and inside a
 // callback (which is then one of those that do not return).
-func (s *Stack) Shutdown(ctx context.Context) error {
+func (s *Stack) Shutdown(ctx context.Context) (err error) {
+	defer naming("Shutdown", &err)
 	if ctx == nil {
 		return errNilContext("Shutdown")
 	}

@@ -99,7 +99,8 @@ var errNotMade = fmt.Errorf("%w: stack not made by NewStack", ErrInvalidArgument
 // defaults. The config is copied, not changed.
 //
 // Errors: ErrInvalidArgument (the transport does not validate).
-func NewStack(config *StackConfig) (*Stack, error) {
+func NewStack(config *StackConfig) (stack *Stack, err error) {
+	defer naming("NewStack", &err)
 	own := &StackConfig{}
 	if config != nil {
 		*own = *config
@@ -141,7 +142,8 @@ func NewStack(config *StackConfig) (*Stack, error) {
 //
 // Errors: ErrAlreadyStarted, ErrShutdown, ErrUnsupportedTransport, ErrTransport
 // wrapping the operating system's, ctx's.
-func (s *Stack) Start(ctx context.Context) error {
+func (s *Stack) Start(ctx context.Context) (err error) {
+	defer naming("Start", &err)
 	if ctx == nil {
 		return errNilContext("Start")
 	}

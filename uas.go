@@ -110,7 +110,7 @@ func (d *Dialog) answerInTurn(ctx context.Context, tx serverTx, res *sip.Respons
 			return nil, err
 		}
 		if err := d.turn.take(ctx); err != nil {
-			return nil, fmt.Errorf("dialog: accept: %w", err)
+			return nil, err
 		}
 		delivered, err := d.answer(tx, res)
 		d.turn.release()

@@ -2,7 +2,6 @@ package dialog
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/emiago/sipgo/sip"
 )
@@ -17,7 +16,8 @@ import (
 // direction, is open, one is to come in the answer to a re-INVITE, an ACK waits for
 // OnOffer, or an offer comes before reliable provisional responses have agreed upon
 // a session), *ResponseError, ErrTimeout, ErrTransport, ErrTerminated, ctx's.
-func (d *Dialog) Update(ctx context.Context, offer Body, headers ...Header) (Body, error) {
+func (d *Dialog) Update(ctx context.Context, offer Body, headers ...Header) (result Body, err error) {
+	defer naming("Update", &err)
 	if ctx == nil {
 		return nil, errNilContext("Update")
 	}
@@ -33,7 +33,7 @@ func (d *Dialog) updateOnce(ctx context.Context, offer Body, headers []Header) (
 	if err != nil {
 		return nil, err
 	}
-	res, err := w.wait(ctx, "UPDATE")
+	res, err := w.wait(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	}
 	if err != nil {
 		out.over(nil)
-		return nil, fmt.Errorf("dialog: UPDATE: %w", err)
+		return nil, err
 	}
 	return out.waiter, nil
 }

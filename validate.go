@@ -98,6 +98,9 @@ func areHeaders(headers sip.HeaderParams) bool {
 // checkTarget refuses a URI that nothing can be sent to.
 func checkTarget(what string, uri sip.Uri) error {
 	switch {
+	case strings.EqualFold(uri.Scheme, "tel"):
+		return invalid("%s %s is a number and no address: the gateway's is missing, as in sip:NUMBER@HOST;user=phone (RFC 3261 19.1.6)",
+			what, uri.String())
 	case uri.Raw() != "":
 		return invalid("%s %q is no SIP URI", what, uri.String())
 	case uri.Host == "", uri.Wildcard:
@@ -357,9 +360,9 @@ func checkRequest(req *sip.Request) error {
 func checkRequestOutside(req *sip.Request) error {
 	switch {
 	case req == nil:
-		return invalid("Do without a request")
+		return invalid("no request")
 	case belongsToCalls(req.Method):
-		return invalid("Do with %s, which belongs to a call", req.Method)
+		return invalid("%s belongs to a call", req.Method)
 	}
 	return firstError(checkTarget("Request-URI", req.Recipient), checkRequest(req))
 }
@@ -369,9 +372,9 @@ func checkRequestOutside(req *sip.Request) error {
 func checkRequestInside(req *sip.Request) error {
 	switch {
 	case req == nil:
-		return invalid("Do without a request")
+		return invalid("no request")
 	case belongsToCalls(req.Method), req.Method == sip.REFER, req.Method == sip.NOTIFY:
-		return invalid("Do with %s, which has a way of its own", req.Method)
+		return invalid("%s has a way of its own", req.Method)
 	}
 	return checkRequest(req)
 }

@@ -52,7 +52,7 @@ func (h *Host) Addr() netip.Addr {
 func (h *Host) ListenPacket(_ context.Context, network, address string) (net.PacketConn, error) {
 	s, err := h.bindPacket(network, address)
 	if err != nil {
-		return nil, opError("listen", network, nil, nil, err)
+		return nil, opError("listen", network, nil, place{network, address}, err)
 	}
 	return s, nil
 }
@@ -62,7 +62,7 @@ func (h *Host) ListenPacket(_ context.Context, network, address string) (net.Pac
 func (h *Host) Listen(_ context.Context, network, address string) (net.Listener, error) {
 	l, err := h.bindListener(network, address)
 	if err != nil {
-		return nil, opError("listen", network, nil, nil, err)
+		return nil, opError("listen", network, nil, place{network, address}, err)
 	}
 	return l, nil
 }
@@ -81,7 +81,7 @@ func (h *Host) Listen(_ context.Context, network, address string) (net.Listener,
 func (h *Host) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := h.dial(ctx, network, address)
 	if err != nil {
-		return nil, opError("dial", network, nil, nil, err)
+		return nil, opError("dial", network, nil, place{network, address}, err)
 	}
 	return conn, nil
 }
@@ -387,6 +387,12 @@ func (h *Host) checkFamily(transport, network string) error {
 	}
 	return nil
 }
+
+// place is an address as the caller has written it.
+type place struct{ network, address string }
+
+func (p place) Network() string { return p.network }
+func (p place) String() string  { return p.address }
 
 // opError dresses err as package net does.
 func opError(op, network string, local, remote net.Addr, err error) error {

@@ -108,7 +108,7 @@ func (l *Layer) streamFlow(ctx context.Context, k kind, key streamKey) (*Flow, e
 	case <-d.done:
 	case <-ctx.Done():
 		l.leaveDial(d)
-		return nil, ctx.Err()
+		return nil, doing(fmt.Sprint("dial ", key.transport, " ", key.addr), ctx.Err())
 	}
 	if d.err != nil {
 		return nil, d.err

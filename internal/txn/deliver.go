@@ -68,11 +68,11 @@ func (l *Layer) deliver(ctx context.Context, req *sip.Request, w *way, write fun
 			break
 		}
 	}
-	switch {
-	case l.closed.Load():
+	if l.closed.Load() {
 		return ErrClosed
-	case ctx.Err() != nil:
-		return errtext.As(ErrTransport, ctx.Err())
+	}
+	if err := ctx.Err(); err != nil && !errors.Is(errtext.Line(failed...), err) {
+		failed = append(failed, err)
 	}
 	return errtext.As(ErrTransport, errtext.Line(failed...))
 }
