@@ -210,6 +210,7 @@ var pasts = map[string]func(t *testing.T, w *attended){
 		})), w.peer(peerIP), w.peer(otherIP)
 		old := w.incoming(s, p)
 		calls := waiting(s)
+		w.passes(3 * time.Second) // so that not all transactions end together
 		other.invites(s, "Replaces: "+old.naming())
 		w.passes(5 * time.Second)
 		require.NoError(t, (<-calls).Accept(context.Background(), withSDP(answerSDP)))

@@ -182,7 +182,6 @@ func (r *ReferSubscription) lostLocked(reason string, err error) *TransferError 
 func (r *ReferSubscription) isDecidedLocked() bool { return r.status.final() || r.failure != nil }
 
 func (r *ReferSubscription) decideLocked() {
-	stopTimer(r.refresh)
 	if r.decided != nil {
 		close(r.decided)
 	}

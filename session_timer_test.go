@@ -368,6 +368,7 @@ func TestAnExpiryThatComesTooLateEndsNothing(t *testing.T) {
 		dialog.RefreshSession(d)
 		time.Sleep(time.Hour)
 		dialog.ExpireSession(d)
+		synctest.Wait()
 		require.Equal(t, dialog.DialogStateEstablished, d.State())
 		require.Empty(t, w.sent("10.0.0.2", "BYE"))
 		require.Empty(t, w.sent("10.0.0.2", "UPDATE"))

@@ -445,11 +445,14 @@ func TestResponsesThatAreLostWithOneConnectionGoByOneNewOne(t *testing.T) {
 				r.settle()
 			}
 			require.EqualValues(t, 1, r.dials.begun.Load())
+			var written []string
+			r.writing = func(data string) { written = append(written, data) }
 			r.net.Host(peerIP).Unreachable(!reachable)
 			close(r.dials.gate)
 			r.settle()
 			if reachable {
 				require.Equal(t, []string{"200"}, r.lines())
+				require.Len(t, written, 1)
 				require.Equal(t, []string{"request INVITE"}, r.user.take())
 			} else {
 				require.Equal(t, []string{"request INVITE", "failed: transport"}, r.user.take())
