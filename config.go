@@ -74,6 +74,11 @@ type StackConfig struct {
 	MinSE time.Duration
 	// Reliable says how provisional responses are made reliable (RFC 3262).
 	Reliable Reliability
+	// KeepUnanswered keeps a call in which the peer does not answer an INFO, UPDATE or
+	// REFER for TxTimeout, or something answers 408 for it. Such a call ends
+	// otherwise, as it should by RFC 3261 12.2.1.2. A re-INVITE that is not answered
+	// ends it all the same, and so does a session that is not refreshed.
+	KeepUnanswered bool
 	// NoRetry switches off that a re-INVITE or UPDATE is sent again after a 491, or
 	// a 500 or 503 with Retry-After.
 	NoRetry bool

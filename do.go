@@ -131,8 +131,10 @@ func lacksHost(uri sip.Uri) bool { return uri.Host == "" && uri.Raw() == "" }
 // a call does not set itself are used. An INFO may be sent as soon as there is an early
 // dialog (RFC 6086 4.2.1), the others once the call is established. What RFC 5057
 // says of a failure happens: a 481 ends the call, or only the early dialog where
-// there are several. When ctx ends first its error is returned, and the request
-// runs its course unheard.
+// there are several. So does an INFO that is not answered for TxTimeout, or with 408
+// (RFC 3261 12.2.1.2), unless StackConfig.KeepUnanswered is set; a MESSAGE, an OPTIONS
+// or another method does not. When ctx ends first its error is returned, and the
+// request runs its course unheard: an INFO may end the call later.
 //
 // Errors: ErrInvalidArgument (a method with a way of its own, or a request that could
 // not be read), *StateError (the
@@ -198,13 +200,16 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 }
 
 // SendInfo sends an INFO with a body and waits for its answer; see Do. An answer
-// of 300 or more is a *ResponseError.
+// of 300 or more is a *ResponseError. A peer that does not answer for TxTimeout loses
+// the call, by BYE, whether or not ctx has ended before, unless
+// StackConfig.KeepUnanswered is set.
 func (d *Dialog) SendInfo(ctx context.Context, body Body, headers ...Header) error {
 	return opErr("SendInfo", d.sendBody(ctx, sip.INFO, body, headers))
 }
 
 // SendMessage sends a MESSAGE with a body and waits for its answer; see Do. An
-// answer of 300 or more is a *ResponseError.
+// answer of 300 or more is a *ResponseError. None at all is ErrTimeout, and does not
+// end the call (RFC 5057 5.3).
 func (d *Dialog) SendMessage(ctx context.Context, body Body, headers ...Header) error {
 	return opErr("SendMessage", d.sendBody(ctx, sip.MESSAGE, body, headers))
 }

@@ -39,8 +39,9 @@ const (
 // SendDTMF tells the peer of a key by an INFO of the forms that gateways know:
 // application/dtmf-relay (Signal=5, Duration=160), or application/dtmf. It needs
 // an early dialog or an established call and waits for the answer, until ctx ends;
-// digits sent one after the other arrive in order. This is legacy usage of INFO (RFC 6086 2): no
-// Info Package.
+// digits sent one after the other arrive in order. An INFO that is not answered ends
+// the call, as that of SendInfo does. This is legacy usage of INFO (RFC 6086 2): no Info
+// Package.
 //
 // Errors: ErrInvalidArgument (no digit, a negative Duration), *ResponseError, and
 // those of Do.

@@ -42,6 +42,15 @@ func effectOf(method sip.RequestMethod, code int) effect {
 	return endsNothing
 }
 
+// effectOf is the table's, but for what the configuration keeps: it says SHOULD where
+// there is no answer (RFC 3261 12.2.1.2).
+func (d *Dialog) effectOf(method sip.RequestMethod, code int) effect {
+	if code == sip.StatusRequestTimeout && method != sip.INVITE && d.config().KeepUnanswered {
+		return endsNothing
+	}
+	return effectOf(method, code)
+}
+
 // isSubscribers reports whether a method's usage is a subscription (RFC 5057
 // 5.3).
 func isSubscribers(method sip.RequestMethod) bool {
@@ -58,7 +67,7 @@ func (d *Dialog) failed(method sip.RequestMethod, code int, reason string) {
 // failedIn is failed for a request in an early dialog, unless e is nil: it ends
 // nothing else.
 func (d *Dialog) failedIn(e *earlyDialog, method sip.RequestMethod, code int, reason string) {
-	effect := effectOf(method, code)
+	effect := d.effectOf(method, code)
 	if effect == endsDialog {
 		d.dropSubscriptions(&ResponseError{Method: string(method), StatusCode: code, Reason: reason})
 	}
@@ -74,7 +83,7 @@ func (d *Dialog) unanswered(method sip.RequestMethod, err error) { d.unansweredI
 // unansweredIn is failedIn for a request that got no answer.
 func (d *Dialog) unansweredIn(e *earlyDialog, method sip.RequestMethod, err error) {
 	if !errors.Is(callError(err), ErrTimeout) || isSubscribers(method) ||
-		effectOf(method, sip.StatusRequestTimeout) == endsNothing {
+		d.effectOf(method, sip.StatusRequestTimeout) == endsNothing {
 		return
 	}
 	d.hangupIn(e, Cause{By: PartyTimeout, Method: string(method), Err: ErrTimeout})

@@ -76,7 +76,8 @@ func (w *world) close() {
 	synctest.Wait()
 }
 
-// stack starts a stack on a host of its own.
+// stack starts a stack on a host of its own, which takes REFERs and leaves them to the
+// test.
 func (w *world) stack(ip string, change ...func(*dialog.StackConfig)) *dialog.Stack {
 	w.t.Helper()
 	config := &dialog.StackConfig{
@@ -89,6 +90,7 @@ func (w *world) stack(ip string, change ...func(*dialog.StackConfig)) *dialog.St
 	}
 	s, err := dialog.NewStack(config)
 	require.NoError(w.t, err)
+	s.OnIncomingRefer(func(dialog.IDialog, sip.Uri, *dialog.ReplacesInfo) {})
 	require.NoError(w.t, s.Start(context.Background()))
 	w.stacks = append(w.stacks, s)
 	return s

@@ -22,7 +22,8 @@ func InfoPackageOf(req *sip.Request) string {
 
 // SendInfoPackage sends an INFO of an Info Package (RFC 6086 4.2.1) and waits for
 // its answer; see Do. An answer of 300 or more is a *ResponseError: a 469 says that
-// the peer takes that package no more, and ends nothing.
+// the peer takes that package no more, and ends nothing. No answer ends the call, as
+// SendInfo has it.
 //
 // Errors: ErrInfoPackage (the peer has not listed it: see Info.PeerInfoPackages),
 // and those of Do.

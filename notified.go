@@ -88,13 +88,27 @@ func (d *Dialog) takeNotify(req *sip.Request) int {
 	if isNews { // a status line is one, whatever its type is said to be
 		r.progressedLocked(progress)
 	}
-	if state != "terminated" {
+	switch {
+	case state != "terminated":
+		r.lingers = false
 		r.activateLocked(lifeOf(params, d.config().referLife()))
+		return sip.StatusOK
+	case isNews && !r.isDecidedLocked() && param(params, "reason") == "":
+		r.lingerLocked()
 		return sip.StatusOK
 	}
 	r.answeredLocked(nil)
 	r.endLocked(r.terminatedLocked(params))
 	return sip.StatusOK
+}
+
+// lingerLocked keeps a subscription that the peer has ended without a word of why,
+// while the new call was under way: some say "terminated" in every NOTIFY, and the
+// outcome comes in a later one.
+func (r *ReferSubscription) lingerLocked() {
+	r.lingers = true
+	stopTimer(r.refresh)
+	r.activateLocked(64 * r.dialog.config().timers().T1)
 }
 
 // terminatedLocked is what a last NOTIFY says of the end, if it says nothing of

@@ -9,7 +9,8 @@ import (
 
 // Refer asks the peer to call target (RFC 3515). It returns when the REFER has
 // been written; wait for its answer with WaitRefer. The call must be
-// established.
+// established. It ends if the REFER is not answered for TxTimeout (RFC 3261 12.2.1.2),
+// unless StackConfig.KeepUnanswered is set.
 //
 // Errors: ErrInvalidArgument, *StateError, ErrPending, ErrTransport, ctx's.
 func (d *Dialog) Refer(ctx context.Context, target sip.Uri, opts ReferOpts) error {

@@ -115,9 +115,28 @@ func (d *Dialog) answerRefer(tx serverTx, refer *ReferRequest, a Answer) {
 		r.drop(err)
 		return
 	}
-	if isNew {
+	switch {
+	case !isNew:
+	case d.stack.takesRefers():
 		d.startRefer(refer)
+	default:
+		r.decline()
 	}
+}
+
+// takesRefers reports whether the application has said that it takes REFERs.
+func (s *Stack) takesRefers() bool {
+	callbacks := s.callbacksNow()
+	return callbacks.OnIncomingRefer != nil || callbacks.OnReferRequest != nil
+}
+
+// decline tells the peer at once that nothing will come of a REFER which nobody takes:
+// the 202 has left, and it would wait for an outcome until the subscription expires.
+func (r *ReferSubscription) decline() {
+	r.dialog.mutex.Lock()
+	r.unfollowedLocked()
+	r.dialog.mutex.Unlock()
+	r.report(notice{progress: Progress{sip.StatusGlobalDecline, "Decline"}})
 }
 
 func (d *Dialog) newAccepted(tx serverTx, a Answer, silent bool) *sip.Response {

@@ -302,7 +302,9 @@ func (s *Stack) OnIncomingDialog(callback func(IDialog)) {
 // runs on a goroutine of its own after the REFER has been answered 202, and may
 // block. It decides nothing (that is OnReferRequest's): do what was asked with
 // [Dialog.FollowRefer], or do it otherwise and report what came of it with
-// [ReferSubscription.SendNotify]. The call may be over by then.
+// [ReferSubscription.SendNotify]. The call may be over by then. With neither of the
+// two callbacks a REFER is answered 202 and then declined, by a NOTIFY of 603 that
+// ends its subscription.
 func (s *Stack) OnIncomingRefer(callback func(dialog IDialog, referTo sip.Uri, replaces *ReplacesInfo)) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()

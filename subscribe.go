@@ -64,7 +64,7 @@ func expires(life time.Duration) sip.Header {
 // somebody waits for the outcome: so long before it expires as a transaction
 // may take, or when half the time is over.
 func (r *ReferSubscription) refreshInTimeLocked() {
-	if !r.sent || !r.active || r.waiters == 0 || r.isDecidedLocked() {
+	if !r.sent || !r.active || r.lingers || r.waiters == 0 || r.isDecidedLocked() {
 		return
 	}
 	left := time.Until(r.until)
@@ -80,7 +80,7 @@ func (r *ReferSubscription) refreshInTimeLocked() {
 func (r *ReferSubscription) prolong() {
 	d := r.dialog
 	d.mutex.Lock()
-	skip := r.refreshing || r.waiters == 0 || r.isDecidedLocked()
+	skip := r.refreshing || r.lingers || r.waiters == 0 || r.isDecidedLocked()
 	r.refreshing = r.refreshing || !skip
 	d.mutex.Unlock()
 	if skip {

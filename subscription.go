@@ -48,6 +48,9 @@ type ReferSubscription struct {
 	until, limit    time.Time
 	expiry, refresh *time.Timer
 	refreshing      bool
+	// lingers is true once the peer has ended it without an outcome that may still
+	// come.
+	lingers bool
 	// answered is closed once the REFER has its final answer; err is set when
 	// that was no 2xx. waited is true while a WaitRefer waits for it.
 	answered chan struct{}
@@ -195,6 +198,8 @@ func (r *ReferSubscription) expired() {
 	case r.over:
 	case left > 0:
 		r.expiry.Reset(left)
+	case r.lingers:
+		r.endLocked(r.lostLocked("", nil))
 	case r.sent:
 		r.endLocked(r.lostLocked("", ErrTimeout))
 	default:

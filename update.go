@@ -10,7 +10,9 @@ import (
 // UPDATE (RFC 3311): unlike a re-INVITE also before the call is answered, once
 // the peer's tag is known, and the peer decides at once. It returns the answer
 // that the 2xx brings, nil without an offer, and sends again after a 491, or a
-// 500 or 503 with Retry-After, as ReInvite does.
+// 500 or 503 with Retry-After, as ReInvite does. A peer that does not answer for
+// TxTimeout loses the call (RFC 3261 12.2.1.2), unless StackConfig.KeepUnanswered is
+// set.
 //
 // Errors: *StateError, ErrPending (another UPDATE, or an offer in either
 // direction, is open, one is to come in the answer to a re-INVITE, an ACK waits for
