@@ -308,7 +308,7 @@ func (d *Dialog) RejectWith(ctx context.Context, code int, reason string, opts .
 	if ctx == nil {
 		return errNilContext("Reject")
 	}
-	if err := firstError(validCode("Reject", code, 300, 699), checkText("reason", reason)); err != nil {
+	if err := validCode("Reject", code, 300, 699); err != nil {
 		return err
 	}
 	tx, err := d.pendingInvite("Reject")
@@ -349,7 +349,7 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 	if ctx == nil {
 		return errNilContext("Provisional")
 	}
-	if err := firstError(validCode("Provisional", code, 101, 199), checkText("reason", reason)); err != nil {
+	if err := validCode("Provisional", code, 101, 199); err != nil {
 		return err
 	}
 	tx, err := d.pendingInvite("Provisional")
