@@ -7,13 +7,14 @@ ERRCHECK    ?= github.com/kisielk/errcheck@v1.20.0
 TEST_TIMEOUT ?= 15m
 STRESS_TIME  ?= 2m
 FUZZ_TIME    ?= 10s
+MINUTES      ?= 60
 COVER_FILE   ?= bin/coverage.out
 
 # Compiling prints nothing, and takes minutes where nothing is cached.
 building = @echo "== building $(1); quiet until that is done"
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt fmt-check vet lint test stress fuzz cover bench bench-peers bench-peers-draw check-peers demo interop-sipp ci rename
+.PHONY: help build fmt fmt-check vet lint test stress fuzz cover bench bench-peers bench-peers-draw check-peers soak demo interop-sipp ci rename
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +64,10 @@ bench: ## benchmarks, and whole processes under load: see docs/performance.md
 	$(GO) run ./bench cpu
 	$(GO) run ./bench cpu -role client
 	$(GO) run ./bench locks
+
+soak: ## 200 calls/s with holds and transfers for MINUTES (60): nothing may grow
+	@sh scripts/need.sh go
+	$(GO) run ./bench soak -minutes $(MINUTES)
 
 bench-peers: ## beside sipgo, its dialogs, diago and a copy loop: figures and drawings in docs/ (15 minutes)
 	@sh scripts/need.sh go sipp

@@ -1,11 +1,12 @@
 // Command bench measures the library as whole processes: the CPU of a server
-// under load, what established calls hold and cost to end, and what it costs to
-// count the waiting at locks. It is run by
-// `make bench`; docs/performance.md says what it found.
+// under load, what established calls hold and cost to end, what it costs to count the
+// waiting at locks, and whether anything grows while calls go on for long. It is run by
+// `make bench` and `make soak`; docs/performance.md says what it found.
 //
 //	go run ./bench cpu [-role client] [-pairs 5] [-rate 1500] [-seconds 5]
 //	go run ./bench calls [-n 10000]
 //	go run ./bench locks [-rounds 5]
+//	go run ./bench soak [-minutes 2] [-rate 200]
 package main
 
 import (
@@ -22,7 +23,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("what to measure: cpu, calls or locks")
+		return fmt.Errorf("what to measure: cpu, calls, locks or soak")
 	}
 	switch args[0] {
 	case "cpu":
@@ -31,6 +32,8 @@ func run(args []string) error {
 		return measureCalls(args[1:])
 	case "locks":
 		return compareLocks(args[1:])
+	case "soak":
+		return measureSoak(args[1:])
 	case "callee": // a child of calls
 		return callee(args[1:])
 	case "caller": // a child of calls

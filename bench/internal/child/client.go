@@ -26,15 +26,17 @@ func Client(connect func(to string) (call func() error, err error)) error {
 		return err
 	}
 	return measure.run(*to, func() error {
-		if failed := pace(*rate, *rate**seconds, call); failed > 0 {
+		if failed := Pace(*rate, *rate**seconds, call); failed > 0 {
 			return fmt.Errorf("%d calls of %d failed", failed, *rate**seconds)
 		}
 		return nil
 	})
 }
 
-// pace makes calls at a rate and returns how many of them failed.
-func pace(rate, calls int, call func() error) (failed int64) {
+// Pace makes calls at a rate, each on a goroutine of its own, and returns how many
+// of them failed when the last is over. The first error is written to standard
+// error.
+func Pace(rate, calls int, call func() error) (failed int64) {
 	var group sync.WaitGroup
 	var failures atomic.Int64
 	start := time.Now()
