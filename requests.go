@@ -103,6 +103,9 @@ func setHandler(old handlerMap, method sip.RequestMethod, handler RequestHandler
 
 // allow is the Allow header (RFC 3261 20.5).
 func (h handlerMap) allow(c *StackConfig) sip.Header {
+	if len(h) == 0 {
+		return sip.NewHeader("Allow", c.allowed())
+	}
 	return sip.NewHeader("Allow", strings.Join(h.methods(c), ", "))
 }
 

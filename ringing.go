@@ -39,7 +39,7 @@ func (d *Dialog) mayRing(invite *sip.Request) bool {
 func (d *Dialog) newProvisional(tx serverTx, code int, reason string) *sip.Response {
 	res := tx.NewResponse(code, reason)
 	res.AppendHeader(d.contactTo(tx))
-	res.AppendHeader(sip.NewHeader("Allow", d.config().allowed()))
+	res.AppendHeader(d.handlersNow().allow(d.config()))
 	d.grantPackages(tx.Request(), res)
 	return res
 }

@@ -150,7 +150,7 @@ func (d *Dialog) newInviteLocked(opts InviteOpts) *sip.Request {
 	if opts.MaxForwards > 0 {
 		*req.MaxForwards() = sip.MaxForwardsHeader(opts.MaxForwards)
 	}
-	req.AppendHeader(sip.NewHeader("Allow", d.config().allowed()))
+	req.AppendHeader(d.handlers.allow(d.config()))
 	if d.remoteTag == "" { // the first
 		req.AppendHeader(sip.NewHeader("Supported", d.config().supported()+", "+tagEarlyDialogTerminated))
 		d.config().requireReliable(req)

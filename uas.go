@@ -64,7 +64,7 @@ func (d *Dialog) claim() bool {
 func (d *Dialog) newAnswer(tx serverTx) *sip.Response {
 	res := tx.NewResponse(sip.StatusOK, "")
 	res.AppendHeader(d.contactTo(tx))
-	res.AppendHeader(sip.NewHeader("Allow", d.config().allowed()))
+	res.AppendHeader(d.handlersNow().allow(d.config()))
 	res.AppendHeader(sip.NewHeader("Supported", d.config().supported()))
 	d.grantTimer(tx.Request(), res)
 	d.grantPackages(tx.Request(), res)

@@ -56,7 +56,7 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	}
 	defer d.turn.release()
 	req := d.nextRequestLocked(sip.UPDATE)
-	req.AppendHeader(sip.NewHeader("Allow", d.config().allowed()))
+	req.AppendHeader(d.handlers.allow(d.config()))
 	req.AppendHeader(sip.NewHeader("Supported", d.config().supported()))
 	d.askTimerLocked(req)
 	appendHeaders(req, headers)
