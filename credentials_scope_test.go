@@ -502,15 +502,18 @@ func TestNonceCountRisesAcrossRequestsChallengedAtOnce(t *testing.T) {
 					p.challenge(i, challenge)
 				}
 				var counts []int
+				in = nil
 				for range 3 {
 					i := p.next(c.method)
 					got, err := digest.ParseCredentials(values(i.Message, "Authorization")[0])
 					require.NoError(t, err)
-					counts = append(counts, got.Nc)
-					p.reply(i, dialogtest.Response{Code: 404, ToTag: "x"})
+					counts, in = append(counts, got.Nc), append(in, i)
 				}
 				slices.Sort(counts) // they may overtake each other on the way
 				require.Equal(t, []int{1, 2, 3}, counts)
+				for _, i := range in { // all have come: a 404 ends the call
+					p.reply(i, dialogtest.Response{Code: 404, ToTag: "x"})
+				}
 				for _, result := range results {
 					require.NoError(t, <-result)
 				}
