@@ -12,8 +12,7 @@ import (
 // 20.1, 21.4.7). Without Accept it is.
 func inspectAccept(tx serverTx, req *sip.Request) *sip.Response {
 	accepted := headersNamed(req, "Accept")
-	isOffer := len(req.Body()) > 0 && strings.EqualFold(mediaType(headerValue(req, "Content-Type")), typeSDP)
-	if len(accepted) == 0 || !isOffer || slices.ContainsFunc(listed(req, "Accept"), coversSDP) {
+	if len(accepted) == 0 || slices.ContainsFunc(listed(req, "Accept"), coversSDP) || sdpIn(req) == nil {
 		return nil
 	}
 	res := tx.NewResponse(sip.StatusNotAcceptable, "")

@@ -31,51 +31,65 @@ func (a *acknowledger) leaving(req *sip.Request) {
 // answer acknowledges a 2xx, and then calls then: at once, or, when the 2xx
 // brought an offer for the application to decide, once it has. Where that is
 // refused the call ends after the ACK (RFC 3261 13.2.2.4). With nobody to decide,
-// our session answers, if we have one. ours is the body that the INVITE had.
+// our session answers, if we have one. ours is the offer that the INVITE had.
 func (a *acknowledger) answer(ours Body, res *sip.Response, then func()) {
-	handler, offer, standing := a.undecided(ours, res)
+	handler, offer, answer, err := a.undecided(ours, res)
 	if handler == nil {
-		a.acknowledge(standing(offer), byDefault)
+		a.acknowledgeWith(answer, byDefault, err)
 		then()
 		return
 	}
 	a.d.parting(func() { // a hang-up ends the wait: ACK and BYE follow at once
-		answer, err := a.d.answerLate(handler, offer, nil)
-		if err != nil {
-			a.d.hangup(offerRefusedBecause(Cause{By: PartyLocal, Method: "BYE", Err: err}))
-		}
-		a.acknowledge(answer, byApplication)
+		answer, made, err := a.d.decideLate(handler, offer, nil)
+		a.acknowledgeWith(answer, made, err)
 		then()
 	})
+}
+
+// acknowledgeWith is acknowledge, and ends the call behind the ACK when err says that
+// the offer is refused.
+func (a *acknowledger) acknowledgeWith(answer Body, made author, err error) {
+	if err != nil {
+		a.d.hangup(offerRefusedBecause(Cause{By: PartyLocal, Method: "BYE", Err: err}))
+	}
+	a.acknowledge(answer, made)
 }
 
 // undecided opens the offer that the 2xx brought, if it did, and returns who
 // decides it, or else what answers it: our session, or in a call that is to end a
 // refusal.
-func (a *acknowledger) undecided(ours Body, res *sip.Response) (handler OfferHandler, offer *SimpleBody, standing func(*SimpleBody) Body) {
+func (a *acknowledger) undecided(ours Body, res *sip.Response) (handler OfferHandler, offer *SimpleBody, answer Body, err error) {
 	d := a.d
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	offer = offerIn2xx(ours, res)
-	if offer == nil || d.ending != nil || d.state == DialogStateTerminated {
-		return nil, offer, refusedAnswer
+	switch {
+	case offer == nil:
+		return nil, nil, nil, nil
+	case d.ending != nil || d.state == DialogStateTerminated:
+		return nil, offer, d.session.refusing(offer), nil
 	}
 	d.session.receive(a, offer)
-	d.ackWaits = d.offerHandler != nil
-	return d.offerHandler, offer, d.session.answerTo
+	if d.offerHandler != nil {
+		d.ackWaits = true
+		return d.offerHandler, offer, nil, nil
+	}
+	answer, err = d.session.answerOrRefusal(offer)
+	return nil, offer, answer, err
 }
 
-// offerIn2xx is the body of a 2xx where that is an offer: the INVITE had none.
+// offerIn2xx is the session in a 2xx where that is an offer: the INVITE had none.
 func offerIn2xx(ours Body, res *sip.Response) *SimpleBody {
 	if !isNilBody(ours) {
 		return nil
 	}
-	return bodyOf(res)
+	return sessionIn(res)
 }
 
 // acknowledge sends the ACK, with the answer to an offer in the 2xx if there is
 // one. When that fails the peer repeats its 2xx, and the ACK is tried again.
 func (a *acknowledger) acknowledge(body Body, made author) {
+	body = a.d.numbered(body)
 	ack := a.send(body)
 	a.d.mutex.Lock()
 	defer a.d.mutex.Unlock()

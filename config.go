@@ -93,8 +93,9 @@ type StackConfig struct {
 	// GraceTime bounds how long a method waits for callbacks it caused, and
 	// Shutdown for callbacks that do not return; zero is 5 s.
 	GraceTime time.Duration
-	// AcceptBodies lists the content types that an INVITE may carry; another
-	// gets 415. Empty means all.
+	// AcceptBodies lists the content types that an INVITE or UPDATE may carry,
+	// itself or in the parts that its sender does not call optional (RFC 5621);
+	// another gets 415. Empty means all.
 	AcceptBodies []string
 	// Network opens the sockets; nil is the operating system's.
 	Network Network

@@ -23,7 +23,7 @@ type offered struct {
 	offer   *SimpleBody
 	handler OfferHandler
 	accept  func(answer Body)
-	refuse  func(code int)
+	refuse  func(how *Refusal)
 }
 
 // decide asks the application, and answers as it says. When it does not decide
@@ -31,7 +31,7 @@ type offered struct {
 func (d *Dialog) decide(ctx context.Context, o offered) {
 	stop := context.AfterFunc(ctx, func() {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			d.stack.tasks.Run(func() { o.refuse(sip.StatusGatewayTimeout) })
+			d.stack.tasks.Run(func() { o.refuse(tooLate()) })
 		}
 	})
 	defer stop()
@@ -41,7 +41,7 @@ func (d *Dialog) decide(ctx context.Context, o offered) {
 	defer func() {
 		switch {
 		case errors.Is(ctx.Err(), context.DeadlineExceeded):
-			o.refuse(sip.StatusGatewayTimeout) // too late, whatever it was
+			o.refuse(tooLate()) // whatever it was
 		case err != nil:
 			o.refuse(refusalFor(err))
 		default:
@@ -50,6 +50,9 @@ func (d *Dialog) decide(ctx context.Context, o offered) {
 	}()
 	answer, err = d.consult(ctx, o.handler, o.offer)
 }
+
+// tooLate refuses an offer that the application has not decided in time.
+func tooLate() *Refusal { return &Refusal{Status: sip.StatusGatewayTimeout} }
 
 // tooSoon asks the peer to wait for the answer to what it has sent before (RFC
 // 3261 14.2, RFC 3311 5.2).
@@ -64,7 +67,13 @@ func (d *Dialog) consult(ctx context.Context, handler OfferHandler, offer *Simpl
 	if offer == nil {
 		offer = &SimpleBody{}
 	}
-	return d.guarded("OnOffer", func() (Body, error) { return handler(ctx, offer) })
+	return d.guarded("OnOffer", func() (Body, error) {
+		answer, err := handler(ctx, offer)
+		if err != nil {
+			return nil, &refusedOffer{how: refusalFor(err), said: err.Error()}
+		}
+		return answer, nil
+	})
 }
 
 // guarded calls a function of the application's that makes a body; a panic, or
@@ -99,29 +108,36 @@ func (d *Dialog) abortOffers() {
 	d.mutex.Unlock()
 	early()
 	if in != nil {
-		d.refuseReInvite(in, sip.StatusRequestTerminated)
+		d.refuseReInvite(in, &Refusal{Status: sip.StatusRequestTerminated})
 	}
 	if out != nil {
 		out.cancel()
 	}
 	if update != nil {
-		d.refuseUpdate(update, sip.StatusCallTransactionDoesNotExists)
+		d.refuseUpdate(update, &Refusal{Status: sip.StatusCallTransactionDoesNotExists})
 	}
 }
 
 // answerLate gets the answer to an offer in a 2xx, for the ACK, or in a reliable
 // provisional response, for the PRACK; it is not wanted any more when unwanted is
-// closed. When the application refuses, falls over or takes too long, it is an answer with
-// every port 0, and the error says that the call has to end (RFC 3261
-// 13.2.2.4).
+// closed. When the application refuses, falls over or takes too long, there is none,
+// and the call has to end (RFC 3261 13.2.2.4).
 func (d *Dialog) answerLate(handler OfferHandler, offer *SimpleBody, unwanted <-chan struct{}) (Body, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 48*d.config().timers().T1)
 	defer cancel()
-	answer, err := d.await(ctx, unwanted, func() (Body, error) { return d.consult(ctx, handler, offer) })
-	if err != nil || isNilBody(answer) {
-		return refusedAnswer(offer), err
+	return d.await(ctx, unwanted, func() (Body, error) { return d.consult(ctx, handler, offer) })
+}
+
+// decideLate is answerLate with the refusal where there is no answer: port 0 in
+// every line.
+func (d *Dialog) decideLate(handler OfferHandler, offer *SimpleBody, unwanted <-chan struct{}) (Body, author, error) {
+	answer, err := d.answerLate(handler, offer, unwanted)
+	if err == nil && !isNilBody(answer) {
+		return answer, byApplication, nil
 	}
-	return answer, nil
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.session.refusing(offer), byDefault, err
 }
 
 // await has the application decide on a goroutine of its own, and waits until ctx
@@ -162,27 +178,4 @@ func (d *Dialog) hangsUp() <-chan struct{} {
 		}
 	}
 	return d.hungUp
-}
-
-// refusalFor is the answer to an offer for which OnOffer's function had an error.
-// One whose other call is busy with an exchange of its own has it sent again later
-// (RFC 3261 14.2).
-func refusalFor(err error) int {
-	switch {
-	case errors.Is(err, ErrPanic):
-		return sip.StatusInternalServerError
-	case errors.Is(err, ErrPending):
-		return sip.StatusRequestPending
-	default:
-		return sip.StatusNotAcceptableHere
-	}
-}
-
-// offerRefused is the Warning that goes with a 488 (RFC 3261 20.43: 399 is the
-// miscellaneous one).
-func offerRefused(code int) []sip.Header {
-	if code != sip.StatusNotAcceptableHere {
-		return nil
-	}
-	return []sip.Header{sip.NewHeader("Warning", `399 dialog "offer refused"`)}
 }

@@ -140,7 +140,7 @@ func TestACKOfAReINVITEHasItsCSeq(t *testing.T) {
 		again := p.next("INVITE")
 		require.Equal(t, uint32(2), again.Request().CSeq().SeqNo)
 		require.Equal(t, farTag, toTagOf(again.Message))
-		require.Equal(t, answerSDP, string(again.Request().Body()))
+		require.Equal(t, versioned(answerSDP, 2), string(again.Request().Body()))
 		require.Equal(t, l.target, contactOf(again.Message))
 		p.reply(again, dialogtest.Response{Code: 200, Body: offerSDP, Headers: []string{"Contact: <sip:moved@" + otherIP + ":5060>"}})
 		require.NoError(t, <-result)

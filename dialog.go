@@ -211,7 +211,20 @@ func (d *Dialog) OnStateChange(callback func(DialogState)) {
 }
 
 // OnBody registers a callback for the bodies that the peer's INVITE, UPDATE, 1xx,
-// 2xx, ACK and PRACK carry. Bodies that came while nobody was registered are kept, the
+// 2xx, ACK and PRACK carry, as they came: one of several parts (RFC 5621) is handed
+// out whole. It does not tell what carried a body, and not every SDP is an offer or an
+// answer. None is
+//
+//   - one in a 1xx that is not sent reliably: a preview of the answer (RFC 3261
+//     13.2.1), of which each fork has its own;
+//   - one in a 1xx or 2xx after a reliable 1xx has brought the answer, or the offer
+//     (RFC 6337 3.1.1, 3.1.2): the session does not change;
+//   - one in a request that is refused then, be it by OnOffer;
+//   - one in an ACK, or PRACK, where nothing was offered;
+//   - one that says so by Content-Disposition, such as early-session (RFC 3959).
+//
+// OnOffer's function gets offers alone, and Renegotiate and Update return answers
+// alone. Bodies that came while nobody was registered are kept, the
 // latest of them, and go to the first who registers; OnBody then waits until
 // the callback has returned, unless it was called inside a callback, and no
 // longer than the grace time. An offer that Accept has answered is not kept any
@@ -239,16 +252,23 @@ func (d *Dialog) registerBody(callback func(Body)) <-chan struct{} {
 // OnOffer sets the function that decides the peer's offers: those of its
 // re-INVITEs, UPDATEs and PRACKs, and those that an INVITE of ours without a body
 // has asked for, in the 2xx or in a reliable provisional response. It replaces the
-// one set before; nil restores the default answers. The function runs on a
-// goroutine of its own with the transaction open, for so long at most:
+// one set before; nil restores the default answers: our session as the application
+// has wanted it, cut down to what is offered (RFC 3264 6), and 488 where nothing is
+// left of it. An offer is the body, or the part of it that is SDP (RFC 5621); with
+// a body that describes no session, as without one, the peer asks for an offer. The
+// function is not told which message brought it. It runs on a goroutine of its own
+// with the transaction open, for so long at most:
 //
 //   - a re-INVITE: the ringing limit, then 504;
 //   - an UPDATE: two seconds, then 504 (RFC 3311 5.2);
 //   - a PRACK: two seconds;
 //   - an offer that we asked for: three quarters of 64*T1.
 //
-// An error refuses: 488 with a Warning; 491 if it is ErrPending, as Renegotiate on
-// the other call of a bridge may return, so that the peer tries again. A PRACK
+// An error refuses: with 488 and a Warning, or as a [*Refusal] says. An error that
+// Renegotiate, ReInvite or Update on the other call of a bridge has returned refuses
+// as that call was refused: see [ResponseError.Refusal]; 491 if it is ErrPending, so
+// that the peer tries again; 504 if it is ErrTimeout. The version in the answer's o=
+// line is raised where it would go back (RFC 3264 8). A PRACK
 // cannot be refused (RFC 3262 3): it is answered with every port 0, and our last
 // session is offered anew by UPDATE; where that cannot be, the call ends. Nor can an
 // offer that we asked for: the answer has every port 0, and the call ends (RFC 3261

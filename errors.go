@@ -112,6 +112,9 @@ type ResponseError struct {
 	// Contacts are where a redirection leads (RFC 3261 21.3), the highest q
 	// first.
 	Contacts []sip.Uri
+	// Warnings are the values of the Warning header (RFC 3261 20.43), Accept those of
+	// the Accept header: the types that a 415 asks for.
+	Warnings, Accept []string
 
 	// retry is true when it is said when to try again.
 	retry bool
@@ -121,6 +124,7 @@ type ResponseError struct {
 
 func newResponseError(method sip.RequestMethod, res *sip.Response) *ResponseError {
 	e := &ResponseError{Method: string(method), StatusCode: res.StatusCode, Reason: res.Reason, Reasons: ReasonsOf(res)}
+	e.Warnings, e.Accept = listed(res, "Warning"), listed(res, "Accept")
 	digits := strings.TrimSpace(headerValue(res, "Retry-After"))
 	if end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
 		digits = digits[:end]

@@ -281,7 +281,7 @@ func (e *earlyDialog) refuseOpenLocked() (release func()) {
 	if open == nil {
 		return func() {}
 	}
-	return func() { e.i.d.refuseUpdate(open, sip.StatusCallTransactionDoesNotExists) }
+	return func() { e.i.d.refuseUpdate(open, &Refusal{Status: sip.StatusCallTransactionDoesNotExists}) }
 }
 
 // dropLocked ends all early dialogs but the winner, if there is one: it has

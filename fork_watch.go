@@ -22,7 +22,8 @@ type ForkInfo struct {
 	RemoteTarget sip.Uri
 	// Status is that of its latest response.
 	Status int
-	// Body is the latest body that came in one; nil when none has.
+	// Body is the latest body that came in one, as it came; nil when none has. An
+	// SDP is an answer, or an offer, only when it came reliably: see OnBody.
 	Body Body
 	// Ended is true once it is over: by a BYE or a 199 (RFC 6228), because it
 	// lost its PRACK, or because another one has answered. One ended by a 199 may

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/multipart"
 )
 
 // What arrives, one short function a method. The calls of this file come from
@@ -113,7 +115,7 @@ func saysWhere(invite *sip.Request) bool {
 // is optional is never refused: see bodyOf.
 func (s *Stack) inspectBody(tx serverTx, req *sip.Request) *sip.Response {
 	wanted := s.wantedInstead(req)
-	if wanted == nil || isOptional(req) {
+	if wanted == nil || isOptional(wholeBody(req)) {
 		return nil
 	}
 	res := tx.NewResponse(sip.StatusUnsupportedMediaType, "")
@@ -129,35 +131,60 @@ func (s *Stack) wantedInstead(req *sip.Request) sip.Header {
 	if encoding := headerValue(req, "Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return sip.NewHeader("Accept-Encoding", "identity")
 	}
-	if len(s.config.AcceptBodies) > 0 && !s.acceptsBody(headerValue(req, "Content-Type")) {
+	if len(s.config.AcceptBodies) > 0 && !s.acceptsBody(wholeBody(req)) {
 		return sip.NewHeader("Accept", strings.Join(s.config.AcceptBodies, ", "))
 	}
 	return nil
 }
 
-// isOptional reports whether the sender of a body can do without its being
-// understood (RFC 3261 20.11).
-func isOptional(req *sip.Request) bool {
-	_, params, _ := strings.Cut(headerValue(req, "Content-Disposition"), ";")
-	return strings.EqualFold(param(params, "handling"), "optional")
+// bodiesOf returns a copy of the body of an INVITE or UPDATE, and the session
+// description in it, if there is one; nil for a body that is ignored, since it is
+// optional and not what we take (RFC 3261 8.2.3).
+func (s *Stack) bodiesOf(req *sip.Request) (body, offer *SimpleBody) {
+	if !s.takesBody(req) {
+		return nil, nil
+	}
+	body = bodyOf(req)
+	if multipart.IsMultipart(body.contentType) {
+		return body, sessionIn(req)
+	}
+	if isSession(wholeBody(req)) {
+		offer = body
+	}
+	return body, offer
 }
 
-// bodyOf returns a copy of the body of an INVITE or UPDATE; nil when it has none, or
-// one that is ignored, since it is optional and not what we take (RFC 3261 8.2.3).
-func (s *Stack) bodyOf(req *sip.Request) *SimpleBody {
+// hasOffer reports whether an INVITE or UPDATE has a session description, and one
+// that is not ignored.
+func (s *Stack) hasOffer(req *sip.Request) bool {
 	if !s.takesBody(req) {
-		return nil
+		return false
 	}
-	return bodyOf(req)
+	_, ok := sessionPart(wholeBody(req))
+	return ok
 }
 
 func (s *Stack) takesBody(req *sip.Request) bool {
 	return len(req.Body()) > 0 && s.wantedInstead(req) == nil
 }
 
-func (s *Stack) acceptsBody(contentType string) bool {
+// acceptsBody reports whether we take a body: its type, or those of its parts that
+// have to be understood (RFC 5621 8.4), one of several alternatives.
+func (s *Stack) acceptsBody(whole multipart.Part) bool {
+	if s.acceptsType(whole) || !multipart.IsMultipart(whole.Type) {
+		return s.acceptsType(whole)
+	}
+	parts := multipart.Parts(whole)
+	refused := func(p multipart.Part) bool { return !p.Alternative && !isOptional(p) && !s.acceptsType(p) }
+	alternative := func(p multipart.Part) bool { return p.Alternative }
+	taken := func(p multipart.Part) bool { return p.Alternative && s.acceptsType(p) }
+	return len(parts) > 0 && !slices.ContainsFunc(parts, refused) &&
+		(!slices.ContainsFunc(parts, alternative) || slices.ContainsFunc(parts, taken))
+}
+
+func (s *Stack) acceptsType(part multipart.Part) bool {
 	return slices.ContainsFunc(s.config.AcceptBodies, func(accepted string) bool {
-		return strings.EqualFold(mediaType(accepted), mediaType(contentType))
+		return strings.EqualFold(mediaType(accepted), mediaType(part.Type))
 	})
 }
 
@@ -295,8 +322,8 @@ func (s *Stack) newCallee(tx serverTx, req *sip.Request) *Dialog {
 	d.source = sourceOf(req.Source())
 	d.cameByLocked(tx)
 	d.secure = isSIPS(req.Recipient)
-	offer := s.bodyOf(req)
-	d.keepOfferLocked(offer)
+	body, offer := s.bodiesOf(req)
+	d.keepOfferLocked(body)
 	d.session.receive(tx, offer)
 	d.learnPackagesLocked(req)
 	return s.adopt(d)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -19,6 +20,11 @@ import (
 const offerSDP = "v=0\r\no=alice 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8\r\na=sendrecv\r\n"
 
 const answerSDP = "v=0\r\no=bob 7 1 IN IP4 10.0.0.2\r\ns=-\r\nc=IN IP4 10.0.0.2\r\nt=0 0\r\nm=audio 5000 RTP/AVP 0\r\na=sendrecv\r\n"
+
+// versioned is an SDP with another version in its o= line.
+func versioned(sdp string, version int) string {
+	return regexp.MustCompile(`(o=\S+ \S+) \d+`).ReplaceAllString(sdp, fmt.Sprintf("$1 %d", version))
+}
 
 // bubble runs a test on a fake clock, with a network in memory.
 func bubble(t *testing.T, test func(t *testing.T, w *world)) {

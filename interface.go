@@ -29,7 +29,9 @@ type ResponseOpt func(resp *sip.Response)
 // InviteOpts are the options of NewInvite and ReInvite; the latter heeds Body,
 // Headers, Contact, MaxForwards and PrackOffer.
 type InviteOpts struct {
-	// Body is the offer; nil sends an INVITE without one (RFC 3261 13.2.1).
+	// Body is the offer, or has it as one of several parts; nil sends an INVITE
+	// without one (RFC 3261 13.2.1). The version in its o= line is raised where it
+	// would go back inside the call (RFC 3264 8).
 	Body Body
 
 	// Headers are added to the INVITE: P-Asserted-Identity, Diversion, … See Header

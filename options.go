@@ -2,7 +2,6 @@ package dialog
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -54,8 +53,20 @@ func WithHeader(name, value string) ResponseOpt {
 	}
 }
 
+// WithHeaders adds headers to a response, such as those of a [Refusal], each as
+// WithHeader does.
+func WithHeaders(headers ...Header) ResponseOpt {
+	return func(resp *sip.Response) {
+		for _, h := range headers {
+			WithHeader(h.Name, h.Value)(resp)
+		}
+	}
+}
+
 // WithBody gives a response a body: the answer, or the offer, of Accept and
-// Provisional.
+// Provisional. Once reliable provisional responses have agreed upon a session, one in
+// Accept is neither (RFC 6337 3.1.1). The version in an SDP's o= line is raised where
+// it would go back, as Hold and Resume have raised it too (RFC 3264 8).
 func WithBody(body Body) ResponseOpt {
 	return func(resp *sip.Response) { setBody(resp, body) }
 }
@@ -112,7 +123,7 @@ func WithWarning(code int, text string) ResponseOpt {
 			refuseOption(resp, err)
 			return
 		}
-		resp.AppendHeader(sip.NewHeader("Warning", strconv.Itoa(code)+" dialog "+quoted(text)))
+		appendHeaders(resp, []Header{warning(code, text)})
 	}
 }
 

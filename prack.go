@@ -73,13 +73,16 @@ func (p *prack) decide() {
 
 func (p *prack) answerTo(offer *SimpleBody, handler OfferHandler) {
 	d := p.r.d
-	answer, err := refusedAnswer(offer), error(ErrCanceled)
+	answer, err := Body(nil), error(ErrCanceled)
 	if handler != nil {
 		answer, err = d.answerLate(handler, offer, p.r.unwanted())
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	p.offer, p.body, p.made, p.refused = nil, answer, byApplication, err
+	if err != nil || isNilBody(answer) {
+		p.r.inDialogLocked(func() { p.body, p.made = d.session.refusing(offer), byDefault })
+	}
 }
 
 // make gets an offer of ours. The peer waits for the PRACK, with or without one:
@@ -144,6 +147,7 @@ func (p *prack) build() (req *sip.Request, opt txn.RequestOptions, ok bool) {
 		body = nil // something else was offered meanwhile
 	}
 	r.inDialogLocked(func() {
+		body = d.session.numbered(body)
 		if p.ours {
 			d.session.offer(p, body, byApplication)
 		} else {
@@ -180,10 +184,10 @@ func (p *prack) settle(res *sip.Response) {
 	defer d.mutex.Unlock()
 	p.r.inDialogLocked(func() {
 		if d.session.isOpen(p) && res != nil && res.IsSuccess() {
-			if body := bodyOf(res); body != nil {
+			if sessionIn(res) != nil {
 				d.session.answered(p)
-				d.keepBodyLocked(body)
 			}
+			d.keepBodyLocked(bodyOf(res))
 		}
 		d.session.rollback(p)
 	})

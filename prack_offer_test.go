@@ -37,7 +37,7 @@ func TestOurOfferInAPRACK(t *testing.T) {
 		p.reply(plain, dialogtest.Response{Code: 200})
 		l.answer(dialogtest.Response{Code: 183, Body: answerSDP, Headers: reliably(2)})
 		with := p.next("PRACK")
-		require.Equal(t, held(offerSDP), string(with.Message.Body()))
+		require.Equal(t, versioned(held(offerSDP), 2), string(with.Message.Body()))
 		response := <-asked
 		require.Equal(t, 183, response.Status)
 		require.Equal(t, answerSDP, string(response.Body.Data()))
@@ -186,7 +186,7 @@ func TestStacksAgreeOnTheOfferInAPRACK(t *testing.T) {
 			require.NoError(t, callee.Accept(context.Background()))
 			require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
 			synctest.Wait()
-			require.Contains(t, drained(heard), "application/sdp\n"+held(offerSDP))
+			require.Contains(t, drained(heard), "application/sdp\n"+versioned(held(offerSDP), 2))
 			answers := drained(got)
 			require.Contains(t, answers[len(answers)-1], "a=recvonly")
 			w.net.SetPolicy(nil)

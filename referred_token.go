@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/multipart"
 )
 
 // The Referred-By token (RFC 3892 4): a part of a REFER's body by which the
@@ -25,7 +27,7 @@ func tokenOf(refer *sip.Request) []byte {
 	if id == "" || err != nil || !strings.HasPrefix(mediaType, "multipart/") || params["boundary"] == "" {
 		return nil
 	}
-	for _, part := range bodyParts(refer.Body(), params["boundary"]) {
+	for _, part := range multipart.Split(refer.Body(), params["boundary"]) {
 		// A reader for each part would be 4 KiB for each.
 		if len(part) <= maxToken && bytes.Contains(part, []byte(id)) && isTokenPart(part, id) {
 			return bytes.Clone(part)

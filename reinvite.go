@@ -71,10 +71,10 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, compose comp
 // newReInviteLocked opens a re-INVITE, and its offer.
 func (d *Dialog) newReInviteLocked(opts InviteOpts) *reinviteClient {
 	re := &reinviteClient{
-		acknowledger: acknowledger{d: d}, offer: opts.Body, final: make(chan struct{}),
+		acknowledger: acknowledger{d: d}, offer: sessionOf(opts.Body), final: make(chan struct{}),
 		target: *d.remoteTarget.Clone(), before: d.session,
 	}
-	re.reliable = &reliableClient{d: d, carrier: re, offered: !isNilBody(opts.Body), propose: opts.PrackOffer}
+	re.reliable = &reliableClient{d: d, carrier: re, offered: !isNilBody(re.offer), propose: opts.PrackOffer}
 	d.reinviteOut = re
 	d.session.offer(re, re.offer, byApplication)
 	return re
@@ -206,7 +206,7 @@ func (re *reinviteClient) provisionalLocked(res *sip.Response) (then func()) {
 	d.answeredAtLocked(re.target, res)
 	then = r.acknowledgeLocked(res)
 	if r.negotiated && re.body == nil {
-		re.body = bodyOf(res)
+		re.body = sessionIn(res)
 	}
 	d.keepBodyLocked(bodyOf(res))
 	return then
@@ -225,11 +225,11 @@ func (re *reinviteClient) success(res *sip.Response) {
 	d.mutex.Lock()
 	re.taken, re.reliable.answered = true, true
 	d.answeredAtLocked(re.target, res)
-	body, agreed := bodyOf(res), re.reliable.negotiated
+	agreed := re.reliable.negotiated
 	if !agreed { // else it stands
-		re.body = body
+		re.body = sessionIn(res)
 	}
-	d.keepBodyLocked(body)
+	d.keepBodyLocked(bodyOf(res))
 	d.session.answered(re)
 	d.agreeTimerLocked(res, false, res)
 	d.mutex.Unlock()

@@ -19,7 +19,7 @@ type reinviteServer struct {
 func (d *Dialog) handleReInvite(tx serverTx, req *sip.Request) {
 	ctx, cancel := d.decisionContext()
 	in := &reinviteServer{tx: tx, cancel: cancel}
-	offer := d.stack.bodyOf(req)
+	body, offer := d.stack.bodiesOf(req)
 
 	d.mutex.Lock()
 	if refusal := d.refuseReInviteLocked(tx); refusal != nil {
@@ -30,25 +30,35 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sip.Request) {
 	}
 	d.reinviteIn = in
 	d.session.receive(in, offer)
-	d.keepBodyLocked(offer)
-	handler := d.offerHandler
+	d.keepBodyLocked(body)
+	handler, ours := d.offerHandler, d.session
 	d.mutex.Unlock()
 	// Not before it is known here: an INVITE of ours that follows the 100 is a mistake
 	// of ours (RFC 3261 14.1), one that does not merely crosses.
 	tx.Trying()
 
 	if handler == nil {
-		d.acceptReInvite(in, d.defaultAnswer(req, offer), byDefault)
+		d.answerReInvite(in, ours, offer)
 		return
 	}
 	decide := offered{
 		offer: offer, handler: handler,
 		accept: func(answer Body) { d.acceptReInvite(in, answer, byApplication) },
-		refuse: func(code int) { d.refuseReInvite(in, code) },
+		refuse: func(how *Refusal) { d.refuseReInvite(in, how) },
 	}
 	if !d.stack.calls.Go(func() { d.decide(ctx, decide) }) {
-		d.refuseReInvite(in, sip.StatusServiceUnavailable)
+		d.refuseReInvite(in, &Refusal{Status: sip.StatusServiceUnavailable})
 	}
+}
+
+// answerReInvite answers one that nobody decides.
+func (d *Dialog) answerReInvite(in *reinviteServer, ours session, offer *SimpleBody) {
+	answer, err := ours.defaultAnswer(in.tx.Request(), offer)
+	if err != nil {
+		d.refuseReInvite(in, refusalFor(err))
+		return
+	}
+	d.acceptReInvite(in, answer, byDefault)
 }
 
 // offerToComeLocked reports whether a re-INVITE without an offer, in either
@@ -88,20 +98,22 @@ func (d *Dialog) claimReInvite(in *reinviteServer) bool {
 func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made author) {
 	req := in.tx.Request()
 	res := d.newAnswer(in.tx)
-	setBody(res, answer)
+	answer = ownBody(answer)
 	defer in.cancel()
 
 	d.mutex.Lock()
 	if d.reinviteIn != in || d.state != DialogStateEstablished {
 		d.mutex.Unlock()
-		d.refuseReInvite(in, sip.StatusRequestTerminated)
+		d.refuseReInvite(in, &Refusal{Status: sip.StatusRequestTerminated})
 		return
 	}
 	d.reinviteIn = nil
 	d.refreshTargetLocked(req)
 	d.cameByLocked(in.tx)
 	u := &unacked{tx: in.tx, seq: cseq(req)}
-	if ours := keptOrNil(bodyOf(res)); d.session.isOpen(in) {
+	ours := d.session.numbered(answer)
+	setBody(res, ours)
+	if d.session.isOpen(in) {
 		d.session.answer(in, ours, made)
 	} else {
 		d.session.offer(u, ours, made)
@@ -113,12 +125,12 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made author) {
 }
 
 // refuseReInvite answers with a failure: session and target stay.
-func (d *Dialog) refuseReInvite(in *reinviteServer, code int) {
+func (d *Dialog) refuseReInvite(in *reinviteServer, how *Refusal) {
 	if !d.claimReInvite(in) {
 		return
 	}
 	in.cancel()
-	d.stack.answerWith(in.tx, code, offerRefused(code)...)
+	d.stack.refuseWith(in.tx, how)
 }
 
 // cancelReInvite answers a cancelled re-INVITE 487; the call goes on.
@@ -127,6 +139,6 @@ func (d *Dialog) cancelReInvite(tx serverTx) {
 	in := d.reinviteIn
 	d.mutex.RUnlock()
 	if in != nil && in.tx == tx {
-		d.refuseReInvite(in, sip.StatusRequestTerminated)
+		d.refuseReInvite(in, &Refusal{Status: sip.StatusRequestTerminated})
 	}
 }

@@ -94,7 +94,7 @@ func (r *reliableClient) acknowledgeLocked(res *sip.Response) (then func()) {
 	}
 	r.rseq = rseq
 	p := &prack{r: r, rseq: rseq, cseq: cseq(res)}
-	if body := bodyOf(res); body != nil && isSDP(body) && !r.negotiated {
+	if body := sdpIn(res); body != nil && !r.negotiated {
 		r.inDialogLocked(func() { r.negotiateLocked(p, res.StatusCode, body) })
 		if r.offered && r.propose != nil && r.mayOfferLocked() && res.StatusCode != statusEarlyDialogTerminated {
 			response := r.responseLocked(res)
@@ -133,12 +133,12 @@ func (r *reliableClient) negotiateLocked(p *prack, status int, body *SimpleBody)
 		r.d.session.answered(r.carrier)
 		r.negotiated = true
 	case status == statusEarlyDialogTerminated:
-		p.body = refusedAnswer(body) // without media, as the offer should be (RFC 6228 5)
+		p.body = r.d.session.refusing(body) // without media, as the offer should be (RFC 6228 5)
 	case r.d.offerHandler != nil:
 		r.d.session.receive(p, body)
 		r.negotiated, p.offer = true, body
 	default:
-		if p.body = r.d.session.answerTo(body); p.body != nil {
+		if p.body, p.refused = r.d.session.answerOrRefusal(body); p.body != nil {
 			r.d.session.receive(p, body)
 			r.negotiated = true
 		}

@@ -22,7 +22,7 @@ func (d *Dialog) handlePrack(tx serverTx, req *sip.Request) {
 		d.stack.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
 		return
 	}
-	answer := d.takePrackLocked(tx, p, bodyOf(req))
+	answer := d.takePrackLocked(tx, p, req)
 	next := d.nextProvisionalLocked()
 	d.mutex.Unlock()
 	answer()
@@ -38,8 +38,8 @@ func badRack(tx serverTx) *sip.Response {
 // takePrackLocked takes over what a PRACK brings besides (RFC 3262 5): the answer
 // to our offer, or an offer once the INVITE's has been answered. What it returns
 // answers the PRACK.
-func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, body *SimpleBody) (answer func()) {
-	answersUs := d.session.isOpen(p)
+func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, req *sip.Request) (answer func()) {
+	body, answersUs := sessionIn(req), d.session.isOpen(p)
 	if p.body != nil {
 		d.session.answer(p.tx, p.body, byApplication)
 	}
@@ -48,11 +48,10 @@ func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, body *SimpleBody) 
 	}
 	d.session.rollback(p)
 	switch {
-	case body == nil:
-	case answersUs || !isSDP(body): // any other body is taken as in an ACK (RFC 3262 3)
-		d.keepBodyLocked(body)
+	case answersUs || body == nil || !isSDP(body): // any other body is taken as in an ACK (RFC 3262 3)
+		d.keepBodyLocked(bodyOf(req))
 	case d.mayOfferInPrackLocked():
-		d.updateIn = &updateServer{tx: tx, offer: body, prack: true, cancel: func() {}}
+		d.updateIn = &updateServer{tx: tx, body: bodyOf(req), offer: body, prack: true, cancel: func() {}}
 		d.session.receive(d.updateIn, body)
 		return d.answerUpdateLocked(d.updateIn)
 	default:
@@ -91,6 +90,7 @@ func (d *Dialog) acceptPrack(in *updateServer, answer Body, made author) {
 		d.mutex.Unlock()
 		return
 	}
+	answer = d.session.numbered(answer)
 	d.session.answer(in, answer, made)
 	d.mutex.Unlock()
 	d.answerPrack(in.tx, answer)
@@ -105,6 +105,9 @@ func (d *Dialog) refusePrack(in *updateServer) {
 		return
 	}
 	in.cancel()
+	d.mutex.Lock()
+	d.session.say(answer)
+	d.mutex.Unlock()
 	d.answerPrack(in.tx, answer)
 	if d.State() == DialogStateTerminated {
 		return
@@ -118,25 +121,15 @@ func (d *Dialog) withoutMedia(offer *SimpleBody) (answer, again Body) {
 	d.mutex.RLock()
 	standing, allowsUpdate := d.session, d.reliable.allowsUpdate
 	d.mutex.RUnlock()
-	theirs, readable := parseSDP(offer)
-	ours, err := standing.next()
-	if err != nil || !readable || !allowsUpdate {
-		return refusedAnswer(offer), nil
-	}
-	refused := *ours
-	refused.MediaDescriptions = nil
-	for _, offered := range theirs.MediaDescriptions {
-		refused.MediaDescriptions = append(refused.MediaDescriptions, refusedMedia(offered))
-	}
-	refused.TimeDescriptions = theirs.TimeDescriptions
-	ours.Origin.SessionVersion++ // above the answer's
-	if answer, err = marshalSDP(&refused); err != nil {
-		return refusedAnswer(offer), nil
-	}
-	if again, err = marshalSDP(ours); err != nil {
+	if answer = standing.refusing(offer); answer == nil || !allowsUpdate {
 		return answer, nil
 	}
-	return answer, again
+	standing.say(answer) // a copy's: what follows comes after it
+	ours, err := standing.next()
+	if err != nil {
+		return answer, nil
+	}
+	return answer, bodyOfSDP(ours)
 }
 
 // offerAgain offers our session by UPDATE, and ends the call when that leads to

@@ -134,7 +134,7 @@ func TestUpdateHasToWaitForThePRACK(t *testing.T) {
 		require.NoError(t, <-updated)
 		// A body of the application's is neither offer nor answer any more.
 		require.NoError(t, l.d.Accept(context.Background(), withSDP(answerSDP)))
-		require.Equal(t, answerSDP, string(l.next("200 INVITE").Message.Body()))
+		require.Equal(t, versioned(answerSDP, 3), string(l.next("200 INVITE").Message.Body()))
 		l.acknowledge(1)
 		synctest.Wait()
 		l.hangUp(l.peer)
@@ -169,7 +169,7 @@ func TestOfferInAPRACK(t *testing.T) {
 			l.ask("UPDATE", withBody(offerSDP))
 			l.next("500 UPDATE")
 			require.Empty(t, w.sent(stackIP, "200 INVITE"))
-			require.Equal(t, held(answerSDP), string(l.next("200 PRACK").Message.Body()))
+			require.Equal(t, versioned(held(answerSDP), 2), string(l.next("200 PRACK").Message.Body()))
 			l.next("200 INVITE")
 			require.NoError(t, <-accepted)
 			require.Equal(t, "10.0.0.1 200 PRACK 10.0.0.1 200 INVITE", strings.Join(w.flow()[len(w.flow())-2:], " "))

@@ -56,15 +56,27 @@ type provisional struct {
 func (d *Dialog) provide(tx serverTx, res *sip.Response) error {
 	wanted := unmarkReliable(res)
 	if !d.sendsReliably(tx.Request(), wanted || len(res.Body()) > 0) {
+		d.mutex.Lock()
+		d.previewLocked(res)
+		d.mutex.Unlock()
 		return answerError(tx.Respond(res))
 	}
 	d.mutex.Lock()
-	send, err := d.enqueueLocked(&provisional{tx: tx, res: res, body: sessionIn(res)})
+	send, err := d.enqueueLocked(&provisional{tx: tx, res: res, body: sdpIn(res)})
 	d.mutex.Unlock()
 	if err != nil {
 		return err
 	}
 	return answerError(send())
+}
+
+// previewLocked notes the session in a response that is about to leave, and returns
+// it.
+func (d *Dialog) previewLocked(res *sip.Response) *SimpleBody {
+	d.numberLocked(res)
+	body := sdpIn(res)
+	d.session.say(keptOrNil(body))
+	return body
 }
 
 // sendsReliably decides as RFC 3262 3 says; the rest is left to us.
@@ -88,7 +100,7 @@ func (d *Dialog) enqueueLocked(p *provisional) (send func() error, err error) {
 	if d.reliable == nil {
 		invite := p.tx.Request()
 		d.reliable = &reliableServer{
-			seq: cseq(invite), offer: d.stack.takesBody(invite), allowsUpdate: containsFold(tokens(invite, "Allow"), "UPDATE"),
+			seq: cseq(invite), offer: d.stack.hasOffer(invite), allowsUpdate: containsFold(tokens(invite, "Allow"), "UPDATE"),
 		}
 	}
 	r := d.reliable
@@ -98,6 +110,7 @@ func (d *Dialog) enqueueLocked(p *provisional) (send func() error, err error) {
 	case len(r.queue) >= maxProvisionals:
 		return nil, fmt.Errorf("%w: %d provisional responses wait for PRACK", ErrPending, len(r.queue))
 	}
+	p.body = d.previewLocked(p.res)
 	r.queue = append(r.queue, p)
 	return d.nextProvisionalLocked(), nil
 }

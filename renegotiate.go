@@ -6,18 +6,19 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/pion/sdp/v3"
-
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sdp"
 )
 
 // maxRetries bounds how often a re-INVITE is sent anew after a 491, or after a
 // 500 or 503 that says when.
 const maxRetries = 3
 
-// Renegotiate is ReInvite that returns what the peer made of it: the body of
-// the 2xx, nil when it has none. Without an offer that is the peer's offer, to be
-// answered by OnOffer's function.
+// Renegotiate is ReInvite that returns what the peer made of it: the session
+// description in the 2xx, or in the reliable provisional response before it; nil when
+// there is none. Without an offer that is the peer's offer, to be answered by OnOffer's
+// function.
 func (d *Dialog) Renegotiate(ctx context.Context, offer Body, headers ...Header) (result Body, err error) {
 	defer naming("Renegotiate", &err)
 	if ctx == nil {
@@ -32,9 +33,7 @@ func (d *Dialog) Renegotiate(ctx context.Context, offer Body, headers ...Header)
 //
 // Errors: ErrNoSession, and those of ReInvite.
 func (d *Dialog) Hold(ctx context.Context) error {
-	return opErr("Hold", d.redirect(ctx, map[string]string{
-		sdp.AttrKeySendRecv: sdp.AttrKeySendOnly, sdp.AttrKeyRecvOnly: sdp.AttrKeyInactive,
-	}))
+	return opErr("Hold", d.redirect(ctx, func(was sdp.Direction) sdp.Direction { return was &^ sdp.Receives }))
 }
 
 // Resume undoes Hold: sendonly becomes sendrecv, and inactive recvonly. When
@@ -42,13 +41,11 @@ func (d *Dialog) Hold(ctx context.Context) error {
 //
 // Errors: ErrNoSession, and those of ReInvite.
 func (d *Dialog) Resume(ctx context.Context) error {
-	return opErr("Resume", d.redirect(ctx, map[string]string{
-		sdp.AttrKeySendOnly: sdp.AttrKeySendRecv, sdp.AttrKeyInactive: sdp.AttrKeyRecvOnly,
-	}))
+	return opErr("Resume", d.redirect(ctx, func(was sdp.Direction) sdp.Direction { return was | sdp.Receives }))
 }
 
 // redirect offers our last session with other directions.
-func (d *Dialog) redirect(ctx context.Context, turn map[string]string) error {
+func (d *Dialog) redirect(ctx context.Context, turn func(sdp.Direction) sdp.Direction) error {
 	if ctx == nil {
 		return errNilContext("Hold and Resume")
 	}
@@ -64,8 +61,10 @@ type composer func(now *session) (Body, error)
 func (c composer) intoLocked(opts *InviteOpts, now *session) (err error) {
 	if c != nil {
 		opts.Body, err = c(now)
+		return err
 	}
-	return err
+	opts.Body = now.numbered(opts.Body)
+	return nil
 }
 
 // renegotiate sends a re-INVITE, and again when the peer asks to wait, unless

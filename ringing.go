@@ -31,7 +31,7 @@ func (d *Dialog) ring(tx serverTx) {
 // must be reliable, and the INVITE has no offer, it would need one of ours (RFC
 // 3262 5).
 func (d *Dialog) mayRing(invite *sip.Request) bool {
-	return !d.config().NoAutoRinging && (d.stack.takesBody(invite) || !d.sendsReliably(invite, false))
+	return !d.config().NoAutoRinging && (d.stack.hasOffer(invite) || !d.sendsReliably(invite, false))
 }
 
 // newProvisional builds a provisional response that makes an early dialog (RFC

@@ -1,10 +1,8 @@
 package dialog
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -190,29 +188,6 @@ func (d *Dialog) agreeTimerLocked(res *sip.Response, answeredByUs bool, peer sip
 	if d.timer.ours {
 		d.timer.refresh = d.after(interval/2, d.refreshSession)
 	}
-}
-
-// answerToRefresh is an answer that nobody has decided: to a refresh, when it differs
-// by its version only from our session that stands, that one, which tells the peer
-// that nothing has changed (RFC 4028 7.4).
-func answerToRefresh(req *sip.Request, answer, stands Body) Body {
-	if interval, _ := sessionExpires(req); interval == 0 || isNilBody(answer) || isNilBody(stands) {
-		return answer
-	}
-	now, ok := parseSDP(answer)
-	was, readable := parseSDP(stands)
-	if !ok || !readable {
-		return answer
-	}
-	was.Origin.SessionVersion = now.Origin.SessionVersion
-	for _, media := range was.MediaDescriptions {
-		setDirection(media, directionOf(was, media)) // as an answer has it
-	}
-	was.Attributes = slices.DeleteFunc(was.Attributes, isDirection)
-	if raised, err := marshalSDP(was); err != nil || !bytes.Equal(raised.Data(), answer.Data()) {
-		return answer
-	}
-	return stands
 }
 
 func containsFold(list []string, want string) bool {

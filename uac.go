@@ -113,7 +113,7 @@ func (d *Dialog) placeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 	if opts.Anonymous {
 		req.AppendHeader(sip.NewHeader("Privacy", "id"))
 	}
-	i := &inviteClient{acknowledger: acknowledger{d: d}, offer: opts.Body, choose: opts.Choose, propose: opts.PrackOffer}
+	i := &inviteClient{acknowledger: acknowledger{d: d}, offer: sessionOf(opts.Body), choose: opts.Choose, propose: opts.PrackOffer}
 	i.redirects = newRedirects(opts.FollowRedirects, d.remoteTarget, d.routeSet)
 	d.invite = i
 	d.phase = phaseInviting
@@ -464,7 +464,7 @@ func (i *inviteClient) releaseFork(res *sip.Response) {
 	case fork == nil:
 	case isNew:
 		fork.turn.join()
-		fork.invite.acknowledge(refusedAnswer(offerIn2xx(fork.invite.offer, res)), byDefault)
+		fork.invite.acknowledge(fork.session.refusing(offerIn2xx(fork.invite.offer, res)), byDefault)
 		release := func() { i.d.passTurn(); fork.invite.established() }
 		if !i.d.stack.byes.Go(release) {
 			release()

@@ -143,10 +143,14 @@ func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	d.phase = phaseAnswering
 	d.stopRingingLocked()
 	u := &unacked{tx: tx, seq: cseq(tx.Request()), initial: true}
-	if ours := keptOrNil(bodyOf(res)); d.session.isOpen(tx) {
+	d.numberLocked(res)
+	switch ours := keptOrNil(sessionIn(res)); {
+	case d.session.isOpen(tx):
 		d.session.answer(tx, ours, byApplication)
-	} else if !d.session.agreed { // else it is neither offer nor answer (RFC 6337 3.1)
+	case !d.session.agreed:
 		d.session.offer(u, ours, byApplication)
+	default: // neither offer nor answer (RFC 6337 3.1)
+		d.session.say(ours)
 	}
 	d.repeatLocked(u)
 	delivered, _ := d.setStateLocked(DialogStateEstablished)
@@ -259,12 +263,11 @@ func (d *Dialog) handleAck(ack *sip.Request) {
 		return
 	}
 	d.removeUnackedLocked(u)
-	body := bodyOf(ack)
-	if body != nil || u.initial { // there is nothing to go back to
+	if u.initial || sessionIn(ack) != nil { // of the first there is nothing to go back to
 		d.session.answered(u)
 	}
 	d.session.rollback(u)
-	d.keepBodyLocked(body)
+	d.keepBodyLocked(bodyOf(ack))
 	release := func() {}
 	if u.initial && d.phase == phaseAnswering {
 		d.phase = phaseSteady

@@ -45,7 +45,7 @@ func (d *Dialog) updateOnce(ctx context.Context, offer Body, headers []Header) (
 	case offer == nil:
 		return nil, nil // a body answers nothing
 	}
-	return keptOrNil(bodyOf(res)), nil
+	return keptOrNil(sessionIn(res)), nil
 }
 
 // sendUpdate writes an UPDATE when no other one, and no offer, is open (RFC
@@ -60,6 +60,7 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	req.AppendHeader(sip.NewHeader("Supported", d.config().supported()))
 	d.askTimerLocked(req)
 	appendHeaders(req, headers)
+	offer = d.session.numbered(offer)
 	setBody(req, offer)
 	out := &updateClient{d: d, fork: d.currentForkLocked(), target: *d.remoteTarget.Clone(), offer: offer, waiter: newWaiter()}
 	d.updateOut = out

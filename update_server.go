@@ -2,17 +2,21 @@ package dialog
 
 import (
 	"context"
+	"errors"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sdp"
 )
 
 // updateServer is an UPDATE of the peer's (RFC 3311 5.2) whose final answer is
 // not decided. Its fields are set at construction.
 type updateServer struct {
-	tx     serverTx
-	fork   *earlyDialog
-	offer  *SimpleBody
-	cancel context.CancelFunc
+	tx   serverTx
+	fork *earlyDialog
+	// body is what it carries, offer the session description in that.
+	body, offer *SimpleBody
+	cancel      context.CancelFunc
 	// prack is true when it is a PRACK with an offer, which is decided alike
 	// (RFC 3262 5).
 	prack bool
@@ -21,7 +25,8 @@ type updateServer struct {
 // handleUpdate takes an UPDATE (RFC 3311 5.2). An offer in it is decided within
 // two seconds, or refused with 504: a non-INVITE cannot wait longer.
 func (d *Dialog) handleUpdate(tx serverTx, req *sip.Request, e *earlyDialog) {
-	in := &updateServer{tx: tx, fork: e, offer: d.stack.bodyOf(req), cancel: func() {}}
+	in := &updateServer{tx: tx, fork: e, cancel: func() {}}
+	in.body, in.offer = d.stack.bodiesOf(req)
 	d.mutex.Lock()
 	if refusal := d.beginUpdateLocked(in); refusal != nil {
 		d.mutex.Unlock()
@@ -42,27 +47,34 @@ func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
 		ctx, in.cancel = context.WithTimeout(context.Background(), decisionTime)
 	}
 	ours := d.sessionLocked(in.fork)
-	d.keepOfferLocked(in.offer)
+	d.keepOfferLocked(in.body)
 	return func() {
 		switch {
 		case in.offer == nil:
 			d.acceptUpdate(in, nil, byDefault)
 		case handler == nil:
-			d.answerUpdate(in, answerToRefresh(in.tx.Request(), ours.answerTo(in.offer), ours.unchanged()))
+			d.answerUpdate(in, ours)
 		case !d.stack.calls.Go(func() { d.decide(ctx, d.updateOffered(in, handler)) }):
-			d.refuseUpdate(in, sip.StatusServiceUnavailable)
+			d.refuseUpdate(in, &Refusal{Status: sip.StatusServiceUnavailable})
 		}
 	}
 }
 
 // answerUpdate answers an offer that nobody decides. The 200 to an UPDATE has to
-// answer it (RFC 3311 5.2): where that cannot be, the offer is refused.
-func (d *Dialog) answerUpdate(in *updateServer, answer Body) {
-	if answer == nil && isSDP(in.offer) && !in.prack {
-		d.refuseUpdate(in, sip.StatusNotAcceptableHere)
-		return
+// answer it (RFC 3311 5.2): where that cannot be, the offer is refused. A PRACK cannot
+// be (RFC 3262 3): what cannot be read in it gets a 200 without an answer.
+func (d *Dialog) answerUpdate(in *updateServer, ours session) {
+	answer, err := ours.defaultAnswer(in.tx.Request(), in.offer)
+	switch {
+	case in.prack && errors.Is(err, sdp.ErrUnreadable):
+		d.acceptUpdate(in, nil, byDefault)
+	case err != nil:
+		d.refuseUpdate(in, refusalFor(err))
+	case answer == nil && isSDP(in.offer) && !in.prack:
+		d.refuseUpdate(in, &Refusal{Status: sip.StatusNotAcceptableHere})
+	default:
+		d.acceptUpdate(in, answer, byDefault)
 	}
-	d.acceptUpdate(in, answer, byDefault)
 }
 
 // beginUpdateLocked opens an UPDATE, or returns why not.
@@ -90,7 +102,7 @@ func (d *Dialog) updateOffered(in *updateServer, handler OfferHandler) offered {
 	return offered{
 		offer: in.offer, handler: handler,
 		accept: func(answer Body) { d.acceptUpdate(in, answer, byApplication) },
-		refuse: func(code int) { d.refuseUpdate(in, code) },
+		refuse: func(how *Refusal) { d.refuseUpdate(in, how) },
 	}
 }
 
@@ -120,7 +132,7 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made author) {
 		return
 	}
 	res := d.newAnswer(in.tx)
-	setBody(res, answer)
+	answer = ownBody(answer)
 	defer in.cancel()
 	d.mutex.Lock()
 	if !d.claimUpdateLocked(in) {
@@ -130,7 +142,9 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made author) {
 	d.inForkLocked(in.fork, func() {
 		d.refreshTargetLocked(in.tx.Request())
 		d.cameByLocked(in.tx)
-		d.session.answer(in, keptOrNil(bodyOf(res)), made)
+		ours := d.session.numbered(answer)
+		setBody(res, ours)
+		d.session.answer(in, ours, made)
 	})
 	if d.state == DialogStateEstablished {
 		d.agreeTimerLocked(res, true, in.tx.Request())
@@ -140,7 +154,7 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made author) {
 }
 
 // refuseUpdate answers with a failure: session and target stay.
-func (d *Dialog) refuseUpdate(in *updateServer, code int) {
+func (d *Dialog) refuseUpdate(in *updateServer, how *Refusal) {
 	if in.prack {
 		d.refusePrack(in)
 		return
@@ -149,5 +163,5 @@ func (d *Dialog) refuseUpdate(in *updateServer, code int) {
 		return
 	}
 	in.cancel()
-	d.stack.answerWith(in.tx, code, offerRefused(code)...)
+	d.stack.refuseWith(in.tx, how)
 }

@@ -1,0 +1,203 @@
+package sdp
+
+import (
+	"slices"
+	"strings"
+)
+
+// Unacceptable says why no line of an offer is acceptable.
+type Unacceptable struct {
+	Warnings []Warning
+}
+
+// Error says the first reason.
+func (u *Unacceptable) Error() string { return "sdp: no line acceptable: " + u.Warnings[0].String() }
+
+// Warning is a code of the Warning header (RFC 3261 20.43).
+type Warning int
+
+// What an offer may ask for that there is not.
+const (
+	NoTransport Warning = 302
+	NoMedia     Warning = 304
+	NoFormat    Warning = 305
+	NoSense     Warning = 307
+)
+
+// String returns the text that RFC 3261 20.43 recommends.
+func (w Warning) String() string {
+	switch w {
+	case NoTransport:
+		return "Incompatible transport protocol"
+	case NoMedia:
+		return "Media type not available"
+	case NoFormat:
+		return "Incompatible media format"
+	default:
+		return "Session description parameter not understood"
+	}
+}
+
+// Answer is the answer to an offer that follows from what is wanted: a line of ours
+// for each of the offer's, cut down to what both have, and port 0 for those that
+// we have not (RFC 3264 6). An offer of which no line is acceptable has no answer;
+// one that wants none has.
+func (w *Wanted) Answer(offer *Description) (*Description, *Unacceptable) {
+	streams, place := w.place(offer.Media, func(stream, line Media) bool {
+		return stream.isOpen() && line.isOpen() && sameKind(stream, line) && len(common(stream, line)) > 0
+	})
+	answer := &Description{Session: withTimesOf(offer, slices.DeleteFunc(slices.Clone(w.Session), isDirection))}
+	var why []Warning
+	for i, line := range offer.Media {
+		switch {
+		case place[i] >= 0:
+			m := streams[place[i]]
+			direction := offer.Direction(line).mirrored() & w.Direction(m)
+			m = m.onlyFormats(common(m, line)).with(direction)
+			m.Kind, m.Proto = line.Kind, line.Proto
+			answer.Media = append(answer.Media, m)
+			continue
+		case !line.isClosed():
+			why = append(why, whyNot(streams, line)...)
+		}
+		answer.Media = append(answer.Media, line.refused())
+	}
+	if len(why) > 0 && !slices.ContainsFunc(answer.Media, Media.isOpen) {
+		slices.SortFunc(why, func(a, b Warning) int { return a.rank() - b.rank() })
+		return nil, &Unacceptable{slices.Compact(why)}
+	}
+	return answer, nil
+}
+
+// whyNot says why no stream fits a line.
+func whyNot(streams []Media, line Media) []Warning {
+	kind := func(m Media) bool { return m.isOpen() && strings.EqualFold(m.Kind, line.Kind) }
+	whole := func(m Media) bool { return m.isOpen() && sameKind(m, line) }
+	switch {
+	case !line.isOpen():
+		return []Warning{NoSense}
+	case !slices.ContainsFunc(streams, kind):
+		return []Warning{NoMedia}
+	case !slices.ContainsFunc(streams, whole):
+		return []Warning{NoMedia, NoTransport}
+	default:
+		return []Warning{NoFormat}
+	}
+}
+
+// rank puts the reasons first that most peers understand.
+func (w Warning) rank() int {
+	return slices.Index([]Warning{NoMedia, NoFormat, NoTransport, NoSense}, w)
+}
+
+// Refusal answers an offer with port 0 in every line (RFC 3264 6): in ours, or
+// without a session of ours, under the session lines of the offer.
+func Refusal(offer, ours *Description) *Description {
+	if ours == nil {
+		ours = offer
+	}
+	session := slices.DeleteFunc(slices.Clone(ours.Session), isType('a'))
+	refusal := &Description{Session: withTimesOf(offer, session)}
+	for _, line := range offer.Media {
+		refusal.Media = append(refusal.Media, line.refused())
+	}
+	return refusal
+}
+
+// withTimesOf gives session lines the time of the offer (RFC 3264 6), if it has one,
+// and else leaves them their own, if they have one.
+func withTimesOf(offer *Description, lines []Line) []Line {
+	isTime := func(l Line) bool { return strings.IndexByte("trz", l.Type) >= 0 }
+	times := slices.DeleteFunc(slices.Clone(offer.Session), func(l Line) bool { return !isTime(l) })
+	if slices.ContainsFunc(times, isType('t')) {
+		return append(slices.DeleteFunc(slices.Clone(lines), isTime), times...)
+	}
+	if !slices.ContainsFunc(lines, isType('t')) {
+		return append(slices.Clone(lines), Line{'t', "0 0"})
+	}
+	return lines
+}
+
+// common are the formats of a stream that a line has too, in the order of the
+// stream. Keys and comfort noise alone are no common format of one that has more.
+func common(stream, line Media) []string {
+	var formats []string
+	aside := 0
+	for _, format := range stream.Formats {
+		if !slices.Contains(line.Formats, format) || !sameCodec(stream.codec(format), line.codec(format)) {
+			continue
+		}
+		formats = append(formats, format)
+		if stream.isAside(format) {
+			aside++
+		}
+	}
+	isMain := func(format string) bool { return !stream.isAside(format) }
+	if aside == len(formats) && slices.ContainsFunc(stream.Formats, isMain) {
+		return nil
+	}
+	return formats
+}
+
+// isAside reports whether a format goes with others only.
+func (m Media) isAside(format string) bool {
+	name, _, _ := strings.Cut(m.codec(format), "/")
+	return strings.EqualFold(name, "telephone-event") || strings.EqualFold(name, "CN") || name == "" && format == "13"
+}
+
+// sameCodec reports whether two codecs are one, where both are said: a dynamic
+// payload type may be bound to any (RFC 3264 5.1).
+func sameCodec(a, b string) bool { return a == "" || b == "" || strings.EqualFold(a, b) }
+
+// codec is the encoding that rtpmap gives to a format; one channel is as good as
+// none (RFC 8866 6.6).
+func (m Media) codec(format string) string {
+	for _, l := range m.Lines {
+		rest, found := strings.CutPrefix(l.Value, "rtpmap:")
+		if payload, codec, _ := strings.Cut(rest, " "); l.Type == 'a' && found && payload == format {
+			return strings.TrimSuffix(strings.TrimSpace(codec), "/1")
+		}
+	}
+	return ""
+}
+
+// formatOf returns the format that a line is about, such as a=fmtp; ok is false
+// for one that is about no single format.
+func formatOf(l Line) (format string, ok bool) {
+	name, value, _ := strings.Cut(l.Value, ":")
+	if l.Type != 'a' || !slices.Contains([]string{"rtpmap", "fmtp", "rtcp-fb"}, name) {
+		return "", false
+	}
+	format, _, _ = strings.Cut(strings.TrimSpace(value), " ")
+	return format, format != "*"
+}
+
+// onlyFormats returns the stream with these of its formats, and without the lines
+// that are about others.
+func (m Media) onlyFormats(formats []string) Media {
+	m.Formats = formats
+	m.Lines = slices.DeleteFunc(slices.Clone(m.Lines), func(l Line) bool {
+		format, about := formatOf(l)
+		return about && !slices.Contains(formats, format)
+	})
+	return m
+}
+
+// andFormatsOf returns the stream with the formats of another, too, whose numbers
+// and codecs it has not.
+func (m Media) andFormatsOf(other Media) Media {
+	has := func(format string) bool { return slices.Contains(m.Formats, format) || m.hasCodec(other.codec(format)) }
+	missing := slices.DeleteFunc(slices.Clone(other.Formats), has)
+	m.Formats = slices.Concat(m.Formats, missing)
+	m.Lines = slices.Clone(m.Lines)
+	for _, l := range other.Lines {
+		if format, about := formatOf(l); about && slices.Contains(missing, format) {
+			m.Lines = append(m.Lines, l)
+		}
+	}
+	return m
+}
+
+func (m Media) hasCodec(codec string) bool {
+	return codec != "" && slices.ContainsFunc(m.Formats, func(format string) bool { return strings.EqualFold(m.codec(format), codec) })
+}

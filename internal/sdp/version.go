@@ -1,0 +1,82 @@
+package sdp
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// The version in the o= line rises with each change of a session (RFC 3264 8, RFC
+// 6337 5.2.5). The functions that take a text work also when the rest of it cannot
+// be read.
+
+// Version returns the version in the o= line of a text; ok is false where there
+// is none that is a number.
+func Version(text []byte) (version uint64, ok bool) {
+	from, to := versionAt(text)
+	version, err := strconv.ParseUint(string(text[from:to]), 10, 64)
+	return version, err == nil
+}
+
+// WithVersion returns a text with another version in its o= line, byte for byte
+// the same otherwise; the text itself when it has no such line.
+func WithVersion(text []byte, version uint64) []byte {
+	from, to := versionAt(text)
+	if from == to {
+		return text
+	}
+	return slices.Concat(text[:from], strconv.AppendUint(nil, version, 10), text[to:])
+}
+
+// SameContent reports whether two texts are the same but for the version in the o=
+// line, and the ends of lines.
+func SameContent(a, b []byte) bool {
+	return slices.Equal(contentOf(a), contentOf(b))
+}
+
+func contentOf(text []byte) []string {
+	return strings.FieldsFunc(string(WithVersion(text, 0)), isLineEnd)
+}
+
+// versionAt returns where the version is; the same place twice when it is nowhere.
+func versionAt(text []byte) (from, to int) {
+	for begin := 0; begin < len(text); {
+		line := text[begin:]
+		if end := bytes.IndexFunc(line, isLineEnd); end >= 0 {
+			line = line[:end]
+		}
+		if value, found := bytes.CutPrefix(line, []byte("o=")); found {
+			from, to = versionIn(value)
+			return begin + len("o=") + from, begin + len("o=") + to
+		}
+		begin += len(line) + 1
+	}
+	return 0, 0
+}
+
+// versionIn returns where the version is in the value of an o= line: the third of
+// six fields. Counted from the last it is found behind a user name with a space too.
+func versionIn(value []byte) (from, to int) {
+	fields := bytes.Fields(value)
+	version := max(2, len(fields)-4)
+	if version >= len(fields) {
+		return 0, 0
+	}
+	for _, field := range fields[:version+1] {
+		from = to + bytes.Index(value[to:], field)
+		to = from + len(field)
+	}
+	return from, to
+}
+
+// WithVersion returns the description with another version.
+func (d *Description) WithVersion(version uint64) *Description {
+	lines := slices.Clone(d.Session)
+	for i, l := range lines {
+		if l.Type == 'o' {
+			lines[i].Value = string(WithVersion([]byte("o="+l.Value), version)[len("o="):])
+		}
+	}
+	return &Description{Session: lines, Media: d.Media}
+}
