@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -42,7 +43,7 @@ func (w *world) element(ip, name string, server, client *tls.Config) *element {
 		t: w.t, host: w.net.Host(ip), transport: name, arrivals: make(chan passing, 1000),
 	}
 	e.layer = transport.New(transport.Config{Network: e.host, TLS: client})
-	e.layer.Handle(func(msg sip.Message, flow *transport.Flow) { e.arrivals <- passing{msg, flow} })
+	e.layer.Handle(func(m *sipmsg.Message, flow *transport.Flow) { e.arrivals <- passing{m.SIP(), flow} })
 	addr, err := e.layer.Listen(context.Background(), transport.ListenConfig{
 		Transport: name, Address: hostPort(ip, portOf(name)), TLS: server,
 	})
@@ -85,7 +86,7 @@ func (e *element) reply(in passing, code int, body string, headers ...sip.Header
 	for _, h := range headers {
 		res.AppendHeader(h)
 	}
-	require.NoError(e.t, e.layer.Reply(in.flow, req.Via()).Send(encode(res)))
+	require.NoError(e.t, e.layer.Reply(in.flow, sipmsg.Of(req)).Send(encode(res)))
 }
 
 // uri leads to the element.
@@ -229,7 +230,11 @@ func (h *hop) response(res *sip.Response) error {
 	if to == nil || res.Via() == nil {
 		return nil // not ours
 	}
-	return h.layer.Reply(to, res.Via()).Send(encode(res))
+	via, err := sipmsg.ParseVia(res.Via().Value())
+	if err != nil {
+		return err
+	}
+	return h.layer.Reply(to, &sipmsg.Message{Via: via}).Send(encode(res))
 }
 
 func encode(msg sip.Message) []byte { return transport.Encode(msg) }

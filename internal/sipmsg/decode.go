@@ -11,12 +11,12 @@ import (
 // returns nil for what is no SIP.
 //
 // A value that is malformed is the message's fault only if no transaction can do
-// without (RFC 3261 8.2.2, 13.2.2.4): Via, From, To, Call-ID, CSeq,
-// Content-Length. Those of all other fields are for those who need them. So is a
+// without (RFC 3261 8.2.2, 13.2.2.4): Via, From, To, Call-ID, CSeq; what is wrong
+// with Content-Length is told apart. Those of all other fields are for those who need them. So is a
 // line that is no header field, but in a request.
 func Decode(head []byte, fields int) *Message {
 	m := &Message{Length: -1}
-	m.text = text(Plain(head))
+	m.text = text(plain(head))
 	m.lines = m.few[:0]
 	first, _ := cutLine(m.text)
 	fault, ok := m.startLine.read(first)
@@ -28,9 +28,12 @@ func Decode(head []byte, fields int) *Message {
 	return m
 }
 
-func (m *Message) fail(reason string) {
+func (m *Message) fail(reason string) { m.Fail(bad(reason)) }
+
+// Fail notes what is wrong with a message, if nothing is known to be wrong yet.
+func (m *Message) Fail(f *Fault) {
 	if m.Fault == nil {
-		m.Fault = bad(reason)
+		m.Fault = f
 	}
 }
 
@@ -46,7 +49,7 @@ func (m *Message) readLines(at, fields int) {
 		if count > fields {
 			// What was not read may hold the length.
 			m.fail("Too Many Header Fields")
-			m.Unframed = true
+			m.LengthFault = bad("Too Many Header Fields")
 			return
 		}
 		at = end + len(crlf)
@@ -189,12 +192,10 @@ func (m *Message) readLength(value string) {
 	n, err := strconv.ParseUint(value, 10, 31)
 	switch {
 	case err != nil:
-		m.fail("Malformed Content-Length")
-		m.Unframed = true
+		m.LengthFault = bad("Malformed Content-Length")
 	case m.Length < 0:
 		m.Length = int(n)
 	case m.Length != int(n):
-		m.fail("Differing Content-Length")
-		m.Unframed = true
+		m.LengthFault = bad("Differing Content-Length")
 	}
 }

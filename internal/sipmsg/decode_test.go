@@ -17,17 +17,22 @@ func lined(lines ...string) string { return strings.Join(lines, crlf) }
 
 // whole decodes a datagram.
 func whole(data []byte) *Message {
-	head, body, _ := bytes.Cut(data, []byte(crlf+crlf))
-	m := Decode(bytes.Clone(head), 256)
+	head, body, _ := CutHead(bytes.Clone(data))
+	m := Decode(head, 256)
 	if m != nil {
-		m.SetBody(bytes.Clone(body))
+		m.SetBody(body)
+		if m.LengthFault != nil {
+			m.Fail(m.LengthFault)
+		}
 	}
 	return m
 }
 
+const tortureDir = "../../testdata/torture"
+
 func torture(t testing.TB, name string) []byte {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("testdata", "torture", name))
+	data, err := os.ReadFile(filepath.Join(tortureDir, name))
 	require.NoError(t, err)
 	return data
 }
@@ -44,8 +49,7 @@ func TestTortureMessagesAreReadAsTheRFCsHaveIt(t *testing.T) {
 		"ipv6-bad.dat": "Malformed Request-URI", "bigcode.dat": "no SIP",
 	}
 	for _, row := range expectations(t) {
-		name := filepath.Base(row[0])
-		m := whole(torture(t, name))
+		m, name := whole(torture(t, row[0])), filepath.Base(row[0])
 		want, bad := malformed[name]
 		if want == "no SIP" {
 			require.Nil(t, m, name)
@@ -67,7 +71,7 @@ func TestTortureMessagesAreReadAsTheRFCsHaveIt(t *testing.T) {
 
 func expectations(t *testing.T) [][]string {
 	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", "torture", "EXPECT.tsv"))
+	f, err := os.Open(filepath.Join(tortureDir, "EXPECT.tsv"))
 	require.NoError(t, err)
 	defer func() { _ = f.Close() }()
 	r := csv.NewReader(f)
@@ -277,4 +281,23 @@ func TestMemoryOfStructsIsBounded(t *testing.T) {
 	}
 	require.LessOrEqual(t, n, maxHeld)
 	require.Len(t, m.Request().GetHeaders("Contact"), 201)
+}
+
+func TestTheHeadEndsAtTheEmptyLine(t *testing.T) {
+	for data, want := range map[string][2]string{
+		"a\r\nb\r\n\r\nc\r\n\r\nd": {"a\r\nb", "c\r\n\r\nd"},
+		"a\nb\n\nc\r\n\r\nd":       {"a\nb", "c\r\n\r\nd"},
+		"a\nb\r\n\r\nc\n\nd":       {"a\nb", "c\n\nd"},
+		"a\r\nb\n\nc\r\n\r\nd":     {"a\r\nb\n\nc", "d"},
+		"a\r\n\r\n":                {"a", ""},
+		"a\n\n":                    {"a", ""},
+	} {
+		head, body, ended := CutHead([]byte(data))
+		require.True(t, ended, "%q", data)
+		require.Equal(t, want, [2]string{string(head), string(body)}, "%q", data)
+	}
+	for _, data := range []string{"", "a", "a\n", "a\nb", "a\r\nb\r\n", "\n"} {
+		_, _, ended := CutHead([]byte(data))
+		require.False(t, ended, "%q", data)
+	}
 }

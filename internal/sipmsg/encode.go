@@ -26,6 +26,12 @@ func (m *Message) NewReply(code int, reason, tag string) *sip.Response {
 	return res
 }
 
+// Encode returns a response that [Message.NewReply] has made: see
+// [Message.AppendResponse].
+func (m *Message) Encode(res *sip.Response) []byte {
+	return exact(func(dst []byte) []byte { return m.AppendResponse(dst, res) })
+}
+
 // AppendResponse appends a response to the request m that [Message.NewReply] has
 // made: a field whose structs still say what the request's say is repeated as it
 // came, and one that was changed is as the structs have it.

@@ -14,14 +14,14 @@ import (
 // tortures are the messages of RFC 4475 and RFC 5118, with both line ends.
 func tortures(t testing.TB) [][]byte {
 	var list [][]byte
-	for _, pattern := range []string{"*.dat", "lf/*.dat"} {
-		names, err := filepath.Glob(filepath.Join("testdata", "torture", pattern))
+	for _, pattern := range []string{"*.dat", "ipv6/*.dat", "extra/*.dat"} {
+		names, err := filepath.Glob(filepath.Join(tortureDir, pattern))
 		require.NoError(t, err)
 		require.NotEmpty(t, names)
 		for _, name := range names {
 			data, err := os.ReadFile(name)
 			require.NoError(t, err)
-			list = append(list, data)
+			list = append(list, data, bytes.ReplaceAll(data, []byte("\r\n"), []byte("\n")))
 		}
 	}
 	return list

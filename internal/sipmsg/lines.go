@@ -6,15 +6,36 @@ import (
 	"unsafe"
 )
 
-// Plain returns a header block whose lines end with CRLF, and none of which
-// goes on in the next (RFC 3261 7.3.1): the block itself, or a copy. A block
+// CutHead cuts a message that is all there is at its empty line. head is start
+// line and header fields; ended is false when there is no such line. A message
 // whose first line ends with a bare LF is taken to have such line ends
-// throughout, as many implementations do; in any other a bare LF is no line
-// end.
-func Plain(block []byte) []byte {
-	if first := bytes.IndexByte(block, '\n'); first < 0 {
-		return block
-	} else if first == 0 || block[first-1] != '\r' {
+// throughout, as many implementations do.
+func CutHead(data []byte) (head, body []byte, ended bool) {
+	if !hasBareLF(data) {
+		return bytes.Cut(data, []byte(crlf+crlf))
+	}
+	for end := 0; end < len(data); end++ {
+		rest := data[end:]
+		switch {
+		case bytes.HasPrefix(rest, []byte("\n\n")):
+			return data[:end], rest[2:], true
+		case bytes.HasPrefix(rest, []byte("\n\r\n")):
+			return bytes.TrimSuffix(data[:end], []byte("\r")), rest[3:], true
+		}
+	}
+	return data, nil, false
+}
+
+// hasBareLF reports whether the first line ends so.
+func hasBareLF(data []byte) bool {
+	first := bytes.IndexByte(data, '\n')
+	return first == 0 || first > 0 && data[first-1] != '\r'
+}
+
+// plain returns a header block whose lines end with CRLF, and none of which
+// goes on in the next (RFC 3261 7.3.1): the block itself, or a copy.
+func plain(block []byte) []byte {
+	if hasBareLF(block) {
 		block = withCRLF(block)
 	}
 	return unfolded(block)

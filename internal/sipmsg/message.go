@@ -24,9 +24,9 @@ type line struct {
 	id       id
 }
 
-// Message is one message as it was received. What [Decode], [Message.Arrived]
-// and [Message.SetBody] have set does not change any more, and all other
-// methods may be called from any goroutine.
+// Message is one message as it was received. Once [Message.Arrived],
+// [Message.SetBody] and [Message.Fail] have been called it does not change any
+// more, and all other methods may be called from any goroutine.
 type Message struct {
 	startLine
 	text  string // start line and header fields
@@ -37,10 +37,10 @@ type Message struct {
 
 	// Fault is the first thing wrong; nil when all is well.
 	Fault *Fault
-	// Length is the Content-Length, -1 when there is none. Unframed says that
-	// it cannot be trusted.
-	Length   int
-	Unframed bool
+	// Length is the Content-Length, -1 when there is none. LengthFault is why it
+	// cannot be trusted.
+	Length      int
+	LengthFault *Fault
 
 	// Of the header fields without which there is no transaction: empty, or
 	// zero, when they are missing or malformed. Via is the top one.
@@ -65,6 +65,9 @@ type Message struct {
 // IsRequest tells a request from a response.
 func (m *Message) IsRequest() bool { return m.Method != "" }
 
+// HasVia reports whether there is a top Via, and it could be read.
+func (m *Message) HasVia() bool { return m.Via.Host != "" }
+
 // Body returns the body; nil without one. It may be written to, by one who
 // knows to be alone with it.
 func (m *Message) Body() []byte { return m.body }
@@ -80,7 +83,7 @@ func (m *Message) SetBody(body []byte) {
 // Arrived notes where the message came from.
 func (m *Message) Arrived(transport string, source netip.AddrPort) {
 	m.Transport, m.Source = transport, source
-	if m.Vias == 0 || !m.IsRequest() || m.Via.Host == "" {
+	if !m.IsRequest() || !m.HasVia() {
 		return
 	}
 	// RFC 3261 18.2.1, RFC 3581 4.
@@ -144,6 +147,16 @@ func (m *Message) Value(name string) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// TopVia returns the value of the top Via, as it came; empty without one.
+func (m *Message) TopVia() string {
+	l := m.first(idVia)
+	if l == nil {
+		return ""
+	}
+	value, _, _ := Cut(m.value(l), ',')
+	return value
 }
 
 // first returns the first line of a field, or nil.

@@ -1,7 +1,9 @@
 package sipmsg
 
 import (
+	"bytes"
 	"strconv"
+	"sync"
 
 	"github.com/emiago/sipgo/sip"
 )
@@ -18,6 +20,29 @@ type Reply struct {
 	// Fields follow those that are repeated.
 	Fields []Field
 	Body   []byte
+}
+
+// maxPooled keeps one large message from pinning its buffer for ever.
+const maxPooled = 16 << 10
+
+// buffers hold scratch space only; nothing in them outlives a call.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// exact returns what write appends, in a slice that is as long: it may be kept
+// for repetitions.
+func exact(write func(dst []byte) []byte) []byte {
+	buf := buffers.Get().(*[]byte)
+	b := write((*buf)[:0])
+	out := bytes.Clone(b)
+	if *buf = b; cap(b) <= maxPooled {
+		buffers.Put(buf)
+	}
+	return out
+}
+
+// Reply returns a response to the request m: see [Message.AppendReply].
+func (m *Message) Reply(r *Reply) []byte {
+	return exact(func(dst []byte) []byte { return m.AppendReply(dst, r) })
 }
 
 // AppendReply appends a response to the request m: what it repeats (RFC 3261
@@ -101,7 +126,7 @@ func (m *Message) appendRepeated(dst []byte, l *line, r *Reply) []byte {
 
 // appendTop appends the value of the top Via.
 func (m *Message) appendTop(dst []byte, value string) []byte {
-	if !m.Source.IsValid() || m.Via.Host == "" {
+	if !m.Source.IsValid() || !m.HasVia() {
 		return append(dst, value...)
 	}
 	return appendMarked(dst, value, m.Source, m.received)

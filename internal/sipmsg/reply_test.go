@@ -88,6 +88,19 @@ func TestReceivedIsLeftOutWhereTheSentByIsTheSource(t *testing.T) {
 	}
 }
 
+func TestReceivedIsWrittenWithoutBrackets(t *testing.T) { // RFC 5118 4.5
+	for value, want := range map[string]string{
+		"SIP/2.0/UDP [2001:db8::7]:5070":      "SIP/2.0/UDP [2001:db8::7]:5070",
+		"SIP/2.0/UDP [2001:db8::8];rport":     "SIP/2.0/UDP [2001:db8::8];rport=4444;received=2001:db8::7",
+		"SIP/2.0/TCP pc.example.com;branch=z": "SIP/2.0/TCP pc.example.com;branch=z;received=2001:db8::7",
+	} {
+		m := whole([]byte(lined("OPTIONS sip:b@h SIP/2.0", "Via: "+value)))
+		m.Arrived("UDP", netip.MustParseAddrPort("[2001:db8::7]:4444"))
+		require.Contains(t, string(m.Reply(&Reply{Code: 200})), "Via: "+want+crlf)
+		require.Equal(t, want, m.Request().Via().Value())
+	}
+}
+
 // What the application has changed wins, header by header.
 func TestChangedHeadersAreWrittenAsTheyAreNow(t *testing.T) {
 	lines := []string{

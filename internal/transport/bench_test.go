@@ -1,30 +1,21 @@
 package transport
 
-import (
-	"strings"
-	"testing"
-)
+import "testing"
 
 func BenchmarkDecode(b *testing.B) {
-	l := New(Config{})
-	b.Cleanup(func() { _ = l.Close() })
-	d := l.newDecoder()
-	block, _, _ := strings.Cut(options("bench", "192.0.2.1:5060", ""), endBlock)
+	data, limits := []byte(options("bench", "192.0.2.1:5060", "")), Limits{}.withDefaults()
 	b.ReportAllocs()
 	for range b.N {
-		if p := d.decode([]byte(block)); p.fault != nil {
-			b.Fatal(p.fault.reason)
+		if m, _ := decodeWhole(data, limits); m.Fault != nil {
+			b.Fatal(m.Fault.Reason)
 		}
 	}
 }
 
 func BenchmarkEncode(b *testing.B) {
-	l := New(Config{})
-	b.Cleanup(func() { _ = l.Close() })
-	block, _, _ := strings.Cut(options("bench", "192.0.2.1:5060", ""), endBlock)
-	p := l.newDecoder().decode([]byte(block))
+	m, _ := decodeWhole([]byte(options("bench", "192.0.2.1:5060", "")), Limits{}.withDefaults())
 	b.ReportAllocs()
 	for range b.N {
-		_ = Encode(p.msg)
+		_ = Encode(m.SIP())
 	}
 }

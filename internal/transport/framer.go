@@ -3,8 +3,9 @@ package transport
 import (
 	"bytes"
 
-	"github.com/emiago/sipgo/sip"
 	"github.com/gobwas/ws"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 const (
@@ -17,9 +18,10 @@ type frame struct {
 	ping   *item // a keep-alive, and what answers it
 	inside bool  // it came in the midst of a message
 	pong   bool  // the answer to a keep-alive of ours
-	// message is well-formed or not, see its fault. raw is valid until the
-	// framer reads on.
-	message *parsed
+	// whole is one message. It is well-formed or not, see its fault, and nil when it
+	// is no SIP. raw is what it was read from, valid until the framer reads on.
+	whole   bool
+	message *sipmsg.Message
 	raw     []byte
 	lost    bool          // no further message can be found
 	ended   bool          // the peer closes the WebSocket
@@ -75,20 +77,16 @@ func (w *window) take(n int) []byte {
 // framer cuts a stream into messages (RFC 3261 7.5, 18.3). What it holds is
 // bounded by limits.
 type framer struct {
-	// Set at construction.
-	dec    *decoder
-	limits Limits
+	limits Limits // set at construction
 
 	window
-	scanned int    // bytes of the unread ones in which no header block ends
-	head    parsed // the message whose body is awaited
-	headLen int    // its start line and headers with the empty line; 0: none is awaited
-	pongs   int    // awaited
+	scanned int             // bytes of the unread ones in which no header block ends
+	head    *sipmsg.Message // whose body is awaited
+	headLen int             // its start line and headers with the empty line; 0: none is awaited
+	pongs   int             // awaited
 }
 
-func newFramer(dec *decoder, limits Limits) *framer {
-	return &framer{dec: dec, limits: limits}
-}
+func newFramer(limits Limits) *framer { return &framer{limits: limits} }
 
 func (f *framer) expectPong() { f.pongs++ }
 
@@ -159,39 +157,39 @@ func (f *framer) cutHead() *frame {
 	if end > f.limits.HeaderBytes {
 		return &frame{lost: true}
 	}
-	p := f.dec.decode(b[:end])
-	f.checkLength(&p)
-	if p.unframed {
-		return &frame{message: &p, raw: f.take(end + len(endBlock)), lost: true}
+	m := sipmsg.Decode(bytes.Clone(b[:end]), f.limits.Headers)
+	if !f.framed(m) {
+		return &frame{whole: true, message: m, raw: f.take(end + len(endBlock)), lost: true}
 	}
-	f.head, f.headLen = p, end+len(endBlock)
+	f.head, f.headLen = m, end+len(endBlock)
 	return nil
 }
 
-// checkLength: a stream needs a Content-Length (RFC 3261 18.3), and one that
-// we are willing to hold.
-func (f *framer) checkLength(p *parsed) {
+// framed reports whether the end of a message is known: a stream needs a
+// Content-Length (RFC 3261 18.3), and one that we are willing to hold.
+func (f *framer) framed(m *sipmsg.Message) bool {
 	switch {
-	case p.msg == nil:
-		p.unframed = true
-	case p.unframed:
-	case p.length < 0:
-		p.fail(bad("Missing Content-Length"))
-		p.unframed = true
-	case p.length > f.limits.BodyBytes:
-		p.fail(&fault{code: sip.StatusRequestEntityTooLarge, reason: "Request Entity Too Large"})
-		p.unframed = true
+	case m == nil:
+		return false
+	case m.LengthFault != nil:
+		m.Fail(m.LengthFault)
+	case m.Length < 0:
+		m.Fail(badRequest("Missing Content-Length"))
+	case m.Length > f.limits.BodyBytes:
+		m.Fail(tooLarge())
+	default:
+		return true
 	}
+	return false
 }
 
 func (f *framer) cutBody() (frame, bool) {
-	size := f.headLen + f.head.length
+	size := f.headLen + f.head.Length
 	if len(f.unread()) < size {
 		return frame{}, false
 	}
-	raw := f.take(size)
-	p := f.head
-	p.setBody(raw[f.headLen:])
-	f.head, f.headLen = parsed{}, 0
-	return frame{message: &p, raw: raw}, true
+	raw, m := f.take(size), f.head
+	m.SetBody(bytes.Clone(raw[f.headLen:]))
+	f.head, f.headLen = nil, 0
+	return frame{whole: true, message: m, raw: raw}, true
 }

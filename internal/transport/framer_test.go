@@ -16,7 +16,7 @@ type found struct {
 
 // pieces feeds a framer piece by piece until the stream is lost.
 func pieces(t testing.TB, l *Layer, parts ...string) found {
-	f := newFramer(l.newDecoder(), l.limits)
+	f := newFramer(l.limits)
 	var out found
 	for _, part := range parts {
 		for len(part) > 0 {
@@ -46,14 +46,14 @@ func describe(fr frame) string {
 	switch {
 	case fr.ping != nil:
 		return "ping"
-	case fr.message == nil:
+	case !fr.whole:
 		return "lost"
-	case fr.message.msg == nil:
+	case fr.message == nil:
 		return fmt.Sprintf("no SIP lost=%v", fr.lost)
 	}
-	m, reason := fr.message.msg, ""
-	if fr.message.fault != nil {
-		reason = fr.message.fault.reason
+	m, reason := fr.message.SIP(), ""
+	if fr.message.Fault != nil {
+		reason = fr.message.Fault.Reason
 	}
 	return fmt.Sprintf("%s|fault=%q|lost=%v", m.String(), reason, fr.lost)
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/emiago/sipgo/sip"
 	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
 )
@@ -16,7 +15,6 @@ import (
 func fuzzSeeds() []string {
 	return []string{
 		pipelined(),
-		tortuous,
 		"\r\n\r\n",
 		options("seed", "[::1]:5060", "v=0\r\n"),
 		string(ok("seed")),
@@ -69,20 +67,18 @@ func FuzzDatagram(f *testing.F) {
 	f.Cleanup(func() { _ = l.Close() })
 	source := netip.MustParseAddrPort("192.0.2.7:5062")
 	f.Fuzz(func(t *testing.T, data []byte) {
-		in := l.newInbound()
-		p := in.dec.whole(bytes.TrimLeft(data, crlf), l.limits)
-		req, isRequest := p.msg.(*sip.Request)
-		if !isRequest {
+		m, _ := decodeWhole(bytes.TrimLeft(data, crlf), l.limits)
+		if m == nil || !m.IsRequest() {
 			return
 		}
-		markVia(req.Via(), source)
-		_ = Encode(req)
-		if p.fault == nil || req.Via() == nil {
+		m.Arrived("UDP", source)
+		_ = Encode(m.SIP())
+		if m.Fault == nil || !m.HasVia() {
 			return
 		}
-		answer := in.dec.decode(bytes.TrimSuffix(Encode(l.refusal(req, p.fault)), []byte(endBlock)))
-		require.NotNil(t, answer.msg)
-		require.IsType(t, &sip.Response{}, answer.msg)
+		answer, _ := decodeWhole(l.refusal(m), l.limits)
+		require.NotNil(t, answer)
+		require.False(t, answer.IsRequest())
 	})
 }
 
@@ -104,7 +100,7 @@ func FuzzWebSocket(f *testing.F) {
 
 // wsPieces feeds a framer piece by piece and describes what comes out.
 func wsPieces(t *testing.T, l *Layer, pieces ...[]byte) []string {
-	framer := newWSFramer(l.newDecoder(), l.limits, false)
+	framer := newWSFramer(l.limits, false)
 	var out []string
 	for _, piece := range pieces {
 		for len(piece) > 0 {

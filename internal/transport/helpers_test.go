@@ -12,11 +12,14 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // arrival is one message a layer handed up.
 type arrival struct {
-	msg  sip.Message
+	m    *sipmsg.Message
+	msg  sip.Message // m as sipgo has it
 	flow *Flow
 }
 
@@ -27,9 +30,9 @@ func startLayer(t *testing.T, cfg Config) (*Layer, <-chan arrival) {
 	l := New(cfg)
 	arrivals := make(chan arrival, 1024)
 	ended := make(chan struct{}) // a handler must not block when nobody takes arrivals any more
-	l.Handle(func(msg sip.Message, flow *Flow) {
+	l.Handle(func(m *sipmsg.Message, flow *Flow) {
 		select {
-		case arrivals <- arrival{msg, flow}:
+		case arrivals <- arrival{m, m.SIP(), flow}:
 		case <-ended:
 		}
 	})

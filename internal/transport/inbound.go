@@ -4,6 +4,13 @@ import (
 	"bytes"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
+)
+
+const (
+	crlf     = "\r\n"
+	endBlock = "\r\n\r\n"
 )
 
 // inbound is what a read loop does with the messages it finds. One read loop
@@ -12,11 +19,10 @@ type inbound struct {
 	// Set at construction.
 	layer   *Layer
 	handler Handler
-	dec     *decoder
 }
 
 func (l *Layer) newInbound() *inbound {
-	return &inbound{layer: l, handler: l.handlerNow(), dec: l.newDecoder()}
+	return &inbound{layer: l, handler: l.handlerNow()}
 }
 
 // datagram takes one datagram: one message (RFC 3261 18.3), or line ends only,
@@ -27,76 +33,83 @@ func (in *inbound) datagram(data []byte, flow *Flow) {
 	if len(rest) == 0 {
 		return
 	}
-	p := in.dec.whole(rest, in.layer.limits)
-	in.deliver(&p, data, flow)
+	m, _ := decodeWhole(rest, in.layer.limits)
+	in.deliver(m, data, flow)
 }
 
-// whole decodes what is known to be one message, as a datagram is. The body is
-// all the rest when there is no Content-Length; what is beyond the length is
-// discarded (RFC 3261 18.3), and too little is an error.
-func (d *decoder) whole(data []byte, limits Limits) parsed {
-	block, rest, ended := bytes.Cut(data, []byte(endBlock))
-	p := d.decode(block)
+func badRequest(reason string) *sipmsg.Fault {
+	return &sipmsg.Fault{Code: sip.StatusBadRequest, Reason: reason}
+}
+
+// decodeWhole decodes a copy of what is known to be one message, as a datagram
+// is. The body is all the rest when there is no Content-Length; what is beyond the
+// length is discarded (RFC 3261 18.3), and too little is an error. A response can
+// do without a length that can be read.
+func decodeWhole(data []byte, limits Limits) (m *sipmsg.Message, beyond int) {
+	head, body, ended := sipmsg.CutHead(bytes.Clone(data))
+	m = sipmsg.Decode(head, limits.Headers)
+	if m == nil {
+		return nil, 0
+	}
 	switch {
 	case !ended:
-		p.fail(bad("Header Block Without End"))
-	case len(block) > limits.HeaderBytes:
-		p.fail(bad("Header Block Too Large"))
-	case p.length > len(rest):
-		p.fail(bad("Content-Length Beyond the Message"))
-	case p.length >= 0:
-		p.beyond = len(rest) - p.length
-		rest = rest[:p.length]
-	}
-	switch {
-	case p.msg == nil || p.fault != nil:
-	case len(rest) > limits.BodyBytes:
-		p.fail(&fault{code: sip.StatusRequestEntityTooLarge, reason: "Request Entity Too Large"})
+		m.Fail(badRequest("Header Block Without End"))
+	case len(head) > limits.HeaderBytes:
+		m.Fail(badRequest("Header Block Too Large"))
+	case m.LengthFault != nil && m.IsRequest():
+		m.Fail(m.LengthFault)
+	case m.LengthFault != nil || m.Length < 0:
+	case m.Length > len(body):
+		m.Fail(badRequest("Content-Length Beyond the Message"))
 	default:
-		p.setBody(rest)
+		body, beyond = body[:m.Length], len(body)-m.Length
 	}
-	return p
+	if len(body) > limits.BodyBytes {
+		m.Fail(tooLarge())
+	}
+	if m.Fault == nil {
+		m.SetBody(body)
+	}
+	return m, beyond
 }
 
-// deliver hands a whole message up, or answers what is wrong with it.
-func (in *inbound) deliver(p *parsed, raw []byte, flow *Flow) {
+func tooLarge() *sipmsg.Fault {
+	return &sipmsg.Fault{Code: sip.StatusRequestEntityTooLarge, Reason: "Request Entity Too Large"}
+}
+
+// deliver hands a whole message up, or answers what is wrong with it. m is nil
+// for what is no SIP.
+func (in *inbound) deliver(m *sipmsg.Message, raw []byte, flow *Flow) {
 	in.layer.trace(false, flow, raw)
-	if p.msg == nil {
+	if m == nil {
 		in.drop(flow, "no SIP message")
 		return
 	}
-	p.msg.SetTransport(flow.Transport())
-	p.msg.SetSource(flow.remote.String())
-	req, isRequest := p.msg.(*sip.Request)
-	if isRequest {
-		markVia(req.Via(), flow.remote)
-	}
+	m.Arrived(flow.Transport(), flow.remote)
 	switch {
-	case p.fault == nil:
+	case m.Fault == nil:
 		in.layer.counters.messagesIn.Add(1)
-		in.handler(p.msg, flow)
-	case isRequest:
-		in.refuse(req, p.fault, flow)
+		in.handler(m, flow)
+	case m.IsRequest():
+		in.refuse(m, flow)
 	default:
-		in.drop(flow, p.fault.reason)
+		in.drop(flow, m.Fault.Reason)
 	}
 }
 
 // refuse answers a malformed request without state; never an ACK (RFC 3261 17),
 // and only where there is a Via to answer to.
-func (in *inbound) refuse(req *sip.Request, f *fault, flow *Flow) {
-	via := req.Via()
-	if req.Method == sip.ACK || via == nil {
-		in.drop(flow, f.reason)
+func (in *inbound) refuse(m *sipmsg.Message, flow *Flow) {
+	if m.Method == string(sip.ACK) || !m.HasVia() {
+		in.drop(flow, m.Fault.Reason)
 		return
 	}
-	res := in.layer.refusal(req, f)
-	if err := in.layer.Reply(flow, via).Send(Encode(res)); err != nil {
-		in.drop(flow, f.reason)
+	if err := in.layer.replyToSource(flow, m).Send(in.layer.refusal(m)); err != nil {
+		in.drop(flow, m.Fault.Reason)
 		return
 	}
 	in.layer.counters.answered400.Add(1)
-	in.layer.log.Debug("transport: malformed request refused", "remote", flow.remote, "reason", f.reason)
+	in.layer.log.Debug("transport: malformed request refused", "remote", flow.remote, "reason", m.Fault.Reason)
 }
 
 // drop counts. The log line is for debugging and holds nothing of the message:

@@ -14,8 +14,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/emiago/sipgo/sip"
-
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/tasks"
 )
 
@@ -30,7 +29,6 @@ type Layer struct {
 	limits  Limits
 	network Network
 	log     *slog.Logger
-	headers map[string]sip.HeaderParser
 	seed    maphash.Seed // of the To tags of stateless answers
 	ctx     context.Context
 	cancel  context.CancelFunc // ends dials and pauses
@@ -61,7 +59,6 @@ func New(cfg Config) *Layer {
 		limits:  cfg.Limits.withDefaults(),
 		network: cfg.Network,
 		log:     cfg.Logger,
-		headers: headerParsers(),
 		seed:    maphash.MakeSeed(),
 		streams: make(map[streamKey][]*stream),
 		dials:   make(map[streamKey]*dial),
@@ -160,7 +157,7 @@ func (l *Layer) handlerNow() Handler {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.handler == nil {
-		return func(sip.Message, *Flow) {}
+		return func(*sipmsg.Message, *Flow) {}
 	}
 	return l.handler
 }

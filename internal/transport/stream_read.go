@@ -25,9 +25,9 @@ func (s *stream) readLoop() {
 	defer close(s.deaf)
 	in := s.layer.newInbound()
 	r := &reader{s: s, in: in, quiet: time.Now(), every: s.keepAliveTime()}
-	r.f = newFramer(in.dec, s.layer.limits)
+	r.f = newFramer(s.layer.limits)
 	if s.kind.frames {
-		r.f = newWSFramer(in.dec, s.layer.limits, s.listener == nil)
+		r.f = newWSFramer(s.layer.limits, s.listener == nil)
 	}
 	for r.read() {
 	}
@@ -90,7 +90,7 @@ func (r *reader) handle(fr frame) bool {
 		return r.s.enqueue(*fr.ping) == nil
 	case fr.pong:
 		r.pinged = time.Time{}
-	case fr.message != nil:
+	case fr.whole:
 		r.deliver(fr)
 	}
 	switch {

@@ -42,8 +42,8 @@ func TestTCP_each_answer_leaves_by_its_own_connection(t *testing.T) {
 	require.True(t, one.flow.Reliable())
 	require.Equal(t, "TCP", one.msg.Transport())
 
-	require.NoError(t, l.Reply(two.flow, two.msg.Via()).Send(ok("two")))
-	require.NoError(t, l.Reply(one.flow, one.msg.Via()).Send(ok("one")))
+	require.NoError(t, l.Reply(two.flow, two.m).Send(ok("two")))
+	require.NoError(t, l.Reply(one.flow, one.m).Send(ok("one")))
 	require.Equal(t, string(ok("one")), readText(t, first, len(ok("one"))))
 	require.Equal(t, string(ok("two")), readText(t, second, len(ok("two"))))
 }
@@ -285,7 +285,7 @@ func TestWatch_tells_of_the_loss_once_before_and_after(t *testing.T) {
 	require.EqualValues(t, 1, l.Stats().Panics)
 
 	// RFC 3261 18.2.2: the answer goes by a new connection to the sent-by port.
-	target, found := l.ReplyTarget(a.flow, a.msg.Via())
+	target, found := l.ReplyTarget(a.flow, a.m)
 	require.True(t, found)
 	require.Equal(t, Target{Transport: "TCP", Addr: netip.MustParseAddrPort("127.0.0.1:5090")}, target)
 	require.NoError(t, l.Close())

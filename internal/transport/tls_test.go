@@ -212,7 +212,7 @@ func TestTLS_an_answer_after_the_loss_goes_to_a_server_of_the_sent_by_name(t *te
 	} {
 		require.NoError(t, flow.Send([]byte(options("x", sentBy, ""))))
 		a := next(t, arrivals)
-		target, found := server.ReplyTarget(a.flow, a.msg.Via())
+		target, found := server.ReplyTarget(a.flow, a.m)
 		require.True(t, found)
 		require.Equal(t, want.ServerName, target.ServerName)
 		require.Equal(t, "TLS", target.Transport)

@@ -10,7 +10,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/emiago/sipgo/sip"
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // Errors of this package, to be tested with errors.Is.
@@ -140,7 +140,7 @@ type ListenConfig struct {
 // Handler takes the messages that arrive, with the flow they came by. It is
 // called from the read loops, in the order of arrival per socket, and must not
 // block. The message is the handler's from then on.
-type Handler func(msg sip.Message, flow *Flow)
+type Handler func(m *sipmsg.Message, flow *Flow)
 
 // osNetwork is the operating system's Network.
 type osNetwork struct{}

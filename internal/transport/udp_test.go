@@ -7,10 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 func TestUDP_each_answer_leaves_by_the_socket_its_request_came_to(t *testing.T) {
@@ -26,11 +26,11 @@ func TestUDP_each_answer_leaves_by_the_socket_its_request_came_to(t *testing.T) 
 	two := next(t, arrivals)
 	require.False(t, one.flow.Same(two.flow))
 
-	require.NoError(t, l.Reply(one.flow, one.msg.Via()).Send(ok("one")))
+	require.NoError(t, l.Reply(one.flow, one.m).Send(ok("one")))
 	answer, from := receiveUDP(t, peer)
 	require.Contains(t, answer, "Call-ID: one")
 	require.Equal(t, first, from)
-	require.NoError(t, l.Reply(two.flow, two.msg.Via()).Send(ok("two")))
+	require.NoError(t, l.Reply(two.flow, two.m).Send(ok("two")))
 	_, from = receiveUDP(t, peer)
 	require.Equal(t, second, from)
 }
@@ -119,8 +119,7 @@ func TestUDP_malformed_request_is_answered_with_what_is_there(t *testing.T) {
 	sendUDP(t, peer, addr, broken)
 	first, _ := receiveUDP(t, peer)
 	require.True(t, strings.HasPrefix(first, "SIP/2.0 400 Malformed Header Field\r\n"), first)
-	require.Contains(t, first, "Via: SIP/2.0/UDP "+self+";branch=z9hG4bK1\r\n")
-	require.Contains(t, first, "Via: SIP/2.0/UDP other.example.com;branch=z9hG4bK0\r\n")
+	require.Contains(t, first, "Via: SIP/2.0/UDP "+self+";branch=z9hG4bK1, SIP/2.0/UDP other.example.com;branch=z9hG4bK0\r\n")
 	require.Contains(t, first, "CSeq: 36893488147419103232 INVITE\r\n")
 	require.Contains(t, first, "To: <sip:b@example.com>;tag=")
 	require.NotContains(t, first, "From:")
@@ -135,11 +134,11 @@ func TestUDP_handler_panic_costs_one_message(t *testing.T) {
 	l := New(Config{})
 	t.Cleanup(func() { _ = l.Close() })
 	arrivals := make(chan arrival, 2)
-	l.Handle(func(msg sip.Message, flow *Flow) {
-		if string(*msg.CallID()) == "boom" {
+	l.Handle(func(m *sipmsg.Message, flow *Flow) {
+		if m.CallID == "boom" {
 			panic("boom")
 		}
-		arrivals <- arrival{msg, flow}
+		arrivals <- arrival{m, m.SIP(), flow}
 	})
 	addr := listen(t, l, "udp", "127.0.0.1:0")
 	peer := bindUDP(t, "127.0.0.1:0")

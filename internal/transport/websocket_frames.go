@@ -15,7 +15,6 @@ import (
 // What it holds is bounded by limits.
 type wsFramer struct {
 	// Set at construction.
-	dec    *decoder
 	limits Limits
 	max    int // of one message
 	side   ws.State
@@ -25,8 +24,8 @@ type wsFramer struct {
 	fragmented bool
 }
 
-func newWSFramer(dec *decoder, limits Limits, client bool) *wsFramer {
-	f := &wsFramer{dec: dec, limits: limits, max: limits.HeaderBytes + len(endBlock) + limits.BodyBytes, side: ws.StateServerSide}
+func newWSFramer(limits Limits, client bool) *wsFramer {
+	f := &wsFramer{limits: limits, max: limits.HeaderBytes + len(endBlock) + limits.BodyBytes, side: ws.StateServerSide}
 	if client {
 		f.side = ws.StateClientSide
 	}
@@ -113,11 +112,11 @@ func (f *wsFramer) message(data []byte) *frame {
 	case len(rest) == 0 && len(data) > 0:
 		return nil
 	}
-	p := f.dec.whole(rest, f.limits)
-	if p.beyond > 0 {
-		p.fail(bad("More Than One Message"))
+	m, beyond := decodeWhole(rest, f.limits)
+	if m != nil && beyond > 0 {
+		m.Fail(badRequest("More Than One Message"))
 	}
-	return &frame{message: &p, raw: data}
+	return &frame{whole: true, message: m, raw: data}
 }
 
 // control reads a control frame (RFC 6455 5.5).

@@ -71,8 +71,8 @@ func TestWS_carries_messages_both_ways_on_one_connection(t *testing.T) {
 			rport, _ := via.Params.Get("rport")
 			require.Equal(t, fmt.Sprint(flow.LocalAddr().Port()), rport)
 			require.Equal(t, Local{Transport: transport, Host: "127.0.0.1", Port: int(addr.Port())}, a.flow.Local())
-			require.True(t, server.Reply(a.flow, via).Same(a.flow))
-			_, found := server.ReplyTarget(a.flow, via)
+			require.True(t, server.Reply(a.flow, a.m).Same(a.flow))
+			_, found := server.ReplyTarget(a.flow, a.m)
 			require.False(t, found)
 
 			require.NoError(t, a.flow.Send(ok("there")))

@@ -3,6 +3,7 @@ package txn
 import (
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -71,10 +72,20 @@ func (tx *clientTx) cancelLocked() *clientTx {
 func (tx *clientTx) ackLocked(res *sip.Response) []byte {
 	if tx.ack == nil {
 		req := derive(tx.req, sip.ACK)
-		req.ReplaceHeader(sip.HeaderClone(res.To()))
+		req.ReplaceHeader(toOf(res))
 		tx.ack = transport.Encode(req)
 	}
 	return tx.ack
+}
+
+// toOf is the To of a response, which the ACK repeats (RFC 3261 17.1.1.3): as it
+// came.
+func toOf(res *sip.Response) sip.Header {
+	if m := sipmsg.Of(res); m != nil {
+		value, _ := m.Value("To")
+		return sip.NewHeader("To", value)
+	}
+	return sip.HeaderClone(res.To())
 }
 
 // derive builds what ACK (17.1.1.3) and CANCEL (9.1) have in common: Request-URI,

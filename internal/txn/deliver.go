@@ -48,6 +48,24 @@ func checkOutgoing(req *sip.Request) error {
 	return nil
 }
 
+// missingHeader names a header other than Via without which there is no
+// transaction.
+func missingHeader(req *sip.Request) string {
+	if cseq := req.CSeq(); cseq == nil || cseq.MethodName == "" {
+		return "CSeq"
+	}
+	if id := req.CallID(); id == nil || *id == "" {
+		return "Call-ID"
+	}
+	switch {
+	case req.From() == nil:
+		return "From"
+	case req.To() == nil:
+		return "To"
+	}
+	return ""
+}
+
 // deliver makes req ready for one place after the other until write, which
 // sends it, succeeds.
 func (l *Layer) deliver(ctx context.Context, req *sip.Request, w *way, write func(outgoing) error) error {

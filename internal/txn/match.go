@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // magicCookie begins the branches that are unique (RFC 3261 8.1.1.7).
@@ -26,15 +28,14 @@ func clientKey(branch string, method sip.RequestMethod) string {
 // method (RFC 3261 17.2.3). old tells that the client is of RFC 2543, whose ACK and
 // CANCEL share all this with the INVITE; the To tag is left out then, since an ACK has
 // the response's.
-func requestID(req *sip.Request) (id string, old bool) {
-	via := req.Via()
-	branch, _ := via.Params.Get("branch")
+func requestID(m *sipmsg.Message) (id string, old bool) {
+	branch := m.Via.Branch()
 	if len(branch) > len(magicCookie) && strings.HasPrefix(branch, magicCookie) {
-		return branch + "\x00" + strings.ToLower(via.Host) + "\x00" + strconv.Itoa(via.Port), false
+		return branch + "\x00" + strings.ToLower(m.Via.Host) + "\x00" + strconv.Itoa(m.Via.Port), false
 	}
 	return strings.Join([]string{
-		req.Recipient.String(), fromTag(req), req.CallID().Value(),
-		strconv.FormatUint(uint64(req.CSeq().SeqNo), 10), via.Value(),
+		m.RequestURI, m.FromTag, m.CallID,
+		strconv.FormatUint(uint64(m.CSeq), 10), m.TopVia(), m.Source.Addr().String(),
 	}, "\x00"), true
 }
 
@@ -48,16 +49,11 @@ func serverKey(id string, method sip.RequestMethod) string {
 
 // mergeKey is the same for copies of one request that came by different paths
 // (RFC 3261 8.2.2.2); empty for a request inside a dialog.
-func mergeKey(req *sip.Request) string {
-	if tag, _ := req.To().Params.Get("tag"); tag != "" {
+func mergeKey(m *sipmsg.Message) string {
+	if m.ToTag != "" {
 		return ""
 	}
-	return strings.Join([]string{req.CallID().Value(), fromTag(req), req.CSeq().Value()}, "\x00")
-}
-
-func fromTag(req *sip.Request) string {
-	tag, _ := req.From().Params.Get("tag")
-	return tag
+	return strings.Join([]string{m.CallID, m.FromTag, strconv.FormatUint(uint64(m.CSeq), 10), m.CSeqMethod}, "\x00")
 }
 
 // newBranch returns a branch nobody can guess: it also tells our transactions

@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -16,7 +17,7 @@ type Server struct {
 	// Set at construction.
 
 	tx     *serverTx
-	req    *sip.Request
+	m      *sipmsg.Message
 	callID string
 	flow   *transport.Flow
 
@@ -46,9 +47,9 @@ type serverTx struct {
 
 // newServer makes a transaction that is in no table yet. toTag is used when
 // the request's To has none; empty for a new one.
-func (l *Layer) newServer(req *sip.Request, flow *transport.Flow, k, toTag string) *Server {
-	if tag, _ := req.To().Params.Get("tag"); tag != "" {
-		toTag = strings.Clone(tag) // what it is cut from is not to be kept
+func (l *Layer) newServer(m *sipmsg.Message, flow *transport.Flow, k, toTag string) *Server {
+	if m.ToTag != "" {
+		toTag = strings.Clone(m.ToTag) // what it is cut from is not to be kept
 	}
 	if toTag == "" {
 		toTag = newTag()
@@ -60,19 +61,21 @@ func (l *Layer) newServer(req *sip.Request, flow *transport.Flow, k, toTag strin
 			state: stateTrying,
 		},
 		toTag: toTag,
-		reply: l.transport.Reply(flow, req.Via()),
+		reply: l.transport.Reply(flow, m),
 	}
-	if req.Method == sip.INVITE {
+	switch sip.RequestMethod(m.Method) {
+	case sip.INVITE:
 		tx.machine, tx.state = &inviteServer, stateProceeding
+		tx.merge = mergeKey(m)
+	case sip.CANCEL:
+	default:
+		tx.merge = mergeKey(m)
 	}
-	if req.Method != sip.CANCEL {
-		tx.merge = mergeKey(req)
-	}
-	if target, ok := l.transport.ReplyTarget(flow, req.Via()); ok {
+	if target, ok := l.transport.ReplyTarget(flow, m); ok {
 		tx.backup = &backup{target: target}
 	}
 	tx.fired = tx.onTimer
-	tx.user = &Server{tx: tx, req: req, callID: req.CallID().Value(), flow: flow}
+	tx.user = &Server{tx: tx, m: m, callID: m.CallID, flow: flow}
 	return tx.user
 }
 
@@ -103,7 +106,12 @@ func (tx *serverTx) begin() {
 }
 
 // Request returns the request. It is read only.
-func (s *Server) Request() *sip.Request { return s.req }
+func (s *Server) Request() *sip.Request { return s.m.Request() }
+
+// Message returns the request as it was received.
+func (s *Server) Message() *sipmsg.Message { return s.m }
+
+func (s *Server) isInvite() bool { return s.m.Method == string(sip.INVITE) }
 
 // Flow returns the flow the request came by.
 func (s *Server) Flow() *transport.Flow { return s.flow }
@@ -123,13 +131,14 @@ func (s *Server) Final() int {
 
 // NewResponse returns a response with the headers that RFC 3261 8.2.6 copies,
 // the transaction's To tag (not in a 100), and Record-Route where it belongs. An
-// empty reason means the RFC's. The response is the caller's.
+// empty reason means the RFC's. The response is the caller's. What is not changed
+// in it will be written as it came.
 func (s *Server) NewResponse(code int, reason string) *sip.Response {
-	return respond(s.req, code, reason, s.tx.toTag)
+	return s.m.NewReply(code, orPhrase(reason, code), s.tx.toTag)
 }
 
 // Trying sends a 100, which nobody waits for (RFC 3261 17.2.1).
-func (s *Server) Trying() { s.tx.layer.answer(s, trying(s.req)) }
+func (s *Server) Trying() { s.tx.layer.answer(s, sip.StatusTrying) }
 
 // Respond sends a response. nil means that it was written (UDP), or queued on
 // its connection, or, that being lost, that a new one is being set up (RFC 3261
@@ -141,11 +150,32 @@ func (s *Server) Trying() { s.tx.layer.answer(s, trying(s.req)) }
 // a provisional response to another request than INVITE, and 408 to such (RFC
 // 4320 4); ErrTransport when it could not be written, though the transaction goes on.
 func (s *Server) Respond(res *sip.Response) error {
-	if err := s.allowed(res); err != nil {
+	if res == nil {
+		return fmt.Errorf("%w: no response", ErrNotAllowed)
+	}
+	return s.respond(res.StatusCode, func() []byte { return s.m.Encode(res) })
+}
+
+// Answer is Respond for a response with nothing of its own but the fields.
+func (s *Server) Answer(code int, reason string, fields ...sipmsg.Field) error {
+	return s.respond(code, func() []byte {
+		return s.m.Reply(&sipmsg.Reply{Code: code, Reason: orPhrase(reason, code), Tag: s.tx.toTag, Fields: fields})
+	})
+}
+
+func orPhrase(reason string, code int) string {
+	if reason == "" {
+		return reasonPhrase(code)
+	}
+	return reason
+}
+
+func (s *Server) respond(code int, encode func() []byte) error {
+	if err := s.allowed(code); err != nil {
 		return err
 	}
-	data := transport.Encode(res)
-	do, err := s.decide(res.StatusCode, data)
+	data := encode()
+	do, err := s.decide(code, data)
 	if err != nil || do&send == 0 {
 		return err
 	}
@@ -157,7 +187,7 @@ func (s *Server) Respond(res *sip.Response) error {
 // answer without one (RFC 3261 8.2.7). Errors: as Respond.
 func (s *Server) Refuse() error {
 	s.tx.layer.refusals.add(s.tx.key)
-	err := s.Respond(s.tx.layer.noRoom(s.req, s.tx.key))
+	err := s.respond(sip.StatusServiceUnavailable, func() []byte { return s.tx.layer.noRoom(s.m, s.tx.key) })
 	s.tx.close()
 	return err
 }
@@ -175,12 +205,12 @@ func (s *Server) Repeat() error {
 	return s.tx.write(data, s)
 }
 
-func (s *Server) allowed(res *sip.Response) error {
-	if res == nil || res.StatusCode < 100 || res.StatusCode > 699 {
+func (s *Server) allowed(code int) error {
+	if code < 100 || code > 699 {
 		return fmt.Errorf("%w: status out of range", ErrNotAllowed)
 	}
-	if s.req.Method != sip.INVITE && (res.StatusCode < 200 || res.StatusCode == sip.StatusRequestTimeout) {
-		return fmt.Errorf("%w: %d to %s", ErrNotAllowed, res.StatusCode, s.req.Method)
+	if !s.isInvite() && (code < 200 || code == sip.StatusRequestTimeout) {
+		return fmt.Errorf("%w: %d to %s", ErrNotAllowed, code, s.m.Method)
 	}
 	return nil
 }
@@ -257,7 +287,7 @@ func (tx *serverTx) stepLocked(e event) []byte {
 		tx.failLocked(tx.user, ErrTimeout)
 	}
 	if e == eventRetry && tx.machine == &nonInviteServer {
-		tx.last = transport.Encode(tx.user.NewResponse(sip.StatusTrying, "")) // RFC 4320 4.1
+		tx.last = tx.user.m.Reply(&sipmsg.Reply{Code: sip.StatusTrying, Reason: reasonPhrase(sip.StatusTrying)}) // RFC 4320 4.1
 	}
 	var data []byte
 	if do&send != 0 {

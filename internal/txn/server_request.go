@@ -3,6 +3,7 @@ package txn
 import (
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -10,32 +11,33 @@ import (
 const retryAfter = "10"
 
 // receiveNew takes any request but ACK and CANCEL.
-func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
+func (l *Layer) receiveNew(m *sipmsg.Message, flow *transport.Flow, k string) {
 	if tx, ok := l.servers.get(k); ok {
 		tx.requestAgain()
 		return
 	}
-	if full := l.bound(req.Method) > 0 && l.servers.len() >= l.most; full || l.refusals.has(k) {
-		l.refuse503(req, flow, k)
+	bound := l.bound(sip.RequestMethod(m.Method))
+	if full := bound > 0 && l.servers.len() >= l.most; full || l.refusals.has(k) {
+		l.refuse503(m, flow, k)
 		return
 	}
-	s := l.newServer(req, flow, k, "")
+	s := l.newServer(m, flow, k, "")
 	merged := !l.claim(s)
 	if !l.addServer(s) {
 		return
 	}
 	if merged { // RFC 3261 8.2.2.2
-		l.turnDown(req, flow, &l.counters.merged, "Merged Request")
-		l.answer(s, s.NewResponse(sip.StatusLoopDetected, ""))
+		l.turnDown(m, flow, &l.counters.merged, "Merged Request")
+		l.answer(s, sip.StatusLoopDetected)
 		return
 	}
-	if opensDialog(req) {
+	if opensDialog(m) {
 		s.Trying()
 	}
-	if !l.queues.push(s.callID, l.bound(req.Method), func() { l.hand(s) }) {
+	if !l.queues.push(s.callID, bound, func() { l.hand(s) }) {
 		l.counters.refused.Add(1)
 		if err := s.Refuse(); err != nil {
-			l.logUnsent(req, sip.StatusServiceUnavailable, flow, err)
+			l.logUnsent(m, sip.StatusServiceUnavailable, flow, err)
 		}
 	}
 }
@@ -43,10 +45,7 @@ func (l *Layer) receiveNew(req *sip.Request, flow *transport.Flow, k string) {
 // opensDialog reports whether a request is an INVITE outside dialogs. Inside one its
 // user says 100: from then on it may send no INVITE itself (RFC 3261 14.1), and so it
 // has to know first.
-func opensDialog(req *sip.Request) bool {
-	tag, _ := req.To().Params.Get("tag")
-	return req.Method == sip.INVITE && tag == ""
-}
+func opensDialog(m *sipmsg.Message) bool { return m.Method == string(sip.INVITE) && m.ToTag == "" }
 
 // hand gives a request to the user, who answers most of them before it returns.
 func (l *Layer) hand(s *Server) {
@@ -55,20 +54,20 @@ func (l *Layer) hand(s *Server) {
 }
 
 // noRoom is the 503 that refuses for want of room, the same each time.
-func (l *Layer) noRoom(req *sip.Request, k string) *sip.Response {
-	res := respond(req, sip.StatusServiceUnavailable, "", l.tagOf(k))
-	res.AppendHeader(sip.NewHeader("Retry-After", retryAfter))
-	return res
+func (l *Layer) noRoom(m *sipmsg.Message, k string) []byte {
+	return m.Reply(&sipmsg.Reply{
+		Code: sip.StatusServiceUnavailable, Reason: reasonPhrase(sip.StatusServiceUnavailable), Tag: l.tagOf(k),
+		Fields: []sipmsg.Field{{Name: "Retry-After", Value: retryAfter}},
+	})
 }
 
 // refuse503 refuses without a transaction (RFC 3261 8.2.7): there are as many as
 // there may be, or the request has been refused before.
-func (l *Layer) refuse503(req *sip.Request, flow *transport.Flow, k string) {
+func (l *Layer) refuse503(m *sipmsg.Message, flow *transport.Flow, k string) {
 	l.counters.refused.Add(1)
 	l.refusals.add(k)
-	res := l.noRoom(req, k)
-	if err := l.transport.Reply(flow, req.Via()).Send(transport.Encode(res)); err != nil {
-		l.logUnsent(req, res.StatusCode, flow, err)
+	if err := l.transport.Reply(flow, m).Send(l.noRoom(m, k)); err != nil {
+		l.logUnsent(m, sip.StatusServiceUnavailable, flow, err)
 	}
 }
 
@@ -95,34 +94,33 @@ func (l *Layer) claim(s *Server) bool {
 }
 
 // answer sends a response of this layer's own.
-func (l *Layer) answer(s *Server, res *sip.Response) {
-	if err := s.Respond(res); err != nil {
-		l.logUnsent(s.req, res.StatusCode, s.flow, err)
+func (l *Layer) answer(s *Server, code int) {
+	if err := s.Answer(code, ""); err != nil {
+		l.logUnsent(s.m, code, s.flow, err)
 	}
 }
 
 // logUnsent tells of a response that could not be written.
-func (l *Layer) logUnsent(req *sip.Request, status int, flow *transport.Flow, err error) {
-	l.log.Debug("txn: response not sent", "call_id", req.CallID().Value(), "status", status, "remote", flow.RemoteAddr(), "error", err)
+func (l *Layer) logUnsent(m *sipmsg.Message, status int, flow *transport.Flow, err error) {
+	l.log.Debug("txn: response not sent", "call_id", m.CallID, "status", status, "remote", flow.RemoteAddr(), "error", err)
 }
 
 // receiveAck absorbs an ACK that belongs to a failure response; all others go
 // up: only the user knows the ACKs it waits for.
-func (l *Layer) receiveAck(req *sip.Request, k string, old bool) {
+func (l *Layer) receiveAck(m *sipmsg.Message, k string, old bool) {
 	tx, ok := l.servers.get(k)
-	if ok && tx.acknowledge(req, old) {
+	if ok && tx.acknowledge(m, old) {
 		return
 	}
-	l.queues.push(req.CallID().Value(), 0, func() { l.user.Ack(req) })
+	l.queues.push(m.CallID, 0, func() { l.user.Ack(m.Request()) })
 }
 
 // acknowledge reports whether the ACK was for this layer. That of an RFC 2543
 // client also needs our tag (RFC 3261 17.2.3).
-func (tx *serverTx) acknowledge(req *sip.Request, old bool) bool {
-	toTag, _ := req.To().Params.Get("tag")
+func (tx *serverTx) acknowledge(m *sipmsg.Message, old bool) bool {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
-	if old && toTag != tx.toTag {
+	if old && m.ToTag != tx.toTag {
 		return false
 	}
 	do, ok := tx.advanceLocked(eventAck)
@@ -134,7 +132,7 @@ func (tx *serverTx) acknowledge(req *sip.Request, old bool) bool {
 }
 
 // receiveCancel answers a CANCEL (RFC 3261 9.2).
-func (l *Layer) receiveCancel(req *sip.Request, flow *transport.Flow, id string) {
+func (l *Layer) receiveCancel(m *sipmsg.Message, flow *transport.Flow, id string) {
 	k := serverKey(id, sip.CANCEL)
 	if tx, ok := l.servers.get(k); ok {
 		tx.requestAgain()
@@ -142,14 +140,14 @@ func (l *Layer) receiveCancel(req *sip.Request, flow *transport.Flow, id string)
 	}
 	target := l.cancelled(id)
 	if target == nil {
-		if s := l.newServer(req, flow, k, ""); l.addServer(s) {
-			l.answer(s, s.NewResponse(sip.StatusCallTransactionDoesNotExists, ""))
+		if s := l.newServer(m, flow, k, ""); l.addServer(s) {
+			l.answer(s, sip.StatusCallTransactionDoesNotExists)
 		}
 		return
 	}
-	if s := l.newServer(req, flow, k, target.toTag); l.addServer(s) {
-		l.answer(s, s.NewResponse(sip.StatusOK, ""))
-		target.cancel(req)
+	if s := l.newServer(m, flow, k, target.toTag); l.addServer(s) {
+		l.answer(s, sip.StatusOK)
+		target.cancel(m)
 	}
 }
 
@@ -169,7 +167,7 @@ func (l *Layer) cancelled(id string) *serverTx {
 
 // cancel tells the user, if it is an INVITE without final response. The user
 // may answer before it is told: then it is not.
-func (tx *serverTx) cancel(req *sip.Request) {
+func (tx *serverTx) cancel(m *sipmsg.Message) {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
 	s := tx.user
@@ -178,7 +176,7 @@ func (tx *serverTx) cancel(req *sip.Request) {
 	}
 	tx.layer.queues.push(s.callID, 0, func() {
 		if s.Final() == 0 {
-			tx.layer.user.Cancel(s, req)
+			tx.layer.user.Cancel(s, m.Request())
 		}
 	})
 }

@@ -79,7 +79,8 @@ func TestResponsesCopyWhatTheRFCSays(t *testing.T) {
 			res.From().Params.Add("tag", "changed")
 			res.Via().Params.Add("branch", "changed")
 		}
-		require.Equal(t, "peer", fromTag(s.Request()))
+		tag, _ := s.Request().From().Params.Get("tag")
+		require.Equal(t, "peer", tag)
 		require.Equal(t, "Busy", s.NewResponse(486, "Busy").Reason)
 	})
 }

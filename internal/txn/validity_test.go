@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -123,24 +125,22 @@ func messageFlow(t testing.TB, below *transport.Layer) *transport.Flow {
 	return flow
 }
 
-// bareMessages have nothing of what sipgo's constructors take for granted.
-func bareMessages() []sip.Message {
-	var out []sip.Message
+// bareMessages are what the transport would answer, or drop.
+func bareMessages() []*sipmsg.Message {
+	var out []*sipmsg.Message
 	for _, method := range methods {
-		out = append(out, sip.NewRequest(sip.RequestMethod(method), sip.Uri{}))
-		req := sip.NewRequest(sip.RequestMethod(method), sip.Uri{})
-		req.AppendHeader(&sip.ViaHeader{})
-		out = append(out, req)
+		for _, rest := range []string{"", "\r\nVia: ", "\r\nVia: SIP/2.0/UDP h", "\r\nVia: SIP/2.0/UDP h\r\nFrom: \r\nTo: \r\nCall-ID: \r\nCSeq: "} {
+			out = append(out, sipmsg.Decode([]byte(method+" sip:h SIP/2.0"+rest), 10))
+		}
 	}
-	return append(out, sip.NewResponse(200, ""), sip.NewResponse(-1, ""), &sip.Request{}, &sip.Response{},
-		(*sip.Request)(nil), (*sip.Response)(nil), nil)
+	return append(out, sipmsg.Decode([]byte("SIP/2.0 200 OK"), 10), sipmsg.Decode([]byte("SIP/2.0 700 "), 10))
 }
 
 func TestBareMessagesAreSurvived(t *testing.T) {
 	bubble(t, []string{"udp"}, func(t *testing.T, r *rig) {
 		flow := messageFlow(t, r.transport)
-		for _, msg := range bareMessages() {
-			r.layer.receive(msg, flow)
+		for _, m := range bareMessages() {
+			r.layer.receive(m, flow)
 		}
 		r.settle()
 		require.Empty(t, r.user.take())
@@ -161,11 +161,14 @@ func FuzzReceive(f *testing.F) {
 	layer, _, _ := orderRig(f, user)
 	flow := messageFlow(f, layer.transport)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		msg, err := sip.NewParser().ParseSIP(data)
-		if err != nil || msg == nil {
+		head, body, _ := sipmsg.CutHead(bytes.Clone(data))
+		m := sipmsg.Decode(head, 100)
+		if m == nil {
 			return
 		}
-		layer.receive(msg, flow)
+		m.SetBody(body)
+		m.Arrived("UDP", netip.MustParseAddrPort(peerIP+":5060"))
+		layer.receive(m, flow)
 		require.Zero(t, layer.Stats().Panics)
 	})
 }
