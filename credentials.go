@@ -10,6 +10,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
 )
@@ -72,7 +73,7 @@ func (x *exchange) login(ctx context.Context, asked auth.Challenge) (auth.Login,
 	c := Challenge{
 		Realm: asked.Realm, Proxy: asked.Proxy, Algorithm: asked.Algorithm, QOP: asked.QOP, Stale: asked.Stale,
 		Method: string(req.Method), RequestURI: *req.Recipient.Clone(),
-		From: Address{DisplayName: unescapeQuoted(req.From().DisplayName), URI: *req.From().Address.Clone()},
+		From: Address{DisplayName: sipmsg.Unescape(req.From().DisplayName), URI: *req.From().Address.Clone()},
 		Peer: to.Hop, Transport: transport, Dialog: x.dialog, Known: x.stack.credentials.Known(asked, to, ""),
 	}
 	if x.dialog != nil {

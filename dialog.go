@@ -13,6 +13,7 @@ import (
 	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/lockstat"
 	"sipdialog.example/dialog/internal/mailbox"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -30,7 +31,7 @@ type Dialog struct {
 	localTag string
 	// arrived is the INVITE that brought the call, source the address it came
 	// from; nil and invalid for a call of ours.
-	arrived *arrival
+	arrived *sipmsg.Kept
 	source  netip.Addr
 	// outside is true for what a REFER outside calls makes: no call, but the dialog
 	// of its subscription. referral is true for a call that follows a REFER.
@@ -90,7 +91,7 @@ type Dialog struct {
 	takes    *takeover
 	replaced bool
 	// answeredBy is the peer's latest response to our INVITE.
-	answeredBy *arrival
+	answeredBy *sipmsg.Kept
 	// reliable sends the provisional responses to it that must not be lost; nil
 	// before the first.
 	reliable *reliableServer

@@ -145,7 +145,7 @@ func (d *Dialog) pathLocked() (target sip.Uri, routes []sip.Uri) {
 	}
 	first := routes[0]
 	first.Headers = nil
-	first.UriParams.Remove("method")
+	removeParam(&first.UriParams, "method")
 	return first, append(routes[1:], target)
 }
 

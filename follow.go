@@ -128,10 +128,10 @@ func referenced(referTo sip.Uri) (sip.Uri, error) {
 	if scheme := strings.ToLower(target.Scheme); scheme != "sip" && scheme != "sips" {
 		return target, fmt.Errorf("%w: scheme %q", ErrReference, target.Scheme)
 	}
-	if method, ok := target.UriParams.Get("method"); ok && !strings.EqualFold(method, "INVITE") {
+	if method, ok := findParam(target.UriParams, "method"); ok && !strings.EqualFold(method, "INVITE") {
 		return target, fmt.Errorf("%w: method %q", ErrReference, method)
 	}
-	target.UriParams.Remove("method") // RFC 3261 19.1.1: not in a Request-URI
+	removeParam(&target.UriParams, "method") // RFC 3261 19.1.1: not in a Request-URI
 	return target, nil
 }
 

@@ -72,7 +72,7 @@ func (s *Stack) inspect(tx serverTx, req *sip.Request) *sip.Response {
 	default:
 		return tx.NewResponse(sip.StatusRequestedRangeNotSatisfiable, "Unsupported URI Scheme")
 	}
-	if unknown := s.config.unsupported(tokens(req, "Require")); len(unknown) > 0 {
+	if unknown := s.config.unsupported(listed(req, "Require")); len(unknown) > 0 {
 		res := tx.NewResponse(sip.StatusBadExtension, "")
 		res.AppendHeader(sip.NewHeader("Unsupported", strings.Join(unknown, ", ")))
 		return res

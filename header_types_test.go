@@ -150,7 +150,7 @@ func TestPlainHeadersInAResponseOptAreSeen(t *testing.T) {
 		}
 		res.SetBody([]byte("v=0\r\n"))
 	}}))
-	require.Equal(t, []string{"timer"}, tokens(res, "Require"))
+	require.Equal(t, []string{"timer"}, listed(res, "Require"))
 	require.Empty(t, headersNamed(res, "RSeq"))
 	require.Len(t, headersNamed(res, "Content-Length"), 1)
 	require.Equal(t, "5", headerValue(res, "Content-Length"))

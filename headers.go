@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // TagGen returns a new tag: 16 hex digits of a cryptographic source (RFC 3261
@@ -153,13 +155,12 @@ func appendAddresses(list []address, header sip.Header) []address {
 		return one("", &h.Address, nil)
 	case *sip.RecordRouteHeader:
 		return one("", &h.Address, nil)
+	case *sip.ReferToHeader:
+		return one("", &h.Address, nil)
 	}
-	for _, value := range splitList(header.Value(), ',') {
-		var a address
-		var err error
-		a.display, err = sip.ParseAddressValue(value, &a.uri, &a.params)
-		if err == nil && (a.uri.Host != "" || a.uri.Raw() != "") {
-			list = append(list, a)
+	for _, value := range sipmsg.Split(header.Value(), ',') {
+		if display, uri, params, err := sipmsg.ToAddress(value); err == nil {
+			list = append(list, address{nameAddr{display, uri}, params})
 		}
 	}
 	return list
@@ -199,12 +200,8 @@ func typedHeaders(h sip.Header) []sip.Header {
 		return []sip.Header{sip.HeaderClone(h)}
 	}
 	for _, name := range []string{"From", "To", "Call-ID", "CSeq", "Contact", "Route"} {
-		if !isNamed(h, name) {
-			continue
-		}
-		list, err := sip.HeadersParser(sip.DefaultHeadersParser()).ParseHeader(nil, []byte(name+": "+h.Value()))
-		if err == nil {
-			return list
+		if isNamed(h, name) {
+			return sipmsg.Typed(name, h.Value())
 		}
 	}
 	return []sip.Header{sip.HeaderClone(h)}
@@ -212,45 +209,7 @@ func typedHeaders(h sip.Header) []sip.Header {
 
 // isNamed reports whether a header has that name, or its compact form (RFC 3261
 // 7.3.3).
-func isNamed(h sip.Header, name string) bool {
-	n := h.Name()
-	if len(n) == 1 {
-		return strings.EqualFold(n, compactForm(name))
-	}
-	return len(n) == len(name) && strings.EqualFold(n, name)
-}
-
-func compactForm(name string) string {
-	switch strings.ToLower(name) {
-	case "call-id":
-		return "i"
-	case "contact":
-		return "m"
-	case "content-encoding":
-		return "e"
-	case "content-length":
-		return "l"
-	case "content-type":
-		return "c"
-	case "event":
-		return "o"
-	case "from":
-		return "f"
-	case "refer-to":
-		return "r"
-	case "referred-by":
-		return "b"
-	case "session-expires":
-		return "x"
-	case "supported":
-		return "k"
-	case "to":
-		return "t"
-	case "via":
-		return "v"
-	}
-	return name
-}
+func isNamed(h sip.Header, name string) bool { return sipmsg.SameName(h.Name(), name) }
 
 // headersNamed returns the headers of that name. GetHeaders of a message does so
 // too, but for compact forms, and copies every other header's name in lower case each
@@ -304,53 +263,12 @@ func headerValue(msg sip.Message, name string) string {
 	return ""
 }
 
-// tokens returns the comma-separated values of all headers of that name.
-func tokens(msg sip.Message, name string) []string {
-	var list []string
-	for _, h := range headersNamed(msg, name) {
-		for _, token := range strings.Split(h.Value(), ",") {
-			if token = strings.TrimSpace(token); token != "" {
-				list = append(list, token)
-			}
-		}
-	}
-	return list
-}
-
-// listed is tokens for values that may have quoted strings and URIs in them.
+// listed returns the comma-separated values of all headers of that name.
 func listed(msg sip.Message, name string) []string {
 	var list []string
 	for _, h := range headersNamed(msg, name) {
-		list = append(list, splitList(h.Value(), ',')...)
+		list = append(list, sipmsg.Split(h.Value(), ',')...)
 	}
-	return list
-}
-
-// splitList splits at a separator that stands neither in a quoted-string nor in
-// angle brackets. Empty parts are left out.
-func splitList(value string, separator byte) []string {
-	var list []string
-	add := func(part string) {
-		if part = strings.TrimSpace(part); part != "" {
-			list = append(list, part)
-		}
-	}
-	quote, angle, begin := false, false, 0
-	for i := 0; i < len(value); i++ {
-		switch c := value[i]; {
-		case quote && c == '\\':
-			i++
-		case c == '"' && !angle:
-			quote = !quote
-		case quote:
-		case c == '<' || c == '>':
-			angle = c == '<'
-		case c == separator && !angle:
-			add(value[begin:i])
-			begin = i + 1
-		}
-	}
-	add(value[begin:])
 	return list
 }
 
@@ -373,7 +291,7 @@ func countContacts(msg sip.Message) (n int) {
 			n++
 			continue
 		}
-		n += len(splitList(h.Value(), ','))
+		n += len(sipmsg.Split(h.Value(), ','))
 	}
 	return n
 }
@@ -394,34 +312,9 @@ func recordRoutes(msg sip.Message) []sip.Uri {
 
 // isLoose reports whether a route's URI asks for loose routing (RFC 3261
 // 16.12).
-func isLoose(uri sip.Uri) bool { return uri.UriParams.Has("lr") }
-
-// quoted returns a quoted-string (RFC 3261 25.1).
-func quoted(s string) string { return `"` + escapeQuoted(s) + `"` }
-
-// escapeQuoted escapes what goes between the quotes of a quoted-string.
-func escapeQuoted(s string) string {
-	return strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s)
-}
-
-// unquoted returns what a quoted-string says, and a token as it is.
-func unquoted(s string) string {
-	if rest, found := strings.CutPrefix(s, `"`); found {
-		return unescapeQuoted(rest)
-	}
-	return s
-}
-
-// unescapeQuoted undoes escapeQuoted, up to the closing quote if there is one.
-func unescapeQuoted(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s) && s[i] != '"'; i++ {
-		if s[i] == '\\' && i+1 < len(s) {
-			i++
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
+func isLoose(uri sip.Uri) bool {
+	_, loose := findParam(uri.UriParams, "lr")
+	return loose
 }
 
 // oneLine keeps a text from ending the header, or start line, that it goes

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // What the network says of the parties, in requests (Dialog.Request) and in
@@ -16,7 +18,7 @@ import (
 func (a Address) String() string {
 	uri := "<" + a.URI.String() + ">"
 	if name := oneLine(a.DisplayName); name != "" {
-		return quoted(name) + " " + uri
+		return sipmsg.Quote(name) + " " + uri
 	}
 	return uri
 }
@@ -141,7 +143,7 @@ type addressParams struct {
 
 func (a addressParams) param(name string) string {
 	value, _ := findParam(a.params, name)
-	return unquoted(value)
+	return sipmsg.Unquote(value)
 }
 
 // addresses reads a header that is a list of name-addrs; what cannot be read is
@@ -164,7 +166,7 @@ func parameter(name, value string) string {
 	case isToken(value):
 		return ";" + name + "=" + value
 	}
-	return ";" + name + "=" + quoted(value)
+	return ";" + name + "=" + sipmsg.Quote(value)
 }
 
 func number(n int) string {

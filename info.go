@@ -1,12 +1,15 @@
 package dialog
 
 import (
+	"bytes"
 	"context"
+	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -64,13 +67,13 @@ func (d *Dialog) Info() Info {
 }
 
 func (a nameAddr) address() Address {
-	return Address{DisplayName: unescapeQuoted(a.display), URI: *a.uri.Clone()}
+	return Address{DisplayName: sipmsg.Unescape(a.display), URI: *a.uri.Clone()}
 }
 
 // Request returns a copy of the INVITE that brought an incoming call, with the
 // peer's address as its Source; nil for a call of ours.
 func (d *Dialog) Request() *sip.Request {
-	req, _ := d.arrived.message().(*sip.Request)
+	req, _ := messageOf(d.arrived).(*sip.Request)
 	return req
 }
 
@@ -81,32 +84,49 @@ func (d *Dialog) Response() *sip.Response {
 	d.mutex.RLock()
 	arrived := d.answeredBy
 	d.mutex.RUnlock()
-	res, _ := arrived.message().(*sip.Response)
+	res, _ := messageOf(arrived).(*sip.Response)
 	return res
 }
 
-// arrival is a message as it came.
-type arrival struct {
-	data              []byte
-	source, transport string
-}
-
-func arrivalOf(msg sip.Message) *arrival {
-	return &arrival{data: transport.Encode(msg), source: msg.Source(), transport: msg.Transport()}
-}
-
-// message reads it once more; nil for none.
-func (a *arrival) message() sip.Message {
-	if a == nil {
+// arrivalOf puts a message aside, as it came.
+func arrivalOf(msg sip.Message) *sipmsg.Kept {
+	if m := sipmsg.Of(msg); m != nil {
+		return m.Keep()
+	}
+	head, body, _ := sipmsg.CutHead(transport.Encode(msg))
+	m := sipmsg.Decode(head, len(head))
+	if m == nil {
 		return nil
 	}
-	msg, err := sip.ParseMessage(a.data)
-	if err != nil {
+	m.SetBody(body)
+	source, _ := netip.ParseAddrPort(msg.Source())
+	m.Arrived(msg.Transport(), source)
+	return m.Keep()
+}
+
+// messageOf reads it once more, for one who may change it; nil for none.
+func messageOf(kept *sipmsg.Kept) sip.Message {
+	if kept == nil {
 		return nil
 	}
-	msg.SetSource(a.source)
-	msg.SetTransport(a.transport)
-	return msg
+	return ownMessage(kept.Message())
+}
+
+// ownMessage is a message for an application, which may change it.
+func ownMessage(m *sipmsg.Message) sip.Message {
+	own := m.NewSIP()
+	own.SetBody(bytes.Clone(own.Body()))
+	return own
+}
+
+// ownRequest is ownMessage for a request.
+func ownRequest(req *sip.Request) *sip.Request {
+	if m := sipmsg.Of(req); m != nil {
+		return ownMessage(m).(*sip.Request)
+	}
+	own := req.Clone()
+	own.SetSource(req.Source())
+	return own
 }
 
 // Context returns a context that ends when the dialog does; its cause

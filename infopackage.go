@@ -86,7 +86,7 @@ func (d *Dialog) learnPackagesLocked(msg sip.Message) {
 		return
 	}
 	d.peerPackages = []string{}
-	for _, token := range tokens(msg, "Recv-Info") {
+	for _, token := range listed(msg, "Recv-Info") {
 		d.peerPackages = append(d.peerPackages, packageName(token))
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // The NOTIFYs that arrive, for REFERs we sent.
@@ -44,13 +46,8 @@ func eventID(req *sip.Request) string {
 
 // param returns a parameter of a header's, the last part of its value.
 func param(params, name string) string {
-	for _, p := range strings.Split(params, ";") {
-		key, value, _ := strings.Cut(p, "=")
-		if strings.EqualFold(strings.TrimSpace(key), name) {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
+	value, _ := sipmsg.Params(";" + params).Get(name)
+	return sipmsg.Unquote(value)
 }
 
 // handleNotify takes the peer's report on a REFER of ours (RFC 3515 2.4.5).

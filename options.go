@@ -2,10 +2,11 @@ package dialog
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // Address is a name and a URI, as From and To have them.
@@ -100,9 +101,7 @@ func replaceContacts(resp *sip.Response, contacts ...sip.Header) {
 	}
 }
 
-func isContactName(name string) bool {
-	return strings.EqualFold(name, "Contact") || strings.EqualFold(name, compactForm("Contact"))
-}
+func isContactName(name string) bool { return sipmsg.SameName(name, "Contact") }
 
 // WithRetryAfter says when to try again (RFC 3261 20.33), in whole seconds.
 func WithRetryAfter(wait time.Duration) ResponseOpt {

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // NewInvite places a call to target (RFC 3261 13.2.1): it sends an INVITE with
@@ -62,7 +64,7 @@ func (s *Stack) newCaller(target sip.Uri, opts InviteOpts) *Dialog {
 	// RFC 3261 19.1.1: what says how to get there has no place in To.
 	to.Headers = nil
 	for _, name := range []string{"method", "transport", "maddr", "ttl", "lr"} {
-		to.UriParams.Remove(name)
+		removeParam(&to.UriParams, name)
 	}
 	d := &Dialog{
 		stack: s, isUAC: true, callID: randomHex(16), localTag: TagGen(),
@@ -91,7 +93,7 @@ func (s *Stack) caller(opts InviteOpts, scheme string) nameAddr {
 		if uri.Scheme == "" {
 			uri.Scheme = scheme
 		}
-		return nameAddr{display: escapeQuoted(from.DisplayName), uri: uri}
+		return nameAddr{display: sipmsg.Escape(from.DisplayName), uri: uri}
 	default:
 		product, _, _ := strings.Cut(s.config.userAgent(), "/")
 		return nameAddr{uri: sip.Uri{Scheme: scheme, User: userToken(product)}}

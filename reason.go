@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // Reason is a value of a Reason header (RFC 3326): why a BYE or CANCEL was sent,
@@ -26,7 +28,7 @@ func (r Reason) String() string {
 		value += ";cause=" + strconv.Itoa(r.Cause)
 	}
 	if text := oneLine(r.Text); text != "" {
-		value += ";text=" + quoted(text)
+		value += ";text=" + sipmsg.Quote(text)
 	}
 	return value
 }
@@ -42,7 +44,7 @@ func ReasonsOf(msg sip.Message) []Reason {
 }
 
 func appendReason(reasons []Reason, value string) []Reason {
-	parts := splitList(value, ';')
+	parts := sipmsg.Split(value, ';')
 	r := Reason{}
 	if len(parts) > 0 {
 		r.Protocol = parts[0]
@@ -59,7 +61,7 @@ func appendReason(reasons []Reason, value string) []Reason {
 				r.Cause = int(cause)
 			}
 		case "text":
-			r.Text = unquoted(value)
+			r.Text = sipmsg.Unquote(value)
 		}
 	}
 	return append(reasons, r)
@@ -90,7 +92,7 @@ func reasonHeaders(text string, reasons []Reason) []sip.Header {
 	case strings.HasPrefix(text, "SIP;"), strings.HasPrefix(text, "Q.850;"):
 		headers = append(headers, sip.NewHeader("Reason", text))
 	default:
-		headers = append(headers, sip.NewHeader("Reason", "SIP;text="+quoted(text)))
+		headers = append(headers, sip.NewHeader("Reason", "SIP;text="+sipmsg.Quote(text)))
 	}
 	for _, r := range reasons {
 		headers = append(headers, sip.NewHeader("Reason", r.String()))
@@ -102,7 +104,7 @@ func reasonHeaders(text string, reasons []Reason) []sip.Header {
 func reasonsIn(headers []sip.Header) []Reason {
 	var reasons []Reason
 	for _, h := range headers {
-		for _, value := range splitList(h.Value(), ',') {
+		for _, value := range sipmsg.Split(h.Value(), ',') {
 			reasons = appendReason(reasons, value)
 		}
 	}
@@ -116,5 +118,5 @@ func reasonText(msg sip.Message) string {
 	if !found {
 		return value
 	}
-	return unescapeQuoted(text)
+	return sipmsg.Unescape(text)
 }

@@ -62,7 +62,7 @@ func (r *redirects) learn(res *sip.Response) {
 	}
 	var named []sip.Uri
 	for _, target := range contactsByRank(res) {
-		target.UriParams.Remove("method")
+		removeParam(&target.UriParams, "method")
 		target.Headers = nil
 		if r.mayTry(target) {
 			r.known, named = append(r.known, target), append(named, target)

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // Refer asks the peer to call target (RFC 3515). It returns when the REFER has
@@ -45,7 +47,7 @@ func (d *Dialog) SendReferWithReplaces(ctx context.Context, targetURI sip.Uri, r
 		return err
 	}
 	target := *targetURI.Clone()
-	target.Headers.Remove("Replaces")
+	removeParam(&target.Headers, "Replaces")
 	target.Headers.Add("Replaces", escapeHeader(info.BuildReplacesHeader()))
 	return d.SendRefer(ctx, target, opts)
 }
@@ -138,7 +140,7 @@ func (d *Dialog) referredByLocked(req *sip.Request, opts *ReferOpts) {
 		who = "" // not known before the first request has left
 	}
 	if opts.ReferredBy != nil {
-		by := nameAddr{display: escapeQuoted(opts.ReferredBy.DisplayName), uri: opts.ReferredBy.URI}
+		by := nameAddr{display: sipmsg.Escape(opts.ReferredBy.DisplayName), uri: opts.ReferredBy.URI}
 		who = by.to("").Value()
 	}
 	for name, value := range opts.Headers {

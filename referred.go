@@ -56,8 +56,7 @@ func (d *Dialog) handleRefer(tx serverTx, req *sip.Request) {
 		d.answerRefer(tx, refer, Answer{Status: sip.StatusOK})
 		return
 	}
-	refer.Request = req.Clone()
-	refer.Request.SetSource(req.Source())
+	refer.Request = ownRequest(req)
 	q := d.stack.newDecision(tx, func(ctx context.Context, _ *sip.Request) Answer { return handler(ctx, refer) },
 		func(a Answer) { d.answerRefer(tx, refer, a) })
 	if !d.stack.calls.Go(q.run) {
@@ -155,12 +154,11 @@ func referTarget(req *sip.Request) (sip.Uri, *ReplacesInfo, error) {
 	if len(headers) != 1 {
 		return sip.Uri{}, nil, fmt.Errorf("%w: %d Refer-To headers", ErrMalformed, len(headers))
 	}
-	var uri sip.Uri
-	if h, ok := headers[0].(*sip.ReferToHeader); ok {
-		uri = splitFlags(h.Address)
-	} else if _, err := sip.ParseAddressValue(headers[0].Value(), &uri, &sip.HeaderParams{}); err != nil {
-		return sip.Uri{}, nil, fmt.Errorf("%w: Refer-To: %w", ErrMalformed, err)
+	list := appendAddresses(nil, headers[0])
+	if len(list) != 1 {
+		return sip.Uri{}, nil, fmt.Errorf("%w: Refer-To %q", ErrMalformed, headers[0].Value())
 	}
+	uri := list[0].uri
 	replaces, err := replacesIn(uri)
 	return uri, replaces, err
 }
@@ -176,7 +174,7 @@ func isFalse(referSub string) bool {
 	return strings.EqualFold(strings.TrimSpace(value), "false")
 }
 
-func requiresNoSub(req *sip.Request) bool { return containsFold(tokens(req, "Require"), tagNoSub) }
+func requiresNoSub(req *sip.Request) bool { return containsFold(listed(req, "Require"), tagNoSub) }
 
 // HandleIncomingRefer takes a REFER that has been answered 202: it makes the
 // subscription, sends the first NOTIFY (RFC 3515 2.4.4), and runs

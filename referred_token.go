@@ -10,6 +10,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/multipart"
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // The Referred-By token (RFC 3892 4): a part of a REFER's body by which the
@@ -38,11 +39,9 @@ func tokenOf(refer *sip.Request) []byte {
 
 // contentIDIn returns the Content-ID that a Referred-By names (RFC 3892 3).
 func contentIDIn(referredBy string) string {
-	for _, p := range splitList(referredBy, ';') {
-		name, value, _ := strings.Cut(p, "=")
-		if value = unquoted(strings.TrimSpace(value)); value != "" && strings.EqualFold(strings.TrimSpace(name), "cid") {
-			return "<" + value + ">"
-		}
+	_, params, _ := sipmsg.Cut(referredBy, ';')
+	if id := param(params, "cid"); id != "" {
+		return "<" + id + ">"
 	}
 	return ""
 }

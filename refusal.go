@@ -10,6 +10,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/sdp"
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // Refusal is how an offer of the peer's is refused: the error that OnOffer's
@@ -129,7 +130,7 @@ func warnings(list []sdp.Warning) []Header {
 
 // warning is a Warning header of ours (RFC 3261 20.43).
 func warning(code int, text string) Header {
-	return Header{"Warning", strconv.Itoa(code) + " dialog " + quoted(text)}
+	return Header{"Warning", strconv.Itoa(code) + " dialog " + sipmsg.Quote(text)}
 }
 
 // refuseWith refuses the request that brought an offer. A 488 has a Warning (RFC 3261

@@ -100,7 +100,7 @@ func (d *Dialog) enqueueLocked(p *provisional) (send func() error, err error) {
 	if d.reliable == nil {
 		invite := p.tx.Request()
 		d.reliable = &reliableServer{
-			seq: cseq(invite), offer: d.stack.hasOffer(invite), allowsUpdate: containsFold(tokens(invite, "Allow"), "UPDATE"),
+			seq: cseq(invite), offer: d.stack.hasOffer(invite), allowsUpdate: containsFold(listed(invite, "Allow"), "UPDATE"),
 		}
 	}
 	r := d.reliable
@@ -273,7 +273,7 @@ func (d *Dialog) agreeingLocked() bool {
 // was any.
 func unmarkReliable(res *sip.Response) bool {
 	removeHeaders(res, "RSeq")
-	tags := tokens(res, "Require")
+	tags := listed(res, "Require")
 	if !containsFold(tags, tagReliable) {
 		return false
 	}

@@ -115,13 +115,3 @@ func escapeHeader(value string) string {
 	}
 	return b.String()
 }
-
-// splitFlags mends a URI that sipgo parsed with headers after a parameter
-// without a value: it takes "lr?Replaces=x" for the parameter's name.
-func splitFlags(uri sip.Uri) sip.Uri {
-	clean := *uri.Clone()
-	for i, kv := range clean.UriParams {
-		clean.UriParams[i].K, _, _ = strings.Cut(kv.K, "?")
-	}
-	return clean
-}

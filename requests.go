@@ -47,7 +47,7 @@ const decisionTime = 2 * time.Second
 // they belong to calls).
 func (s *Stack) OnRequest(method string, handler RequestHandler) (err error) {
 	defer naming("OnRequest", &err)
-	m := sip.RequestMethod(strings.ToUpper(method))
+	m := methodNamed(method)
 	if !isToken(method) || belongsToCalls(m) || m == sip.INFO {
 		return fmt.Errorf("%w: no handler for %q outside a call", ErrInvalidArgument, method)
 	}
@@ -66,7 +66,7 @@ func (s *Stack) OnRequest(method string, handler RequestHandler) (err error) {
 // they have ways of their own).
 func (d *Dialog) OnRequest(method string, handler RequestHandler) (err error) {
 	defer naming("OnRequest", &err)
-	m := sip.RequestMethod(strings.ToUpper(method))
+	m := methodNamed(method)
 	if !isToken(method) || belongsToCalls(m) || m == sip.REFER {
 		return fmt.Errorf("%w: no handler for %q inside a call", ErrInvalidArgument, method)
 	}
@@ -74,6 +74,15 @@ func (d *Dialog) OnRequest(method string, handler RequestHandler) (err error) {
 	defer d.mutex.Unlock()
 	d.handlers = setHandler(d.handlers, m, handler)
 	return nil
+}
+
+// methodNamed takes a method that we know in any case, and another as it is: their
+// names are case-sensitive (RFC 3261 7.1).
+func methodNamed(method string) sip.RequestMethod {
+	if known := sip.RequestMethod(strings.ToUpper(method)); isKnownMethod(known) {
+		return known
+	}
+	return sip.RequestMethod(method)
 }
 
 // belongsToCalls are the methods this package answers itself.
@@ -245,9 +254,7 @@ func (q *decision) run() {
 		}
 		q.answer(a)
 	}()
-	req := q.tx.Request().Clone()
-	req.SetSource(q.tx.Request().Source())
-	decided := q.handler(q.ctx, req)
+	decided := q.handler(q.ctx, ownRequest(q.tx.Request()))
 	decided.Body = ownBody(decided.Body) // its methods are the application's too
 	a = decided
 }

@@ -45,12 +45,7 @@ func sessionExpires(msg sip.Message) (interval time.Duration, refresher string) 
 		return 0, "" // in most messages
 	}
 	value, params, _ := strings.Cut(header, ";")
-	for _, param := range strings.Split(params, ";") {
-		name, who, _ := strings.Cut(param, "=")
-		if strings.EqualFold(strings.TrimSpace(name), "refresher") {
-			refresher = strings.ToLower(strings.TrimSpace(who))
-		}
-	}
+	refresher = strings.ToLower(param(params, "refresher"))
 	if refresher != "uac" && refresher != "uas" {
 		refresher = "" // RFC 4028 4 knows no other
 	}
@@ -77,7 +72,7 @@ func deltaSeconds(value string) time.Duration {
 func wholeSeconds(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }
 
 func supportsTimer(msg sip.Message) bool {
-	for _, tag := range tokens(msg, "Supported") {
+	for _, tag := range listed(msg, "Supported") {
 		if strings.EqualFold(tag, "timer") {
 			return true
 		}
@@ -173,7 +168,7 @@ func (d *Dialog) agreeTimerLocked(res *sip.Response, answeredByUs bool, peer sip
 	d.stopSessionLocked()
 	d.noteLeastLocked(peer)
 	interval, refresher := sessionExpires(res)
-	if allow := tokens(peer, "Allow"); len(allow) > 0 {
+	if allow := listed(peer, "Allow"); len(allow) > 0 {
 		d.timer.allowsUpdate = containsFold(allow, "UPDATE")
 	}
 	d.timer.interval = interval

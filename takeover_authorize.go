@@ -97,9 +97,7 @@ func (d *Dialog) askTakeover(ctx context.Context, tx serverTx, t *takeover, ask 
 		a = Answer{Status: sip.StatusInternalServerError}
 		d.decline(tx, a)
 	}()
-	req := tx.Request().Clone()
-	req.SetSource(tx.Request().Source())
-	a = ask(ctx, TakeoverRequest{Invite: req, Call: t.call, Join: t.join})
+	a = ask(ctx, TakeoverRequest{Invite: ownRequest(tx.Request()), Call: t.call, Join: t.join})
 	a.Body = ownBody(a.Body) // its methods are the application's too
 	returned = true
 	return a

@@ -13,7 +13,7 @@ func targetsOf(invite *sip.Request) []sip.Uri {
 	if len(headersNamed(invite, "Contact")) > 0 {
 		return contacts(invite)
 	}
-	branch, _ := invite.Via().Params.Get("branch")
+	branch, _ := findParam(invite.Via().Params, "branch")
 	from := addressIn(invite, "From").uri
 	if strings.HasPrefix(branch, sip.RFC3261BranchMagicCookie) || !isTarget(from) {
 		return nil

@@ -59,6 +59,11 @@ func findParam(params sip.HeaderParams, name string) (value string, found bool) 
 	return "", false
 }
 
+// removeParam removes all parameters of that name (RFC 3261 7.3.1: in any case).
+func removeParam(params *sip.HeaderParams, name string) {
+	*params = slices.DeleteFunc(*params, func(param sip.HeaderKV) bool { return strings.EqualFold(param.K, name) })
+}
+
 // unescapedAll undoes every escape.
 func unescapedAll(s string) string {
 	plain, err := url.PathUnescape(s)

@@ -2,11 +2,14 @@ package auth
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/icholy/digest"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 const (
@@ -81,8 +84,15 @@ func readChallenge(value string) (*digest.Challenge, bool) {
 	if len(value) > maxChallenge {
 		return nil, false
 	}
-	challenge, err := digest.ParseChallenge(value)
-	return challenge, err == nil && digest.CanDigest(challenge)
+	c, err := sipmsg.ParseChallenge(value)
+	if err != nil {
+		return nil, false
+	}
+	challenge := &digest.Challenge{
+		Realm: c.Realm, Domain: c.Domain, Nonce: c.Nonce, Opaque: c.Opaque, Stale: c.Stale, Algorithm: c.Algorithm,
+		QOP: c.QOP, Charset: c.Charset, Userhash: c.UserHash,
+	}
+	return challenge, digest.CanDigest(challenge)
 }
 
 // isLegacy reports whether a challenge is one of RFC 2069: the digest has nothing
@@ -122,5 +132,26 @@ func (a *answer) credentials(req *sip.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return credentials.String(), nil
+	return headerOf(credentials), nil
+}
+
+// headerOf is the value of an Authorization (RFC 3261 25.1): what the server has
+// quoted goes back to it as it came. Some of them want the response last.
+func headerOf(c *digest.Credentials) string {
+	var b strings.Builder
+	b.WriteString("Digest username=" + sipmsg.Quote(c.Username))
+	for _, param := range []struct {
+		name, value string
+		said        bool
+	}{
+		{"realm", sipmsg.Quote(c.Realm), true}, {"nonce", sipmsg.Quote(c.Nonce), true}, {"uri", sipmsg.Quote(c.URI), true},
+		{"algorithm", c.Algorithm, c.Algorithm != ""}, {"cnonce", sipmsg.Quote(c.Cnonce), c.QOP != ""},
+		{"opaque", sipmsg.Quote(c.Opaque), c.Opaque != ""}, {"qop", c.QOP, c.QOP != ""},
+		{"nc", fmt.Sprintf("%08x", c.Nc), c.QOP != ""}, {"userhash", "true", c.Userhash}, {"response", sipmsg.Quote(c.Response), true},
+	} {
+		if param.said {
+			b.WriteString(", " + param.name + "=" + param.value)
+		}
+	}
+	return b.String()
 }

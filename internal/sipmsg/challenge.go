@@ -19,7 +19,7 @@ type Challenge struct {
 }
 
 // ParseChallenge reads the value of a WWW-Authenticate or Proxy-Authenticate
-// header, or of one challenge of a list. It needs a realm and a nonce.
+// header: one challenge. It needs a realm and a nonce.
 func ParseChallenge(s string) (Challenge, error) {
 	s = trim(s)
 	end := strings.IndexAny(s, lws)

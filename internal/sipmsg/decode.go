@@ -14,9 +14,10 @@ import (
 // without (RFC 3261 8.2.2, 13.2.2.4): Via, From, To, Call-ID, CSeq; what is wrong
 // with Content-Length is told apart. Those of all other fields are for those who need them. So is a
 // line that is no header field, but in a request.
-func Decode(head []byte, fields int) *Message {
-	m := &Message{Length: -1}
-	m.text = text(plain(head))
+func Decode(head []byte, fields int) *Message { return decodeText(text(plain(head)), fields) }
+
+func decodeText(text string, fields int) *Message {
+	m := &Message{Length: -1, text: text}
 	m.lines = m.few[:0]
 	first, _ := cutLine(m.text)
 	fault, ok := m.startLine.read(first)

@@ -271,6 +271,17 @@ func TestStructs(t *testing.T) {
 	require.Equal(t, "body", string(m.Body()))
 }
 
+func TestAMessagePutAsideIsReadOnceMore(t *testing.T) {
+	m := whole(torture(t, "wsinv.dat"))
+	m.Arrived("UDP", peer)
+	again := m.Keep().Message()
+	require.Equal(t, m.SIP().String(), again.SIP().String())
+	require.Equal(t, m.Text(), again.Text())
+	require.Equal(t, peer.String(), again.SIP().Source())
+	require.Equal(t, m.Body(), again.Body())
+	require.Nil(t, (*Kept)(nil).Message())
+}
+
 func TestMemoryOfStructsIsBounded(t *testing.T) {
 	m := whole([]byte("OPTIONS sip:b@h SIP/2.0\r\nContact: " + strings.Repeat("<sip:a@b>"+strings.Repeat(";a", 100)+",", 200) + "<sip:z@b>"))
 	n := 0

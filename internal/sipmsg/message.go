@@ -169,6 +169,31 @@ func (m *Message) first(known id) *line {
 	return nil
 }
 
+// Kept is a message that is put aside: its bytes, without the table and the
+// structs.
+type Kept struct {
+	text      string
+	body      []byte
+	transport string
+	source    netip.AddrPort
+}
+
+// Keep puts the message aside.
+func (m *Message) Keep() *Kept {
+	return &Kept{text: m.text, body: m.body, transport: m.Transport, source: m.Source}
+}
+
+// Message reads it once more; nil for none.
+func (k *Kept) Message() *Message {
+	if k == nil {
+		return nil
+	}
+	m := decodeText(k.text, len(k.text))
+	m.body = k.body
+	m.Arrived(k.transport, k.source)
+	return m
+}
+
 // Text returns the start line and the header fields, each line with its end, and
 // the empty line: as they came, but for folds.
 func (m *Message) Text() string { return m.text }

@@ -29,9 +29,7 @@ func (m *Message) SIP() sip.Message {
 
 // NewSIP is SIP that is the caller's own, but for the body.
 func (m *Message) NewSIP() sip.Message {
-	a := &arena{m: m, lengthAt: -1, length: sip.ContentLengthHeader(len(m.body)), left: maxHeld}
-	a.order = a.few[:0]
-	a.params = a.pairs[:0]
+	a := m.arena()
 	for i := range m.lines {
 		a.add(&m.lines[i])
 	}
@@ -64,6 +62,13 @@ type arena struct {
 	few    [20]sip.Header
 	params sip.HeaderParams // all of them
 	pairs  [8]sip.HeaderKV
+}
+
+func (m *Message) arena() *arena {
+	a := &arena{m: m, lengthAt: -1, length: sip.ContentLengthHeader(len(m.body)), left: maxHeld}
+	a.order = a.few[:0]
+	a.params = a.pairs[:0]
+	return a
 }
 
 func (a *arena) request() *sip.Request {
@@ -349,4 +354,20 @@ func (a *arena) hold(own sip.HeaderParams) sip.HeaderParams {
 	begin := len(a.params)
 	a.params = append(a.params, own...)
 	return a.params[begin:len(a.params):len(a.params)]
+}
+
+// Typed returns the headers that the value of a field has, of the types that
+// sipgo has for that name: several for a list. What cannot be read as what it
+// should be is a header with a name and a value.
+func Typed(name, value string) []sip.Header {
+	m := &Message{text: name + ":" + value, Length: -1}
+	m.readLine(0, len(m.text))
+	a := m.arena()
+	for i := range m.lines {
+		a.add(&m.lines[i])
+	}
+	if len(a.order) == 0 {
+		return []sip.Header{sip.NewHeader(name, value)}
+	}
+	return a.order
 }

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -23,7 +24,7 @@ func TestMemoryOfEndedServerTransactions(t *testing.T) {
 	network := dialogtest.NewNetwork()
 	defer network.Close()
 	below := transport.New(transport.Config{Network: network.Host("10.0.0.1")})
-	layer := New(Config{Transport: below, User: &benchUser{}})
+	layer := New(Config{Transport: below, User: &benchUser{}, Timers: Timers{T1: time.Minute}}) // longer than the test on a busy machine
 	defer func() {
 		layer.Close()
 		require.NoError(t, below.Close())
