@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // unacked is a 2xx of ours that repeats until its ACK comes (RFC 3261
@@ -79,7 +81,7 @@ func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
 			err = fmt.Errorf("%w: %v\n%s", ErrPanic, value, debug.Stack())
 		}
 	}()
-	code := res.StatusCode
+	code, asked := res.StatusCode, sipmsg.Asked(res)
 	for _, opt := range opts {
 		if opt != nil {
 			opt(res)
@@ -88,7 +90,7 @@ func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
 	if res.StatusCode != code {
 		return invalid("an option changed the status")
 	}
-	if err := checkMessage(res.StartLine(), res.Headers()); err != nil {
+	if err := firstError(checkMessage(res.StartLine(), asked.Changed(res)), checkTwice(res.Headers())); err != nil {
 		return err
 	}
 	if !res.IsProvisional() {

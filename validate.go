@@ -328,7 +328,7 @@ func checkMessage(startLine string, headers []sip.Header) error {
 			return err
 		}
 	}
-	return checkTwice(headers)
+	return nil
 }
 
 // checkTwice refuses a second one of the headers of which there is one (RFC 3261
@@ -353,7 +353,7 @@ func checkRequest(req *sip.Request) error {
 	if firstHeader(req, "Max-Forwards") != nil && (req.MaxForwards() == nil || *req.MaxForwards() > maxHops) {
 		return invalid("Max-Forwards %q", headerValue(req, "Max-Forwards"))
 	}
-	return firstError(checkToken("method", string(req.Method)), checkMessage(req.SipVersion, req.Headers()))
+	return firstError(checkToken("method", string(req.Method)), checkMessage(req.SipVersion, req.Headers()), checkTwice(req.Headers()))
 }
 
 // checkRequestOutside refuses what is no request for Stack.Do.

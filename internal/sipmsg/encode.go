@@ -23,7 +23,41 @@ func (m *Message) NewReply(code int, reason, tag string) *sip.Response {
 	}
 	res.SetBody(nil)
 	res.SetTransport(m.Transport)
+	last := len(res.Headers()) - 1
+	res.Headers()[last] = reply{Header: res.Headers()[last], m: m}
 	return res
+}
+
+// reply is the Content-Length of a response that NewReply has made.
+type reply struct {
+	sip.Header
+	m *Message
+}
+
+// Asked returns the request that a response was made for by [Message.NewReply], as
+// long as the response has had no other body; nil for any other response.
+func Asked(res *sip.Response) *Message {
+	for _, h := range res.Headers() {
+		if r, ok := h.(reply); ok {
+			return r.m
+		}
+	}
+	return nil
+}
+
+// Changed returns the headers of a response to m that will not be as they came; all
+// of them when m is nil.
+func (m *Message) Changed(res *sip.Response) []sip.Header {
+	if m == nil {
+		return res.Headers()
+	}
+	var list []sip.Header
+	for _, h := range res.Headers() {
+		if known := idOf(h.Name()); !m.repeatsKnown(known, res.StatusCode) || !m.unchanged(known, m.Request(), res) {
+			list = append(list, h)
+		}
+	}
+	return list
 }
 
 // Encode returns a response that [Message.NewReply] has made: see
