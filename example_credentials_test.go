@@ -45,7 +45,7 @@ func ExampleChallenge() {
 	// REGISTER is challenged by 10.0.0.2 with SHA-256
 	// registered: 200
 	// INVITE is challenged by 10.0.0.3 with MD5
-	// dialog: INVITE answered 401 Unauthorized
+	// dialog: WaitAnswer: INVITE answered 401 Unauthorized
 }
 
 // demanding is a server that lets nobody do something without credentials.
