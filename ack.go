@@ -2,8 +2,11 @@ package dialog
 
 import (
 	"context"
+	"errors"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/txn"
 )
 
 // acknowledger sends the ACK to the 2xx of one INVITE of ours, and the same
@@ -17,8 +20,12 @@ type acknowledger struct {
 	credentials []sip.Header
 	// body is the ACK's, kept with it: a later attempt has it too.
 	body Body
-	// ack is kept as long as the 2xx may be repeated.
-	ack ackTx
+	// ack is kept as long as the 2xx may be repeated, until over says that it
+	// cannot be any more.
+	ack  ackTx
+	over bool
+	// sending is true while it is being sent in the background.
+	sending bool
 }
 
 // leaving notes what the ACK shares with the INVITE that leaves.
@@ -35,24 +42,22 @@ func (a *acknowledger) leaving(req *sip.Request) {
 func (a *acknowledger) answer(ours Body, res *sip.Response, then func()) {
 	handler, offer, answer, err := a.undecided(ours, res)
 	if handler == nil {
-		a.acknowledgeWith(answer, byDefault, err)
-		then()
+		a.acknowledgeWith(answer, byDefault, err, then)
 		return
 	}
 	a.d.parting(func() { // a hang-up ends the wait: ACK and BYE follow at once
 		answer, made, err := a.d.decideLate(handler, offer, nil)
-		a.acknowledgeWith(answer, made, err)
-		then()
+		a.acknowledgeWith(answer, made, err, then)
 	})
 }
 
 // acknowledgeWith is acknowledge, and ends the call behind the ACK when err says that
 // the offer is refused.
-func (a *acknowledger) acknowledgeWith(answer Body, made author, err error) {
+func (a *acknowledger) acknowledgeWith(answer Body, made author, err error, then func()) {
 	if err != nil {
 		a.d.hangup(offerRefusedBecause(Cause{By: PartyLocal, Method: "BYE", Err: err}))
 	}
-	a.acknowledge(answer, made)
+	a.acknowledge(answer, made, then)
 }
 
 // undecided opens the offer that the 2xx brought, if it did, and returns who
@@ -87,18 +92,44 @@ func offerIn2xx(ours Body, res *sip.Response) *SimpleBody {
 }
 
 // acknowledge sends the ACK, with the answer to an offer in the 2xx if there is
-// one. When that fails the peer repeats its 2xx, and the ACK is tried again.
-func (a *acknowledger) acknowledge(body Body, made author) {
+// one, and then calls then. Where that takes a look-up or a dial it is done in the
+// background: what else comes for the call, a BYE above all, waits for neither. When
+// it fails the peer repeats its 2xx, and the ACK is tried again.
+func (a *acknowledger) acknowledge(body Body, made author, then func()) {
 	body = a.d.numbered(body)
-	ack := a.send(body)
+	ack, err := a.send(body, true)
+	if !errors.Is(err, txn.ErrWouldWait) {
+		a.acknowledged(ack, err, body, made)
+		then()
+		return
+	}
+	a.d.mutex.Lock()
+	a.sending = true
+	a.d.mutex.Unlock()
+	a.d.parting(func() {
+		ack, err := a.send(body, false)
+		a.acknowledged(ack, err, body, made)
+		then()
+	})
+}
+
+// acknowledged keeps an ACK that was sent, or could not be.
+func (a *acknowledger) acknowledged(ack ackTx, err error, body Body, made author) {
+	if err != nil {
+		a.d.log().Warn("ACK could not be sent", "error", err)
+	}
 	a.d.mutex.Lock()
 	defer a.d.mutex.Unlock()
-	a.ack, a.body = ack, body
+	a.sending = false
+	if !a.over {
+		a.ack, a.body = ack, body
+	}
 	a.d.ackWaits = false
 	a.d.session.answer(a, body, made)
 }
 
-func (a *acknowledger) send(body Body) ackTx {
+// send writes the ACK; now says that it must not wait for anything.
+func (a *acknowledger) send(body Body, now bool) (ackTx, error) {
 	d := a.d
 	d.mutex.RLock()
 	req := d.requestLocked(sip.ACK, a.seq)
@@ -107,29 +138,27 @@ func (a *acknowledger) send(body Body) ackTx {
 	}
 	opt := d.optionsLocked()
 	d.mutex.RUnlock()
+	opt.NoWait = now
 	setBody(req, body)
 
 	room, err := d.room()
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	// A 2xx that comes again asks again. What leaves after the ACK waits as long:
 	// a BYE must not overtake it, and goes by the same way, mostly.
 	ctx, cancel := context.WithTimeout(d.life(), d.config().timers().T2)
 	defer cancel()
-	ack, err := room.SendAck(ctx, req, opt)
-	if err != nil {
-		d.log().Warn("ACK could not be sent", "error", err)
-		return nil
-	}
-	return ack
+	return room.SendAck(ctx, req, opt)
 }
 
 // acknowledgeAgain answers a repeated 2xx. While its ACK waits for the application's
-// answer there is nothing to repeat.
+// answer, or is being sent, there is nothing to repeat. One that could not be sent is
+// not tried again once the call is over on both sides.
 func (a *acknowledger) acknowledgeAgain() {
 	a.d.mutex.RLock()
-	ack, body, waits := a.ack, a.body, a.d.ackWaits
+	ack, body := a.ack, a.body
+	waits := a.d.ackWaits || a.sending || a.over || a.d.phase == phaseReleased
 	a.d.mutex.RUnlock()
 	switch {
 	// Also while the ACK to another INVITE waits.
@@ -138,6 +167,9 @@ func (a *acknowledger) acknowledgeAgain() {
 			a.d.log().Warn("ACK could not be repeated", "error", err)
 		}
 	case !waits:
-		a.acknowledge(body, byDefault)
+		a.acknowledge(body, byDefault, func() {})
 	}
 }
+
+// forgetLocked lets go of the ACK: no 2xx can come any more.
+func (a *acknowledger) forgetLocked() { a.ack, a.body, a.over = nil, nil, true }

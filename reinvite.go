@@ -234,8 +234,7 @@ func (re *reinviteClient) success(res *sip.Response) {
 	d.agreeTimerLocked(res, false, res)
 	d.mutex.Unlock()
 	if agreed { // no session is in the 2xx (RFC 3262 5)
-		re.acknowledge(nil, byDefault)
-		re.succeeded()
+		re.acknowledge(nil, byDefault, re.succeeded)
 		return
 	}
 	re.answer(re.offer, res, re.succeeded)
@@ -302,7 +301,8 @@ var errAgreedAnew = errors.New("dialog: the session has changed")
 func (re *reinviteClient) done(err error) {
 	d := re.d
 	d.mutex.Lock()
-	re.ack, re.reliable.answered = nil, true
+	re.forgetLocked()
+	re.reliable.answered = true
 	unanswered := err != nil && !re.taken
 	if unanswered {
 		re.closeLocked()

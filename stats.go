@@ -98,7 +98,7 @@ func (s *Stats) addTransactions(layer *txn.Layer) {
 	s.Retransmissions = counted.Retransmissions
 	s.Refused["merged"], s.Refused["queue"] = counted.Merged, counted.Refused
 	s.Dropped["malformed"] = counted.Malformed
-	s.Dropped["unmatched"] = counted.Unmatched
+	s.Dropped["unmatched"], s.Dropped["responses"] = counted.Unmatched, counted.Responses
 	s.Panics += counted.Panics
 }
 

@@ -386,8 +386,7 @@ func (i *inviteClient) take(res *sip.Response) {
 	unlock()
 	release()
 	if e.negotiated { // no session is in the 2xx (RFC 3262 5)
-		i.acknowledge(nil, byDefault)
-		i.established()
+		i.acknowledge(nil, byDefault, i.established)
 		return
 	}
 	i.answer(i.offer, res, i.established)
@@ -439,7 +438,8 @@ func (i *inviteClient) ended(err error) {
 		return
 	}
 	cause := i.declined
-	i.ack, i.forks, i.body = nil, nil, nil
+	i.forgetLocked()
+	i.forks = nil
 	if won {
 		// Nothing can be cancelled any more: what is left of the INVITE would
 		// be as long as the call.
@@ -464,11 +464,9 @@ func (i *inviteClient) releaseFork(res *sip.Response) {
 	case fork == nil:
 	case isNew:
 		fork.turn.join()
-		fork.invite.acknowledge(fork.session.refusing(offerIn2xx(fork.invite.offer, res)), byDefault)
-		release := func() { i.d.passTurn(); fork.invite.established() }
-		if !i.d.stack.byes.Go(release) {
-			release()
-		}
+		fork.invite.acknowledge(fork.session.refusing(offerIn2xx(fork.invite.offer, res)), byDefault, func() {
+			i.d.parting(func() { i.d.passTurn(); fork.invite.established() })
+		})
 	default:
 		fork.invite.acknowledgeAgain()
 	}

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/emiago/sipgo/sip"
 )
 
 // streamKey is what connections are found by. serverName is what the far end
@@ -59,6 +61,40 @@ func (l *Layer) Connect(ctx context.Context, t Target) (*Flow, error) {
 		return l.packetFlow(addr)
 	}
 	return l.streamFlow(ctx, k, streamKey{transport: k.name, addr: addr, serverName: serverName(k, t)})
+}
+
+// Ready returns a flow to uri if that takes neither a look-up nor a dial: to a
+// literal address over UDP, or by a connection that lives. It does not block.
+func (l *Layer) Ready(uri sip.Uri) (*Flow, bool) {
+	q, err := l.questionFor(uri)
+	if err != nil {
+		return nil, false
+	}
+	target, ok := q.literal()
+	if !ok {
+		return nil, false
+	}
+	return l.ReadyTarget(target)
+}
+
+// ReadyTarget is Ready for what has been resolved.
+func (l *Layer) ReadyTarget(t Target) (*Flow, bool) {
+	k, err := kindOf(t.Transport)
+	if err != nil {
+		return nil, false
+	}
+	addr := unmap(t.Addr)
+	if !k.stream {
+		flow, err := l.packetFlow(addr)
+		return flow, err == nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	live := usable(l.streams[streamKey{transport: k.name, addr: addr, serverName: serverName(k, t)}])
+	if live == nil {
+		return nil, false
+	}
+	return live.flow, true
 }
 
 // serverName is what the certificate of t must be for: the name that was

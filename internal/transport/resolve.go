@@ -42,8 +42,8 @@ func (l *Layer) Resolve(ctx context.Context, uri sip.Uri) ([]Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	if ip, err := netip.ParseAddr(q.host); err == nil {
-		return []Target{{Transport: q.kinds[0].name, Addr: netip.AddrPortFrom(ip.Unmap(), q.portOf(q.kinds[0]))}}, nil
+	if target, ok := q.literal(); ok {
+		return []Target{target}, nil
 	}
 	if isName(q.host, "invalid") {
 		return nil, fmt.Errorf("%w: %q", ErrNotFound, q.host)
@@ -71,6 +71,15 @@ func (l *Layer) questionFor(uri sip.Uri) (question, error) {
 		return question{}, fmt.Errorf("%w: %s", ErrBadTarget, uri.String())
 	}
 	return q, nil
+}
+
+// literal is the one target of a host that is an address.
+func (q question) literal() (Target, bool) {
+	ip, err := netip.ParseAddr(q.host)
+	if err != nil {
+		return Target{}, false
+	}
+	return Target{Transport: q.kinds[0].name, Addr: netip.AddrPortFrom(ip.Unmap(), q.portOf(q.kinds[0]))}, true
 }
 
 // isName reports whether host is in one of the domains that the DNS must not be

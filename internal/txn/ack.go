@@ -3,6 +3,7 @@ package txn
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -20,11 +21,16 @@ type Ack struct {
 	nextHop sip.Uri
 	flow    *transport.Flow
 	data    []byte
+
+	// rerouting is true while it is being sent by another flow; synchronised by
+	// itself.
+	rerouting atomic.Bool
 }
 
 // SendAck writes the ACK to a 2xx: it has its own Via branch and no transaction
 // (RFC 3261 13.2.2.4, 17.1). It takes req over. Where it goes, how long it blocks and its
-// errors are as for [Layer.Request].
+// errors are as for [Layer.Request]; with opt.NoWait it does not block, and ErrWouldWait
+// is one more.
 func (l *Layer) SendAck(ctx context.Context, req *sip.Request, opt RequestOptions) (*Ack, error) {
 	if err := checkOutgoing(req); err != nil {
 		return nil, err
@@ -33,10 +39,16 @@ func (l *Layer) SendAck(ctx context.Context, req *sip.Request, opt RequestOption
 		return nil, fmt.Errorf("%w: %s", ErrNotAllowed, req.Method)
 	}
 	a := &Ack{layer: l, callID: req.CallID().Value(), nextHop: opt.NextHop}
-	err := l.deliver(ctx, req, newWay(opt), func(o outgoing) error {
+	write := func(o outgoing) error {
 		a.flow, a.data = o.flow, o.data
 		return o.flow.Send(o.data)
-	})
+	}
+	var err error
+	if opt.NoWait {
+		err = l.deliverNow(req, opt, write)
+	} else {
+		err = l.deliver(ctx, req, newWay(opt), write)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +66,8 @@ func (a *Ack) Resend() error {
 		return nil
 	case !a.flow.Reliable():
 		return errtext.As(ErrTransport, err)
+	case !a.rerouting.CompareAndSwap(false, true):
+		// That goes on, and the peer repeats its 2xx.
 	case !a.layer.tasks.Go(a.reroute):
 		return ErrClosed
 	}
@@ -62,6 +76,7 @@ func (a *Ack) Resend() error {
 
 // reroute sends the ACK by another flow, with a Via that says so.
 func (a *Ack) reroute() {
+	defer a.rerouting.Store(false)
 	l := a.layer
 	msg, err := sip.ParseMessage(a.data)
 	if req, ok := msg.(*sip.Request); ok {

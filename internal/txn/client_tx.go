@@ -23,9 +23,10 @@ type clientTx struct {
 	data        []byte
 	ack         []byte // the ACK to a failure of an INVITE
 	provisional bool
-	cancelled   bool         // CANCEL is asked for
-	extra       []sip.Header // what CANCEL carries besides
-	unwatch     func()       // ends the watch over the connection; nil before and after
+	cancelled   bool           // CANCEL is asked for
+	extra       []sip.Header   // what CANCEL carries besides
+	repeats     map[string]int // how many further 2xx wait to be told of, by To tag
+	unwatch     func()         // ends the watch over the connection; nil before and after
 }
 
 // output is what a step leaves to do without the lock.
@@ -169,7 +170,11 @@ func (tx *clientTx) stepLocked(e event, res *sip.Response, err error) output {
 	if failsOver(e, do, res, tx.provisional) && tx.moveLocked(outcome{res: res, err: err, lost: e == eventLost}) {
 		do &^= up | done | fail
 	}
-	if do&up != 0 {
+	switch {
+	case do&up == 0:
+	case e == event2xx && do&linger == 0:
+		tx.repeatedLocked(res)
+	default:
 		out.data = tx.responseLocked(res, out.data)
 	}
 	if do&done != 0 {
@@ -196,17 +201,60 @@ func (tx *clientTx) stepLocked(e event, res *sip.Response, err error) output {
 // may take it for a mistake. What it returns is still to be written.
 func (tx *clientTx) responseLocked(res *sip.Response, ack []byte) (unsent []byte) {
 	c := tx.client
-	tell := func() {
-		tx.perform(output{data: ack})
-		c.final(res)
+	if c == nil {
+		return ack
 	}
 	if tx.waitingLocked() {
-		tell = func() { c.user.Response(c, res) }
+		if !tx.layer.queues.push(c.callID, tx.layer.queueLen, func() { c.user.Response(c, res) }) {
+			tx.layer.counters.responses.Add(1)
+		}
+		return nil
 	}
-	if c == nil || !tx.layer.queues.push(c.callID, 0, tell) {
+	if !tx.layer.queues.push(c.callID, 0, func() {
+		tx.perform(output{data: ack})
+		c.final(res)
+	}) {
 		return ack
 	}
 	return nil
+}
+
+// maxRepeats is how many 2xx with the same To tag wait to be told of. RFC 3261
+// 13.3.1.4 has a peer send eleven in all.
+const maxRepeats = 32
+
+// repeatedLocked tells the user of a further 2xx to an INVITE. Those that wait to be
+// told of stand for all with their To tag that come meanwhile, since each gets the
+// same ACK: a peer that repeats it without end has some in the queue.
+func (tx *clientTx) repeatedLocked(res *sip.Response) {
+	c := tx.client
+	if c == nil {
+		return
+	}
+	tag, _ := res.To().Params.Get("tag")
+	if tx.repeats[tag] >= maxRepeats || !tx.layer.queues.push(c.callID, tx.layer.queueLen, func() {
+		tx.toldOf(tag)
+		c.user.Response(c, res)
+	}) {
+		tx.layer.counters.responses.Add(1)
+		return
+	}
+	if tx.repeats == nil {
+		tx.repeats = make(map[string]int)
+	}
+	tx.repeats[tag]++
+}
+
+// toldOf makes room for another 2xx with that To tag.
+func (tx *clientTx) toldOf(tag string) {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	if tx.repeats[tag]--; tx.repeats[tag] <= 0 {
+		delete(tx.repeats, tag)
+	}
+	if len(tx.repeats) == 0 {
+		tx.repeats = nil
+	}
 }
 
 func (tx *clientTx) doneLocked(err error) {

@@ -24,6 +24,9 @@ type RequestOptions struct {
 	// Authorize, unless nil, adds the credentials for whom the flow leads to. It is
 	// called after Prepare, as that is.
 	Authorize func(req *sip.Request, flow *transport.Flow)
+	// NoWait has [Layer.SendAck] return ErrWouldWait rather than look a name up or
+	// connect: for what runs where nothing may wait.
+	NoWait bool
 }
 
 // outgoing is a request ready for one flow.
@@ -110,6 +113,40 @@ func (l *Layer) deliverOn(ctx context.Context, flow *transport.Flow, req *sip.Re
 		return err
 	}
 	return write(l.compose(req, flow, opt))
+}
+
+// deliverNow is deliver by what is there: the preferred flow, or one to the next hop
+// that takes neither a look-up nor a dial.
+func (l *Layer) deliverNow(req *sip.Request, opt RequestOptions, write func(outgoing) error) error {
+	if l.closed.Load() {
+		return ErrClosed
+	}
+	flows := make([]*transport.Flow, 0, 2)
+	if opt.Flow != nil && opt.Flow.Err() == nil {
+		flows = append(flows, opt.Flow)
+	}
+	if flow, ok := l.transport.Ready(opt.NextHop); ok {
+		flows = append(flows, flow)
+	}
+	for _, flow := range flows {
+		if l.writeNow(flow, req, opt, write) == nil {
+			return nil
+		}
+	}
+	return ErrWouldWait
+}
+
+// writeNow is deliverOn without connecting.
+func (l *Layer) writeNow(flow *transport.Flow, req *sip.Request, opt RequestOptions, write func(outgoing) error) error {
+	o := l.compose(req, flow, opt)
+	if flow.Transport() != "UDP" || len(o.data) <= l.transport.Limits().UDPRequestBytes {
+		return write(o)
+	}
+	stream, ok := l.transport.ReadyTarget(transport.Target{Transport: "TCP", Addr: flow.RemoteAddr()})
+	if !ok {
+		return ErrWouldWait
+	}
+	return write(l.compose(req, stream, opt))
 }
 
 // compose sets what depends on the flow, and serialises.

@@ -18,6 +18,9 @@ var (
 	ErrFinalSent = errors.New("another final response was sent")
 	// ErrEnded says that the server transaction has ended.
 	ErrEnded = errors.New("transaction has ended")
+	// ErrWouldWait says that sending would take a look-up or a dial, which the caller
+	// did not want.
+	ErrWouldWait = errors.New("would have to wait")
 	// ErrNotAllowed says that the RFCs forbid this message in this place.
 	ErrNotAllowed = errors.New("not allowed")
 )

@@ -187,6 +187,9 @@ type Stats struct {
 	Unmatched uint64 // responses that belong to no transaction
 	Merged    uint64 // requests refused with 482
 	Refused   uint64 // requests refused with 503 for a full queue
+	// Responses counts the provisional responses, and repeated 2xx, that came faster
+	// than they were handled, and were dropped.
+	Responses uint64
 	Panics    uint64 // panics survived
 	// Retransmissions counts the messages written once more: by a timer, for a
 	// message that came again, or by Repeat.
@@ -194,7 +197,7 @@ type Stats struct {
 }
 
 type counters struct {
-	malformed, unmatched, merged, refused, panics, retransmitted atomic.Uint64
+	malformed, unmatched, merged, refused, responses, panics, retransmitted atomic.Uint64
 }
 
 // Stats returns the counters. It does not block.
@@ -205,6 +208,7 @@ func (l *Layer) Stats() Stats {
 		Unmatched: c.unmatched.Load(),
 		Merged:    c.merged.Load(),
 		Refused:   c.refused.Load(),
+		Responses: c.responses.Load(),
 		Panics:    c.panics.Load(),
 
 		Retransmissions: c.retransmitted.Load(),
