@@ -184,7 +184,7 @@ var pasts = map[string]func(t *testing.T, w *attended){
 	},
 	"requests answered by the application": func(t *testing.T, w *attended) {
 		caller, callee := w.established(w.stack(stackIP), w.stack(otherIP))
-		callee.OnRequest("INFO", func(context.Context, *sip.Request) dialog.Answer { return dialog.Answer{Status: 200} })
+		require.NoError(t, callee.OnRequest("INFO", func(context.Context, *sip.Request) dialog.Answer { return dialog.Answer{Status: 200} }))
 		require.NoError(t, caller.SendInfo(context.Background(), dialog.NewBody("text/plain", []byte("x"))))
 	},
 	"a session timer that the peer has ended": func(t *testing.T, w *attended) {
