@@ -83,6 +83,9 @@ func (s *Stack) inspect(tx serverTx, req *sip.Request) *sip.Response {
 	if req.Method == sip.INVITE && !saysWhere(req) {
 		return tx.NewResponse(sip.StatusBadRequest, "Exactly one Contact required")
 	}
+	if req.Method == sip.INVITE && !readsRoutes(req) {
+		return tx.NewResponse(sip.StatusBadRequest, "Malformed Record-Route")
+	}
 	if req.Method != sip.INVITE && req.Method != sip.UPDATE {
 		return nil
 	}

@@ -301,6 +301,17 @@ func isTarget(uri sip.Uri) bool {
 	return !uri.Wildcard && uri.Host != "" && (scheme == "sip" || scheme == "sips")
 }
 
+// readsRoutes reports whether all of a message's Record-Routes can be read: else
+// nobody knows by which way its peer is reached.
+func readsRoutes(msg sip.Message) bool {
+	for _, h := range headersNamed(msg, "Record-Route") {
+		if _, typed := h.(*sip.RecordRouteHeader); !typed && len(appendAddresses(nil, h)) != len(sipmsg.Split(h.Value(), ',')) {
+			return false
+		}
+	}
+	return true
+}
+
 // recordRoutes returns the URIs of the Record-Route headers, in their order.
 func recordRoutes(msg sip.Message) []sip.Uri {
 	var uris []sip.Uri

@@ -93,12 +93,10 @@ func arrivalOf(msg sip.Message) *sipmsg.Kept {
 	if m := sipmsg.Of(msg); m != nil {
 		return m.Keep()
 	}
-	head, body, _ := sipmsg.CutHead(transport.Encode(msg))
-	m := sipmsg.Decode(head, len(head))
-	if m == nil {
+	m, err := sipmsg.Parse(transport.Encode(msg))
+	if err != nil {
 		return nil
 	}
-	m.SetBody(body)
 	source, _ := netip.ParseAddrPort(msg.Source())
 	m.Arrived(msg.Transport(), source)
 	return m.Keep()

@@ -385,6 +385,9 @@ func (i *inviteClient) take(res *sip.Response) {
 	d.turn.join()
 	unlock()
 	release()
+	if !readsRoutes(res) { // the ACK leaves all the same, by the way that can be read
+		d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Err: fmt.Errorf("%w: Record-Route", ErrMalformed)}})
+	}
 	if e.negotiated { // no session is in the 2xx (RFC 3262 5)
 		i.acknowledge(nil, byDefault, i.established)
 		return

@@ -7,13 +7,14 @@ import (
 	"sync/atomic"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // Endpoint is a scripted SIP peer on a datagram socket: it does what the test
 // tells it and nothing by itself, no repetitions and no automatic answers.
 type Endpoint struct {
 	socket *packetConn
-	parser *sip.Parser
 	// made counts the requests, for their branches.
 	made atomic.Int64
 }
@@ -43,7 +44,7 @@ func NewEndpoint(h *Host, address string) (*Endpoint, error) {
 	if err != nil {
 		return nil, opError("listen", "udp", nil, nil, err)
 	}
-	return &Endpoint{socket: socket, parser: sip.NewParser()}, nil
+	return &Endpoint{socket: socket}, nil
 }
 
 // Addr returns the address that the endpoint is bound to.
@@ -57,9 +58,11 @@ func (e *Endpoint) Recv(ctx context.Context) (Received, error) {
 		return Received{}, err
 	}
 	r := Received{From: p.From, Data: p.Data}
-	if r.Message, err = e.parser.ParseSIP(p.Data); err != nil {
+	m, err := sipmsg.Parse(p.Data)
+	if err != nil {
 		return r, fmt.Errorf("parse datagram of %s: %w", p.From, err)
 	}
+	r.Message = m.SIP()
 	return r, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/ladder"
 )
 
@@ -168,10 +169,11 @@ func (r *record) summary() string {
 // describe names a message as the steps do: "INVITE sendonly", "200 INVITE",
 // "NOTIFY 180", "183 INVITE sendrecv reliable", "UPDATE 90;refresher=uac".
 func describe(data []byte) string {
-	msg, err := sip.ParseMessage(data)
+	read, err := sipmsg.Parse(data)
 	if err != nil {
 		return "unreadable"
 	}
+	msg := read.SIP()
 	var parts []string
 	switch m := msg.(type) {
 	case *sip.Request:

@@ -1,6 +1,8 @@
 package sipmsg
 
 import (
+	"bytes"
+	"errors"
 	"strconv"
 	"strings"
 )
@@ -12,8 +14,8 @@ import (
 //
 // A value that is malformed is the message's fault only if no transaction can do
 // without (RFC 3261 8.2.2, 13.2.2.4): Via, From, To, Call-ID, CSeq; what is wrong
-// with Content-Length is told apart. Those of all other fields are for those who need them. So is a
-// line that is no header field, but in a request.
+// with Content-Length is told apart. Those of all other fields are for those who need
+// them. A response is taken as long as its transaction and its To tag can be told.
 func Decode(head []byte, fields int) *Message { return decodeText(text(plain(head)), fields) }
 
 func decodeText(text string, fields int) *Message {
@@ -28,6 +30,29 @@ func decodeText(text string, fields int) *Message {
 	m.readLines(len(first)+len(crlf), fields)
 	return m
 }
+
+// Parse reads a whole message. It makes a copy of it. The error is a fault of the
+// message's, or that it is none.
+func Parse(data []byte) (*Message, error) {
+	head, body, ended := CutHead(bytes.Clone(data))
+	m := Decode(head, len(head))
+	switch {
+	case m == nil || !ended:
+		return nil, errNoMessage
+	case m.Fault != nil:
+		return nil, errors.New("sipmsg: " + m.Fault.Reason)
+	case m.LengthFault != nil:
+		return nil, errors.New("sipmsg: " + m.LengthFault.Reason)
+	case m.Length > len(body):
+		return nil, errNoMessage
+	case m.Length >= 0:
+		body = body[:m.Length]
+	}
+	m.SetBody(body)
+	return m, nil
+}
+
+var errNoMessage = errors.New("sipmsg: no whole message")
 
 func (m *Message) fail(reason string) { m.Fail(bad(reason)) }
 
@@ -93,8 +118,7 @@ func (m *Message) readField(l line) (count int) {
 		m.readLength(value)
 	case idFrom, idTo, idCallID, idCSeq:
 		if again {
-			// Which one counts is not ours to guess.
-			m.fail("Repeated " + longNames[l.id])
+			m.repeated(&l, value)
 			return count
 		}
 		if !m.readMandatory(l.id, value) {
@@ -103,6 +127,15 @@ func (m *Message) readField(l line) (count int) {
 	}
 	m.lines = append(m.lines, l)
 	return count
+}
+
+// repeated takes a field that may stand once only, for the second time: which one
+// counts is not ours to guess. In a response it does no harm if it says the same, or
+// is a From, which nobody needs there.
+func (m *Message) repeated(l *line, value string) {
+	if m.IsRequest() || l.id != idFrom && value != m.value(m.first(l.id)) {
+		m.fail("Repeated " + longNames[l.id])
+	}
 }
 
 // values counts the values of a list.
@@ -148,18 +181,37 @@ func (m *Message) readMandatory(known id, value string) bool {
 	}
 }
 
-// readParty reads From or To, of which a transaction needs the tag, and a dialog
-// the URI.
+// readParty reads From or To, of which a transaction needs the tag, and the callee's
+// dialog the URI. Of a response the tag will do, in whatever it stands: an ACK that
+// is not sent would leave the peer with half a call (RFC 3261 13.2.2.4).
 func (m *Message) readParty(value string) (tag string, ok bool) {
 	a, err := ParseAddress(value)
-	if err != nil {
-		return "", false
+	if err == nil {
+		_, err = parseParty(a.URI)
 	}
-	if _, err := parseParty(a.URI); err != nil && m.IsRequest() {
+	switch {
+	case err == nil:
+		tag, _ = a.Params.Get("tag")
+	case m.IsRequest():
 		return "", false
+	default:
+		tag = tagAtTheEnd(value)
 	}
-	tag, _ = a.Params.Get("tag")
 	return tag, true
+}
+
+// tagAtTheEnd returns the tag behind all of a malformed address.
+func tagAtTheEnd(value string) string {
+	for at, n := len(value), 0; n < maxParams; n++ {
+		if at = strings.LastIndexByte(value[:at], ';'); at < 0 {
+			break
+		}
+		first, _, _ := Params(value[at:]).Next()
+		if EqualFold(first.Name, "tag") && IsToken(first.Value) {
+			return first.Value
+		}
+	}
+	return ""
 }
 
 // isUnquotedID is lenient: a Call-ID is compared, and copied.

@@ -197,6 +197,25 @@ func TestBrokenFieldsThatNoTransactionNeedsAreNoFault(t *testing.T) {
 	require.Nil(t, whole([]byte(lined("SIP/2.0 200 OK", "no colon", "a\rb: c"))).Fault, "a line that is none matters in a request only")
 }
 
+// A response with a From or To that cannot be read has a tag all the same: an ACK is
+// needed.
+func TestResponsesAreReadAsFarAsNeeded(t *testing.T) {
+	for value, tag := range map[string]string{
+		`"open <sip:a@b>;tag=x`: "x", "<sip:a@b;tag=x": "x", "<>;TAG = x;y": "x", `<sip:a@b>;x="open;tag=y`: "y", "<": "", "": "", ";;": "",
+	} {
+		m := whole([]byte(lined("SIP/2.0 200 OK", "From: "+value, "To: "+value, "From: <sip:other>", "Call-ID: 1", "Call-ID: 1")))
+		require.Nil(t, m.Fault, value)
+		require.True(t, m.HasFrom && m.HasTo)
+		require.Equal(t, [2]string{tag, tag}, [2]string{m.FromTag, m.ToTag}, value)
+		got, _ := m.Response().To().Params.Get("tag")
+		require.Equal(t, tag, got)
+		require.NotNil(t, m.Response().From())
+	}
+	for _, twice := range [][]string{{"To: <sip:a@b>", "To: <sip:c@d>"}, {"i: 1", "i: 2"}, {"CSeq: 1 BYE", "CSeq: 2 BYE"}} {
+		require.NotNil(t, whole([]byte(lined(append([]string{"SIP/2.0 200 OK"}, twice...)...))).Fault)
+	}
+}
+
 func TestWhatIsUnusualIsRead(t *testing.T) {
 	for _, lines := range [][]string{
 		{"SIP/2.0 100"},

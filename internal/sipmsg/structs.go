@@ -283,6 +283,9 @@ func (a *arena) single(known id, value string) sip.Header {
 
 func (a *arena) party(known id, value string) sip.Header {
 	display, uri, params, ok := a.address(value, parseParty)
+	if !ok && !a.m.IsRequest() { // all that is needed of it is there
+		display, uri, params, ok = "", sip.Uri{}, a.tagOnly(known), true
+	}
 	switch {
 	case !ok:
 		return nil
@@ -292,6 +295,18 @@ func (a *arena) party(known id, value string) sip.Header {
 	}
 	a.to = sip.ToHeader{DisplayName: display, Address: uri, Params: params}
 	return &a.to
+}
+
+// tagOnly is the tag of a malformed From or To.
+func (a *arena) tagOnly(known id) sip.HeaderParams {
+	tag := a.m.FromTag
+	if known == idTo {
+		tag = a.m.ToTag
+	}
+	if tag == "" {
+		return nil
+	}
+	return sip.HeaderParams{{K: "tag", V: tag}}
 }
 
 func (a *arena) refer(known id, value string) sip.Header {
@@ -361,6 +376,7 @@ func (a *arena) hold(own sip.HeaderParams) sip.HeaderParams {
 // should be is a header with a name and a value.
 func Typed(name, value string) []sip.Header {
 	m := &Message{text: name + ":" + value, Length: -1}
+	m.Method = "a request's" // in which nothing is made up for
 	m.readLine(0, len(m.text))
 	a := m.arena()
 	for i := range m.lines {

@@ -8,6 +8,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/errtext"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -78,9 +79,9 @@ func (a *Ack) Resend() error {
 func (a *Ack) reroute() {
 	defer a.rerouting.Store(false)
 	l := a.layer
-	msg, err := sip.ParseMessage(a.data)
-	if req, ok := msg.(*sip.Request); ok {
-		err = l.deliver(l.ctx, req, newWay(RequestOptions{NextHop: a.nextHop}), func(o outgoing) error { return o.flow.Send(o.data) })
+	m, err := sipmsg.Parse(a.data)
+	if err == nil {
+		err = l.deliver(l.ctx, m.Request(), newWay(RequestOptions{NextHop: a.nextHop}), func(o outgoing) error { return o.flow.Send(o.data) })
 	}
 	if err != nil {
 		l.log.Debug("txn: ACK not sent again", "call_id", a.callID, "error", err)
