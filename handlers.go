@@ -10,6 +10,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/multipart"
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // What arrives, one short function a method. The calls of this file come from
@@ -412,7 +413,7 @@ func (s *Stack) handleInDialog(tx serverTx, req *sip.Request) {
 		// It is in a dialog of the application's: of a SUBSCRIBE sent by Do, say, or
 		// one that its handler has accepted (RFC 6665 4).
 	default:
-		s.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
+		tx.Dismiss(sip.StatusCallTransactionDoesNotExists)
 	}
 }
 
@@ -431,6 +432,17 @@ func (s *Stack) subscribes(req *sip.Request) bool {
 		}
 	}
 	return false
+}
+
+// inCall reports whether a request belongs to something that is here, or was just
+// now: it is taken also when there is no room for those of strangers.
+func (s *Stack) inCall(m *sipmsg.Message) bool {
+	if m.ToTag == "" {
+		return false
+	}
+	key := DialogKey{CallID: m.CallID, LocalTag: m.ToTag, RemoteTag: m.FromTag}
+	_, buried := s.buried(key)
+	return buried || s.find(key) != nil
 }
 
 // handleAck takes the ACK to a 2xx. One that belongs to nothing is dropped.

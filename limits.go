@@ -21,13 +21,17 @@ type Limits struct {
 	// are taken in a second, altogether and from one IP address; as many may
 	// come at once as in a second. Zero: not bounded.
 	InviteRate, InviteRatePerSource float64
-	// PendingPerCall bounds what waits to be handled for one Call-ID, BYE,
-	// CANCEL, ACK, PRACK and responses excepted; zero is 256.
+	// PendingPerCall bounds what waits to be handled for one Call-ID; zero is 256.
+	// BYE, PRACK and ACK may be 256 more, and the first final response to a request
+	// of ours is always taken. Other responses beyond it are dropped, and repetitions
+	// of a 2xx while one of them waits.
 	PendingPerCall int
 	// Transactions bounds the requests of peers that are being answered, or were
-	// within the last 64*T1; beyond it new ones other than BYE and PRACK get 503.
-	// Zero is 200000.
-	Transactions int
+	// within the last 64*T1, and TransactionBytes what they hold altogether, which is
+	// estimated a little too high; beyond either new ones get 503. Those of calls in
+	// progress may be an eighth more, and 256; the last eighth of the bytes is theirs.
+	// Zero is 200000, and 256 MiB.
+	Transactions, TransactionBytes int
 	// SubscriptionsPerDialog bounds the REFERs of one call whose outcome is not
 	// reported; zero is 100.
 	SubscriptionsPerDialog int

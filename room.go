@@ -44,6 +44,8 @@ type serverTx interface {
 	Respond(res *sip.Response) error
 	// Refuse answers 503, for want of room, and takes none itself.
 	Refuse() error
+	// Dismiss answers what belongs to nothing, and takes no room either.
+	Dismiss(code int)
 	// Repeat sends the last response once more, byte for byte.
 	Repeat() error
 }

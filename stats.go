@@ -19,7 +19,8 @@ type Stats struct {
 	// Callbacks is how many goroutines run the application's callbacks.
 	Callbacks int
 	// ClientTransactions and ServerTransactions live, Queues have work.
-	ClientTransactions, ServerTransactions, Queues int
+	// TransactionBytes is what the latter hold, about.
+	ClientTransactions, ServerTransactions, Queues, TransactionBytes int
 	// Connections and Handshakes are the streams open and being set up.
 	Connections, Handshakes int
 
@@ -95,6 +96,7 @@ func (s *Stack) Stats() Stats {
 func (s *Stats) addTransactions(layer *txn.Layer) {
 	now, counted := layer.Running(), layer.Stats()
 	s.ClientTransactions, s.ServerTransactions, s.Queues = now.Clients, now.Servers, now.Queues
+	s.TransactionBytes = layer.Held()
 	s.Retransmissions = counted.Retransmissions
 	s.Refused["merged"], s.Refused["queue"] = counted.Merged, counted.Refused
 	s.Dropped["malformed"] = counted.Malformed

@@ -25,7 +25,7 @@ func start() (string, error) {
 		Transport:  &dialog.TransportConfig{Protocol: "udp", Address: "127.0.0.1"},
 		MaxDialogs: -1,
 		// Two a call stay for 32 s: the default is for 3,100 calls a second.
-		Limits: dialog.Limits{Transactions: 1 << 20},
+		Limits: dialog.Limits{Transactions: 1 << 20, TransactionBytes: 4 << 30},
 	})
 	if err != nil {
 		return "", err

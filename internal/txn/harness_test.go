@@ -296,6 +296,7 @@ func (r *rig) close() {
 	r.layer.Close()
 	require.Equal(r.t, Counts{}, r.layer.Running())
 	require.Zero(r.t, r.layer.merging.len())
+	require.Zero(r.t, r.layer.Held())
 	require.NoError(r.t, r.transport.Close())
 	r.net.Close()
 }

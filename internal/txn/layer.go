@@ -12,6 +12,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/tasks"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -19,8 +20,16 @@ import (
 // defaultQueueLen is Config.QueueLen's default.
 const defaultQueueLen = 64
 
-// defaultTransactions is Config.Transactions' default.
-const defaultTransactions = 200000
+// defaultTransactions is Config.Transactions' default, defaultBytes that of
+// Config.TransactionBytes.
+const (
+	defaultTransactions = 200000
+	defaultBytes        = 256 << 20
+)
+
+// urgent is how many requests, and ACKs, that end something or are waited for may
+// wait for one Call-ID beyond Config.QueueLen.
+const urgent = 256
 
 // settleTime is how long Close lets what has been received be answered. It takes
 // microseconds, unless a call of User's waits for something.
@@ -34,12 +43,19 @@ type Config struct {
 	// Timeout replaces Timers B and F, for each target; zero: 64*T1.
 	Timeout time.Duration
 	// QueueLen is how much work may wait for one Call-ID before other requests
-	// than BYE, CANCEL, ACK and PRACK are answered 503; zero: 64.
+	// than BYE, CANCEL, ACK and PRACK are answered 503, which may be 256 more; zero:
+	// 64.
 	QueueLen int
-	// Transactions is how many server transactions there may be before new
-	// requests other than BYE and PRACK are answered 503; zero: 200000.
-	Transactions int
-	Logger       *slog.Logger // nil: silent. Never called with a lock held.
+	// Transactions is how many server transactions there may be, and
+	// TransactionBytes about how much they may hold, before new requests are answered
+	// 503; zero: 200000, and 256 MiB. An eighth more in number, and 256, and the last
+	// eighth of the bytes, are for the requests of which InCall says that they belong
+	// to something that is there.
+	Transactions, TransactionBytes int
+	// InCall is asked about requests for which there is no other room; nil stands for
+	// one that knows BYE and PRACK. The rules of User hold, and it must not wait.
+	InCall func(m *sipmsg.Message) bool
+	Logger *slog.Logger // nil: silent. Never called with a lock held.
 }
 
 // User is the layer above. For one Call-ID these calls, and those of
@@ -83,7 +99,8 @@ type Layer struct {
 	timers    Timers
 	timeout   time.Duration
 	queueLen  int
-	most      int    // of server transactions
+	most      int // of server transactions
+	inCall    func(m *sipmsg.Message) bool
 	secret    []byte // behind the tags of our responses
 	log       *slog.Logger
 	ctx       context.Context // ends with Close
@@ -97,6 +114,7 @@ type Layer struct {
 	merging  *table[*serverTx] // by Call-ID, From tag and CSeq
 	queues   *queues
 	refusals *refusals
+	held     budget      // what server transactions hold
 	tasks    tasks.Group // timers at work, connections being set up
 	counters counters
 	closed   atomic.Bool
@@ -113,6 +131,7 @@ func New(cfg Config) *Layer {
 		timeout:   cfg.Timeout,
 		queueLen:  cfg.QueueLen,
 		most:      cfg.Transactions,
+		inCall:    cfg.InCall,
 		secret:    []byte(randomHex(16)),
 		log:       cfg.Logger,
 		clients:   newTable[*clientTx](),
@@ -128,6 +147,13 @@ func New(cfg Config) *Layer {
 	}
 	if l.most <= 0 {
 		l.most = defaultTransactions
+	}
+	l.held.most = int64(cfg.TransactionBytes)
+	if l.held.most <= 0 {
+		l.held.most = defaultBytes
+	}
+	if l.inCall == nil {
+		l.inCall = endsOrAcknowledges
 	}
 	if l.log == nil {
 		l.log = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.Level(math.MaxInt32)}))
@@ -180,6 +206,9 @@ func (l *Layer) Running() Counts {
 		Tasks:   l.tasks.Running(),
 	}
 }
+
+// Held is about how many bytes the server transactions hold.
+func (l *Layer) Held() int { return int(l.held.held.Load()) }
 
 // Stats counts since the start of the layer.
 type Stats struct {

@@ -21,6 +21,9 @@ type Server struct {
 	callID string
 	flow   *transport.Flow
 
+	// weight is what request and response hold, about, if that was counted.
+	weight int
+
 	// sent is the last response, for Repeat; tx.mu guards it. It is here and
 	// not in tx, so that an accepted INVITE holds nothing once the user lets go.
 	sent []byte
@@ -43,6 +46,7 @@ type serverTx struct {
 	final int             // status of the final response
 	last  []byte          // last response, for retransmitted requests
 	user  *Server         // whom the user knows; nil when nothing goes up any more
+	held  int             // what is counted of it in Layer.held
 }
 
 // newServer makes a transaction that is in no table yet. toTag is used when
@@ -85,9 +89,11 @@ func (l *Layer) addServer(s *Server) bool {
 	tx := s.tx
 	if present, added := l.servers.add(tx.key, tx); !added {
 		l.merging.remove(tx.merge, tx)
+		tx.discard()
 		present.requestAgain()
 		return false
 	}
+	tx.weigh()
 	if l.closed.Load() { // Close may have looked before it was there
 		tx.close()
 		return false
@@ -192,6 +198,14 @@ func (s *Server) Refuse() error {
 	return err
 }
 
+// Dismiss answers a request that belongs to nothing, and keeps no transaction for it:
+// the same request, if it comes again, gets the same answer for the same reason (RFC
+// 3261 8.2.7). It is not for what has been answered 100.
+func (s *Server) Dismiss(code int) {
+	s.tx.close()
+	s.tx.layer.dismiss(s.m, s.flow, s.tx.key, code)
+}
+
 // Repeat sends the bytes of the last response again: a 2xx to INVITE, until its
 // ACK comes. Errors: ErrEnded, ErrTransport.
 func (s *Server) Repeat() error {
@@ -253,14 +267,44 @@ func (tx *serverTx) respondLocked(s *Server, code int, data []byte) action {
 	return do
 }
 
-// tidyLocked lets go of everything at the end.
+// tidyLocked lets go of everything at the end, and counts what is held before.
 func (tx *serverTx) tidyLocked() {
-	if tx.state != stateTerminated {
-		return
+	if tx.state == stateTerminated {
+		tx.last, tx.user = nil, nil
+		tx.layer.servers.remove(tx.key, tx)
+		tx.layer.merging.remove(tx.merge, tx)
 	}
-	tx.last, tx.user = nil, nil
-	tx.layer.servers.remove(tx.key, tx)
-	tx.layer.merging.remove(tx.merge, tx)
+	tx.weighLocked()
+}
+
+// weigh counts what a new transaction holds.
+func (tx *serverTx) weigh() {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	tx.weighLocked()
+}
+
+// weighLocked counts what the transaction holds now in place of what it did.
+func (tx *serverTx) weighLocked() {
+	weight := 0
+	if tx.state != stateTerminated {
+		weight = txWeight + textWeight(len(tx.key)+len(tx.merge)+len(tx.toTag))
+		if tx.user != nil {
+			weight += tx.user.weight
+		} else {
+			weight += textWeight(len(tx.last))
+		}
+	}
+	tx.layer.held.give(int64(tx.held - weight))
+	tx.held = weight
+}
+
+// discard ends a transaction that is in no table.
+func (tx *serverTx) discard() {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	tx.state = stateTerminated
+	tx.weighLocked()
 }
 
 // requestAgain answers a retransmission as the first one was.

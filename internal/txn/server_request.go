@@ -16,12 +16,17 @@ func (l *Layer) receiveNew(m *sipmsg.Message, flow *transport.Flow, k string) {
 		tx.requestAgain()
 		return
 	}
-	bound := l.bound(sip.RequestMethod(m.Method))
-	if full := bound > 0 && l.servers.len() >= l.most; full || l.refusals.has(k) {
+	if l.refusals.has(k) {
 		l.refuse503(m, flow, k)
 		return
 	}
+	weight := weightOf(m)
+	if !l.admits(m, txWeight+weight) {
+		l.turnAway(m, flow, k)
+		return
+	}
 	s := l.newServer(m, flow, k, "")
+	s.weight, s.tx.held = weight, txWeight+weight
 	merged := !l.claim(s)
 	if !l.addServer(s) {
 		return
@@ -34,7 +39,7 @@ func (l *Layer) receiveNew(m *sipmsg.Message, flow *transport.Flow, k string) {
 	if opensDialog(m) {
 		s.Trying()
 	}
-	if !l.queues.push(s.callID, bound, func() { l.hand(s) }) {
+	if !l.queues.push(s.callID, l.bound(m), func() { l.hand(s) }) {
 		l.counters.refused.Add(1)
 		if err := s.Refuse(); err != nil {
 			l.logUnsent(m, sip.StatusServiceUnavailable, flow, err)
@@ -46,6 +51,44 @@ func (l *Layer) receiveNew(m *sipmsg.Message, flow *transport.Flow, k string) {
 // user says 100: from then on it may send no INVITE itself (RFC 3261 14.1), and so it
 // has to know first.
 func opensDialog(m *sipmsg.Message) bool { return m.Method == string(sip.INVITE) && m.ToTag == "" }
+
+// admits reports whether there is room for a transaction, and counts it then.
+func (l *Layer) admits(m *sipmsg.Message, weight int) bool {
+	if l.servers.len() < l.most && l.held.take(int64(weight), l.held.most/8) {
+		return true
+	}
+	return l.servers.len() < l.most+l.most/8+urgent && l.inCall(m) && l.held.take(int64(weight), 0)
+}
+
+// turnAway answers a request that there is no room for. A BYE, or a PRACK, to nothing
+// that is here gets the answer that it would get anyhow.
+func (l *Layer) turnAway(m *sipmsg.Message, flow *transport.Flow, k string) {
+	if !endsOrAcknowledges(m) || l.inCall(m) {
+		l.refuse503(m, flow, k)
+		return
+	}
+	l.counters.refused.Add(1)
+	l.dismiss(m, flow, k, sip.StatusCallTransactionDoesNotExists)
+}
+
+// endsOrAcknowledges tells the requests that are needed most when there is too much
+// to do.
+func endsOrAcknowledges(m *sipmsg.Message) bool {
+	return m.Method == string(sip.BYE) || m.Method == string(sip.PRACK)
+}
+
+// dismiss answers a request without a transaction (RFC 3261 8.2.7): the same again
+// gets the same answer for the same reason.
+func (l *Layer) dismiss(m *sipmsg.Message, flow *transport.Flow, k string, code int) {
+	l.reply(m, flow, code, m.Reply(&sipmsg.Reply{Code: code, Reason: reasonPhrase(code), Tag: l.tagOf(k)}))
+}
+
+// reply sends a response for which there is no transaction.
+func (l *Layer) reply(m *sipmsg.Message, flow *transport.Flow, code int, data []byte) {
+	if err := l.transport.Reply(flow, m).Send(data); err != nil {
+		l.logUnsent(m, code, flow, err)
+	}
+}
 
 // hand gives a request to the user, who answers most of them before it returns.
 func (l *Layer) hand(s *Server) {
@@ -66,17 +109,13 @@ func (l *Layer) noRoom(m *sipmsg.Message, k string) []byte {
 func (l *Layer) refuse503(m *sipmsg.Message, flow *transport.Flow, k string) {
 	l.counters.refused.Add(1)
 	l.refusals.add(k)
-	if err := l.transport.Reply(flow, m).Send(l.noRoom(m, k)); err != nil {
-		l.logUnsent(m, sip.StatusServiceUnavailable, flow, err)
-	}
+	l.reply(m, flow, sip.StatusServiceUnavailable, l.noRoom(m, k))
 }
 
-// bound is how much may wait before a request is refused; 0: it never is. What
-// ends a call or answers a reliable response is needed most when there is
-// too much to do.
-func (l *Layer) bound(method sip.RequestMethod) int {
-	if method == sip.BYE || method == sip.PRACK {
-		return 0
+// bound is how much may wait before a request is refused.
+func (l *Layer) bound(m *sipmsg.Message) int {
+	if endsOrAcknowledges(m) {
+		return l.queueLen + urgent
 	}
 	return l.queueLen
 }
@@ -112,7 +151,9 @@ func (l *Layer) receiveAck(m *sipmsg.Message, k string, old bool) {
 	if ok && tx.acknowledge(m, old) {
 		return
 	}
-	l.queues.push(m.CallID, 0, func() { l.user.Ack(m.Request()) })
+	if !l.queues.push(m.CallID, l.queueLen+urgent, func() { l.user.Ack(m.Request()) }) {
+		l.counters.refused.Add(1) // it comes again, with the 2xx
+	}
 }
 
 // acknowledge reports whether the ACK was for this layer. That of an RFC 2543
@@ -140,9 +181,7 @@ func (l *Layer) receiveCancel(m *sipmsg.Message, flow *transport.Flow, id string
 	}
 	target := l.cancelled(id)
 	if target == nil {
-		if s := l.newServer(m, flow, k, ""); l.addServer(s) {
-			l.answer(s, sip.StatusCallTransactionDoesNotExists)
-		}
+		l.dismiss(m, flow, k, sip.StatusCallTransactionDoesNotExists)
 		return
 	}
 	if s := l.newServer(m, flow, k, target.toTag); l.addServer(s) {
