@@ -81,6 +81,7 @@ const (
 	start                     // start retransmission and limit
 	again                     // start the retransmission timer once more, backed off
 	linger                    // wait for stragglers: Timer D, I, J, K, L or M
+	freshen                   // start the timer that keeps the way of the response open
 )
 
 // transition is one arrow of a figure.
@@ -93,11 +94,12 @@ type transition struct {
 type machine [stateCount][eventCount]transition
 
 // inviteClient is figure 5 of RFC 6026 8.4. In Proceeding the limit is the wait
-// for a final response after CANCEL (RFC 3261 9.1). Done is told when a failure has been
+// for a final response after CANCEL (RFC 3261 9.1), and over UDP the request is sent
+// again at times (RFC 3581 3). Done is told when a failure has been
 // delivered, but for 2xx only after Timer M, since more of them may come.
 var inviteClient = machine{
 	stateCalling: {
-		event1xx:     {stateProceeding, up | quiet},
+		event1xx:     {stateProceeding, up | quiet | freshen},
 		event2xx:     {stateAccepted, up | linger},
 		eventFailure: {stateCompleted, ack | up | done | linger},
 		eventRetry:   {stateCalling, send | again},
@@ -108,6 +110,7 @@ var inviteClient = machine{
 		event1xx:     {stateProceeding, up},
 		event2xx:     {stateAccepted, up | linger},
 		eventFailure: {stateCompleted, ack | up | done | linger},
+		eventRetry:   {stateProceeding, send | freshen},
 		eventLimit:   {stateTerminated, fail},
 		eventLost:    {stateTerminated, fail},
 	},

@@ -51,7 +51,9 @@ func TestClientTransactionsFollowTheTables(t *testing.T) {
 		{"INVITE Calling, 300-699 on a stream: Timer D is 0", sip.INVITE, tcp, nil, receive(486), stateTerminated, []string{"ACK"}, []string{"response 486", "done: <nil>"}},
 		{"INVITE Calling, CANCEL is held", sip.INVITE, tcp, nil, askCancel(), stateCalling, nil, nil},
 
-		{"INVITE Proceeding, Timers A and B stopped", sip.INVITE, both, reachClient(receive(100)), pass(10 * time.Minute), stateProceeding, nil, nil},
+		{"INVITE Proceeding, Timer B stopped", sip.INVITE, tcp, reachClient(receive(100)), pass(10 * time.Minute), stateProceeding, nil, nil},
+		{"INVITE Proceeding, Timer A stopped", sip.INVITE, udp, reachClient(receive(100)), pass(freshTime - 1), stateProceeding, nil, nil},
+		{"INVITE Proceeding, repeated for the routers (RFC 3581 3)", sip.INVITE, udp, reachClient(receive(100)), pass(2 * freshTime), stateProceeding, []string{"INVITE", "INVITE"}, nil},
 		{"INVITE Proceeding, 1xx", sip.INVITE, both, reachClient(receive(100)), receive(183), stateProceeding, nil, []string{"response 183"}},
 		{"INVITE Proceeding, 2xx", sip.INVITE, both, reachClient(receive(100)), receive(200), stateAccepted, nil, []string{"response 200"}},
 		{"INVITE Proceeding, 300-699", sip.INVITE, udp, reachClient(receive(180)), receive(603), stateCompleted, []string{"ACK"}, []string{"response 603", "done: <nil>"}},

@@ -13,6 +13,11 @@ type Timers struct {
 // not known.
 const minTimerD = 32 * time.Second
 
+// freshTime is the interval at which an INVITE is repeated over UDP while it rings: a
+// router or firewall on the way, which may show itself in nothing, forgets a silent
+// flow in half a minute, and with it loses the answer (RFC 3581 3).
+const freshTime = 20 * time.Second
+
 func (t Timers) withDefaults() Timers {
 	if t.T1 <= 0 {
 		t.T1 = 500 * time.Millisecond

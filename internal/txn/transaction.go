@@ -45,6 +45,9 @@ func (tx *transaction) advanceLocked(e event) (action, bool) {
 	if t.do&again != 0 {
 		tx.backOffLocked()
 	}
+	if t.do&freshen != 0 && !tx.reliable {
+		tx.armLocked(&tx.retry, freshTime, eventRetry)
+	}
 	if t.do&linger != 0 {
 		tx.lingerLocked()
 	}
