@@ -72,16 +72,16 @@ func responseEvent(code int) event {
 type action uint16
 
 const (
-	send   action = 1 << iota // write the request, or the last response
-	ack                       // write the ACK
-	up                        // hand the message to the user
-	done                      // tell the user that it was all
-	fail                      // tell the user that it failed
-	quiet                     // stop the timers
-	start                     // start retransmission and limit
-	again                     // start the retransmission timer once more, backed off
-	linger                    // wait for stragglers: Timer D, I, J, K, L or M
-	freshen                   // start the timer that keeps the way of the response open
+	send    action = 1 << iota // write the request, or the last response
+	ack                        // write the ACK
+	up                         // hand the message to the user
+	done                       // tell the user that it was all
+	fail                       // tell the user that it failed
+	quiet                      // stop the timers
+	start                      // start retransmission and limit
+	again                      // start the retransmission timer once more, backed off
+	linger                     // wait for stragglers: Timer D, I, J, K, L or M
+	freshen                    // start the timer that keeps the way of the response open
 )
 
 // transition is one arrow of a figure.
