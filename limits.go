@@ -47,15 +47,26 @@ type Limits struct {
 	// header block (zero is 32 KiB), the number of its header values (256), and
 	// its body (1 MiB).
 	HeaderBytes, Headers, BodyBytes int
-	// Connections and Handshakes bound the streams that are open, and those of
-	// them that are being set up by a peer; zero is 10000 and 1000.
-	Connections, Handshakes int
+	// Connections bounds the streams that peers have opened, Dials those that this
+	// side has, and Handshakes those of peers that are being set up; zero is 10000,
+	// as many as Connections, and 1000.
+	Connections, Dials, Handshakes int
+	// ConnectionsPerSource and HandshakesPerSource bound those of one IPv4 address, or
+	// one IPv6 network of 64 bits; zero is 1000 and 100, negative not bounded.
+	ConnectionsPerSource, HandshakesPerSource int
+	// StreamBytes bounds what all streams together hold of messages that wait for
+	// their rest, or to be written; beyond it those streams are closed whose messages
+	// wait longest. Zero is 16 MiB.
+	StreamBytes int
 	// StreamQueue bounds the messages that wait to be written to one stream;
 	// beyond it the peer is too slow and the stream is closed. Zero is 256.
 	StreamQueue int
 	// IdleTimeout closes a stream on which nothing happens; zero is 30 min,
 	// negative never.
 	IdleTimeout time.Duration
+	// SilenceTimeout closes a stream on which a peer that has opened it says nothing
+	// at all; zero is 30 s, negative never.
+	SilenceTimeout time.Duration
 	// HandshakeTimeout and WriteTimeout bound a handshake and one write; zero
 	// is 10 s.
 	HandshakeTimeout, WriteTimeout time.Duration
@@ -74,7 +85,9 @@ func (c *StackConfig) transportLimits() transport.Limits {
 	l := c.Limits
 	return transport.Limits{
 		HeaderBytes: l.HeaderBytes, Headers: l.Headers, BodyBytes: l.BodyBytes,
-		Connections: l.Connections, Handshakes: l.Handshakes, StreamQueue: l.StreamQueue,
+		Connections: l.Connections, Dials: l.Dials, Handshakes: l.Handshakes, StreamQueue: l.StreamQueue,
+		ConnectionsPerSource: l.ConnectionsPerSource, HandshakesPerSource: l.HandshakesPerSource,
+		StreamBytes: l.StreamBytes, SilenceTimeout: l.SilenceTimeout,
 		IdleTimeout: l.IdleTimeout, HandshakeTimeout: l.HandshakeTimeout, WriteTimeout: l.WriteTimeout,
 	}
 }

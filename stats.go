@@ -21,8 +21,9 @@ type Stats struct {
 	// ClientTransactions and ServerTransactions live, Queues have work.
 	// TransactionBytes is what the latter hold, about.
 	ClientTransactions, ServerTransactions, Queues, TransactionBytes int
-	// Connections and Handshakes are the streams open and being set up.
-	Connections, Handshakes int
+	// Connections and Handshakes are the streams open and being set up, StreamBytes is
+	// what they hold of messages that wait, about.
+	Connections, Handshakes, StreamBytes int
 
 	// Since Start: calls placed, taken in, and established.
 	Placed, Arrived, Answered uint64
@@ -109,7 +110,11 @@ func (s *Stats) addTransport(sockets *transport.Layer) {
 	s.Connections, s.Handshakes = counted.Connections, counted.Handshakes
 	s.MessagesIn, s.MessagesOut = counted.MessagesIn, counted.MessagesOut
 	s.Refused["malformed"] = counted.Answered400
+	s.StreamBytes = counted.Held
 	s.Refused["connections"] = counted.ConnectionsRefused
+	s.Refused["connections of a source"] = counted.ConnectionsOfSource
+	s.Dropped["silent connections"] = counted.ConnectionsSilent
+	s.Dropped["crowded connections"] = counted.ConnectionsCrowded
 	s.Refused["handshakes"] = counted.HandshakesRefused
 	s.Dropped["malformed"] += counted.Malformed
 	s.Dropped["slow connections"] = counted.ConnectionsSlow

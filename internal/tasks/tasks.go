@@ -36,6 +36,19 @@ func (g *Group) Go(f func()) bool {
 	return true
 }
 
+// GoLean is Go for what mostly waits, of which there are many: its stack begins as
+// small as they come.
+func (g *Group) GoLean(f func()) bool {
+	if !g.enter() {
+		return false
+	}
+	go func() {
+		defer g.leave() // see Go
+		f()
+	}()
+	return true
+}
+
 // stackNeeded is what handling a message takes of a goroutine's stack.
 const stackNeeded = 8 << 10
 

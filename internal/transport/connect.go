@@ -165,7 +165,7 @@ func (l *Layer) joinDial(k kind, key streamKey) (*stream, *dial, error) {
 		l.mu.Unlock()
 		return nil, d, nil
 	}
-	if err := l.addConnLocked(); err != nil {
+	if err := l.dialLocked(); err != nil {
 		l.mu.Unlock()
 		return nil, nil, err
 	}
@@ -175,7 +175,7 @@ func (l *Layer) joinDial(k kind, key streamKey) (*stream, *dial, error) {
 	l.mu.Unlock()
 
 	if !l.tasks.Go(func() { l.run(d) }) {
-		l.releaseConn()
+		l.leaveDialled()
 		l.finishDial(d, nil, ErrClosed)
 	}
 	return nil, d, nil
@@ -218,7 +218,7 @@ func (l *Layer) leaveDial(d *dial) {
 func (l *Layer) run(d *dial) {
 	ready, err := l.dialLink(d)
 	if err != nil {
-		l.releaseConn()
+		l.leaveDialled()
 		switch {
 		case l.ctx.Err() != nil:
 			err = ErrClosed

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"sync"
 
 	"github.com/gobwas/ws"
 
@@ -9,9 +10,12 @@ import (
 )
 
 const (
-	readSize = 4 << 10  // a connection's buffer at rest
-	keepSize = 64 << 10 // a larger one is given back once it is empty
+	restSize = 512     // a connection's buffer at rest
+	readSize = 4 << 10 // the least that is read into once that is full
 )
+
+// buffers are those of readSize that are not in use.
+var buffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
 // frame is one thing found in a stream.
 type frame struct {
@@ -37,31 +41,63 @@ type source interface {
 	fed(n int)
 	// next returns the next frame, or false when it needs more bytes.
 	next() (frame, bool)
+	// held is how many bytes are held for what waits for more, beside the buffer at
+	// rest.
+	held() int
 	// begun reports whether a part of a message is waiting for the rest.
 	begun() bool
 	// expectPong says that a keep-alive has been sent.
 	expectPong()
 }
 
-// window is the bytes of a connection that are not used up yet.
+// window is the bytes of a connection that are not used up yet. It has a small buffer
+// at rest, and a larger one while there is more.
 type window struct {
 	buf   []byte // buf[start:] is unread
 	start int
+	rest  []byte
 }
 
 func (w *window) space() []byte {
-	unread := w.unread()
-	switch {
-	case len(unread) == 0 && cap(w.buf) > keepSize, w.buf == nil:
-		w.buf = make([]byte, 0, readSize)
+	if w.rest == nil {
+		w.rest = make([]byte, 0, restSize)
+	}
+	switch unread := w.unread(); {
+	case len(unread) == 0:
+		w.move(w.rest)
 	case w.start > 0:
 		w.buf = w.buf[:copy(w.buf, unread)]
+	case len(w.buf) == cap(w.buf):
+		w.grow()
 	}
 	w.start = 0
-	if len(w.buf) == cap(w.buf) {
-		w.buf = append(w.buf, 0)[:len(w.buf)]
-	}
 	return w.buf[len(w.buf):cap(w.buf)]
+}
+
+// grow doubles the buffer.
+func (w *window) grow() {
+	if size := 2 * cap(w.buf); size > readSize {
+		w.move(make([]byte, 0, size))
+		return
+	}
+	w.move(buffers.Get().(*[readSize]byte)[:0])
+}
+
+// move puts what is unread into another buffer.
+func (w *window) move(to []byte) {
+	from := w.buf
+	w.buf = append(to[:0], w.unread()...)
+	if cap(from) == readSize && cap(to) != readSize {
+		buffers.Put((*[readSize]byte)(from[:readSize]))
+	}
+}
+
+// held is the larger buffer.
+func (w *window) held() int {
+	if cap(w.buf) <= restSize {
+		return 0
+	}
+	return cap(w.buf)
 }
 
 func (w *window) fed(n int) { w.buf = w.buf[:len(w.buf)+n] }
@@ -89,6 +125,11 @@ type framer struct {
 func newFramer(limits Limits) *framer { return &framer{limits: limits} }
 
 func (f *framer) expectPong() { f.pongs++ }
+
+// headWeight is what a parsed header block holds for each of its bytes.
+const headWeight = 4
+
+func (f *framer) held() int { return f.window.held() + headWeight*f.headLen }
 
 func (f *framer) take(n int) []byte {
 	f.scanned = 0

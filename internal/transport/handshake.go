@@ -19,23 +19,6 @@ type link struct {
 	conn net.Conn  // what is read and written
 }
 
-// addHandshake reserves a place for one more handshake of a client.
-func (l *Layer) addHandshake() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.handshakes >= l.limits.Handshakes {
-		return false
-	}
-	l.handshakes++
-	return true
-}
-
-func (l *Layer) endHandshake() {
-	l.mu.Lock()
-	l.handshakes--
-	l.mu.Unlock()
-}
-
 // serverSide does the handshakes of an accepted connection. It blocks no longer
 // than Limits.HandshakeTimeout, and ends with the layer.
 func (l *Layer) serverSide(k kind, raw net.Conn, config ListenConfig) (ready link, err error) {

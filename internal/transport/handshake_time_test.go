@@ -219,7 +219,7 @@ func TestClose_waits_no_longer_than_a_second_on_every_stream(t *testing.T) {
 func TestIdle_is_closed_on_every_stream(t *testing.T) {
 	for _, transport := range []string{"TCP", "TLS", "WS", "WSS"} {
 		t.Run(transport, func(t *testing.T) {
-			linked(t, transport, 0, Limits{IdleTimeout: time.Minute}, func(t *testing.T, client, server *Layer, flow *Flow, _ func()) {
+			linked(t, transport, 0, Limits{IdleTimeout: time.Minute, SilenceTimeout: -1}, func(t *testing.T, client, server *Layer, flow *Flow, _ func()) {
 				lost := make(chan error, 1)
 				flow.Watch(func(err error) { lost <- err })
 				start := time.Now()

@@ -42,7 +42,7 @@ func linked(t *testing.T, transport string, keepAlive time.Duration, limits Limi
 func TestKeepAlive_holds_idle_connections_open(t *testing.T) {
 	for _, transport := range []string{"TCP", "TLS", "WS", "WSS"} {
 		t.Run(transport, func(t *testing.T) {
-			linked(t, transport, time.Minute, Limits{IdleTimeout: 2 * time.Minute}, func(t *testing.T, client, server *Layer, flow *Flow, resume func()) {
+			linked(t, transport, time.Minute, Limits{IdleTimeout: 2 * time.Minute, SilenceTimeout: -1}, func(t *testing.T, client, server *Layer, flow *Flow, resume func()) {
 				resume()
 				time.Sleep(time.Hour + time.Second)
 				require.NoError(t, flow.Err())

@@ -42,12 +42,13 @@ type Layer struct {
 	bound     []bound                 // both, in order; is appended to only
 	streams   map[streamKey][]*stream // live ones
 	dials     map[streamKey]*dial
-	conns     int // live streams, dials and handshakes under way
-	// handshakes of accepted connections are under way.
-	handshakes int
+	room      room
+	// toldOfRefusal is when the log was last told of a connection refused.
+	toldOfRefusal time.Time
 
 	// Synchronised by themselves.
 	counters counters
+	holdings holdings
 	routes   routeCache
 	tasks    tasks.Group
 }
@@ -62,7 +63,9 @@ func New(cfg Config) *Layer {
 		seed:    maphash.MakeSeed(),
 		streams: make(map[streamKey][]*stream),
 		dials:   make(map[streamKey]*dial),
+		room:    newRoom(),
 	}
+	l.holdings.most = l.limits.StreamBytes
 	if l.network == nil {
 		l.network = osNetwork{}
 	}
@@ -162,38 +165,14 @@ func (l *Layer) handlerNow() Handler {
 	return l.handler
 }
 
-// addConn reserves a place for one more stream.
-func (l *Layer) addConn() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.addConnLocked()
-}
-
-func (l *Layer) addConnLocked() error {
-	if l.closed {
-		return ErrClosed
-	}
-	if l.conns >= l.limits.Connections {
-		return ErrTooManyConnections
-	}
-	l.conns++
-	return nil
-}
-
-func (l *Layer) releaseConn() {
-	l.mu.Lock()
-	l.conns--
-	l.mu.Unlock()
-}
-
-// addStream makes a connection, for which addConn has reserved a place, known
-// and starts its two goroutines. ln is where it was accepted, nil when it was
-// dialled. On error the connection is closed and its place given back.
+// addStream makes a connection, for which there is a place already, known and has it
+// read. ln is where it was accepted, nil when it was dialled. On error the connection
+// is closed and its place given back.
 func (l *Layer) addStream(k kind, ready link, key streamKey, ln *listener) (*stream, error) {
 	s := newStream(l, k, ready, key, ln)
 	l.mu.Lock()
 	if l.closed {
-		l.conns--
+		l.freeLocked(s)
 		l.mu.Unlock()
 		_ = ready.raw.Close()
 		return nil, ErrClosed
@@ -201,7 +180,7 @@ func (l *Layer) addStream(k kind, ready link, key streamKey, ln *listener) (*str
 	l.streams[key] = append(l.streams[key], s)
 	l.mu.Unlock()
 
-	if !l.tasks.Go(s.writeLoop) || !l.tasks.Go(s.readLoop) {
+	if !l.tasks.GoLean(s.readLoop) {
 		s.lose(ErrClosed)
 		return nil, ErrClosed
 	}
@@ -210,15 +189,26 @@ func (l *Layer) addStream(k kind, ready link, key streamKey, ln *listener) (*str
 
 // dropStream forgets a stream that is lost.
 func (l *Layer) dropStream(s *stream) {
+	l.holdings.end(&s.in)
+	l.holdings.end(&s.out)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conns--
+	l.freeLocked(s)
 	rest := slices.DeleteFunc(l.streams[s.key], func(o *stream) bool { return o == s })
 	if len(rest) == 0 {
 		delete(l.streams, s.key)
 		return
 	}
 	l.streams[s.key] = rest
+}
+
+// freeLocked gives a stream's place back.
+func (l *Layer) freeLocked(s *stream) {
+	if s.listener == nil {
+		l.room.dialled--
+		return
+	}
+	l.room.leaveLocked(Source(s.key.addr.Addr()))
 }
 
 // trace calls the trace hook, if there is one, and survives it.

@@ -9,14 +9,24 @@ type Limits struct {
 	BodyBytes       int // body of one message; default 1 MiB
 	Headers         int // header field values in one message; default 256
 	UDPRequestBytes int // requests above it belong on a stream (RFC 3261 18.1.1); default 1300
-	Connections     int // streams, accepted and dialled together; default 10000
-	Handshakes      int // TLS and WebSocket handshakes of accepted connections at a time; default 1000
 	StreamQueue     int // messages waiting on one stream; over it the connection is closed. Default 256
+
+	Connections int // streams that are accepted; default 10000
+	Dials       int // streams that we set up; default as Connections
+	Handshakes  int // TLS and WebSocket handshakes of accepted connections at a time; default 1000
+	// ConnectionsPerSource and HandshakesPerSource bound those of one [Source];
+	// default 1000 and 100. Negative: not bounded.
+	ConnectionsPerSource, HandshakesPerSource int
+	// StreamBytes is about what all streams hold of messages that wait for their rest,
+	// or to be written; beyond it the streams are closed whose messages wait longest.
+	// Default 16 MiB.
+	StreamBytes int
 
 	WriteTimeout   time.Duration // one write on a stream; default 10 s
 	DialTimeout    time.Duration // setting up a connection, with its handshake; default 10 s
 	IdleTimeout    time.Duration // silence in both directions; default 30 min, twice RFC 5626's keep-alive bound
 	PartialTimeout time.Duration // from a message's first byte to its last; default 30 s
+	SilenceTimeout time.Duration // until an accepted stream has said anything; default 30 s
 	// HandshakeTimeout bounds the handshakes of one connection, accepted or
 	// dialled; default 10 s.
 	HandshakeTimeout time.Duration
@@ -28,12 +38,21 @@ func (l Limits) withDefaults() Limits {
 	defaultInt(&l.Headers, 256)
 	defaultInt(&l.UDPRequestBytes, 1300)
 	defaultInt(&l.Connections, 10000)
+	defaultInt(&l.Dials, l.Connections)
 	defaultInt(&l.Handshakes, 1000)
+	defaultInt(&l.StreamBytes, 16<<20)
+	if l.ConnectionsPerSource == 0 {
+		l.ConnectionsPerSource = 1000
+	}
+	if l.HandshakesPerSource == 0 {
+		l.HandshakesPerSource = 100
+	}
 	defaultInt(&l.StreamQueue, 256)
 	defaultDuration(&l.WriteTimeout, 10*time.Second)
 	defaultDuration(&l.DialTimeout, 10*time.Second)
 	defaultDuration(&l.IdleTimeout, 30*time.Minute)
 	defaultDuration(&l.PartialTimeout, 30*time.Second)
+	defaultDuration(&l.SilenceTimeout, 30*time.Second)
 	defaultDuration(&l.HandshakeTimeout, 10*time.Second)
 	return l
 }

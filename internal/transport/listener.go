@@ -67,48 +67,61 @@ func (s *listener) acceptLoop() {
 }
 
 func (s *listener) accepted(conn net.Conn) {
-	if err := s.layer.addConn(); err != nil {
-		if errors.Is(err, ErrTooManyConnections) {
-			s.layer.counters.connRefused.Add(1)
-			s.layer.log.Warn("transport: connection refused", "remote", conn.RemoteAddr(), "error", err)
-		}
+	remote := addrPort(conn.RemoteAddr())
+	source := Source(remote.Addr())
+	if err := s.layer.admit(source); err != nil {
 		_ = conn.Close()
+		s.refused(remote, err)
 		return
 	}
 	if !s.kind.shakes() {
 		s.ready(link{raw: conn, conn: conn})
 		return
 	}
-	if !s.layer.addHandshake() {
-		s.layer.counters.handshakesRefused.Add(1)
-		s.layer.log.Warn("transport: connection refused, too many handshakes", "remote", conn.RemoteAddr())
-		s.drop(conn)
+	if !s.layer.beginHandshake(source) {
+		s.drop(conn, source)
+		s.refused(remote, errTooManyHandshakes)
 		return
 	}
 	// A goroutine of its own: a client that says nothing holds up nobody.
-	if !s.layer.tasks.Go(func() { s.shake(conn) }) {
-		s.layer.endHandshake()
-		s.drop(conn)
+	if !s.layer.tasks.GoLean(func() { s.shake(conn, source) }) {
+		s.layer.endHandshake(source)
+		s.drop(conn, source)
 	}
 }
 
+// refused counts a connection that there is no room for.
+func (s *listener) refused(remote netip.AddrPort, err error) {
+	switch {
+	case errors.Is(err, ErrClosed):
+		return
+	case errors.Is(err, errTooManyHandshakes):
+		s.layer.counters.handshakesRefused.Add(1)
+	case errors.Is(err, errTooManyOfSource):
+		s.layer.counters.connOfSource.Add(1)
+	default:
+		s.layer.counters.connRefused.Add(1)
+	}
+	s.layer.tellRefusal(remote, err)
+}
+
 // shake does the handshakes of one connection.
-func (s *listener) shake(conn net.Conn) {
+func (s *listener) shake(conn net.Conn, source netip.Addr) {
 	ready, err := s.layer.serverSide(s.kind, conn, s.config)
-	s.layer.endHandshake()
+	s.layer.endHandshake(source)
 	if err != nil {
 		s.layer.counters.handshakesFailed.Add(1)
 		s.layer.log.Debug("transport: handshake failed", "transport", s.kind.name, "remote", conn.RemoteAddr(), "error", err)
-		s.drop(conn)
+		s.drop(conn, source)
 		return
 	}
 	s.ready(ready)
 }
 
 // drop closes a connection that has its place, but became no stream.
-func (s *listener) drop(conn net.Conn) {
+func (s *listener) drop(conn net.Conn, source netip.Addr) {
 	_ = conn.Close()
-	s.layer.releaseConn()
+	s.layer.leave(source)
 }
 
 func (s *listener) ready(ready link) {

@@ -13,7 +13,11 @@ type Stats struct {
 	Panics      uint64 // panics of the parser, the handler, the trace hook or a watcher
 
 	Connections         int    // open streams and dials under way
-	ConnectionsRefused  uint64 // accepted over Limits.Connections and closed at once
+	Held                int    // bytes of messages that wait on streams for their rest, or to be written
+	ConnectionsRefused  uint64 // accepted beyond Limits.Connections and closed at once
+	ConnectionsOfSource uint64 // likewise, beyond Limits.ConnectionsPerSource
+	ConnectionsCrowded  uint64 // closed: beyond Limits.StreamBytes, and waited longest
+	ConnectionsSilent   uint64 // closed: SilenceTimeout
 	ConnectionsSlow     uint64 // closed: queue full or write deadline passed
 	ConnectionsIdle     uint64 // closed: IdleTimeout
 	ConnectionsPartial  uint64 // closed: PartialTimeout
@@ -22,7 +26,7 @@ type Stats struct {
 
 	Handshakes        int    // handshakes of accepted connections in progress
 	HandshakesFailed  uint64 // failed or not done in time, accepted and dialled
-	HandshakesRefused uint64 // accepted over Limits.Handshakes and closed at once
+	HandshakesRefused uint64 // accepted beyond Limits.Handshakes or HandshakesPerSource and closed at once
 
 	ReadErrors   uint64 // errors of UDP sockets that go on
 	AcceptErrors uint64 // errors of listeners that go on
@@ -35,18 +39,21 @@ type counters struct {
 	answered400, malformed, panics                             atomic.Uint64
 	connRefused, connSlow, connIdle, connPartial, connUnframed atomic.Uint64
 	handshakesFailed, handshakesRefused, connNoPong            atomic.Uint64
+	connOfSource, connCrowded, connSilent                      atomic.Uint64
 	readErrors, acceptErrors, writeErrors                      atomic.Uint64
 }
 
 // Stats returns the counters. It may be called at any time, on any goroutine.
 func (l *Layer) Stats() Stats {
 	l.mu.Lock()
-	conns, handshakes := l.conns, l.handshakes
+	conns, handshakes := l.room.accepted+l.room.dialled, l.room.shaking
 	l.mu.Unlock()
 	c := &l.counters
 	return Stats{
 		MessagesIn: c.messagesIn.Load(), MessagesOut: c.messagesOut.Load(), KeepAlives: c.keepAlives.Load(),
 		Answered400: c.answered400.Load(), Malformed: c.malformed.Load(), Panics: c.panics.Load(),
+		ConnectionsOfSource: c.connOfSource.Load(), ConnectionsCrowded: c.connCrowded.Load(),
+		ConnectionsSilent: c.connSilent.Load(), Held: l.holdings.held(),
 		Connections: conns, ConnectionsRefused: c.connRefused.Load(), ConnectionsSlow: c.connSlow.Load(),
 		ConnectionsIdle: c.connIdle.Load(), ConnectionsPartial: c.connPartial.Load(), ConnectionsNoPong: c.connNoPong.Load(),
 		ConnectionsUnframed: c.connUnframed.Load(),

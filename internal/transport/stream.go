@@ -16,7 +16,8 @@ import (
 	"sipdialog.example/dialog/internal/errtext"
 )
 
-// stream is one connection: a read loop, a bounded queue and its one writer.
+// stream is one connection: a read loop, and a bounded queue whose one writer exists
+// while there is something to write.
 type stream struct {
 	// Set at construction.
 	layer *Layer
@@ -24,10 +25,10 @@ type stream struct {
 	link
 	key      streamKey
 	local    netip.AddrPort
-	listener *listener // nil: we dialled
-	invalid  string    // our sent-by on a WebSocket that we dialled
-	flow     *Flow     // the one flow of this connection
-	out      chan item
+	listener *listener     // nil: we dialled
+	invalid  string        // our sent-by on a WebSocket that we dialled
+	flow     *Flow         // the one flow of this connection
+	in, out  holding       // the bytes that wait for a message's rest, and to be written
 	done     chan struct{} // closed when the connection is lost
 	deaf     chan struct{} // closed when the read loop has ended
 
@@ -35,7 +36,10 @@ type stream struct {
 	// err is why nothing more can be sent; nil while the stream is open.
 	err error
 	// closing is set once the connection is lost, after err.
-	closing  bool
+	closing bool
+	// queue waits to be written; writing is true while a goroutine does it.
+	queue    []item
+	writing  bool
 	flushBy  time.Time // nothing is written later than this; zero: no such bound
 	watchers []watcher // in the order of registration
 	watched  uint64    // the last watcher's number
@@ -67,13 +71,13 @@ func newStream(l *Layer, k kind, ready link, key streamKey, ln *listener) *strea
 	s := &stream{
 		layer: l, kind: k, link: ready, key: key, listener: ln,
 		local: addrPort(ready.raw.LocalAddr()),
-		out:   make(chan item, l.limits.StreamQueue),
 		done:  make(chan struct{}),
 		deaf:  make(chan struct{}),
 	}
 	if k.frames && ln == nil {
 		s.invalid = invalidHost()
 	}
+	s.in.owner, s.out.owner = s, s
 	s.flow = &Flow{layer: l, stream: s, remote: key.addr}
 	return s
 }
@@ -96,23 +100,34 @@ func (s *stream) enqueue(it item) error {
 		}
 		return errtext.As(ErrClosed, err)
 	}
-	queued := s.offerLocked(it)
+	queued, begin := s.offerLocked(it)
 	s.mu.Unlock()
 	if !queued {
 		s.layer.counters.connSlow.Add(1)
 		s.lose(ErrSlow)
 		return ErrSlow
 	}
+	s.layer.holdings.add(&s.out, len(it.data))
+	s.write(begin)
 	return nil
 }
 
-// offerLocked never blocks: a full queue says that the peer does not read.
-func (s *stream) offerLocked(it item) bool {
-	select {
-	case s.out <- it:
-		return true
-	default:
-		return false
+// offerLocked never blocks: a full queue says that the peer does not read. begin says
+// that nobody writes yet.
+func (s *stream) offerLocked(it item) (queued, begin bool) {
+	if len(s.queue) >= s.layer.limits.StreamQueue {
+		return false, false
+	}
+	s.queue = append(s.queue, it)
+	begin = !s.writing
+	s.writing = true
+	return true, begin
+}
+
+// write starts the writer, if it has to begin.
+func (s *stream) write(begin bool) {
+	if begin && !s.layer.tasks.GoLean(s.writeLoop) {
+		s.lose(ErrClosed)
 	}
 }
 
@@ -125,13 +140,14 @@ func (s *stream) finish(err error, limit time.Duration) {
 		return
 	}
 	s.err = err
-	queued := s.offerLocked(item{last: true})
+	queued, begin := s.offerLocked(item{last: true})
 	s.flushBy = time.Now().Add(limit)
 	_ = s.raw.SetWriteDeadline(s.flushBy) // for a write under way; does not block
 	s.mu.Unlock()
 	if !queued {
 		s.lose(err)
 	}
+	s.write(begin)
 }
 
 // lose ends the connection at once and tells the watchers. The first error
@@ -158,21 +174,31 @@ func (s *stream) lose(err error) {
 
 // writeLoop is the only writer of the connection.
 func (s *stream) writeLoop() {
-	for {
-		select {
-		case <-s.done:
+	for it, ok := s.nextItem(); ok; it, ok = s.nextItem() {
+		if it.last {
+			s.goodbye()
+			s.lose(ErrClosed) // finish has set the error that counts
 			return
-		case it := <-s.out:
-			if it.last {
-				s.goodbye()
-				s.lose(ErrClosed) // finish has set the error that counts
-				return
-			}
-			if !s.writeItem(it) {
-				return
-			}
 		}
+		if !s.writeItem(it) {
+			return
+		}
+		s.layer.holdings.add(&s.out, -len(it.data))
 	}
+}
+
+// nextItem takes the next item out; false ends the writer.
+func (s *stream) nextItem() (it item, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 || s.closing {
+		s.queue, s.writing = nil, false
+		return item{}, false
+	}
+	it = s.queue[0]
+	s.queue[0] = item{}
+	s.queue = s.queue[1:]
+	return it, true
 }
 
 // writeItem reports false when the connection is lost: any error ends it, since

@@ -14,6 +14,9 @@ type reader struct {
 	in *inbound
 	f  source
 
+	held  int       // bytes that are counted in s.in
+	ahead bool      // a message has been read since
+	heard bool      // something has been read
 	begun time.Time // when the message that is incomplete began; zero: none
 	quiet time.Time // when something last arrived
 
@@ -37,10 +40,12 @@ func (s *stream) readLoop() {
 // package comment.
 func (r *reader) read() bool {
 	_ = r.s.conn.SetReadDeadline(r.deadline()) // an error shows in the read
-	n, err := r.s.conn.Read(r.f.space())
+	space := r.f.space()
+	r.hold()
+	n, err := r.s.conn.Read(space)
 	r.f.fed(n)
 	if n > 0 {
-		r.quiet = time.Now()
+		r.quiet, r.heard = time.Now(), true
 		if !r.frames() {
 			return false
 		}
@@ -59,6 +64,19 @@ func (r *reader) read() bool {
 	return false
 }
 
+// hold counts what the connection holds while it waits for more.
+func (r *reader) hold() {
+	held := r.f.held()
+	if held != r.held {
+		r.s.layer.holdings.add(&r.s.in, held-r.held)
+		r.held = held
+	}
+	if held > 0 && r.ahead {
+		r.s.layer.holdings.ahead(&r.s.in)
+	}
+	r.ahead = false
+}
+
 // frames handles what has arrived; false ends the loop.
 func (r *reader) frames() bool {
 	for {
@@ -67,7 +85,7 @@ func (r *reader) frames() bool {
 			break
 		}
 		if !fr.inside {
-			r.begun = time.Time{}
+			r.begun, r.ahead = time.Time{}, true
 		}
 		if !r.handle(fr) {
 			return false
@@ -125,12 +143,21 @@ func (r *reader) deadline() time.Time {
 
 // end: a message that has begun must be complete in PartialTimeout, which
 // counts from its first byte so that single bytes do not extend it; between
-// messages IdleTimeout counts, in both directions.
+// messages IdleTimeout counts, in both directions; before any, SilenceTimeout.
 func (r *reader) end() time.Time {
 	if !r.begun.IsZero() {
 		return deadline(r.begun, r.s.layer.limits.PartialTimeout)
 	}
+	if r.silent() {
+		return deadline(r.quiet, r.s.layer.limits.SilenceTimeout)
+	}
 	return deadline(r.active(), r.s.layer.limits.IdleTimeout)
+}
+
+// silent reports whether the peer has opened a connection and said nothing since, nor
+// been told anything: the cheapest way to use up the room for them.
+func (r *reader) silent() bool {
+	return !r.heard && r.s.listener != nil && r.s.written.Load() == 0 && r.s.layer.limits.SilenceTimeout >= 0
 }
 
 // active is when something was last read or written.
@@ -155,7 +182,11 @@ func (r *reader) timeout() bool {
 		r.s.lose(ErrFraming)
 		return false
 	}
-	r.s.layer.counters.connIdle.Add(1)
+	if r.silent() {
+		r.s.layer.counters.connSilent.Add(1)
+	} else {
+		r.s.layer.counters.connIdle.Add(1)
+	}
 	r.s.finish(ErrIdle, flushTime)
 	return false
 }

@@ -78,7 +78,7 @@ func TestStream_single_bytes_do_not_extend_a_message(t *testing.T) {
 }
 
 func TestStream_idle_is_closed_and_either_direction_keeps_it(t *testing.T) {
-	bubble(t, Limits{IdleTimeout: time.Minute}, func(t *testing.T, l *Layer, arrivals <-chan arrival, peer *dialogtest.Host) {
+	bubble(t, Limits{IdleTimeout: time.Minute, SilenceTimeout: -1}, func(t *testing.T, l *Layer, arrivals <-chan arrival, peer *dialogtest.Host) {
 		conn := dialMemory(t, peer)
 		time.Sleep(50 * time.Second)
 		write(t, conn, "\r\n\r\n") // what we read counts
@@ -97,7 +97,7 @@ func TestStream_idle_is_closed_and_either_direction_keeps_it(t *testing.T) {
 }
 
 func TestStream_no_idle_bound_when_negative(t *testing.T) {
-	bubble(t, Limits{IdleTimeout: -1}, func(t *testing.T, l *Layer, arrivals <-chan arrival, peer *dialogtest.Host) {
+	bubble(t, Limits{IdleTimeout: -1, SilenceTimeout: -1}, func(t *testing.T, l *Layer, arrivals <-chan arrival, peer *dialogtest.Host) {
 		conn := dialMemory(t, peer)
 		time.Sleep(1000 * time.Hour)
 		write(t, conn, options("x", "192.0.2.2", ""))

@@ -17,7 +17,7 @@ import (
 var (
 	// ErrClosed: the layer, or the connection of the flow, is closed.
 	ErrClosed = errors.New("closed")
-	// ErrTooManyConnections: Limits.Connections are open already.
+	// ErrTooManyConnections: there is no room for another one, see Limits.
 	ErrTooManyConnections = errors.New("too many connections")
 	// ErrSlow: the peer does not read; its queue was full and the connection
 	// has been closed.

@@ -34,6 +34,8 @@ func newWSFramer(limits Limits, client bool) *wsFramer {
 
 func (f *wsFramer) expectPong() {} // a pong has a frame of its own
 
+func (f *wsFramer) held() int { return f.window.held() + cap(f.fragments) }
+
 func (f *wsFramer) begun() bool { return f.fragmented || len(f.unread()) > 0 }
 
 func (f *wsFramer) next() (frame, bool) {

@@ -1,0 +1,98 @@
+package transport
+
+import (
+	"container/list"
+	"sync"
+)
+
+// holdings bounds the bytes of messages that all streams hold: those that wait for
+// their rest, and those that wait to be written. Beyond the bound the stream is closed
+// on which nothing has got ahead for longest: a peer that means well needs a moment.
+type holdings struct {
+	most int // set at construction
+
+	mu   sync.Mutex // guards the fields below, and those of each holding
+	used int
+	// waiting are the holdings that hold something, the one that has waited longest
+	// first.
+	waiting list.List
+}
+
+// holding is what one stream holds one way. Its zero value, with an owner, holds
+// nothing.
+type holding struct {
+	owner *stream // set at construction
+	bytes int
+	place *list.Element // in waiting, nil outside
+	ended bool
+}
+
+// add says that a holding holds so many bytes more, or fewer, by which it has got
+// ahead. It closes the streams that are too much, maybe that one too.
+func (h *holdings) add(own *holding, bytes int) {
+	for _, s := range h.addTo(own, bytes) {
+		s.layer.counters.connCrowded.Add(1)
+		s.lose(errCrowded)
+	}
+}
+
+func (h *holdings) addTo(own *holding, bytes int) (crowded []*stream) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if own.ended {
+		return nil
+	}
+	h.setLocked(own, own.bytes+bytes)
+	if bytes < 0 {
+		h.aheadLocked(own)
+	}
+	for h.used > h.most {
+		slowest := h.waiting.Front().Value.(*holding)
+		h.endLocked(slowest)
+		crowded = append(crowded, slowest.owner)
+	}
+	return crowded
+}
+
+// ahead says that a holding has got ahead, though it holds as much as before.
+func (h *holdings) ahead(own *holding) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.aheadLocked(own)
+}
+
+func (h *holdings) aheadLocked(own *holding) {
+	if own.place != nil {
+		h.waiting.MoveToBack(own.place)
+	}
+}
+
+func (h *holdings) setLocked(own *holding, bytes int) {
+	h.used += bytes - own.bytes
+	own.bytes = bytes
+	switch {
+	case bytes > 0 && own.place == nil:
+		own.place = h.waiting.PushBack(own)
+	case bytes <= 0 && own.place != nil:
+		h.waiting.Remove(own.place)
+		own.place = nil
+	}
+}
+
+// end gives back what a holding holds, for good.
+func (h *holdings) end(own *holding) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.endLocked(own)
+}
+
+func (h *holdings) endLocked(own *holding) {
+	h.setLocked(own, 0)
+	own.ended = true
+}
+
+func (h *holdings) held() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.used
+}

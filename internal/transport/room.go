@@ -1,0 +1,136 @@
+package transport
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+)
+
+// A connection costs memory before anything has been said on it. There is room for so
+// many that peers have opened, of each source and altogether, and for so many of ours,
+// which peers cannot use up.
+
+// Why a connection is refused, or closed, for want of room; told to watchers and the
+// log.
+var (
+	errTooManyOfSource   = errors.New("too many connections of one source")
+	errTooManyHandshakes = errors.New("too many handshakes")
+	errCrowded           = errors.New("messages waited longest when there was no room for more")
+)
+
+// Source is whom an address is taken for: itself, but of IPv6 its network of 64 bits,
+// all of whose addresses one host can have.
+func Source(addr netip.Addr) netip.Addr {
+	addr = addr.Unmap().WithZone("")
+	if addr.Is4() || !addr.IsValid() {
+		return addr
+	}
+	network, _ := addr.Prefix(64) // there is one for each
+	return network.Addr()
+}
+
+// room counts connections. Layer.mu guards it.
+type room struct {
+	dialled  int // by us, with dials under way
+	accepted int // with those whose handshakes are under way
+	sources  map[netip.Addr]int
+	// shaking are the accepted ones whose handshakes are under way, shakers whose.
+	shaking int
+	shakers map[netip.Addr]int
+}
+
+func newRoom() room {
+	return room{sources: make(map[netip.Addr]int), shakers: make(map[netip.Addr]int)}
+}
+
+// admit reserves a place for a connection that a peer has opened.
+func (l *Layer) admit(source netip.Addr) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return ErrClosed
+	case l.room.accepted >= l.limits.Connections:
+		return ErrTooManyConnections
+	case l.limits.ConnectionsPerSource > 0 && l.room.sources[source] >= l.limits.ConnectionsPerSource:
+		return errTooManyOfSource
+	}
+	l.room.accepted++
+	l.room.sources[source]++
+	return nil
+}
+
+// leaveLocked gives an accepted connection's place back.
+func (r *room) leaveLocked(source netip.Addr) {
+	r.accepted--
+	decrease(r.sources, source)
+}
+
+func (l *Layer) leave(source netip.Addr) {
+	l.mu.Lock()
+	l.room.leaveLocked(source)
+	l.mu.Unlock()
+}
+
+// dialLocked reserves a place for a connection of ours.
+func (l *Layer) dialLocked() error {
+	switch {
+	case l.closed:
+		return ErrClosed
+	case l.room.dialled >= l.limits.Dials:
+		return ErrTooManyConnections
+	}
+	l.room.dialled++
+	return nil
+}
+
+func (l *Layer) leaveDialled() {
+	l.mu.Lock()
+	l.room.dialled--
+	l.mu.Unlock()
+}
+
+// beginHandshake reserves a place for one more handshake of a client.
+func (l *Layer) beginHandshake(source netip.Addr) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	most := l.limits.HandshakesPerSource
+	if l.room.shaking >= l.limits.Handshakes || most > 0 && l.room.shakers[source] >= most {
+		return false
+	}
+	l.room.shaking++
+	l.room.shakers[source]++
+	return true
+}
+
+func (l *Layer) endHandshake(source netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.room.shaking--
+	decrease(l.room.shakers, source)
+}
+
+func decrease(counts map[netip.Addr]int, key netip.Addr) {
+	if counts[key]--; counts[key] <= 0 {
+		delete(counts, key)
+	}
+}
+
+// tellEvery is how often the log is told that connections are refused: whoever makes
+// us refuse them could fill it.
+const tellEvery = 10 * time.Second
+
+// tellRefusal tells of a connection that was refused, and an operator now and then.
+func (l *Layer) tellRefusal(remote netip.AddrPort, err error) {
+	l.log.Debug("transport: connection refused", "remote", remote, "error", err)
+	l.mu.Lock()
+	now := time.Now()
+	tell := l.toldOfRefusal.IsZero() || now.Sub(l.toldOfRefusal) >= tellEvery
+	if tell {
+		l.toldOfRefusal = now
+	}
+	l.mu.Unlock()
+	if tell {
+		l.log.Warn("transport: connections are refused", "remote", remote, "error", err)
+	}
+}
