@@ -11,8 +11,7 @@ import (
 // bodies the response may have, and an SDP answer is not among them (RFC 3261
 // 20.1, 21.4.7). Without Accept it is.
 func inspectAccept(tx serverTx, req *sip.Request) *sip.Response {
-	accepted := headersNamed(req, "Accept")
-	if len(accepted) == 0 || slices.ContainsFunc(listed(req, "Accept"), coversSDP) || sdpIn(req) == nil {
+	if firstHeader(req, "Accept") == nil || slices.ContainsFunc(listed(req, "Accept"), coversSDP) || sdpIn(req) == nil {
 		return nil
 	}
 	res := tx.NewResponse(sip.StatusNotAcceptable, "")

@@ -2,10 +2,12 @@ package dialog
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -100,7 +102,7 @@ func (d *Dialog) choseContactLocked(uri *sip.Uri) {
 // The Contact that it sets is ours in all later messages of the call (RFC 6141 4.5).
 func (d *Dialog) customise(res *sip.Response, opts []ResponseOpt) error {
 	ours := firstHeader(res, "Contact")
-	before := ours.Value()
+	before := sip.HeaderClone(ours)
 	if err := applyOpts(res, opts); err != nil {
 		return err
 	}
@@ -116,12 +118,15 @@ func (d *Dialog) customise(res *sip.Response, opts []ResponseOpt) error {
 
 // takeContact leaves one Contact in a response that had ours: the application's, if it
 // has added or changed one, which is returned.
-func takeContact(res *sip.Response, ours sip.Header, before string) (chosen sip.Header, err error) {
+func takeContact(res *sip.Response, ours, before sip.Header) (chosen sip.Header, err error) {
 	var others []sip.Header
-	for _, h := range headersNamed(res, "Contact") {
-		if h.Value() != before {
+	for h := range named(res, "Contact") {
+		if !sameContact(h, before) {
 			others = append(others, h)
 		}
+	}
+	if len(others) == 0 && isAlone(res, "Contact") {
+		return nil, nil
 	}
 	removeHeaders(res, "Contact")
 	if len(others) == 0 {
@@ -135,4 +140,14 @@ func takeContact(res *sip.Response, ours sip.Header, before string) (chosen sip.
 		return nil, fmt.Errorf("%w: a Contact that is not one SIP URI (RFC 3261 12.1.1)", ErrInvalidArgument)
 	}
 	return others[0], nil
+}
+
+func sameContact(a, b sip.Header) bool {
+	one, ok := a.(*sip.ContactHeader)
+	other, also := b.(*sip.ContactHeader)
+	if !ok || !also {
+		return a.Value() == b.Value()
+	}
+	return one.DisplayName == other.DisplayName && one.Address.Wildcard == other.Address.Wildcard &&
+		sipmsg.SameURI(&one.Address, &other.Address) && slices.Equal(one.Params, other.Params)
 }

@@ -148,7 +148,7 @@ func placeOf(uri sip.Uri) string { return auth.Place(uri.Host, portOf(uri)) }
 // the last.
 func pathBehind(req *sip.Request, nextHop sip.Uri) []string {
 	var path []string
-	for _, h := range headersNamed(req, "Route") {
+	for h := range named(req, "Route") {
 		route := sip.Uri{}
 		if r, ok := h.(*sip.RouteHeader); ok {
 			route = r.Address

@@ -390,7 +390,7 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if d.offered != nil {
-		d.ringAgainLocked(tx)
+		d.ringAgainLocked()
 	}
 	return nil
 }

@@ -25,14 +25,8 @@ func (d *Dialog) doneLocked() chan struct{} {
 	return d.done
 }
 
-// config returns the stack's configuration, or an empty one whose accessors
-// give the defaults.
-func (d *Dialog) config() *StackConfig {
-	if d.stack == nil || d.stack.config == nil {
-		return &StackConfig{}
-	}
-	return d.stack.config
-}
+// config returns the stack's configuration, or the defaults.
+func (d *Dialog) config() *StackConfig { return d.stack.settings() }
 
 // room returns the transactions, or why there are none.
 func (d *Dialog) room() (transactionRoom, error) {
@@ -59,6 +53,23 @@ func (d *Dialog) after(wait time.Duration, f func()) *time.Timer {
 	return time.AfterFunc(wait, func() { d.stack.tasks.Run(f) })
 }
 
+// onTime is after for a method of the dialog's: it takes no memory but the timer's
+// while it waits.
+func (d *Dialog) onTime(wait time.Duration, method func(*Dialog)) *time.Timer {
+	return time.AfterFunc(wait, func() {
+		if d.stack == nil || d.stack.tasks.Begin() {
+			defer d.counted()
+			method(d)
+		}
+	})
+}
+
+func (d *Dialog) counted() {
+	if d.stack != nil {
+		d.stack.tasks.End()
+	}
+}
+
 // life is the context of what runs in the background: it ends with the stack's
 // transactions.
 func (d *Dialog) life() context.Context {
@@ -80,16 +91,20 @@ func (d *Dialog) parting(f func()) {
 }
 
 // lockBoth takes the stack's mutex and the dialog's, in that order.
-func (d *Dialog) lockBoth() (unlock func()) {
-	if d.stack == nil {
-		d.mutex.Lock()
-		return d.mutex.Unlock
+func (d *Dialog) lockBoth() (unlock bothLocked) {
+	if d.stack != nil {
+		d.stack.mutex.Lock()
 	}
-	d.stack.mutex.Lock()
 	d.mutex.Lock()
-	return func() {
-		d.mutex.Unlock()
-		d.stack.mutex.Unlock()
+	return bothLocked{d}
+}
+
+type bothLocked struct{ d *Dialog }
+
+func (b bothLocked) unlock() {
+	b.d.mutex.Unlock()
+	if b.d.stack != nil {
+		b.d.stack.mutex.Unlock()
 	}
 }
 

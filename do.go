@@ -111,7 +111,7 @@ func (s *Stack) fillHosts(req *sip.Request, local transport.Local) {
 		to.Address.Host = bracketed(local.Host)
 	}
 	secure := isSIPS(req.Recipient) || isSIPS(addressIn(req, "Route").uri)
-	for _, h := range headersNamed(req, "Contact") {
+	for h := range named(req, "Contact") {
 		if contact, ok := h.(*sip.ContactHeader); ok && contact.Address.Host == "" && !contact.Address.Wildcard {
 			own := s.contactAt(contact.Address.User, local, secure || isSIPS(contact.Address)).Address
 			own.UriParams = append(own.UriParams, contact.Address.UriParams...)

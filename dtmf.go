@@ -110,7 +110,7 @@ func (d *Dialog) tellKey(callback func(DTMF), key DTMF, answered <-chan struct{}
 // dtmfReader returns what reads the body of an INFO; nil when it does not tell of
 // a key, or belongs to a package.
 func dtmfReader(req *sip.Request) func(body string) (DTMF, bool) {
-	if len(headersNamed(req, "Info-Package")) > 0 {
+	if firstHeader(req, "Info-Package") != nil {
 		return nil
 	}
 	switch strings.ToLower(mediaType(headerValue(req, "Content-Type"))) {

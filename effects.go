@@ -95,8 +95,8 @@ func (d *Dialog) hangupIn(e *earlyDialog, cause Cause) {
 		d.hangup(&ending{cause: cause})
 		return
 	}
-	unlock := d.lockBoth()
+	both := d.lockBoth()
 	release := e.failedLocked(cause)
-	unlock()
+	both.unlock()
 	release()
 }

@@ -153,8 +153,8 @@ func (d *Dialog) refuse(tx serverTx, res *sip.Response, cause Cause) (<-chan str
 // terminate ends the dialog for the application at once; release lets the far
 // end know and is to be called without locks.
 func (d *Dialog) terminate(e *ending) (delivered <-chan struct{}, release func()) {
-	unlock := d.lockBoth()
-	defer unlock()
+	both := d.lockBoth()
+	defer both.unlock()
 	hangup := d.hangupLocked(e)
 	delivered = d.terminateLocked(e.cause)
 	return delivered, func() {
@@ -176,7 +176,7 @@ func (d *Dialog) finish(cause Cause) (delivered <-chan struct{}) {
 }
 
 func (d *Dialog) finishNow(cause Cause) <-chan struct{} {
-	unlock := d.lockBoth()
+	both := d.lockBoth()
 	d.phase = phaseReleased
 	for _, u := range d.unacked {
 		u.timer.Stop()
@@ -188,7 +188,7 @@ func (d *Dialog) finishNow(cause Cause) <-chan struct{} {
 	}
 	delivered := d.terminateLocked(cause)
 	d.stack.forgetLocked(d)
-	unlock()
+	both.unlock()
 	release()
 	d.endContext()
 	d.abortOffers()

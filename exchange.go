@@ -345,7 +345,7 @@ func (d *Dialog) nextSeq(e *earlyDialog, mayRepeat func() error) (seq uint32, er
 func credentialsIn(req *sip.Request) []sip.Header {
 	var list []sip.Header
 	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
-		for _, h := range headersNamed(req, name) {
+		for h := range named(req, name) {
 			list = append(list, sip.HeaderClone(h))
 		}
 	}

@@ -47,7 +47,7 @@ func literal(host string) (netip.Addr, bool) {
 func (d *Dialog) cameByLocked(tx serverTx) {
 	req := tx.Request()
 	d.flow, d.called = tx.Flow(), true
-	d.behindNAT = len(headersNamed(req, "Via")) == 1 && d.config().NAT.hides(d.remoteTarget, sourceOf(req.Source()))
+	d.behindNAT = isAlone(req, "Via") && d.config().NAT.hides(d.remoteTarget, sourceOf(req.Source()))
 }
 
 // flowLocked is the flow by which requests go to the peer, while it lasts: that

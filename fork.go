@@ -368,15 +368,15 @@ func (d *Dialog) forkOf(req *sip.Request) (e *earlyDialog, ok bool) {
 // the INVITE is open, and its final response ends the call, or the ringing limit
 // does. So it is with a 199 for the last early dialog (RFC 6228 4).
 func (e *earlyDialog) hungUp(bye *sip.Request) bool {
-	unlock := e.i.d.lockBoth()
+	both := e.i.d.lockBoth()
 	if e.i.won || e.isGone() {
 		gone := e.isGone()
-		unlock()
+		both.unlock()
 		return gone
 	}
 	release := e.endLocked(ReasonsOf(bye))
 	close(e.gone)
-	unlock()
+	both.unlock()
 	release()
 	return true
 }
@@ -405,8 +405,8 @@ func (i *inviteClient) fork(res *sip.Response) (fork *Dialog, isNew bool) {
 	if !isNew {
 		return fork, false
 	}
-	unlock := fork.lockBoth()
-	defer unlock()
+	both := fork.lockBoth()
+	defer both.unlock()
 	fork.invite.learnLocked(res)
 	if fork.stack.releasing != nil {
 		fork.stack.releasing[fork.keyLocked()] = fork

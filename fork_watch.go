@@ -128,21 +128,21 @@ func (i *inviteClient) givenUpLocked() bool {
 // of that is a no.
 func (i *inviteClient) ask() {
 	d := i.d
-	unlock := d.lockBoth()
+	both := d.lockBoth()
 	if len(i.choices) == 0 || i.choices[0].asked {
-		unlock()
+		both.unlock()
 		return
 	}
 	c, choose := i.choices[0], i.choose
 	if i.givenUpLocked() {
-		unlock()
+		both.unlock()
 		i.chosen(c, true)
 		return
 	}
 	c.asked = true
 	info := i.answeredByLocked(c.res).infoLocked()
 	c.timer = d.after(48*d.config().timers().T1, func() { i.chosen(c, false) })
-	unlock()
+	both.unlock()
 	if !d.stack.calls.Go(func() {
 		yes := false
 		// Deferred: a function that ends its goroutine says no, as one that
@@ -210,14 +210,14 @@ func (i *inviteClient) nextChoice(taken bool) {
 // 3261 13.2.2.4).
 func (i *inviteClient) decline(res *sip.Response) {
 	d := i.d
-	unlock := d.lockBoth()
+	both := d.lockBoth()
 	release := func() {}
 	if e := i.forkLocked(toTag(res)); e != nil && !e.isGone() {
 		release = e.endLocked(nil)
 		close(e.gone)
 	}
 	i.declined = Cause{By: PartyLocal, Method: "BYE", Reason: "no fork was chosen"}
-	unlock()
+	both.unlock()
 	release()
 	i.releaseFork(res)
 }

@@ -53,17 +53,29 @@ func (s *Stack) recovered(tx serverTx) {
 
 // respond sends a response whose failure nobody waits for.
 func (s *Stack) respond(tx serverTx, res *sip.Response) {
-	if err := tx.Respond(res); err != nil {
-		s.logOf(tx).Debug("response could not be sent", "status", res.StatusCode, "error", err)
+	s.responded(tx, res.StatusCode, tx.Respond(res))
+}
+
+func (s *Stack) responded(tx serverTx, code int, err error) {
+	if err != nil {
+		s.logOf(tx).Debug("response could not be sent", "status", code, "error", err)
 	}
 }
 
 func (s *Stack) answerWith(tx serverTx, code int, headers ...sip.Header) {
-	res := tx.NewResponse(code, "")
-	for _, h := range headers {
-		res.AppendHeader(h)
+	s.responded(tx, code, tx.Answer(code, "", fieldsOf(headers)...))
+}
+
+// fieldsOf are headers as they are written.
+func fieldsOf(headers []sip.Header) []sipmsg.Field {
+	if len(headers) == 0 {
+		return nil
 	}
-	s.respond(tx, res)
+	fields := make([]sipmsg.Field, len(headers))
+	for i, h := range headers {
+		fields[i] = sipmsg.Field{Name: h.Name(), Value: h.Value()}
+	}
+	return fields
 }
 
 // inspect refuses what no dialog needs to look at (RFC 3261 8.2.2, 8.2.3).
@@ -359,8 +371,8 @@ func (d *Dialog) offer(callback func(IDialog)) {
 // handleOptions answers as an INVITE would be (RFC 3261 11.2).
 func (s *Stack) handleOptions(tx serverTx) {
 	code, headers := sip.StatusOK, []sip.Header{
-		s.handlersNow().allow(s.config), sip.NewHeader("Accept", s.accept()),
-		sip.NewHeader("Supported", s.config.supported()),
+		s.allow(s.handlersNow()), sip.NewHeader("Accept", s.accept()),
+		s.supported(),
 	}
 	switch {
 	case s.callbacksNow().OnIncomingDialog == nil:

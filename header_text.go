@@ -21,7 +21,7 @@ func HeaderText(msg sip.Message, name string) []string {
 		return m.Values(name)
 	}
 	var values []string
-	for _, h := range headersNamed(msg, name) {
+	for h := range named(msg, name) {
 		values = append(values, h.Value())
 	}
 	return values

@@ -4,6 +4,8 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"iter"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -123,6 +125,9 @@ func addressIn(msg sip.Message, name string) address {
 	if h == nil {
 		return address{}
 	}
+	if a, ok := typedAddress(h); ok {
+		return a
+	}
 	list := appendAddresses(nil, h)
 	if len(list) == 0 {
 		return address{}
@@ -134,29 +139,45 @@ func addressIn(msg sip.Message, name string) address {
 // left out.
 func addressesIn(msg sip.Message, name string) []address {
 	var list []address
-	for _, h := range headersNamed(msg, name) {
+	for h := range named(msg, name) {
 		list = appendAddresses(list, h)
 	}
 	return list
 }
 
-func appendAddresses(list []address, header sip.Header) []address {
-	one := func(display string, uri *sip.Uri, params sip.HeaderParams) []address {
-		return append(list, address{nameAddr{display, *uri.Clone()}, params.Clone()})
-	}
+// typedAddress is what a header of sipgo's says that has one address.
+func typedAddress(header sip.Header) (a address, ok bool) {
 	switch h := header.(type) {
 	case *sip.FromHeader:
-		return one(h.DisplayName, &h.Address, h.Params)
+		return ownAddress(h.DisplayName, &h.Address, h.Params), true
 	case *sip.ToHeader:
-		return one(h.DisplayName, &h.Address, h.Params)
+		return ownAddress(h.DisplayName, &h.Address, h.Params), true
 	case *sip.ContactHeader:
-		return one(h.DisplayName, &h.Address, h.Params)
+		return ownAddress(h.DisplayName, &h.Address, h.Params), true
 	case *sip.RouteHeader:
-		return one("", &h.Address, nil)
+		return ownAddress("", &h.Address, nil), true
 	case *sip.RecordRouteHeader:
-		return one("", &h.Address, nil)
+		return ownAddress("", &h.Address, nil), true
 	case *sip.ReferToHeader:
-		return one("", &h.Address, nil)
+		return ownAddress("", &h.Address, nil), true
+	}
+	return address{}, false
+}
+
+func ownAddress(display string, uri *sip.Uri, params sip.HeaderParams) address {
+	return address{nameAddr{display, ownURI(uri)}, slices.Clone(params)}
+}
+
+// ownURI is uri.Clone, but for the memory that takes.
+func ownURI(uri *sip.Uri) sip.Uri {
+	own := *uri
+	own.UriParams, own.Headers = slices.Clone(uri.UriParams), slices.Clone(uri.Headers)
+	return own
+}
+
+func appendAddresses(list []address, header sip.Header) []address {
+	if a, ok := typedAddress(header); ok {
+		return append(list, a)
 	}
 	for _, value := range sipmsg.Split(header.Value(), ',') {
 		if display, uri, params, err := sipmsg.ToAddress(value); err == nil {
@@ -211,18 +232,21 @@ func typedHeaders(h sip.Header) []sip.Header {
 // 7.3.3).
 func isNamed(h sip.Header, name string) bool { return sipmsg.SameName(h.Name(), name) }
 
-// headersNamed returns the headers of that name. GetHeaders of a message does so
+// named are the headers of that name. GetHeaders of a message does so
 // too, but for compact forms, and copies every other header's name in lower case each
 // time.
-func headersNamed(msg sip.Message, name string) []sip.Header {
-	var list []sip.Header
-	for _, h := range headersIn(msg) {
-		if isNamed(h, name) {
-			list = append(list, h)
+func named(msg sip.Message, name string) iter.Seq[sip.Header] {
+	return func(yield func(sip.Header) bool) {
+		for _, h := range headersIn(msg) {
+			if isNamed(h, name) && !yield(h) {
+				return
+			}
 		}
 	}
-	return list
 }
+
+// headersNamed returns a list of them.
+func headersNamed(msg sip.Message, name string) []sip.Header { return slices.Collect(named(msg, name)) }
 
 // firstHeader returns the first header of that name, or nil.
 func firstHeader(msg sip.Message, name string) sip.Header {
@@ -232,6 +256,15 @@ func firstHeader(msg sip.Message, name string) sip.Header {
 		}
 	}
 	return nil
+}
+
+// isAlone reports whether there is one header of that name.
+func isAlone(msg sip.Message, name string) bool {
+	n := 0
+	for range named(msg, name) {
+		n++
+	}
+	return n == 1
 }
 
 // headersIn returns all headers of a message, in their order.
@@ -250,8 +283,8 @@ func removeHeaders(msg interface {
 	sip.Message
 	RemoveHeader(name string) bool
 }, name string) {
-	for _, h := range headersNamed(msg, name) {
-		msg.RemoveHeader(h.Name())
+	for h := firstHeader(msg, name); h != nil && msg.RemoveHeader(h.Name()); {
+		h = firstHeader(msg, name)
 	}
 }
 
@@ -266,7 +299,7 @@ func headerValue(msg sip.Message, name string) string {
 // listed returns the comma-separated values of all headers of that name.
 func listed(msg sip.Message, name string) []string {
 	var list []string
-	for _, h := range headersNamed(msg, name) {
+	for h := range named(msg, name) {
 		list = append(list, sipmsg.Split(h.Value(), ',')...)
 	}
 	return list
@@ -276,17 +309,28 @@ func listed(msg sip.Message, name string) []string {
 // and SIPS URIs (RFC 3261 8.1.1.8, 12.1.1).
 func contacts(msg sip.Message) []sip.Uri {
 	var uris []sip.Uri
-	for _, contact := range addressesIn(msg, "Contact") {
-		if isTarget(contact.uri) {
-			uris = append(uris, contact.uri)
+	for h := range named(msg, "Contact") {
+		if a, ok := typedAddress(h); ok {
+			uris = appendTarget(uris, a)
+			continue
 		}
+		for _, a := range appendAddresses(nil, h) {
+			uris = appendTarget(uris, a)
+		}
+	}
+	return uris
+}
+
+func appendTarget(uris []sip.Uri, a address) []sip.Uri {
+	if isTarget(a.uri) {
+		return append(uris, a.uri)
 	}
 	return uris
 }
 
 // countContacts counts the Contacts of a message, what cannot be read included.
 func countContacts(msg sip.Message) (n int) {
-	for _, h := range headersNamed(msg, "Contact") {
+	for h := range named(msg, "Contact") {
 		if _, one := h.(*sip.ContactHeader); one {
 			n++
 			continue
@@ -304,7 +348,7 @@ func isTarget(uri sip.Uri) bool {
 // readsRoutes reports whether all of a message's Record-Routes can be read: else
 // nobody knows by which way its peer is reached.
 func readsRoutes(msg sip.Message) bool {
-	for _, h := range headersNamed(msg, "Record-Route") {
+	for h := range named(msg, "Record-Route") {
 		if _, typed := h.(*sip.RecordRouteHeader); !typed && len(appendAddresses(nil, h)) != len(sipmsg.Split(h.Value(), ',')) {
 			return false
 		}

@@ -38,7 +38,7 @@ func AssertedIdentities(msg sip.Message) []Address {
 // "critical", in lower case.
 func PrivacyOf(msg sip.Message) []string {
 	var list []string
-	for _, h := range headersNamed(msg, "Privacy") {
+	for h := range named(msg, "Privacy") {
 		for _, value := range strings.FieldsFunc(h.Value(), func(r rune) bool { return r == ';' || r == ',' }) {
 			if value = strings.ToLower(strings.TrimSpace(value)); value != "" {
 				list = append(list, value)

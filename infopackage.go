@@ -42,7 +42,7 @@ func (d *Dialog) SendInfoPackage(ctx context.Context, name string, body Body, he
 // mayInformLocked refuses an INFO of a package that the peer does not take (RFC
 // 6086 4.2.1).
 func (d *Dialog) mayInformLocked(req *sip.Request) error {
-	if req.Method != sip.INFO || len(headersNamed(req, "Info-Package")) == 0 {
+	if req.Method != sip.INFO || firstHeader(req, "Info-Package") == nil {
 		return nil
 	}
 	if name := InfoPackageOf(req); !slices.Contains(d.peerPackages, name) {
@@ -53,7 +53,7 @@ func (d *Dialog) mayInformLocked(req *sip.Request) error {
 
 // takesPackage reports whether an INFO belongs to no package, or to one of ours.
 func (d *Dialog) takesPackage(req *sip.Request) bool {
-	return len(headersNamed(req, "Info-Package")) == 0 ||
+	return firstHeader(req, "Info-Package") == nil ||
 		slices.Contains(d.config().InfoPackages, InfoPackageOf(req))
 }
 
@@ -73,16 +73,18 @@ func (d *Dialog) askPackages(req *sip.Request) {
 // grantPackages adds it to a response: when the request has said what the peer
 // takes, and only then (RFC 6086 5.2.3).
 func (d *Dialog) grantPackages(req *sip.Request, res *sip.Response) {
-	if len(headersNamed(req, "Recv-Info")) > 0 {
+	if speaksOfPackages(req) {
 		res.AppendHeader(d.config().recvInfo())
 	}
 }
+
+func speaksOfPackages(req *sip.Request) bool { return firstHeader(req, "Recv-Info") != nil }
 
 // learnPackagesLocked takes over what the peer takes, from a message that is
 // accepted: one that is refused changes nothing (RFC 6086 5.2.4), nor does one
 // that says nothing.
 func (d *Dialog) learnPackagesLocked(msg sip.Message) {
-	if len(headersNamed(msg, "Recv-Info")) == 0 {
+	if firstHeader(msg, "Recv-Info") == nil {
 		return
 	}
 	d.peerPackages = []string{}

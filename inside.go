@@ -60,8 +60,8 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 		// RFC 6665 4.1.3, 4.2.1.1.
 		d.stack.answerWith(tx, sipStatusBadEvent, allowEvents())
 	case req.Method == sip.OPTIONS:
-		d.stack.answerWith(tx, sip.StatusOK, d.handlersNow().allow(d.config()),
-			sip.NewHeader("Accept", d.stack.accept()), sip.NewHeader("Supported", d.config().supported()))
+		d.stack.answerWith(tx, sip.StatusOK, d.stack.allow(d.handlersNow()),
+			sip.NewHeader("Accept", d.stack.accept()), d.stack.supported())
 	default:
 		d.stack.notAllowed(tx, d.handlersNow())
 	}

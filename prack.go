@@ -250,7 +250,7 @@ func (p *prack) finish() {
 // the INVITE is answered it means nothing any more.
 func (p *prack) failed(cause Cause) {
 	d, e := p.r.d, p.r.early
-	unlock := d.lockBoth()
+	both := d.lockBoth()
 	release := func() {}
 	switch {
 	case e == nil && !p.r.answered:
@@ -258,6 +258,6 @@ func (p *prack) failed(cause Cause) {
 	case e != nil && !e.i.won && d.phase == phaseInviting:
 		release = e.failedLocked(cause)
 	}
-	unlock()
+	both.unlock()
 	release()
 }

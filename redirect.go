@@ -86,11 +86,11 @@ func (r *redirects) mayTry(target sip.Uri) bool {
 // left. To, From and Call-ID stay.
 func (i *inviteClient) turn(req *sip.Request, target sip.Uri) txn.RequestOptions {
 	d := i.d
-	unlock := d.lockBoth()
+	both := d.lockBoth()
 	release := i.forgetForksLocked()
 	d.remoteTarget, d.routeSet = target, i.redirects.route
 	opt := i.aimLocked(req)
-	unlock()
+	both.unlock()
 	release()
 	return opt
 }

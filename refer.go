@@ -108,7 +108,7 @@ func (r *ReferSubscription) mayRepeatLocked() error {
 // 2.4.1, 3892 3, 4488 4, 4538 3, 7614 5.1).
 func (d *Dialog) decorateReferLocked(req *sip.Request, referTo sip.Uri, opts *ReferOpts) {
 	req.AppendHeader(sip.NewHeader("Refer-To", "<"+referTo.String()+">"))
-	req.AppendHeader(sip.NewHeader("Supported", d.config().supported()))
+	req.AppendHeader(d.stack.supported())
 	if opts == nil {
 		opts = &ReferOpts{}
 	}

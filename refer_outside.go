@@ -103,8 +103,8 @@ func (d *Dialog) met(tag string, targets, routes []sip.Uri) {
 	if !d.outside || tag == "" {
 		return
 	}
-	unlock := d.lockBoth()
-	defer unlock()
+	both := d.lockBoth()
+	defer both.unlock()
 	old := d.keyLocked()
 	if d.remoteTag != "" || d.stack.subscribed[old] != d {
 		return

@@ -111,11 +111,31 @@ func setHandler(old handlerMap, method sip.RequestMethod, handler RequestHandler
 }
 
 // allow is the Allow header (RFC 3261 20.5).
-func (h handlerMap) allow(c *StackConfig) sip.Header {
-	if len(h) == 0 {
-		return sip.NewHeader("Allow", c.allowed())
+func (s *Stack) allow(h handlerMap) sip.Header {
+	switch {
+	case len(h) > 0:
+		return sip.NewHeader("Allow", strings.Join(h.methods(s.settings()), ", "))
+	case s != nil && s.allowHeader != nil:
+		return s.allowHeader
 	}
-	return sip.NewHeader("Allow", strings.Join(h.methods(c), ", "))
+	return sip.NewHeader("Allow", s.settings().allowed())
+}
+
+// supported is the Supported header of nearly all our messages.
+func (s *Stack) supported() sip.Header {
+	if s != nil && s.supportedHeader != nil {
+		return s.supportedHeader
+	}
+	return sip.NewHeader("Supported", s.settings().supported())
+}
+
+// settings are the stack's configuration, or an empty one whose accessors give the
+// defaults.
+func (s *Stack) settings() *StackConfig {
+	if s == nil || s.config == nil {
+		return &StackConfig{}
+	}
+	return s.config
 }
 
 // methods are those that are served anyhow, and those that have a handler.

@@ -11,7 +11,7 @@ import (
 func (d *Dialog) ring(tx serverTx) {
 	rings := d.mayRing(tx.Request())
 	if rings {
-		if err := d.provide(tx, d.newProvisional(tx, sip.StatusRinging, "")); err != nil {
+		if err := d.sendRinging(tx); err != nil {
 			d.log().Debug("180 could not be sent", "error", err)
 		}
 	}
@@ -23,8 +23,16 @@ func (d *Dialog) ring(tx serverTx) {
 	d.setStateLocked(DialogStateRinging)
 	d.limitLocked()
 	if rings {
-		d.ringAgainLocked(tx)
+		d.ringAgainLocked()
 	}
+}
+
+// sendRinging sends the automatic 180, reliably where the caller demands it.
+func (d *Dialog) sendRinging(tx serverTx) error {
+	if d.sendsReliably(tx.Request(), false) {
+		return d.provide(tx, d.newProvisional(tx, sip.StatusRinging, ""))
+	}
+	return answerError(tx.Answer(sip.StatusRinging, "", fieldsOf(d.provisionalHeaders(tx))...))
 }
 
 // mayRing reports whether the automatic 180 is wanted, and may be sent: where it
@@ -38,10 +46,18 @@ func (d *Dialog) mayRing(invite *sip.Request) bool {
 // 3261 12.1.1).
 func (d *Dialog) newProvisional(tx serverTx, code int, reason string) *sip.Response {
 	res := tx.NewResponse(code, reason)
-	res.AppendHeader(d.contactTo(tx))
-	res.AppendHeader(d.handlersNow().allow(d.config()))
-	d.grantPackages(tx.Request(), res)
+	for _, h := range d.provisionalHeaders(tx) {
+		res.AppendHeader(h)
+	}
 	return res
+}
+
+func (d *Dialog) provisionalHeaders(tx serverTx) []sip.Header {
+	headers := []sip.Header{d.contactTo(tx), d.stack.allow(d.handlersNow())}
+	if speaksOfPackages(tx.Request()) {
+		headers = append(headers, d.config().recvInfo())
+	}
+	return headers
 }
 
 // ringingRefresh is how often a ringing INVITE gets another provisional
@@ -53,15 +69,16 @@ const ringingRefresh = time.Minute
 const reliableRefresh = 150 * time.Second
 
 // ringAgainLocked arms the timer for that, once.
-func (d *Dialog) ringAgainLocked(tx serverTx) {
+func (d *Dialog) ringAgainLocked() {
 	if d.refresh == nil {
-		d.refresh = d.after(ringingRefresh, func() { d.ringAgain(tx) })
+		d.refresh = d.onTime(ringingRefresh, (*Dialog).ringAgain)
 	}
 }
 
-func (d *Dialog) ringAgain(tx serverTx) {
+func (d *Dialog) ringAgain() {
 	d.mutex.Lock()
-	if d.offered == nil || d.state != DialogStateRinging {
+	tx := d.offered
+	if tx == nil || d.state != DialogStateRinging {
 		d.mutex.Unlock()
 		return
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
 )
@@ -42,6 +43,8 @@ type serverTx interface {
 	Trying()
 	// Respond sends a provisional or the final response.
 	Respond(res *sip.Response) error
+	// Answer is Respond for one with nothing of its own but the fields.
+	Answer(code int, reason string, fields ...sipmsg.Field) error
 	// Refuse answers 503, for want of room, and takes none itself.
 	Refuse() error
 	// Dismiss answers what belongs to nothing, and takes no room either.

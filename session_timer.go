@@ -179,9 +179,9 @@ func (d *Dialog) agreeTimerLocked(res *sip.Response, answeredByUs bool, peer sip
 	// RFC 4028 10: the BYE comes a little before the end.
 	life := interval - min(32*time.Second, interval/3)
 	d.timer.ends = time.Now().Add(life)
-	d.timer.expiry = d.after(life, d.sessionExpired)
+	d.timer.expiry = d.onTime(life, (*Dialog).sessionExpired)
 	if d.timer.ours {
-		d.timer.refresh = d.after(interval/2, d.refreshSession)
+		d.timer.refresh = d.onTime(interval/2, (*Dialog).refreshSession)
 	}
 }
 
@@ -253,5 +253,5 @@ func (d *Dialog) refreshAgain(ends time.Time) {
 	if !d.isUAC {
 		wait /= 2
 	}
-	d.timer.refresh = d.after(max(wait, time.Second), d.refreshSession)
+	d.timer.refresh = d.onTime(max(wait, time.Second), (*Dialog).refreshSession)
 }

@@ -30,6 +30,9 @@ type Stack struct {
 	config    *StackConfig
 	log       *slog.Logger
 	admission admission
+	// allowHeader and supportedHeader stand in most messages, goCall is calls.Go.
+	allowHeader, supportedHeader sip.Header
+	goCall                       func(func()) bool
 	// life ends when the rooms below are closed: with it ends what still waits
 	// for the network.
 	life    context.Context
@@ -130,6 +133,8 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 		tombs:      make(map[DialogKey]rack),
 		stopped:    make(chan struct{}),
 	}
+	s.allowHeader, s.supportedHeader = sip.NewHeader("Allow", own.allowed()), sip.NewHeader("Supported", own.supported())
+	s.goCall = s.calls.Go
 	s.life, s.endLife = context.WithCancel(context.Background())
 	s.mutex.Stats = &s.counters.stackLock
 	return s, nil
@@ -330,9 +335,9 @@ func (s *Stack) callbacksNow() StackCallbacks {
 // adopt gives a new dialog its mailbox.
 func (s *Stack) adopt(d *Dialog) *Dialog {
 	d.mutex.Stats = &s.counters.dialogLocks
-	d.mailbox.Go = s.calls.Go
+	d.mailbox.Go = s.goCall
 	d.mailbox.Panicked = func(value any, stack []byte) { s.logPanic(d.log(), "notification", value, stack) }
-	d.requests.Go = s.calls.Go
+	d.requests.Go = s.goCall
 	return d
 }
 

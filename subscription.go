@@ -248,8 +248,8 @@ func (d *Dialog) settleSubscriptions() {
 	if !idle {
 		return
 	}
-	unlock := d.lockBoth()
-	defer unlock()
+	both := d.lockBoth()
+	defer both.unlock()
 	d.stack.forgetLocked(d)
 }
 

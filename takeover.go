@@ -43,10 +43,11 @@ type takeover struct {
 // none. One value of one of them may stand in an INVITE that begins a call, else
 // the request is malformed (RFC 3891 3, 6.1; RFC 3911 4).
 func namedIn(req *sip.Request) (info *ReplacesInfo, join bool, err error) {
+	if firstHeader(req, "Replaces") == nil && firstHeader(req, "Join") == nil {
+		return nil, false, nil
+	}
 	headers := append(headersNamed(req, "Replaces"), headersNamed(req, "Join")...)
 	switch {
-	case len(headers) == 0:
-		return nil, false, nil
 	case len(headers) > 1:
 		return nil, false, fmt.Errorf("%w: Replaces or Join twice", ErrMalformed)
 	case req.Method != sip.INVITE || toTag(req) != "":

@@ -10,7 +10,7 @@ import (
 // 2543, whose branch has no magic cookie, may have no Contact: its From is the
 // target then (RFC 4475 3.4.1).
 func targetsOf(invite *sip.Request) []sip.Uri {
-	if len(headersNamed(invite, "Contact")) > 0 {
+	if firstHeader(invite, "Contact") != nil {
 		return contacts(invite)
 	}
 	branch, _ := findParam(invite.Via().Params, "branch")

@@ -150,12 +150,12 @@ func (d *Dialog) newInviteLocked(opts InviteOpts) *sip.Request {
 	if opts.MaxForwards > 0 {
 		*req.MaxForwards() = sip.MaxForwardsHeader(opts.MaxForwards)
 	}
-	req.AppendHeader(d.handlers.allow(d.config()))
+	req.AppendHeader(d.stack.allow(d.handlers))
 	if d.remoteTag == "" { // the first
 		req.AppendHeader(sip.NewHeader("Supported", d.config().supported()+", "+tagEarlyDialogTerminated))
 		d.config().requireReliable(req)
 	} else {
-		req.AppendHeader(sip.NewHeader("Supported", d.config().supported()))
+		req.AppendHeader(d.stack.supported())
 	}
 	d.askTimerLocked(req)
 	d.askPackages(req)
@@ -167,14 +167,16 @@ func (d *Dialog) newInviteLocked(opts InviteOpts) *sip.Request {
 // limitLocked starts the ringing limit.
 func (d *Dialog) limitLocked() {
 	if limit := d.config().ringingLimit(); limit > 0 {
-		d.limit = d.after(limit, func() {
-			d.giveUp(&ending{
-				cause: Cause{By: PartyTimeout, Method: "INVITE", Err: ErrTimeout},
-				// As a proxy whose Timer C fires (RFC 3261 16.8).
-				reasons: reasonHeaders("", []Reason{{Protocol: "SIP", Cause: sip.StatusRequestTimeout, Text: "no answer"}}),
-			})
-		})
+		d.limit = d.onTime(limit, (*Dialog).rangTooLong)
 	}
+}
+
+// rangTooLong ends a call as a proxy whose Timer C fires (RFC 3261 16.8).
+func (d *Dialog) rangTooLong() {
+	d.giveUp(&ending{
+		cause:   Cause{By: PartyTimeout, Method: "INVITE", Err: ErrTimeout},
+		reasons: reasonHeaders("", []Reason{{Protocol: "SIP", Cause: sip.StatusRequestTimeout, Text: "no answer"}}),
+	})
 }
 
 // prepared begins an INVITE: the early dialogs of one that was refused before it
@@ -264,9 +266,9 @@ func (d *Dialog) invitation() *inviteClient {
 // provisional takes a 101 to 199 (RFC 3261 13.2.2.1): each To tag makes an early
 // dialog.
 func (i *inviteClient) provisional(res *sip.Response) {
-	unlock := i.d.lockBoth()
+	both := i.d.lockBoth()
 	then := i.provisionalLocked(res)
-	unlock()
+	both.unlock()
 	then()
 }
 
@@ -363,9 +365,9 @@ func (i *inviteClient) classify(res *sip.Response) answerKind {
 // take makes the call of a 2xx: the dialog is the answering fork's from here on.
 func (i *inviteClient) take(res *sip.Response) {
 	d := i.d
-	unlock := d.lockBoth()
+	both := d.lockBoth()
 	if i.won || d.phase == phaseReleased { // meanwhile: by this 2xx, by another, or in haste
-		unlock()
+		both.unlock()
 		i.success(res)
 		return
 	}
@@ -383,7 +385,7 @@ func (i *inviteClient) take(res *sip.Response) {
 	// Established is entered once the ACK has left, so that nothing a callback
 	// sends can overtake it.
 	d.turn.join()
-	unlock()
+	both.unlock()
 	release()
 	if !readsRoutes(res) { // the ACK leaves all the same, by the way that can be read
 		d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Err: fmt.Errorf("%w: Record-Route", ErrMalformed)}})

@@ -66,8 +66,8 @@ func (d *Dialog) claim() bool {
 func (d *Dialog) newAnswer(tx serverTx) *sip.Response {
 	res := tx.NewResponse(sip.StatusOK, "")
 	res.AppendHeader(d.contactTo(tx))
-	res.AppendHeader(d.handlersNow().allow(d.config()))
-	res.AppendHeader(sip.NewHeader("Supported", d.config().supported()))
+	res.AppendHeader(d.stack.allow(d.handlersNow()))
+	res.AppendHeader(d.stack.supported())
 	d.grantTimer(tx.Request(), res)
 	d.grantPackages(tx.Request(), res)
 	return res
@@ -82,6 +82,8 @@ func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
 		}
 	}()
 	code, asked := res.StatusCode, sipmsg.Asked(res)
+	var few [16]sip.Header
+	ours := append(few[:0], res.Headers()...)
 	for _, opt := range opts {
 		if opt != nil {
 			opt(res)
@@ -90,7 +92,7 @@ func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
 	if res.StatusCode != code {
 		return invalid("an option changed the status")
 	}
-	if err := firstError(checkMessage(res.StartLine(), asked.Changed(res)), checkTwice(res.Headers())); err != nil {
+	if err := checkResponse(asked, res, ours); err != nil {
 		return err
 	}
 	if !res.IsProvisional() {

@@ -56,8 +56,8 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	}
 	defer d.turn.release()
 	req := d.nextRequestLocked(sip.UPDATE)
-	req.AppendHeader(d.handlers.allow(d.config()))
-	req.AppendHeader(sip.NewHeader("Supported", d.config().supported()))
+	req.AppendHeader(d.stack.allow(d.handlers))
+	req.AppendHeader(d.stack.supported())
 	d.askTimerLocked(req)
 	appendHeaders(req, headers)
 	offer = d.session.numbered(offer)

@@ -2,6 +2,8 @@ package dialog
 
 import (
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -321,15 +323,38 @@ func checkMessage(startLine string, headers []sip.Header) error {
 		return err
 	}
 	for _, h := range headers {
-		if r, ok := h.(refusedHeader); ok {
-			return r.err
-		}
-		if err := checkOwnHeader(h); err != nil {
+		if err := checkWritten(h); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+func checkWritten(h sip.Header) error {
+	if r, ok := h.(refusedHeader); ok {
+		return r.err
+	}
+	return checkOwnHeader(h)
+}
+
+// checkResponse refuses a response to asked that the application has changed, when it
+// could not be read as that. Those of ours that cannot be changed have not become wrong.
+func checkResponse(asked *sipmsg.Message, res *sip.Response, ours []sip.Header) error {
+	if err := checkText("start line", res.SipVersion+res.Reason); err != nil {
+		return err
+	}
+	err := asked.CheckChanged(res, func(h sip.Header) error {
+		if reflect.TypeOf(h) == plainHeader && slices.Contains(ours, h) {
+			return nil
+		}
+		return checkWritten(h)
+	})
+	return firstError(err, checkTwice(res.Headers()))
+}
+
+// plainHeader is the type of the headers that sipgo has no type for, which is hidden:
+// nobody can change them.
+var plainHeader = reflect.TypeOf(sip.NewHeader("", ""))
 
 // checkTwice refuses a second one of the headers of which there is one (RFC 3261
 // 7.3.1).
@@ -380,8 +405,11 @@ func checkRequestInside(req *sip.Request) error {
 }
 
 func checkOwnHeader(h sip.Header) error {
-	if err := firstError(checkToken("header name", h.Name()), checkText("value of header "+h.Name(), h.Value())); err != nil {
+	if err := checkToken("header name", h.Name()); err != nil {
 		return err
+	}
+	if value := h.Value(); !isOneLine(value) {
+		return checkText("value of header "+h.Name(), value)
 	}
 	if display, uri, ok := writtenAddress(h); ok && (!isEscaped(display) || !uri.Wildcard && !isVisible(uri.String())) {
 		return invalid("header %s: %q is no address", h.Name(), h.Value())

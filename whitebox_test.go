@@ -371,7 +371,7 @@ func TestLookUpAndEndLockInTheSameOrder(t *testing.T) {
 		go func() {
 			defer all.Done()
 			for range 20000 {
-				d.lockBoth()()
+				d.lockBoth().unlock()
 			}
 		}()
 	}

@@ -2,6 +2,7 @@ package sipmsg
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/emiago/sipgo/sip"
 )
@@ -10,16 +11,19 @@ import (
 // repeats: for one who changes it. It is the caller's own. [Message.AppendResponse]
 // writes it.
 func (m *Message) NewReply(code int, reason, tag string) *sip.Response {
-	own := m.NewSIP()
+	var few [12]sip.Header
+	a, list := m.arena(&structs{}), few[:0]
+	for i := range m.lines {
+		if l := &m.lines[i]; m.repeats(l, code) {
+			list = a.add(list, l)
+		}
+	}
 	res := sip.NewResponse(code, reason)
-	for _, h := range own.(*sip.Request).Headers() {
+	for _, h := range list {
 		if to, ok := h.(*sip.ToHeader); ok && code != sip.StatusTrying && m.ToTag == "" && tag != "" {
 			to.Params.Add("tag", tag)
 		}
-		again := code == sip.StatusTrying && EqualFold(h.Name(), timestamp)
-		if again || m.repeatsKnown(idOf(h.Name()), code) {
-			res.AppendHeader(h)
-		}
+		res.AppendHeader(h)
 	}
 	res.SetBody(nil)
 	res.SetTransport(m.Transport)
@@ -45,47 +49,71 @@ func Asked(res *sip.Response) *Message {
 	return nil
 }
 
-// Changed returns the headers of a response to m that will not be as they came; all
-// of them when m is nil.
-func (m *Message) Changed(res *sip.Response) []sip.Header {
-	if m == nil {
-		return res.Headers()
+// CheckChanged calls check for the headers of a response to m that will not be as they
+// came, for all of them when m is nil, until one is refused.
+func (m *Message) CheckChanged(res *sip.Response, check func(sip.Header) error) error {
+	var original *scratch
+	if m != nil {
+		original = m.scratch()
+		defer original.release()
 	}
-	var list []sip.Header
 	for _, h := range res.Headers() {
-		if known := idOf(h.Name()); !m.repeatsKnown(known, res.StatusCode) || !m.unchanged(known, m.Request(), res) {
-			list = append(list, h)
+		known := idOf(h.Name())
+		if m != nil && m.repeatsKnown(known, res.StatusCode) && original.unchanged(known, res) {
+			continue
+		}
+		if err := check(h); err != nil {
+			return err
 		}
 	}
-	return list
+	return nil
 }
 
 // Encode returns a response that [Message.NewReply] has made: see
 // [Message.AppendResponse].
 func (m *Message) Encode(res *sip.Response) []byte {
-	return exact(func(dst []byte) []byte { return m.AppendResponse(dst, res) })
+	w := buffers.Get().(*buffer)
+	m.write(w, res)
+	return w.exact()
 }
 
 // AppendResponse appends a response to the request m that [Message.NewReply] has
 // made: a field whose structs still say what the request's say is repeated as it
 // came, and one that was changed is as the structs have it.
 func (m *Message) AppendResponse(dst []byte, res *sip.Response) []byte {
-	dst = appendStatus(dst, res.StatusCode, res.Reason)
-	req, done := m.Request(), uint32(0)
+	w := &buffer{dst}
+	m.write(w, res)
+	return w.b
+}
+
+func (m *Message) write(w *buffer, res *sip.Response) {
+	w.b = appendStatus(w.b, res.StatusCode, res.Reason)
+	original, done := m.scratch(), uint32(0)
+	defer original.release()
 	for _, h := range res.Headers() {
 		known := idOf(h.Name())
 		switch bit := uint32(1) << known; {
 		case done&bit != 0:
 			continue
-		case m.repeatsKnown(known, res.StatusCode) && m.unchanged(known, req, res):
+		case m.repeatsKnown(known, res.StatusCode) && original.unchanged(known, res):
 			done |= bit
-			dst = m.appendAll(dst, known, res)
+			w.b = m.appendAll(w.b, known, res)
 		default:
-			dst = appendField(dst, nameIn(res, h, known), h.Value())
+			w.header(nameIn(res, h, known), h)
 		}
 	}
-	dst = append(dst, crlf...)
-	return append(dst, res.Body()...)
+	w.b = append(w.b, crlf...)
+	w.b = append(w.b, res.Body()...)
+}
+
+// header appends a header under a name.
+func (w *buffer) header(name string, h sip.Header) {
+	if name == h.Name() {
+		h.StringWrite(w)
+	} else {
+		w.b = append(append(append(w.b, name...), ": "...), h.Value()...)
+	}
+	w.b = append(w.b, crlf...)
 }
 
 // nameIn is how a response calls a header that it does not repeat.
@@ -110,21 +138,54 @@ func (m *Message) appendAll(dst []byte, known id, res *sip.Response) []byte {
 	return dst
 }
 
+// scratch is room for the headers of a request, to compare those of a response with.
+type scratch struct {
+	m       *Message
+	structs structs
+	few     [4]sip.Header
+}
+
+// scratches hold scratch space only.
+var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+func (m *Message) scratch() *scratch {
+	s := scratches.Get().(*scratch)
+	s.m = m
+	return s
+}
+
+func (s *scratch) release() {
+	*s = scratch{}
+	scratches.Put(s)
+}
+
+// headers are those of a kind as the request has them, until they are asked for once
+// more.
+func (s *scratch) headers(known id) []sip.Header {
+	s.structs = structs{}
+	a, list := s.m.arena(&s.structs), s.few[:0]
+	for i := range s.m.lines {
+		if l := &s.m.lines[i]; l.id == known {
+			list = a.add(list, l)
+		}
+	}
+	return list
+}
+
 // unchanged reports whether the headers of a kind are those of the request; To
 // may have got a tag.
-func (m *Message) unchanged(known id, req *sip.Request, res *sip.Response) bool {
-	left := req.Headers()
+func (s *scratch) unchanged(known id, res *sip.Response) bool {
+	left := s.headers(known)
 	for _, h := range res.Headers() {
 		if idOf(h.Name()) != known {
 			continue
 		}
-		at := slices.IndexFunc(left, func(o sip.Header) bool { return idOf(o.Name()) == known })
-		if at < 0 || !m.same(left[at], h) {
+		if len(left) == 0 || !s.m.same(left[0], h) {
 			return false
 		}
-		left = left[at+1:]
+		left = left[1:]
 	}
-	return !slices.ContainsFunc(left, func(o sip.Header) bool { return idOf(o.Name()) == known })
+	return len(left) == 0
 }
 
 func (m *Message) same(a, b sip.Header) bool {
@@ -135,13 +196,19 @@ func (m *Message) same(a, b sip.Header) bool {
 			a.Transport == b.Transport && a.Host == b.Host && a.Port == b.Port && slices.Equal(a.Params, b.Params)
 	case *sip.FromHeader:
 		b, ok := b.(*sip.FromHeader)
-		return ok && a.DisplayName == b.DisplayName && sameURI(&a.Address, &b.Address) && slices.Equal(a.Params, b.Params)
+		return ok && a.DisplayName == b.DisplayName && SameURI(&a.Address, &b.Address) && slices.Equal(a.Params, b.Params)
 	case *sip.ToHeader:
 		b, ok := b.(*sip.ToHeader)
-		return ok && a.DisplayName == b.DisplayName && sameURI(&a.Address, &b.Address) && m.sameTo(a.Params, b.Params)
+		return ok && a.DisplayName == b.DisplayName && SameURI(&a.Address, &b.Address) && m.sameTo(a.Params, b.Params)
 	case *sip.RecordRouteHeader:
 		b, ok := b.(*sip.RecordRouteHeader)
-		return ok && sameURI(&a.Address, &b.Address)
+		return ok && SameURI(&a.Address, &b.Address)
+	case *sip.CallIDHeader:
+		b, ok := b.(*sip.CallIDHeader)
+		return ok && *a == *b
+	case *sip.CSeqHeader:
+		b, ok := b.(*sip.CSeqHeader)
+		return ok && *a == *b
 	}
 	return a.Name() == b.Name() && a.Value() == b.Value()
 }
@@ -154,7 +221,8 @@ func (m *Message) sameTo(a, b sip.HeaderParams) bool {
 	return slices.Equal(a, b)
 }
 
-func sameURI(a, b *sip.Uri) bool {
+// SameURI reports whether two URIs have the same parts, in the same order and case.
+func SameURI(a, b *sip.Uri) bool {
 	return a.Scheme == b.Scheme && a.Raw() == b.Raw() && a.Wildcard == b.Wildcard &&
 		a.HierarhicalSlashes == b.HierarhicalSlashes && a.User == b.User && a.Password == b.Password &&
 		a.Host == b.Host && a.Port == b.Port &&

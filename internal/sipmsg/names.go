@@ -52,14 +52,28 @@ var shortNames = [idCount]byte{
 	idIdentity: 'y', idIdentityInfo: 'n',
 }
 
+// byLength are the long names of each length; only read.
+var byLength = namesByLength()
+
+func namesByLength() (lists [20][]id) {
+	for i := idVia; i < idCount; i++ {
+		n := len(longNames[i])
+		lists[n] = append(lists[n], i)
+	}
+	return lists
+}
+
 // idOf finds a name, long or compact, in any case (RFC 3261 7.3.1, 7.3.3, and
 // the IANA registry of header fields).
 func idOf(name string) id {
 	if len(name) == 1 {
 		return compact(name[0])
 	}
-	for i := idVia; i < idCount; i++ {
-		if len(longNames[i]) == len(name) && EqualFold(longNames[i], name) {
+	if len(name) >= len(byLength) {
+		return idOther
+	}
+	for _, i := range byLength[len(name)] {
+		if EqualFold(longNames[i], name) {
 			return i
 		}
 	}
@@ -77,6 +91,9 @@ func compact(c byte) id {
 
 // SameName reports whether two header names mean the same field.
 func SameName(a, b string) bool {
+	if len(a) != 1 && len(b) != 1 {
+		return EqualFold(a, b)
+	}
 	known := idOf(a)
 	if known == idOther {
 		return EqualFold(a, b)

@@ -25,24 +25,33 @@ type Reply struct {
 // maxPooled keeps one large message from pinning its buffer for ever.
 const maxPooled = 16 << 10
 
-// buffers hold scratch space only; nothing in them outlives a call.
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
+// buffer is what a message is written into.
+type buffer struct{ b []byte }
 
-// exact returns what write appends, in a slice that is as long: it may be kept
-// for repetitions.
-func exact(write func(dst []byte) []byte) []byte {
-	buf := buffers.Get().(*[]byte)
-	b := write((*buf)[:0])
-	out := bytes.Clone(b)
-	if *buf = b; cap(b) <= maxPooled {
-		buffers.Put(buf)
+// WriteString is how sipgo's headers write themselves.
+func (w *buffer) WriteString(s string) (int, error) {
+	w.b = append(w.b, s...)
+	return len(s), nil
+}
+
+// buffers hold scratch space only; nothing in them outlives a call.
+var buffers = sync.Pool{New: func() any { return new(buffer) }}
+
+// exact returns a copy of what was written, in a slice that is as long: it may be
+// kept for repetitions. The buffer goes back to the others.
+func (w *buffer) exact() []byte {
+	out := bytes.Clone(w.b)
+	if w.b = w.b[:0]; cap(w.b) <= maxPooled {
+		buffers.Put(w)
 	}
 	return out
 }
 
 // Reply returns a response to the request m: see [Message.AppendReply].
 func (m *Message) Reply(r *Reply) []byte {
-	return exact(func(dst []byte) []byte { return m.AppendReply(dst, r) })
+	w := buffers.Get().(*buffer)
+	w.b = m.AppendReply(w.b, r)
+	return w.exact()
 }
 
 // AppendReply appends a response to the request m: what it repeats (RFC 3261

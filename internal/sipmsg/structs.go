@@ -1,6 +1,7 @@
 package sipmsg
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/emiago/sipgo/sip"
@@ -29,22 +30,48 @@ func (m *Message) SIP() sip.Message {
 
 // NewSIP is SIP that is the caller's own, but for the body.
 func (m *Message) NewSIP() sip.Message {
-	a := m.arena()
-	for i := range m.lines {
-		a.add(&m.lines[i])
-	}
 	if m.IsRequest() {
-		return a.request()
+		return m.newRequest()
 	}
-	return a.response()
+	return m.newResponse()
 }
 
-// arena is the structs of one message, most of them in one piece of memory.
-type arena struct {
-	req sip.Request
-	res sip.Response
-	m   *Message
+func (m *Message) newRequest() *sip.Request {
+	made := &struct {
+		sip.Request
+		structs
+	}{}
+	req := &made.Request
+	req.Method, req.SipVersion = sip.RequestMethod(m.Method), m.Version
+	if uri, err := ToURI(m.RequestURI); err == nil {
+		req.Recipient = uri
+	}
+	m.fill(&req.MessageData, &made.structs)
+	return req
+}
 
+func (m *Message) newResponse() *sip.Response {
+	made := &struct {
+		sip.Response
+		structs
+	}{}
+	res := &made.Response
+	res.StatusCode, res.Reason, res.SipVersion = m.Status, m.Reason, m.Version
+	m.fill(&res.MessageData, &made.structs)
+	return res
+}
+
+// arena makes the structs of one message.
+type arena struct {
+	*structs
+	m        *Message
+	used     uint32 // bits of the ids whose one struct is taken
+	lengthAt int    // where Content-Length is in order; -1: nowhere
+	left     int    // how many parameters more there may be
+}
+
+// structs are most of the structs of a message, in one piece of memory.
+type structs struct {
 	via         sip.ViaHeader
 	from        sip.FromHeader
 	to          sip.ToHeader
@@ -53,51 +80,32 @@ type arena struct {
 	maxForwards sip.MaxForwardsHeader
 	contentType sip.ContentTypeHeader
 	length      sip.ContentLengthHeader
-	contact     sip.ContactHeader
-	used        uint32 // bits of the ids whose one struct is taken
-	lengthAt    int    // where Content-Length is in order; -1: nowhere
-	left        int    // how many parameters more there may be
-
-	order  []sip.Header
-	few    [20]sip.Header
-	params sip.HeaderParams // all of them
-	pairs  [8]sip.HeaderKV
+	params      sip.HeaderParams // all of them
+	pairs       [7]sip.HeaderKV
 }
 
-func (m *Message) arena() *arena {
-	a := &arena{m: m, lengthAt: -1, length: sip.ContentLengthHeader(len(m.body)), left: maxHeld}
-	a.order = a.few[:0]
+func (m *Message) arena(room *structs) arena {
+	a := arena{structs: room, m: m, lengthAt: -1, left: maxHeld}
+	a.length = sip.ContentLengthHeader(len(m.body))
 	a.params = a.pairs[:0]
 	return a
 }
 
-func (a *arena) request() *sip.Request {
-	req, m := &a.req, a.m
-	req.Method, req.SipVersion = sip.RequestMethod(m.Method), m.Version
-	if uri, err := ToURI(m.RequestURI); err == nil {
-		req.Recipient = uri
+// fill puts all headers into a message. The first of a kind is what sipgo's getters
+// return.
+func (m *Message) fill(data *sip.MessageData, room *structs) {
+	var few [20]sip.Header
+	a, list := m.arena(room), few[:0]
+	for i := range m.lines {
+		list = a.add(list, &m.lines[i])
 	}
-	a.finish(&req.MessageData)
-	return req
-}
-
-func (a *arena) response() *sip.Response {
-	res, m := &a.res, a.m
-	res.StatusCode, res.Reason, res.SipVersion = m.Status, m.Reason, m.Version
-	a.finish(&res.MessageData)
-	return res
-}
-
-// finish puts the headers into a message. The first of a kind is what sipgo's
-// getters return.
-func (a *arena) finish(data *sip.MessageData) {
 	if a.lengthAt < 0 {
-		a.lengthAt = len(a.order)
-		a.order = append(a.order, &a.length)
+		a.lengthAt = len(list)
+		list = append(list, &a.length)
 	}
-	data.PrependHeader(a.order...)
+	data.PrependHeader(list...)
 	var via, route, recordRoute, contact bool
-	for _, h := range a.order {
+	for i, h := range list {
 		var first *bool
 		switch h.(type) {
 		case *sip.ViaHeader:
@@ -113,18 +121,26 @@ func (a *arena) finish(data *sip.MessageData) {
 		}
 		if !*first {
 			*first = true
-			data.ReplaceHeader(h)
+			if several(list[i:]) {
+				data.ReplaceHeader(h)
+			}
 		}
 	}
 	// The list has a header that leads back to the message.
-	data.Headers()[a.lengthAt] = origin{Header: &a.length, m: a.m}
-	data.SetTransport(a.m.Transport)
-	if a.m.Source.IsValid() {
-		data.SetSource(a.m.Source.String())
+	data.Headers()[a.lengthAt] = origin{Header: &a.length, m: m}
+	data.SetTransport(m.Transport)
+	if m.Source.IsValid() {
+		data.SetSource(m.Source.String())
 	}
-	if len(a.m.body) > 0 {
-		data.SetBody(a.m.body)
+	if len(m.body) > 0 {
+		data.SetBody(m.body)
 	}
+}
+
+// several reports whether there is another header of the first one's kind.
+func several(list []sip.Header) bool {
+	name := list[0].Name()
+	return slices.ContainsFunc(list[1:], func(h sip.Header) bool { return h.Name() == name })
 }
 
 // origin is a Content-Length of a message that was received.
@@ -165,28 +181,32 @@ func (a *arena) take(known id) bool {
 }
 
 // add makes the headers of one line.
-func (a *arena) add(l *line) {
+func (a *arena) add(list []sip.Header, l *line) []sip.Header {
 	value := a.m.value(l)
 	switch l.id {
 	case idVia, idContact, idRoute, idRecordRoute:
 		for more := true; more; {
 			var one string
 			one, value, more = Cut(value, ',')
-			a.append(l, a.listed(l.id, one), one)
+			list = append(list, a.orPlain(a.listed(l.id, one), l, one))
 		}
+		return list
 	case idOther:
-		a.append(l, nil, value)
-	default:
-		a.append(l, a.single(l.id, value), value)
+		return append(list, a.orPlain(nil, l, value))
+	case idContentLength:
+		if a.lengthAt < 0 {
+			a.lengthAt = len(list)
+		}
 	}
+	return append(list, a.orPlain(a.single(l.id, value), l, value))
 }
 
-// append appends a header, or the text of what is none.
-func (a *arena) append(l *line, h sip.Header, value string) {
+// orPlain returns a header, or the text of what is none.
+func (a *arena) orPlain(h sip.Header, l *line, value string) sip.Header {
 	if h == nil {
-		h = sip.NewHeader(a.m.name(l), value)
+		return sip.NewHeader(a.m.name(l), value)
 	}
-	a.order = append(a.order, h)
+	return h
 }
 
 // listed makes a header that may have several values; nil when it cannot be.
@@ -203,18 +223,13 @@ func (a *arena) listed(known id, value string) sip.Header {
 	case known == idRecordRoute:
 		return &sip.RecordRouteHeader{Address: uri}
 	}
-	h := &a.contact
-	if !a.take(idContact) {
-		h = &sip.ContactHeader{}
-	}
-	h.DisplayName, h.Address, h.Params = display, uri, params
-	return h
+	return &sip.ContactHeader{DisplayName: display, Address: uri, Params: params}
 }
 
 func (a *arena) viaOf(value string) sip.Header {
-	h, top := &sip.ViaHeader{}, a.take(idVia)
-	if top {
-		h = &a.via
+	h, top := &a.via, a.take(idVia)
+	if !top {
+		h = &sip.ViaHeader{}
 	}
 	v, err := ParseVia(value)
 	if err != nil {
@@ -270,7 +285,6 @@ func (a *arena) single(known id, value string) sip.Header {
 		}
 		return &a.maxForwards
 	case idContentLength:
-		a.lengthAt = len(a.order)
 		return &a.length
 	case idContentType:
 		a.contentType = sip.ContentTypeHeader(value)
@@ -378,12 +392,13 @@ func Typed(name, value string) []sip.Header {
 	m := &Message{text: name + ":" + value, Length: -1}
 	m.Method = "a request's" // in which nothing is made up for
 	m.readLine(0, len(m.text))
-	a := m.arena()
+	a := m.arena(&structs{})
+	var list []sip.Header
 	for i := range m.lines {
-		a.add(&m.lines[i])
+		list = a.add(list, &m.lines[i])
 	}
-	if len(a.order) == 0 {
+	if len(list) == 0 {
 		return []sip.Header{sip.NewHeader(name, value)}
 	}
-	return a.order
+	return list
 }

@@ -24,26 +24,34 @@ type Group struct {
 // Go runs f on a goroutine of its own and counts it until it returns. It
 // reports false, and does not run f, after Close.
 func (g *Group) Go(f func()) bool {
-	if !g.enter() {
+	if !g.Begin() {
 		return false
 	}
 	go func() {
 		// Deferred, so that a Goexit inside f is counted out as well.
-		defer g.leave()
+		defer g.End()
 		growStack()
 		f()
 	}()
 	return true
 }
 
+// Start runs f on a goroutine that is counted elsewhere.
+func Start(f func()) {
+	go func() {
+		growStack()
+		f()
+	}()
+}
+
 // GoLean is Go for what mostly waits, of which there are many: its stack begins as
 // small as they come.
 func (g *Group) GoLean(f func()) bool {
-	if !g.enter() {
+	if !g.Begin() {
 		return false
 	}
 	go func() {
-		defer g.leave() // see Go
+		defer g.End() // see Go
 		f()
 	}()
 	return true
@@ -66,11 +74,11 @@ func growStack() {
 // false, and does not run f, after Close. It is for goroutines that somebody
 // else starts: those of time.AfterFunc.
 func (g *Group) Run(f func()) bool {
-	if !g.enter() {
+	if !g.Begin() {
 		return false
 	}
 	// Deferred, so that a panic or a Goexit inside f is counted out as well.
-	defer g.leave()
+	defer g.End()
 	f()
 	return true
 }
@@ -129,7 +137,9 @@ func (g *Group) closeIfIdle() (idle <-chan struct{}, running int) {
 	return g.idleLocked(), g.running
 }
 
-func (g *Group) enter() bool {
+// Begin counts something that the caller does until End. It reports false after
+// Close, and nothing is counted then.
+func (g *Group) Begin() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
@@ -139,7 +149,8 @@ func (g *Group) enter() bool {
 	return true
 }
 
-func (g *Group) leave() {
+// End counts out what Begin has counted.
+func (g *Group) End() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.running--

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"crypto/tls"
+	"net"
 	"net/netip"
 )
 
@@ -15,6 +16,7 @@ type Flow struct {
 	socket *packetSocket
 	stream *stream
 	remote netip.AddrPort
+	peer   net.Addr // remote, for a socket that is not the operating system's
 }
 
 // Transport returns "UDP", "TCP", "TLS", "WS" or "WSS".

@@ -28,7 +28,7 @@ func (l *Layer) newInbound() *inbound {
 // datagram takes one datagram: one message (RFC 3261 18.3), or line ends only,
 // which some clients send as keep-alives.
 func (in *inbound) datagram(data []byte, flow *Flow) {
-	defer in.layer.survive("message from " + flow.Transport())
+	defer in.layer.survive("message")
 	rest := bytes.TrimLeft(data, crlf)
 	if len(rest) == 0 {
 		return

@@ -70,8 +70,8 @@ func (s *listener) accepted(conn net.Conn) {
 	remote := addrPort(conn.RemoteAddr())
 	source := Source(remote.Addr())
 	if err := s.layer.admit(source); err != nil {
+		s.refused(remote, err) // before its peer sees it
 		_ = conn.Close()
-		s.refused(remote, err)
 		return
 	}
 	if !s.kind.shakes() {
@@ -79,8 +79,8 @@ func (s *listener) accepted(conn net.Conn) {
 		return
 	}
 	if !s.layer.beginHandshake(source) {
-		s.drop(conn, source)
 		s.refused(remote, errTooManyHandshakes)
+		s.drop(conn, source)
 		return
 	}
 	// A goroutine of its own: a client that says nothing holds up nobody.

@@ -73,6 +73,7 @@ func (s *packetSocket) readLoop() {
 	defer s.closed.Store(true)
 	in := s.layer.newInbound()
 	buf := make([]byte, maxDatagram)
+	var peers recent
 	var wait time.Duration
 	for {
 		n, from, err := s.read(buf)
@@ -89,7 +90,7 @@ func (s *packetSocket) readLoop() {
 			continue
 		}
 		wait = 0
-		flow := &Flow{layer: s.layer, socket: s, remote: from}
+		flow := peers.flow(s, from)
 		if !from.IsValid() {
 			in.drop(flow, "no source address")
 			continue
@@ -114,7 +115,7 @@ func (s *packetSocket) read(buf []byte) (int, netip.AddrPort, error) {
 // be here before the write returns.
 func (s *packetSocket) write(f *Flow, data []byte) error {
 	s.layer.trace(true, f, data)
-	if err := s.writeTo(data, f.remote); err != nil {
+	if err := s.writeTo(data, f); err != nil {
 		s.layer.counters.writeErrors.Add(1)
 		if errors.Is(err, net.ErrClosed) {
 			return ErrClosed
@@ -125,13 +126,39 @@ func (s *packetSocket) write(f *Flow, data []byte) error {
 	return nil
 }
 
-func (s *packetSocket) writeTo(data []byte, to netip.AddrPort) error {
+func (s *packetSocket) writeTo(data []byte, f *Flow) error {
 	if s.udp != nil {
-		_, err := s.udp.WriteToUDPAddrPort(data, to)
+		_, err := s.udp.WriteToUDPAddrPort(data, f.remote)
 		return err
 	}
-	_, err := s.conn.WriteTo(data, net.UDPAddrFromAddrPort(to))
+	peer := f.peer
+	if peer == nil {
+		peer = net.UDPAddrFromAddrPort(f.remote)
+	}
+	_, err := s.conn.WriteTo(data, peer)
 	return err
+}
+
+// recent are the flows of the peers that a read loop heard last. A proxy sends most
+// of what a server gets.
+type recent struct {
+	flows [16]*Flow
+	next  int
+}
+
+func (r *recent) flow(s *packetSocket, peer netip.AddrPort) *Flow {
+	for _, f := range r.flows {
+		if f != nil && f.remote == peer {
+			return f
+		}
+	}
+	f := &Flow{layer: s.layer, socket: s, remote: peer}
+	if s.udp == nil {
+		f.peer = net.UDPAddrFromAddrPort(peer)
+	}
+	r.flows[r.next] = f
+	r.next = (r.next + 1) % len(r.flows)
+	return f
 }
 
 func (s *packetSocket) failure() error {

@@ -128,7 +128,7 @@ func (r *reader) handle(fr frame) bool {
 
 // deliver survives a handler's panic: it costs that message only.
 func (r *reader) deliver(fr frame) {
-	defer r.s.layer.survive("message from " + r.s.kind.name)
+	defer r.s.layer.survive("message")
 	r.in.deliver(fr.message, fr.raw, r.s.flow)
 }
 

@@ -53,7 +53,7 @@ func (l *Layer) newClient(o outgoing, client *Client) *clientTx {
 	if o.req.Method == sip.INVITE {
 		tx.machine, tx.state = &inviteClient, stateCalling
 	}
-	tx.fired = tx.onTimer
+	tx.owner = tx
 	return tx
 }
 

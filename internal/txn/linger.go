@@ -90,7 +90,7 @@ func (q *lingering) fire() {
 
 func (q *lingering) end(tx *transaction, generation uint32) {
 	defer q.layer.survive("timer")
-	tx.fired(&tx.limit, generation, eventLimit)
+	tx.owner.onTimer(&tx.limit, generation, eventLimit)
 }
 
 // next takes out a transaction whose wait is over. Without one it sees to it that

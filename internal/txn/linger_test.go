@@ -13,12 +13,16 @@ import (
 
 // lingerer is a transaction that notes when its wait ends.
 func lingerer(l *Layer, ended map[int]time.Duration, name int, began time.Time) *transaction {
-	return &transaction{layer: l, fired: func(s *slot, generation uint32, e event) {
+	return &transaction{layer: l, owner: timedFunc(func(s *slot, generation uint32, e event) {
 		if s.generation == generation && e == eventLimit {
 			ended[name] = time.Since(began)
 		}
-	}}
+	})}
 }
+
+type timedFunc func(s *slot, generation uint32, e event)
+
+func (f timedFunc) onTimer(s *slot, generation uint32, e event) { f(s, generation, e) }
 
 // Transactions that wait for stragglers end when each would by a timer of its own,
 // whichever of them is ended early, the first, the last or one between.
@@ -74,12 +78,12 @@ func TestATransactionThatBeginsToLingerWhileAnotherEnds(t *testing.T) {
 		wait := l.timers.T4
 		q := l.lingering[wait]
 		first, second, third := lingerer(l, ended, 1, began), lingerer(l, ended, 2, began), lingerer(l, ended, 3, began)
-		note := first.fired
-		first.fired = func(s *slot, generation uint32, e event) {
-			note(s, generation, e)
+		note := first.owner
+		first.owner = timedFunc(func(s *slot, generation uint32, e event) {
+			note.onTimer(s, generation, e)
 			q.remove(second)
 			q.add(third)
-		}
+		})
 		q.add(first)
 		q.add(second)
 		time.Sleep(3 * wait)

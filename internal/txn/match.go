@@ -24,27 +24,45 @@ func clientKey(branch string, method sip.RequestMethod) string {
 	return branch + "\x00" + string(method)
 }
 
-// requestID is what a request from the network is matched by, without the
-// method (RFC 3261 17.2.3). old tells that the client is of RFC 2543, whose ACK and
-// CANCEL share all this with the INVITE; the To tag is left out then, since an ACK has
-// the response's.
-func requestID(m *sipmsg.Message) (id string, old bool) {
+// serverKeys are what a request from the network is matched by (RFC 3261 17.2.3): key,
+// and id, which is key without the method, both in one piece of memory. old tells that
+// the client is of RFC 2543, whose ACK and CANCEL share all this with the INVITE; the To
+// tag is left out then, since an ACK has the response's.
+func serverKeys(m *sipmsg.Message) (id, key string, old bool) {
+	var room [160]byte
+	b := room[:0]
 	branch := m.Via.Branch()
-	if len(branch) > len(magicCookie) && strings.HasPrefix(branch, magicCookie) {
-		return branch + "\x00" + strings.ToLower(m.Via.Host) + "\x00" + strconv.Itoa(m.Via.Port), false
+	if old = len(branch) <= len(magicCookie) || !strings.HasPrefix(branch, magicCookie); old {
+		b = appendParts(b, m.RequestURI, m.FromTag, m.CallID)
+		b = append(strconv.AppendUint(b, uint64(m.CSeq), 10), 0)
+		b = appendParts(b, m.TopVia())
+		b = append(m.Source.Addr().AppendTo(b), 0)
+	} else {
+		b = appendParts(b, branch, strings.ToLower(m.Via.Host))
+		b = append(strconv.AppendInt(b, int64(m.Via.Port), 10), 0)
 	}
-	return strings.Join([]string{
-		m.RequestURI, m.FromTag, m.CallID,
-		strconv.FormatUint(uint64(m.CSeq), 10), m.TopVia(), m.Source.Addr().String(),
-	}, "\x00"), true
+	end := len(b)
+	key = string(append(b, matched(sip.RequestMethod(m.Method))...))
+	return key[:end], key, old
 }
 
-// serverKey completes a requestID. An ACK is matched as the INVITE it belongs to.
-func serverKey(id string, method sip.RequestMethod) string {
-	if method == sip.ACK {
-		method = sip.INVITE
+func appendParts(b []byte, parts ...string) []byte {
+	for _, part := range parts {
+		b = append(append(b, part...), 0)
 	}
-	return id + "\x00" + string(method)
+	return b
+}
+
+// serverKey completes an id.
+func serverKey(id string, method sip.RequestMethod) string { return id + string(matched(method)) }
+
+// matched is the method that a request is matched by: an ACK is matched as the INVITE
+// it belongs to.
+func matched(method sip.RequestMethod) sip.RequestMethod {
+	if method == sip.ACK {
+		return sip.INVITE
+	}
+	return method
 }
 
 // mergeKey is the same for copies of one request that came by different paths

@@ -17,10 +17,11 @@ type queues struct {
 	// call runs one piece of work; it survives a panic.
 	call   func(work func())
 	shards [shardCount]queueShard
+	idle   sync.Pool // of queues that nobody uses
 }
 
 type queueShard struct {
-	workers tasks.Group
+	workers tasks.Group // one for each queue
 
 	mu      sync.Mutex // guards the fields below
 	closed  bool
@@ -29,7 +30,11 @@ type queueShard struct {
 
 // queue is the work that waits for one worker. The shard's mutex guards it.
 type queue struct {
-	work []func()
+	shard  *queueShard
+	callID string
+	work   []func()
+	done   int    // how much of work has been taken out
+	serve  func() // set at construction: does the work
 }
 
 func newQueues(call func(work func())) *queues {
@@ -37,7 +42,16 @@ func newQueues(call func(work func())) *queues {
 	for i := range q.shards {
 		q.shards[i].waiting = make(map[string]*queue)
 	}
+	q.idle.New = func() any {
+		w := &queue{}
+		w.serve = func() { q.serve(w) }
+		return w
+	}
 	return q
+}
+
+func (q *queues) shard(callID string) *queueShard {
+	return &q.shards[maphash.String(q.seed, callID)%shardCount]
 }
 
 // push queues work behind all of the same Call-ID. With a bound above zero it
@@ -45,35 +59,55 @@ func newQueues(call func(work func())) *queues {
 // block and may be called with a transaction locked, so that work is queued in
 // the order in which the state changed.
 func (q *queues) push(callID string, bound int, work func()) bool {
-	s := &q.shards[maphash.String(q.seed, callID)%shardCount]
+	s := q.shard(callID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := s.waiting[callID]
-	switch {
-	case s.closed:
-		return false
-	case w == nil:
-		w = &queue{}
-		s.waiting[callID] = w
-		s.workers.Go(func() { q.serve(s, callID, w) })
-	case bound > 0 && len(w.work) >= bound:
+	if w == nil {
+		if w = q.beginLocked(s, callID); w == nil {
+			return false
+		}
+		tasks.Start(w.serve)
+	}
+	if s.closed || bound > 0 && len(w.work)-w.done >= bound {
 		return false
 	}
-	w.work = append(w.work, work)
+	w.append(work)
 	return true
 }
 
+func (w *queue) append(work func()) {
+	if len(w.work) == cap(w.work) && 2*w.done > len(w.work) {
+		left := copy(w.work, w.work[w.done:])
+		clear(w.work[left:])
+		w.work, w.done = w.work[:left], 0
+	}
+	w.work = append(w.work, work)
+}
+
+// beginLocked makes a queue with a worker; nil after close.
+func (q *queues) beginLocked(s *queueShard, callID string) *queue {
+	if s.closed || !s.workers.Begin() {
+		return nil
+	}
+	w := q.idle.Get().(*queue)
+	w.shard, w.callID = s, callID
+	s.waiting[callID] = w
+	return w
+}
+
 // serve works until the queue is empty.
-func (q *queues) serve(s *queueShard, callID string, w *queue) {
+func (q *queues) serve(w *queue) {
 	empty := false
 	defer func() {
-		// Work that ends its goroutine (runtime.Goexit) does not end the queue.
 		if !empty {
-			s.workers.Go(func() { q.serve(s, callID, w) })
+			tasks.Start(w.serve) // work that ends its goroutine (runtime.Goexit) does not end the queue
+			return
 		}
+		q.leave(w)
 	}()
 	for {
-		work := s.next(callID, w)
+		work := w.next()
 		if work == nil {
 			empty = true
 			return
@@ -82,18 +116,38 @@ func (q *queues) serve(s *queueShard, callID string, w *queue) {
 	}
 }
 
+// leave counts the worker of an ended queue out.
+func (q *queues) leave(w *queue) {
+	s := w.shard
+	w.shard, w.callID = nil, ""
+	q.idle.Put(w)
+	s.workers.End()
+}
+
 // next takes the first piece of work out, or takes the empty queue away.
-func (s *queueShard) next(callID string, w *queue) func() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(w.work) == 0 {
-		delete(s.waiting, callID)
+func (w *queue) next() func() {
+	w.shard.mu.Lock()
+	defer w.shard.mu.Unlock()
+	if w.done == len(w.work) {
+		w.endLocked()
 		return nil
 	}
-	work := w.work[0]
-	w.work[0] = nil
-	w.work = w.work[1:]
+	work := w.work[w.done]
+	w.work[w.done] = nil
+	if w.done++; w.done == len(w.work) {
+		w.work, w.done = w.work[:0], 0
+	}
 	return work
+}
+
+// maxIdleWork keeps what was once a long queue from being kept.
+const maxIdleWork = 8
+
+func (w *queue) endLocked() {
+	delete(w.shard.waiting, w.callID)
+	if w.done = 0; cap(w.work) > maxIdleWork {
+		w.work = nil
+	}
 }
 
 // settle blocks until no work is under way, or the time is over.

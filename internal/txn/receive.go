@@ -43,9 +43,8 @@ func (l *Layer) receiveRequest(m *sipmsg.Message, flow *transport.Flow) {
 		l.refuse(m, flow, code, reason)
 		return
 	}
-	id, old := requestID(m)
-	method := sip.RequestMethod(m.Method)
-	switch k := serverKey(id, method); method {
+	id, k, old := serverKeys(m)
+	switch sip.RequestMethod(m.Method) {
 	case sip.ACK:
 		l.receiveAck(m, k, old)
 	case sip.CANCEL:

@@ -78,7 +78,7 @@ func (l *Layer) newServer(m *sipmsg.Message, flow *transport.Flow, k, toTag stri
 	if target, ok := l.transport.ReplyTarget(flow, m); ok {
 		tx.backup = &backup{target: target}
 	}
-	tx.fired = tx.onTimer
+	tx.owner = tx
 	tx.user = &Server{tx: tx, m: m, callID: m.CallID, flow: flow}
 	return tx.user
 }

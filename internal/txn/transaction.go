@@ -5,6 +5,11 @@ import (
 	"time"
 )
 
+// timed is a transaction as its timers see it: it checks the generation under mu.
+type timed interface {
+	onTimer(s *slot, generation uint32, e event)
+}
+
 // transaction is what the four machines have in common.
 type transaction struct {
 	// Set at construction.
@@ -13,9 +18,8 @@ type transaction struct {
 	key     string // in the table
 	machine *machine
 	// timeout is Timer B, F or H, or how long an unanswered request lives.
-	timeout time.Duration
-	// fired handles a timer; it checks the generation under mu.
-	fired    func(s *slot, generation uint32, e event)
+	timeout  time.Duration
+	owner    timed
 	reliable bool
 
 	mu       sync.Mutex // guards the fields below
@@ -96,7 +100,7 @@ func (tx *transaction) armLocked(s *slot, d time.Duration, e event) {
 		// Counted, so that Close can wait for it.
 		tx.layer.tasks.Run(func() {
 			defer tx.layer.survive("timer")
-			tx.fired(s, generation, e)
+			tx.owner.onTimer(s, generation, e)
 		})
 	})
 }
