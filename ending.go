@@ -155,6 +155,11 @@ func (d *Dialog) refuse(tx serverTx, res *sip.Response, cause Cause) (<-chan str
 func (d *Dialog) terminate(e *ending) (delivered <-chan struct{}, release func()) {
 	both := d.lockBoth()
 	defer both.unlock()
+	return d.terminateWithLocked(e)
+}
+
+// terminateWithLocked is terminate with both mutexes held.
+func (d *Dialog) terminateWithLocked(e *ending) (delivered <-chan struct{}, release func()) {
 	hangup := d.hangupLocked(e)
 	delivered = d.terminateLocked(e.cause)
 	return delivered, func() {
@@ -182,6 +187,7 @@ func (d *Dialog) finishNow(cause Cause) <-chan struct{} {
 		u.timer.Stop()
 	}
 	d.unacked = nil
+	d.confirmed()
 	release := func() {}
 	if d.invite != nil {
 		release = d.invite.dropLocked(nil)

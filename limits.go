@@ -17,6 +17,12 @@ type Limits struct {
 	// DialogsPerSource bounds the calls in progress that came from one IP
 	// address; zero: not bounded.
 	DialogsPerSource int
+	// Unconfirmed bounds the calls of peers that were answered 200 and not acknowledged
+	// yet, and UnconfirmedPerSource those of one IPv4 address, or one IPv6 network of
+	// 64 bits: beyond it the call ends that has waited longest, as if its ACK had not
+	// come in time (Cause.Method is ACK). Zero is half of MaxDialogs, and half of
+	// that, but four at least; negative, or zero without a MaxDialogs: not bounded.
+	Unconfirmed, UnconfirmedPerSource int
 	// InviteRate and InviteRatePerSource bound the INVITEs outside dialogs that
 	// are taken in a second, altogether and from one IP address; as many may
 	// come at once as in a second. Zero: not bounded.
@@ -77,9 +83,20 @@ const (
 	defaultSubscriptions  = 100
 	defaultTombstones     = 10000
 	defaultSubscribed     = 1000
+	leastUnconfirmed      = 4
 	// maxSources bounds the IP addresses whose rate is kept.
 	maxSources = 10000
 )
+
+func (c *StackConfig) unconfirmed() int {
+	if most := c.Limits.Unconfirmed; most != 0 {
+		return max(0, most)
+	}
+	if c.maxDialogs() < 0 {
+		return 0
+	}
+	return max(leastUnconfirmed, (c.maxDialogs()+1)/2)
+}
 
 func (c *StackConfig) transportLimits() transport.Limits {
 	l := c.Limits

@@ -33,6 +33,8 @@ type Stack struct {
 	// allowHeader and supportedHeader stand in most messages, goCall is calls.Go.
 	allowHeader, supportedHeader sip.Header
 	goCall                       func(func()) bool
+	// unconfirmed synchronises itself.
+	unconfirmed *unconfirmed
 	// life ends when the rooms below are closed: with it ends what still waits
 	// for the network.
 	life    context.Context
@@ -121,9 +123,12 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 		return nil, err
 	}
 	s := &Stack{
-		config:     own,
-		log:        newLogger(own),
-		admission:  newAdmission(own.Limits),
+		config:    own,
+		log:       newLogger(own),
+		admission: newAdmission(own.Limits),
+
+		unconfirmed: newUnconfirmed(own),
+
 		bySource:   make(map[netip.Addr]int),
 		dialogs:    make(map[DialogKey]*Dialog),
 		aliases:    make(map[DialogKey]*Dialog),

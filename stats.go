@@ -16,6 +16,8 @@ type Stats struct {
 	// being released, those that are over but for a transfer's subscription (and
 	// those of REFERs outside calls), and calls remembered for what may come late.
 	Dialogs, Releasing, Subscribed, Tombstones int
+	// Unconfirmed is the calls of peers that were answered and not acknowledged yet.
+	Unconfirmed int
 	// Callbacks is how many goroutines run the application's callbacks.
 	Callbacks int
 	// ClientTransactions and ServerTransactions live, Queues have work.
@@ -54,7 +56,7 @@ type counters struct {
 	ended                                  [PartyShutdown + 1]atomic.Uint64
 	nobody, full, rate, source, subscribed atomic.Uint64
 	panics, bodies, progress, forks        atomic.Uint64
-	answers                                atomic.Uint64
+	answers, unconfirmed                   atomic.Uint64
 	stackLock, dialogLocks                 lockstat.Stats
 }
 
@@ -63,8 +65,8 @@ type counters struct {
 func (s *Stack) Stats() Stats {
 	c := &s.counters
 	stats := Stats{
-		Callbacks: s.calls.Running(),
-		Placed:    c.placed.Load(), Arrived: c.arrived.Load(), Answered: c.answered.Load(),
+		Callbacks: s.calls.Running(), Unconfirmed: s.unconfirmed.len(),
+		Placed: c.placed.Load(), Arrived: c.arrived.Load(), Answered: c.answered.Load(),
 		Ended: make(map[Party]uint64),
 		Refused: map[string]uint64{
 			"nobody": c.nobody.Load(), "full": c.full.Load(), "rate": c.rate.Load(),
@@ -72,6 +74,7 @@ func (s *Stack) Stats() Stats {
 		},
 		Dropped: map[string]uint64{
 			"bodies": c.bodies.Load(), "progress": c.progress.Load(), "forks": c.forks.Load(), "answers": c.answers.Load(),
+			"unconfirmed": c.unconfirmed.Load(),
 		},
 		Panics:      c.panics.Load(),
 		StackLock:   lockStats(&c.stackLock),

@@ -157,9 +157,11 @@ func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 		d.session.say(ours)
 	}
 	d.repeatLocked(u)
+	makeRoom := d.unconfirmedNow()
 	delivered, _ := d.setStateLocked(DialogStateEstablished)
 	d.agreeTimerLocked(res, true, tx.Request())
 	d.mutex.Unlock()
+	makeRoom()
 
 	if err := transportError(tx.Respond(res)); err != nil {
 		// The 200 goes on repeating: the caller gets its answer, and then BYE, once
@@ -242,6 +244,9 @@ func (d *Dialog) neverAckedLocked(u *unacked) (release func()) {
 
 func (d *Dialog) removeUnackedLocked(u *unacked) {
 	u.timer.Stop()
+	if u.initial {
+		d.confirmed()
+	}
 	d.unacked = slices.DeleteFunc(d.unacked, func(other *unacked) bool { return other == u })
 	if len(d.unacked) == 0 {
 		d.unacked = nil
