@@ -137,7 +137,9 @@ func (t *transcript) overtaken(p, by passed) bool {
 }
 
 // checkFinals: no request gets two different final answers (RFC 3261 17.2).
-// What the ghost asked is left out: it asks the same again long afterwards.
+// What the ghost asked is left out: it asks the same again long afterwards. So is a
+// CANCEL that has overtaken its INVITE: the 481 to it is not kept, and once more it finds
+// what it is for (RFC 3261 9.2).
 func (t *transcript) checkFinals() {
 	first := make(map[string]passed)
 	for _, p := range t.log {
@@ -148,6 +150,8 @@ func (t *transcript) checkFinals() {
 		was, ok := first[key]
 		switch {
 		case !ok || p.at.Sub(was.at) > 5*time.Second: // Timer I is the shortest
+			first[key] = p
+		case p.method == "CANCEL" && was.code == 481 && p.code == 200:
 			first[key] = p
 		case was.code != p.code || was.toTg != p.toTg:
 			t.errorf(p, "answered %d before", was.code)
