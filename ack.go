@@ -157,13 +157,17 @@ func (a *acknowledger) send(body Body, now bool) (ackTx, error) {
 // not tried again once the call is over on both sides.
 func (a *acknowledger) acknowledgeAgain() {
 	a.d.mutex.RLock()
-	ack, body := a.ack, a.body
+	ack, body, flow := a.ack, a.body, a.d.natFlowLocked()
 	waits := a.d.ackWaits || a.sending || a.over || a.d.phase == phaseReleased
 	a.d.mutex.RUnlock()
 	switch {
 	// Also while the ACK to another INVITE waits.
 	case ack != nil:
-		if err := ack.Resend(); err != nil {
+		resend := ack.Resend
+		if flow != nil {
+			resend = func() error { return ack.ResendBy(flow) }
+		}
+		if err := resend(); err != nil {
 			a.d.log().Warn("ACK could not be repeated", "error", err)
 		}
 	case !waits:

@@ -45,6 +45,8 @@ type StackConfig struct {
 	// NAT says when requests inside a call go where the peer's messages come
 	// from rather than to its Contact.
 	NAT NATPolicy
+	// MoveFlow says when the way to a peer behind a NAT follows its messages.
+	MoveFlow MovePolicy
 	// KeepAlive, when positive, is the longest silence on a connection that we
 	// opened before a keep-alive is sent: a double CRLF (RFC 5626 3.5.1), a ping
 	// on a WebSocket. A peer that does not answer it within ten seconds has lost
@@ -195,6 +197,9 @@ func (c *StackConfig) validate() error {
 	}
 	if min(c.TxTimeout, c.GraceTime, c.KeepAlive, c.Timers.T1, c.Timers.T2, c.Timers.T4) < 0 {
 		return fmt.Errorf("%w: negative time", ErrInvalidArgument)
+	}
+	if c.MoveFlow < MoveInOrder || c.MoveFlow > MoveNever {
+		return fmt.Errorf("%w: MoveFlow %d", ErrInvalidArgument, c.MoveFlow)
 	}
 	if c.Reliable < ReliableSupported || c.Reliable > ReliableRequired {
 		return fmt.Errorf("%w: Reliable %d", ErrInvalidArgument, c.Reliable)

@@ -175,7 +175,11 @@ func (d *Dialog) hopLocked() sip.Uri {
 
 // optionsLocked says how to send a request of this dialog.
 func (d *Dialog) optionsLocked() txn.RequestOptions {
-	return txn.RequestOptions{Flow: d.flowLocked(), NextHop: d.hopLocked(), Prepare: d.prepare}
+	opt := txn.RequestOptions{Flow: d.flowLocked(), NextHop: d.hopLocked(), Prepare: d.prepare}
+	if opt.Flow != nil && opt.Flow == d.natFlowLocked() {
+		opt.FlowOnly, opt.NoStream = isUnreachable(d.remoteTarget, opt.Flow), true
+	}
+	return opt
 }
 
 // prepare fills in what depends on the address by which the peer reaches us:

@@ -39,6 +39,8 @@ type exchange struct {
 	sent              func(tx clientTx)
 	// left, unless nil, is told by which flow it went, for which next hop.
 	left func(hop sip.Uri, flow *transport.Flow)
+	// heard, unless nil, is told by which flow a response has come.
+	heard func(res *sip.Response, flow *transport.Flow)
 	// response and done are told what comes of the request, as a
 	// txn.ClientUser is.
 	response func(res *sip.Response)
@@ -120,6 +122,9 @@ func (x *exchange) announce(tx clientTx) {
 
 // Response takes a response from the transactions below.
 func (x *exchange) Response(tx *txn.Client, res *sip.Response) {
+	if x.heard != nil {
+		x.heard(res, tx.Heard())
+	}
 	switch res.StatusCode {
 	case sip.StatusUnauthorized, sip.StatusProxyAuthRequired:
 		if x.attempt != nil && x.goesOn(tx, func() { x.again(res) }) {
@@ -309,6 +314,7 @@ func (d *Dialog) exchangeIn(e *earlyDialog, opt txn.RequestOptions, mayRepeat fu
 		room: room, opt: opt, life: d.life(), timeout: d.config().txTimeout(),
 		stack: d.stack, dialog: d, attempt: d.stack.attempt(&d.credentials),
 		left:       func(hop sip.Uri, flow *transport.Flow) { d.wentBy(e, hop, flow) },
+		heard:      func(res *sip.Response, flow *transport.Flow) { d.heardBy(e, res, flow) },
 		background: d.stack.tasks.Go, ask: d.stack.calls.Go,
 		next: func(ctx context.Context) (uint32, func(), error) {
 			d.turn.enter(ctx, d.turn.enqueue())

@@ -15,25 +15,100 @@ import (
 type NATPolicy int
 
 const (
-	// NATAuto: when the Contact has a private address and the messages come
-	// from one that is not (and, for an incoming call, by no proxy).
+	// NATAuto: when the Contact has an address of a narrower scope than the one that
+	// the messages come from (and, for an incoming call, by no proxy): of a host, a link
+	// (169.254/16, fe80::/10), a site (RFC 1918, RFC 4193), or a provider's network (RFC
+	// 6598); or a name that is nobody's (RFC 7118 5).
 	NATAuto NATPolicy = iota
 	// NATNever: never: RFC 3261 12.2.1.1 to the letter.
 	NATNever
-	// NATAlways: whenever the two differ.
+	// NATAlways: whenever the two differ, over UDP in the port too, or the Contact has
+	// a name.
 	NATAlways
 )
 
-// hides reports whether a peer with that Contact is to be found at its source.
-func (p NATPolicy) hides(contact sip.Uri, source netip.Addr) bool {
-	if p == NATNever || !source.IsValid() {
+// hides reports whether a peer with that Contact is to be found at the other end of
+// a flow.
+func (p NATPolicy) hides(contact sip.Uri, f *transport.Flow) bool {
+	if p == NATNever || f == nil {
 		return false
 	}
+	return p == NATAlways && !isAt(contact, f) || isUnreachable(contact, f)
+}
+
+// isAt reports whether a URI has the address of a flow's peer. Connections come from
+// ports that say nothing.
+func isAt(contact sip.Uri, f *transport.Flow) bool {
 	address, ok := literal(contact.Host)
-	if !ok || address == source {
-		return false
+	return ok && address == f.RemoteAddr().Addr().Unmap() && (f.Reliable() || portOf(contact) == f.RemoteAddr().Port())
+}
+
+// isUnreachable reports whether a Contact leads to nobody from where the flow's peer
+// is seen.
+func isUnreachable(contact sip.Uri, f *transport.Flow) bool {
+	address, ok := literal(contact.Host)
+	if !ok {
+		return isNobodys(contact.Host)
 	}
-	return p == NATAlways || address.IsPrivate() && !source.IsPrivate() && !source.IsLoopback()
+	return scopeOf(address) > scopeOf(f.RemoteAddr().Addr().Unmap())
+}
+
+// scope is where an address means one and the same host, the widest first.
+type scope int
+
+const (
+	scopeInternet scope = iota
+	scopeProvider       // RFC 6598
+	scopeSite           // RFC 1918, RFC 4193
+	scopeLink
+	scopeHost
+)
+
+func scopeOf(a netip.Addr) scope {
+	switch {
+	case a.IsLoopback(), a.IsUnspecified():
+		return scopeHost
+	case a.IsLinkLocalUnicast():
+		return scopeLink
+	case a.IsPrivate():
+		return scopeSite
+	case a.Is4() && a.As4()[0] == 100 && a.As4()[1]&0xc0 == 64: // 100.64.0.0/10
+		return scopeProvider
+	}
+	return scopeInternet
+}
+
+// isNobodys reports whether a name is in a domain that has no hosts (RFC 6761 6.4).
+func isNobodys(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	return host == "invalid" || strings.HasSuffix(host, ".invalid")
+}
+
+// MovePolicy says when the way to a peer behind a NAT moves to where a message of its
+// comes from. It is always one that is in order for its call: with its Call-ID and both
+// tags, and for a request the next CSeq, for a response the branch of ours that it
+// answers.
+type MovePolicy int
+
+const (
+	// MoveInOrder: by each of those. A router that forgets a flow gives it another
+	// port, and a phone in another network has another address.
+	MoveInOrder MovePolicy = iota
+	// MoveSameAddress: where the IP address stays, of which a router has one.
+	MoveSameAddress
+	// MoveNever: only with a re-INVITE or UPDATE that is accepted.
+	MoveNever
+)
+
+// allows reports whether the way may move between two flows.
+func (p MovePolicy) allows(from, to *transport.Flow) bool {
+	switch p {
+	case MoveNever:
+		return false
+	case MoveSameAddress:
+		return from == nil || from.RemoteAddr().Addr() == to.RemoteAddr().Addr()
+	}
+	return true
 }
 
 // literal reads a URI's host as an IP address.
@@ -47,7 +122,16 @@ func literal(host string) (netip.Addr, bool) {
 func (d *Dialog) cameByLocked(tx serverTx) {
 	req := tx.Request()
 	d.flow, d.called = tx.Flow(), true
-	d.behindNAT = isAlone(req, "Via") && d.config().NAT.hides(d.remoteTarget, sourceOf(req.Source()))
+	d.behindNAT = isAlone(req, "Via") && d.config().NAT.hides(d.remoteTarget, d.flow)
+}
+
+// natFlowLocked is the flow of a peer behind a NAT, to which nothing else leads; nil
+// where something does.
+func (d *Dialog) natFlowLocked() *transport.Flow {
+	if isWebSocket(d.flow) || d.flow != nil && d.behindNAT && len(d.routeSet) == 0 {
+		return d.flow
+	}
+	return nil
 }
 
 // flowLocked is the flow by which requests go to the peer, while it lasts: that
@@ -55,10 +139,10 @@ func (d *Dialog) cameByLocked(tx serverTx) {
 // that of a peer behind a NAT; and a connection to the next hop, rather than a
 // second one beside it, or a datagram that overtakes what was sent by it.
 func (d *Dialog) flowLocked() *transport.Flow {
-	f := d.flow
-	if isWebSocket(f) || f != nil && d.behindNAT && len(d.routeSet) == 0 {
+	if f := d.natFlowLocked(); f != nil {
 		return f
 	}
+	f := d.flow
 	hop := d.hopLocked()
 	if isOpen(f) && leadsTo(f, hop) && (d.called || portAt(f, hop) == f.RemoteAddr().Port()) {
 		return f
@@ -162,16 +246,39 @@ func isWebSocket(f *transport.Flow) bool {
 	return f != nil && strings.HasPrefix(f.Transport(), "WS")
 }
 
-// reconnected notes by which WebSocket the peer of a lost one has come back,
-// whatever it asks: nothing else leads to it (RFC 7118 5).
-func (d *Dialog) reconnected(tx serverTx) {
+// reachedBy notes that a request of the peer's, which is in order, has come by another
+// flow than those before: a router has forgotten the old one, or its connection is
+// lost, of which nothing may be known here. That of a peer behind a NAT, or with a
+// WebSocket, leads to it from now on; to others their Contact does.
+func (d *Dialog) reachedBy(e *earlyDialog, tx serverTx) {
 	f := tx.Flow()
-	if !isWebSocket(f) {
+	if f == nil {
 		return
 	}
+	direct := isAlone(tx.Request(), "Via")
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if isWebSocket(d.flow) && d.flow.Err() != nil {
+	d.inForkLocked(e, func() {
+		if isWebSocket(d.flow) && isWebSocket(f) || d.behindNAT && direct {
+			d.moveLocked(f)
+		}
+	})
+}
+
+// heardBy is reachedBy for a response to a request of ours.
+func (d *Dialog) heardBy(e *earlyDialog, res *sip.Response, f *transport.Flow) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.inForkLocked(e, func() {
+		if d.behindNAT && toTag(res) == d.remoteTag {
+			d.moveLocked(f)
+		}
+	})
+}
+
+// moveLocked has requests go by another flow, if the policy lets it.
+func (d *Dialog) moveLocked(f *transport.Flow) {
+	if !d.flow.Same(f) && d.config().MoveFlow.allows(d.flow, f) {
 		d.flow = f
 	}
 }

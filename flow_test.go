@@ -235,6 +235,18 @@ var natCases = []natCase{
 	{"never", dialog.NATNever, publicIP, privateIP, nil, false},
 	{"always, private and private", dialog.NATAlways, peerIP, privateIP, nil, true},
 	{"always, public and public", dialog.NATAlways, publicIP, "203.0.113.5", nil, true},
+	{"always, a name", dialog.NATAlways, publicIP, "phone.example", nil, true},           // FN10
+	{"auto, of a provider's network", dialog.NATAuto, publicIP, "100.64.1.2", nil, true}, // FN9
+	{"auto, the last one of it", dialog.NATAuto, publicIP, "100.127.255.254", nil, true},
+	{"auto, behind the provider's network", dialog.NATAuto, "100.64.1.2", privateIP, nil, true},
+	{"auto, both in the provider's network", dialog.NATAuto, "100.64.1.2", "100.64.1.3", nil, false},
+	{"auto, of a link", dialog.NATAuto, publicIP, "169.254.3.4", nil, true},
+	{"auto, of a link, in a site", dialog.NATAuto, peerIP, "169.254.3.4", nil, true},
+	{"auto, of a link by IPv6", dialog.NATAuto, publicIP, "[fe80::1]", nil, true},
+	{"auto, of a site by IPv6", dialog.NATAuto, publicIP, "[fd00::1]", nil, true},
+	{"auto, its loopback", dialog.NATAuto, publicIP, "127.0.0.1", nil, true},
+	{"auto, none", dialog.NATAuto, publicIP, "0.0.0.0", nil, true},
+	{"auto, nobody's name", dialog.NATAuto, publicIP, "x7f3.invalid", nil, true},
 }
 
 // viaNAT is a peer that speaks from a port that a NAT has chosen.
@@ -249,9 +261,9 @@ func (w *world) viaNAT(ip string, port uint16) *peer {
 // reached checks where the stack sends its requests in a call.
 func (c natCase) reached(t *testing.T, l *leg) {
 	t.Helper()
-	want := netip.MustParseAddrPort(c.contact + ":5060")
-	if c.found {
-		want = l.Addr()
+	want := l.Addr()
+	if !c.found {
+		want = netip.MustParseAddrPort(c.contact + ":5060")
 	}
 	bye := l.ends()
 	require.Equal(t, want, bye.to)

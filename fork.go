@@ -214,8 +214,8 @@ func (i *inviteClient) learnLocked(res *sip.Response) {
 	d := i.d
 	d.learnLocked(res)
 	if i.tx != nil && i.tx.Flow() != nil {
-		d.flow = i.tx.Flow()
-		d.behindNAT = d.config().NAT.hides(d.remoteTarget, d.flow.RemoteAddr().Addr())
+		d.flow = i.tx.Heard()
+		d.behindNAT = d.config().NAT.hides(d.remoteTarget, d.flow)
 	}
 }
 

@@ -29,7 +29,7 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 		d.stack.answerWith(tx, sip.StatusInternalServerError)
 		return
 	}
-	d.reconnected(tx)
+	d.reachedBy(e, tx)
 	if req.Method == sip.BYE {
 		d.handleBye(tx, req, e)
 		return

@@ -30,6 +30,8 @@ type clientTx interface {
 	Provisional() bool
 	// Flow is the flow that the request left by last.
 	Flow() *transport.Flow
+	// Heard is the flow that the latest response has come by.
+	Heard() *transport.Flow
 }
 
 // serverTx is a request of the peer's that we answer.
@@ -56,6 +58,8 @@ type serverTx interface {
 // ackTx is an ACK that can be sent again, byte for byte.
 type ackTx interface {
 	Resend() error
+	// ResendBy is Resend by another flow to the same peer.
+	ResendBy(flow *transport.Flow) error
 }
 
 // room is the transactionRoom of internal/txn.

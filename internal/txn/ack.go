@@ -19,7 +19,7 @@ type Ack struct {
 
 	layer   *Layer
 	callID  string
-	nextHop sip.Uri
+	opt     RequestOptions
 	flow    *transport.Flow
 	data    []byte
 
@@ -39,7 +39,7 @@ func (l *Layer) SendAck(ctx context.Context, req *sip.Request, opt RequestOption
 	if req.Method != sip.ACK {
 		return nil, fmt.Errorf("%w: %s", ErrNotAllowed, req.Method)
 	}
-	a := &Ack{layer: l, callID: req.CallID().Value(), nextHop: opt.NextHop}
+	a := &Ack{layer: l, callID: req.CallID().Value(), opt: opt}
 	write := func(o outgoing) error {
 		a.flow, a.data = o.flow, o.data
 		return o.flow.Send(o.data)
@@ -75,13 +75,30 @@ func (a *Ack) Resend() error {
 	return nil
 }
 
+// ResendBy is Resend by the flow that its peer is behind by now.
+func (a *Ack) ResendBy(flow *transport.Flow) error {
+	if err := flow.Send(a.data); err != nil {
+		return errtext.As(ErrTransport, err)
+	}
+	return nil
+}
+
+// elsewhere is where the ACK goes once its connection is lost.
+func (a *Ack) elsewhere() RequestOptions {
+	opt := RequestOptions{NextHop: a.opt.NextHop}
+	if a.opt.FlowOnly {
+		opt.Flow, opt.FlowOnly = a.flow, true
+	}
+	return opt
+}
+
 // reroute sends the ACK by another flow, with a Via that says so.
 func (a *Ack) reroute() {
 	defer a.rerouting.Store(false)
 	l := a.layer
 	m, err := sipmsg.Parse(a.data)
 	if err == nil {
-		err = l.deliver(l.ctx, m.Request(), newWay(RequestOptions{NextHop: a.nextHop}), func(o outgoing) error { return o.flow.Send(o.data) })
+		err = l.deliver(l.ctx, m.Request(), newWay(a.elsewhere()), func(o outgoing) error { return o.flow.Send(o.data) })
 	}
 	if err != nil {
 		l.log.Debug("txn: ACK not sent again", "call_id", a.callID, "error", err)

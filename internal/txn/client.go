@@ -23,11 +23,12 @@ type Client struct {
 
 	mu sync.Mutex // guards the fields below; taken under a transaction's
 
-	tx        *clientTx    // the attempt in progress, or the last one
-	req       *sip.Request // as sent by it; let go of after the final response
-	way       *way         // where else it can go; let go of likewise
-	cancelled bool         // by the user: it goes nowhere else
-	stop      func()       // ends a move that is under way; nil when there is none
+	tx        *clientTx       // the attempt in progress, or the last one
+	heard     *transport.Flow // the latest response came by it; nil before
+	req       *sip.Request    // as sent by it; let go of after the final response
+	way       *way            // where else it can go; let go of likewise
+	cancelled bool            // by the user: it goes nowhere else
+	stop      func()          // ends a move that is under way; nil when there is none
 }
 
 // Request writes req, takes it over, and returns; what comes of it goes to user,
@@ -78,7 +79,7 @@ func (c *Client) begin(tx *clientTx) bool {
 	if c.cancelled {
 		return false
 	}
-	c.tx, c.req, c.stop = tx, tx.req, nil
+	c.tx, c.req, c.stop, c.heard = tx, tx.req, nil, nil
 	return true
 }
 
@@ -93,6 +94,18 @@ func (c *Client) Request() *sip.Request {
 // Flow returns the flow of the attempt in progress: in the end of the one that was
 // answered, or failed last.
 func (c *Client) Flow() *transport.Flow { return c.current().flow }
+
+// Heard returns the flow that the latest response came by, whose peer may be elsewhere
+// than that of Flow: behind a router that has forgotten it. Before any it is Flow's.
+func (c *Client) Heard() *transport.Flow {
+	c.mu.Lock()
+	heard := c.heard
+	c.mu.Unlock()
+	if heard != nil {
+		return heard
+	}
+	return c.Flow()
+}
 
 // Provisional reports whether a provisional response to the attempt in progress
 // has come.

@@ -121,6 +121,17 @@ func (tx *clientTx) waitingLocked() bool {
 	return tx.state == stateCalling || tx.state == stateTrying || tx.state == stateProceeding
 }
 
+// heardBy notes the flow that a response has come by.
+func (tx *clientTx) heardBy(flow *transport.Flow) {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	if c := tx.client; c != nil {
+		c.mu.Lock()
+		c.heard = flow
+		c.mu.Unlock()
+	}
+}
+
 func (tx *clientTx) receive(res *sip.Response) {
 	tx.perform(tx.step(responseEvent(res.StatusCode), res, nil))
 }

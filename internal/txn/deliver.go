@@ -17,6 +17,10 @@ type RequestOptions struct {
 	// resolved.
 	Flow    *transport.Flow
 	NextHop sip.Uri
+	// FlowOnly has the request go nowhere else: the next hop is an address in a network
+	// that is not ours. NoStream has one that is too long for UDP not try TCP: a router is
+	// on the way that nobody can connect to.
+	FlowOnly, NoStream bool
 	// Prepare, unless nil, fills in what depends on the flow: Contact. It is
 	// called before each serialising, with no lock held, once or more: on the caller's
 	// goroutine, for a target that is tried later on another, with a copy.
@@ -102,7 +106,7 @@ func (l *Layer) deliver(ctx context.Context, req *sip.Request, w *way, write fun
 // long for UDP; back on UDP when TCP cannot be connected (RFC 3261 18.1.1).
 func (l *Layer) deliverOn(ctx context.Context, flow *transport.Flow, req *sip.Request, opt RequestOptions, write func(outgoing) error) error {
 	o := l.compose(req, flow, opt)
-	if flow.Transport() != "UDP" || len(o.data) <= l.transport.Limits().UDPRequestBytes {
+	if opt.NoStream || flow.Transport() != "UDP" || len(o.data) <= l.transport.Limits().UDPRequestBytes {
 		return write(o)
 	}
 	stream, err := l.transport.Connect(ctx, transport.Target{Transport: "TCP", Addr: flow.RemoteAddr()})
@@ -125,7 +129,7 @@ func (l *Layer) deliverNow(req *sip.Request, opt RequestOptions, write func(outg
 	if opt.Flow != nil && opt.Flow.Err() == nil {
 		flows = append(flows, opt.Flow)
 	}
-	if flow, ok := l.transport.Ready(opt.NextHop); ok {
+	if flow, ok := l.transport.Ready(opt.NextHop); ok && !opt.FlowOnly {
 		flows = append(flows, flow)
 	}
 	for _, flow := range flows {
@@ -133,13 +137,16 @@ func (l *Layer) deliverNow(req *sip.Request, opt RequestOptions, write func(outg
 			return nil
 		}
 	}
+	if opt.FlowOnly {
+		return ErrTransport // waiting does not help
+	}
 	return ErrWouldWait
 }
 
 // writeNow is deliverOn without connecting.
 func (l *Layer) writeNow(flow *transport.Flow, req *sip.Request, opt RequestOptions, write func(outgoing) error) error {
 	o := l.compose(req, flow, opt)
-	if flow.Transport() != "UDP" || len(o.data) <= l.transport.Limits().UDPRequestBytes {
+	if opt.NoStream || flow.Transport() != "UDP" || len(o.data) <= l.transport.Limits().UDPRequestBytes {
 		return write(o)
 	}
 	stream, ok := l.transport.ReadyTarget(transport.Target{Transport: "TCP", Addr: flow.RemoteAddr()})

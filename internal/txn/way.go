@@ -24,7 +24,9 @@ type way struct {
 	targets  []transport.Target // not tried yet
 }
 
-func newWay(opt RequestOptions) *way { return &way{opt: opt} }
+func newWay(opt RequestOptions) *way {
+	return &way{opt: opt, resolved: opt.FlowOnly && opt.Flow != nil}
+}
 
 // more reports whether there may be another place to try.
 func (w *way) more() bool {
