@@ -17,11 +17,11 @@ import (
 type Ack struct {
 	// Set at construction.
 
-	layer   *Layer
-	callID  string
-	opt     RequestOptions
-	flow    *transport.Flow
-	data    []byte
+	layer  *Layer
+	callID string
+	opt    RequestOptions
+	flow   *transport.Flow
+	data   []byte
 
 	// rerouting is true while it is being sent by another flow; synchronised by
 	// itself.
