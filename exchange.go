@@ -32,12 +32,13 @@ type exchange struct {
 	// called when it has left, before which no other request of its dialog may.
 	// An error ends the exchange.
 	next func(ctx context.Context) (seq uint32, written func(), err error)
-	// prepared, unless nil, is told of a request that is about to leave, and
-	// sent of its transaction: the first, and each that takes its place. leaving,
-	// unless nil, is told of it as it is written, maybe more than once.
+	// prepared, unless nil, is told of a request that is about to leave: the
+	// first, and each that takes its place; leaving, unless nil, as it is written,
+	// maybe more than once.
 	prepared, leaving func(req *sip.Request)
-	sent              func(tx clientTx)
-	// left, unless nil, is told by which flow it went, for which next hop.
+	// sent, unless nil, is told of the request's transaction, and left, unless
+	// nil, by which flow it went, for which next hop: maybe more than once.
+	sent func(tx clientTx)
 	left func(hop sip.Uri, flow *transport.Flow)
 	// heard, unless nil, is told by which flow a response has come.
 	heard func(res *sip.Response, flow *transport.Flow)
@@ -63,9 +64,8 @@ type exchange struct {
 	req       *sip.Request
 	to        auth.Destination
 	transport string
-	// challenged is the transaction whose challenge is being answered,
-	// announced the one that sent was told of last.
-	challenged, announced clientTx
+	// challenged is the transaction whose challenge is being answered.
+	challenged clientTx
 	// raised counts the refusals that were given in to: of a session interval,
 	// and 500s.
 	raised int
@@ -105,17 +105,17 @@ func (x *exchange) authorize(req *sip.Request, flow *transport.Flow, opt txn.Req
 	}
 }
 
-// announce tells of a transaction, once: as soon as its request has left or
-// its first response is here, whichever is noticed first.
+// announce tells of a transaction as soon as its request has left, or its first
+// response is here, whichever is noticed first. The other tells of it too before
+// it goes on: the first may not be done yet.
 func (x *exchange) announce(tx clientTx) {
 	x.mu.Lock()
-	known, hop := x.announced == tx, x.opt.NextHop
-	x.announced = tx
+	hop := x.opt.NextHop
 	x.mu.Unlock()
-	if x.left != nil { // by whoever is first, and by the other before it goes on
+	if x.left != nil {
 		x.left(hop, tx.Flow())
 	}
-	if !known && x.sent != nil {
+	if x.sent != nil {
 		x.sent(tx)
 	}
 }

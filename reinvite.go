@@ -112,8 +112,13 @@ func (d *Dialog) mayInviteLocked() error {
 	return nil
 }
 
+// written is inviteClient.written for a re-INVITE.
 func (re *reinviteClient) written(tx clientTx) {
 	re.d.mutex.Lock()
+	if re.tx == tx {
+		re.d.mutex.Unlock()
+		return
+	}
 	re.tx = tx
 	over := re.canceled || re.ended
 	if limit := re.d.config().ringingLimit(); limit > 0 && !over && re.limit == nil {

@@ -194,10 +194,14 @@ func (i *inviteClient) prepared(*sip.Request) {
 	release()
 }
 
-// written keeps the transaction. A call that was given up while the INVITE was
-// being written is cancelled now.
+// written keeps the transaction, the first time that it is told of it. A call that
+// was given up while the INVITE was being written is cancelled now.
 func (i *inviteClient) written(tx clientTx) {
 	i.d.mutex.Lock()
+	if i.tx == tx {
+		i.d.mutex.Unlock()
+		return
+	}
 	i.tx = tx
 	cancel := func() {}
 	if i.d.ending != nil {
