@@ -173,15 +173,30 @@ func (d *Dialog) terminateWithLocked(e *ending) (delivered <-chan struct{}, rele
 // Shutdown, which waits for the last dialog to end, also waits for what that
 // leaves to be written.
 func (d *Dialog) finish(cause Cause) (delivered <-chan struct{}) {
-	end := func() { delivered = d.finishNow(cause) }
+	return d.finishAs(cause, d.toldLocked)
+}
+
+// forsake ends the dialog although its far end may not know: Shutdown has no time.
+func (d *Dialog) forsake() { d.finishAs(Cause{By: PartyShutdown}, d.unreleasedLocked) }
+
+// noteForsaken counts the dialog as forsake does, where there is no time even for that.
+func (d *Dialog) noteForsaken() {
+	unlock := d.lockBoth()
+	defer unlock()
+	d.stack.noteEndLocked(d.unreleasedLocked(Cause{}))
+}
+
+func (d *Dialog) finishAs(cause Cause, told func(Cause) knowledge) (delivered <-chan struct{}) {
+	end := func() { delivered = d.finishNow(cause, told) }
 	if d.stack == nil || !d.stack.byes.Run(end) {
 		end()
 	}
 	return delivered
 }
 
-func (d *Dialog) finishNow(cause Cause) <-chan struct{} {
+func (d *Dialog) finishNow(cause Cause, told func(Cause) knowledge) <-chan struct{} {
 	both := d.lockBoth()
+	d.stack.noteEndLocked(told(cause))
 	d.phase = phaseReleased
 	for _, u := range d.unacked {
 		u.timer.Stop()
@@ -283,21 +298,65 @@ func (d *Dialog) byeError() error {
 	return d.ending.err
 }
 
-// unreleased reports whether the far end has been told nothing of the end, and
-// open whether it has not confirmed it.
-func (d *Dialog) unreleased() (untold, open bool) {
-	d.mutex.RLock()
-	defer d.mutex.RUnlock()
+// knowledge is what a far end knows of the end of its call.
+type knowledge int
+
+const (
+	// hasAgreed: it has said so, or has ended the call itself; or it was given 64*T1 for
+	// that, after which RFC 3261 15.1.1 and 9.1 count the call as over.
+	hasAgreed knowledge = iota
+	// wasTold: it was sent the BYE, the CANCEL or the final answer.
+	wasTold
+	// knowsNothing: it could not, or must not, be told.
+	knowsNothing
+)
+
+// toldLocked is what a far end knows whose call ends for cause.
+func (d *Dialog) toldLocked(cause Cause) knowledge {
+	switch d.phase {
+	case phaseBye:
+		return d.byeToldLocked()
+	case phaseInviting: // a peer that has said nothing is not known to be there
+		if errors.Is(cause.Err, ErrTransport) && d.invite.tx != nil && d.invite.tx.Provisional() {
+			return wasTold
+		}
+	case phaseOffered:
+		if cause.Err != nil {
+			return knowsNothing
+		}
+	}
+	return hasAgreed
+}
+
+func (d *Dialog) byeToldLocked() knowledge {
+	switch {
+	case !errors.Is(d.ending.err, ErrTransport):
+		return hasAgreed
+	case d.ending.written:
+		return wasTold
+	}
+	return knowsNothing
+}
+
+// unreleasedLocked is what a far end knows that is waited for no longer.
+func (d *Dialog) unreleasedLocked(Cause) knowledge {
+	written := false
 	switch d.phase {
 	case phaseInviting:
-		return d.invite.tx == nil || !d.invite.tx.Provisional(), true
-	case phaseOffered, phaseAnswering:
-		return true, true
+		written = d.invite.tx != nil && d.invite.tx.Provisional()
 	case phaseBye:
-		return !d.ending.written, true
-	default:
-		return false, false
+		written = d.ending.written
+	case phaseReleased:
+		return hasAgreed
+	case phaseSteady:
+		if d.state != DialogStateEstablished {
+			return hasAgreed
+		}
 	}
+	if written {
+		return wasTold
+	}
+	return knowsNothing
 }
 
 // callError gives the errors of the rooms below this package's names.

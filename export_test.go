@@ -25,7 +25,7 @@ func Leftovers(s *Stack) Left {
 	left := Left{
 		Dialogs: len(s.dialogs), Aliases: len(s.aliases), Releasing: len(s.releasing), Subscribed: len(s.subscribed), Heirs: len(s.heirs), Tombs: len(s.tombs),
 		Sources: len(s.bySource), TombTimer: s.tombTimer != nil,
-		Tasks: s.tasks.Running(), Byes: s.byes.Running(), Calls: s.calls.Running(),
+		Tasks: s.tasks.Running(), Byes: s.byes.Running(), Calls: s.callbacksRunning() + s.deliveries.Running(),
 	}
 	for _, index := range []map[DialogKey]*Dialog{s.dialogs, s.releasing, s.subscribed} {
 		for _, d := range index {

@@ -11,6 +11,7 @@ import (
 
 	"sipdialog.example/dialog/internal/multipart"
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/txn"
 )
 
 // What arrives, one short function a method. The calls of this file come from
@@ -478,6 +479,12 @@ func (s *Stack) handleServerFailure(tx serverTx, err error) {
 	key := DialogKey{CallID: callID(req), LocalTag: tx.ToTag(), RemoteTag: fromTag(req)}
 	if d := s.find(key); d != nil {
 		d.handleServerFailure(tx, err)
+		return
+	}
+	if req.Method == sip.INVITE && toTag(req) == "" && errors.Is(err, txn.ErrTransport) {
+		s.mutex.Lock()
+		defer s.mutex.Unlock()
+		s.noteEndLocked(knowsNothing) // the refusal of a call that rang
 	}
 }
 

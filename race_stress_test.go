@@ -287,7 +287,7 @@ func (r *round) shutdownAll(limit time.Duration) {
 	defer cancel()
 	for _, n := range r.nodes {
 		n.shutdown(ctx) // waits for the one at work, whoever began it
-		if limit > time.Minute && n.downErr != nil {
+		if limit > time.Minute && !isOfTheUnreachable(n.downErr) {
 			r.errorf("", "%s: Shutdown with time enough: %v", n.ip, n.downErr)
 		}
 	}

@@ -18,8 +18,9 @@ type transactionRoom interface {
 	Request(ctx context.Context, req *sip.Request, opt txn.RequestOptions, user txn.ClientUser) (clientTx, error)
 	// SendAck writes the ACK to a 2xx and keeps its bytes.
 	SendAck(ctx context.Context, req *sip.Request, opt txn.RequestOptions) (ackTx, error)
-	// Close ends all transactions and waits for what they still deliver.
-	Close()
+	// CloseBy ends all transactions and waits, until ctx ends, for what they still
+	// deliver.
+	CloseBy(ctx context.Context)
 }
 
 // clientTx is a request of ours that may still be answered.
@@ -81,7 +82,7 @@ func (r room) SendAck(ctx context.Context, req *sip.Request, opt txn.RequestOpti
 	return ack, nil
 }
 
-func (r room) Close() { r.layer.Close() }
+func (r room) CloseBy(ctx context.Context) { r.layer.CloseBy(ctx) }
 
 // stackUser hands what arrives for the stack from the transactions below.
 // It keeps their calls off the exported methods of Stack.

@@ -2,8 +2,11 @@ package dialog
 
 import (
 	"context"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/transport"
 )
 
 // Shutdown ends all calls and then the stack: BYE to established calls, CANCEL
@@ -12,14 +15,19 @@ import (
 // waited for. New calls are refused meanwhile. It returns when nothing of the
 // stack's is left: no call, no goroutine, no socket, no timer.
 //
-// When ctx ends first it stops waiting, but every call has then been sent its
-// BYE, CANCEL or final answer, unless RFC 3261 9.1 or 15 forbade it, and every
-// subscription its last NOTIFY. Callbacks
-// of the application's that do not return are waited for until ctx or the grace
-// time ends. The error, a *ShutdownError, counts what is left; sockets and
-// timers are closed all the same. A second call waits for the first, within
-// its own ctx, and returns the same. May be called before Start, and inside a
-// callback (which is then one of those that do not return).
+// When ctx ends first it stops waiting, and returns within a tenth of a second. That
+// is for what can be written at once: every call has then been sent its BYE, CANCEL or
+// final answer, unless RFC 3261 9.1 or 15 forbade it or its far end could not be
+// reached, and every subscription its last NOTIFY. Callbacks of the application's that
+// do not return are waited for until ctx or the grace time ends. Sockets and timers
+// are closed all the same.
+//
+// It returns nil only when every far end was told, and has said so or has had the 64*T1
+// for that after which RFC 3261 counts the call as over; one that has answered an INVITE
+// with nothing at all in TxTimeout is not there to be told. Otherwise the error, a
+// *ShutdownError, counts what is left. A second call waits for the first, within its
+// own ctx, and returns the same. May be called before Start, and inside a callback
+// (which is then one of those that do not return).
 func (s *Stack) Shutdown(ctx context.Context) (err error) {
 	defer naming("Shutdown", &err)
 	if ctx == nil {
@@ -36,7 +44,54 @@ func (s *Stack) Shutdown(ctx context.Context) (err error) {
 			return ctx.Err()
 		}
 	}
-	return s.endShutdown(s.stop(ctx))
+	return s.endShutdown(s.stopInTime(ctx))
+}
+
+// What Shutdown may take beyond its context: until then what is being written may
+// leave, what is closed is waited for, and it returns.
+const (
+	writeOvertime  = 50 * time.Millisecond
+	closeOvertime  = 80 * time.Millisecond
+	returnOvertime = 95 * time.Millisecond
+)
+
+// overtime is a context that ends so long after another.
+func overtime(ctx context.Context, extra time.Duration) (context.Context, context.CancelFunc) {
+	late, cancel := context.WithCancel(context.Background())
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(extra, cancel)
+		context.AfterFunc(late, func() { timer.Stop() })
+	})
+	return late, func() { stop(); cancel() }
+}
+
+// stopInTime is stop that returns in time also when something of the application's
+// that runs in between, its Trace or log handler, does not: the sockets are closed, and
+// the rest comes when that returns.
+func (s *Stack) stopInTime(ctx context.Context) error {
+	late, cancel := overtime(ctx, returnOvertime)
+	defer cancel()
+	result := make(chan error, 1)
+	go func() { result <- s.stop(ctx) }()
+	select {
+	case err := <-result:
+		return err
+	case <-late.Done():
+	}
+	s.endLife()
+	if sockets := s.socketsNow(); sockets != nil {
+		sockets.CloseBy(late, late)
+	}
+	for _, d := range s.openCalls() {
+		d.noteForsaken()
+	}
+	return s.leftBehind(ctx, true)
+}
+
+func (s *Stack) socketsNow() *transport.Layer {
+	s.mutex.RLock()
+	defer s.mutex.RUnlock()
+	return s.sockets
 }
 
 // shutdownInGrace is Shutdown for a context of Start that has ended.
@@ -78,8 +133,10 @@ func (s *Stack) endShutdown(err error) error {
 
 // stop does the work of Shutdown, with no lock held over any of it.
 func (s *Stack) stop(ctx context.Context) error {
+	written, cancel := overtime(ctx, writeOvertime)
+	defer cancel()
 	s.waitStarted(ctx)
-	s.hangupAll(ctx)
+	s.hangupAll(ctx, written)
 	for _, d := range s.openCalls() {
 		d.closeSubscriptions(ErrShutdown, true)
 	}
@@ -87,26 +144,38 @@ func (s *Stack) stop(ctx context.Context) error {
 	for _, d := range s.openCalls() {
 		d.hurrySubscriptions()
 	}
-	s.waitWritten()
-	result := &ShutdownError{}
+	s.waitWritten(written)
 	for _, d := range s.openCalls() {
-		untold, open := d.unreleased()
-		switch {
-		case untold:
-			result.Unreleased++
-		case open:
-			result.Unanswered++
-		}
-		d.finish(Cause{By: PartyShutdown})
+		d.forsake()
 		d.dropSubscriptions(ErrShutdown)
 	}
-	s.waitCallbacks(ctx, result)
-	s.closeRooms()
-	if result.Unreleased == 0 && result.Unanswered == 0 && result.Callbacks == 0 {
+	s.waitCallbacks(ctx, written)
+	s.closeRooms(ctx, written)
+	return s.leftBehind(ctx, false)
+}
+
+// leftBehind is the result of Shutdown; interrupted says that it was not done.
+func (s *Stack) leftBehind(ctx context.Context, interrupted bool) error {
+	s.mutex.Lock()
+	result := &ShutdownError{Unreleased: s.untold, Unanswered: s.unconfirmed, Callbacks: s.callbacksRunning()}
+	s.mutex.Unlock()
+	if *result == (ShutdownError{}) && !interrupted {
 		return nil
 	}
 	result.Cause = ctx.Err()
 	return result
+}
+
+// noteEndLocked counts the calls that end while Shutdown is at work, by what their far
+// ends know.
+func (s *Stack) noteEndLocked(told knowledge) {
+	switch {
+	case s == nil || s.state < stackStopping:
+	case told == wasTold:
+		s.unconfirmed++
+	case told == knowsNothing:
+		s.untold++
+	}
 }
 
 // hangupBatch is how many calls Shutdown ends before it looks whether the far ends
@@ -118,12 +187,15 @@ const hangupBatch = 500
 // Where that takes half of T1, by which no BYE is repeated yet, it may be the far
 // ends that are slow or gone: more go then, and ever more until they keep up. What
 // is left when ctx ends goes at once.
-func (s *Stack) hangupAll(ctx context.Context) {
+func (s *Stack) hangupAll(ctx, written context.Context) {
 	calls := s.openCalls()
 	for batch := hangupBatch; len(calls) > 0; {
 		next := calls[:min(batch, len(calls))]
 		calls = calls[len(next):]
 		for _, d := range next {
+			if written.Err() != nil {
+				return
+			}
 			d.hangup(&ending{cause: Cause{By: PartyShutdown}, status: sip.StatusServiceUnavailable})
 		}
 		if s.keepUp(ctx, len(calls)+batch) {
@@ -188,22 +260,38 @@ func (s *Stack) waitOpen(ctx context.Context, most int) bool {
 }
 
 // waitWritten lets the BYEs and last NOTIFYs leave that are being written, also
-// when Shutdown's context has ended: that takes no answer of the peer's.
-func (s *Stack) waitWritten() {
-	ctx, cancel := context.WithTimeout(context.Background(), s.config.graceTime())
+// when Shutdown's context has ended: that takes no answer of the peer's. So do refusals
+// of calls whose connection is lost: they leave by a new one.
+func (s *Stack) waitWritten(written context.Context) {
+	grace, cancel := context.WithTimeout(written, s.config.graceTime())
 	defer cancel()
-	s.byes.Wait(ctx)
+	s.byes.Wait(grace)
+	s.mutex.RLock()
+	layer := s.layer
+	s.mutex.RUnlock()
+	if layer != nil {
+		layer.WaitRefused(grace)
+	}
 }
 
 // waitCallbacks waits for the application's callbacks, up to the grace time.
-func (s *Stack) waitCallbacks(ctx context.Context, result *ShutdownError) {
+func (s *Stack) waitCallbacks(ctx, written context.Context) {
+	if ctx.Err() != nil { // they have just begun: of the end of their calls
+		ctx = written
+	}
 	grace, cancel := context.WithTimeout(ctx, s.config.graceTime())
 	defer cancel()
-	result.Callbacks = s.calls.CloseIdle(grace)
+	s.deliveries.CloseIdle(grace)
+	s.calls.CloseIdle(grace)
+	s.running.Wait(grace)
 }
 
 // closeRooms ends transactions, sockets, timers and our own goroutines.
-func (s *Stack) closeRooms() {
+func (s *Stack) closeRooms(ctx, written context.Context) {
+	closed, stop := overtime(ctx, closeOvertime)
+	defer stop()
+	closed, cancel := context.WithTimeout(closed, s.config.graceTime())
+	defer cancel()
 	s.mutex.RLock()
 	client, sockets := s.client, s.sockets
 	s.mutex.RUnlock()
@@ -214,7 +302,7 @@ func (s *Stack) closeRooms() {
 	s.tasks.Close()
 	s.byes.Close()
 	if client != nil {
-		client.Close()
+		client.CloseBy(closed)
 	}
 	// Until here what had been received was answered, a BYE that crossed ours
 	// by its tombstone.
@@ -223,9 +311,9 @@ func (s *Stack) closeRooms() {
 	s.dropTombsLocked()
 	s.mutex.Unlock()
 	if sockets != nil {
-		_ = sockets.Close()
+		sockets.CloseBy(written, closed)
 	}
 	// All they wait for has ended or is bounded by a timer of ours.
-	s.tasks.Wait(context.Background())
-	s.byes.Wait(context.Background())
+	s.tasks.Wait(closed)
+	s.byes.Wait(closed)
 }

@@ -30,9 +30,9 @@ type Stack struct {
 	config    *StackConfig
 	log       *slog.Logger
 	admission admission
-	// allowHeader and supportedHeader stand in most messages, goCall is calls.Go.
+	// allowHeader and supportedHeader stand in most messages, goDeliver is deliveries.Go.
 	allowHeader, supportedHeader sip.Header
-	goCall                       func(func()) bool
+	goDeliver                    func(func()) bool
 	// unconfirmed synchronises itself.
 	unconfirmed *unconfirmed
 	// life ends when the rooms below are closed: with it ends what still waits
@@ -74,14 +74,20 @@ type Stack struct {
 	most    int
 	stopped chan struct{}
 	stopErr error
+	// untold and unconfirmed count the calls that ended, while Shutdown was at work,
+	// without their far end knowing, or having said so.
+	untold, unconfirmed int
 
 	// What synchronises itself: our goroutines, those of them that write a BYE
-	// or a last NOTIFY, those that run the application's callbacks, and the challenges of
-	// requests outside calls.
+	// or a last NOTIFY, those that have the application decide, those that deliver
+	// notifications, what runs of the application's in these and elsewhere, and the
+	// challenges of requests outside calls.
 
 	tasks       tasks.Group
 	byes        tasks.Group
 	calls       tasks.Group
+	deliveries  tasks.Group
+	running     tasks.Group // is never closed
 	credentials auth.Cache
 	counters    counters
 	decisions   sync.Map // of *decision: those that are open
@@ -139,7 +145,7 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 		stopped:    make(chan struct{}),
 	}
 	s.allowHeader, s.supportedHeader = sip.NewHeader("Allow", own.allowed()), sip.NewHeader("Supported", own.supported())
-	s.goCall = s.calls.Go
+	s.goDeliver = s.deliveries.Go
 	s.life, s.endLife = context.WithCancel(context.Background())
 	s.mutex.Stats = &s.counters.stackLock
 	return s, nil
@@ -271,12 +277,14 @@ func (s *Stack) tracer() func(transport.Event) {
 		return nil
 	}
 	return func(e transport.Event) {
-		value, returned := tasks.Apart(func() {
-			trace(TraceEvent{Time: e.Time, Outbound: e.Outbound, Transport: e.Transport, Local: e.Local, Remote: e.Remote, Data: e.Data})
+		s.application(func() {
+			value, returned := tasks.Apart(func() {
+				trace(TraceEvent{Time: e.Time, Outbound: e.Outbound, Transport: e.Transport, Local: e.Local, Remote: e.Remote, Data: e.Data})
+			})
+			if !returned {
+				s.logPanic(s.log, "Trace", value, nil)
+			}
 		})
-		if !returned {
-			s.logPanic(s.log, "Trace", value, nil)
-		}
 	}
 }
 
@@ -340,11 +348,17 @@ func (s *Stack) callbacksNow() StackCallbacks {
 // adopt gives a new dialog its mailbox.
 func (s *Stack) adopt(d *Dialog) *Dialog {
 	d.mutex.Stats = &s.counters.dialogLocks
-	d.mailbox.Go = s.goCall
+	d.mailbox.Go, d.mailbox.Run = s.goDeliver, s.application
 	d.mailbox.Panicked = func(value any, stack []byte) { s.logPanic(d.log(), "notification", value, stack) }
-	d.requests.Go = s.goCall
+	d.requests.Go, d.requests.Run = s.goDeliver, s.application
 	return d
 }
+
+// application runs a function of the application's, and counts it while it runs.
+func (s *Stack) application(f func()) { s.running.Run(f) }
+
+// callbacksRunning counts the functions of the application's that run.
+func (s *Stack) callbacksRunning() int { return s.calls.Running() + s.running.Running() }
 
 // transactions returns the room below, or why there is none.
 func (s *Stack) transactions() (transactionRoom, error) {

@@ -18,7 +18,7 @@ type Stats struct {
 	Dialogs, Releasing, Subscribed, Tombstones int
 	// Unconfirmed is the calls of peers that were answered and not acknowledged yet.
 	Unconfirmed int
-	// Callbacks is how many goroutines run the application's callbacks.
+	// Callbacks is how many of the application's callbacks run, Trace among them.
 	Callbacks int
 	// ClientTransactions and ServerTransactions live, Queues have work.
 	// TransactionBytes is what the latter hold, about.
@@ -65,7 +65,7 @@ type counters struct {
 func (s *Stack) Stats() Stats {
 	c := &s.counters
 	stats := Stats{
-		Callbacks: s.calls.Running(), Unconfirmed: s.unconfirmed.len(),
+		Callbacks: s.callbacksRunning(), Unconfirmed: s.unconfirmed.len(),
 		Placed: c.placed.Load(), Arrived: c.arrived.Load(), Answered: c.answered.Load(),
 		Ended: make(map[Party]uint64),
 		Refused: map[string]uint64{

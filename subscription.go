@@ -77,7 +77,7 @@ type ReferSubscription struct {
 func (d *Dialog) newSubscription(id string, referTo sip.Uri) *ReferSubscription {
 	r := &ReferSubscription{ID: id, dialog: d, referToURI: referTo}
 	if s := d.stack; s != nil {
-		r.mailbox.Go = s.calls.Go
+		r.mailbox.Go, r.mailbox.Run = s.deliveries.Go, s.application
 		r.mailbox.Panicked = func(value any, stack []byte) { s.logPanic(d.log(), "OnProgress", value, stack) }
 	}
 	return r

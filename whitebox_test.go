@@ -68,7 +68,7 @@ func TestReferOnAHalfMadeDialogLeavesOneSubscription(t *testing.T) {
 		require.NoError(t, d.HandleIncomingRefer(whiteboxRefer(2), target, nil))
 		require.NoError(t, d.HandleIncomingRefer(whiteboxRefer(2), target, nil), "once per CSeq")
 		if d.stack != nil {
-			require.Zero(t, d.stack.tasks.Running()+d.stack.calls.Running())
+			require.Zero(t, d.stack.tasks.Running()+d.stack.callbacksRunning()+d.stack.deliveries.Running())
 		}
 
 		list := d.GetAllReferSubscriptions()

@@ -30,6 +30,9 @@ type Mailbox struct {
 	// Go starts the delivering goroutine and reports whether it did; nil is
 	// the go statement. When it refuses, what waits is dropped.
 	Go func(func()) bool
+	// Run, unless nil, is given each call to run, once: so that what runs can be
+	// counted apart from what waits.
+	Run func(call func())
 	// Panicked is told, on the delivering goroutine, of a call that panicked
 	// (with the value) or ended its goroutine (with ErrGoexit), and its stack.
 	Panicked func(value any, stack []byte)
@@ -193,8 +196,16 @@ func (m *Mailbox) invoke(e entry) {
 			m.report(ErrGoexit)
 		}
 	}()
-	e.call()
+	m.run(e.call)
 	returned = true
+}
+
+func (m *Mailbox) run(call func()) {
+	if m.Run == nil {
+		call()
+		return
+	}
+	m.Run(call)
 }
 
 func (m *Mailbox) report(value any) {

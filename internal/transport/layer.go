@@ -124,15 +124,30 @@ func (l *Layer) Listen(ctx context.Context, lc ListenConfig) (netip.AddrPort, er
 // and must not be called from a handler, trace hook or watcher, for which it
 // would wait.
 func (l *Layer) Close() error {
-	l.shut()
-	l.tasks.Wait(context.Background())
-	l.tasks.Close()
-	// A watcher registered meanwhile may have started one more.
-	l.tasks.Wait(context.Background())
+	l.CloseBy(context.Background(), context.Background())
 	return nil
 }
 
-func (l *Layer) shut() {
+// CloseBy is Close whose streams write no longer than until flush ends, and which does
+// not wait when end has, for functions of the user's that do not return.
+func (l *Layer) CloseBy(flush, end context.Context) {
+	streams := l.shut()
+	defer context.AfterFunc(flush, func() {
+		l.tasks.Run(func() {
+			for _, s := range streams {
+				s.lose(ErrClosed)
+			}
+		})
+	})()
+	l.tasks.Wait(end)
+	l.tasks.Close()
+	// A watcher registered meanwhile may have started one more.
+	l.tasks.Wait(end)
+}
+
+// shut closes what is open, and returns the streams, which may still have something
+// to write.
+func (l *Layer) shut() []*stream {
 	l.mu.Lock()
 	l.closed = true
 	packets, listeners := l.packets, l.listeners
@@ -153,6 +168,7 @@ func (l *Layer) shut() {
 	for _, p := range packets {
 		_ = p.conn.Close()
 	}
+	return streams
 }
 
 // handlerNow is the handler for a read loop that starts.

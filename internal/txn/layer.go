@@ -116,6 +116,7 @@ type Layer struct {
 	refusals *refusals
 	held     budget      // what server transactions hold
 	tasks    tasks.Group // timers at work, connections being set up
+	redials  tasks.Group // those for responses to INVITEs
 	counters counters
 	closed   atomic.Bool
 }
@@ -172,10 +173,14 @@ func New(cfg Config) *Layer {
 // ErrClosed. It blocks until what is queued has been delivered and nothing of
 // this layer runs any more, and must therefore not be called from a call of User or
 // ClientUser. It is idempotent. The transport stays open.
-func (l *Layer) Close() {
+func (l *Layer) Close() { l.CloseBy(context.Background()) }
+
+// CloseBy is Close that does not wait when ctx has ended, for calls of the user's, or
+// of the transport's trace, that do not return.
+func (l *Layer) CloseBy(ctx context.Context) {
 	l.closed.Store(true)
 	// What has been received is still answered: the peer's BYE may be in it.
-	l.queues.settle(settleTime)
+	l.queues.settle(ctx, settleTime)
 	l.cancel()
 	for _, tx := range l.clients.all() {
 		tx.close()
@@ -183,10 +188,16 @@ func (l *Layer) Close() {
 	for _, tx := range l.servers.all() {
 		tx.close()
 	}
-	l.tasks.Close()
-	l.tasks.Wait(context.Background())
-	l.queues.close()
+	for _, group := range []*tasks.Group{&l.tasks, &l.redials} {
+		group.Close()
+		group.Wait(ctx)
+	}
+	l.queues.close(ctx)
 }
+
+// WaitRefused blocks until no response to an INVITE waits for a new connection, or ctx
+// ends.
+func (l *Layer) WaitRefused(ctx context.Context) { l.redials.Wait(ctx) }
 
 // Counts says what is alive in a layer.
 type Counts struct {
@@ -203,7 +214,7 @@ func (l *Layer) Running() Counts {
 		Clients: l.clients.len(),
 		Servers: l.servers.len(),
 		Queues:  l.queues.len(),
-		Tasks:   l.tasks.Running(),
+		Tasks:   l.tasks.Running() + l.redials.Running(),
 	}
 }
 

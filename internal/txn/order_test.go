@@ -130,7 +130,7 @@ func TestWorkOfOneCallRunsOneAtATimeAndOfOthersInParallel(t *testing.T) {
 	close(release)
 	require.Equal(t, 1, <-order)
 	require.Equal(t, 2, <-order)
-	queues.close()
+	queues.close(context.Background())
 	require.Zero(t, queues.len())
 	require.False(t, queues.push("a", 0, func() {}))
 }

@@ -150,17 +150,17 @@ func (w *queue) endLocked() {
 	}
 }
 
-// settle blocks until no work is under way, or the time is over.
-func (q *queues) settle(limit time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
+// settle blocks until no work is under way, the time is over or ctx ends.
+func (q *queues) settle(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for i := range q.shards {
 		q.shards[i].workers.Wait(ctx)
 	}
 }
 
-// close refuses new work and blocks until what is queued has been done.
-func (q *queues) close() {
+// close refuses new work and blocks until what is queued has been done, or ctx ends.
+func (q *queues) close(ctx context.Context) {
 	for i := range q.shards {
 		s := &q.shards[i]
 		s.mu.Lock()
@@ -168,7 +168,7 @@ func (q *queues) close() {
 		s.mu.Unlock()
 	}
 	for i := range q.shards {
-		q.shards[i].workers.Wait(context.Background())
+		q.shards[i].workers.Wait(ctx)
 	}
 }
 

@@ -43,7 +43,11 @@ func (tx *serverTx) redial(data []byte, s *Server) error {
 		tx.backup.unsure = s
 	}
 	tx.mu.Unlock()
-	if !under && !tx.layer.tasks.Go(tx.reconnect) {
+	group := &tx.layer.tasks
+	if tx.machine == &inviteServer {
+		group = &tx.layer.redials
+	}
+	if !under && !group.Go(tx.reconnect) {
 		return ErrClosed
 	}
 	return nil
