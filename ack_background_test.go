@@ -88,7 +88,9 @@ func TestRepeatedAnswersOfAnUnreachableCalleeQueueNothing(t *testing.T) {
 				require.Equal(t, dialog.PartyRemote, l.d.Cause().By)
 
 				if c.tags > 1 {
-					return // the BYEs to the forks are on their way
+					w.stacks = nil // shut down here, while the BYEs to the forks are on their way
+					require.True(t, isOfTheUnreachable(a.Shutdown(context.Background())))
+					return
 				}
 				// Over on both sides: what comes now is not worth a dial.
 				time.Sleep(5 * time.Second)
