@@ -173,20 +173,20 @@ func (d *Dialog) terminateWithLocked(e *ending) (delivered <-chan struct{}, rele
 // Shutdown, which waits for the last dialog to end, also waits for what that
 // leaves to be written.
 func (d *Dialog) finish(cause Cause) (delivered <-chan struct{}) {
-	return d.finishAs(cause, d.toldLocked)
+	return d.finishAs(cause, (*Dialog).toldLocked)
 }
 
 // forsake ends the dialog although its far end may not know: Shutdown has no time.
-func (d *Dialog) forsake() { d.finishAs(Cause{By: PartyShutdown}, d.unreleasedLocked) }
+func (d *Dialog) forsake() { d.finishAs(Cause{By: PartyShutdown}, (*Dialog).unreleasedLocked) }
 
 // noteForsaken counts the dialog as forsake does, where there is no time even for that.
 func (d *Dialog) noteForsaken() {
-	unlock := d.lockBoth()
-	defer unlock()
+	both := d.lockBoth()
+	defer both.unlock()
 	d.stack.noteEndLocked(d.unreleasedLocked(Cause{}))
 }
 
-func (d *Dialog) finishAs(cause Cause, told func(Cause) knowledge) (delivered <-chan struct{}) {
+func (d *Dialog) finishAs(cause Cause, told func(*Dialog, Cause) knowledge) (delivered <-chan struct{}) {
 	end := func() { delivered = d.finishNow(cause, told) }
 	if d.stack == nil || !d.stack.byes.Run(end) {
 		end()
@@ -194,9 +194,9 @@ func (d *Dialog) finishAs(cause Cause, told func(Cause) knowledge) (delivered <-
 	return delivered
 }
 
-func (d *Dialog) finishNow(cause Cause, told func(Cause) knowledge) <-chan struct{} {
+func (d *Dialog) finishNow(cause Cause, told func(*Dialog, Cause) knowledge) <-chan struct{} {
 	both := d.lockBoth()
-	d.stack.noteEndLocked(told(cause))
+	d.stack.noteEndLocked(told(d, cause))
 	d.phase = phaseReleased
 	for _, u := range d.unacked {
 		u.timer.Stop()

@@ -270,6 +270,7 @@ func (r *round) endInHaste() {
 }
 
 func (r *round) shutdownAll(limit time.Duration) {
+	began := time.Now()
 	var all sync.WaitGroup
 	for _, n := range r.nodes {
 		for range 2 {
@@ -287,7 +288,9 @@ func (r *round) shutdownAll(limit time.Duration) {
 	defer cancel()
 	for _, n := range r.nodes {
 		n.shutdown(ctx) // waits for the one at work, whoever began it
-		if limit > time.Minute && !isOfTheUnreachable(n.downErr) {
+		// A BYE whose connection is lost then is not confirmed.
+		lost := n.tap.lostBetween(began.Add(-time.Minute), n.down)
+		if limit > time.Minute && !isOfTheUnreachable(n.downErr, lost) {
 			r.errorf("", "%s: Shutdown with time enough: %v", n.ip, n.downErr)
 		}
 	}

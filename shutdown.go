@@ -157,7 +157,7 @@ func (s *Stack) stop(ctx context.Context) error {
 // leftBehind is the result of Shutdown; interrupted says that it was not done.
 func (s *Stack) leftBehind(ctx context.Context, interrupted bool) error {
 	s.mutex.Lock()
-	result := &ShutdownError{Unreleased: s.untold, Unanswered: s.unconfirmed, Callbacks: s.callbacksRunning()}
+	result := &ShutdownError{Unreleased: s.untold, Unanswered: s.unanswered, Callbacks: s.callbacksRunning()}
 	s.mutex.Unlock()
 	if *result == (ShutdownError{}) && !interrupted {
 		return nil
@@ -172,7 +172,7 @@ func (s *Stack) noteEndLocked(told knowledge) {
 	switch {
 	case s == nil || s.state < stackStopping:
 	case told == wasTold:
-		s.unconfirmed++
+		s.unanswered++
 	case told == knowsNothing:
 		s.untold++
 	}

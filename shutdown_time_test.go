@@ -38,10 +38,11 @@ func (w *world) downIn(s *dialog.Stack, limit time.Duration) dialog.ShutdownErro
 }
 
 // isOfTheUnreachable reports whether a Shutdown with time enough has left nothing but
-// calls whose far end has no place: a Contact that was damaged.
-func isOfTheUnreachable(err error) bool {
+// calls whose far end has no place, a Contact that was damaged, and, where connections
+// were lost meanwhile, those that have not confirmed their end.
+func isOfTheUnreachable(err error, lost bool) bool {
 	var left *dialog.ShutdownError
-	return err == nil || errors.As(err, &left) && left.Unanswered == 0 && left.Callbacks == 0
+	return err == nil || errors.As(err, &left) && (lost || left.Unanswered == 0) && left.Callbacks == 0
 }
 
 // nowhere is a Contact where nobody answers, nor refuses.

@@ -30,9 +30,11 @@ type Stack struct {
 	config    *StackConfig
 	log       *slog.Logger
 	admission admission
-	// allowHeader and supportedHeader stand in most messages, goDeliver is deliveries.Go.
+	// allowHeader and supportedHeader stand in most messages, goDeliver
+	// and runCallback are deliveries.Go and application.
 	allowHeader, supportedHeader sip.Header
 	goDeliver                    func(func()) bool
+	runCallback                  func(func())
 	// unconfirmed synchronises itself.
 	unconfirmed *unconfirmed
 	// life ends when the rooms below are closed: with it ends what still waits
@@ -74,9 +76,9 @@ type Stack struct {
 	most    int
 	stopped chan struct{}
 	stopErr error
-	// untold and unconfirmed count the calls that ended, while Shutdown was at work,
+	// untold and unanswered count the calls that ended, while Shutdown was at work,
 	// without their far end knowing, or having said so.
-	untold, unconfirmed int
+	untold, unanswered int
 
 	// What synchronises itself: our goroutines, those of them that write a BYE
 	// or a last NOTIFY, those that have the application decide, those that deliver
@@ -145,7 +147,7 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 		stopped:    make(chan struct{}),
 	}
 	s.allowHeader, s.supportedHeader = sip.NewHeader("Allow", own.allowed()), sip.NewHeader("Supported", own.supported())
-	s.goDeliver = s.deliveries.Go
+	s.goDeliver, s.runCallback = s.deliveries.Go, s.application
 	s.life, s.endLife = context.WithCancel(context.Background())
 	s.mutex.Stats = &s.counters.stackLock
 	return s, nil
@@ -348,9 +350,9 @@ func (s *Stack) callbacksNow() StackCallbacks {
 // adopt gives a new dialog its mailbox.
 func (s *Stack) adopt(d *Dialog) *Dialog {
 	d.mutex.Stats = &s.counters.dialogLocks
-	d.mailbox.Go, d.mailbox.Run = s.goDeliver, s.application
+	d.mailbox.Go, d.mailbox.Run = s.goDeliver, s.runCallback
 	d.mailbox.Panicked = func(value any, stack []byte) { s.logPanic(d.log(), "notification", value, stack) }
-	d.requests.Go, d.requests.Run = s.goDeliver, s.application
+	d.requests.Go, d.requests.Run = s.goDeliver, s.runCallback
 	return d
 }
 
