@@ -55,7 +55,7 @@ cover: ## coverage of all packages by all tests
 	$(GO) test -timeout $(TEST_TIMEOUT) -coverpkg=./... -coverprofile=$(COVER_FILE) ./...
 	$(GO) tool cover -func=$(COVER_FILE) | tail -n 1
 
-bench: ## benchmarks, and whole processes under load: see docs/performance.md
+bench: ## benchmarks, and whole processes under load: see docs/performance.md and docs/security.md
 	@GO="$(GO)" sh scripts/need.sh go sipp
 	$(call building,the benchmarks)
 	$(GO) test -run '^$$' -bench . -benchmem ./...
@@ -64,6 +64,8 @@ bench: ## benchmarks, and whole processes under load: see docs/performance.md
 	$(GO) run ./bench cpu
 	$(GO) run ./bench cpu -role client
 	$(GO) run ./bench locks
+	$(GO) run ./bench floods
+	$(GO) test -count 1 -v -run TestAmplification .
 
 soak: ## 200 calls/s with holds and transfers for MINUTES (60): nothing may grow
 	@sh scripts/need.sh go

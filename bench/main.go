@@ -1,11 +1,13 @@
 // Command bench measures the library as whole processes: the CPU of a server
 // under load, what established calls hold and cost to end, what it costs to count the
-// waiting at locks, and whether anything grows while calls go on for long. It is run by
-// `make bench` and `make soak`; docs/performance.md says what it found.
+// waiting at locks, what floods of strangers do to a stack and to its calls, and whether
+// anything grows while calls go on for long. It is run by `make bench` and `make soak`;
+// docs/performance.md and docs/security.md say what it found.
 //
 //	go run ./bench cpu [-role client] [-pairs 5] [-rate 1500] [-seconds 5]
 //	go run ./bench calls [-n 10000]
 //	go run ./bench locks [-rounds 5]
+//	go run ./bench floods [-for 6s] [-only NAME]
 //	go run ./bench soak [-minutes 2] [-rate 200]
 package main
 
@@ -23,7 +25,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("what to measure: cpu, calls, locks or soak")
+		return fmt.Errorf("what to measure: cpu, calls, locks, floods or soak")
 	}
 	switch args[0] {
 	case "cpu":
@@ -32,6 +34,10 @@ func run(args []string) error {
 		return measureCalls(args[1:])
 	case "locks":
 		return compareLocks(args[1:])
+	case "floods":
+		return measureFloods(args[1:])
+	case "victim": // a child of floods
+		return beVictim()
 	case "soak":
 		return measureSoak(args[1:])
 	case "callee": // a child of calls
