@@ -13,6 +13,10 @@ type holdings struct {
 
 	mu   sync.Mutex // guards the fields below, and those of each holding
 	used int
+	// leaving is what streams hold that are closed, until their read loops have ended.
+	// less, made on demand, is closed when it becomes less.
+	leaving int
+	less    chan struct{}
 	// waiting are the holdings that hold something, the one that has waited longest
 	// first.
 	waiting list.List
@@ -25,6 +29,7 @@ type holding struct {
 	bytes int
 	place *list.Element // in waiting, nil outside
 	ended bool
+	left  int // what it held when it ended, while its read loop has not
 }
 
 // add says that a holding holds so many bytes more, or fewer, by which it has got
@@ -87,8 +92,62 @@ func (h *holdings) end(own *holding) {
 }
 
 func (h *holdings) endLocked(own *holding) {
+	if own.ended {
+		return
+	}
+	if own == &own.owner.in {
+		own.left = own.bytes
+		h.leaving += own.left
+	}
 	h.setLocked(own, 0)
 	own.ended = true
+}
+
+// gone says that the read loop of a holding has ended, and its buffer is nobody's.
+func (h *holdings) gone(own *holding) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.endLocked(own)
+	h.leaving -= own.left
+	own.left = 0
+	if h.less != nil {
+		close(h.less)
+		h.less = nil
+	}
+}
+
+// wait is called before a holding that holds something takes more. It waits while those
+// that were closed have half of what is allowed: their read loops have to run first, and
+// never wait here, since their streams are done. It reports false when this one is.
+func (h *holdings) wait(own *holding) bool {
+	for {
+		less := h.untilLess()
+		select {
+		case <-own.owner.done:
+			return false
+		default:
+		}
+		if less == nil {
+			return true
+		}
+		select {
+		case <-less:
+		case <-own.owner.done:
+		}
+	}
+}
+
+// untilLess returns nil when nobody needs to wait.
+func (h *holdings) untilLess() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.leaving <= h.most/2 {
+		return nil
+	}
+	if h.less == nil {
+		h.less = make(chan struct{})
+	}
+	return h.less
 }
 
 func (h *holdings) held() int {

@@ -26,6 +26,7 @@ type reader struct {
 
 func (s *stream) readLoop() {
 	defer close(s.deaf)
+	defer s.layer.holdings.gone(&s.in)
 	in := s.layer.newInbound()
 	r := &reader{s: s, in: in, quiet: time.Now(), every: s.keepAliveTime()}
 	r.f = newFramer(s.layer.limits)
@@ -39,6 +40,9 @@ func (s *stream) readLoop() {
 // read takes one read's worth; false ends the loop. It never writes: see the
 // package comment.
 func (r *reader) read() bool {
+	if r.held > 0 && !r.s.layer.holdings.wait(&r.s.in) {
+		return false
+	}
 	_ = r.s.conn.SetReadDeadline(r.deadline()) // an error shows in the read
 	space := r.f.space()
 	r.hold()
