@@ -407,7 +407,7 @@ func TestOnlyOneOfManyStartsBinds(t *testing.T) {
 	})
 }
 
-// B6: WaitAnswer twice, at once, after establishment and after the end returns
+// B6, FT12: WaitAnswer twice, at once, after establishment and after the end returns
 // the same outcome each time.
 func TestWaitAnswerMayBeCalledAgain(t *testing.T) {
 	for name, c := range map[string]struct {

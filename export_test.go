@@ -1,6 +1,8 @@
 package dialog
 
 import (
+	"net/netip"
+
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/txn"
@@ -9,7 +11,8 @@ import (
 // Left is what a stack holds.
 type Left struct {
 	Dialogs, Aliases, Releasing, Subscribed, Heirs, Tombs int
-	// Sources are the addresses that calls in progress came from.
+	// Sources are the addresses of which another number of calls is counted than
+	// are in progress.
 	Sources int
 	// Subscriptions are those of the REFERs in what is left of all calls.
 	Subscriptions int
@@ -24,7 +27,7 @@ func Leftovers(s *Stack) Left {
 	s.mutex.RLock()
 	left := Left{
 		Dialogs: len(s.dialogs), Aliases: len(s.aliases), Releasing: len(s.releasing), Subscribed: len(s.subscribed), Heirs: len(s.heirs), Tombs: len(s.tombs),
-		Sources: len(s.bySource), TombTimer: s.tombTimer != nil,
+		Sources: miscounted(s), TombTimer: s.tombTimer != nil,
 		Tasks: s.tasks.Running(), Byes: s.byes.Running(), Calls: s.callbacksRunning() + s.deliveries.Running(),
 	}
 	for _, index := range []map[DialogKey]*Dialog{s.dialogs, s.releasing, s.subscribed} {
@@ -38,6 +41,24 @@ func Leftovers(s *Stack) Left {
 		left.Transactions = r.layer.Running()
 	}
 	return left
+}
+
+// miscounted is how many sources have a count that is not that of their calls.
+func miscounted(s *Stack) int {
+	calls := make(map[netip.Addr]int)
+	for _, d := range s.dialogs {
+		if d.source.IsValid() {
+			calls[d.source]++
+		}
+	}
+	wrong := 0
+	for source, n := range s.bySource {
+		if n != calls[source] || n == 0 {
+			wrong++
+		}
+		delete(calls, source)
+	}
+	return wrong + len(calls)
 }
 
 func subscriptionsOf(d *Dialog) int {

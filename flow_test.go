@@ -349,12 +349,12 @@ func TestContactOfALongRequestNamesTheListenerThatThereIs(t *testing.T) {
 }
 
 // FT11: an UPDATE refreshes the target, as a re-INVITE does (RFC 3311 5.2), and with it
-// the place where a peer behind a NAT is found.
+// the place where a peer is found that is behind a NAT by now.
 func TestAnUpdateFromANewPlaceMovesTheFlow(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, moved := w.stack(stackIP), w.viaNAT(publicIP, 4711)
 		contact := withHeaders("Contact: <sip:peer@" + privateIP + ":5060>")
-		l := w.incoming(b, w.viaNAT(publicIP, 31337), contact)
+		l := w.incoming(b, w.viaNAT(publicIP, 31337), withHeaders("Contact: <sip:peer@"+publicIP+":31337>"))
 		require.NoError(t, moved.Send(l.stack, moved.Request(l.made("UPDATE", contact))))
 		moved.next("200 UPDATE")
 		require.Equal(t, moved.Addr(), l.ends().to)

@@ -265,7 +265,7 @@ func TestNothingRunsForACallInWhichNothingHappens(t *testing.T) {
 				past(t, attended)
 				attended.rests()
 				for _, left := range attended.held() {
-					require.Equal(t, dialog.Left{Dialogs: left.Dialogs, Aliases: left.Aliases, Sources: left.Sources}, left)
+					require.Equal(t, dialog.Left{Dialogs: left.Dialogs, Aliases: left.Aliases}, left)
 				}
 			})
 		})
@@ -355,7 +355,8 @@ var waysToEnd = map[string]func(t *testing.T, w *attended){
 	},
 }
 
-// FT9: nothing is left of a call that has ended, a timer neither.
+// FT3, FT9: nothing is left of a call that has ended: no count of its source, no
+// timer.
 func TestNothingRunsForACallThatHasEnded(t *testing.T) {
 	for name, end := range waysToEnd {
 		t.Run(name, func(t *testing.T) {

@@ -10,6 +10,23 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// FA7: a busy machine takes more than four minutes, and compiling is silent: what is
+// built is said before, and the limit leaves room.
+func TestMakeSaysWhatIsBuiltAndLeavesTime(t *testing.T) {
+	makefile := read(t, "Makefile")
+	require.Contains(t, makefile, "\nTEST_TIMEOUT ?= 15m\n")
+	require.Contains(t, makefile, "\nbuilding = @echo \"== building $(1)")
+	for _, target := range []string{"test", "cover"} {
+		_, recipe, found := strings.Cut(makefile, "\n"+target+": ")
+		require.True(t, found, target)
+		recipe, _, _ = strings.Cut(recipe, "\n\n")
+		said, run, found := strings.Cut(recipe, "$(GO) test ")
+		require.True(t, found, target)
+		require.Contains(t, said, "$(call building,", target)
+		require.Contains(t, run, "-timeout $(TEST_TIMEOUT) ", target)
+	}
+}
+
 // FA6: a Go that cannot run the tests is named in one line, before each package
 // says that it cannot be built.
 func TestMakeNamesAnOldGo(t *testing.T) {

@@ -34,6 +34,7 @@ func manyCalls(t *testing.T, test func(w *world, s *dialog.Stack, f *farEnd)) {
 
 // RFC 3261 17.1.2.2 repeats a BYE after T1: the next calls end when the answers to
 // those before have come, or once the far ends have had half of that time.
+// FA9: docs/concurrency.md (Shutdown) has the figures.
 func TestShutdownOfManyCallsLetsTheFarEndsKeepUp(t *testing.T) {
 	manyCalls(t, func(w *world, s *dialog.Stack, f *farEnd) {
 		began, done := time.Now(), make(chan error, 1)
