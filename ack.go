@@ -46,7 +46,7 @@ func (a *acknowledger) answer(ours Body, res *sip.Response, then func()) {
 		return
 	}
 	a.d.parting(func() { // a hang-up ends the wait: ACK and BYE follow at once
-		answer, made, err := a.d.decideLate(handler, offer, nil)
+		answer, made, err := a.d.decideLate(sip.ACK, handler, offer, nil)
 		a.acknowledgeWith(answer, made, err, then)
 	})
 }
@@ -116,7 +116,7 @@ func (a *acknowledger) acknowledge(body Body, made author, then func()) {
 // acknowledged keeps an ACK that was sent, or could not be.
 func (a *acknowledger) acknowledged(ack ackTx, err error, body Body, made author) {
 	if err != nil {
-		a.d.log().Warn("ACK could not be sent", "error", err)
+		a.d.log().Debug("ACK could not be sent", "error", err)
 	}
 	a.d.mutex.Lock()
 	defer a.d.mutex.Unlock()
@@ -168,7 +168,7 @@ func (a *acknowledger) acknowledgeAgain() {
 			resend = func() error { return ack.ResendBy(flow) }
 		}
 		if err := resend(); err != nil {
-			a.d.log().Warn("ACK could not be repeated", "error", err)
+			a.d.log().Debug("ACK could not be repeated", "error", err)
 		}
 	case !waits:
 		a.acknowledge(body, byDefault, func() {})

@@ -58,8 +58,14 @@ type StackConfig struct {
 	// address: only where every sender is trusted. Otherwise they go back to the
 	// sender.
 	FollowMaddr bool
-	// Slog gets what the stack logs, of a call with its "call_id"; a record lost
-	// to a panic costs nothing else. With neither there is silence.
+	// Slog gets what the stack logs, of a call with its "call_id": at LevelDebug a
+	// line for each call made or taken, state, message, offer decided, credentials
+	// asked and end, with the method and the peer's address; above that only what
+	// somebody has to see to. Its handler is called on a goroutine of its own, one
+	// record at a time, with no lock held, and may do what it likes; 1000 records
+	// wait for it, more are dropped (Stats.Dropped, "records"). Whether it takes
+	// LevelDebug is asked once a second while there are messages. With neither
+	// there is silence.
 	Slog *slog.Logger
 	// Timers are T1, T2 and T4 of RFC 3261 17.
 	Timers Timers

@@ -83,7 +83,9 @@ func (x *exchange) login(ctx context.Context, asked auth.Challenge) (auth.Login,
 	if ok && x.stack.config.Authenticate == nil && c.ledByPeer() {
 		ok = x.stack.credentials.Known(asked, to, found.Username)
 	}
-	x.log(req).Debug("challenged", "method", c.Method, "realm", c.Realm, "proxy", c.Proxy, "peer", c.Peer, "answered", ok)
+	if x.stack.journal.debugs() {
+		x.log(req).Debug("credentials asked", "method", c.Method, "realm", c.Realm, "proxy", c.Proxy, "peer", c.Peer, "answered", ok)
+	}
 	return auth.Login(found), ok
 }
 

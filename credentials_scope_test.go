@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/icholy/digest"
@@ -537,8 +538,9 @@ func TestLogsTellNoCredentials(t *testing.T) {
 		p.challenge(p.next("BYE"), asksServer)
 		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
 		require.NoError(t, <-bye)
+		synctest.Wait()
 		text := log.String()
-		require.Contains(t, text, "challenged")
+		require.Contains(t, text, "credentials asked")
 		for _, m := range w.sent(stackIP, "BYE") {
 			for _, value := range credentialsOf(m.msg) {
 				got, err := digest.ParseCredentials(value)

@@ -119,19 +119,25 @@ func (d *Dialog) abortOffers() {
 }
 
 // answerLate gets the answer to an offer in a 2xx, for the ACK, or in a reliable
-// provisional response, for the PRACK; it is not wanted any more when unwanted is
+// provisional response, for the PRACK, which is the carrier; it is not wanted any more when unwanted is
 // closed. When the application refuses, falls over or takes too long, there is none,
 // and the call has to end (RFC 3261 13.2.2.4).
-func (d *Dialog) answerLate(handler OfferHandler, offer *SimpleBody, unwanted <-chan struct{}) (Body, error) {
+func (d *Dialog) answerLate(carrier sip.RequestMethod, handler OfferHandler, offer *SimpleBody, unwanted <-chan struct{}) (Body, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 48*d.config().timers().T1)
 	defer cancel()
-	return d.await(ctx, unwanted, func() (Body, error) { return d.consult(ctx, handler, offer) })
+	answer, err := d.await(ctx, unwanted, func() (Body, error) { return d.consult(ctx, handler, offer) })
+	if err != nil || isNilBody(answer) {
+		d.logRefused(carrier, sip.StatusNotAcceptableHere)
+	} else {
+		d.logAccepted(carrier, byApplication)
+	}
+	return answer, err
 }
 
 // decideLate is answerLate with the refusal where there is no answer: port 0 in
 // every line.
-func (d *Dialog) decideLate(handler OfferHandler, offer *SimpleBody, unwanted <-chan struct{}) (Body, author, error) {
-	answer, err := d.answerLate(handler, offer, unwanted)
+func (d *Dialog) decideLate(carrier sip.RequestMethod, handler OfferHandler, offer *SimpleBody, unwanted <-chan struct{}) (Body, author, error) {
+	answer, err := d.answerLate(carrier, handler, offer, unwanted)
 	if err == nil && !isNilBody(answer) {
 		return answer, byApplication, nil
 	}

@@ -21,9 +21,8 @@
 // # Goroutines
 //
 // Every method may be called from any goroutine and from inside any callback,
-// at any time: it returns a result or a typed error. (Trace and the loggers of a
-// StackConfig are not callbacks: they are called while messages are written and
-// must not call back.) An established call in which nothing happens owns no
+// at any time: it returns a result or a typed error. (Trace of a StackConfig is no
+// callback: it is called while messages are written and must not call back.) An established call in which nothing happens owns no
 // goroutine, and no timer unless a session timer was agreed (RFC 4028). A method
 // that blocks says on what, and ends with its context.
 //

@@ -232,6 +232,7 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 		return nil
 	}
 	d.closed = delivered
+	d.logEndedLocked()
 	if d.stack != nil && cause.By <= PartyShutdown {
 		d.stack.counters.ended[cause.By].Add(1)
 	}

@@ -96,6 +96,17 @@ func HoldStack(s *Stack) (release func()) {
 // GiveUp does to a call what Shutdown does that has no time left.
 func GiveUp(d *Dialog) { d.finish(Cause{By: PartyShutdown}) }
 
+// LogAll logs all that is logged of a call's course.
+func LogAll(d *Dialog) {
+	d.logPlaced()
+	d.logArrived()
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.logStateLocked(DialogStateRinging)
+	d.logAcceptedLocked(sip.INVITE, byDefault)
+	d.logEndedLocked()
+}
+
 // ExpireSession and RefreshSession do what the two session timers of a call do when
 // they fire.
 func ExpireSession(d *Dialog)  { d.sessionExpired() }

@@ -280,6 +280,7 @@ func (s *Stack) handleInvite(tx serverTx, req *sip.Request) {
 		return
 	}
 	s.counters.arrived.Add(1)
+	d.logArrived()
 	ask := s.config.authorizer(takes)
 	if ask == nil {
 		d.ring(tx)

@@ -41,6 +41,7 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 		return nil, err
 	}
 	s.counters.placed.Add(1)
+	d.logPlaced()
 	return d, nil
 }
 

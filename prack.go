@@ -41,7 +41,7 @@ func (p *prack) run() {
 	d := p.r.d
 	p.decide()
 	if err := p.send(); err != nil {
-		d.log().Warn("PRACK could not be sent", "error", err)
+		d.log().Debug("PRACK could not be sent", "error", err)
 		p.done(err)
 	}
 	if p.refused != nil && !p.r.early.isGone() {
@@ -75,7 +75,7 @@ func (p *prack) answerTo(offer *SimpleBody, handler OfferHandler) {
 	d := p.r.d
 	answer, err := Body(nil), error(ErrCanceled)
 	if handler != nil {
-		answer, err = d.answerLate(handler, offer, p.r.unwanted())
+		answer, err = d.answerLate(sip.PRACK, handler, offer, p.r.unwanted())
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
@@ -95,7 +95,7 @@ func (p *prack) make(propose func(context.Context) Body) {
 		return d.guarded("InviteOpts.PrackOffer", func() (Body, error) { return propose(ctx), nil })
 	})
 	if err != nil {
-		d.log().Warn("no offer for a PRACK", "error", err)
+		d.log().Debug("no offer for a PRACK", "error", err)
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()

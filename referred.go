@@ -109,7 +109,7 @@ func (d *Dialog) answerRefer(tx serverTx, refer *ReferRequest, a Answer) {
 		return
 	}
 	if err := tx.Respond(d.newAccepted(tx, a, r.silent)); err != nil {
-		d.log().Warn("REFER could not be answered", "error", err)
+		d.log().Debug("REFER could not be answered", "error", err)
 		r.follow() // nothing was begun, so nothing is left behind
 		r.drop(err)
 		return

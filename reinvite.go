@@ -295,7 +295,7 @@ func (re *reinviteClient) restore(stands Body) {
 		return re.before.again(now)
 	})
 	if err != nil && !errors.Is(err, errAgreedAnew) {
-		d.log().Warn("session could not be restored", "error", err)
+		d.log().Debug("session could not be restored", "error", err)
 	}
 }
 

@@ -115,6 +115,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made author) {
 	setBody(res, ours)
 	if d.session.isOpen(in) {
 		d.session.answer(in, ours, made)
+		d.logAcceptedLocked(sip.INVITE, made)
 	} else {
 		d.session.offer(u, ours, made)
 	}
@@ -130,6 +131,7 @@ func (d *Dialog) refuseReInvite(in *reinviteServer, how *Refusal) {
 		return
 	}
 	in.cancel()
+	d.logRefused(sip.INVITE, how.status())
 	d.stack.refuseWith(in.tx, how)
 }
 

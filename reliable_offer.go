@@ -57,7 +57,7 @@ func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, req *sip.Request) 
 	default:
 		// Two offers at once: the PRACK gets its 200 all the same, and no answer.
 		return func() {
-			d.log().Warn("offer in a PRACK out of turn")
+			d.log().Debug("offer in a PRACK out of turn")
 			d.answerPrack(tx, nil)
 		}
 	}
@@ -92,6 +92,7 @@ func (d *Dialog) acceptPrack(in *updateServer, answer Body, made author) {
 	}
 	answer = d.session.numbered(answer)
 	d.session.answer(in, answer, made)
+	d.logAcceptedLocked(sip.PRACK, made)
 	d.mutex.Unlock()
 	d.answerPrack(in.tx, answer)
 }
@@ -105,6 +106,7 @@ func (d *Dialog) refusePrack(in *updateServer) {
 		return
 	}
 	in.cancel()
+	d.logRefused(sip.PRACK, sip.StatusNotAcceptableHere)
 	d.mutex.Lock()
 	d.session.say(answer)
 	d.mutex.Unlock()

@@ -64,9 +64,13 @@ type ackTx interface {
 }
 
 // room is the transactionRoom of internal/txn.
-type room struct{ layer *txn.Layer }
+type room struct {
+	layer   *txn.Layer
+	journal *journal
+}
 
 func (r room) Request(ctx context.Context, req *sip.Request, opt txn.RequestOptions, user txn.ClientUser) (clientTx, error) {
+	r.journal.ask()
 	tx, err := r.layer.Request(ctx, req, opt, user)
 	if err != nil {
 		return nil, err
@@ -88,7 +92,11 @@ func (r room) CloseBy(ctx context.Context) { r.layer.CloseBy(ctx) }
 // It keeps their calls off the exported methods of Stack.
 type stackUser struct{ stack *Stack }
 
-func (u stackUser) Request(tx *txn.Server)                     { u.stack.handleRequest(tx) }
+func (u stackUser) Request(tx *txn.Server) {
+	u.stack.journal.ask()
+	u.stack.handleRequest(tx)
+}
+
 func (u stackUser) Ack(req *sip.Request)                       { u.stack.handleAck(req) }
 func (u stackUser) Cancel(tx *txn.Server, cancel *sip.Request) { u.stack.handleCancel(tx, cancel) }
 func (u stackUser) ServerFailed(tx *txn.Server, err error)     { u.stack.handleServerFailure(tx, err) }

@@ -234,7 +234,7 @@ func (d *Dialog) refreshSession() {
 			_, err = d.renegotiate(ctx, InviteOpts{}, (*session).refreshed)
 		}
 		if err != nil {
-			d.log().Warn("session could not be refreshed", "error", fmt.Sprint(err))
+			d.log().Debug("session could not be refreshed", "error", fmt.Sprint(err))
 			d.refreshAgain(ends)
 		}
 	})

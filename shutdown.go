@@ -98,9 +98,7 @@ func (s *Stack) socketsNow() *transport.Layer {
 func (s *Stack) shutdownInGrace() {
 	ctx, cancel := context.WithTimeout(context.Background(), s.config.graceTime())
 	defer cancel()
-	if err := s.Shutdown(ctx); err != nil {
-		s.log.Warn("shutdown incomplete", "error", err)
-	}
+	_ = s.Shutdown(ctx) // logged, and returned by the Shutdown that comes later
 }
 
 // beginShutdown reports whether the caller is the one to do it.
@@ -151,13 +149,29 @@ func (s *Stack) stop(ctx context.Context) error {
 	}
 	s.waitCallbacks(ctx, written)
 	s.closeRooms(ctx, written)
-	return s.leftBehind(ctx, false)
+	return s.closeJournal(ctx)
+}
+
+// closeJournal has what was logged leave, up to the grace time, and as the last of it
+// what is left behind.
+func (s *Stack) closeJournal(ctx context.Context) error {
+	late, stop := overtime(ctx, writeOvertime)
+	defer stop()
+	grace, cancel := context.WithTimeout(late, s.config.graceTime())
+	defer cancel()
+	s.journal.wait(grace)
+	err := s.leftBehind(ctx, false)
+	if err != nil {
+		s.log.Warn("shutdown incomplete", "error", err)
+	}
+	s.journal.close(grace)
+	return err
 }
 
 // leftBehind is the result of Shutdown; interrupted says that it was not done.
 func (s *Stack) leftBehind(ctx context.Context, interrupted bool) error {
 	s.mutex.Lock()
-	result := &ShutdownError{Unreleased: s.untold, Unanswered: s.unanswered, Callbacks: s.callbacksRunning()}
+	result := &ShutdownError{Unreleased: s.untold, Unanswered: s.unanswered, Callbacks: s.callbacksRunning() + s.journal.running()}
 	s.mutex.Unlock()
 	if *result == (ShutdownError{}) && !interrupted {
 		return nil

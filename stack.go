@@ -28,7 +28,8 @@ type Stack struct {
 	// Set at construction.
 
 	config    *StackConfig
-	log       *slog.Logger
+	journal   *journal
+	log       *slog.Logger // into journal
 	admission admission
 	// allowHeader and supportedHeader stand in most messages, goDeliver
 	// and runCallback are deliveries.Go and application.
@@ -130,9 +131,11 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 	if err := own.validate(); err != nil {
 		return nil, err
 	}
+	journal := newJournal(own.logHandler())
 	s := &Stack{
 		config:    own,
-		log:       newLogger(own),
+		journal:   journal,
+		log:       journal.logger(),
 		admission: newAdmission(own.Limits),
 
 		unconfirmed: newUnconfirmed(own),
@@ -268,7 +271,7 @@ func (s *Stack) serve(layer *txn.Layer, sockets *transport.Layer, addresses []ne
 	if s.state != stackStarting {
 		return false
 	}
-	s.client, s.layer, s.sockets = room{layer}, layer, sockets
+	s.client, s.layer, s.sockets = room{layer, s.journal}, layer, sockets
 	s.addresses, s.state = addresses, stackServing
 	return true
 }

@@ -131,8 +131,10 @@ func (d *Dialog) setStateLocked(next DialogState) (delivered <-chan struct{}, ch
 	if !next.mayFollow(d.state) {
 		return nil, false
 	}
+	old := d.state
 	d.state = next
 	d.entered[next] = time.Now()
+	d.logStateLocked(old)
 	if next == DialogStateEstablished && d.stack != nil {
 		d.stack.counters.answered.Add(1)
 	}

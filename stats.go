@@ -74,7 +74,7 @@ func (s *Stack) Stats() Stats {
 		},
 		Dropped: map[string]uint64{
 			"bodies": c.bodies.Load(), "progress": c.progress.Load(), "forks": c.forks.Load(), "answers": c.answers.Load(),
-			"unconfirmed": c.unconfirmed.Load(),
+			"unconfirmed": c.unconfirmed.Load(), "records": s.journal.dropped(),
 		},
 		Panics:      c.panics.Load(),
 		StackLock:   lockStats(&c.stackLock),

@@ -151,6 +151,7 @@ func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	switch ours := keptOrNil(sessionIn(res)); {
 	case d.session.isOpen(tx):
 		d.session.answer(tx, ours, byApplication)
+		d.logAcceptedLocked(sip.INVITE, byApplication)
 	case !d.session.agreed:
 		d.session.offer(u, ours, byApplication)
 	default: // neither offer nor answer (RFC 6337 3.1)

@@ -146,6 +146,9 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made author) {
 		setBody(res, ours)
 		d.session.answer(in, ours, made)
 	})
+	if in.offer != nil {
+		d.logAcceptedLocked(sip.UPDATE, made)
+	}
 	if d.state == DialogStateEstablished {
 		d.agreeTimerLocked(res, true, in.tx.Request())
 	}
@@ -163,5 +166,6 @@ func (d *Dialog) refuseUpdate(in *updateServer, how *Refusal) {
 		return
 	}
 	in.cancel()
+	d.logRefused(sip.UPDATE, how.status())
 	d.stack.refuseWith(in.tx, how)
 }

@@ -42,6 +42,7 @@ func (l *Layer) SendAck(ctx context.Context, req *sip.Request, opt RequestOption
 	a := &Ack{layer: l, callID: req.CallID().Value(), opt: opt}
 	write := func(o outgoing) error {
 		a.flow, a.data = o.flow, o.data
+		l.logRequest("request sent", o.req, o.flow)
 		return o.flow.Send(o.data)
 	}
 	var err error
@@ -101,6 +102,6 @@ func (a *Ack) reroute() {
 		err = l.deliver(l.ctx, m.Request(), newWay(a.elsewhere()), func(o outgoing) error { return o.flow.Send(o.data) })
 	}
 	if err != nil {
-		l.log.Debug("txn: ACK not sent again", "call_id", a.callID, "error", err)
+		l.log.Debug("ACK not sent again", "call_id", a.callID, "error", err)
 	}
 }

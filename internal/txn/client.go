@@ -19,7 +19,7 @@ type Client struct {
 	layer  *Layer
 	callID string
 	user   ClientUser
-	invite bool
+	method sip.RequestMethod
 
 	mu sync.Mutex // guards the fields below; taken under a transaction's
 
@@ -54,7 +54,7 @@ func (l *Layer) Request(ctx context.Context, req *sip.Request, opt RequestOption
 	}
 	c := &Client{
 		layer: l, callID: req.CallID().Value(), user: user,
-		invite: req.Method == sip.INVITE, way: newWay(opt),
+		method: req.Method, way: newWay(opt),
 	}
 	if err := l.deliver(ctx, req, c.way, c.attempt); err != nil {
 		return nil, err
@@ -126,7 +126,21 @@ func (c *Client) current() *clientTx {
 // accepted INVITE stays here for 32 s more.
 func (c *Client) final(res *sip.Response) {
 	defer c.forget()
+	c.hear(res)
+}
+
+// hear hands over a response.
+func (c *Client) hear(res *sip.Response) {
+	c.logResponse(res)
 	c.user.Response(c, res)
+}
+
+// done tells the user that nothing more comes.
+func (c *Client) done(err error) {
+	if err != nil {
+		c.logFailed(err)
+	}
+	c.user.Done(c, err)
 }
 
 func (c *Client) forget() {

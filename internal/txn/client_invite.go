@@ -17,7 +17,7 @@ const maxForwards = 70
 // for example. Only the first call counts; it has no effect on other requests. It
 // does not block.
 func (c *Client) Cancel(extra ...sip.Header) {
-	if !c.invite {
+	if c.method != sip.INVITE {
 		return
 	}
 	c.mu.Lock()

@@ -97,5 +97,5 @@ func (c *Client) end(o outcome) {
 	if o.res != nil {
 		c.layer.queues.push(c.callID, 0, func() { c.final(o.res) })
 	}
-	c.layer.queues.push(c.callID, 0, func() { c.user.Done(c, o.err) })
+	c.layer.queues.push(c.callID, 0, func() { c.done(o.err) })
 }

@@ -60,12 +60,15 @@ func (l *Layer) newClient(o outgoing, client *Client) *clientTx {
 // launch starts the transaction: timers first, since the response may be here
 // before the write has returned. After an error the user hears nothing.
 func (tx *clientTx) launch() error {
+	req := tx.req // nobody else knows the transaction yet
+	tx.layer.logRequest("request sent", req, tx.flow)
 	data := tx.begin()
 	if data == nil {
 		return ErrClosed
 	}
 	if err := tx.flow.Send(data); err != nil {
 		if tx.silence() {
+			tx.layer.logUnsent(req, tx.flow, err)
 			tx.lost(err)
 			return err
 		}
@@ -216,7 +219,7 @@ func (tx *clientTx) responseLocked(res *sip.Response, ack []byte) (unsent []byte
 		return ack
 	}
 	if tx.waitingLocked() {
-		if !tx.layer.queues.push(c.callID, tx.layer.queueLen, func() { c.user.Response(c, res) }) {
+		if !tx.layer.queues.push(c.callID, tx.layer.queueLen, func() { c.hear(res) }) {
 			tx.layer.counters.responses.Add(1)
 		}
 		return nil
@@ -270,7 +273,7 @@ func (tx *clientTx) toldOf(tag string) {
 
 func (tx *clientTx) doneLocked(err error) {
 	if c := tx.client; c != nil {
-		tx.layer.queues.push(c.callID, 0, func() { c.user.Done(c, err) })
+		tx.layer.queues.push(c.callID, 0, func() { c.done(err) })
 	}
 	tx.client = nil
 }

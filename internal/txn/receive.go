@@ -35,7 +35,7 @@ func (l *Layer) turnDown(m *sipmsg.Message, flow *transport.Flow, count *atomic.
 	if method == "" {
 		method = m.CSeqMethod
 	}
-	l.log.Debug("txn: bad input", "remote", flow.RemoteAddr(), "method", method, "call_id", m.CallID, "reason", reason)
+	l.log.Debug("bad input", "peer", flow.RemoteAddr(), "method", method, "call_id", m.CallID, "reason", reason)
 }
 
 func (l *Layer) receiveRequest(m *sipmsg.Message, flow *transport.Flow) {
@@ -46,7 +46,7 @@ func (l *Layer) receiveRequest(m *sipmsg.Message, flow *transport.Flow) {
 	id, k, old := serverKeys(m)
 	switch sip.RequestMethod(m.Method) {
 	case sip.ACK:
-		l.receiveAck(m, k, old)
+		l.receiveAck(m, flow, k, old)
 	case sip.CANCEL:
 		l.receiveCancel(m, flow, id)
 	default:

@@ -159,13 +159,14 @@ func (s *Server) Respond(res *sip.Response) error {
 	if res == nil {
 		return fmt.Errorf("%w: no response", ErrNotAllowed)
 	}
-	return s.respond(res.StatusCode, func() []byte { return s.m.Encode(res) })
+	return s.respond(res.StatusCode, res.Reason, func() []byte { return s.m.Encode(res) })
 }
 
 // Answer is Respond for a response with nothing of its own but the fields.
 func (s *Server) Answer(code int, reason string, fields ...sipmsg.Field) error {
-	return s.respond(code, func() []byte {
-		return s.m.Reply(&sipmsg.Reply{Code: code, Reason: orPhrase(reason, code), Tag: s.tx.toTag, Fields: fields})
+	reason = orPhrase(reason, code)
+	return s.respond(code, reason, func() []byte {
+		return s.m.Reply(&sipmsg.Reply{Code: code, Reason: reason, Tag: s.tx.toTag, Fields: fields})
 	})
 }
 
@@ -176,7 +177,7 @@ func orPhrase(reason string, code int) string {
 	return reason
 }
 
-func (s *Server) respond(code int, encode func() []byte) error {
+func (s *Server) respond(code int, reason string, encode func() []byte) error {
 	if err := s.allowed(code); err != nil {
 		return err
 	}
@@ -185,6 +186,7 @@ func (s *Server) respond(code int, encode func() []byte) error {
 	if err != nil || do&send == 0 {
 		return err
 	}
+	s.tx.layer.logAnswer(s.m, s.flow, code, reason)
 	return s.tx.write(data, s)
 }
 
@@ -193,7 +195,7 @@ func (s *Server) respond(code int, encode func() []byte) error {
 // answer without one (RFC 3261 8.2.7). Errors: as Respond.
 func (s *Server) Refuse() error {
 	s.tx.layer.refusals.add(s.tx.key)
-	err := s.respond(sip.StatusServiceUnavailable, func() []byte { return s.tx.layer.noRoom(s.m, s.tx.key) })
+	err := s.respond(sip.StatusServiceUnavailable, reasonPhrase(sip.StatusServiceUnavailable), func() []byte { return s.tx.layer.noRoom(s.m, s.tx.key) })
 	s.tx.close()
 	return err
 }

@@ -42,7 +42,7 @@ func (l *Layer) receiveNew(m *sipmsg.Message, flow *transport.Flow, k string) {
 	if !l.queues.push(s.callID, l.bound(m), func() { l.hand(s) }) {
 		l.counters.refused.Add(1)
 		if err := s.Refuse(); err != nil {
-			l.logUnsent(m, sip.StatusServiceUnavailable, flow, err)
+			l.logUnanswered(m, sip.StatusServiceUnavailable, flow, err)
 		}
 	}
 }
@@ -85,14 +85,16 @@ func (l *Layer) dismiss(m *sipmsg.Message, flow *transport.Flow, k string, code 
 
 // reply sends a response for which there is no transaction.
 func (l *Layer) reply(m *sipmsg.Message, flow *transport.Flow, code int, data []byte) {
+	l.logAnswer(m, flow, code, reasonPhrase(code))
 	if err := l.transport.Reply(flow, m).Send(data); err != nil {
-		l.logUnsent(m, code, flow, err)
+		l.logUnanswered(m, code, flow, err)
 	}
 }
 
 // hand gives a request to the user, who answers most of them before it returns.
 func (l *Layer) hand(s *Server) {
 	defer s.tx.begin() // also when the user panics
+	l.logReceived(s.m, s.flow)
 	l.user.Request(s)
 }
 
@@ -135,22 +137,18 @@ func (l *Layer) claim(s *Server) bool {
 // answer sends a response of this layer's own.
 func (l *Layer) answer(s *Server, code int) {
 	if err := s.Answer(code, ""); err != nil {
-		l.logUnsent(s.m, code, s.flow, err)
+		l.logUnanswered(s.m, code, s.flow, err)
 	}
-}
-
-// logUnsent tells of a response that could not be written.
-func (l *Layer) logUnsent(m *sipmsg.Message, status int, flow *transport.Flow, err error) {
-	l.log.Debug("txn: response not sent", "call_id", m.CallID, "status", status, "remote", flow.RemoteAddr(), "error", err)
 }
 
 // receiveAck absorbs an ACK that belongs to a failure response; all others go
 // up: only the user knows the ACKs it waits for.
-func (l *Layer) receiveAck(m *sipmsg.Message, k string, old bool) {
+func (l *Layer) receiveAck(m *sipmsg.Message, flow *transport.Flow, k string, old bool) {
 	tx, ok := l.servers.get(k)
 	if ok && tx.acknowledge(m, old) {
 		return
 	}
+	l.logReceived(m, flow)
 	if !l.queues.push(m.CallID, l.queueLen+urgent, func() { l.user.Ack(m.Request()) }) {
 		l.counters.refused.Add(1) // it comes again, with the 2xx
 	}
@@ -179,6 +177,7 @@ func (l *Layer) receiveCancel(m *sipmsg.Message, flow *transport.Flow, id string
 		tx.requestAgain()
 		return
 	}
+	l.logReceived(m, flow)
 	target := l.cancelled(id)
 	if target == nil {
 		l.dismiss(m, flow, k, sip.StatusCallTransactionDoesNotExists)

@@ -1,0 +1,107 @@
+package dialog
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// What is logged of a call at LevelDebug, a line each; that of its messages is the
+// transaction layer's. Each names the call, the peer's address and a method. The
+// functions do nothing, and cost nothing, unless somebody wants to know; they may be
+// called with the dialog's mutex held, which those called …Locked need.
+
+func (d *Dialog) debugs() bool { return d.stack != nil && d.stack.journal.debugs() }
+
+func (d *Dialog) note(event, peer, method string, attrs ...slog.Attr) {
+	of := []slog.Attr{slog.String("method", method), slog.String("peer", peer)}
+	d.log().LogAttrs(context.Background(), slog.LevelDebug, event, append(of, attrs...)...)
+}
+
+// peerLocked is where the peer's messages come from, or ours go to before there are any.
+func (d *Dialog) peerLocked() string {
+	if d.flow != nil {
+		return d.flow.RemoteAddr().String()
+	}
+	if d.remoteTarget.Port == 0 {
+		return d.remoteTarget.Host
+	}
+	return net.JoinHostPort(d.remoteTarget.Host, strconv.Itoa(d.remoteTarget.Port))
+}
+
+func (d *Dialog) peer() string {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.peerLocked()
+}
+
+func (d *Dialog) logPlaced() {
+	if d.debugs() {
+		d.note("call placed", d.peer(), string(sip.INVITE), slog.String("to", d.remote.uri.String()))
+	}
+}
+
+func (d *Dialog) logArrived() {
+	if d.debugs() {
+		d.note("call arrived", d.peer(), string(sip.INVITE), slog.String("from", d.remote.uri.String()))
+	}
+}
+
+// logStateLocked tells of a change: an INVITE is behind each but the last.
+func (d *Dialog) logStateLocked(old DialogState) {
+	if !d.debugs() {
+		return
+	}
+	method := string(sip.INVITE)
+	if d.state == DialogStateTerminated {
+		method = d.cause.Method
+	}
+	d.note("state changed", d.peerLocked(), method, slog.String("from", old.String()), slog.String("to", d.state.String()))
+}
+
+// logEndedLocked tells why, and how long the call was answered.
+func (d *Dialog) logEndedLocked() {
+	if !d.debugs() {
+		return
+	}
+	attrs := []slog.Attr{slog.String("by", d.cause.By.String()), slog.Int("status", d.cause.Status), slog.String("reason", d.cause.Reason)}
+	if answered := d.entered[DialogStateEstablished]; !answered.IsZero() {
+		attrs = append(attrs, slog.Duration("lasted", time.Since(answered)))
+	}
+	if d.cause.Err != nil {
+		attrs = append(attrs, slog.Any("error", d.cause.Err)) // not turned to text under the lock
+	}
+	d.note("call ended", d.peerLocked(), d.cause.Method, attrs...)
+}
+
+// logAcceptedLocked tells that an offer of the peer's was answered, by whom.
+func (d *Dialog) logAcceptedLocked(method sip.RequestMethod, made author) {
+	if d.debugs() {
+		d.note("offer decided", d.peerLocked(), string(method), slog.Int("status", sip.StatusOK), slog.String("by", made.String()))
+	}
+}
+
+func (d *Dialog) logAccepted(method sip.RequestMethod, made author) {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	d.logAcceptedLocked(method, made)
+}
+
+// logRefused tells that one was refused.
+func (d *Dialog) logRefused(method sip.RequestMethod, status int) {
+	if d.debugs() {
+		d.note("offer decided", d.peer(), string(method), slog.Int("status", status))
+	}
+}
+
+// String names who made an answer.
+func (a author) String() string {
+	if a == byApplication {
+		return "application"
+	}
+	return "default"
+}

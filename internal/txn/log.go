@@ -1,0 +1,76 @@
+package txn
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// What is logged at slog.LevelDebug of the messages of transactions, a line each; of
+// what is sent before it leaves, since the answer may be here before the write has
+// returned. 100 and repetitions are left out. Nothing costs anything unless it is
+// wanted.
+
+func (l *Layer) debugs() bool { return l.log.Enabled(context.Background(), slog.LevelDebug) }
+
+func (l *Layer) note(event, callID string, method sip.RequestMethod, flow *transport.Flow, attrs ...slog.Attr) {
+	of := []slog.Attr{
+		slog.String("call_id", callID), slog.String("method", string(method)),
+		slog.String("peer", flow.RemoteAddr().String()), slog.String("transport", flow.Transport()),
+	}
+	l.log.LogAttrs(context.Background(), slog.LevelDebug, event, append(of, attrs...)...)
+}
+
+func (l *Layer) logRequest(event string, req *sip.Request, flow *transport.Flow) {
+	if l.debugs() {
+		l.note(event, req.CallID().Value(), req.Method, flow, slog.Uint64("cseq", uint64(req.CSeq().SeqNo)))
+	}
+}
+
+// logReceived tells of a request of the peer's.
+func (l *Layer) logReceived(m *sipmsg.Message, flow *transport.Flow) {
+	if l.debugs() {
+		l.note("request received", m.CallID, sip.RequestMethod(m.Method), flow, slog.Uint64("cseq", uint64(m.CSeq)))
+	}
+}
+
+// logAnswer tells of a response to one.
+func (l *Layer) logAnswer(m *sipmsg.Message, flow *transport.Flow, status int, reason string) {
+	if status != sip.StatusTrying && l.debugs() {
+		l.note("response sent", m.CallID, sip.RequestMethod(m.Method), flow, slog.Uint64("cseq", uint64(m.CSeq)),
+			slog.Int("status", status), slog.String("reason", reason))
+	}
+}
+
+// logResponse tells of a response to a request of ours.
+func (c *Client) logResponse(res *sip.Response) {
+	if l := c.layer; res.StatusCode != sip.StatusTrying && l.debugs() {
+		l.note("response received", c.callID, c.method, c.Heard(), slog.Uint64("cseq", uint64(res.CSeq().SeqNo)),
+			slog.Int("status", res.StatusCode), slog.String("reason", res.Reason))
+	}
+}
+
+// logUnsent tells of a request that could not be written.
+func (l *Layer) logUnsent(req *sip.Request, flow *transport.Flow, err error) {
+	if l.debugs() {
+		l.note("request not sent", req.CallID().Value(), req.Method, flow, slog.String("error", err.Error()))
+	}
+}
+
+// logUnanswered tells of a response that could not be written.
+func (l *Layer) logUnanswered(m *sipmsg.Message, status int, flow *transport.Flow, err error) {
+	if l.debugs() {
+		l.note("response not sent", m.CallID, sip.RequestMethod(m.Method), flow, slog.Int("status", status), slog.String("error", err.Error()))
+	}
+}
+
+// logFailed tells of a request that no final response came for.
+func (c *Client) logFailed(err error) {
+	if c.layer.debugs() {
+		c.layer.note("request failed", c.callID, c.method, c.Flow(), slog.String("error", err.Error()))
+	}
+}

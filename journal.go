@@ -1,0 +1,140 @@
+package dialog
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"sipdialog.example/dialog/internal/mailbox"
+	"sipdialog.example/dialog/internal/tasks"
+)
+
+// maxRecords is how many records wait for the application's handler; what goes
+// beyond is dropped.
+const maxRecords = 1000
+
+// journal hands what the stack logs to the application's handler: in order, on a
+// goroutine of its own that exists only while there is something to hand over, with
+// no lock held. So whatever the handler does, calls go on, and a record may be made
+// under a lock. nil is the journal of a stack that logs nothing.
+type journal struct {
+	// Set at construction.
+
+	handler slog.Handler
+
+	// What synchronises itself.
+
+	box   mailbox.Mailbox
+	tasks tasks.Group // of the one goroutine
+	// debug is whether the handler takes records of LevelDebug, asked when it was
+	// asked last, as Unix time.
+	debug atomic.Bool
+	asked atomic.Int64
+}
+
+// newJournal returns nil for a nil handler.
+func newJournal(handler slog.Handler) *journal {
+	if handler == nil {
+		return nil
+	}
+	j := &journal{handler: handler}
+	j.box.Go, j.box.Bound = j.tasks.Go, maxRecords
+	j.asked.Store(time.Now().Unix())
+	_, _ = tasks.Apart(j.askNow)
+	return j
+}
+
+// logger returns what the stack logs with.
+func (j *journal) logger() *slog.Logger {
+	if j == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(recorder{journal: j})
+}
+
+// debugs reports whether records of LevelDebug are wanted. It calls nobody, and may be
+// asked under a lock.
+func (j *journal) debugs() bool { return j != nil && j.debug.Load() }
+
+// ask asks the handler once a second, which the application may have switched, whether
+// it takes records of LevelDebug. It is called when a message passes, and does not wait.
+func (j *journal) ask() {
+	if j == nil {
+		return
+	}
+	last, now := j.asked.Load(), time.Now().Unix()
+	if now != last && j.asked.CompareAndSwap(last, now) {
+		j.box.Offer(j.askNow)
+	}
+}
+
+func (j *journal) askNow() { j.debug.Store(j.handler.Enabled(context.Background(), slog.LevelDebug)) }
+
+// dropped counts the records that were lost.
+func (j *journal) dropped() uint64 {
+	if j == nil {
+		return 0
+	}
+	return j.box.Dropped()
+}
+
+// running counts the goroutine on which the handler is called, while there is one.
+func (j *journal) running() int {
+	if j == nil {
+		return 0
+	}
+	return j.tasks.Running()
+}
+
+// wait lets the records leave that there are, until ctx ends.
+func (j *journal) wait(ctx context.Context) {
+	if j != nil {
+		j.tasks.Wait(ctx)
+	}
+}
+
+// close is wait, and loses what is logged afterwards.
+func (j *journal) close(ctx context.Context) {
+	if j != nil {
+		j.tasks.CloseIdle(ctx)
+	}
+}
+
+// recorder is the handler of the stack's own logger.
+type recorder struct {
+	journal *journal
+	// derive makes the application's handler of those that With and WithGroup have
+	// made: it is the application's code, and called where the records are.
+	derive []func(slog.Handler) slog.Handler
+}
+
+func (r recorder) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= slog.LevelInfo || r.journal.debugs()
+}
+
+func (r recorder) Handle(ctx context.Context, record slog.Record) error {
+	own := record.Clone()
+	r.journal.box.Offer(func() {
+		handler := r.journal.handler
+		for _, derive := range r.derive {
+			handler = derive(handler)
+		}
+		if handler.Enabled(ctx, own.Level) {
+			_ = handler.Handle(ctx, own) // whose errors are the application's
+		}
+	})
+	return nil
+}
+
+func (r recorder) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return r.with(func(h slog.Handler) slog.Handler { return h.WithAttrs(attrs) })
+}
+
+func (r recorder) WithGroup(name string) slog.Handler {
+	return r.with(func(h slog.Handler) slog.Handler { return h.WithGroup(name) })
+}
+
+func (r recorder) with(derive func(slog.Handler) slog.Handler) slog.Handler {
+	return recorder{r.journal, append(r.derive[:len(r.derive):len(r.derive)], derive)}
+}
