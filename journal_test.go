@@ -4,16 +4,19 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testcert"
 )
 
 // What the stack logs, and how.
@@ -157,6 +160,50 @@ func TestDebugTellsWhatGoesWrong(t *testing.T) {
 			_, err := s.NewInvite(context.Background(), uri("bob", peerIP), offer(offerSDP))
 			require.Error(t, err)
 		}, []string{"request not sent INVITE write udp 10.0.0.1:5060->10.0.0.9:5060: sendto: network is unreachable"}},
+		"unknown there": {func(t *testing.T, w *world, config func(*dialog.StackConfig)) {
+			l := w.calls(w.stack(stackIP, config), w.peer(peerIP), offer(offerSDP))
+			l.answer(dialogtest.Response{Code: 404})
+			require.Error(t, l.d.WaitAnswer(context.Background()))
+		}, []string{"response received INVITE 404", "state changed INVITE Trying Terminated", "call ended INVITE 404 remote dialog: INVITE answered 404 Scripted"}},
+		"cancelled by us": {func(t *testing.T, w *world, config func(*dialog.StackConfig)) {
+			p := w.peer(peerIP)
+			l := w.alerting(w.stack(stackIP, config), p)
+			cancelled := began(func() error { return l.d.Bye(context.Background(), "") })
+			p.reply(p.next("CANCEL"), dialogtest.Response{Code: 200})
+			l.answer(dialogtest.Response{Code: 487})
+			<-cancelled
+		}, []string{"request sent CANCEL", "response received INVITE 487", "call ended BYE 0 local"}},
+		"cancelled by the peer": {func(t *testing.T, w *world, config func(*dialog.StackConfig)) {
+			s := w.stack(stackIP, config)
+			s.OnIncomingDialog(func(dialog.IDialog) {})
+			d, err := w.stack(peerIP).NewInvite(context.Background(), uri("bob", stackIP), offer(offerSDP))
+			require.NoError(t, err)
+			synctest.Wait()
+			require.NoError(t, d.(*dialog.Dialog).Hangup(context.Background()))
+		}, []string{"request received CANCEL", "response sent CANCEL 200", "response sent INVITE 487", "call ended CANCEL 0 remote"}},
+		"nobody of that name": {func(t *testing.T, w *world, config func(*dialog.StackConfig)) {
+			_, err := w.stack(stackIP, config).NewInvite(context.Background(), sip.Uri{Scheme: "sip", User: "bob", Host: "nowhere.example"}, offer(offerSDP))
+			require.Error(t, err)
+		}, []string{"request not sent INVITE lookup nowhere.example", "call ended INVITE 0 transport"}},
+		"TLS that cannot be verified": {func(t *testing.T, w *world, config func(*dialog.StackConfig)) {
+			ca := testcert.New(t)
+			b := w.site("10.0.0.2", "tls", ca, func(c *dialog.StackConfig) { c.Transport.TLSConfig = ca.Server("10.0.0.77") })
+			a := w.site("10.0.0.1", "tls", ca, config)
+			require.Error(t, a.refused(t, b.uri("bob")))
+		}, []string{"request not sent INVITE TLS failed: 10.0.0.2:5061", "call ended INVITE 0 transport dialog: transport failed: TLS failed"}},
+		"a peer that has died": {func(t *testing.T, w *world, config func(*dialog.StackConfig)) {
+			l := w.outgoing(w.stack(stackIP, config), w.peer(peerIP))
+			require.Error(t, l.d.ReInvite(context.Background(), offer(offerSDP)))
+			time.Sleep(time.Minute)
+		}, []string{"state changed INVITE Trying Established", "request failed INVITE timeout", "call ended INVITE 0 timeout dialog: no answer in time"}},
+		"credentials that are wrong": {func(t *testing.T, w *world, config func(*dialog.StackConfig)) {
+			p := w.peer(peerIP)
+			l := w.calls(w.stack(stackIP, config, known), p, offer(offerSDP))
+			challenge := dialogtest.Response{Code: 401, Headers: []string{`WWW-Authenticate: Digest realm="far", nonce="n", algorithm=MD5`}}
+			l.answer(challenge)
+			p.reply(p.next("INVITE"), challenge)
+			require.Error(t, l.d.WaitAnswer(context.Background()))
+		}, []string{"credentials asked INVITE true", "response received INVITE 401", "call ended INVITE 401 remote dialog: INVITE answered 401 Unauthorized"}},
 		"credentials": {func(t *testing.T, w *world, config func(*dialog.StackConfig)) {
 			p := w.peer(peerIP)
 			l := w.outgoing(w.stack(stackIP, config, func(c *dialog.StackConfig) {
@@ -189,10 +236,16 @@ func TestDebugTellsWhatGoesWrong(t *testing.T) {
 				c.play(t, w, config)
 				list := logged.taken()
 				for _, line := range c.told {
-					require.Contains(t, told(list), line)
+					require.True(t, slices.ContainsFunc(told(list), func(s string) bool { return strings.HasPrefix(s, line) }),
+						"%s: %q", line, told(list))
 				}
 				for _, line := range list {
 					require.Equal(t, "DEBUG", line["level"], "%v", line)
+					if !strings.HasPrefix(line["event"], "transport: ") { // whose connection may be no call's
+						require.NotEmpty(t, line["call_id"], "%v", line)
+						require.NotEmpty(t, line["method"], "%v", line)
+						require.NotEmpty(t, line["peer"], "%v", line)
+					}
 				}
 			})
 		})

@@ -42,7 +42,7 @@ func (l *Layer) SendAck(ctx context.Context, req *sip.Request, opt RequestOption
 	a := &Ack{layer: l, callID: req.CallID().Value(), opt: opt}
 	write := func(o outgoing) error {
 		a.flow, a.data = o.flow, o.data
-		l.logRequest("request sent", o.req, o.flow)
+		l.logSent(o.req, o.flow)
 		return o.flow.Send(o.data)
 	}
 	var err error
@@ -52,6 +52,7 @@ func (l *Layer) SendAck(ctx context.Context, req *sip.Request, opt RequestOption
 		err = l.deliver(ctx, req, newWay(opt), write)
 	}
 	if err != nil {
+		l.logUnsent(req, opt, err)
 		return nil, err
 	}
 	return a, nil

@@ -57,6 +57,7 @@ func (l *Layer) Request(ctx context.Context, req *sip.Request, opt RequestOption
 		method: req.Method, way: newWay(opt),
 	}
 	if err := l.deliver(ctx, req, c.way, c.attempt); err != nil {
+		l.logUnsent(req, opt, err)
 		return nil, err
 	}
 	return c, nil

@@ -60,15 +60,13 @@ func (l *Layer) newClient(o outgoing, client *Client) *clientTx {
 // launch starts the transaction: timers first, since the response may be here
 // before the write has returned. After an error the user hears nothing.
 func (tx *clientTx) launch() error {
-	req := tx.req // nobody else knows the transaction yet
-	tx.layer.logRequest("request sent", req, tx.flow)
+	tx.layer.logSent(tx.req, tx.flow) // nobody else knows the transaction yet
 	data := tx.begin()
 	if data == nil {
 		return ErrClosed
 	}
 	if err := tx.flow.Send(data); err != nil {
 		if tx.silence() {
-			tx.layer.logUnsent(req, tx.flow, err)
 			tx.lost(err)
 			return err
 		}

@@ -2,6 +2,7 @@ package txn
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/emiago/sipgo/sip"
@@ -25,9 +26,10 @@ func (l *Layer) note(event, callID string, method sip.RequestMethod, flow *trans
 	l.log.LogAttrs(context.Background(), slog.LevelDebug, event, append(of, attrs...)...)
 }
 
-func (l *Layer) logRequest(event string, req *sip.Request, flow *transport.Flow) {
+// logSent tells of a request of ours.
+func (l *Layer) logSent(req *sip.Request, flow *transport.Flow) {
 	if l.debugs() {
-		l.note(event, req.CallID().Value(), req.Method, flow, slog.Uint64("cseq", uint64(req.CSeq().SeqNo)))
+		l.note("request sent", req.CallID().Value(), req.Method, flow, slog.Uint64("cseq", uint64(req.CSeq().SeqNo)))
 	}
 }
 
@@ -54,23 +56,30 @@ func (c *Client) logResponse(res *sip.Response) {
 	}
 }
 
-// logUnsent tells of a request that could not be written.
-func (l *Layer) logUnsent(req *sip.Request, flow *transport.Flow, err error) {
-	if l.debugs() {
-		l.note("request not sent", req.CallID().Value(), req.Method, flow, slog.String("error", err.Error()))
+// logUnsent tells of a request that could not be written, nowhere that it might go.
+func (l *Layer) logUnsent(req *sip.Request, opt RequestOptions, err error) {
+	if !l.debugs() || errors.Is(err, ErrWouldWait) { // it is tried again, and may wait
+		return
 	}
+	peer := opt.NextHop.Host // its port is known once it has been found
+	if opt.FlowOnly && opt.Flow != nil {
+		peer = opt.Flow.RemoteAddr().String()
+	}
+	l.log.LogAttrs(context.Background(), slog.LevelDebug, "request not sent",
+		slog.String("call_id", req.CallID().Value()), slog.String("method", string(req.Method)),
+		slog.String("peer", peer), slog.Any("error", err))
 }
 
 // logUnanswered tells of a response that could not be written.
 func (l *Layer) logUnanswered(m *sipmsg.Message, status int, flow *transport.Flow, err error) {
 	if l.debugs() {
-		l.note("response not sent", m.CallID, sip.RequestMethod(m.Method), flow, slog.Int("status", status), slog.String("error", err.Error()))
+		l.note("response not sent", m.CallID, sip.RequestMethod(m.Method), flow, slog.Int("status", status), slog.Any("error", err))
 	}
 }
 
 // logFailed tells of a request that no final response came for.
 func (c *Client) logFailed(err error) {
 	if c.layer.debugs() {
-		c.layer.note("request failed", c.callID, c.method, c.Flow(), slog.String("error", err.Error()))
+		c.layer.note("request failed", c.callID, c.method, c.Flow(), slog.Any("error", err))
 	}
 }

@@ -164,9 +164,9 @@ func (s *Server) Respond(res *sip.Response) error {
 
 // Answer is Respond for a response with nothing of its own but the fields.
 func (s *Server) Answer(code int, reason string, fields ...sipmsg.Field) error {
-	reason = orPhrase(reason, code)
-	return s.respond(code, reason, func() []byte {
-		return s.m.Reply(&sipmsg.Reply{Code: code, Reason: reason, Tag: s.tx.toTag, Fields: fields})
+	phrase := orPhrase(reason, code)
+	return s.respond(code, phrase, func() []byte {
+		return s.m.Reply(&sipmsg.Reply{Code: code, Reason: phrase, Tag: s.tx.toTag, Fields: fields})
 	})
 }
 
