@@ -180,7 +180,7 @@ func TestDebugTellsWhatGoesWrong(t *testing.T) {
 			require.NoError(t, err)
 			synctest.Wait()
 			require.NoError(t, d.(*dialog.Dialog).Hangup(context.Background()))
-		}, []string{"request received CANCEL", "response sent CANCEL 200", "response sent INVITE 487", "call ended CANCEL 0 remote"}},
+		}, []string{"request received CANCEL", "response sent CANCEL 200", "response sent INVITE 487", "call ended CANCEL 487 remote"}},
 		"nobody of that name": {func(t *testing.T, w *world, config func(*dialog.StackConfig)) {
 			_, err := w.stack(stackIP, config).NewInvite(context.Background(), sip.Uri{Scheme: "sip", User: "bob", Host: "nowhere.example"}, offer(offerSDP))
 			require.Error(t, err)
