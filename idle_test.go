@@ -123,6 +123,14 @@ var pasts = map[string]func(t *testing.T, w *attended){
 		reliably := reliability(dialog.ReliableRequired)
 		w.answeredAfter(w.stack(stackIP, reliably), w.stack(otherIP, reliably), 170*time.Second)
 	},
+	"a transfer whose subscription ended without a reason": func(t *testing.T, w *attended) {
+		l := w.outgoing(w.stack(stackIP), w.peer(peerIP))
+		result := waits(l.refers())
+		require.Equal(t, 200, l.notifies("2", "active;expires=60", "SIP/2.0 100 Trying"))
+		require.Equal(t, 200, l.notifies("2", "terminated", "SIP/2.0 180 Ringing"))
+		w.passes(time.Minute) // the refresh would have been in its middle
+		<-result
+	},
 	"a provisional response that no PRACK came for": func(t *testing.T, w *attended) {
 		p := w.peer(peerIP)
 		l := w.rings(w.stack(stackIP), p, withHeaders(demands))
