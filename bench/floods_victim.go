@@ -58,7 +58,6 @@ func beVictim() error {
 		return err
 	}
 	stack.OnIncomingDialog(func(call dialog.IDialog) { _ = call.Accept(context.Background(), session) })
-	stack.OnReferRequest(func(context.Context, *dialog.ReferRequest) dialog.Answer { return dialog.Answer{Status: 603} })
 	if err := stack.Start(context.Background()); err != nil {
 		return err
 	}
