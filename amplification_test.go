@@ -23,7 +23,7 @@ func TestAmplificationIsAsDocumented(t *testing.T) {
 	}{
 		{"OPTIONS", "OPTIONS", "", nil, 1, 3},
 		{"reject", "INVITE", "", func(d dialog.IDialog) { _ = d.Reject(ctx, 486, "") }, 13, 18},
-		{"ring until RingingLimit", "INVITE", "", func(dialog.IDialog) {}, 15, 24},
+		{"ring until RingingLimit", "INVITE", "", func(dialog.IDialog) {}, 16, 25}, // the third minute ends with RingingLimit,
 		{"reliable 183", "INVITE", "k:100rel", func(d dialog.IDialog) {
 			_ = d.(*dialog.Dialog).Provisional(ctx, 183, "", body)
 		}, 20, 42},
