@@ -46,6 +46,8 @@ type Dialog struct {
 	ending *ending
 	// cause is why it has ended; zero before.
 	cause Cause
+	// peerHungUp is true once the peer's BYE has come, before it is answered.
+	peerHungUp bool
 	// entered says when each state was entered.
 	entered [DialogStateTerminated + 1]time.Time
 	// done is closed when the state becomes Terminated, ctx is cancelled soon

@@ -314,6 +314,9 @@ const (
 
 // toldLocked is what a far end knows whose call ends for cause.
 func (d *Dialog) toldLocked(cause Cause) knowledge {
+	if d.peerHungUp {
+		return hasAgreed
+	}
 	switch d.phase {
 	case phaseBye:
 		return d.byeToldLocked()
@@ -341,6 +344,9 @@ func (d *Dialog) byeToldLocked() knowledge {
 
 // unreleasedLocked is what a far end knows that is waited for no longer.
 func (d *Dialog) unreleasedLocked(Cause) knowledge {
+	if d.peerHungUp {
+		return hasAgreed
+	}
 	written := false
 	switch d.phase {
 	case phaseInviting:

@@ -95,6 +95,11 @@ func (d *Dialog) isMortal() bool {
 // dialog that is still open. In an early dialog of an INVITE of ours it ends
 // nothing else.
 func (d *Dialog) handleBye(tx serverTx, req *sip.Request, e *earlyDialog) {
+	if e == nil {
+		d.mutex.Lock()
+		d.peerHungUp = true // Shutdown may end the call before the rest of this does
+		d.mutex.Unlock()
+	}
 	d.stack.answerWith(tx, sip.StatusOK)
 	cause := Cause{By: PartyRemote, Method: "BYE", Reason: reasonText(req), Reasons: ReasonsOf(req)}
 	if e != nil && e.hungUp(req) {

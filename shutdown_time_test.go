@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -247,4 +248,27 @@ func TestShutdownEndsWithItsContextWhateverTheApplicationDoes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FD16: a far end that has hung up knows, though its BYE is being answered while Shutdown
+// gives the call up.
+func TestShutdownCountsNoCallThatItsPeerHasEnded(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		held := make(chan struct{})
+		b := w.stack(stackIP, func(c *dialog.StackConfig) {
+			c.Trace = func(e dialog.TraceEvent) {
+				if e.Outbound && strings.Contains(string(e.Data), "200 OK\r\n") && strings.Contains(string(e.Data), " BYE\r\n") {
+					<-held
+				}
+			}
+		})
+		p := w.peer(peerIP)
+		_, inside := w.called(b, p, answerSDP)
+		require.NoError(t, p.Send(b.Addr(), p.Request(inside("BYE", 11))))
+		synctest.Wait()
+		left := w.downIn(b, time.Second)
+		close(held)
+		require.Zero(t, left.Unreleased)
+		require.Zero(t, left.Unanswered)
+	})
 }
