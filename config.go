@@ -132,6 +132,11 @@ type StackConfig struct {
 	// nothing in such a digest but the password is ours, so that who challenges can
 	// look the password up in a table made beforehand (RFC 7616 5.9, 5.10).
 	RefuseLegacyDigest bool
+	// IdentityFrom lists the hops whose P-Asserted-Identity is heeded (RFC 3325 6): those
+	// of the trust domain, a proxy or a PBX. Nil heeds everybody's, for who is there
+	// (Info, OnIdentity) but for nothing else: it is then no better than a From, which
+	// anybody can write as well. An empty list heeds nobody's.
+	IdentityFrom []netip.Prefix
 	// AuthorizeReplaces decides whether an INVITE with Replaces may take a call's
 	// place (RFC 3891 3, 8). Nil lets everybody do so who can name the call: its
 	// Call-ID and two tags, of which ours is 64 random bits, are known to those

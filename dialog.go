@@ -61,7 +61,9 @@ type Dialog struct {
 	// remoteTag is the peer's tag; before a UAC has learnt it, empty.
 	remoteTag string
 	// local and remote are the From and To of our requests, without tags.
-	local, remote nameAddr
+	local nameAddr
+	farEnd
+	identityWatchers []*identityWatcher
 	// contact is our Contact, when the application chose it; secure is true when
 	// the INVITE was for a SIPS URI.
 	contact  sip.Header

@@ -26,6 +26,7 @@ const reservedSeqs = 16
 // leg is the part of a Dialog that each early dialog has for itself.
 type leg struct {
 	remoteTag         string
+	farEnd            farEnd
 	localSeq          uint32
 	remoteSeq         uint32
 	remoteSeqKnown    bool
@@ -42,7 +43,7 @@ type leg struct {
 
 func (d *Dialog) legLocked() leg {
 	return leg{
-		remoteTag: d.remoteTag, localSeq: d.localSeq, remoteSeq: d.remoteSeq, remoteSeqKnown: d.remoteSeqKnown,
+		remoteTag: d.remoteTag, farEnd: d.farEnd, localSeq: d.localSeq, remoteSeq: d.remoteSeq, remoteSeqKnown: d.remoteSeqKnown,
 		remoteTarget: d.remoteTarget, routeSet: d.routeSet, flow: d.flow, behindNAT: d.behindNAT, called: d.called, detour: d.detour,
 		session: d.session, peerPackages: d.peerPackages, updateOut: d.updateOut, updateIn: d.updateIn,
 	}
@@ -50,6 +51,7 @@ func (d *Dialog) legLocked() leg {
 
 func (d *Dialog) setLegLocked(l leg) {
 	d.remoteTag, d.localSeq, d.remoteSeq, d.remoteSeqKnown = l.remoteTag, l.localSeq, l.remoteSeq, l.remoteSeqKnown
+	d.farEnd = l.farEnd
 	d.remoteTarget, d.routeSet, d.flow, d.behindNAT, d.called, d.detour = l.remoteTarget, l.routeSet, l.flow, l.behindNAT, l.called, l.detour
 	d.session, d.peerPackages, d.updateOut, d.updateIn = l.session, l.peerPackages, l.updateOut, l.updateIn
 }
@@ -162,6 +164,14 @@ func (i *inviteClient) addForkLocked(tag string) *earlyDialog {
 	return e
 }
 
+// calledLocked is who the INVITE is for, whoever answers it.
+func (i *inviteClient) calledLocked() farEnd {
+	if i.origin != nil {
+		return i.origin.farEnd
+	}
+	return i.d.farEnd
+}
+
 // answeringLocked returns the early dialog that a response belongs to, and
 // makes it; nil for a response without a tag, and for one tag too many.
 func (i *inviteClient) answeringLocked(res *sip.Response) *earlyDialog {
@@ -206,6 +216,7 @@ func (i *inviteClient) turnToLocked(e *earlyDialog) {
 	if d.keyLocked() != old {
 		d.stack.rekeyLocked(d, old)
 	}
+	d.tellIdentityLocked()
 }
 
 // learnLocked takes over, for the current leg, what a response says of the way
@@ -213,6 +224,7 @@ func (i *inviteClient) turnToLocked(e *earlyDialog) {
 func (i *inviteClient) learnLocked(res *sip.Response) {
 	d := i.d
 	d.learnLocked(res)
+	d.learnIdentityLocked(res)
 	if i.tx != nil && i.tx.Flow() != nil {
 		d.flow = i.tx.Heard()
 		d.behindNAT = d.config().NAT.hides(d.remoteTarget, d.flow)
@@ -229,6 +241,8 @@ func (e *earlyDialog) heardLocked(res *sip.Response) {
 			e.i.learnLocked(res)
 		case e.d.rseqOf(res) != 0:
 			e.i.d.refreshTargetLocked(res)
+		default:
+			e.i.d.learnIdentityLocked(res)
 		}
 	})
 	e.status = res.StatusCode
@@ -424,13 +438,15 @@ func (i *inviteClient) newForkLocked(tag string) *Dialog {
 		stack: d.stack, isUAC: true, callID: d.callID, localTag: d.localTag,
 		state: DialogStateTerminated, phase: phaseAnswering,
 		ending:    end,
-		remoteTag: tag, local: d.local, remote: d.remote, localSeq: i.seq,
+		remoteTag: tag, local: d.local, farEnd: i.calledLocked(), localSeq: i.seq,
 		remoteTarget: *d.remoteTarget.Clone(), detour: d.detour,
 	}
 	if e := i.forkLocked(tag); e != nil {
 		// Requests may have been sent in it, and a NOTIFY may still be: above the
 		// BYE and its repetitions with credentials.
-		e.withLocked(func() { fork.localSeq, d.localSeq = d.localSeq, d.localSeq+reservedSeqs })
+		e.withLocked(func() {
+			fork.farEnd, fork.localSeq, d.localSeq = d.farEnd, d.localSeq, d.localSeq+reservedSeqs
+		})
 	}
 	fork.invite = &inviteClient{
 		acknowledger: acknowledger{d: fork, seq: i.seq, credentials: i.credentials},

@@ -334,7 +334,7 @@ func (s *Stack) newCallee(tx serverTx, req *sip.Request) *Dialog {
 		phase: phaseOffered, offered: tx,
 		remoteTag: fromTag(req), remoteSeq: cseq(req), remoteSeqKnown: true,
 		routeSet: recordRoutes(req), remoteTarget: targetsOf(req)[0],
-		local: nameAddrIn(req, "To"), remote: nameAddrIn(req, "From"),
+		local: nameAddrIn(req, "To"), farEnd: farEnd{nameAddrIn(req, "From"), s.config.assertedIn(req)},
 	}
 	d.arrived = arrivalOf(req)
 	d.source = sourceOf(req.Source())

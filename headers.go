@@ -32,6 +32,8 @@ type nameAddr struct {
 	uri     sip.Uri
 }
 
+func (a nameAddr) same(b nameAddr) bool { return a.display == b.display && sameAddress(a.uri, b.uri) }
+
 func (a nameAddr) from(tag string) *sip.FromHeader {
 	return &sip.FromHeader{DisplayName: a.display, Address: *a.uri.Clone(), Params: tagParams(tag)}
 }

@@ -22,6 +22,8 @@ type Info struct {
 	IsUAC bool
 	// Local and Remote are our side and the peer's, as From and To name them.
 	Local, Remote Address
+	// Identity is who is at the other end now.
+	Identity Identity
 	// RemoteTarget is where requests to the peer go, RouteSet by which way
 	// (RFC 3261 12).
 	RemoteTarget sip.Uri
@@ -54,6 +56,7 @@ func (d *Dialog) Info() Info {
 		RemoteTarget: *d.remoteTarget.Clone(),
 		LocalSeq:     d.localSeq, RemoteSeq: d.remoteSeq, Cause: d.cause,
 	}
+	info.Identity = d.farEnd.identity()
 	info.PeerInfoPackages = slices.Clone(d.peerPackages)
 	for _, route := range d.routeSet {
 		info.RouteSet = append(info.RouteSet, *route.Clone())

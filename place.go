@@ -70,7 +70,7 @@ func (s *Stack) newCaller(target sip.Uri, opts InviteOpts) *Dialog {
 	d := &Dialog{
 		stack: s, isUAC: true, callID: randomHex(16), localTag: TagGen(),
 		local:        s.caller(opts, to.Scheme),
-		remote:       nameAddr{uri: to},
+		farEnd:       farEnd{remote: nameAddr{uri: to}},
 		remoteTarget: *target.Clone(),
 		routeSet:     s.preloadedRoute(opts.Route),
 		referral:     opts.referral,

@@ -105,7 +105,7 @@ func (i *inviteClient) forgetForksLocked() (release func()) {
 	}
 	i.forgetEarlyLocked()
 	old := d.keyLocked()
-	d.setLegLocked(leg{localSeq: d.localSeq})
+	d.setLegLocked(leg{farEnd: i.calledLocked(), localSeq: d.localSeq})
 	i.origin = nil
 	if d.keyLocked() != old {
 		d.stack.rekeyLocked(d, old)

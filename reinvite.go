@@ -209,6 +209,7 @@ func (re *reinviteClient) provisionalLocked(res *sip.Response) (then func()) {
 		return r.repeatedLocked(res)
 	}
 	d.answeredAtLocked(re.target, res)
+	d.tellIdentityLocked()
 	then = r.acknowledgeLocked(res)
 	if r.negotiated && re.body == nil {
 		re.body = sessionIn(res)
@@ -230,6 +231,7 @@ func (re *reinviteClient) success(res *sip.Response) {
 	d.mutex.Lock()
 	re.taken, re.reliable.answered = true, true
 	d.answeredAtLocked(re.target, res)
+	d.tellIdentityLocked()
 	agreed := re.reliable.negotiated
 	if !agreed { // else it stands
 		re.body = sessionIn(res)

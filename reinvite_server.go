@@ -109,6 +109,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made author) {
 	}
 	d.reinviteIn = nil
 	d.refreshTargetLocked(req)
+	d.tellIdentityLocked()
 	d.cameByLocked(in.tx)
 	u := &unacked{tx: in.tx, seq: cseq(req)}
 	ours := d.session.numbered(answer)

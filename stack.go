@@ -127,7 +127,7 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 	for _, tc := range own.listeners() {
 		tc.WebSocket = tc.WebSocket.clone()
 	}
-	own.InfoPackages = slices.Clone(own.InfoPackages)
+	own.InfoPackages, own.IdentityFrom = slices.Clone(own.InfoPackages), slices.Clone(own.IdentityFrom)
 	if err := own.validate(); err != nil {
 		return nil, err
 	}

@@ -167,6 +167,9 @@ func dialogOperations() []operation {
 		{"Dialog.OnFork", func(a *application, _ context.Context, d *dialog.Dialog) {
 			d.OnFork(func(dialog.ForkInfo) { a.misbehave(d) })
 		}},
+		{"Dialog.OnIdentity", func(a *application, _ context.Context, d *dialog.Dialog) {
+			d.OnIdentity(func(dialog.Identity) { a.misbehave(d) })
+		}},
 		{"Dialog.OnBody", func(a *application, _ context.Context, d *dialog.Dialog) {
 			d.OnBody(func(dialog.Body) { a.misbehave(d) })
 		}},

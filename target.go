@@ -29,6 +29,7 @@ func (d *Dialog) refreshTargetLocked(msg sip.Message) {
 		d.remoteTarget = targets[0]
 	}
 	d.learnPackagesLocked(msg)
+	d.learnIdentityLocked(msg)
 }
 
 // answeredAtLocked is refreshTargetLocked for the 2xx to a request of ours that

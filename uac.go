@@ -272,6 +272,7 @@ func (d *Dialog) invitation() *inviteClient {
 func (i *inviteClient) provisional(res *sip.Response) {
 	both := i.d.lockBoth()
 	then := i.provisionalLocked(res)
+	i.d.tellIdentityLocked()
 	both.unlock()
 	then()
 }
@@ -384,6 +385,7 @@ func (i *inviteClient) take(res *sip.Response) {
 	release := i.dropLocked(e)
 	d.keepBodyLocked(bodyOf(res))
 	d.tellForkLocked(e)
+	d.tellIdentityLocked()
 	d.session.answered(i)
 	d.agreeTimerLocked(res, false, res)
 	// Established is entered once the ACK has left, so that nothing a callback

@@ -162,6 +162,7 @@ func (u *updateClient) over(res *sip.Response) (ours bool) {
 		}
 		u.d.session.rollback(u)
 	})
+	u.d.tellIdentityLocked()
 	return ours
 }
 

@@ -146,6 +146,7 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made author) {
 		setBody(res, ours)
 		d.session.answer(in, ours, made)
 	})
+	d.tellIdentityLocked()
 	if in.offer != nil {
 		d.logAcceptedLocked(sip.UPDATE, made)
 	}

@@ -18,6 +18,9 @@ func sameURI(a, b sip.Uri) bool {
 		sameParams(a.UriParams, b.UriParams) && sameHeaders(a.Headers, b.Headers)
 }
 
+// sameAddress is sameURI for URIs of any scheme.
+func sameAddress(a, b sip.Uri) bool { return a.Raw() == b.Raw() && sameURI(a, b) }
+
 // sameParams: what both have must match; some count also where only one has
 // them, the others do not.
 func sameParams(a, b sip.HeaderParams) bool {

@@ -1,0 +1,156 @@
+package dialog
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// Identity is who is at the other end of a call, as far as the messages of that end
+// say (RFC 3325, RFC 4916).
+type Identity struct {
+	// Address is the first that the network asserts, in P-Asserted-Identity, else what
+	// the peer's From says, or in a call of ours the To.
+	Address
+	// Asserted is true for what the network asserts. It is as good as the hop that said
+	// so: see StackConfig.IdentityFrom.
+	Asserted bool
+	// Others are further addresses of the same, such as a tel URI (RFC 3325 9.1).
+	Others []Address
+	// Privacy are the values of Privacy that came along with the assertion (RFC 3323
+	// 4.2): with "id", who it is is not to be shown to others.
+	Privacy []string
+	// Source is where the assertion came from first.
+	Source netip.AddrPort
+}
+
+// OnIdentity registers a callback that is told when there is somebody else at the other
+// end: a transfer or a call pickup by a PBX, which says so in a re-INVITE, an UPDATE,
+// with or without a body, or a response to ours or to the INVITE, by
+// P-Asserted-Identity (RFC 3325) or by another From (RFC 4916 4.4.2). Requests count
+// once they are accepted. Info has who it was before the first change. To hear of what
+// the first responses say, register in InviteOpts.Setup.
+//
+// It is called one at a time with those of OnStateChange and OnBody, with no lock held;
+// of several changes while one of them runs the last is told. A nil callback is
+// ignored. It never blocks.
+func (d *Dialog) OnIdentity(callback func(Identity)) {
+	if callback == nil {
+		return
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.identityWatchers = append(d.identityWatchers, &identityWatcher{callback: callback, told: d.farEnd})
+}
+
+// farEnd is what is known of who is at the other end.
+type farEnd struct {
+	// remote is the To of our requests, without its tag.
+	remote nameAddr
+	// asserted is who the network says that it is, or nil. It is not written to.
+	asserted *Identity
+}
+
+func (f farEnd) same(o farEnd) bool {
+	return f.remote.same(o.remote) && (f.asserted == o.asserted || f.asserted.same(o.asserted))
+}
+
+// identity is a copy for the application.
+func (f farEnd) identity() Identity {
+	if f.asserted == nil {
+		return Identity{Address: f.remote.address()}
+	}
+	i := *f.asserted
+	i.URI = *i.URI.Clone()
+	i.Others, i.Privacy = slices.Clone(i.Others), slices.Clone(i.Privacy)
+	for n := range i.Others {
+		i.Others[n].URI = *i.Others[n].URI.Clone()
+	}
+	return i
+}
+
+// same reports whether two assertions name the same, whoever made them.
+func (i *Identity) same(o *Identity) bool {
+	return i != nil && o != nil && i.Address.same(o.Address) &&
+		slices.EqualFunc(i.Others, o.Others, Address.same) && slices.Equal(i.Privacy, o.Privacy)
+}
+
+func (a Address) same(b Address) bool {
+	return nameAddr{a.DisplayName, a.URI}.same(nameAddr{b.DisplayName, b.URI})
+}
+
+// identityWatcher is a callback of OnIdentity. The dialog's mutex guards the rest: what
+// it has been told, and whether it is about to be called.
+type identityWatcher struct {
+	callback func(Identity)
+	told     farEnd
+	queued   bool
+}
+
+// learnIdentityLocked takes over who sent a message, a request that is accepted or a
+// response.
+func (d *Dialog) learnIdentityLocked(msg sip.Message) {
+	if req, ok := msg.(*sip.Request); ok {
+		d.learnFromLocked(nameAddrIn(req, "From"))
+	}
+	if now := d.config().assertedIn(msg); now != nil && !now.same(d.asserted) {
+		d.asserted = now
+	}
+}
+
+// learnFromLocked takes over the From of a request: another one replaces that before in
+// later requests of ours, too (RFC 4916 4.4.2), and what was asserted of that before.
+// The same without its display name is nobody else.
+func (d *Dialog) learnFromLocked(from nameAddr) {
+	moved := !sameAddress(from.uri, d.remote.uri)
+	if lacksHost(from.uri) || !moved && from.display == "" {
+		return
+	}
+	if moved {
+		d.asserted = nil
+	}
+	d.remote = from
+}
+
+// tellIdentityLocked tells of a change. It is not called while the fields of another
+// early dialog are in the place of the dialog's.
+func (d *Dialog) tellIdentityLocked() {
+	for _, w := range d.identityWatchers {
+		if !w.queued && !w.told.same(d.farEnd) {
+			w.queued = true
+			d.mailbox.Push(func() { d.tellIdentity(w) })
+		}
+	}
+}
+
+// tellIdentity calls a watcher, unless what has changed has changed back meanwhile.
+func (d *Dialog) tellIdentity(w *identityWatcher) {
+	d.mutex.Lock()
+	now := d.farEnd
+	changed := !w.told.same(now)
+	w.queued, w.told = false, now
+	d.mutex.Unlock()
+	if changed {
+		w.callback(now.identity())
+	}
+}
+
+// assertedIn returns the identity that a message asserts, or nil: if there is none, or
+// its sender is not believed.
+func (c *StackConfig) assertedIn(msg sip.Message) *Identity {
+	if firstHeader(msg, "P-Asserted-Identity") == nil || !c.believes(sourceOf(msg.Source())) {
+		return nil
+	}
+	list := AssertedIdentities(msg)
+	if len(list) == 0 {
+		return nil
+	}
+	source, _ := netip.ParseAddrPort(msg.Source())
+	return &Identity{Address: list[0], Asserted: true, Others: list[1:], Privacy: PrivacyOf(msg), Source: source}
+}
+
+func (c *StackConfig) believes(source netip.Addr) bool {
+	source = source.WithZone("")
+	return c.IdentityFrom == nil || slices.ContainsFunc(c.IdentityFrom, func(p netip.Prefix) bool { return p.Contains(source) })
+}
