@@ -57,17 +57,12 @@ func (d *Dialog) after(wait time.Duration, f func()) *time.Timer {
 // while it waits.
 func (d *Dialog) onTime(wait time.Duration, method func(*Dialog)) *time.Timer {
 	return time.AfterFunc(wait, func() {
-		if d.stack == nil || d.stack.tasks.Begin() {
-			defer d.counted()
+		if d.stack == nil {
 			method(d)
+			return
 		}
+		d.stack.tasks.Run(func() { method(d) })
 	})
-}
-
-func (d *Dialog) counted() {
-	if d.stack != nil {
-		d.stack.tasks.End()
-	}
 }
 
 // life is the context of what runs in the background: it ends with the stack's

@@ -12,7 +12,7 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
-// FS7, RFC 3261 13.2.1, RFC 6337 3.1.1, 3.1.2: once a reliable provisional response
+// FS7, FA3, RFC 3261 13.2.1, RFC 6337 3.1.1, 3.1.2: once a reliable provisional response
 // has brought the answer, or the offer, an SDP in a later response is neither. It goes
 // to OnBody as it came, and does nothing else.
 func TestSDPAfterAReliableAnswerIsNone(t *testing.T) {
