@@ -13,6 +13,7 @@ import (
 	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/lockstat"
 	"sipdialog.example/dialog/internal/mailbox"
+	"sipdialog.example/dialog/internal/sendslot"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -155,7 +156,7 @@ type Dialog struct {
 
 	// What synchronises itself.
 
-	turn        turn
+	sendSlot    sendslot.Slot
 	mailbox     mailbox.Mailbox
 	requests    mailbox.Mailbox // for OnRequest's handlers
 	credentials auth.Scope

@@ -155,10 +155,10 @@ func (d *Dialog) Do(ctx context.Context, req *sip.Request) (result *sip.Response
 }
 
 func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, error) {
-	if err := d.lockInTurn(ctx, string(from.Method)); err != nil {
+	if err := d.lockToSend(ctx, string(from.Method)); err != nil {
 		return nil, err
 	}
-	defer d.turn.release()
+	defer d.sendSlot.Release()
 	if err := d.mayInformLocked(from); err != nil {
 		d.mutex.Unlock()
 		return nil, err

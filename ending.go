@@ -249,13 +249,13 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 	return delivered
 }
 
-// sendBye sends the BYE (RFC 3261 15.1.1). It waits for its turn, but not for
+// sendBye sends the BYE (RFC 3261 15.1.1). It waits for the send slot, but not for
 // ever: a request that hangs in a dial must not keep the call open.
 func (d *Dialog) sendBye() {
 	ctx, cancel := context.WithTimeout(d.life(), d.config().txTimeout())
 	defer cancel()
-	d.turn.enter(ctx, d.turn.enqueue())
-	defer d.turn.release()
+	d.sendSlot.WaitOrJoin(ctx, d.sendSlot.Enqueue())
+	defer d.sendSlot.Release()
 
 	d.mutex.Lock()
 	e := d.ending

@@ -317,13 +317,13 @@ func (d *Dialog) exchangeIn(e *earlyDialog, opt txn.RequestOptions, mayRepeat fu
 		heard:      func(res *sip.Response, flow *transport.Flow) { d.heardBy(e, res, flow) },
 		background: d.stack.tasks.Go, ask: d.stack.calls.Go,
 		next: func(ctx context.Context) (uint32, func(), error) {
-			d.turn.enter(ctx, d.turn.enqueue())
+			d.sendSlot.WaitOrJoin(ctx, d.sendSlot.Enqueue())
 			seq, err := d.nextSeq(e, mayRepeat)
 			if err != nil {
-				d.turn.release()
+				d.sendSlot.Release()
 				return 0, nil, err
 			}
-			return seq, d.turn.release, nil
+			return seq, d.sendSlot.Release, nil
 		},
 	}, nil
 }

@@ -73,10 +73,10 @@ func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason s
 // told once what came of it.
 func (r *ReferSubscription) notify(ctx context.Context, n notice, answered func(error)) error {
 	d := r.dialog
-	if err := r.lockInTurn(ctx, "SendNotify"); err != nil {
+	if err := r.lockToSend(ctx, "SendNotify"); err != nil {
 		return err
 	}
-	defer d.turn.release()
+	defer d.sendSlot.Release()
 	if n.progress == (Progress{}) {
 		n.progress = r.status
 	}
@@ -105,17 +105,17 @@ func (r *ReferSubscription) notify(ctx context.Context, n notice, answered func(
 	return nil
 }
 
-// lockInTurn is Dialog.lockInTurn for a request of a subscription, which may
-// outlive the call. It waits for an ACK that waits for the application: that holds
-// the turn.
-func (r *ReferSubscription) lockInTurn(ctx context.Context, op string) error {
+// lockToSend is Dialog.lockToSend for a request of a subscription, which may
+// outlive the call. It waits for an ACK that waits for the application: the
+// ACK holds the send slot.
+func (r *ReferSubscription) lockToSend(ctx context.Context, op string) error {
 	for {
-		err := r.dialog.lockInTurnIf(ctx, op, r.mayRequestLocked)
+		err := r.dialog.lockToSendIf(ctx, op, r.mayRequestLocked)
 		if err != nil || !r.dialog.ackWaits {
 			return err
 		}
 		r.dialog.mutex.Unlock()
-		r.dialog.turn.release()
+		r.dialog.sendSlot.Release()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sendslot"
 	"sipdialog.example/dialog/internal/txn"
 )
 
@@ -28,9 +29,9 @@ type prack struct {
 	refused error
 	// over is true once its outcome is known.
 	over bool
-	// place is its place in line for the turn, while inLine is true.
-	place  chan struct{}
-	inLine bool
+	// ticket is its place in the queue for the send slot, while queued is true.
+	ticket sendslot.Ticket
+	queued bool
 }
 
 func (p *prack) begin() { p.r.d.background(p.run) }
@@ -105,7 +106,7 @@ func (p *prack) make(propose func(context.Context) Body) {
 	}
 }
 
-// send writes the PRACK. It waits for its turn as long as the peer waits before
+// send writes the PRACK. It waits for the send slot as long as the peer waits before
 // it repeats its response (RFC 3262 3): a request that hangs in a dial does not
 // keep it back for longer.
 func (p *prack) send() error {
@@ -113,12 +114,12 @@ func (p *prack) send() error {
 	t := d.config().timers()
 	wait, cancelWait := context.WithTimeout(d.life(), t.T1)
 	defer cancelWait()
-	if !p.inLine {
-		p.place = d.turn.enqueue()
+	if !p.queued {
+		p.ticket = d.sendSlot.Enqueue()
 	}
-	p.inLine = false
-	d.turn.enter(wait, p.place)
-	defer d.turn.release()
+	p.queued = false
+	d.sendSlot.WaitOrJoin(wait, p.ticket)
+	defer d.sendSlot.Release()
 	req, opt, ok := p.build()
 	if !ok {
 		return nil

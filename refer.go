@@ -61,15 +61,15 @@ func (d *Dialog) SendRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts
 	if err := opts.check(referTo); err != nil {
 		return err
 	}
-	if err := d.lockInTurn(ctx, "Refer"); err != nil {
+	if err := d.lockToSend(ctx, "Refer"); err != nil {
 		return err
 	}
-	return d.referInTurn(ctx, referTo, opts)
+	return d.writeRefer(ctx, referTo, opts)
 }
 
-// referInTurn writes a REFER. The turn and the mutex are held, and released.
-func (d *Dialog) referInTurn(ctx context.Context, referTo sip.Uri, opts *ReferOpts) error {
-	defer d.turn.release()
+// writeRefer writes a REFER. The send slot and the mutex are held, and released.
+func (d *Dialog) writeRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts) error {
+	defer d.sendSlot.Release()
 	req := d.nextRequestLocked(sip.REFER)
 	d.decorateReferLocked(req, referTo, opts)
 	r := d.newSentReferLocked(req, referTo)

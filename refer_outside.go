@@ -36,9 +36,9 @@ func (s *Stack) Refer(ctx context.Context, target, referTo sip.Uri, opts ReferOp
 	if err := s.registerSubscribed(d); err != nil {
 		return nil, err
 	}
-	_ = d.turn.enqueue() // it is free: nobody else knows of the dialog
+	_ = d.sendSlot.Enqueue() // it is free: nobody else knows of the dialog
 	d.mutex.Lock()
-	err = d.referInTurn(ctx, referTo, &opts)
+	err = d.writeRefer(ctx, referTo, &opts)
 	if err == nil {
 		err = s.ready() // Shutdown may have come before there was a subscription to end
 	}

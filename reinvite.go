@@ -35,10 +35,10 @@ type reinviteClient struct {
 
 // sendReInvite writes a re-INVITE when no other INVITE is open.
 func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, compose composer) (*reinviteClient, error) {
-	if err := d.lockInTurn(ctx, "ReInvite"); err != nil {
+	if err := d.lockToSend(ctx, "ReInvite"); err != nil {
 		return nil, err
 	}
-	defer d.turn.release()
+	defer d.sendSlot.Release()
 	if err := d.mayInviteLocked(); err != nil {
 		d.mutex.Unlock()
 		return nil, err
@@ -227,7 +227,7 @@ func (re *reinviteClient) success(res *sip.Response) {
 		return
 	}
 	// Before OnBody can hear of it: nothing it sends may overtake the ACK.
-	d.turn.join()
+	d.sendSlot.Join()
 	d.mutex.Lock()
 	re.taken, re.reliable.answered = true, true
 	d.answeredAtLocked(re.target, res)
@@ -260,7 +260,7 @@ func (re *reinviteClient) succeeded() {
 	re.closeLocked()
 	re.endLocked(nil)
 	d.mutex.Unlock()
-	d.turn.release()
+	d.sendSlot.Release()
 }
 
 // refused takes a final answer of 300 or more: session and target stay as they

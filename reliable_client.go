@@ -156,7 +156,7 @@ func (r *reliableClient) enqueueLocked(p *prack) (begin func()) {
 	if p.offer == nil && p.propose == nil {
 		// Before the application hears of the response: what it sends upon it does
 		// not overtake the PRACK.
-		p.place, p.inLine = r.d.turn.enqueue(), true
+		p.ticket, p.queued = r.d.sendSlot.Enqueue(), true
 	}
 	return p.begin
 }

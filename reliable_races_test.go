@@ -169,7 +169,7 @@ func TestINVITEAgainWhileAPRACKIsAwaited(t *testing.T) {
 	})
 }
 
-// A session that is sent reliably while Accept waits for its turn is to be
+// A session that is sent reliably while Accept waits for the send slot is to be
 // agreed upon first (RFC 3262 3): Accept looks again.
 func TestAcceptWaitsForAPRACKThatBecomesDueMeanwhile(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

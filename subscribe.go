@@ -97,10 +97,10 @@ func (r *ReferSubscription) prolong() {
 // subscribe writes a SUBSCRIBE that prolongs the subscription.
 func (r *ReferSubscription) subscribe(ctx context.Context) error {
 	d := r.dialog
-	if err := r.lockInTurn(ctx, "SUBSCRIBE"); err != nil {
+	if err := r.lockToSend(ctx, "SUBSCRIBE"); err != nil {
 		return err
 	}
-	defer d.turn.release()
+	defer d.sendSlot.Release()
 	life := d.config().referLife()
 	req := d.nextRequestLocked(sip.SUBSCRIBE)
 	req.AppendHeader(r.event())

@@ -92,11 +92,11 @@ func (d *Dialog) sendInvite(ctx context.Context, opts InviteOpts) error {
 }
 
 func (d *Dialog) placeInvite(ctx context.Context, opts InviteOpts) (<-chan struct{}, error) {
-	if err := d.turn.take(ctx); err != nil {
+	if err := d.sendSlot.Acquire(ctx); err != nil {
 		d.finish(causeOf(sip.INVITE, err))
 		return nil, err
 	}
-	defer d.turn.release()
+	defer d.sendSlot.Release()
 
 	d.mutex.Lock()
 	if e := d.ending; e != nil || d.state == DialogStateTerminated {
@@ -390,7 +390,7 @@ func (i *inviteClient) take(res *sip.Response) {
 	d.agreeTimerLocked(res, false, res)
 	// Established is entered once the ACK has left, so that nothing a callback
 	// sends can overtake it.
-	d.turn.join()
+	d.sendSlot.Join()
 	both.unlock()
 	release()
 	if !readsRoutes(res) { // the ACK leaves all the same, by the way that can be read
@@ -421,7 +421,7 @@ func (i *inviteClient) established() {
 		d.decideLocked(nil)
 	}
 	d.mutex.Unlock()
-	d.turn.release()
+	d.sendSlot.Release()
 	release()
 }
 
@@ -474,22 +474,11 @@ func (i *inviteClient) releaseFork(res *sip.Response) {
 	switch {
 	case fork == nil:
 	case isNew:
-		fork.turn.join()
+		fork.sendSlot.Join()
 		fork.invite.acknowledge(fork.session.refusing(offerIn2xx(fork.invite.offer, res)), byDefault, func() {
-			i.d.parting(func() { i.d.passTurn(); fork.invite.established() })
+			i.d.parting(func() { i.d.drainSendSlot(); fork.invite.established() })
 		})
 	default:
 		fork.invite.acknowledgeAgain()
-	}
-}
-
-// passTurn lets leave what the call is writing, a PRACK in the early dialog that
-// is released maybe: the BYE has the higher CSeq. It waits no longer than the PRACK
-// itself does.
-func (d *Dialog) passTurn() {
-	ctx, cancel := context.WithTimeout(d.life(), d.config().timers().T1)
-	defer cancel()
-	if d.turn.take(ctx) == nil {
-		d.turn.release()
 	}
 }

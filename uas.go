@@ -113,11 +113,11 @@ func (d *Dialog) answerInTurn(ctx context.Context, tx serverTx, res *sip.Respons
 		if err := d.waitPracked(ctx); err != nil {
 			return nil, err
 		}
-		if err := d.turn.take(ctx); err != nil {
+		if err := d.sendSlot.Acquire(ctx); err != nil {
 			return nil, err
 		}
 		delivered, err := d.answer(tx, res)
-		d.turn.release()
+		d.sendSlot.Release()
 		if !errors.Is(err, errAgreeing) {
 			return delivered, err
 		}

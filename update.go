@@ -51,10 +51,10 @@ func (d *Dialog) updateOnce(ctx context.Context, offer Body, headers []Header) (
 // sendUpdate writes an UPDATE when no other one, and no offer, is open (RFC
 // 3311 5.1).
 func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (*waiter, error) {
-	if err := d.lockInTurnIf(ctx, "UPDATE", func() error { return d.mayUpdateLocked(offer) }); err != nil {
+	if err := d.lockToSendIf(ctx, "UPDATE", func() error { return d.mayUpdateLocked(offer) }); err != nil {
 		return nil, err
 	}
-	defer d.turn.release()
+	defer d.sendSlot.Release()
 	req := d.nextRequestLocked(sip.UPDATE)
 	req.AppendHeader(d.stack.allow(d.handlers))
 	req.AppendHeader(d.stack.supported())
