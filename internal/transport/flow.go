@@ -82,6 +82,33 @@ func (f *Flow) Err() error {
 	return f.socket.failure()
 }
 
+// Done returns what is closed once the flow's connection is lost, Err says why. That of
+// a UDP flow is closed with the layer.
+func (f *Flow) Done() <-chan struct{} {
+	if f.stream != nil {
+		return f.stream.done
+	}
+	return f.layer.ctx.Done()
+}
+
+// Hold says that a call, or a registration, needs the flow's connection, which is not
+// closed as idle until each has called Release, once.
+func (f *Flow) Hold() {
+	if f.stream != nil {
+		f.stream.holders.Add(1)
+	}
+}
+
+// Release takes back a Hold.
+func (f *Flow) Release() {
+	if f.stream != nil {
+		f.stream.holders.Add(-1)
+	}
+}
+
+// Held reports whether somebody needs the flow's connection.
+func (f *Flow) Held() bool { return f.stream != nil && f.stream.holders.Load() > 0 }
+
 // Same reports whether both are the same socket and peer, or connection.
 func (f *Flow) Same(o *Flow) bool {
 	if f == nil || o == nil {

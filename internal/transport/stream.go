@@ -49,6 +49,10 @@ type stream struct {
 	// synchronised by itself.
 	code atomic.Uint32
 
+	// holders is how many calls and registrations need the connection; synchronised by
+	// itself.
+	holders atomic.Int32
+
 	// written is when the last write ended, in Unix nanoseconds; synchronised
 	// by itself.
 	written atomic.Int64

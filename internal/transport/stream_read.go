@@ -147,13 +147,17 @@ func (r *reader) deadline() time.Time {
 
 // end: a message that has begun must be complete in PartialTimeout, which
 // counts from its first byte so that single bytes do not extend it; between
-// messages IdleTimeout counts, in both directions; before any, SilenceTimeout.
+// messages IdleTimeout counts, in both directions, unless somebody needs the
+// connection: then it is looked at again; before any message, SilenceTimeout.
 func (r *reader) end() time.Time {
 	if !r.begun.IsZero() {
 		return deadline(r.begun, r.s.layer.limits.PartialTimeout)
 	}
 	if r.silent() {
 		return deadline(r.quiet, r.s.layer.limits.SilenceTimeout)
+	}
+	if r.s.flow.Held() {
+		return deadline(time.Now(), r.s.layer.limits.IdleTimeout)
 	}
 	return deadline(r.active(), r.s.layer.limits.IdleTimeout)
 }

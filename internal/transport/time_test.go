@@ -96,6 +96,26 @@ func TestStream_idle_is_closed_and_either_direction_keeps_it(t *testing.T) {
 	})
 }
 
+func TestStream_that_is_held_is_not_closed_as_idle(t *testing.T) {
+	bubble(t, Limits{IdleTimeout: time.Minute}, func(t *testing.T, l *Layer, arrivals <-chan arrival, peer *dialogtest.Host) {
+		conn := dialMemory(t, peer)
+		write(t, conn, options("x", "192.0.2.2", ""))
+		flow := next(t, arrivals).flow
+		flow.Hold()
+		flow.Hold()
+		time.Sleep(time.Hour)
+		flow.Release()
+		time.Sleep(time.Hour + time.Second)
+		require.NoError(t, flow.Err())
+		require.True(t, flow.Held())
+		flow.Release()
+		require.False(t, flow.Held())
+		require.Equal(t, 59*time.Second, closedAfter(t, conn))
+		<-flow.Done()
+		require.ErrorIs(t, flow.Err(), ErrIdle)
+	})
+}
+
 func TestStream_no_idle_bound_when_negative(t *testing.T) {
 	bubble(t, Limits{IdleTimeout: -1, SilenceTimeout: -1}, func(t *testing.T, l *Layer, arrivals <-chan arrival, peer *dialogtest.Host) {
 		conn := dialMemory(t, peer)
