@@ -14,7 +14,7 @@ COVER_FILE   ?= bin/coverage.out
 building = @echo "== building $(1); quiet until that is done"
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt fmt-check vet lint test stress fuzz cover bench bench-peers bench-peers-draw check-peers soak demo interop-sipp ci rename
+.PHONY: help build fmt fmt-check vet lint test stress fuzz cover bench bench-peers bench-peers-draw check-peers soak demo interop-sipp interop-nat ci rename
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,7 +91,13 @@ interop-sipp: ## the library against sipp, as caller and as callee
 	$(call building,interop/sipp)
 	$(GO) run ./interop/sipp
 
-ci: fmt-check vet lint test check-peers interop-sipp demo ## what CI runs
+interop-nat: ## across routers with network address translation, as root (Linux)
+	@GO="$(GO)" sh scripts/need.sh go
+	$(call building,interop/nat)
+	@GO="$(GO)" sh scripts/nat.sh $(NAT_FLAGS)
+
+ci: NAT_FLAGS = -or-skip
+ci: fmt-check vet lint test check-peers interop-sipp interop-nat demo ## what CI runs
 
 rename: ## give the module its real path: make rename MODULE=example.org/you/dialog
 	@GO="$(GO)" sh scripts/rename.sh "$(MODULE)"

@@ -64,11 +64,22 @@ need_sipp() {
 	fail "'sipp' 3.6 or later is missing: install it (Debian and Ubuntu: sip-tester; Fedora, macOS Homebrew: sipp)"
 }
 
+# need_tool COMMAND PACKAGE: a command, and the package of Debian's that has it.
+need_tool() {
+	command -v "$1" >/dev/null 2>&1 && return
+	apt_install "$2" && command -v "$1" >/dev/null 2>&1 && return
+	fail "'$1' is missing: install it (Debian and Ubuntu: $2)"
+}
+
 for tool in "$@"; do
 	case $tool in
 	go) need_go ;;
 	gcc) need_gcc ;;
 	sipp) need_sipp ;;
+	nft) need_tool nft nftables ;;
+	ip) need_tool ip iproute2 ;;
+	conntrack) need_tool conntrack conntrack ;;
+	unshare) need_tool unshare util-linux ;;
 	*) fail "do not know how to provide '$tool'" ;;
 	esac
 done

@@ -1,0 +1,27 @@
+package nat
+
+import (
+	"testing"
+
+	"sipdialog.example/dialog"
+)
+
+// times of UDP bindings, in seconds.
+const (
+	short = 3
+	linux = 30 // without an answer
+)
+
+func TestCallsBothWays(t *testing.T) {
+	for _, transport := range []string{"udp", "tcp", "tls", "ws", "wss"} {
+		t.Run(transport, func(t *testing.T) {
+			w := newWorld(t)
+			p := w.serve().phone(w.router(linux), "alice", transport)
+			for _, by := range []func(*call) *dialog.Dialog{(*call).phoneEnd, (*call).serverEnd} {
+				c := p.calls(0)
+				c.talk()
+				c.end(by(c))
+			}
+		})
+	}
+}

@@ -1,0 +1,21 @@
+package nat
+
+import (
+	"flag"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// The tests change the network of nobody but themselves, but they need root for it, and
+// take a minute: they are run when asked for.
+var wanted = flag.Bool("nat", false, "run the tests that need root, nft, ip and conntrack")
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if !*wanted {
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}

@@ -1,0 +1,143 @@
+package nat
+
+import (
+	"context"
+	"crypto/tls"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/internal/testcert"
+)
+
+// soon bounds what has to happen at once.
+const soon = 10 * time.Second
+
+// ports are where the server listens.
+var ports = map[string]int{"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 8080, "wss": 8443}
+
+// station is a stack on a machine, and its incoming calls.
+type station struct {
+	*dialog.Stack
+	t     *testing.T
+	calls chan *dialog.Dialog
+}
+
+func start(t *testing.T, n *namespace, config *dialog.StackConfig) *station {
+	t.Helper()
+	config.Network = n
+	stack, err := dialog.NewStack(config)
+	require.NoError(t, err)
+	s := &station{Stack: stack, t: t, calls: make(chan *dialog.Dialog, 10)}
+	stack.OnIncomingDialog(func(d dialog.IDialog) { s.calls <- d.(*dialog.Dialog) })
+	require.NoError(t, stack.Start(context.Background()))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), soon)
+		defer cancel()
+		_ = stack.Shutdown(ctx)
+	})
+	return s
+}
+
+// called waits for an incoming call.
+func (s *station) called() *dialog.Dialog {
+	s.t.Helper()
+	select {
+	case d := <-s.calls:
+		return d
+	case <-time.After(soon):
+		require.FailNow(s.t, "nobody calls")
+		return nil
+	}
+}
+
+// server is a registrar that calls whom it has registered.
+type server struct {
+	*station
+	client *tls.Config // of who trusts it
+
+	mu       sync.Mutex // guards the field below
+	bindings map[string]sip.Uri
+}
+
+func (w *world) serve(change ...func(*dialog.StackConfig)) *server {
+	w.t.Helper()
+	ca := testcert.New(w.t)
+	config := &dialog.StackConfig{}
+	for _, name := range []string{"udp", "tcp", "tls", "ws", "wss"} {
+		listener := dialog.TransportConfig{Protocol: name, Address: serverIP, Port: ports[name]}
+		if name == "tls" || name == "wss" {
+			listener.TLSConfig = ca.Server(serverIP)
+		}
+		config.Listeners = append(config.Listeners, listener)
+	}
+	config.Transport, config.Listeners = &config.Listeners[0], config.Listeners[1:]
+	for _, f := range change {
+		f(config)
+	}
+	s := &server{station: start(w.t, w.server, config), client: ca.Client(), bindings: make(map[string]sip.Uri)}
+	require.NoError(w.t, s.OnRequest("REGISTER", s.register))
+	return s
+}
+
+// register takes a registration.
+func (s *server) register(_ context.Context, req *sip.Request) dialog.Answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bindings[req.To().Address.User] = *req.Contact().Address.Clone()
+	return dialog.Answer{}
+}
+
+// phone is one behind a router that has registered by a transport.
+type phone struct {
+	*station
+	*router
+	name, transport string
+	server          *server
+}
+
+// phone starts a phone behind the router and registers it.
+func (s *server) phone(r *router, name, transport string, change ...func(*dialog.StackConfig)) *phone {
+	s.t.Helper()
+	config := &dialog.StackConfig{
+		Transport: &dialog.TransportConfig{Protocol: "udp", Address: "0.0.0.0", Port: 5060},
+		TLS:       s.client,
+		From:      &dialog.Address{URI: sip.Uri{Scheme: "sip", User: name}},
+	}
+	if transport == "tcp" {
+		config.Transport.Protocol = transport
+	}
+	for _, f := range change {
+		f(config)
+	}
+	p := &phone{station: start(s.t, r.inside, config), router: r, name: name, transport: transport, server: s}
+	p.register()
+	return p
+}
+
+// to is the URI of a user at the server.
+func (p *phone) to(user string) sip.Uri {
+	uri := sip.Uri{Scheme: "sip", User: user, Host: serverIP, Port: ports[p.transport]}
+	if p.transport == "tls" || p.transport == "wss" {
+		uri.Scheme = "sips"
+	}
+	uri.UriParams = sip.HeaderParams{{K: "transport", V: p.transport}}
+	return uri
+}
+
+func (p *phone) register() {
+	p.station.t.Helper()
+	req := sip.NewRequest(sip.REGISTER, p.to(""))
+	from := p.to(p.name)
+	req.AppendHeader(&sip.FromHeader{Address: from, Params: sip.NewParams()})
+	req.AppendHeader(&sip.ContactHeader{Address: sip.Uri{Scheme: "sip", User: p.name}})
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	defer cancel()
+	res, err := p.Do(ctx, req)
+	require.NoError(p.station.t, err)
+	require.Equal(p.station.t, 200, res.StatusCode, res.String())
+}
