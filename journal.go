@@ -22,13 +22,14 @@ type journal struct {
 	// Set at construction.
 
 	handler slog.Handler
+	began   time.Time
 
 	// What synchronises itself.
 
 	box   mailbox.Mailbox
 	tasks tasks.Group // of the one goroutine
 	// debug is whether the handler takes records of LevelDebug, asked when it was
-	// asked last, as Unix time.
+	// asked last, in seconds since began: the wall clock may be set.
 	debug atomic.Bool
 	asked atomic.Int64
 }
@@ -38,9 +39,8 @@ func newJournal(handler slog.Handler) *journal {
 	if handler == nil {
 		return nil
 	}
-	j := &journal{handler: handler}
+	j := &journal{handler: handler, began: time.Now()}
 	j.box.Go, j.box.Bound = j.tasks.Go, maxRecords
-	j.asked.Store(time.Now().Unix())
 	_, _ = tasks.Apart(j.askNow)
 	return j
 }
@@ -63,7 +63,7 @@ func (j *journal) ask() {
 	if j == nil {
 		return
 	}
-	last, now := j.asked.Load(), time.Now().Unix()
+	last, now := j.asked.Load(), int64(time.Since(j.began)/time.Second)
 	if now != last && j.asked.CompareAndSwap(last, now) {
 		j.box.Offer(j.askNow)
 	}

@@ -32,6 +32,7 @@ type Layer struct {
 	seed    maphash.Seed // of the To tags of stateless answers
 	ctx     context.Context
 	cancel  context.CancelFunc // ends dials and pauses
+	began   time.Time          // what each instant counts from
 
 	mu sync.Mutex // guards the fields below; taken before any stream's mutex
 	// handler is nil until Handle: what arrives is dropped.
@@ -64,6 +65,7 @@ func New(cfg Config) *Layer {
 		streams: make(map[streamKey][]*stream),
 		dials:   make(map[streamKey]*dial),
 		room:    newRoom(),
+		began:   time.Now(),
 	}
 	l.holdings.most = l.limits.StreamBytes
 	if l.network == nil {

@@ -53,9 +53,8 @@ type stream struct {
 	// itself.
 	holders atomic.Int32
 
-	// written is when the last write ended, in Unix nanoseconds; synchronised
-	// by itself.
-	written atomic.Int64
+	// written is when the last write ended; synchronised by itself.
+	written instant
 }
 
 // item is one entry of the queue.
@@ -223,7 +222,7 @@ func (s *stream) writeItem(it item) bool {
 		s.lose(doing(fmt.Sprint("write to ", s.key.addr), err))
 		return false
 	}
-	s.written.Store(time.Now().UnixNano())
+	s.written.set(s.layer.began)
 	if !it.quiet {
 		s.layer.counters.messagesOut.Add(1)
 	}

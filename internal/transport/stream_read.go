@@ -165,12 +165,12 @@ func (r *reader) end() time.Time {
 // silent reports whether the peer has opened a connection and said nothing since, nor
 // been told anything: the cheapest way to use up the room for them.
 func (r *reader) silent() bool {
-	return !r.heard && r.s.listener != nil && r.s.written.Load() == 0 && r.s.layer.limits.SilenceTimeout >= 0
+	return !r.heard && r.s.listener != nil && !r.s.written.known() && r.s.layer.limits.SilenceTimeout >= 0
 }
 
 // active is when something was last read or written.
 func (r *reader) active() time.Time {
-	if wrote := time.Unix(0, r.s.written.Load()); wrote.After(r.quiet) {
+	if wrote := r.s.written.time(r.s.layer.began); wrote.After(r.quiet) {
 		return wrote
 	}
 	return r.quiet
