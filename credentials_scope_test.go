@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/icholy/digest"
@@ -512,6 +514,7 @@ func TestNonceCountRisesAcrossRequestsChallengedAtOnce(t *testing.T) {
 				}
 				slices.Sort(counts) // they may overtake each other on the way
 				require.Equal(t, []int{1, 2, 3}, counts)
+				require.Equal(t, counts, w.counts(t, c.method))
 				for _, i := range in { // all have come: a 404 ends the call
 					p.reply(i, dialogtest.Response{Code: 404, ToTag: "x"})
 				}
@@ -524,6 +527,67 @@ func TestNonceCountRisesAcrossRequestsChallengedAtOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// counts are the nonce counts of what the stack has sent, in that order.
+func (w *world) counts(t *testing.T, method string) (counts []int) {
+	t.Helper()
+	for _, m := range w.sent(stackIP, method) {
+		for _, value := range values(m.msg, "Authorization") {
+			got, err := digest.ParseCredentials(value)
+			require.NoError(t, err)
+			counts = append(counts, got.Nc)
+		}
+	}
+	return counts
+}
+
+// FX8: the counts rise in the order of sending, however many requests leave at once.
+func TestNonceCountsRiseInTheOrderOfSending(t *testing.T) {
+	const requests = 100
+	bubble(t, func(t *testing.T, w *world) {
+		s, p := w.stack(stackIP, known), w.peer(peerIP)
+		registered(t, s, p, asksServer+`, qop="auth"`)
+		var results []<-chan error
+		for range requests {
+			results = append(results, does(s, sip.REGISTER, uri("", peerIP)))
+		}
+		for range requests {
+			p.reply(p.next("REGISTER"), dialogtest.Response{Code: 200, ToTag: "x"})
+		}
+		for _, result := range results {
+			require.NoError(t, <-result)
+		}
+		counts := w.counts(t, "REGISTER")
+		require.Len(t, counts, requests+1)
+		require.True(t, slices.IsSorted(counts), "%v", counts)
+	})
+}
+
+// A Trace that sends a request itself, and waits for it, keeps that back for a moment
+// only.
+func TestTraceMayWaitForARequestWithCredentials(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		var s *dialog.Stack
+		var nested atomic.Bool
+		inner := make(chan error, 1)
+		s, p := w.stack(stackIP, known, func(c *dialog.StackConfig) {
+			c.Trace = func(e dialog.TraceEvent) {
+				if e.Outbound && strings.Contains(string(e.Data), "nc=00000002") && nested.CompareAndSwap(false, true) {
+					inner <- <-does(s, sip.REGISTER, uri("", peerIP))
+				}
+			}
+		}), w.peer(peerIP)
+		registered(t, s, p, asksServer+`, qop="auth"`)
+		begin := time.Now()
+		outer := does(s, sip.REGISTER, uri("", peerIP))
+		for range 2 {
+			p.reply(p.next("REGISTER"), dialogtest.Response{Code: 200, ToTag: "x"})
+		}
+		require.NoError(t, <-inner)
+		require.NoError(t, <-outer)
+		require.Less(t, time.Since(begin), time.Second)
+	})
 }
 
 // Nothing that is logged tells the password, or what is computed of it.

@@ -79,7 +79,9 @@ func (x *exchange) send(ctx context.Context, req *sip.Request) error {
 	x.req = req
 	opt := x.opt
 	x.mu.Unlock()
-	opt.Authorize = func(req *sip.Request, flow *transport.Flow) { x.authorize(req, flow, opt) }
+	opt.Authorize = func(ctx context.Context, req *sip.Request, flow *transport.Flow) func(bool) {
+		return x.authorize(ctx, req, flow, opt)
+	}
 	if x.prepared != nil {
 		x.prepared(req)
 	}
@@ -91,18 +93,21 @@ func (x *exchange) send(ctx context.Context, req *sip.Request) error {
 	return nil
 }
 
-// authorize adds the credentials for whom the flow leads to.
-func (x *exchange) authorize(req *sip.Request, flow *transport.Flow, opt txn.RequestOptions) {
+// authorize adds the credentials for whom the flow leads to. What it returns is called
+// when the request has been written.
+func (x *exchange) authorize(ctx context.Context, req *sip.Request, flow *transport.Flow, opt txn.RequestOptions) (written func(sent bool)) {
+	written = func(bool) {}
 	if x.attempt != nil {
 		to := x.stack.destination(req, flow, opt)
 		x.mu.Lock()
 		x.to, x.transport = to, flow.Transport()
 		x.mu.Unlock()
-		x.attempt.Authorize(req, to)
+		written = x.attempt.Authorize(ctx, req, to)
 	}
 	if x.leaving != nil {
 		x.leaving(req)
 	}
+	return written
 }
 
 // announce tells of a transaction as soon as its request has left, or its first

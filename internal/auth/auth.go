@@ -5,6 +5,7 @@
 package auth
 
 import (
+	"context"
 	"maps"
 	"net/netip"
 	"sync"
@@ -113,16 +114,18 @@ type Attempt struct {
 	own   map[space]*answer
 	tries int
 	// written is what Authorize has put into the request, seq and hop say for which
-	// sending of it.
+	// sending of it, and sent whether it has left like that.
 	written map[space]written
 	seq     uint32
 	hop     netip.AddrPort
+	sent    bool
 }
 
-// written is a header value that an answer has made.
+// written is a header value that an answer has made, the nth of its nonce.
 type written struct {
 	*answer
 	value string
+	n     int
 }
 
 // Begin returns the attempt of a new request. strict leaves challenges with MD5
@@ -150,24 +153,41 @@ func (a *Attempt) Anew() {
 // Authorize puts credentials into a request that is about to be sent to that
 // destination: for each realm that has challenged the request itself, another one
 // of its Call-ID on the same way, or one outside it to the same destination. It
-// replaces what it has put there before, and asks nobody.
-func (a *Attempt) Authorize(req *sip.Request, to Destination) {
+// replaces what it has put there before, and asks nobody. What it returns is called
+// when the request has been written, or is not to be as it stands: requests that use
+// one nonce are numbered and written one after the other, so that a server sees the
+// counts rise (RFC 7616 3.4). It waits for the one before until ctx ends, for a moment
+// at most.
+func (a *Attempt) Authorize(ctx context.Context, req *sip.Request, to Destination) (written func(sent bool)) {
+	answers := a.answers(to)
+	leave := enter(ctx, answers)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.writeLocked(req, to, answers)
+	return func(sent bool) {
+		leave()
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.sent = a.sent || sent
+	}
+}
+
+func (a *Attempt) writeLocked(req *sip.Request, to Destination, answers map[space]*answer) {
 	a.removeLocked(req)
 	before := a.written
-	if seq := req.CSeq().SeqNo; seq != a.seq || to.Hop != a.hop {
-		a.seq, a.hop, before = seq, to.Hop, nil
+	if seq := req.CSeq().SeqNo; a.sent || seq != a.seq || to.Hop != a.hop {
+		a.sent, a.seq, a.hop, before = false, seq, to.Hop, nil
 	}
 	a.written = make(map[space]written)
-	for sp, known := range a.answersLocked(to) {
+	for sp, known := range answers {
 		w := before[sp] // it may be made ready again, for another transport
-		if w.answer != known {
-			value, err := known.credentials(req)
+		if w.answer != known || !known.count.isLatest(w.n) {
+			n := known.count.next()
+			value, err := known.credentials(req, n)
 			if err != nil {
 				continue
 			}
-			w = written{known, value}
+			w = written{known, value, n}
 		}
 		a.written[sp] = w
 		req.AppendHeader(sip.NewHeader(sp.header(), w.value))
@@ -176,11 +196,13 @@ func (a *Attempt) Authorize(req *sip.Request, to Destination) {
 	}
 }
 
-// answersLocked returns what the request carries. What it was challenged for itself
-// goes before what others were.
-func (a *Attempt) answersLocked(to Destination) map[space]*answer {
+// answers returns what the request carries. What it was challenged for itself goes
+// before what others were.
+func (a *Attempt) answers(to Destination) map[space]*answer {
 	answers := a.cache.get(to)
 	maps.Copy(answers, a.scope.get(to.Hop))
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	maps.Copy(answers, a.own)
 	return answers
 }

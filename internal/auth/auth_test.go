@@ -1,10 +1,14 @@
 package auth
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/icholy/digest"
@@ -60,14 +64,14 @@ func answered(t *testing.T, c *Cache, to Destination, headers ...string) {
 		code = 407
 	}
 	require.True(t, a.Challenged(challenge(code, headers...), alice))
-	a.Authorize(invite(), to)
+	a.Authorize(t.Context(), invite(), to)(true)
 }
 
 // carried are the credentials that a new request takes along.
 func carried(t *testing.T, c *Cache, to Destination) (server, proxy []*digest.Credentials) {
 	t.Helper()
 	req := invite()
-	begin(c).Authorize(req, to)
+	begin(c).Authorize(t.Context(), req, to)(true)
 	return sent(t, req, "Authorization"), sent(t, req, "Proxy-Authorization")
 }
 
@@ -97,10 +101,10 @@ func TestChallengeIsAnswered(t *testing.T) {
 	var cache Cache
 	a := begin(&cache)
 	req := invite()
-	a.Authorize(req, here)
+	a.Authorize(t.Context(), req, here)(true)
 	require.Empty(t, req.GetHeaders("Authorization"))
 	require.True(t, a.Challenged(challenge(401, `WWW-Authenticate: Digest realm="r", nonce="n1", qop="auth", algorithm=MD5`), alice))
-	a.Authorize(req, here)
+	a.Authorize(t.Context(), req, here)(true)
 	got := sent(t, req, "Authorization")
 	require.Len(t, got, 1)
 	require.Equal(t, "sip:bob@example.com", got[0].URI)
@@ -130,14 +134,14 @@ func TestLaterRequestsOfACallCarryCredentialsAtOnceAndCount(t *testing.T) {
 	var call Scope
 	first := cache.Begin(&call, false)
 	require.True(t, first.Challenged(challenge(401, `WWW-Authenticate: Digest realm="r", nonce="n1", qop="auth"`), alice))
-	first.Authorize(invite(), here)
+	first.Authorize(t.Context(), invite(), here)(true)
 	second := cache.Begin(&call, false)
 	req := invite()
-	second.Authorize(req, here)
+	second.Authorize(t.Context(), req, here)(true)
 	require.Equal(t, 2, sent(t, req, "Authorization")[0].Nc)
 	// The nonce may have aged: a new challenge is answered once.
 	require.True(t, second.Challenged(challenge(401, `WWW-Authenticate: Digest realm="r", nonce="n9", qop="auth"`), alice))
-	second.Authorize(req, here)
+	second.Authorize(t.Context(), req, here)(true)
 	got := sent(t, req, "Authorization")
 	require.Len(t, got, 1)
 	require.Equal(t, "n9", got[0].Nonce)
@@ -152,7 +156,7 @@ func TestSeveralHopsAndRealms(t *testing.T) {
 	require.True(t, a.Challenged(challenge(407, `Proxy-Authenticate: Digest realm="p1", nonce="a"`), alice))
 	require.True(t, a.Challenged(challenge(407, `Proxy-Authenticate: Digest realm="p2", nonce="b"`), alice))
 	require.True(t, a.Challenged(challenge(401, `WWW-Authenticate: Digest realm="p1", nonce="c"`), alice))
-	a.Authorize(req, here)
+	a.Authorize(t.Context(), req, here)(true)
 	require.Len(t, sent(t, req, "Proxy-Authorization"), 2)
 	require.Len(t, sent(t, req, "Authorization"), 1)
 }
@@ -165,7 +169,7 @@ func TestSHA256GoesBeforeMD5(t *testing.T) {
 		require.True(t, a.Challenged(challenge(401,
 			`WWW-Authenticate: Digest realm="r", nonce="1", algorithm=`+order[0],
 			`WWW-Authenticate: Digest realm="r", nonce="2", algorithm=`+order[1]), alice))
-		a.Authorize(req, here)
+		a.Authorize(t.Context(), req, here)(true)
 		got := sent(t, req, "Authorization")
 		require.Len(t, got, 1)
 		require.Equal(t, "SHA-256", got[0].Algorithm)
@@ -190,7 +194,7 @@ func TestOneOfSeveralRealmsIsEnough(t *testing.T) {
 	require.True(t, a.Challenged(challenge(401,
 		`WWW-Authenticate: Digest realm="ours", nonce="1"`, `WWW-Authenticate: Digest realm="theirs", nonce="2"`,
 	), func(c Challenge) (Login, bool) { return Login{"alice", "secret"}, c.Realm == "ours" }))
-	a.Authorize(req, here)
+	a.Authorize(t.Context(), req, here)(true)
 	require.Len(t, sent(t, req, "Authorization"), 1)
 }
 
@@ -220,7 +224,7 @@ func TestLegacyDigestIsRefusedWhenAskedTo(t *testing.T) {
 	req := invite()
 	require.True(t, a.Challenged(challenge(401, `WWW-Authenticate: Digest realm="r", nonce="weak"`,
 		`WWW-Authenticate: Digest realm="r", nonce="strong", algorithm=MD5, qop="auth"`), alice))
-	a.Authorize(req, here)
+	a.Authorize(t.Context(), req, here)(true)
 	require.Equal(t, "strong", sent(t, req, "Authorization")[0].Nonce)
 }
 
@@ -282,14 +286,14 @@ func TestCredentialsInACallStayOnTheirWay(t *testing.T) {
 	var call Scope
 	a := cache.Begin(&call, false)
 	require.True(t, a.Challenged(challenge(407, `Proxy-Authenticate: Digest realm="p", nonce="1"`), alice))
-	a.Authorize(invite(), here)
+	a.Authorize(t.Context(), invite(), here)(true)
 	require.True(t, a.Challenged(challenge(401, `WWW-Authenticate: Digest realm="s", nonce="2"`), alice))
-	a.Authorize(invite(), here)
+	a.Authorize(t.Context(), invite(), here)(true)
 	for ip, n := range map[string]int{"10.0.0.1": 1, "10.0.0.2": 0} {
 		bye := invite()
 		to := at(ip)
 		to.InDialog = true
-		cache.Begin(&call, false).Authorize(bye, to)
+		cache.Begin(&call, false).Authorize(t.Context(), bye, to)(true)
 		require.Len(t, sent(t, bye, "Authorization"), n, ip)
 		require.Len(t, sent(t, bye, "Proxy-Authorization"), n, ip)
 	}
@@ -300,9 +304,9 @@ func TestARetryMayGoToAnotherAddress(t *testing.T) {
 	var cache Cache
 	a := begin(&cache)
 	req := invite()
-	a.Authorize(req, here)
+	a.Authorize(t.Context(), req, here)(true)
 	require.True(t, a.Challenged(challenge(401, `WWW-Authenticate: Digest realm="r", nonce="n"`), alice))
-	a.Authorize(req, at("10.0.0.2"))
+	a.Authorize(t.Context(), req, at("10.0.0.2"))(true)
 	require.Len(t, sent(t, req, "Authorization"), 1)
 }
 
@@ -317,7 +321,7 @@ func TestCountsRiseAcrossRequestsWithOneNonce(t *testing.T) {
 	}
 	for i, a := range attempts {
 		req := invite()
-		a.Authorize(req, here)
+		a.Authorize(t.Context(), req, here)(true)
 		require.Equal(t, i+1, sent(t, req, "Authorization")[0].Nc)
 	}
 }
@@ -329,13 +333,76 @@ func TestOneSendingIsOneUseOfTheNonce(t *testing.T) {
 	a := begin(&cache)
 	require.True(t, a.Challenged(challenge(401, `WWW-Authenticate: Digest realm="r", nonce="n", qop="auth"`), alice))
 	req := invite()
-	a.Authorize(req, here)
-	a.Authorize(req, here)
-	got := sent(t, req, "Authorization")
-	require.Len(t, got, 1)
-	require.Equal(t, 1, got[0].Nc)
-	a.Authorize(req, at("10.0.0.2"))
-	require.Equal(t, 2, sent(t, req, "Authorization")[0].Nc)
+	nc := func() int {
+		got := sent(t, req, "Authorization")
+		require.Len(t, got, 1)
+		return got[0].Nc
+	}
+	a.Authorize(t.Context(), req, here)(false)
+	a.Authorize(t.Context(), req, here)(true)
+	require.Equal(t, 1, nc())
+	a.Authorize(t.Context(), req, here)(false) // it has left, and goes to the same address anew
+	require.Equal(t, 2, nc())
+	a.Authorize(t.Context(), req, at("10.0.0.2"))(false)
+	require.Equal(t, 3, nc())
+	answered(t, &cache, here, `WWW-Authenticate: Digest realm="r", nonce="n", qop="auth"`)
+	a.Authorize(t.Context(), req, at("10.0.0.2"))(true)
+	require.Equal(t, 5, nc(), "another one was counted meanwhile")
+}
+
+// Wherever they go, requests with one nonce are numbered once the one before has been
+// written; others need not wait, nor any longer than for a moment.
+func TestRequestsWithOneNonceLeaveOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cache Cache
+		request := func(nonce, qop string) *Attempt {
+			a := begin(&cache)
+			require.True(t, a.Challenged(challenge(401, `WWW-Authenticate: Digest realm="r", nonce="`+nonce+`"`+qop), alice))
+			return a
+		}
+		const counts = `, qop="auth"`
+		started := time.Now()
+		first := request("n", counts).Authorize(t.Context(), invite(), here)
+		request("other", counts).Authorize(t.Context(), invite(), here)(true)
+		request("n", "").Authorize(t.Context(), invite(), here)(true)
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		request("n", counts).Authorize(over, invite(), here)(true)
+		require.Zero(t, time.Since(started))
+
+		second := make(chan int)
+		go func() {
+			req := invite()
+			request("n", counts).Authorize(t.Context(), req, at("10.0.0.2"))(true)
+			second <- sent(t, req, "Authorization")[0].Nc
+		}()
+		synctest.Wait()
+		first(true)
+		require.Equal(t, 4, <-second)
+		require.Zero(t, time.Since(started))
+
+		request("n", counts).Authorize(t.Context(), invite(), here) // hangs in its write
+		request("n", counts).Authorize(t.Context(), invite(), here)(true)
+		require.Equal(t, orderWait, time.Since(started))
+	})
+}
+
+// Requests that carry several nonces never wait for each other.
+func TestRequestsWithSeveralNoncesDoNotBlockEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cache Cache
+		started := time.Now()
+		var all sync.WaitGroup
+		for i := range 50 {
+			a := begin(&cache)
+			for _, realm := range []string{"a", "b", "c"} {
+				require.True(t, a.Challenged(challenge(407, `Proxy-Authenticate: Digest realm="`+realm+`", nonce="n", qop="auth"`), alice))
+			}
+			all.Go(func() { a.Authorize(t.Context(), invite(), at([]string{"10.0.0.2", "10.0.0.3"}[i%2]))(true) })
+		}
+		all.Wait()
+		require.Zero(t, time.Since(started))
+	})
 }
 
 func TestHeadersOfTheApplicationsStay(t *testing.T) {
@@ -344,8 +411,8 @@ func TestHeadersOfTheApplicationsStay(t *testing.T) {
 	req := invite()
 	req.AppendHeader(sip.NewHeader("Authorization", "Bearer token"))
 	require.True(t, a.Challenged(challenge(401, `WWW-Authenticate: Digest realm="r", nonce="n"`), alice))
-	a.Authorize(req, here)
-	a.Authorize(req, here)
+	a.Authorize(t.Context(), req, here)(true)
+	a.Authorize(t.Context(), req, here)(true)
 	list := req.GetHeaders("Authorization")
 	require.Len(t, list, 2)
 	require.Equal(t, "Bearer token", list[0].Value())
@@ -417,7 +484,7 @@ func TestCachesAreBounded(t *testing.T) {
 	for i := range 2 * maxSpaces {
 		a.Anew()
 		require.True(t, a.Challenged(challenge(407, fmt.Sprintf(`Proxy-Authenticate: Digest realm="r%d", nonce="n%d"`, i, i)), alice))
-		a.Authorize(invite(), here)
+		a.Authorize(t.Context(), invite(), here)(true)
 	}
 	require.LessOrEqual(t, len(call.known), maxSpaces)
 	for i := range maxHopRecords + 10 {
@@ -476,7 +543,7 @@ func TestADecideThatAnswersAfterTheRequestWentElsewhere(t *testing.T) {
 	require.False(t, <-late)
 	require.True(t, <-known)
 	req := invite()
-	a.Authorize(req, here)
+	a.Authorize(t.Context(), req, here)(true)
 	list := sent(t, req, "Authorization")
 	require.Len(t, list, 1)
 	require.Equal(t, "two", list[0].Realm)

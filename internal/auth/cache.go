@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/icholy/digest"
 )
@@ -21,8 +20,10 @@ type Cache struct {
 	hops    map[netip.AddrPort]*hop
 	records int
 	clock   uint64
-	// nonces maps a nonce to how often it was used, in whichever request.
+	// nonces maps a nonce to how often it was used, in whichever request; counts
+	// numbers them.
 	nonces map[nonce]*count
+	counts uint64
 	// proxies are the addresses of the outbound proxy, the latest last.
 	proxies []netip.AddrPort
 }
@@ -179,11 +180,6 @@ func (c *Cache) sentLocked(realm, place, user string) bool {
 // nonce is what a count belongs to.
 type nonce struct{ realm, nonce string }
 
-// count is how often a nonce has been used. It synchronises itself.
-type count struct{ used atomic.Int32 }
-
-func (c *count) next() int { return int(c.used.Add(1)) }
-
 // answer returns an answer to a challenge, which counts with all others to the same
 // nonce.
 func (c *Cache) answer(challenge *digest.Challenge, login Login) *answer {
@@ -192,7 +188,8 @@ func (c *Cache) answer(challenge *digest.Challenge, login Login) *answer {
 	key := nonce{challenge.Realm, challenge.Nonce}
 	n := c.nonces[key]
 	if n == nil {
-		n = &count{}
+		c.counts++
+		n = newCount(c.counts)
 		c.keepNonceLocked(key, n)
 	}
 	return &answer{challenge: challenge, login: login, count: n}

@@ -121,11 +121,11 @@ type answer struct {
 	count     *count
 }
 
-// credentials computes the header value for a request; each use of a nonce has its
-// own count (RFC 7616 3.4).
-func (a *answer) credentials(req *sip.Request) (string, error) {
+// credentials computes the header value for a request, the nth with that nonce (RFC
+// 7616 3.4).
+func (a *answer) credentials(req *sip.Request, n int) (string, error) {
 	credentials, err := digest.Digest(a.challenge, digest.Options{
-		Method: string(req.Method), URI: req.Recipient.String(), Count: a.count.next(),
+		Method: string(req.Method), URI: req.Recipient.String(), Count: n,
 		Username: a.login.Username, Password: a.login.Password,
 		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(req.Body())), nil },
 	})

@@ -26,8 +26,9 @@ type RequestOptions struct {
 	// goroutine, for a target that is tried later on another, with a copy.
 	Prepare func(req *sip.Request, local transport.Local)
 	// Authorize, unless nil, adds the credentials for whom the flow leads to. It is
-	// called after Prepare, as that is.
-	Authorize func(req *sip.Request, flow *transport.Flow)
+	// called after Prepare, as that is, and may wait until ctx ends; what it returns is
+	// called when the request has been written, or is not to be as it stands.
+	Authorize func(ctx context.Context, req *sip.Request, flow *transport.Flow) (written func(sent bool))
 	// NoWait has [Layer.SendAck] return ErrWouldWait rather than look a name up or
 	// connect: for what runs where nothing may wait.
 	NoWait bool
@@ -39,6 +40,22 @@ type outgoing struct {
 	flow   *transport.Flow
 	branch string
 	data   []byte
+	// written is what Authorize has returned, unless nil.
+	written func(sent bool)
+}
+
+// by has write send the request.
+func (o outgoing) by(write func(outgoing) error) error {
+	err := write(o)
+	o.leave(err == nil)
+	return err
+}
+
+// leave lets those go on that wait for what Authorize has reserved.
+func (o outgoing) leave(sent bool) {
+	if o.written != nil {
+		o.written(sent)
+	}
 }
 
 // checkOutgoing refuses what the far end would have to.
@@ -105,18 +122,19 @@ func (l *Layer) deliver(ctx context.Context, req *sip.Request, w *way, write fun
 // deliverOn sends req on flow, or on TCP to the same address when it is too
 // long for UDP; back on UDP when TCP cannot be connected (RFC 3261 18.1.1).
 func (l *Layer) deliverOn(ctx context.Context, flow *transport.Flow, req *sip.Request, opt RequestOptions, write func(outgoing) error) error {
-	o := l.compose(req, flow, opt)
+	o := l.compose(ctx, req, flow, opt)
 	if opt.NoStream || flow.Transport() != "UDP" || len(o.data) <= l.transport.Limits().UDPRequestBytes {
-		return write(o)
+		return o.by(write)
 	}
+	o.leave(false)
 	stream, err := l.transport.Connect(ctx, transport.Target{Transport: "TCP", Addr: flow.RemoteAddr()})
 	if err == nil {
-		err = write(l.compose(req, stream, opt))
+		err = l.compose(ctx, req, stream, opt).by(write)
 	}
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	return write(l.compose(req, flow, opt))
+	return l.compose(ctx, req, flow, opt).by(write)
 }
 
 // deliverNow is deliver by what is there: the preferred flow, or one to the next hop
@@ -145,19 +163,20 @@ func (l *Layer) deliverNow(req *sip.Request, opt RequestOptions, write func(outg
 
 // writeNow is deliverOn without connecting.
 func (l *Layer) writeNow(flow *transport.Flow, req *sip.Request, opt RequestOptions, write func(outgoing) error) error {
-	o := l.compose(req, flow, opt)
+	o := l.compose(l.ctx, req, flow, opt)
 	if opt.NoStream || flow.Transport() != "UDP" || len(o.data) <= l.transport.Limits().UDPRequestBytes {
-		return write(o)
+		return o.by(write)
 	}
+	o.leave(false)
 	stream, ok := l.transport.ReadyTarget(transport.Target{Transport: "TCP", Addr: flow.RemoteAddr()})
 	if !ok {
 		return ErrWouldWait
 	}
-	return write(l.compose(req, stream, opt))
+	return l.compose(l.ctx, req, stream, opt).by(write)
 }
 
 // compose sets what depends on the flow, and serialises.
-func (l *Layer) compose(req *sip.Request, flow *transport.Flow, opt RequestOptions) outgoing {
+func (l *Layer) compose(ctx context.Context, req *sip.Request, flow *transport.Flow, opt RequestOptions) outgoing {
 	branch, local := newBranch(), flow.Local()
 	// A user agent's request has one Via; what is there is from the try before.
 	for req.RemoveHeader("Via") {
@@ -175,9 +194,10 @@ func (l *Layer) compose(req *sip.Request, flow *transport.Flow, opt RequestOptio
 	if opt.Prepare != nil {
 		opt.Prepare(req, flow.Contact())
 	}
+	var written func(bool)
 	if opt.Authorize != nil {
-		opt.Authorize(req, flow)
+		written = opt.Authorize(ctx, req, flow)
 	}
 	req.SetBody(req.Body()) // sets Content-Length
-	return outgoing{req: req, flow: flow, branch: branch, data: transport.Encode(req)}
+	return outgoing{req: req, flow: flow, branch: branch, data: transport.Encode(req), written: written}
 }
