@@ -34,9 +34,9 @@ type Dialog struct {
 	// from; nil and invalid for a call of ours.
 	arrived *sipmsg.Kept
 	source  netip.Addr
-	// outside is true for what a REFER outside calls makes: no call, but the dialog
+	// outOfDialog is true for what a REFER outside calls makes: no call, but the dialog
 	// of its subscription. referral is true for a call that follows a REFER.
-	outside, referral bool
+	outOfDialog, referral bool
 
 	// mutex guards the fields below. It comes after Stack.mutex and before
 	// the mailbox; no two dialogs' are ever held at once.
@@ -90,10 +90,10 @@ type Dialog struct {
 	// offered is the peer's INVITE that began it, until its final answer is
 	// decided (UAS).
 	offered serverTx
-	// takes is what the peer's INVITE wants of another call of ours, until it has it
+	// replacement is what the peer's INVITE wants of another call of ours, until it has it
 	// (Replaces), or this one ends; replaced is true once the INVITE of another call, which is being
 	// accepted or was, has taken this one's place.
-	takes    *takeover
+	replacement    *replacement
 	replaced bool
 	// answeredBy is the peer's latest response to our INVITE.
 	answeredBy *sipmsg.Kept

@@ -243,9 +243,9 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 	if d.reinviteOut != nil {
 		d.reinviteOut.endLocked(ErrTerminated)
 	}
-	d.stack.retireLocked(d)
+	d.stack.leaveActiveLocked(d)
 	// A chain of calls that replaced one another would stay as long as the last.
-	d.takes = nil
+	d.replacement = nil
 	return delivered
 }
 

@@ -26,8 +26,8 @@ type Left struct {
 func Leftovers(s *Stack) Left {
 	s.mutex.RLock()
 	left := Left{
-		Dialogs: len(s.dialogs), Aliases: len(s.aliases), Releasing: len(s.releasing), Subscribed: len(s.subscribed), Heirs: len(s.heirs), Tombs: len(s.tombs),
-		Sources: miscounted(s), TombTimer: s.tombTimer != nil,
+		Dialogs: len(s.dialogs), Aliases: len(s.aliases), Releasing: len(s.releasing), Subscribed: len(s.subscribed), Heirs: len(s.replacing), Tombs: len(s.tombstones),
+		Sources: miscounted(s), TombTimer: s.tombstoneTimer != nil,
 		Tasks: s.tasks.Running(), Byes: s.byes.Running(), Calls: s.callbacksRunning() + s.deliveries.Running(),
 	}
 	for _, index := range []map[DialogKey]*Dialog{s.dialogs, s.releasing, s.subscribed} {

@@ -93,12 +93,12 @@ func (r *ReferSubscription) unfollowedLocked() bool {
 func (r *ReferSubscription) place(ctx context.Context, opts InviteOpts) (*Dialog, error) {
 	target, err := referenced(r.referToURI)
 	if err != nil {
-		r.report(notice{progress: Progress{sip.StatusNotImplemented, "Not Implemented"}})
+		r.queueNotify(pendingNotify{progress: Progress{sip.StatusNotImplemented, "Not Implemented"}})
 		return nil, err
 	}
 	f := &follower{r: r}
 	err = ErrPanic // unless Setup returns
-	defer func() { r.report(notice{progress: f.outcome(err)}) }()
+	defer func() { r.queueNotify(pendingNotify{progress: f.outcome(err)}) }()
 	call, err := r.invite(ctx, target, r.inviteOpts(f, opts))
 	if err == nil {
 		err = call.WaitAnswer(ctx)
@@ -206,7 +206,7 @@ func (d *Dialog) reportReferred(res *sip.Response) {
 	f := d.referred
 	d.mutex.RUnlock()
 	if f != nil && f.isNews(Progress{res.StatusCode, oneLine(res.Reason)}) {
-		f.r.report(notice{progress: Progress{res.StatusCode, oneLine(res.Reason)}})
+		f.r.queueNotify(pendingNotify{progress: Progress{res.StatusCode, oneLine(res.Reason)}})
 	}
 }
 

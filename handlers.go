@@ -91,7 +91,7 @@ func (s *Stack) inspect(tx serverTx, req *sip.Request) *sip.Response {
 		res.AppendHeader(sip.NewHeader("Unsupported", strings.Join(unknown, ", ")))
 		return res
 	}
-	if res := inspectTakeover(tx, req); res != nil {
+	if res := inspectReplaces(tx, req); res != nil {
 		return res
 	}
 	if req.Method == sip.INVITE && !saysWhere(req) {
@@ -264,13 +264,13 @@ func (s *Stack) handleInvite(tx serverTx, req *sip.Request) {
 		s.busy(tx, &s.counters.rate)
 		return
 	}
-	takes, refusal := s.takeoverOf(req)
+	takes, refusal := s.replacementOf(req)
 	if refusal != 0 {
 		s.answerWith(tx, refusal)
 		return
 	}
 	d := s.newCallee(tx, req)
-	d.takes = takes
+	d.replacement = takes
 	switch err := s.register(d); {
 	case errors.Is(err, errTooManyFromSource):
 		s.busy(tx, &s.counters.source)
@@ -408,13 +408,13 @@ func (s *Stack) handleInDialog(tx serverTx, req *sip.Request) {
 	key := keyOfRequest(req)
 	d := s.find(key)
 	if d == nil && req.Method == sip.NOTIFY {
-		d = s.findReferrer(req)
+		d = s.findByNotify(req)
 	}
 	if d != nil {
 		d.handleRequest(tx, req)
 		return
 	}
-	expected, buried := s.buried(key)
+	expected, buried := s.recentlyEnded(key)
 	ack, acknowledges := rackOf(req)
 	switch {
 	case req.Method == sip.BYE && buried:
@@ -455,7 +455,7 @@ func (s *Stack) inCall(m *sipmsg.Message) bool {
 		return false
 	}
 	key := DialogKey{CallID: m.CallID, LocalTag: m.ToTag, RemoteTag: m.FromTag}
-	_, buried := s.buried(key)
+	_, buried := s.recentlyEnded(key)
 	return buried || s.find(key) != nil
 }
 

@@ -13,15 +13,15 @@ import (
 
 // The NOTIFYs we send, for REFERs we received.
 
-// notice is what a NOTIFY says. An empty state is the one that fits the
+// pendingNotify is what a NOTIFY says. An empty state is the one that fits the
 // progress, no progress what was
 // reported last before it.
-type notice struct {
+type pendingNotify struct {
 	progress Progress
 	state    string
-	// insist is true when it goes out once more after a 500, unless a later one
+	// retry is true when it goes out once more after a 500, unless a later one
 	// has left meanwhile: it may have been overtaken.
-	insist bool
+	retry bool
 }
 
 // The ends of a Subscription-State (RFC 3515 2.4.7, RFC 6665 4.2.2).
@@ -31,7 +31,7 @@ const (
 )
 
 // isLast reports whether the subscription ends with it.
-func (n notice) isLast() bool { return n.progress.final() || n.state != "" }
+func (n pendingNotify) isLast() bool { return n.progress.final() || n.state != "" }
 
 // SendNotify reports the progress of a REFER we received to the peer (RFC 3515
 // 2.4.4): 100 to 199 while the new call is under way, 200 to 699 for its
@@ -57,7 +57,7 @@ func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason s
 		return ErrPending
 	}
 	answered := make(chan error, 1)
-	err = r.notify(ctx, notice{progress: Progress{status, reason}}, func(err error) { answered <- err })
+	err = r.notify(ctx, pendingNotify{progress: Progress{status, reason}}, func(err error) { answered <- err })
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason s
 
 // notify writes a NOTIFY and returns. Unless it returns an error, answered is
 // told once what came of it.
-func (r *ReferSubscription) notify(ctx context.Context, n notice, answered func(error)) error {
+func (r *ReferSubscription) notify(ctx context.Context, n pendingNotify, answered func(error)) error {
 	d := r.dialog
 	if err := r.lockToSend(ctx, "SendNotify"); err != nil {
 		return err
@@ -93,7 +93,7 @@ func (r *ReferSubscription) notify(ctx context.Context, n notice, answered func(
 
 	x, err := d.exchange(opt, sent.mayRepeatLocked)
 	if err == nil {
-		x.overtaken, x.response, x.done = n.insist, sent.response, sent.done
+		x.overtaken, x.response, x.done = n.retry, sent.response, sent.done
 		err = x.send(ctx, req)
 	}
 	if err != nil {
@@ -101,7 +101,7 @@ func (r *ReferSubscription) notify(ctx context.Context, n notice, answered func(
 		sent.ended(err)
 		return err
 	}
-	r.reported(n)
+	r.notifySent(n)
 	return nil
 }
 
@@ -150,7 +150,7 @@ func (r *ReferSubscription) stateLocked(progress Progress) string {
 	return "active;expires=" + strconv.Itoa(int(left.Seconds()))
 }
 
-func (r *ReferSubscription) newNotifyLocked(n notice) *sip.Request {
+func (r *ReferSubscription) newNotifyLocked(n pendingNotify) *sip.Request {
 	req := r.dialog.nextRequestLocked(sip.NOTIFY)
 	req.AppendHeader(r.event())
 	req.AppendHeader(sip.NewHeader("Subscription-State", n.state))
@@ -165,8 +165,8 @@ func (r *ReferSubscription) event() sip.Header {
 	return sip.NewHeader("Event", "refer;id="+number)
 }
 
-// reported notes what a NOTIFY that left has said.
-func (r *ReferSubscription) reported(n notice) {
+// notifySent notes what a NOTIFY that left has said.
+func (r *ReferSubscription) notifySent(n pendingNotify) {
 	r.dialog.mutex.Lock()
 	r.progressedLocked(n.progress)
 	if n.progress.final() {

@@ -4,21 +4,21 @@ import "context"
 
 // The NOTIFYs that wait: of one subscription one is unanswered at a time.
 
-// maxNotices bounds the NOTIFYs that wait; beyond it the newest progress takes
+// maxPendingNotifies bounds the NOTIFYs that wait; beyond it the newest progress takes
 // the place of the one before.
-const maxNotices = 32
+const maxPendingNotifies = 32
 
-// report queues a NOTIFY. It leaves when all before it have been answered, so
+// queueNotify queues a NOTIFY. It leaves when all before it have been answered, so
 // that they arrive in order, and nobody waits for it.
-func (r *ReferSubscription) report(n notice) {
+func (r *ReferSubscription) queueNotify(n pendingNotify) {
 	r.dialog.mutex.Lock()
 	if !r.active || r.closing {
 		r.dialog.mutex.Unlock()
 		return
 	}
-	r.closing, n.insist = n.isLast(), true
-	if len(r.queue) >= maxNotices {
-		r.queue = r.queue[:maxNotices-1]
+	r.closing, n.retry = n.isLast(), true
+	if len(r.queue) >= maxPendingNotifies {
+		r.queue = r.queue[:maxPendingNotifies-1]
 	}
 	r.queue = append(r.queue, n)
 	start := r.flusherLocked()
@@ -38,11 +38,11 @@ func (r *ReferSubscription) flusherLocked() (start func()) {
 	return func() {}
 }
 
-// hurry writes the last NOTIFY although it waits for the answer to another, for
+// flushLast writes the last NOTIFY although it waits for the answer to another, for
 // which there is no time left.
-func (r *ReferSubscription) hurry() {
+func (r *ReferSubscription) flushLast() {
 	r.dialog.mutex.Lock()
-	var waiting []notice
+	var waiting []pendingNotify
 	if r.closing {
 		waiting, r.queue = r.queue, nil
 	}
@@ -82,7 +82,7 @@ func (r *ReferSubscription) flush() {
 
 // write writes one NOTIFY of the queue. When the last cannot be written the
 // subscription has ended all the same.
-func (r *ReferSubscription) write(n notice) {
+func (r *ReferSubscription) write(n pendingNotify) {
 	ctx, cancel := context.WithTimeout(r.dialog.life(), r.dialog.config().txTimeout())
 	defer cancel()
 	err := r.notify(ctx, n, func(error) {})

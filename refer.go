@@ -96,7 +96,7 @@ func (d *Dialog) writeRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpt
 // would begin something new in it; and one outside calls when nobody wants to know.
 func (r *ReferSubscription) mayRepeatLocked() error {
 	switch {
-	case !r.dialog.outside:
+	case !r.dialog.outOfDialog:
 		return r.dialog.mayRequestLocked("Refer")
 	case r.over:
 		return ErrNoSubscription
@@ -211,7 +211,7 @@ func (r *ReferSubscription) referResponse(res *sip.Response) {
 // accepted takes a 2xx: there is a subscription, unless the peer grants that
 // there is none (RFC 4488 4). It lasts until a NOTIFY says otherwise.
 func (r *ReferSubscription) accepted(res *sip.Response) {
-	r.dialog.metIn(res)
+	r.dialog.establishFrom(res)
 	r.dialog.mutex.Lock()
 	r.answeredLocked(nil)
 	switch {

@@ -32,7 +32,7 @@ func (s *Stack) Refer(ctx context.Context, target, referTo sip.Uri, opts ReferOp
 		return nil, err
 	}
 	d := s.newCaller(target, InviteOpts{})
-	d.outside, d.state, d.phase = true, DialogStateTerminated, phaseReleased
+	d.outOfDialog, d.state, d.phase = true, DialogStateTerminated, phaseReleased
 	if err := s.registerSubscribed(d); err != nil {
 		return nil, err
 	}
@@ -68,18 +68,18 @@ func (s *Stack) registerSubscribed(d *Dialog) error {
 	return nil
 }
 
-// findReferrer returns the dialog of a REFER outside calls whose peer is not known
+// findByNotify returns the dialog of a REFER outside calls whose peer is not known
 // before this NOTIFY, which may come before the 202: it makes the dialog (RFC 6665
 // 4.4.1). Of several peers, when a proxy has forked the REFER, the first one is
 // listened to.
-func (s *Stack) findReferrer(notify *sip.Request) *Dialog {
+func (s *Stack) findByNotify(notify *sip.Request) *Dialog {
 	s.mutex.RLock()
 	d := s.subscribed[DialogKey{CallID: callID(notify), LocalTag: toTag(notify)}]
 	s.mutex.RUnlock()
 	if d == nil || !isReferEvent(notify) || !d.hasSent(eventID(notify)) {
 		return nil
 	}
-	d.met(fromTag(notify), contacts(notify), recordRoutes(notify))
+	d.establish(fromTag(notify), contacts(notify), recordRoutes(notify))
 	return d
 }
 
@@ -90,17 +90,17 @@ func (d *Dialog) hasSent(id string) bool {
 	return numberedLocked(d.sentRefers, id) != nil
 }
 
-// metIn is met for the 2xx to the REFER (RFC 3261 12.1.2).
-func (d *Dialog) metIn(res *sip.Response) {
+// establishFrom is met for the 2xx to the REFER (RFC 3261 12.1.2).
+func (d *Dialog) establishFrom(res *sip.Response) {
 	routes := recordRoutes(res)
 	slices.Reverse(routes)
-	d.met(toTag(res), contacts(res), routes)
+	d.establish(toTag(res), contacts(res), routes)
 }
 
-// met makes the dialog of a REFER outside calls: its peer is known, and the way to
+// establish makes the dialog of a REFER outside calls: its peer is known, and the way to
 // it. It does nothing when there is a dialog already.
-func (d *Dialog) met(tag string, targets, routes []sip.Uri) {
-	if !d.outside || tag == "" {
+func (d *Dialog) establish(tag string, targets, routes []sip.Uri) {
+	if !d.outOfDialog || tag == "" {
 		return
 	}
 	both := d.lockBoth()

@@ -119,7 +119,7 @@ func (d *Dialog) answerRefer(tx serverTx, refer *ReferRequest, a Answer) {
 	case d.stack.takesRefers():
 		d.startRefer(refer)
 	default:
-		r.decline()
+		r.declineRefer()
 	}
 }
 
@@ -129,13 +129,13 @@ func (s *Stack) takesRefers() bool {
 	return callbacks.OnIncomingRefer != nil || callbacks.OnReferRequest != nil
 }
 
-// decline tells the peer at once that nothing will come of a REFER which nobody takes:
+// declineRefer tells the peer at once that nothing will come of a REFER which nobody takes:
 // the 202 has left, and it would wait for an outcome until the subscription expires.
-func (r *ReferSubscription) decline() {
+func (r *ReferSubscription) declineRefer() {
 	r.dialog.mutex.Lock()
 	r.unfollowedLocked()
 	r.dialog.mutex.Unlock()
-	r.report(notice{progress: Progress{sip.StatusGlobalDecline, "Decline"}})
+	r.queueNotify(pendingNotify{progress: Progress{sip.StatusGlobalDecline, "Decline"}})
 }
 
 func (d *Dialog) newAccepted(tx serverTx, a Answer, silent bool) *sip.Response {
@@ -249,9 +249,9 @@ func (r *ReferSubscription) begin() {
 	}
 	ctx, cancel := context.WithTimeout(d.life(), d.config().timers().T2)
 	defer cancel()
-	if err := r.notify(ctx, notice{}, func(error) {}); err != nil {
+	if err := r.notify(ctx, pendingNotify{}, func(error) {}); err != nil {
 		d.log().Debug("NOTIFY could not be sent yet", "error", err)
-		r.report(notice{}) // as soon as may be; the application need not wait for it
+		r.queueNotify(pendingNotify{}) // as soon as may be; the application need not wait for it
 	}
 }
 

@@ -17,9 +17,9 @@ import (
 //	           whose far end is not released yet
 //	subscribed calls that are over on both sides, but for subscriptions of
 //	           REFERs (RFC 5057 4), and the dialogs of REFERs outside calls
-//	heirs      calls in progress that another has come to replace when there was
+//	replacing  calls in progress that another has come to replace when there was
 //	           no room for it, and that other
-//	tombs      calls that ended within the last 64*T1, by key, with the PRACK
+//	tombstones calls that ended within the last 64*T1, by key, with the PRACK
 //	           that may still come
 //
 // All are empty in the end.
@@ -95,7 +95,7 @@ func (s *Stack) register(d *Dialog) error {
 	}
 	limit := s.config.maxDialogs()
 	full := limit >= 0 && len(s.dialogs) >= limit
-	if full && !s.mayInheritLocked(d, limit) {
+	if full && !s.mayReplaceLocked(d, limit) {
 		return ErrMaxDialogs
 	}
 	if limit := s.config.Limits.DialogsPerSource; limit > 0 && d.source.IsValid() && s.bySource[d.source] >= limit {
@@ -105,20 +105,20 @@ func (s *Stack) register(d *Dialog) error {
 		s.bySource[d.source]++
 	}
 	if full {
-		s.heirs[d.takes.call] = d
+		s.replacing[d.replacement.call] = d
 	}
 	// The dialog is new: nobody else holds its mutex.
 	s.dialogs[DialogKey{CallID: d.callID, LocalTag: d.localTag, RemoteTag: d.remoteTag}] = d
 	return nil
 }
 
-// mayInheritLocked reports whether a call is taken though there is no room: it is
+// mayReplaceLocked reports whether a call is taken though there is no room: it is
 // to replace one that is here, whose place it will have (RFC 3891 3). One may wait
 // for each; and a replaced call stays until its BYE is answered, so that calls
 // which replace each other in turn are bounded, too.
-func (s *Stack) mayInheritLocked(d *Dialog, limit int) bool {
-	t := d.takes
-	return t != nil && !t.join && s.heirs[t.call] == nil && len(s.dialogs)-limit < limit && t.refusal() == 0
+func (s *Stack) mayReplaceLocked(d *Dialog, limit int) bool {
+	t := d.replacement
+	return t != nil && !t.join && s.replacing[t.call] == nil && len(s.dialogs)-limit < limit && t.refusal() == 0
 }
 
 // rekeyLocked moves a dialog to its key of now; the old one stays an alias.
@@ -141,9 +141,9 @@ func (s *Stack) rekeyReleasingLocked(d *Dialog, old DialogKey) {
 	s.releasing[d.keyLocked()] = d
 }
 
-// retireLocked takes a dialog that ended out of the calls in progress. While
+// leaveActiveLocked takes a dialog that ended out of the calls in progress. While
 // its far end is not released it stays where requests find it.
-func (s *Stack) retireLocked(d *Dialog) {
+func (s *Stack) leaveActiveLocked(d *Dialog) {
 	if s == nil || s.dialogs[d.keyLocked()] != d {
 		return
 	}
@@ -152,17 +152,17 @@ func (s *Stack) retireLocked(d *Dialog) {
 		delete(s.aliases, alias)
 	}
 	d.aliases = nil
-	delete(s.heirs, d)
-	if t := d.takes; t != nil && s.heirs[t.call] == d {
-		delete(s.heirs, t.call)
+	delete(s.replacing, d)
+	if t := d.replacement; t != nil && s.replacing[t.call] == d {
+		delete(s.replacing, t.call)
 	}
 	s.leaveSourceLocked(d.source)
-	s.layToRestLocked(d)
+	s.fileEndedLocked(d)
 }
 
-// layToRestLocked puts a call that has ended where what is left of it is found:
+// fileEndedLocked puts a call that has ended where what is left of it is found:
 // a far end that is not released, then subscriptions, then nothing.
-func (s *Stack) layToRestLocked(d *Dialog) {
+func (s *Stack) fileEndedLocked(d *Dialog) {
 	key := d.keyLocked()
 	if s.releasing[key] == d { // not a fork of the same key that was declined
 		delete(s.releasing, key)
@@ -176,7 +176,7 @@ func (s *Stack) layToRestLocked(d *Dialog) {
 		s.subscribed[key] = d
 	default:
 		d.endSubscriptionsLocked(ErrMaxDialogs)
-		s.buryLocked(key, d.reliable.unacknowledged())
+		s.addTombstoneLocked(key, d.reliable.unacknowledged())
 		s.fewerLocked()
 	}
 }
@@ -197,66 +197,66 @@ func (s *Stack) forgetLocked(d *Dialog) {
 	if s == nil || s.releasing[d.keyLocked()] != d && s.subscribed[d.keyLocked()] != d {
 		return
 	}
-	s.layToRestLocked(d)
+	s.fileEndedLocked(d)
 }
 
-// tomb is a call that ended.
-type tomb struct {
+// tombstone is a call that ended.
+type tombstone struct {
 	key   DialogKey
 	until time.Time
 }
 
-func (s *Stack) buryLocked(key DialogKey, expected rack) {
+func (s *Stack) addTombstoneLocked(key DialogKey, expected rack) {
 	if s.client == nil {
 		return // not started, or closed: nothing arrives any more
 	}
-	if len(s.tombs) >= orDefault(s.config.Limits.Tombstones, defaultTombstones) {
-		s.unearthLocked()
+	if len(s.tombstones) >= orDefault(s.config.Limits.Tombstones, defaultTombstones) {
+		s.dropOldestTombstoneLocked()
 	}
 	life := 64 * s.config.timers().T1
-	s.tombs[key] = expected
-	s.tombQueue = append(s.tombQueue, tomb{key: key, until: time.Now().Add(life)})
-	if s.tombTimer == nil {
-		s.tombTimer = time.AfterFunc(life, s.sweepTombs)
+	s.tombstones[key] = expected
+	s.tombstoneQueue = append(s.tombstoneQueue, tombstone{key: key, until: time.Now().Add(life)})
+	if s.tombstoneTimer == nil {
+		s.tombstoneTimer = time.AfterFunc(life, s.expireTombstones)
 	}
 }
 
-// sweepTombs drops the tombstones whose time is over, and comes again when the
+// expireTombstones drops the tombstones whose time is over, and comes again when the
 // next one's is.
-func (s *Stack) sweepTombs() {
+func (s *Stack) expireTombstones() {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if s.tombTimer == nil {
+	if s.tombstoneTimer == nil {
 		return // shut down
 	}
 	now := time.Now()
-	for len(s.tombQueue) > 0 && !s.tombQueue[0].until.After(now) {
-		s.unearthLocked()
+	for len(s.tombstoneQueue) > 0 && !s.tombstoneQueue[0].until.After(now) {
+		s.dropOldestTombstoneLocked()
 	}
-	if len(s.tombQueue) == 0 {
-		s.tombQueue, s.tombTimer = nil, nil
+	if len(s.tombstoneQueue) == 0 {
+		s.tombstoneQueue, s.tombstoneTimer = nil, nil
 		return
 	}
-	s.tombTimer.Reset(time.Until(s.tombQueue[0].until))
+	s.tombstoneTimer.Reset(time.Until(s.tombstoneQueue[0].until))
 }
 
-func (s *Stack) unearthLocked() {
-	delete(s.tombs, s.tombQueue[0].key)
-	s.tombQueue = s.tombQueue[1:]
+func (s *Stack) dropOldestTombstoneLocked() {
+	delete(s.tombstones, s.tombstoneQueue[0].key)
+	s.tombstoneQueue = s.tombstoneQueue[1:]
 }
 
-func (s *Stack) dropTombsLocked() {
-	stopTimer(s.tombTimer)
-	s.tombTimer, s.tombQueue = nil, nil
-	clear(s.tombs)
+func (s *Stack) dropTombstonesLocked() {
+	stopTimer(s.tombstoneTimer)
+	s.tombstoneTimer, s.tombstoneQueue = nil, nil
+	clear(s.tombstones)
 }
 
-// buried reports whether a call with that key ended lately, and which PRACK it
+// recentlyEnded reports whether a call with that key ended lately, and which PRACK it
 // still expects.
-func (s *Stack) buried(key DialogKey) (expected rack, ok bool) {
+func (s *Stack) recentlyEnded(key DialogKey) (expected rack, ok bool) {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
-	expected, ok = s.tombs[key]
+	expected, ok = s.tombstones[key]
 	return expected, ok
 }
 

@@ -140,7 +140,7 @@ func (s *Stack) stop(ctx context.Context) error {
 	}
 	s.waitOpen(ctx, 0)
 	for _, d := range s.openCalls() {
-		d.hurrySubscriptions()
+		d.flushLastNotifies()
 	}
 	s.waitWritten(written)
 	for _, d := range s.openCalls() {
@@ -322,7 +322,7 @@ func (s *Stack) closeRooms(ctx, written context.Context) {
 	// by its tombstone.
 	s.mutex.Lock()
 	s.client = nil
-	s.dropTombsLocked()
+	s.dropTombstonesLocked()
 	s.mutex.Unlock()
 	if sockets != nil {
 		sockets.CloseBy(written, closed)

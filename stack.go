@@ -61,14 +61,14 @@ type Stack struct {
 	releasing map[DialogKey]*Dialog
 	// subscribed is the calls that are over but for subscriptions of REFERs.
 	subscribed map[DialogKey]*Dialog
-	// heirs is the calls that another was let in for beyond MaxDialogs, to replace
+	// replacing is the calls that another was let in for beyond MaxDialogs, to replace
 	// them, and that other.
-	heirs map[*Dialog]*Dialog
-	tombs map[DialogKey]rack
+	replacing map[*Dialog]*Dialog
+	tombstones map[DialogKey]rack
 	// bySource counts the calls in progress by the address they came from.
 	bySource  map[netip.Addr]int
-	tombQueue []tomb
-	tombTimer *time.Timer
+	tombstoneQueue []tombstone
+	tombstoneTimer *time.Timer
 	// started is closed when the latest Start is over; nil before the first.
 	started <-chan struct{}
 	// few is closed when no more than most calls are left; nil while nobody
@@ -145,8 +145,8 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 		aliases:    make(map[DialogKey]*Dialog),
 		releasing:  make(map[DialogKey]*Dialog),
 		subscribed: make(map[DialogKey]*Dialog),
-		heirs:      make(map[*Dialog]*Dialog),
-		tombs:      make(map[DialogKey]rack),
+		replacing:      make(map[*Dialog]*Dialog),
+		tombstones:      make(map[DialogKey]rack),
 		stopped:    make(chan struct{}),
 	}
 	s.allowHeader, s.supportedHeader = sip.NewHeader("Allow", own.allowed()), sip.NewHeader("Supported", own.supported())

@@ -84,7 +84,7 @@ func (s *Stack) Stats() Stats {
 		stats.Ended[by] = c.ended[by].Load()
 	}
 	s.mutex.RLock()
-	stats.Dialogs, stats.Releasing, stats.Tombstones = len(s.dialogs), len(s.releasing), len(s.tombs)
+	stats.Dialogs, stats.Releasing, stats.Tombstones = len(s.dialogs), len(s.releasing), len(s.tombstones)
 	stats.Subscribed = len(s.subscribed)
 	layer, sockets := s.layer, s.sockets
 	s.mutex.RUnlock()

@@ -331,7 +331,7 @@ func (a *application) perform(op operation, d *dialog.Dialog) {
 	}
 }
 
-// met counts the errors that tell of timers and faults.
+// establish counts the errors that tell of timers and faults.
 func (a *application) met(err error) {
 	for _, known := range []struct {
 		name string

@@ -34,11 +34,11 @@ func (d *Dialog) handleSubscribe(tx serverTx, req *sip.Request) {
 		return
 	}
 	d.stack.answerWith(tx, sip.StatusOK, d.contactTo(tx), expires(life))
-	now := notice{}
+	now := pendingNotify{}
 	if life == 0 {
 		now.state = stateTimeout // RFC 6665 4.2.1.4
 	}
-	r.report(now)
+	r.queueNotify(now)
 }
 
 // expiresOf is how long a SUBSCRIBE may make the subscription last: not longer

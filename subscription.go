@@ -59,7 +59,7 @@ type ReferSubscription struct {
 	// queue is the NOTIFYs that have not left, closing true when the last one is
 	// among them, flushing while one is being written. unanswered counts those
 	// that have left, latest is the number of the last of them.
-	queue             []notice
+	queue             []pendingNotify
 	closing, flushing bool
 	unanswered        int
 	latest            int
@@ -117,7 +117,7 @@ func (r *ReferSubscription) Close() error {
 
 func (r *ReferSubscription) close(cause error) {
 	if _, err := r.dialog.room(); err == nil && !r.sent {
-		r.report(notice{state: stateNoResource})
+		r.queueNotify(pendingNotify{state: stateNoResource})
 		return
 	}
 	r.drop(cause)
@@ -204,7 +204,7 @@ func (r *ReferSubscription) expired() {
 		r.endLocked(r.lostLocked("", ErrTimeout))
 	default:
 		r.dialog.mutex.Unlock()
-		r.report(notice{state: stateTimeout})
+		r.queueNotify(pendingNotify{state: stateTimeout})
 		return
 	}
 	r.dialog.mutex.Unlock()
@@ -266,10 +266,10 @@ func (d *Dialog) closeSubscriptions(cause error, even bool) {
 	}
 }
 
-// hurrySubscriptions has those of which the last NOTIFY waits send it now.
-func (d *Dialog) hurrySubscriptions() {
+// flushLastNotifies has those of which the last NOTIFY waits send it now.
+func (d *Dialog) flushLastNotifies() {
 	for _, r := range d.subscriptions() {
-		r.hurry()
+		r.flushLast()
 	}
 }
 

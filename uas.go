@@ -127,19 +127,19 @@ func (d *Dialog) answerInTurn(ctx context.Context, tx serverTx, res *sip.Respons
 // answer claims the INVITE and writes the 200. The state is Established before
 // the first byte leaves: whatever the peer sends upon it finds the dialog so.
 func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error) {
-	replaced, refusal := d.takePlace()
+	replaced, refusal := d.reserveReplaced()
 	if refusal != 0 {
-		return d.comeTooLate(tx, refusal)
+		return d.rejectReplacement(tx, refusal)
 	}
 	d.mutex.Lock()
 	if d.offered == nil {
 		d.mutex.Unlock()
-		replaced.giveBack()
+		replaced.release()
 		return nil, ErrAnswered
 	}
 	if d.agreeingLocked() {
 		d.mutex.Unlock()
-		replaced.giveBack()
+		replaced.release()
 		return nil, errAgreeing
 	}
 	d.takeOfferedLocked()
@@ -167,18 +167,18 @@ func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	if err := transportError(tx.Respond(res)); err != nil {
 		// The 200 goes on repeating: the caller gets its answer, and then BYE, once
 		// it can be reached. What it was to replace stays.
-		replaced.giveBack()
+		replaced.release()
 		_, release := d.terminate(&ending{cause: Cause{By: PartyTransport, Method: "INVITE", Status: res.StatusCode, Err: err}})
 		release()
 		return delivered, err
 	}
-	d.replace(replaced)
+	d.endReplaced(replaced)
 	return delivered, nil
 }
 
-// comeTooLate refuses a call whose INVITE names a call that is not to be had
+// rejectReplacement refuses a call whose INVITE names a call that is not to be had
 // any more.
-func (d *Dialog) comeTooLate(tx serverTx, refusal int) (<-chan struct{}, error) {
+func (d *Dialog) rejectReplacement(tx serverTx, refusal int) (<-chan struct{}, error) {
 	if !d.claim() {
 		return nil, ErrAnswered
 	}

@@ -396,7 +396,7 @@ func TestShutdownFindsACallBeforeItsInvite(t *testing.T) {
 	require.ErrorIs(t, d.WaitAnswer(ctx), ErrShutdown)
 	require.Empty(t, s.dialogs)
 	require.Empty(t, s.releasing)
-	require.Empty(t, s.tombs)
+	require.Empty(t, s.tombstones)
 }
 
 // A18: the same when it was found just before.

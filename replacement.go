@@ -26,14 +26,14 @@ func (d *Dialog) Joins() *Dialog { return d.named(true) }
 func (d *Dialog) named(join bool) *Dialog {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	if d.takes == nil || d.takes.join != join {
+	if d.replacement == nil || d.replacement.join != join {
 		return nil
 	}
-	return d.takes.call
+	return d.replacement.call
 }
 
-// takeover is what an INVITE wants of the call it names. It does not change.
-type takeover struct {
+// replacement is what an INVITE wants of the call it names. It does not change.
+type replacement struct {
 	call      *Dialog
 	join      bool
 	earlyOnly bool
@@ -63,17 +63,17 @@ func namedIn(req *sip.Request) (info *ReplacesInfo, join bool, err error) {
 	return info, strings.EqualFold(headers[0].Name(), "Join"), err
 }
 
-// inspectTakeover refuses a Replaces or Join that cannot stand as it does.
-func inspectTakeover(tx serverTx, req *sip.Request) *sip.Response {
+// inspectReplaces refuses a Replaces or Join that cannot stand as it does.
+func inspectReplaces(tx serverTx, req *sip.Request) *sip.Response {
 	if _, _, err := namedIn(req); err != nil {
 		return tx.NewResponse(sip.StatusBadRequest, "Bad Replaces or Join")
 	}
 	return nil
 }
 
-// takeoverOf returns what an INVITE wants of which call, nil for nothing, or the
+// replacementOf returns what an INVITE wants of which call, nil for nothing, or the
 // status to refuse it with.
-func (s *Stack) takeoverOf(req *sip.Request) (t *takeover, refusal int) {
+func (s *Stack) replacementOf(req *sip.Request) (t *replacement, refusal int) {
 	info, join, err := namedIn(req)
 	if info == nil || err != nil {
 		return nil, 0
@@ -86,7 +86,7 @@ func (s *Stack) takeoverOf(req *sip.Request) (t *takeover, refusal int) {
 	case call == nil:
 		return nil, sip.StatusCallTransactionDoesNotExists
 	}
-	t = &takeover{call: call, join: join, earlyOnly: info.EarlyOnly && !join}
+	t = &replacement{call: call, join: join, earlyOnly: info.EarlyOnly && !join}
 	if refusal := t.refusal(); refusal != 0 {
 		return nil, refusal
 	}
@@ -133,7 +133,7 @@ func (s *Stack) namedLocked(key DialogKey) (d *Dialog, ended bool) {
 		}
 		ended = ended || over
 	}
-	_, buried := s.tombs[key]
+	_, buried := s.tombstones[key]
 	return nil, ended || buried || s.releasing[key] != nil || s.subscribed[key] != nil
 }
 
@@ -163,7 +163,7 @@ func (d *Dialog) hasPeer(tag string) (lives, ended bool) {
 
 // refusal is the answer to an INVITE whose call cannot be had as it is now, or
 // zero (RFC 3891 3, RFC 3911 4).
-func (t *takeover) refusal() int {
+func (t *replacement) refusal() int {
 	t.call.mutex.RLock()
 	defer t.call.mutex.RUnlock()
 	switch {
@@ -184,13 +184,13 @@ func (d *Dialog) isConfirmedLocked() bool {
 	return d.state == DialogStateEstablished || d.phase == phaseAnswering
 }
 
-// takePlace claims the call that d is to replace, for the moment of accepting d:
+// reserveReplaced claims the call that d is to replace, for the moment of accepting d:
 // of several INVITEs that name one call the first to be accepted has it. It
 // returns the status to refuse d with when it is too late. A call that its own
 // sides ended meanwhile keeps nobody from going on.
-func (d *Dialog) takePlace() (t *takeover, refusal int) {
+func (d *Dialog) reserveReplaced() (t *replacement, refusal int) {
 	d.mutex.RLock()
-	t = d.takes
+	t = d.replacement
 	d.mutex.RUnlock()
 	if t == nil || t.join {
 		return nil, 0
@@ -209,8 +209,8 @@ func (d *Dialog) takePlace() (t *takeover, refusal int) {
 	return t, 0
 }
 
-// giveBack undoes takePlace: d has not been accepted after all.
-func (t *takeover) giveBack() {
+// release undoes reserveReplaced: d has not been accepted after all.
+func (t *replacement) release() {
 	if t == nil {
 		return
 	}
@@ -219,12 +219,12 @@ func (t *takeover) giveBack() {
 	t.call.replaced = false
 }
 
-// replace ends the replaced call once the 2xx to d has left: by BYE, or by CANCEL
+// endReplaced ends the replaced call once the 2xx to d has left: by BYE, or by CANCEL
 // (RFC 3891 3). It is let go of: else its memory would stay as long as d.
-func (d *Dialog) replace(t *takeover) {
+func (d *Dialog) endReplaced(t *replacement) {
 	d.mutex.Lock()
-	if d.takes != nil && !d.takes.join {
-		d.takes = nil
+	if d.replacement != nil && !d.replacement.join {
+		d.replacement = nil
 	}
 	d.mutex.Unlock()
 	if t == nil {

@@ -46,7 +46,7 @@ func sameUser(a, b sip.Uri) bool {
 }
 
 // authorizer is who decides on a takeover; nil: nobody has to.
-func (c *StackConfig) authorizer(t *takeover) TakeoverHandler {
+func (c *StackConfig) authorizer(t *replacement) TakeoverHandler {
 	switch {
 	case t == nil:
 		return nil
@@ -60,7 +60,7 @@ func (c *StackConfig) authorizer(t *takeover) TakeoverHandler {
 // authorized asks the application whether the caller may have the call that its
 // INVITE names, and answers the INVITE if not. It reports whether the call is to
 // be offered.
-func (d *Dialog) authorized(tx serverTx, t *takeover, ask TakeoverHandler) bool {
+func (d *Dialog) authorized(tx serverTx, t *replacement, ask TakeoverHandler) bool {
 	wait := d.config().txTimeout()
 	ctx, cancel := context.WithTimeout(d.Context(), wait)
 	defer cancel()
@@ -68,7 +68,7 @@ func (d *Dialog) authorized(tx serverTx, t *takeover, ask TakeoverHandler) bool 
 		d.giveUp(&ending{cause: Cause{By: PartyTimeout, Method: "INVITE", Err: ErrTimeout}, status: sip.StatusGatewayTimeout})
 	})
 	defer expiry.Stop()
-	a := d.askTakeover(ctx, tx, t, ask)
+	a := d.askAuthorization(ctx, tx, t, ask)
 	switch {
 	case ctx.Err() != nil:
 		a = Answer{Status: sip.StatusGatewayTimeout} // too late, whatever it is
@@ -84,9 +84,9 @@ func (d *Dialog) authorized(tx serverTx, t *takeover, ask TakeoverHandler) bool 
 	return d.offered == tx // its caller has not given up
 }
 
-// askTakeover calls the application. Should that not return, the INVITE is
+// askAuthorization calls the application. Should that not return, the INVITE is
 // refused all the same.
-func (d *Dialog) askTakeover(ctx context.Context, tx serverTx, t *takeover, ask TakeoverHandler) (a Answer) {
+func (d *Dialog) askAuthorization(ctx context.Context, tx serverTx, t *replacement, ask TakeoverHandler) (a Answer) {
 	returned := false
 	defer func() {
 		value := recover()
@@ -103,7 +103,7 @@ func (d *Dialog) askTakeover(ctx context.Context, tx serverTx, t *takeover, ask 
 	return a
 }
 
-// decline refuses an INVITE with an answer of the application's, unless it has
+// declineRefer refuses an INVITE with an answer of the application's, unless it has
 // one already.
 func (d *Dialog) decline(tx serverTx, a Answer) {
 	a = a.checked(d.log(), 300)
