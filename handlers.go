@@ -11,6 +11,7 @@ import (
 
 	"sipdialog.example/dialog/internal/multipart"
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
 )
 
@@ -460,9 +461,9 @@ func (s *Stack) inCall(m *sipmsg.Message) bool {
 }
 
 // handleAck takes the ACK to a 2xx. One that belongs to nothing is dropped.
-func (s *Stack) handleAck(req *sip.Request) {
+func (s *Stack) handleAck(req *sip.Request, flow *transport.Flow) {
 	if d := s.find(keyOfRequest(req)); d != nil {
-		d.handleAck(req)
+		d.handleAck(req, flow)
 	}
 }
 

@@ -97,6 +97,6 @@ func (u stackUser) Request(tx *txn.Server) {
 	u.stack.handleRequest(tx)
 }
 
-func (u stackUser) Ack(req *sip.Request)                       { u.stack.handleAck(req) }
+func (u stackUser) Ack(req *sip.Request, flow *transport.Flow) { u.stack.handleAck(req, flow) }
 func (u stackUser) Cancel(tx *txn.Server, cancel *sip.Request) { u.stack.handleCancel(tx, cancel) }
 func (u stackUser) ServerFailed(tx *txn.Server, err error)     { u.stack.handleServerFailure(tx, err) }

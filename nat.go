@@ -251,18 +251,15 @@ func isWebSocket(f *transport.Flow) bool {
 // lost, of which nothing may be known here. That of a peer behind a NAT, or with a
 // WebSocket, leads to it from now on; to others their Contact does.
 func (d *Dialog) reachedBy(e *earlyDialog, tx serverTx) {
-	f := tx.Flow()
-	if f == nil {
-		return
-	}
-	direct := isAlone(tx.Request(), "Via")
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.inForkLocked(e, func() {
-		if isWebSocket(d.flow) && isWebSocket(f) || d.behindNAT && direct {
-			d.moveLocked(f)
-		}
-	})
+	d.inForkLocked(e, func() { d.reachedLocked(tx.Request(), tx.Flow()) })
+}
+
+func (d *Dialog) reachedLocked(req *sip.Request, f *transport.Flow) {
+	if f != nil && (isWebSocket(d.flow) && isWebSocket(f) || d.behindNAT && isAlone(req, "Via")) {
+		d.moveLocked(f)
+	}
 }
 
 // heardBy is reachedBy for a response to a request of ours.

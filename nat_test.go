@@ -48,6 +48,26 @@ func TestACallThatRingsLongerThanTheRouterRemembersIsAnswered(t *testing.T) {
 	})
 }
 
+// FN1: a router that forgets sooner than the INVITE is repeated: the answer goes where
+// the repetition comes from (RFC 3581 4).
+func TestAnAnswerGoesWhereTheInviteComesFromInTheEnd(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		phone := w.behind(w.net.NAT(routerIP, dialogtest.NATConfig{
+			BindingTime: 5 * time.Second, RandomPorts: true, Filtering: dialogtest.AddressAndPortDependent,
+		}), phoneIP)
+		server := w.stack(serverIP)
+		ringing := waiting(server)
+		d, err := phone.NewInvite(context.Background(), uri("bob", serverIP), offer(offerSDP))
+		require.NoError(t, err)
+		callee := <-ringing
+		time.Sleep(8 * time.Second)
+		require.NoError(t, callee.Accept(context.Background(), withSDP(answerSDP)))
+		require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
+		require.NoError(t, callee.Bye(context.Background(), ""))
+		<-d.(*dialog.Dialog).Done()
+	})
+}
+
 // phoneCase is a scripted phone behind a router, in a call with a stack outside.
 type phoneCase struct {
 	*leg

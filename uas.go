@@ -11,6 +11,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/transport"
 )
 
 // unacked is a 2xx of ours that repeats until its ACK comes (RFC 3261
@@ -265,13 +266,14 @@ func (d *Dialog) ackedLocked() {
 
 // handleAck takes the ACK to a 2xx; it belongs to the INVITE with its CSeq
 // number, which need not be the latest (RFC 3261 13.2.2.4).
-func (d *Dialog) handleAck(ack *sip.Request) {
+func (d *Dialog) handleAck(ack *sip.Request, flow *transport.Flow) {
 	d.mutex.Lock()
 	u := d.unackedLocked(cseq(ack))
 	if u == nil {
 		d.mutex.Unlock()
 		return
 	}
+	d.reachedLocked(ack, flow)
 	d.removeUnackedLocked(u)
 	if u.initial || sessionIn(ack) != nil { // of the first there is nothing to go back to
 		d.session.answered(u)

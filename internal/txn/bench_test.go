@@ -32,10 +32,10 @@ func (u *benchUser) Request(tx *Server) {
 	}
 	_ = tx.Respond(res)
 }
-func (u *benchUser) Ack(*sip.Request)             {}
-func (u *benchUser) Cancel(*Server, *sip.Request) {}
-func (u *benchUser) ServerFailed(*Server, error)  {}
-func (u *benchUser) Done(*Client, error)          {}
+func (u *benchUser) Ack(*sip.Request, *transport.Flow) {}
+func (u *benchUser) Cancel(*Server, *sip.Request)      {}
+func (u *benchUser) ServerFailed(*Server, error)       {}
+func (u *benchUser) Done(*Client, error)               {}
 
 func (u *benchUser) Response(_ *Client, res *sip.Response) {
 	switch {

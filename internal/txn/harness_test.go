@@ -73,7 +73,7 @@ func (r *recorder) Request(tx *Server) {
 	}
 }
 
-func (r *recorder) Ack(*sip.Request)                  { r.note("ack") }
+func (r *recorder) Ack(*sip.Request, *transport.Flow) { r.note("ack") }
 func (r *recorder) Cancel(_ *Server, _ *sip.Request)  { r.note("cancel") }
 func (r *recorder) ServerFailed(_ *Server, err error) { r.note("failed: %s", errName(err)) }
 func (r *recorder) Done(_ *Client, err error)         { r.note("done: %s", errName(err)) }

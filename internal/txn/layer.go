@@ -66,8 +66,9 @@ type User interface {
 	// Request hands over a new server transaction: any method but ACK and
 	// CANCEL. An INVITE outside dialogs has been answered 100.
 	Request(tx *Server)
-	// Ack hands over an ACK that belongs to a 2xx, or to nothing at all.
-	Ack(req *sip.Request)
+	// Ack hands over an ACK that belongs to a 2xx, or to nothing at all, and the flow
+	// that it came by.
+	Ack(req *sip.Request, flow *transport.Flow)
 	// Cancel says that a CANCEL for tx, an INVITE without final answer, has come
 	// and has been answered 200. The 487 is the user's to send.
 	Cancel(tx *Server, req *sip.Request)

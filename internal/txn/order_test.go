@@ -48,10 +48,10 @@ func (u *orderUser) note(callID, event string) {
 func (u *orderUser) Request(tx *Server) {
 	u.note(tx.Request().CallID().Value(), string(tx.Request().Method))
 }
-func (u *orderUser) Ack(req *sip.Request)         { u.note(req.CallID().Value(), "ACK") }
-func (u *orderUser) Cancel(*Server, *sip.Request) {}
-func (u *orderUser) ServerFailed(*Server, error)  {}
-func (u *orderUser) Done(*Client, error)          {}
+func (u *orderUser) Ack(req *sip.Request, _ *transport.Flow) { u.note(req.CallID().Value(), "ACK") }
+func (u *orderUser) Cancel(*Server, *sip.Request)            {}
+func (u *orderUser) ServerFailed(*Server, error)             {}
+func (u *orderUser) Done(*Client, error)                     {}
 func (u *orderUser) Response(_ *Client, res *sip.Response) {
 	u.note(res.CallID().Value(), fmt.Sprint(res.StatusCode))
 }

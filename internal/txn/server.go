@@ -90,7 +90,7 @@ func (l *Layer) addServer(s *Server) bool {
 	if present, added := l.servers.add(tx.key, tx); !added {
 		l.merging.remove(tx.merge, tx)
 		tx.discard()
-		present.requestAgain()
+		present.requestAgain(s.m, s.flow)
 		return false
 	}
 	tx.weigh()
@@ -309,11 +309,24 @@ func (tx *serverTx) discard() {
 	tx.weighLocked()
 }
 
-// requestAgain answers a retransmission as the first one was.
-func (tx *serverTx) requestAgain() {
+// requestAgain answers a retransmission as the first one was. Over UDP each copy says
+// where its sender is: a router may have forgotten the binding of the copies before.
+func (tx *serverTx) requestAgain(m *sipmsg.Message, flow *transport.Flow) {
+	if !flow.Reliable() {
+		tx.replyBy(tx.layer.transport.Reply(flow, m))
+	}
 	if data := tx.step(eventRequest); data != nil {
 		tx.layer.counters.retransmitted.Add(1)
 		_ = tx.write(data, nil) // it comes again when this is lost
+	}
+}
+
+// replyBy has responses go by another flow from now on.
+func (tx *serverTx) replyBy(flow *transport.Flow) {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	if !tx.reliable {
+		tx.reply = flow
 	}
 }
 

@@ -13,7 +13,7 @@ const retryAfter = "10"
 // receiveNew takes any request but ACK and CANCEL.
 func (l *Layer) receiveNew(m *sipmsg.Message, flow *transport.Flow, k string) {
 	if tx, ok := l.servers.get(k); ok {
-		tx.requestAgain()
+		tx.requestAgain(m, flow)
 		return
 	}
 	if l.refusals.has(k) {
@@ -149,7 +149,7 @@ func (l *Layer) receiveAck(m *sipmsg.Message, flow *transport.Flow, k string, ol
 		return
 	}
 	l.logReceived(m, flow)
-	if !l.queues.push(m.CallID, l.queueLen+urgent, func() { l.user.Ack(m.Request()) }) {
+	if !l.queues.push(m.CallID, l.queueLen+urgent, func() { l.user.Ack(m.Request(), flow) }) {
 		l.counters.refused.Add(1) // it comes again, with the 2xx
 	}
 }
@@ -174,7 +174,7 @@ func (tx *serverTx) acknowledge(m *sipmsg.Message, old bool) bool {
 func (l *Layer) receiveCancel(m *sipmsg.Message, flow *transport.Flow, id string) {
 	k := serverKey(id, sip.CANCEL)
 	if tx, ok := l.servers.get(k); ok {
-		tx.requestAgain()
+		tx.requestAgain(m, flow)
 		return
 	}
 	l.logReceived(m, flow)

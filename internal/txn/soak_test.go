@@ -34,7 +34,7 @@ func (u *callee) Request(tx *Server) {
 		u.unacked[tx.Request().CallID().Value()] = tx
 		u.mu.Unlock()
 		if tx.Respond(tx.NewResponse(200, "")) != nil { // the CANCEL was first
-			u.Ack(tx.Request())
+			u.Ack(tx.Request(), tx.Flow())
 			return
 		}
 		u.repeat(tx)
@@ -52,7 +52,7 @@ func (u *callee) repeat(tx *Server) {
 	})
 }
 
-func (u *callee) Ack(req *sip.Request) {
+func (u *callee) Ack(req *sip.Request, _ *transport.Flow) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.unacked, req.CallID().Value())

@@ -177,7 +177,7 @@ func FuzzReceive(f *testing.F) {
 type answering struct{ orderUser }
 
 func (*answering) Request(tx *Server)                  { _ = tx.Respond(tx.NewResponse(200, "")) }
-func (*answering) Ack(*sip.Request)                    {}
+func (*answering) Ack(*sip.Request, *transport.Flow)   {}
 func (*answering) Response(*Client, *sip.Response)     {}
 func (*answering) ServerFailed(tx *Server, err error)  {}
 func (*answering) Cancel(tx *Server, req *sip.Request) {}

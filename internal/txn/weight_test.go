@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/transport"
 )
 
 // long is a Call-ID of some 30 KB, a new one each time.
@@ -146,6 +147,6 @@ func (u discarding) Request(s *Server) {
 		_ = s.Respond(s.NewResponse(486, ""))
 	}
 }
-func (discarding) Ack(*sip.Request)             {}
-func (discarding) Cancel(*Server, *sip.Request) {}
-func (discarding) ServerFailed(*Server, error)  {}
+func (discarding) Ack(*sip.Request, *transport.Flow) {}
+func (discarding) Cancel(*Server, *sip.Request)      {}
+func (discarding) ServerFailed(*Server, error)       {}

@@ -8,7 +8,7 @@ import (
 
 // times of UDP bindings, in seconds.
 const (
-	short = 3
+	hasty = 5
 	linux = 30 // without an answer
 )
 

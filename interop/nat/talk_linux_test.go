@@ -103,3 +103,9 @@ func (c *call) end(by *dialog.Dialog) {
 
 func (c *call) phoneEnd() *dialog.Dialog  { return c.phone }
 func (c *call) serverEnd() *dialog.Dialog { return c.server }
+
+// phoneSpeaks has the phone say something.
+func (c *call) phoneSpeaks() {
+	c.t.Helper()
+	within(c.t, soon, "the phone speaks", func(ctx context.Context) error { return c.phone.SendInfo(ctx, nil) })
+}
