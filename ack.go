@@ -45,7 +45,7 @@ func (a *acknowledger) answer(ours Body, res *sip.Response, then func()) {
 		a.acknowledgeWith(answer, byDefault, err, then)
 		return
 	}
-	a.d.parting(func() { // a hang-up ends the wait: ACK and BYE follow at once
+	a.d.finalGoodbye(func() { // a hang-up ends the wait: ACK and BYE follow at once
 		answer, made, err := a.d.decideLate(sip.ACK, handler, offer, nil)
 		a.acknowledgeWith(answer, made, err, then)
 	})
@@ -106,7 +106,7 @@ func (a *acknowledger) acknowledge(body Body, made author, then func()) {
 	a.d.mutex.Lock()
 	a.sending = true
 	a.d.mutex.Unlock()
-	a.d.parting(func() {
+	a.d.finalGoodbye(func() {
 		ack, err := a.send(body, false)
 		a.acknowledged(ack, err, body, made)
 		then()
@@ -141,15 +141,15 @@ func (a *acknowledger) send(body Body, now bool) (ackTx, error) {
 	opt.NoWait = now
 	setBody(req, body)
 
-	room, err := d.room()
+	layer, err := d.transactionLayer()
 	if err != nil {
 		return nil, err
 	}
 	// A 2xx that comes again asks again. What leaves after the ACK waits as long:
 	// a BYE must not overtake it, and goes by the same way, mostly.
-	ctx, cancel := context.WithTimeout(d.life(), d.config().timers().T2)
+	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().timers().T2)
 	defer cancel()
-	return room.SendAck(ctx, req, opt)
+	return layer.SendAck(ctx, req, opt)
 }
 
 // acknowledgeAgain answers a repeated 2xx. While its ACK waits for the application's

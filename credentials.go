@@ -66,7 +66,7 @@ func (s *Stack) attempt(scope *auth.Scope) *auth.Attempt {
 }
 
 // login asks the application for the answer to a challenge.
-func (x *exchange) login(ctx context.Context, asked auth.Challenge) (auth.Login, bool) {
+func (x *clientRequest) login(ctx context.Context, asked auth.Challenge) (auth.Login, bool) {
 	x.mu.Lock()
 	req, to, transport := x.req, x.to, x.transport
 	x.mu.Unlock()
@@ -112,7 +112,7 @@ func (s *Stack) askCredentials(ctx context.Context, c Challenge) (found Credenti
 	return found, ok
 }
 
-func (x *exchange) log(req *sip.Request) *slog.Logger {
+func (x *clientRequest) log(req *sip.Request) *slog.Logger {
 	if x.dialog != nil {
 		return x.dialog.log()
 	}

@@ -93,8 +93,8 @@ type Dialog struct {
 	// replacement is what the peer's INVITE wants of another call of ours, until it has it
 	// (Replaces), or this one ends; replaced is true once the INVITE of another call, which is being
 	// accepted or was, has taken this one's place.
-	replacement    *replacement
-	replaced bool
+	replacement *replacement
+	replaced    bool
 	// answeredBy is the peer's latest response to our INVITE.
 	answeredBy *sipmsg.Kept
 	// reliable sends the provisional responses to it that must not be lost; nil
@@ -240,7 +240,7 @@ func (d *Dialog) OnBody(callback func(Body)) {
 	if callback == nil {
 		return
 	}
-	d.settle(context.Background(), d.registerBody(callback))
+	d.waitDelivered(context.Background(), d.registerBody(callback))
 }
 
 func (d *Dialog) registerBody(callback func(Body)) <-chan struct{} {
@@ -313,7 +313,7 @@ func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) (err error) {
 		return err
 	}
 	delivered, err := d.answerInTurn(ctx, tx, res)
-	d.settle(ctx, delivered)
+	d.waitDelivered(ctx, delivered)
 	return err
 }
 
@@ -351,8 +351,8 @@ func (d *Dialog) RejectWith(ctx context.Context, code int, reason string, opts .
 	if !d.claim() {
 		return ErrAnswered
 	}
-	delivered, err := d.refuse(tx, res, Cause{By: PartyLocal, Method: "INVITE", Status: code, Reason: reason, Reasons: ReasonsOf(res)})
-	d.settle(ctx, delivered)
+	delivered, err := d.reject(tx, res, Cause{By: PartyLocal, Method: "INVITE", Status: code, Reason: reason, Reasons: ReasonsOf(res)})
+	d.waitDelivered(ctx, delivered)
 	return err
 }
 
@@ -425,7 +425,7 @@ func (d *Dialog) WaitAnswer(ctx context.Context) error {
 	case <-decided:
 		return opErr("WaitAnswer", d.outcome())
 	case <-ctx.Done():
-		if d.abandon(ctx.Err()) {
+		if d.cancelUndecided(ctx.Err()) {
 			return ctx.Err()
 		}
 		return opErr("WaitAnswer", d.outcome())
@@ -500,7 +500,7 @@ func (d *Dialog) waitEnded(ctx context.Context, ours bool) error {
 	}
 	if ours {
 		// Whoever did not begin the end may be called by the end's own callback.
-		d.settle(ctx, d.lastDelivery())
+		d.waitDelivered(ctx, d.lastDelivery())
 	}
 	return d.byeError()
 }
@@ -540,13 +540,13 @@ func (d *Dialog) Close() error {
 		d.closeSubscriptions(ErrTerminated, false)
 	})
 	release()
-	d.settle(context.Background(), delivered)
+	d.waitDelivered(context.Background(), delivered)
 	return nil
 }
 
-// settle waits until callbacks that a method caused have run, if there is
+// waitDelivered waits until callbacks that a method caused have run, if there is
 // anything to wait for, but not beyond ctx or the grace time.
-func (d *Dialog) settle(ctx context.Context, delivered <-chan struct{}) {
+func (d *Dialog) waitDelivered(ctx context.Context, delivered <-chan struct{}) {
 	if delivered == nil {
 		return
 	}

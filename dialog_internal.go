@@ -28,8 +28,8 @@ func (d *Dialog) doneLocked() chan struct{} {
 // config returns the stack's configuration, or the defaults.
 func (d *Dialog) config() *StackConfig { return d.stack.settings() }
 
-// room returns the transactions, or why there are none.
-func (d *Dialog) room() (transactionRoom, error) {
+// txnLayer returns the transactions, or why there are none.
+func (d *Dialog) transactionLayer() (transactionLayer, error) {
 	if d.stack == nil {
 		return nil, ErrNotStarted
 	}
@@ -65,21 +65,21 @@ func (d *Dialog) onTime(wait time.Duration, method func(*Dialog)) *time.Timer {
 	})
 }
 
-// life is the context of what runs in the background: it ends with the stack's
+// baseContext is the context of what runs in the background: it ends with the stack's
 // transactions.
-func (d *Dialog) life() context.Context {
-	if d.stack == nil || d.stack.life == nil {
+func (d *Dialog) baseContext() context.Context {
+	if d.stack == nil || d.stack.base == nil {
 		return context.Background()
 	}
-	return d.stack.life
+	return d.stack.base
 }
 
 // spawnBye sends the BYE on a counted goroutine.
-func (d *Dialog) spawnBye() { d.parting(d.sendBye) }
+func (d *Dialog) spawnBye() { d.finalGoodbye(d.sendBye) }
 
-// parting is background for what writes the last of something: Shutdown waits
+// finalGoodbye is background for what writes the last of something: Shutdown waits
 // for it also when its context has ended.
-func (d *Dialog) parting(f func()) {
+func (d *Dialog) finalGoodbye(f func()) {
 	if d.stack == nil || !d.stack.byes.Go(f) {
 		f()
 	}

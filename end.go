@@ -69,9 +69,9 @@ func (d *Dialog) hangup(e *ending) bool {
 	return ours
 }
 
-// abandon gives up a call of ours whose outcome does not stand yet, and
+// cancelUndecided gives up a call of ours whose outcome does not stand yet, and
 // reports whether it did.
-func (d *Dialog) abandon(err error) bool {
+func (d *Dialog) cancelUndecided(err error) bool {
 	d.mutex.Lock()
 	if d.answered.decided {
 		d.mutex.Unlock()
@@ -83,8 +83,8 @@ func (d *Dialog) abandon(err error) bool {
 	return true
 }
 
-// giveUp is hangup for a call that is not answered yet.
-func (d *Dialog) giveUp(e *ending) {
+// hangupUnanswered is hangup for a call that is not answered yet.
+func (d *Dialog) hangupUnanswered(e *ending) {
 	d.mutex.Lock()
 	release := func() {}
 	if d.phase == phaseInviting || d.phase == phaseOffered {
@@ -108,7 +108,7 @@ func (d *Dialog) hangupLocked(e *ending) (release func()) {
 		d.ending = e
 		return d.invite.cancelLocked()
 	case d.phase == phaseOffered:
-		return d.refuseLocked(e)
+		return d.rejectLocked(e)
 	case d.phase == phaseAnswering:
 		// RFC 3261 15: the BYE follows the ACK.
 		d.ending = e
@@ -118,13 +118,13 @@ func (d *Dialog) hangupLocked(e *ending) (release func()) {
 	case d.state != DialogStateTerminated:
 		// Nothing was sent or offered, so nobody has to be told.
 		d.ending = e
-		return func() { d.finish(e.cause) }
+		return func() { d.clear(e.cause) }
 	}
 	return func() {}
 }
 
-// refuseLocked claims the answer to the peer's INVITE, for a refusal.
-func (d *Dialog) refuseLocked(e *ending) (release func()) {
+// rejectLocked claims the answer to the peer's INVITE, for a refusal.
+func (d *Dialog) rejectLocked(e *ending) (release func()) {
 	tx := d.takeOfferedLocked()
 	if tx == nil {
 		return func() {}
@@ -139,15 +139,15 @@ func (d *Dialog) refuseLocked(e *ending) (release func()) {
 			res.AppendHeader(retryAfter(busyRetrySeconds))
 		}
 		// A failed write ends the dialog with the same cause.
-		_, _ = d.refuse(tx, res, e.cause)
+		_, _ = d.reject(tx, res, e.cause)
 	}
 }
 
-// refuse writes the final answer that was claimed, and ends the dialog.
-func (d *Dialog) refuse(tx serverTx, res *sip.Response, cause Cause) (<-chan struct{}, error) {
+// reject writes the final answer that was claimed, and ends the dialog.
+func (d *Dialog) reject(tx serverTx, res *sip.Response, cause Cause) (<-chan struct{}, error) {
 	err := transportError(tx.Respond(res))
 	cause.Err = err
-	return d.finish(cause), err
+	return d.clear(cause), err
 }
 
 // terminate ends the dialog for the application at once; release lets the far
@@ -169,32 +169,32 @@ func (d *Dialog) terminateWithLocked(e *ending) (delivered <-chan struct{}, rele
 	}
 }
 
-// finish ends the dialog: the far end knows, or nothing can be done for it.
+// clear ends the dialog: the far end knows, or nothing can be done for it.
 // Shutdown, which waits for the last dialog to end, also waits for what that
 // leaves to be written.
-func (d *Dialog) finish(cause Cause) (delivered <-chan struct{}) {
-	return d.finishAs(cause, (*Dialog).toldLocked)
+func (d *Dialog) clear(cause Cause) (delivered <-chan struct{}) {
+	return d.clearAs(cause, (*Dialog).toldLocked)
 }
 
-// forsake ends the dialog although its far end may not know: Shutdown has no time.
-func (d *Dialog) forsake() { d.finishAs(Cause{By: PartyShutdown}, (*Dialog).unreleasedLocked) }
+// clearUnreleased ends the dialog although its far end may not know: Shutdown has no time.
+func (d *Dialog) clearUnreleased() { d.clearAs(Cause{By: PartyShutdown}, (*Dialog).unreleasedLocked) }
 
-// noteForsaken counts the dialog as forsake does, where there is no time even for that.
-func (d *Dialog) noteForsaken() {
+// countUnreleased counts the dialog as clearUnreleased does, where there is no time even for that.
+func (d *Dialog) countUnreleased() {
 	both := d.lockBoth()
 	defer both.unlock()
 	d.stack.noteEndLocked(d.unreleasedLocked(Cause{}))
 }
 
-func (d *Dialog) finishAs(cause Cause, told func(*Dialog, Cause) knowledge) (delivered <-chan struct{}) {
-	end := func() { delivered = d.finishNow(cause, told) }
+func (d *Dialog) clearAs(cause Cause, told func(*Dialog, Cause) knowledge) (delivered <-chan struct{}) {
+	end := func() { delivered = d.clearNow(cause, told) }
 	if d.stack == nil || !d.stack.byes.Run(end) {
 		end()
 	}
 	return delivered
 }
 
-func (d *Dialog) finishNow(cause Cause, told func(*Dialog, Cause) knowledge) <-chan struct{} {
+func (d *Dialog) clearNow(cause Cause, told func(*Dialog, Cause) knowledge) <-chan struct{} {
 	both := d.lockBoth()
 	d.stack.noteEndLocked(told(d, cause))
 	d.phase = phaseReleased
@@ -252,7 +252,7 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 // sendBye sends the BYE (RFC 3261 15.1.1). It waits for the send slot, but not for
 // ever: a request that hangs in a dial must not keep the call open.
 func (d *Dialog) sendBye() {
-	ctx, cancel := context.WithTimeout(d.life(), d.config().txTimeout())
+	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().txTimeout())
 	defer cancel()
 	d.sendSlot.WaitOrJoin(ctx, d.sendSlot.Enqueue())
 	defer d.sendSlot.Release()
@@ -267,10 +267,10 @@ func (d *Dialog) sendBye() {
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
-	x, err := d.exchange(opt, nil)
+	x, err := d.newClientRequest(opt, nil)
 	if err == nil {
 		x.response, x.done = func(*sip.Response) {}, d.byeEnded
-		err = x.send(d.life(), req)
+		err = x.send(d.baseContext(), req)
 	}
 	if err != nil {
 		d.byeEnded(err)
@@ -287,7 +287,7 @@ func (d *Dialog) byeEnded(err error) {
 	d.mutex.Lock()
 	d.ending.err = callError(err)
 	d.mutex.Unlock()
-	d.finish(Cause{})
+	d.clear(Cause{})
 }
 
 func (d *Dialog) byeError() error {
@@ -366,7 +366,7 @@ func (d *Dialog) unreleasedLocked(Cause) knowledge {
 	return knowsNothing
 }
 
-// callError gives the errors of the rooms below this package's names.
+// callError gives the errors of the layers below this package's names.
 func callError(err error) error {
 	switch {
 	case err == nil:

@@ -37,7 +37,7 @@ func Leftovers(s *Stack) Left {
 	}
 	client := s.client
 	s.mutex.RUnlock()
-	if r, ok := client.(room); ok {
+	if r, ok := client.(txnLayer); ok {
 		left.Transactions = r.layer.Running()
 	}
 	return left
@@ -94,7 +94,7 @@ func HoldStack(s *Stack) (release func()) {
 }
 
 // GiveUp does to a call what Shutdown does that has no time left.
-func GiveUp(d *Dialog) { d.finish(Cause{By: PartyShutdown}) }
+func GiveUp(d *Dialog) { d.clear(Cause{By: PartyShutdown}) }
 
 // LogAll logs all that is logged of a call's course.
 func LogAll(d *Dialog) {

@@ -296,7 +296,7 @@ func (s *Stack) handleInvite(tx serverTx, req *sip.Request) {
 		}
 		d.offer(callback)
 	}) {
-		d.giveUp(&ending{cause: Cause{By: PartyShutdown}, status: sip.StatusServiceUnavailable})
+		d.hangupUnanswered(&ending{cause: Cause{By: PartyShutdown}, status: sip.StatusServiceUnavailable})
 	}
 }
 
@@ -365,7 +365,7 @@ func (d *Dialog) offer(callback func(IDialog)) {
 			return
 		}
 		d.stack.logPanic(d.log(), "OnIncomingDialog", value, debug.Stack())
-		d.giveUp(&ending{cause: Cause{By: PartyLocal, Method: "INVITE", Status: 500}, status: sip.StatusInternalServerError})
+		d.hangupUnanswered(&ending{cause: Cause{By: PartyLocal, Method: "INVITE", Status: 500}, status: sip.StatusInternalServerError})
 	}()
 	callback(d)
 	returned = true

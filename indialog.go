@@ -109,10 +109,10 @@ func (d *Dialog) handleBye(tx serverTx, req *sip.Request, e *earlyDialog) {
 	offered := d.takeOfferedLocked()
 	d.mutex.Unlock()
 	if offered != nil {
-		_, _ = d.refuse(offered, offered.NewResponse(sip.StatusRequestTerminated, ""), cause)
+		_, _ = d.reject(offered, offered.NewResponse(sip.StatusRequestTerminated, ""), cause)
 		return
 	}
-	d.finish(cause)
+	d.clear(cause)
 }
 
 // handleCancel refuses the INVITE with 487, unless it is answered already (RFC
@@ -128,7 +128,7 @@ func (d *Dialog) handleCancel(tx serverTx, cancel *sip.Request) {
 		cause := Cause{
 			By: PartyRemote, Method: "CANCEL", Status: sip.StatusRequestTerminated, Reason: reasonText(cancel), Reasons: ReasonsOf(cancel),
 		}
-		_, _ = d.refuse(tx, tx.NewResponse(sip.StatusRequestTerminated, ""), cause)
+		_, _ = d.reject(tx, tx.NewResponse(sip.StatusRequestTerminated, ""), cause)
 		return
 	}
 	d.cancelReInvite(tx)

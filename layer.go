@@ -10,9 +10,9 @@ import (
 	"sipdialog.example/dialog/internal/txn"
 )
 
-// transactionRoom is what this package asks of the transactions below it. A
+// transactionLayer is what this package asks of the transactions below it. A
 // test can put a fake in its place.
-type transactionRoom interface {
+type transactionLayer interface {
 	// Request writes a request and returns; what follows comes to user, for
 	// one Call-ID one at a time and in the order it came off the wire.
 	Request(ctx context.Context, req *sip.Request, opt txn.RequestOptions, user txn.ClientUser) (clientTx, error)
@@ -63,13 +63,13 @@ type ackTx interface {
 	ResendBy(flow *transport.Flow) error
 }
 
-// room is the transactionRoom of internal/txn.
-type room struct {
+// txnLayer is the transactionLayer of internal/txn.
+type txnLayer struct {
 	layer   *txn.Layer
 	journal *journal
 }
 
-func (r room) Request(ctx context.Context, req *sip.Request, opt txn.RequestOptions, user txn.ClientUser) (clientTx, error) {
+func (r txnLayer) Request(ctx context.Context, req *sip.Request, opt txn.RequestOptions, user txn.ClientUser) (clientTx, error) {
 	r.journal.ask()
 	tx, err := r.layer.Request(ctx, req, opt, user)
 	if err != nil {
@@ -78,7 +78,7 @@ func (r room) Request(ctx context.Context, req *sip.Request, opt txn.RequestOpti
 	return tx, nil
 }
 
-func (r room) SendAck(ctx context.Context, req *sip.Request, opt txn.RequestOptions) (ackTx, error) {
+func (r txnLayer) SendAck(ctx context.Context, req *sip.Request, opt txn.RequestOptions) (ackTx, error) {
 	ack, err := r.layer.SendAck(ctx, req, opt)
 	if err != nil {
 		return nil, err
@@ -86,7 +86,7 @@ func (r room) SendAck(ctx context.Context, req *sip.Request, opt txn.RequestOpti
 	return ack, nil
 }
 
-func (r room) CloseBy(ctx context.Context) { r.layer.CloseBy(ctx) }
+func (r txnLayer) CloseBy(ctx context.Context) { r.layer.CloseBy(ctx) }
 
 // stackUser hands what arrives for the stack from the transactions below.
 // It keeps their calls off the exported methods of Stack.

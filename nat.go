@@ -290,7 +290,7 @@ func (d *Dialog) watchCaller(tx serverTx) {
 	}
 	unwatch := flow.Watch(func(err error) {
 		d.background(func() {
-			d.giveUp(&ending{cause: Cause{By: PartyTransport, Method: "INVITE", Err: transportError(err)}})
+			d.hangupUnanswered(&ending{cause: Cause{By: PartyTransport, Method: "INVITE", Err: transportError(err)}})
 		})
 	})
 	d.mutex.Lock()

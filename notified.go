@@ -60,7 +60,7 @@ func (d *Dialog) handleNotify(tx serverTx, req *sip.Request) {
 	default:
 		d.stack.answerWith(tx, code)
 	}
-	d.settleSubscriptions()
+	d.forgetIfUnused()
 }
 
 // takeNotify notes what a NOTIFY says, and returns the answer to it. It may come

@@ -91,7 +91,7 @@ func (r *ReferSubscription) notify(ctx context.Context, n pendingNotify, answere
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
-	x, err := d.exchange(opt, sent.mayRepeatLocked)
+	x, err := d.newClientRequest(opt, sent.mayRepeatLocked)
 	if err == nil {
 		x.overtaken, x.response, x.done = n.retry, sent.response, sent.done
 		err = x.send(ctx, req)
@@ -176,7 +176,7 @@ func (r *ReferSubscription) notifySent(n pendingNotify) {
 		r.endLocked(r.lostLocked(reason, nil))
 	}
 	r.dialog.mutex.Unlock()
-	r.dialog.settleSubscriptions()
+	r.dialog.forgetIfUnused()
 }
 
 // sentNotify is a NOTIFY that has left.
@@ -238,7 +238,7 @@ func (n *sentNotify) ended(err error) {
 	}
 	next := n.r.flusherLocked()
 	d.mutex.Unlock()
-	d.settleSubscriptions()
+	d.forgetIfUnused()
 	n.answered(err)
 	next()
 }

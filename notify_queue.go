@@ -31,7 +31,7 @@ func (r *ReferSubscription) queueNotify(n pendingNotify) {
 func (r *ReferSubscription) flusherLocked() (start func()) {
 	switch may := r.mayFlushLocked(); {
 	case may && r.closing:
-		return func() { r.dialog.parting(r.flush) }
+		return func() { r.dialog.finalGoodbye(r.flush) }
 	case may:
 		return func() { r.dialog.background(r.flush) }
 	}
@@ -48,7 +48,7 @@ func (r *ReferSubscription) flushLast() {
 	}
 	r.dialog.mutex.Unlock()
 	if len(waiting) > 0 {
-		r.dialog.parting(func() { r.write(waiting[len(waiting)-1]) })
+		r.dialog.finalGoodbye(func() { r.write(waiting[len(waiting)-1]) })
 	}
 }
 
@@ -83,7 +83,7 @@ func (r *ReferSubscription) flush() {
 // write writes one NOTIFY of the queue. When the last cannot be written the
 // subscription has ended all the same.
 func (r *ReferSubscription) write(n pendingNotify) {
-	ctx, cancel := context.WithTimeout(r.dialog.life(), r.dialog.config().txTimeout())
+	ctx, cancel := context.WithTimeout(r.dialog.baseContext(), r.dialog.config().txTimeout())
 	defer cancel()
 	err := r.notify(ctx, n, func(error) {})
 	if err == nil {

@@ -128,7 +128,7 @@ func (d *Dialog) setup(f func(*Dialog)) (err error) {
 			err = fmt.Errorf("%w: %v", ErrPanic, value)
 		}
 		if !returned { // nor is it if f ended its goroutine: nobody is left to place the call
-			d.finish(Cause{By: PartyLocal, Err: ErrPanic})
+			d.clear(Cause{By: PartyLocal, Err: ErrPanic})
 		}
 	}()
 	f(d)

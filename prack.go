@@ -112,7 +112,7 @@ func (p *prack) make(propose func(context.Context) Body) {
 func (p *prack) send() error {
 	d := p.r.d
 	t := d.config().timers()
-	wait, cancelWait := context.WithTimeout(d.life(), t.T1)
+	wait, cancelWait := context.WithTimeout(d.baseContext(), t.T1)
 	defer cancelWait()
 	if !p.queued {
 		p.ticket = d.sendSlot.Enqueue()
@@ -124,12 +124,12 @@ func (p *prack) send() error {
 	if !ok {
 		return nil
 	}
-	x, err := d.exchangeIn(p.r.early, opt, p.r.early.mayRepeatLocked)
+	x, err := d.newClientRequestIn(p.r.early, opt, p.r.early.mayRepeatLocked)
 	if err != nil {
 		return err
 	}
 	x.response, x.done = p.response, p.done
-	ctx, cancel := context.WithTimeout(d.life(), t.T2)
+	ctx, cancel := context.WithTimeout(d.baseContext(), t.T2)
 	defer cancel()
 	return x.send(ctx, req)
 }
@@ -246,7 +246,7 @@ func (p *prack) finish() {
 	}
 }
 
-// failed does what RFC 5057 says of a PRACK that the peer does not know, or does
+// failoverOrReport does what RFC 5057 says of a PRACK that the peer does not know, or does
 // not answer: it ends the early dialog, and the call when there is no other. Once
 // the INVITE is answered it means nothing any more.
 func (p *prack) failed(cause Cause) {

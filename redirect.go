@@ -29,9 +29,9 @@ func newRedirects(limit int, target sip.Uri, route []sip.Uri) redirects {
 	return redirects{left: limit, known: []sip.Uri{target}, current: target, route: route}
 }
 
-// elsewhere returns what turns the INVITE to the next target when one has
+// alternatives returns what turns the INVITE to the next target when one has
 // failed, by a response or by none; nil when there is no other.
-func (i *inviteClient) elsewhere(res *sip.Response) func(req *sip.Request) txn.RequestOptions {
+func (i *inviteClient) nextTarget(res *sip.Response) func(req *sip.Request) txn.RequestOptions {
 	i.d.mutex.Lock()
 	defer i.d.mutex.Unlock()
 	r := &i.redirects
@@ -47,7 +47,7 @@ func (i *inviteClient) elsewhere(res *sip.Response) func(req *sip.Request) txn.R
 	r.current, r.next = r.next[0], r.next[1:]
 	r.left--
 	target := r.current
-	return func(req *sip.Request) txn.RequestOptions { return i.turn(req, target) }
+	return func(req *sip.Request) txn.RequestOptions { return i.retarget(req, target) }
 }
 
 // learn takes the targets from an answer, before those known already: they
@@ -81,10 +81,10 @@ func (r *redirects) mayTry(target sip.Uri) bool {
 	return !slices.ContainsFunc(r.known, func(known sip.Uri) bool { return sameURI(known, target) })
 }
 
-// turn makes an INVITE the next target's, and the dialog one that nobody has
+// retarget makes an INVITE the next target's, and the dialog one that nobody has
 // answered: of the target before, its early dialogs and their routes, nothing is
 // left. To, From and Call-ID stay.
-func (i *inviteClient) turn(req *sip.Request, target sip.Uri) txn.RequestOptions {
+func (i *inviteClient) retarget(req *sip.Request, target sip.Uri) txn.RequestOptions {
 	d := i.d
 	both := d.lockBoth()
 	release := i.forgetForksLocked()

@@ -77,7 +77,7 @@ func (d *Dialog) writeRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpt
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
-	x, err := d.exchange(opt, r.mayRepeatLocked)
+	x, err := d.newClientRequest(opt, r.mayRepeatLocked)
 	if err == nil {
 		x.prepared, x.response, x.done = r.prepared, r.referResponse, r.referDone
 		err = x.send(ctx, req)
@@ -221,7 +221,7 @@ func (r *ReferSubscription) accepted(res *sip.Response) {
 		r.activateLocked(r.dialog.config().referLife())
 	}
 	r.dialog.mutex.Unlock()
-	r.dialog.settleSubscriptions()
+	r.dialog.forgetIfUnused()
 }
 
 func (r *ReferSubscription) referDone(err error) {
@@ -243,7 +243,7 @@ func (r *ReferSubscription) refused(err error) {
 	}
 	r.endLocked(err)
 	r.dialog.mutex.Unlock()
-	r.dialog.settleSubscriptions()
+	r.dialog.forgetIfUnused()
 }
 
 // WaitRefer waits for the answer to a REFER that was sent, each call for one,

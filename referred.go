@@ -46,7 +46,7 @@ func (d *Dialog) handleRefer(tx serverTx, req *sip.Request) {
 		d.stack.answerWith(tx, sip.StatusBadRequest)
 		return
 	}
-	if !d.hasRoomForRefer() {
+	if !d.reserveRefer() {
 		d.stack.busy(tx, &d.stack.counters.subscribed)
 		return
 	}
@@ -64,8 +64,8 @@ func (d *Dialog) handleRefer(tx serverTx, req *sip.Request) {
 	}
 }
 
-// hasRoomForRefer takes a place for a REFER, which answerRefer gives back.
-func (d *Dialog) hasRoomForRefer() bool {
+// reserveRefer takes a place for a REFER, which answerRefer gives back.
+func (d *Dialog) reserveRefer() bool {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if len(d.referSubscriptions)+d.deciding >= d.referLimit() {
@@ -225,7 +225,7 @@ func (d *Dialog) takeRefer(r *ReferSubscription) (isNew bool, err error) {
 
 // startRefer sends the first NOTIFY and tells the application.
 func (d *Dialog) startRefer(refer *ReferRequest) {
-	if _, err := d.room(); err != nil {
+	if _, err := d.transactionLayer(); err != nil {
 		return // no network: there is nobody to tell
 	}
 	d.background(func() {
@@ -247,7 +247,7 @@ func (r *ReferSubscription) begin() {
 	if !active {
 		return
 	}
-	ctx, cancel := context.WithTimeout(d.life(), d.config().timers().T2)
+	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().timers().T2)
 	defer cancel()
 	if err := r.notify(ctx, pendingNotify{}, func(error) {}); err != nil {
 		d.log().Debug("NOTIFY could not be sent yet", "error", err)

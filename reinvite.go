@@ -53,7 +53,7 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, compose comp
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
-	x, err := d.exchange(opt, re.mayRepeatLocked)
+	x, err := d.newClientRequest(opt, re.mayRepeatLocked)
 	if err == nil {
 		x.prepared, x.leaving, x.sent = re.prepared, re.leaving, re.written
 		x.response, x.done = re.response, re.done
@@ -288,7 +288,7 @@ func (re *reinviteClient) refused(res *sip.Response) {
 // of it (RFC 6141 3.4), unless they have agreed on another meanwhile.
 func (re *reinviteClient) restore(stands Body) {
 	d := re.d
-	ctx, cancel := context.WithTimeout(d.life(), d.config().txTimeout())
+	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().txTimeout())
 	defer cancel()
 	_, err := d.renegotiate(ctx, InviteOpts{}, func(now *session) (Body, error) {
 		if now.local != stands {

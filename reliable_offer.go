@@ -138,7 +138,7 @@ func (d *Dialog) withoutMedia(offer *SimpleBody) (answer, again Body) {
 // nothing.
 func (d *Dialog) offerAgain(offer Body) {
 	if offer != nil {
-		ctx, cancel := context.WithTimeout(d.life(), d.config().txTimeout())
+		ctx, cancel := context.WithTimeout(d.baseContext(), d.config().txTimeout())
 		defer cancel()
 		if _, err := d.Update(ctx, offer); err == nil {
 			return

@@ -166,7 +166,7 @@ func (d *Dialog) repeatProvisional(p *provisional) {
 	}
 	left := time.Until(p.deadline)
 	if left <= 0 {
-		release := d.refuseLocked(&ending{
+		release := d.rejectLocked(&ending{
 			cause:  Cause{By: PartyTimeout, Method: "PRACK", Status: sip.StatusGatewayTimeout, Err: ErrTimeout},
 			status: sip.StatusGatewayTimeout,
 		})

@@ -65,7 +65,7 @@ func (d *Dialog) authorized(tx serverTx, t *replacement, ask TakeoverHandler) bo
 	ctx, cancel := context.WithTimeout(d.Context(), wait)
 	defer cancel()
 	expiry := d.after(wait, func() {
-		d.giveUp(&ending{cause: Cause{By: PartyTimeout, Method: "INVITE", Err: ErrTimeout}, status: sip.StatusGatewayTimeout})
+		d.hangupUnanswered(&ending{cause: Cause{By: PartyTimeout, Method: "INVITE", Err: ErrTimeout}, status: sip.StatusGatewayTimeout})
 	})
 	defer expiry.Stop()
 	a := d.askAuthorization(ctx, tx, t, ask)
@@ -108,6 +108,6 @@ func (d *Dialog) askAuthorization(ctx context.Context, tx serverTx, t *replaceme
 func (d *Dialog) decline(tx serverTx, a Answer) {
 	a = a.checked(d.log(), 300)
 	if d.claim() {
-		_, _ = d.refuse(tx, a.response(tx, d.contactTo), Cause{By: PartyLocal, Method: "INVITE", Status: a.Status, Reason: a.Reason})
+		_, _ = d.reject(tx, a.response(tx, d.contactTo), Cause{By: PartyLocal, Method: "INVITE", Status: a.Status, Reason: a.Reason})
 	}
 }

@@ -34,14 +34,14 @@ func (s *Stack) Do(ctx context.Context, req *sip.Request) (result *sip.Response,
 	if err != nil {
 		return nil, err
 	}
-	room, err := s.transactions()
+	layer, err := s.transactions()
 	if err != nil {
 		return nil, err
 	}
 	s.complete(own)
 	w := newWaiter()
-	x := &exchange{
-		room: room, life: s.life, timeout: s.config.txTimeout(),
+	x := &clientRequest{
+		layer: layer, base: s.base, timeout: s.config.txTimeout(),
 		stack: s, attempt: s.attempt(&auth.Scope{}),
 		opt:      txn.RequestOptions{NextHop: nextHop(own), Prepare: s.fillHosts},
 		response: w.response, done: w.done, background: s.tasks.Go, ask: s.calls.Go,
@@ -177,7 +177,7 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 	req.SetBody(from.Body())
 
 	w := newWaiter()
-	x, err := d.exchangeIn(e, opt, e.mayRepeatLocked)
+	x, err := d.newClientRequestIn(e, opt, e.mayRepeatLocked)
 	if err == nil {
 		x.response = func(res *sip.Response) {
 			if res.StatusCode >= 300 {
@@ -257,7 +257,7 @@ func (w *waiter) done(err error) {
 	}
 }
 
-// tell keeps the first outcome.
+// report keeps the first outcome.
 func (w *waiter) tell(o outcome) {
 	select {
 	case w.final <- o:

@@ -182,7 +182,7 @@ type decision struct {
 
 func (s *Stack) newDecision(tx serverTx, handler RequestHandler, reply func(a Answer)) *decision {
 	q := &decision{stack: s, tx: tx, handler: handler, reply: reply}
-	q.ctx, q.cancel = context.WithCancel(s.life)
+	q.ctx, q.cancel = context.WithCancel(s.base)
 	q.expiry = time.AfterFunc(decisionTime, func() {
 		s.tasks.Run(func() { q.respond(Answer{Status: sip.StatusGatewayTimeout}) })
 	})

@@ -53,7 +53,7 @@ func (d *Dialog) mayRequestLocked(op string) error {
 // be a PRACK in an early dialog whose BYE, with the higher CSeq, is next. It waits
 // no longer than the PRACK itself does.
 func (d *Dialog) drainSendSlot() {
-	ctx, cancel := context.WithTimeout(d.life(), d.config().timers().T1)
+	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().timers().T1)
 	defer cancel()
 	if d.sendSlot.Acquire(ctx) == nil {
 		d.sendSlot.Release()

@@ -225,7 +225,7 @@ func (d *Dialog) refreshSession() {
 		return
 	}
 	d.background(func() {
-		ctx, cancel := context.WithTimeout(d.life(), d.config().txTimeout())
+		ctx, cancel := context.WithTimeout(d.baseContext(), d.config().txTimeout())
 		defer cancel()
 		var err error
 		if byUpdate {

@@ -78,12 +78,12 @@ func (s *Stack) stopInTime(ctx context.Context) error {
 		return err
 	case <-late.Done():
 	}
-	s.endLife()
+	s.cancelBase()
 	if sockets := s.socketsNow(); sockets != nil {
 		sockets.CloseBy(late, late)
 	}
 	for _, d := range s.openCalls() {
-		d.noteForsaken()
+		d.countUnreleased()
 	}
 	return s.leftBehind(ctx, true)
 }
@@ -144,11 +144,11 @@ func (s *Stack) stop(ctx context.Context) error {
 	}
 	s.waitWritten(written)
 	for _, d := range s.openCalls() {
-		d.forsake()
+		d.clearUnreleased()
 		d.dropSubscriptions(ErrShutdown)
 	}
 	s.waitCallbacks(ctx, written)
-	s.closeRooms(ctx, written)
+	s.closeLayers(ctx, written)
 	return s.closeJournal(ctx)
 }
 
@@ -300,8 +300,8 @@ func (s *Stack) waitCallbacks(ctx, written context.Context) {
 	s.running.Wait(grace)
 }
 
-// closeRooms ends transactions, sockets, timers and our own goroutines.
-func (s *Stack) closeRooms(ctx, written context.Context) {
+// closeLayers ends transactions, sockets, timers and our own goroutines.
+func (s *Stack) closeLayers(ctx, written context.Context) {
 	closed, stop := overtime(ctx, closeOvertime)
 	defer stop()
 	closed, cancel := context.WithTimeout(closed, s.config.graceTime())
@@ -310,8 +310,8 @@ func (s *Stack) closeRooms(ctx, written context.Context) {
 	client, sockets := s.client, s.sockets
 	s.mutex.RUnlock()
 	s.endDecisions()
-	if s.endLife != nil {
-		s.endLife()
+	if s.cancelBase != nil {
+		s.cancelBase()
 	}
 	s.tasks.Close()
 	s.byes.Close()

@@ -38,19 +38,19 @@ type Stack struct {
 	runCallback                  func(func())
 	// unconfirmed synchronises itself.
 	unconfirmed *unconfirmed
-	// life ends when the rooms below are closed: with it ends what still waits
+	// baseContext ends when the layers below are closed: with it ends what still waits
 	// for the network.
-	life    context.Context
-	endLife context.CancelFunc
+	base       context.Context
+	cancelBase context.CancelFunc
 
 	// mutex guards the fields below. It comes before any Dialog.mutex.
 	mutex     lockstat.RWMutex
 	state     stackState
 	callbacks StackCallbacks
 	handlers  handlerMap
-	// client is the room of the transactions; nil means not started.
-	client transactionRoom
-	// layer and sockets are the lower rooms themselves, for Stats and the end.
+	// client is the transaction layer; nil means not started.
+	client transactionLayer
+	// layer and sockets are the transaction and transport layers themselves, for Stats and the end.
 	layer     *txn.Layer
 	sockets   *transport.Layer
 	addresses []netip.AddrPort
@@ -63,10 +63,10 @@ type Stack struct {
 	subscribed map[DialogKey]*Dialog
 	// replacing is the calls that another was let in for beyond MaxDialogs, to replace
 	// them, and that other.
-	replacing map[*Dialog]*Dialog
+	replacing  map[*Dialog]*Dialog
 	tombstones map[DialogKey]rack
 	// bySource counts the calls in progress by the address they came from.
-	bySource  map[netip.Addr]int
+	bySource       map[netip.Addr]int
 	tombstoneQueue []tombstone
 	tombstoneTimer *time.Timer
 	// started is closed when the latest Start is over; nil before the first.
@@ -145,13 +145,13 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 		aliases:    make(map[DialogKey]*Dialog),
 		releasing:  make(map[DialogKey]*Dialog),
 		subscribed: make(map[DialogKey]*Dialog),
-		replacing:      make(map[*Dialog]*Dialog),
-		tombstones:      make(map[DialogKey]rack),
+		replacing:  make(map[*Dialog]*Dialog),
+		tombstones: make(map[DialogKey]rack),
 		stopped:    make(chan struct{}),
 	}
 	s.allowHeader, s.supportedHeader = sip.NewHeader("Allow", own.allowed()), sip.NewHeader("Supported", own.supported())
 	s.goDeliver, s.runCallback = s.deliveries.Go, s.application
-	s.life, s.endLife = context.WithCancel(context.Background())
+	s.base, s.cancelBase = context.WithCancel(context.Background())
 	s.mutex.Stats = &s.counters.stackLock
 	return s, nil
 }
@@ -216,7 +216,7 @@ func (s *Stack) begin() (chan<- struct{}, error) {
 	}
 }
 
-// open builds the two lower rooms and binds.
+// open builds the transaction and transport layers and binds.
 func (s *Stack) open(ctx context.Context) error {
 	sockets := transport.New(transport.Config{
 		Network: s.config.Network, Resolver: s.config.resolver(), Logger: s.log, Trace: s.tracer(),
@@ -264,14 +264,14 @@ func (s *Stack) listen(ctx context.Context, sockets *transport.Layer) ([]netip.A
 	return addresses, nil
 }
 
-// serve takes the rooms into use, unless Shutdown came first.
+// serve takes the layers into use, unless Shutdown came first.
 func (s *Stack) serve(layer *txn.Layer, sockets *transport.Layer, addresses []netip.AddrPort) bool {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.state != stackStarting {
 		return false
 	}
-	s.client, s.layer, s.sockets = room{layer, s.journal}, layer, sockets
+	s.client, s.layer, s.sockets = txnLayer{layer, s.journal}, layer, sockets
 	s.addresses, s.state = addresses, stackServing
 	return true
 }
@@ -365,8 +365,8 @@ func (s *Stack) application(f func()) { s.running.Run(f) }
 // callbacksRunning counts the functions of the application's that run.
 func (s *Stack) callbacksRunning() int { return s.calls.Running() + s.running.Running() }
 
-// transactions returns the room below, or why there is none.
-func (s *Stack) transactions() (transactionRoom, error) {
+// transactions returns the transaction layer, or why there is none.
+func (s *Stack) transactions() (transactionLayer, error) {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
 	if s.client != nil {

@@ -86,7 +86,7 @@ func (r *ReferSubscription) prolong() {
 	if skip {
 		return
 	}
-	ctx, cancel := context.WithTimeout(d.life(), d.config().txTimeout())
+	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().txTimeout())
 	defer cancel()
 	if err := r.subscribe(ctx); err != nil {
 		d.log().Debug("SUBSCRIBE could not be sent", "error", err)
@@ -109,7 +109,7 @@ func (r *ReferSubscription) subscribe(ctx context.Context) error {
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
-	x, err := d.exchange(opt, r.mayRequestLocked)
+	x, err := d.newClientRequest(opt, r.mayRequestLocked)
 	if err != nil {
 		return err
 	}

@@ -116,7 +116,7 @@ func (r *ReferSubscription) Close() error {
 }
 
 func (r *ReferSubscription) close(cause error) {
-	if _, err := r.dialog.room(); err == nil && !r.sent {
+	if _, err := r.dialog.transactionLayer(); err == nil && !r.sent {
 		r.queueNotify(pendingNotify{state: stateNoResource})
 		return
 	}
@@ -129,7 +129,7 @@ func (r *ReferSubscription) drop(cause error) {
 	r.answeredLocked(cause)
 	r.endLocked(cause)
 	r.dialog.mutex.Unlock()
-	r.dialog.settleSubscriptions()
+	r.dialog.forgetIfUnused()
 }
 
 func (r *ReferSubscription) registryLocked() map[string]*ReferSubscription {
@@ -140,7 +140,7 @@ func (r *ReferSubscription) registryLocked() map[string]*ReferSubscription {
 }
 
 // endLocked ends the subscription and forgets it. Unless the outcome is known,
-// cause says why it will not be. Whoever calls it calls settleSubscriptions
+// cause says why it will not be. Whoever calls it calls forgetIfUnused
 // next, without the mutex.
 func (r *ReferSubscription) endLocked(cause error) {
 	if r.over {
@@ -208,7 +208,7 @@ func (r *ReferSubscription) expired() {
 		return
 	}
 	r.dialog.mutex.Unlock()
-	r.dialog.settleSubscriptions()
+	r.dialog.forgetIfUnused()
 }
 
 // graceLocked is how much longer a subscription is kept than was said: while the
@@ -239,9 +239,9 @@ func (d *Dialog) endSubscriptionsLocked(cause error) {
 	}
 }
 
-// settleSubscriptions lets go of a dialog that is over when the last of its
+// forgetIfUnused lets go of a dialog that is over when the last of its
 // subscriptions has ended: no new ones begin then.
-func (d *Dialog) settleSubscriptions() {
+func (d *Dialog) forgetIfUnused() {
 	d.mutex.RLock()
 	idle := d.state == DialogStateTerminated && !d.inUseLocked()
 	d.mutex.RUnlock()
@@ -282,7 +282,7 @@ func (d *Dialog) dropSubscriptions(cause error) {
 	d.mutex.Lock()
 	d.notifying = 0
 	d.mutex.Unlock()
-	d.settleSubscriptions()
+	d.forgetIfUnused()
 }
 
 func (d *Dialog) subscriptions() []*ReferSubscription {

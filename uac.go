@@ -87,13 +87,13 @@ func (d *Dialog) outcome() error {
 // sendInvite writes the INVITE of a new call. A failure ends the dialog.
 func (d *Dialog) sendInvite(ctx context.Context, opts InviteOpts) error {
 	delivered, err := d.placeInvite(ctx, opts)
-	d.settle(ctx, delivered)
+	d.waitDelivered(ctx, delivered)
 	return err
 }
 
 func (d *Dialog) placeInvite(ctx context.Context, opts InviteOpts) (<-chan struct{}, error) {
 	if err := d.sendSlot.Acquire(ctx); err != nil {
-		d.finish(causeOf(sip.INVITE, err))
+		d.clear(causeOf(sip.INVITE, err))
 		return nil, err
 	}
 	defer d.sendSlot.Release()
@@ -123,15 +123,15 @@ func (d *Dialog) placeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
-	x, err := d.exchange(opt, i.mayRepeatLocked)
+	x, err := d.newClientRequest(opt, i.mayRepeatLocked)
 	if err == nil {
 		x.prepared, x.leaving, x.sent = i.prepared, i.leaving, i.written
 		x.response, x.done = func(res *sip.Response) { _ = d.processResponse(res) }, i.ended
-		x.elsewhere = i.elsewhere
+		x.alternatives = i.nextTarget
 		err = x.send(ctx, req)
 	}
 	if err != nil {
-		d.finish(causeOf(sip.INVITE, err))
+		d.clear(causeOf(sip.INVITE, err))
 	}
 	return delivered, err
 }
@@ -173,7 +173,7 @@ func (d *Dialog) limitLocked() {
 
 // rangTooLong ends a call as a proxy whose Timer C fires (RFC 3261 16.8).
 func (d *Dialog) rangTooLong() {
-	d.giveUp(&ending{
+	d.hangupUnanswered(&ending{
 		cause:   Cause{By: PartyTimeout, Method: "INVITE", Err: ErrTimeout},
 		reasons: reasonHeaders("", []Reason{{Protocol: "SIP", Cause: sip.StatusRequestTimeout, Text: "no answer"}}),
 	})
@@ -433,7 +433,7 @@ func (i *inviteClient) refused(res *sip.Response) {
 	if won {
 		return // another fork's, late
 	}
-	i.d.finish(Cause{
+	i.d.clear(Cause{
 		By: PartyRemote, Method: "INVITE", Status: res.StatusCode, Reason: res.Reason, Reasons: ReasonsOf(res),
 		Err: newResponseError(sip.INVITE, res),
 	})
@@ -463,7 +463,7 @@ func (i *inviteClient) ended(err error) {
 	if err != nil || cause.By == PartyNone {
 		cause = causeOf(sip.INVITE, err)
 	}
-	i.d.finish(cause)
+	i.d.clear(cause)
 }
 
 // releaseFork ends the dialog that a further fork's 2xx makes: ACK, then BYE
@@ -476,7 +476,7 @@ func (i *inviteClient) releaseFork(res *sip.Response) {
 	case isNew:
 		fork.sendSlot.Join()
 		fork.invite.acknowledge(fork.session.refusing(offerIn2xx(fork.invite.offer, res)), byDefault, func() {
-			i.d.parting(func() { i.d.drainSendSlot(); fork.invite.established() })
+			i.d.finalGoodbye(func() { i.d.drainSendSlot(); fork.invite.established() })
 		})
 	default:
 		fork.invite.acknowledgeAgain()

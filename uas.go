@@ -184,7 +184,7 @@ func (d *Dialog) rejectReplacement(tx serverTx, refusal int) (<-chan struct{}, e
 		return nil, ErrAnswered
 	}
 	res := tx.NewResponse(refusal, "")
-	delivered, _ := d.refuse(tx, res, Cause{By: PartyLocal, Method: "INVITE", Status: refusal})
+	delivered, _ := d.reject(tx, res, Cause{By: PartyLocal, Method: "INVITE", Status: refusal})
 	return delivered, ErrReplaced
 }
 
@@ -197,7 +197,7 @@ func (d *Dialog) repeatLocked(u *unacked) {
 	d.unacked = append(d.unacked, u)
 }
 
-// repeat sends a 2xx once more, T1 after the first and doubling up to T2 (RFC
+// resend sends a 2xx once more, T1 after the first and doubling up to T2 (RFC
 // 3261 13.3.1.4); after 64*T1 the call ends.
 func (d *Dialog) repeat(u *unacked) {
 	d.mutex.Lock()

@@ -116,7 +116,7 @@ func (d *Dialog) unconfirmedNow() (makeRoom func()) {
 			d.stack.counters.unconfirmed.Add(1)
 		}
 		if drop != nil {
-			drop.finish(cause)
+			drop.clear(cause)
 		}
 	}
 }

@@ -68,7 +68,7 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
-	x, err := d.exchangeIn(out.fork, opt, out.mayRepeatLocked)
+	x, err := d.newClientRequestIn(out.fork, opt, out.mayRepeatLocked)
 	if err == nil {
 		x.response, x.done = out.response, out.done
 		err = x.send(ctx, req)

@@ -234,7 +234,7 @@ func holding() held {
 	return held{heap: m.HeapAlloc, stacks: m.StackInuse, goroutines: runtime.NumGoroutine()}
 }
 
-// settle waits until all transactions have ended, and their last timers too.
+// waitDelivered waits until all transactions have ended, and their last timers too.
 func settle(stack *dialog.Stack) {
 	for working(stack) {
 		time.Sleep(t1)

@@ -301,7 +301,7 @@ func (r *rig) close() {
 	r.net.Close()
 }
 
-// settle waits until all is done that needs no clock.
+// waitDelivered waits until all is done that needs no clock.
 func (r *rig) settle() { synctest.Wait() }
 
 // lines are the start lines of what has come to the peer, shortened: a method

@@ -24,7 +24,7 @@ func TestResponseIsReadWithItsTransactionKnown(t *testing.T) {
 	var sent clientTx
 	first, telling, resume := make(chan bool, 1), make(chan struct{}), make(chan struct{})
 	first <- true
-	x := &exchange{
+	x := &clientRequest{
 		left: func(sip.Uri, *transport.Flow) {
 			select {
 			case <-first:

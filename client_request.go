@@ -12,25 +12,25 @@ import (
 	"sipdialog.example/dialog/internal/txn"
 )
 
-// exchange is a request of ours and all that comes of it. A challenge (401,
+// clientRequest is a request of ours and all that comes of it. A challenge (401,
 // 407) that the application has credentials for is answered: the request goes
 // out once more with the next CSeq (RFC 3261 22.2, 22.3), and what is told of
 // is what comes of that.
-type exchange struct {
+type clientRequest struct {
 	// Set at construction.
 
-	room  transactionRoom
+	layer  transactionLayer
 	stack *Stack
 	// dialog is nil for a request outside calls, attempt when challenges are not
 	// answered.
 	dialog  *Dialog
 	attempt *auth.Attempt
-	// life and timeout bound a request that goes out once more.
-	life    context.Context
+	// baseContext and timeout bound a request that goes out once more.
+	base    context.Context
 	timeout time.Duration
 	// next draws the CSeq of a request that goes out once more; written is
 	// called when it has left, before which no other request of its dialog may.
-	// An error ends the exchange.
+	// An error ends the client request.
 	next func(ctx context.Context) (seq uint32, written func(), err error)
 	// prepared, unless nil, is told of a request that is about to leave: the
 	// first, and each that takes its place; leaving, unless nil, as it is written,
@@ -49,7 +49,7 @@ type exchange struct {
 	// elsewhere, unless nil, is asked where else to go when the request has
 	// failed, by a response or by none: what it returns turns the request there;
 	// nil when that was the last.
-	elsewhere func(res *sip.Response) func(req *sip.Request) txn.RequestOptions
+	alternatives func(res *sip.Response) func(req *sip.Request) txn.RequestOptions
 	// overtaken is true for a request that goes out once more after a 500: a
 	// later one of the dialog may have come before it (RFC 3261 12.2.2).
 	overtaken bool
@@ -66,15 +66,15 @@ type exchange struct {
 	transport string
 	// challenged is the transaction whose challenge is being answered.
 	challenged clientTx
-	// raised counts the refusals that were given in to: of a session interval,
+	// retries counts the refusals that were given in to: of a session interval,
 	// and 500s.
-	raised int
+	retries int
 }
 
-var _ txn.ClientUser = (*exchange)(nil)
+var _ txn.ClientUser = (*clientRequest)(nil)
 
 // send writes the request.
-func (x *exchange) send(ctx context.Context, req *sip.Request) error {
+func (x *clientRequest) send(ctx context.Context, req *sip.Request) error {
 	x.mu.Lock()
 	x.req = req
 	opt := x.opt
@@ -85,7 +85,7 @@ func (x *exchange) send(ctx context.Context, req *sip.Request) error {
 	if x.prepared != nil {
 		x.prepared(req)
 	}
-	tx, err := x.room.Request(ctx, req, opt, x)
+	tx, err := x.layer.Request(ctx, req, opt, x)
 	if err != nil {
 		return callError(err)
 	}
@@ -95,7 +95,7 @@ func (x *exchange) send(ctx context.Context, req *sip.Request) error {
 
 // authorize adds the credentials for whom the flow leads to. What it returns is called
 // when the request has been written.
-func (x *exchange) authorize(ctx context.Context, req *sip.Request, flow *transport.Flow, opt txn.RequestOptions) (written func(sent bool)) {
+func (x *clientRequest) authorize(ctx context.Context, req *sip.Request, flow *transport.Flow, opt txn.RequestOptions) (written func(sent bool)) {
 	written = func(bool) {}
 	if x.attempt != nil {
 		to := x.stack.destination(req, flow, opt)
@@ -113,7 +113,7 @@ func (x *exchange) authorize(ctx context.Context, req *sip.Request, flow *transp
 // announce tells of a transaction as soon as its request has left, or its first
 // response is here, whichever is noticed first. The other tells of it too before
 // it goes on: the first may not be done yet.
-func (x *exchange) announce(tx clientTx) {
+func (x *clientRequest) announce(tx clientTx) {
 	x.mu.Lock()
 	hop := x.opt.NextHop
 	x.mu.Unlock()
@@ -126,25 +126,25 @@ func (x *exchange) announce(tx clientTx) {
 }
 
 // Response takes a response from the transactions below.
-func (x *exchange) Response(tx *txn.Client, res *sip.Response) {
+func (x *clientRequest) Response(tx *txn.Client, res *sip.Response) {
 	if x.heard != nil {
 		x.heard(res, tx.Heard())
 	}
 	switch res.StatusCode {
 	case sip.StatusUnauthorized, sip.StatusProxyAuthRequired:
-		if x.attempt != nil && x.goesOn(tx, func() { x.again(res) }) {
+		if x.attempt != nil && x.retry(tx, func() { x.retryWithCredentials(res) }) {
 			return
 		}
 	case statusIntervalTooSmall:
-		if change := raiseInterval(res); change != nil && x.mayRaise() && x.goesOn(tx, func() { x.changed(res, change) }) {
+		if change := raiseInterval(res); change != nil && x.mayRetry() && x.retry(tx, func() { x.retryChanged(res, change) }) {
 			return
 		}
 	case sip.StatusInternalServerError:
-		if x.overtaken && x.mayRaise() && x.goesOn(tx, func() { x.changed(res, func(*sip.Request) {}) }) {
+		if x.overtaken && x.mayRetry() && x.retry(tx, func() { x.retryChanged(res, func(*sip.Request) {}) }) {
 			return
 		}
 	}
-	if res.StatusCode >= 300 && x.goesElsewhere(tx, res, nil) {
+	if res.StatusCode >= 300 && x.failover(tx, res, nil) {
 		return
 	}
 	x.announce(tx)
@@ -153,47 +153,47 @@ func (x *exchange) Response(tx *txn.Client, res *sip.Response) {
 
 // Done follows a transaction's last response. That of one whose challenge is
 // being answered is not the end.
-func (x *exchange) Done(tx *txn.Client, err error) {
+func (x *clientRequest) Done(tx *txn.Client, err error) {
 	x.mu.Lock()
 	going := x.challenged == clientTx(tx)
 	x.mu.Unlock()
-	if going || err != nil && x.goesElsewhere(tx, nil, err) {
+	if going || err != nil && x.failover(tx, nil, err) {
 		return
 	}
 	x.done(err)
 }
 
-// goesElsewhere turns a request that failed to another target, and reports
+// failover turns a request that failed to another target, and reports
 // whether there is one.
-func (x *exchange) goesElsewhere(tx *txn.Client, res *sip.Response, err error) bool {
-	turn := x.another(res)
-	return turn != nil && x.goesOn(tx, func() { x.turned(turn, res, err) })
+func (x *clientRequest) failover(tx *txn.Client, res *sip.Response, err error) bool {
+	turn := x.nextTarget(res)
+	return turn != nil && x.retry(tx, func() { x.sendToTarget(turn, res, err) })
 }
 
-func (x *exchange) another(res *sip.Response) func(req *sip.Request) txn.RequestOptions {
-	if x.elsewhere == nil {
+func (x *clientRequest) nextTarget(res *sip.Response) func(req *sip.Request) txn.RequestOptions {
+	if x.alternatives == nil {
 		return nil
 	}
-	return x.elsewhere(res)
+	return x.alternatives(res)
 }
 
-// turned sends the request to another target. Where it may not be sent, what
+// sendToTarget sends the request to another target. Where it may not be sent, what
 // came of the one before is the outcome.
-func (x *exchange) turned(turn func(*sip.Request) txn.RequestOptions, res *sip.Response, err error) {
-	if !x.repeat(func(req *sip.Request) {
+func (x *clientRequest) sendToTarget(turn func(*sip.Request) txn.RequestOptions, res *sip.Response, err error) {
+	if !x.resend(func(req *sip.Request) {
 		opt := turn(req)
 		x.mu.Lock()
-		x.opt, x.raised = opt, 0
+		x.opt, x.retries = opt, 0
 		x.mu.Unlock()
 		x.leaveServer(req)
 	}) {
-		x.tell(res, err)
+		x.report(res, err)
 	}
 }
 
 // leaveServer takes from a request the credentials that were for the server before,
 // the application's own too.
-func (x *exchange) leaveServer(req *sip.Request) {
+func (x *clientRequest) leaveServer(req *sip.Request) {
 	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
 		for req.RemoveHeader(name) {
 		}
@@ -204,41 +204,41 @@ func (x *exchange) leaveServer(req *sip.Request) {
 }
 
 // failed goes elsewhere, or tells what came of the request.
-func (x *exchange) failed(res *sip.Response, err error) {
-	if turn := x.another(res); turn != nil {
-		x.turned(turn, res, err)
+func (x *clientRequest) failoverOrReport(res *sip.Response, err error) {
+	if turn := x.nextTarget(res); turn != nil {
+		x.sendToTarget(turn, res, err)
 		return
 	}
-	x.tell(res, err)
+	x.report(res, err)
 }
 
-func (x *exchange) tell(res *sip.Response, err error) {
+func (x *clientRequest) report(res *sip.Response, err error) {
 	if res != nil {
 		x.response(res)
 	}
 	x.done(err)
 }
 
-// maxRaises bounds how often one request gives in to a 422, or a 500.
-const maxRaises = 3
+// maxRequestRetries bounds how often one request gives in to a 422, or a 500.
+const maxRequestRetries = 3
 
-func (x *exchange) mayRaise() bool {
+func (x *clientRequest) mayRetry() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.raised++
-	return x.raised <= maxRaises
+	x.retries++
+	return x.retries <= maxRequestRetries
 }
 
-// changed sends the request with a change that a response demands.
-func (x *exchange) changed(res *sip.Response, change func(*sip.Request)) {
-	if !x.repeat(change) {
-		x.failed(res, nil)
+// retryChanged sends the request with a change that a response demands.
+func (x *clientRequest) retryChanged(res *sip.Response, change func(*sip.Request)) {
+	if !x.resend(change) {
+		x.failoverOrReport(res, nil)
 	}
 }
 
-// goesOn begins what makes a response not the last, and reports whether it
+// retry begins what makes a response not the last, and reports whether it
 // does.
-func (x *exchange) goesOn(tx *txn.Client, f func()) bool {
+func (x *clientRequest) retry(tx *txn.Client, f func()) bool {
 	x.mu.Lock()
 	x.challenged = tx
 	x.mu.Unlock()
@@ -251,19 +251,19 @@ func (x *exchange) goesOn(tx *txn.Client, f func()) bool {
 	return false
 }
 
-// again asks for credentials and sends the request with them. When it cannot
+// retryWithCredentials asks for credentials and sends the request with them. When it cannot
 // be, or the application takes too long, the challenge is the final answer after
 // all.
-func (x *exchange) again(challenge *sip.Response) {
-	if !x.credentials(challenge) || !x.repeat(func(*sip.Request) {}) {
-		x.failed(challenge, nil)
+func (x *clientRequest) retryWithCredentials(challenge *sip.Response) {
+	if !x.credentials(challenge) || !x.resend(func(*sip.Request) {}) {
+		x.failoverOrReport(challenge, nil)
 	}
 }
 
 // credentials asks the application, on a goroutine of its own: whatever it does
-// there, the exchange goes on.
-func (x *exchange) credentials(challenge *sip.Response) bool {
-	ctx, cancel := context.WithTimeout(x.life, x.timeout)
+// there, the client request goes on.
+func (x *clientRequest) credentials(challenge *sip.Response) bool {
+	ctx, cancel := context.WithTimeout(x.base, x.timeout)
 	defer cancel()
 	found := make(chan bool, 1)
 	if !x.ask(func() {
@@ -281,10 +281,10 @@ func (x *exchange) credentials(challenge *sip.Response) bool {
 	}
 }
 
-// repeat sends the request once more, changed, and reports false when it may not
+// resend sends the request once more, changed, and reports false when it may not
 // be.
-func (x *exchange) repeat(change func(*sip.Request)) bool {
-	ctx, cancel := context.WithTimeout(x.life, x.timeout)
+func (x *clientRequest) resend(change func(*sip.Request)) bool {
+	ctx, cancel := context.WithTimeout(x.base, x.timeout)
 	defer cancel()
 	seq, written, err := x.next(ctx)
 	if err != nil {
@@ -298,25 +298,25 @@ func (x *exchange) repeat(change func(*sip.Request)) bool {
 	err = x.send(ctx, req)
 	written()
 	if err != nil {
-		x.failed(nil, err)
+		x.failoverOrReport(nil, err)
 	}
 	return true
 }
 
-// exchange returns an exchange of this dialog's. mayRepeat, unless nil, may keep a
+// newClientRequest returns a client request of this dialog's. mayRepeat, unless nil, may keep a
 // request from going out once more; it is called with the mutex held.
-func (d *Dialog) exchange(opt txn.RequestOptions, mayRepeat func() error) (*exchange, error) {
-	return d.exchangeIn(d.currentFork(), opt, mayRepeat)
+func (d *Dialog) newClientRequest(opt txn.RequestOptions, mayRepeat func() error) (*clientRequest, error) {
+	return d.newClientRequestIn(d.currentFork(), opt, mayRepeat)
 }
 
-// exchangeIn is exchange for a request in an early dialog, unless e is nil.
-func (d *Dialog) exchangeIn(e *earlyDialog, opt txn.RequestOptions, mayRepeat func() error) (*exchange, error) {
-	room, err := d.room()
+// newClientRequestIn is newClientRequest for a request in an early dialog, unless e is nil.
+func (d *Dialog) newClientRequestIn(e *earlyDialog, opt txn.RequestOptions, mayRepeat func() error) (*clientRequest, error) {
+	layer, err := d.transactionLayer()
 	if err != nil {
 		return nil, err
 	}
-	return &exchange{
-		room: room, opt: opt, life: d.life(), timeout: d.config().txTimeout(),
+	return &clientRequest{
+		layer: layer, opt: opt, base: d.baseContext(), timeout: d.config().txTimeout(),
 		stack: d.stack, dialog: d, attempt: d.stack.attempt(&d.credentials),
 		left:       func(hop sip.Uri, flow *transport.Flow) { d.wentBy(e, hop, flow) },
 		heard:      func(res *sip.Response, flow *transport.Flow) { d.heardBy(e, res, flow) },
