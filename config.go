@@ -203,7 +203,7 @@ func (c *StackConfig) validate() error {
 	if _, err := c.outboundProxy(); err != nil {
 		return err
 	}
-	if err := c.checkTexts(); err != nil {
+	if err := firstError(c.checkTexts(), c.Limits.check()); err != nil {
 		return err
 	}
 	if min(c.TxTimeout, c.GraceTime, c.KeepAlive, c.Timers.T1, c.Timers.T2, c.Timers.T4) < 0 {

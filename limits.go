@@ -60,6 +60,10 @@ type Limits struct {
 	// ConnectionsPerSource and HandshakesPerSource bound those of one IPv4 address, or
 	// one IPv6 network of 64 bits; zero is 1000 and 100, negative not bounded.
 	ConnectionsPerSource, HandshakesPerSource int
+	// UDPRequestBytes is the length above which a request goes by TCP where it would go
+	// by UDP, if the next hop takes connections (RFC 3261 18.1.1); zero is 1300, the most
+	// 65507.
+	UDPRequestBytes int
 	// StreamBytes bounds what all streams together hold of messages that wait for
 	// their rest, or to be written; beyond it those streams are closed whose messages
 	// wait longest. Zero is 16 MiB.
@@ -73,9 +77,31 @@ type Limits struct {
 	// SilenceTimeout closes a stream on which a peer that has opened it says nothing
 	// at all; zero is 30 s, negative never.
 	SilenceTimeout time.Duration
+	// DialTimeout bounds the setting up of a connection of ours, with its handshake; zero
+	// is 10 s. Several requests for one destination wait for one dial.
+	DialTimeout time.Duration
+	// DialPause is how long a destination that could not be connected to is not tried
+	// again, or three times as long as that took: its error is known at once meanwhile,
+	// so that the next address is tried, or UDP for a long request. One that refuses at
+	// once is tried once more. 1024 are remembered. Zero is 1 s, negative: none is.
+	DialPause time.Duration
 	// HandshakeTimeout and WriteTimeout bound a handshake and one write; zero
 	// is 10 s.
 	HandshakeTimeout, WriteTimeout time.Duration
+}
+
+// maxDatagram is what one UDP datagram over IPv4 can carry.
+const maxDatagram = 65507
+
+// check refuses what can be no limit of sending.
+func (l Limits) check() error {
+	if l.UDPRequestBytes < 0 || l.UDPRequestBytes > maxDatagram {
+		return invalid("Limits.UDPRequestBytes %d", l.UDPRequestBytes)
+	}
+	if l.DialTimeout < 0 {
+		return invalid("Limits.DialTimeout %v", l.DialTimeout)
+	}
+	return nil
 }
 
 const (
@@ -105,6 +131,7 @@ func (c *StackConfig) transportLimits() transport.Limits {
 		Connections: l.Connections, Dials: l.Dials, Handshakes: l.Handshakes, StreamQueue: l.StreamQueue,
 		ConnectionsPerSource: l.ConnectionsPerSource, HandshakesPerSource: l.HandshakesPerSource,
 		StreamBytes: l.StreamBytes, SilenceTimeout: l.SilenceTimeout,
+		UDPRequestBytes: l.UDPRequestBytes, DialTimeout: l.DialTimeout, DialPause: l.DialPause,
 		IdleTimeout: l.IdleTimeout, HandshakeTimeout: l.HandshakeTimeout, WriteTimeout: l.WriteTimeout,
 	}
 }

@@ -21,6 +21,9 @@ type streamKey struct {
 	serverName string
 }
 
+// isLiteral reports whether no name was asked for but the address.
+func (k streamKey) isLiteral() bool { return k.serverName == k.addr.Addr().WithZone("").String() }
+
 // errDialTimeout is the error of a dial that took longer than Limits.DialTimeout.
 var errDialTimeout = errors.New("not connected in time")
 
@@ -29,6 +32,7 @@ type dial struct {
 	// Set at construction.
 	key    streamKey
 	kind   kind
+	began  time.Time
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   chan struct{} // closed after stream and err are set
@@ -43,7 +47,8 @@ type dial struct {
 // address family and does not block; a stream is a live connection to that
 // address, dialled or accepted, else a new one: it blocks until that is set
 // up, ctx ends or Limits.DialTimeout passes. Callers who ask for one address at
-// once share one dial. Errors: ErrNoListener, ErrTooManyConnections,
+// once share one dial; those who ask soon after it has failed (Limits.DialPause) get
+// its error at once. Errors: ErrNoListener, ErrTooManyConnections,
 // ErrUnsupportedTransport, ErrBadTarget, ErrClosed, ctx's, and that of the dial.
 func (l *Layer) Connect(ctx context.Context, t Target) (*Flow, error) {
 	k, err := kindOf(t.Transport)
@@ -90,7 +95,7 @@ func (l *Layer) ReadyTarget(t Target) (*Flow, bool) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	live := usable(l.streams[streamKey{transport: k.name, addr: addr, serverName: serverName(k, t)}])
+	live := l.liveLocked(k, streamKey{transport: k.name, addr: addr, serverName: serverName(k, t)})
 	if live == nil {
 		return nil, false
 	}
@@ -156,7 +161,7 @@ func (l *Layer) streamFlow(ctx context.Context, k kind, key streamKey) (*Flow, e
 // when there is none.
 func (l *Layer) joinDial(k kind, key streamKey) (*stream, *dial, error) {
 	l.mu.Lock()
-	if live := usable(l.streams[key]); live != nil {
+	if live := l.liveLocked(k, key); live != nil {
 		l.mu.Unlock()
 		return live, nil, nil
 	}
@@ -165,11 +170,16 @@ func (l *Layer) joinDial(k kind, key streamKey) (*stream, *dial, error) {
 		l.mu.Unlock()
 		return nil, d, nil
 	}
-	if err := l.dialLocked(); err != nil {
+	now := time.Now()
+	err := l.failures.get(key, now)
+	if err == nil {
+		err = l.dialLocked()
+	}
+	if err != nil {
 		l.mu.Unlock()
 		return nil, nil, err
 	}
-	d := &dial{key: key, kind: k, done: make(chan struct{}), waiters: 1}
+	d := &dial{key: key, kind: k, began: now, done: make(chan struct{}), waiters: 1}
 	d.ctx, d.cancel = l.within(l.limits.DialTimeout)
 	l.dials[key] = d
 	l.mu.Unlock()
@@ -179,6 +189,20 @@ func (l *Layer) joinDial(k kind, key streamKey) (*stream, *dial, error) {
 		l.finishDial(d, nil, ErrClosed)
 	}
 	return nil, d, nil
+}
+
+// liveLocked is a connection that leads to key. One that its peer has opened has
+// proved no name; but who asks for an address and the port that it comes from asks
+// for it (RFC 5626 5.3), unless that is where servers listen: their certificate is
+// not to be got round.
+func (l *Layer) liveLocked(k kind, key streamKey) *stream {
+	if live := usable(l.streams[key]); live != nil {
+		return live
+	}
+	if !key.isLiteral() || key.addr.Port() == uint16(k.port) {
+		return nil
+	}
+	return usable(l.streams[streamKey{transport: key.transport, addr: key.addr}])
 }
 
 // usable is the youngest connection that takes messages.
@@ -219,17 +243,27 @@ func (l *Layer) run(d *dial) {
 	ready, err := l.dialLink(d)
 	if err != nil {
 		l.leaveDialled()
-		switch {
-		case l.ctx.Err() != nil:
-			err = ErrClosed
-		case d.ctx.Err() != nil: // not that of a caller, who may wait longer
-			err = errDialTimeout
-		}
-		l.finishDial(d, nil, doing(fmt.Sprint("dial ", d.key.transport, " ", d.key.addr), err))
+		l.finishDial(d, nil, l.dialFailed(d, err))
 		return
 	}
 	s, err := l.addStream(d.kind, ready, d.key, nil)
 	l.finishDial(d, s, err)
+}
+
+// dialFailed names the error of a dial, and remembers it for the destination, unless
+// the dial was given up.
+func (l *Layer) dialFailed(d *dial, err error) error {
+	switch {
+	case l.ctx.Err() != nil:
+		err = ErrClosed
+	case d.ctx.Err() != nil: // not that of a caller, who may wait longer
+		err = errDialTimeout
+	}
+	err = doing(fmt.Sprint("dial ", d.key.transport, " ", d.key.addr), err)
+	if pause := l.limits.DialPause; pause >= 0 && !errors.Is(d.ctx.Err(), context.Canceled) {
+		l.failures.put(d.key, err, d.began, time.Now(), pause)
+	}
+	return err
 }
 
 // dialLink connects and does the handshakes.

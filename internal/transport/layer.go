@@ -51,6 +51,7 @@ type Layer struct {
 	counters counters
 	holdings holdings
 	routes   routeCache
+	failures failures
 	tasks    tasks.Group
 }
 

@@ -206,6 +206,7 @@ func TestConnect_gives_up_after_the_dial_timeout(t *testing.T) {
 
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
+		nobody.Addr = netip.MustParseAddrPort("198.51.100.2:5060")
 		_, err = l.Connect(ctx, nobody)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, 11*time.Second, time.Since(start))

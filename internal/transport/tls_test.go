@@ -6,12 +6,15 @@ import (
 	"crypto/x509"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"sipdialog.example/dialog/dialogtest"
 	"sipdialog.example/dialog/internal/testcert"
 )
 
@@ -107,11 +110,71 @@ func TestTLS_connections_are_found_by_address_and_name(t *testing.T) {
 	require.ErrorIs(t, err, ErrTLS)
 	require.Equal(t, 2, client.Stats().Connections)
 
-	// Nor is one that we accepted: its peer has shown us no certificate.
+	// One that we accepted is found by its address (RFC 5626 5.3), and not by a name:
+	// its peer has shown us no certificate.
 	require.NoError(t, to("a.example.com").Send([]byte(options("x", "127.0.0.1", ""))))
-	peer := next(t, arrivals).flow.RemoteAddr()
-	_, err = server.Connect(context.Background(), Target{Transport: "TLS", Addr: peer})
+	peer := next(t, arrivals).flow
+	target := Target{Transport: "TLS", Addr: peer.RemoteAddr()}
+	flow, err := server.Connect(context.Background(), target)
+	require.NoError(t, err)
+	require.True(t, peer.Same(flow))
+	flow, ready := server.ReadyTarget(target)
+	require.True(t, ready && peer.Same(flow))
+	target.ServerName = "a.example.com"
+	_, err = server.Connect(context.Background(), target)
 	require.ErrorContains(t, err, "refused")
+}
+
+// A connection that comes from the port of servers is no way round the certificate of
+// the server that is asked for.
+func TestTLS_connections_from_the_port_of_servers_are_not_found(t *testing.T) {
+	for _, port := range []int{5061, 5071} {
+		synctest.Test(t, func(t *testing.T) {
+			network, ca := dialogtest.NewNetwork(), testcert.New(t)
+			defer network.Close()
+			server, arrivals := startLayer(t, Config{Network: fromPort{network.Host("192.0.2.1"), port}})
+			addr := listenTLS(t, server, "tls", "192.0.2.1:5061", ca.Server("192.0.2.1"))
+			client, _ := startLayer(t, Config{Network: network.Host("192.0.2.2"), TLS: ca.Client()})
+			flow, err := client.Connect(context.Background(), Target{Transport: "TLS", Addr: addr})
+			require.NoError(t, err)
+			require.NoError(t, flow.Send([]byte(options("x", "192.0.2.2", ""))))
+			_, ready := server.ReadyTarget(Target{Transport: "TLS", Addr: next(t, arrivals).flow.RemoteAddr()})
+			require.Equal(t, port != 5061, ready)
+			require.NoError(t, client.Close())
+			require.NoError(t, server.Close())
+		})
+	}
+}
+
+// fromPort is a host to whom all connect from that port.
+type fromPort struct {
+	*dialogtest.Host
+	port int
+}
+
+func (h fromPort) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+	ln, err := h.Host.Listen(ctx, network, address)
+	return fromPortListener{ln, h.port}, err
+}
+
+type fromPortListener struct {
+	net.Listener
+	port int
+}
+
+func (l fromPortListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return fromPortConn{conn, l.port}, err
+}
+
+type fromPortConn struct {
+	net.Conn
+	port int
+}
+
+func (c fromPortConn) RemoteAddr() net.Addr {
+	remote := addrPort(c.Conn.RemoteAddr())
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(remote.Addr(), uint16(c.port)))
 }
 
 func TestTLS_offers_a_client_certificate(t *testing.T) {
