@@ -9,10 +9,10 @@ import (
 	"sipdialog.example/dialog/internal/txn"
 )
 
-// acknowledger sends the ACK to the 2xx of one INVITE of ours, and the same
+// ackSender sends the ACK to the 2xx of one INVITE of ours, and the same
 // bytes again for each repetition (RFC 3261 13.2.2.4). Its fields are guarded
 // by the dialog's mutex.
-type acknowledger struct {
+type ackSender struct {
 	d *Dialog
 	// seq and credentials are those of the INVITE: the ACK has the same (RFC
 	// 3261 13.2.2.4, 22.1).
@@ -29,7 +29,7 @@ type acknowledger struct {
 }
 
 // leaving notes what the ACK shares with the INVITE that leaves.
-func (a *acknowledger) leaving(req *sip.Request) {
+func (a *ackSender) leaving(req *sip.Request) {
 	a.d.mutex.Lock()
 	defer a.d.mutex.Unlock()
 	a.seq, a.credentials = cseq(req), credentialsIn(req)
@@ -39,7 +39,7 @@ func (a *acknowledger) leaving(req *sip.Request) {
 // brought an offer for the application to decide, once it has. Where that is
 // refused the call ends after the ACK (RFC 3261 13.2.2.4). With nobody to decide,
 // our session answers, if we have one. ours is the offer that the INVITE had.
-func (a *acknowledger) answer(ours Body, res *sip.Response, then func()) {
+func (a *ackSender) answerOffer(ours Body, res *sip.Response, then func()) {
 	handler, offer, answer, err := a.undecided(ours, res)
 	if handler == nil {
 		a.acknowledgeWith(answer, byDefault, err, then)
@@ -53,7 +53,7 @@ func (a *acknowledger) answer(ours Body, res *sip.Response, then func()) {
 
 // acknowledgeWith is acknowledge, and ends the call behind the ACK when err says that
 // the offer is refused.
-func (a *acknowledger) acknowledgeWith(answer Body, made author, err error, then func()) {
+func (a *ackSender) acknowledgeWith(answer Body, made author, err error, then func()) {
 	if err != nil {
 		a.d.hangup(offerRefusedBecause(Cause{By: PartyLocal, Method: "BYE", Err: err}))
 	}
@@ -63,7 +63,7 @@ func (a *acknowledger) acknowledgeWith(answer Body, made author, err error, then
 // undecided opens the offer that the 2xx brought, if it did, and returns who
 // decides it, or else what answers it: our session, or in a call that is to end a
 // refusal.
-func (a *acknowledger) undecided(ours Body, res *sip.Response) (handler OfferHandler, offer *SimpleBody, answer Body, err error) {
+func (a *ackSender) undecided(ours Body, res *sip.Response) (handler OfferHandler, offer *SimpleBody, answer Body, err error) {
 	d := a.d
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
@@ -95,7 +95,7 @@ func offerIn2xx(ours Body, res *sip.Response) *SimpleBody {
 // one, and then calls then. Where that takes a look-up or a dial it is done in the
 // background: what else comes for the call, a BYE above all, waits for neither. When
 // it fails the peer repeats its 2xx, and the ACK is tried again.
-func (a *acknowledger) acknowledge(body Body, made author, then func()) {
+func (a *ackSender) acknowledge(body Body, made author, then func()) {
 	body = a.d.numbered(body)
 	ack, err := a.send(body, true)
 	if !errors.Is(err, txn.ErrWouldWait) {
@@ -114,7 +114,7 @@ func (a *acknowledger) acknowledge(body Body, made author, then func()) {
 }
 
 // acknowledged keeps an ACK that was sent, or could not be.
-func (a *acknowledger) acknowledged(ack ackTx, err error, body Body, made author) {
+func (a *ackSender) acknowledged(ack ackTx, err error, body Body, made author) {
 	if err != nil {
 		a.d.log().Debug("ACK could not be sent", "error", err)
 	}
@@ -129,7 +129,7 @@ func (a *acknowledger) acknowledged(ack ackTx, err error, body Body, made author
 }
 
 // send writes the ACK; now says that it must not wait for anything.
-func (a *acknowledger) send(body Body, now bool) (ackTx, error) {
+func (a *ackSender) send(body Body, now bool) (ackTx, error) {
 	d := a.d
 	d.mutex.RLock()
 	req := d.requestLocked(sip.ACK, a.seq)
@@ -155,10 +155,10 @@ func (a *acknowledger) send(body Body, now bool) (ackTx, error) {
 // acknowledgeAgain answers a repeated 2xx. While its ACK waits for the application's
 // answer, or is being sent, there is nothing to repeat. One that could not be sent is
 // not tried again once the call is over on both sides.
-func (a *acknowledger) acknowledgeAgain() {
+func (a *ackSender) acknowledgeAgain() {
 	a.d.mutex.RLock()
 	ack, body, flow := a.ack, a.body, a.d.natFlowLocked()
-	waits := a.d.ackWaits || a.sending || a.over || a.d.phase == phaseReleased
+	waits := a.d.ackWaits || a.sending || a.over || a.d.phase == phaseCleared
 	a.d.mutex.RUnlock()
 	switch {
 	// Also while the ACK to another INVITE waits.
@@ -176,4 +176,4 @@ func (a *acknowledger) acknowledgeAgain() {
 }
 
 // forgetLocked lets go of the ACK: no 2xx can come any more.
-func (a *acknowledger) forgetLocked() { a.ack, a.body, a.over = nil, nil, true }
+func (a *ackSender) forgetLocked() { a.ack, a.body, a.over = nil, nil, true }

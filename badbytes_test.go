@@ -28,7 +28,7 @@ func TestBadBytesOnAStreamCostNothingElse(t *testing.T) {
 	cases := []struct {
 		name string
 		text string
-		// answer is what comes back; closed after what time the stream ends, zero:
+		// answerOffer is what comes back; closed after what time the stream ends, zero:
 		// not for that. counted is the reason in Stats.
 		answer  string
 		closed  time.Duration

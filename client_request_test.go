@@ -50,12 +50,12 @@ func TestResponseIsReadWithItsTransactionKnown(t *testing.T) {
 func TestCallGivenUpWhileItsInviteLeavesIsCancelledOnce(t *testing.T) {
 	d := &Dialog{ending: &ending{}}
 	tx := new(cancels)
-	i := &inviteClient{acknowledger: acknowledger{d: d}}
-	i.written(tx)
-	i.written(tx)
+	i := &inviteClient{ackSender: ackSender{d: d}}
+	i.inviteWritten(tx)
+	i.inviteWritten(tx)
 	require.Equal(t, cancels(1), *tx)
 
-	re, tx := &reinviteClient{acknowledger: acknowledger{d: new(Dialog)}, canceled: true}, new(cancels)
+	re, tx := &reinviteClient{ackSender: ackSender{d: new(Dialog)}, canceled: true}, new(cancels)
 	re.written(tx)
 	re.written(tx)
 	require.Equal(t, cancels(1), *tx)

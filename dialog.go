@@ -87,9 +87,9 @@ type Dialog struct {
 
 	// invite is the INVITE of ours that began the call (UAC).
 	invite *inviteClient
-	// offered is the peer's INVITE that began it, until its final answer is
+	// inviteToAnswer is the peer's INVITE that began it, until its final answer is
 	// decided (UAS).
-	offered serverTx
+	pendingInvite serverTx
 	// replacement is what the peer's INVITE wants of another call of ours, until it has it
 	// (Replaces), or this one ends; replaced is true once the INVITE of another call, which is being
 	// accepted or was, has taken this one's place.
@@ -100,8 +100,8 @@ type Dialog struct {
 	// reliable sends the provisional responses to it that must not be lost; nil
 	// before the first.
 	reliable *reliableServer
-	// answered is what WaitAnswer waits for.
-	answered answer
+	// callOutcome is what WaitAnswer waits for.
+	callOutcome callOutcome
 	// reinviteOut is a re-INVITE of ours, reinviteIn one of the peer's, that
 	// has no final answer yet.
 	reinviteOut *reinviteClient
@@ -109,10 +109,10 @@ type Dialog struct {
 	// updateOut and updateIn are the same for UPDATE.
 	updateOut *updateClient
 	updateIn  *updateServer
-	// unacked are the 2xx of ours that repeat until their ACK comes; acked,
+	// retransmission are the 2xx of ours that repeat until their ACK comes; acked,
 	// made on demand, is closed when there are none.
-	unacked []*unacked
-	acked   chan struct{}
+	retransmissions []*retransmission
+	acked           chan struct{}
 	// ackWaits is true while an ACK of ours waits for the application's
 	// answer to the offer in the 2xx.
 	ackWaits bool
@@ -304,7 +304,7 @@ func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) (err error) {
 	if ctx == nil {
 		return errNilContext("Accept")
 	}
-	tx, err := d.pendingInvite("Accept")
+	tx, err := d.inviteToAnswer("Accept")
 	if err != nil {
 		return err
 	}
@@ -312,7 +312,7 @@ func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) (err error) {
 	if err := d.customise(res, opts); err != nil {
 		return err
 	}
-	delivered, err := d.answerInTurn(ctx, tx, res)
+	delivered, err := d.acceptInOrder(ctx, tx, res)
 	d.waitDelivered(ctx, delivered)
 	return err
 }
@@ -337,7 +337,7 @@ func (d *Dialog) RejectWith(ctx context.Context, code int, reason string, opts .
 	if err := validCode("Reject", code, 300, 699); err != nil {
 		return err
 	}
-	tx, err := d.pendingInvite("Reject")
+	tx, err := d.inviteToAnswer("Reject")
 	if err != nil {
 		return err
 	}
@@ -378,7 +378,7 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 	if err := validCode("Provisional", code, 101, 199); err != nil {
 		return err
 	}
-	tx, err := d.pendingInvite("Provisional")
+	tx, err := d.inviteToAnswer("Provisional")
 	if err != nil {
 		return err
 	}
@@ -394,7 +394,7 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if d.offered != nil {
+	if d.pendingInvite != nil {
 		d.ringAgainLocked()
 	}
 	return nil
@@ -415,7 +415,7 @@ func (d *Dialog) WaitAnswer(ctx context.Context) error {
 	if !d.isUAC {
 		return &StateError{Op: "WaitAnswer", State: d.State(), Need: "a call of our own"}
 	}
-	decided := d.decided()
+	decided := d.outcomeKnown()
 	select {
 	case <-decided:
 		return opErr("WaitAnswer", d.outcome())
@@ -477,7 +477,7 @@ func (d *Dialog) ByeWith(ctx context.Context, opts ByeOpts) (err error) {
 	if d.State() == DialogStateTerminated {
 		return nil
 	}
-	if d.IsUAS() && d.isOffered() {
+	if d.IsUAS() && d.isIncoming() {
 		return &StateError{Op: "Bye", State: d.State(), Need: "an answered call"}
 	}
 	reasons := reasonHeaders(opts.Reason, opts.Reasons)
@@ -516,7 +516,7 @@ func (d *Dialog) Hangup(ctx context.Context) (err error) {
 	// One decision: whether the call has been answered must not change meanwhile.
 	d.mutex.Lock()
 	e := &ending{cause: Cause{By: PartyLocal, Method: "BYE"}}
-	if d.phase == phaseOffered {
+	if d.phase == phaseIncoming {
 		e.cause = Cause{By: PartyLocal, Method: "INVITE", Status: sip.StatusTemporarilyUnavailable}
 	}
 	release := d.hangupLocked(e)

@@ -19,15 +19,15 @@ const (
 	phaseSteady phase = iota
 	// phaseInviting: our INVITE has no final answer yet.
 	phaseInviting
-	// phaseOffered: the peer's INVITE has no final answer yet.
-	phaseOffered
-	// phaseAnswering: a 2xx lies between the two sides: ours waits for its
+	// phaseIncoming: the peer's INVITE has no final answer yet.
+	phaseIncoming
+	// phaseAwaitingACK: a 2xx lies between the two sides: ours waits for its
 	// ACK, or the peer's for ours.
-	phaseAnswering
+	phaseAwaitingACK
 	// phaseBye: our BYE is on its way.
 	phaseBye
-	// phaseReleased: the far end knows that the call is over.
-	phaseReleased
+	// phaseCleared: the far end knows that the call is over.
+	phaseCleared
 )
 
 // ending is the decision that a call ends; the first one stands.
@@ -39,7 +39,7 @@ type ending struct {
 	headers []Header
 	// status refuses an INVITE that is not answered; zero is 480.
 	status int
-	// written is true once the BYE has left; err is what came of it.
+	// inviteWritten is true once the BYE has left; err is what came of it.
 	written bool
 	err     error
 }
@@ -73,7 +73,7 @@ func (d *Dialog) hangup(e *ending) bool {
 // reports whether it did.
 func (d *Dialog) cancelUndecided(err error) bool {
 	d.mutex.Lock()
-	if d.answered.decided {
+	if d.callOutcome.known {
 		d.mutex.Unlock()
 		return false
 	}
@@ -87,7 +87,7 @@ func (d *Dialog) cancelUndecided(err error) bool {
 func (d *Dialog) hangupUnanswered(e *ending) {
 	d.mutex.Lock()
 	release := func() {}
-	if d.phase == phaseInviting || d.phase == phaseOffered {
+	if d.phase == phaseInviting || d.phase == phaseIncoming {
 		release = d.hangupLocked(e)
 	}
 	d.mutex.Unlock()
@@ -96,7 +96,7 @@ func (d *Dialog) hangupUnanswered(e *ending) {
 
 // hangupLocked decides; what it returns writes, and is called without locks.
 func (d *Dialog) hangupLocked(e *ending) (release func()) {
-	if d.ending != nil || d.phase == phaseReleased {
+	if d.ending != nil || d.phase == phaseCleared {
 		return func() {}
 	}
 	if d.hungUp != nil {
@@ -107,9 +107,9 @@ func (d *Dialog) hangupLocked(e *ending) (release func()) {
 	case d.phase == phaseInviting:
 		d.ending = e
 		return d.invite.cancelLocked()
-	case d.phase == phaseOffered:
+	case d.phase == phaseIncoming:
 		return d.rejectLocked(e)
-	case d.phase == phaseAnswering:
+	case d.phase == phaseAwaitingACK:
 		// RFC 3261 15: the BYE follows the ACK.
 		d.ending = e
 	case d.state == DialogStateEstablished:
@@ -125,7 +125,7 @@ func (d *Dialog) hangupLocked(e *ending) (release func()) {
 
 // rejectLocked claims the answer to the peer's INVITE, for a refusal.
 func (d *Dialog) rejectLocked(e *ending) (release func()) {
-	tx := d.takeOfferedLocked()
+	tx := d.takePendingInviteLocked()
 	if tx == nil {
 		return func() {}
 	}
@@ -197,11 +197,11 @@ func (d *Dialog) clearAs(cause Cause, told func(*Dialog, Cause) knowledge) (deli
 func (d *Dialog) clearNow(cause Cause, told func(*Dialog, Cause) knowledge) <-chan struct{} {
 	both := d.lockBoth()
 	d.stack.noteEndLocked(told(d, cause))
-	d.phase = phaseReleased
-	for _, u := range d.unacked {
+	d.phase = phaseCleared
+	for _, u := range d.retransmissions {
 		u.timer.Stop()
 	}
-	d.unacked = nil
+	d.retransmissions = nil
 	d.confirmed()
 	release := func() {}
 	if d.invite != nil {
@@ -238,7 +238,7 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 	}
 	d.stopRingingLocked()
 	d.stopSessionLocked()
-	d.decideLocked(cause.answerError())
+	d.setOutcomeLocked(cause.answerError())
 	d.ackedLocked()
 	if d.reinviteOut != nil {
 		d.reinviteOut.endLocked(ErrTerminated)
@@ -324,7 +324,7 @@ func (d *Dialog) toldLocked(cause Cause) knowledge {
 		if errors.Is(cause.Err, ErrTransport) && d.invite.tx != nil && d.invite.tx.Provisional() {
 			return wasTold
 		}
-	case phaseOffered:
+	case phaseIncoming:
 		if cause.Err != nil {
 			return knowsNothing
 		}
@@ -353,7 +353,7 @@ func (d *Dialog) unreleasedLocked(Cause) knowledge {
 		written = d.invite.tx != nil && d.invite.tx.Provisional()
 	case phaseBye:
 		written = d.ending.written
-	case phaseReleased:
+	case phaseCleared:
 		return hasAgreed
 	case phaseSteady:
 		if d.state != DialogStateEstablished {

@@ -38,7 +38,7 @@ func (d *Dialog) FollowRefer(ctx context.Context, referTo sip.Uri, opts InviteOp
 	d.mutex.RUnlock()
 	for _, r := range unfollowed {
 		if r.referToURI.String() == referTo.String() && r.follow() {
-			return r.place(ctx, opts)
+			return r.call(ctx, opts)
 		}
 	}
 	return nil, ErrNoRefer
@@ -54,7 +54,7 @@ func (r *ReferSubscription) Follow(ctx context.Context, opts InviteOpts) (result
 	if r == nil || r.dialog == nil || !r.follow() {
 		return nil, ErrNoRefer
 	}
-	return r.place(ctx, opts)
+	return r.call(ctx, opts)
 }
 
 // followableLocked keeps a REFER that was accepted for a Follow, also when its
@@ -90,7 +90,7 @@ func (r *ReferSubscription) unfollowedLocked() bool {
 }
 
 // place places the new call, waits for its outcome and reports it.
-func (r *ReferSubscription) place(ctx context.Context, opts InviteOpts) (*Dialog, error) {
+func (r *ReferSubscription) call(ctx context.Context, opts InviteOpts) (*Dialog, error) {
 	target, err := referenced(r.referToURI)
 	if err != nil {
 		r.queueNotify(pendingNotify{progress: Progress{sip.StatusNotImplemented, "Not Implemented"}})

@@ -436,7 +436,7 @@ func (i *inviteClient) newForkLocked(tag string) *Dialog {
 	}
 	fork := &Dialog{
 		stack: d.stack, isUAC: true, callID: d.callID, localTag: d.localTag,
-		state: DialogStateTerminated, phase: phaseAnswering,
+		state: DialogStateTerminated, phase: phaseAwaitingACK,
 		ending:    end,
 		remoteTag: tag, local: d.local, farEnd: i.calledLocked(), localSeq: i.seq,
 		remoteTarget: *d.remoteTarget.Clone(), detour: d.detour,
@@ -449,8 +449,8 @@ func (i *inviteClient) newForkLocked(tag string) *Dialog {
 		})
 	}
 	fork.invite = &inviteClient{
-		acknowledger: acknowledger{d: fork, seq: i.seq, credentials: i.credentials},
-		tx:           i.tx, offer: i.offer, won: true, winner: tag,
+		ackSender: ackSender{d: fork, seq: i.seq, credentials: i.credentials},
+		tx:        i.tx, offer: i.offer, won: true, winner: tag,
 	}
 	if i.forks == nil {
 		i.forks = make(map[string]*Dialog)

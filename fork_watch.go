@@ -89,8 +89,8 @@ func (d *Dialog) tellForkLocked(e *earlyDialog) {
 	}
 }
 
-// choice is a 2xx of which InviteOpts.Choose says whether it makes the call.
-type choice struct {
+// forkSelection is a 2xx of which InviteOpts.Choose says whether it makes the call.
+type forkSelection struct {
 	res *sip.Response
 	// asked is true once the application is asked, decided once it, the clock or
 	// the end of the call has answered.
@@ -98,23 +98,23 @@ type choice struct {
 	timer          *time.Timer
 }
 
-// awaitsChoiceLocked puts a 2xx before the application, or behind those that are
+// awaitsSelectionLocked puts a 2xx before the application, or behind those that are
 // there already, if it is asked at all.
-func (i *inviteClient) awaitsChoiceLocked(res *sip.Response) (kind answerKind, waits bool) {
-	if slices.ContainsFunc(i.choices, func(c *choice) bool { return toTag(c.res) == toTag(res) }) {
-		return awaitedAnswer, true // repeated
+func (i *inviteClient) awaitsSelectionLocked(res *sip.Response) (kind answerKind, waits bool) {
+	if slices.ContainsFunc(i.selections, func(c *forkSelection) bool { return toTag(c.res) == toTag(res) }) {
+		return awaitedSelection, true // repeated
 	}
 	if i.choose == nil || i.givenUpLocked() {
 		return 0, false
 	}
-	if len(i.choices) >= maxForks {
+	if len(i.selections) >= maxForks {
 		return otherFork, true
 	}
-	i.choices = append(i.choices, &choice{res: res})
-	if len(i.choices) > 1 {
-		return awaitedAnswer, true
+	i.selections = append(i.selections, &forkSelection{res: res})
+	if len(i.selections) > 1 {
+		return awaitedSelection, true
 	}
-	return newChoice, true
+	return newSelection, true
 }
 
 // givenUpLocked reports whether the call is to end: a 2xx makes it only for the
@@ -123,25 +123,25 @@ func (i *inviteClient) givenUpLocked() bool {
 	return i.d.ending != nil || i.d.state == DialogStateTerminated
 }
 
-// ask asks the application about the first 2xx that waits, on a goroutine of its
+// askChoose asks the application about the first 2xx that waits, on a goroutine of its
 // own. The peer repeats its 2xx for 64*T1: a decision that takes three quarters
 // of that is a no.
-func (i *inviteClient) ask() {
+func (i *inviteClient) askChoose() {
 	d := i.d
 	both := d.lockBoth()
-	if len(i.choices) == 0 || i.choices[0].asked {
+	if len(i.selections) == 0 || i.selections[0].asked {
 		both.unlock()
 		return
 	}
-	c, choose := i.choices[0], i.choose
+	c, choose := i.selections[0], i.choose
 	if i.givenUpLocked() {
 		both.unlock()
-		i.chosen(c, true)
+		i.selected(c, true)
 		return
 	}
 	c.asked = true
 	info := i.answeredByLocked(c.res).infoLocked()
-	c.timer = d.after(48*d.config().timers().T1, func() { i.chosen(c, false) })
+	c.timer = d.after(48*d.config().timers().T1, func() { i.selected(c, false) })
 	both.unlock()
 	if !d.stack.calls.Go(func() {
 		yes := false
@@ -151,21 +151,21 @@ func (i *inviteClient) ask() {
 			if value := recover(); value != nil {
 				d.stack.logPanic(d.log(), "InviteOpts.Choose", value, debug.Stack())
 			}
-			i.chosen(c, yes)
+			i.selected(c, yes)
 		}()
 		yes = choose(info)
 	}) {
-		i.chosen(c, false)
+		i.selected(c, false)
 	}
 }
 
-// chosen does as the application, the clock, or the end of the call has decided.
+// selected does as the application, the clock, or the end of the call has decided.
 // The 2xx stays among those that wait until that is done, so that the same again
 // is not another one.
-func (i *inviteClient) chosen(c *choice, yes bool) {
+func (i *inviteClient) selected(c *forkSelection, yes bool) {
 	d := i.d
 	d.mutex.Lock()
-	if c.decided || len(i.choices) == 0 || i.choices[0] != c {
+	if c.decided || len(i.selections) == 0 || i.selections[0] != c {
 		d.mutex.Unlock()
 		return
 	}
@@ -176,23 +176,23 @@ func (i *inviteClient) chosen(c *choice, yes bool) {
 	yes = (yes || i.givenUpLocked()) && !hungUp
 	d.mutex.Unlock()
 	if yes {
-		i.take(c.res)
+		i.accept(c.res)
 	} else {
-		i.decline(c.res)
+		i.releaseUnselected(c.res)
 	}
-	i.nextChoice(yes)
+	i.nextSelection(yes)
 }
 
-// nextChoice goes on to the 2xx behind the one that is decided, or releases all
+// nextSelection goes on to the 2xx behind the one that is decided, or releases all
 // that are left.
-func (i *inviteClient) nextChoice(taken bool) {
+func (i *inviteClient) nextSelection(taken bool) {
 	i.d.mutex.Lock()
-	rest := i.choices[1:]
-	i.choices = rest
+	rest := i.selections[1:]
+	i.selections = rest
 	if taken {
-		i.choices = nil
+		i.selections = nil
 	}
-	over := i.over && len(i.choices) == 0
+	over := i.over && len(i.selections) == 0
 	i.d.mutex.Unlock()
 	if taken {
 		for _, other := range rest {
@@ -203,12 +203,12 @@ func (i *inviteClient) nextChoice(taken bool) {
 		i.ended(nil)
 		return
 	}
-	i.ask()
+	i.askChoose()
 }
 
 // decline releases a fork that the application does not want, by ACK and BYE (RFC
 // 3261 13.2.2.4).
-func (i *inviteClient) decline(res *sip.Response) {
+func (i *inviteClient) releaseUnselected(res *sip.Response) {
 	d := i.d
 	both := d.lockBoth()
 	release := func() {}
@@ -216,7 +216,7 @@ func (i *inviteClient) decline(res *sip.Response) {
 		release = e.endLocked(nil)
 		close(e.gone)
 	}
-	i.declined = Cause{By: PartyLocal, Method: "BYE", Reason: "no fork was chosen"}
+	i.noForkCause = Cause{By: PartyLocal, Method: "BYE", Reason: "no fork was chosen"}
 	both.unlock()
 	release()
 	i.releaseFork(res)

@@ -332,7 +332,7 @@ func (s *Stack) unavailable() int {
 func (s *Stack) newCallee(tx serverTx, req *sip.Request) *Dialog {
 	d := &Dialog{
 		stack: s, callID: callID(req), localTag: tx.ToTag(),
-		phase: phaseOffered, offered: tx,
+		phase: phaseIncoming, pendingInvite: tx,
 		remoteTag: fromTag(req), remoteSeq: cseq(req), remoteSeqKnown: true,
 		routeSet: recordRoutes(req), remoteTarget: targetsOf(req)[0],
 		local: nameAddrIn(req, "To"), farEnd: farEnd{nameAddrIn(req, "From"), s.config.assertedIn(req)},

@@ -9,7 +9,7 @@ import (
 // handleServerFailure ends a call whose 2xx cannot be sent.
 func (d *Dialog) handleServerFailure(tx serverTx, err error) {
 	d.mutex.RLock()
-	failed := slices.ContainsFunc(d.unacked, func(u *unacked) bool { return u.tx == tx })
+	failed := slices.ContainsFunc(d.retransmissions, func(u *retransmission) bool { return u.tx == tx })
 	d.mutex.RUnlock()
 	if failed {
 		// The peer may have had it before, so it is released as RFC 3261 15 says.
@@ -88,7 +88,7 @@ func (d *Dialog) inOrder(e *earlyDialog, req *sip.Request) (ordered bool) {
 func (d *Dialog) isMortal() bool {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return d.phase == phaseBye || d.phase == phaseReleased || d.state == DialogStateTerminated
+	return d.phase == phaseBye || d.phase == phaseCleared || d.state == DialogStateTerminated
 }
 
 // handleBye ends the call (RFC 3261 15.1.2): 200, and 487 to an INVITE of the
@@ -106,7 +106,7 @@ func (d *Dialog) handleBye(tx serverTx, req *sip.Request, e *earlyDialog) {
 		return
 	}
 	d.mutex.Lock()
-	offered := d.takeOfferedLocked()
+	offered := d.takePendingInviteLocked()
 	d.mutex.Unlock()
 	if offered != nil {
 		_, _ = d.reject(offered, offered.NewResponse(sip.StatusRequestTerminated, ""), cause)
@@ -119,9 +119,9 @@ func (d *Dialog) handleBye(tx serverTx, req *sip.Request, e *earlyDialog) {
 // 3261 9.2): the dialog's first, or a re-INVITE.
 func (d *Dialog) handleCancel(tx serverTx, cancel *sip.Request) {
 	d.mutex.Lock()
-	first := d.offered == tx
+	first := d.pendingInvite == tx
 	if first {
-		d.takeOfferedLocked()
+		d.takePendingInviteLocked()
 	}
 	d.mutex.Unlock()
 	if first {

@@ -295,7 +295,7 @@ func (d *Dialog) watchCaller(tx serverTx) {
 	})
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if d.offered != tx { // answered meanwhile
+	if d.pendingInvite != tx { // answered meanwhile
 		unwatch()
 		return
 	}

@@ -139,7 +139,7 @@ func (p *prack) build() (req *sip.Request, opt txn.RequestOptions, ok bool) {
 	r, d := p.r, p.r.d
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if r.early.isGone() || d.phase == phaseReleased || d.phase == phaseBye {
+	if r.early.isGone() || d.phase == phaseCleared || d.phase == phaseBye {
 		r.pracks = nil
 		return nil, opt, false
 	}

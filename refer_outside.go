@@ -32,7 +32,7 @@ func (s *Stack) Refer(ctx context.Context, target, referTo sip.Uri, opts ReferOp
 		return nil, err
 	}
 	d := s.newCaller(target, InviteOpts{})
-	d.outOfDialog, d.state, d.phase = true, DialogStateTerminated, phaseReleased
+	d.outOfDialog, d.state, d.phase = true, DialogStateTerminated, phaseCleared
 	if err := s.registerSubscribed(d); err != nil {
 		return nil, err
 	}

@@ -118,7 +118,7 @@ func (s *Stack) register(d *Dialog) error {
 // which replace each other in turn are bounded, too.
 func (s *Stack) mayReplaceLocked(d *Dialog, limit int) bool {
 	t := d.replacement
-	return t != nil && !t.join && s.replacing[t.call] == nil && len(s.dialogs)-limit < limit && t.refusal() == 0
+	return t != nil && !t.join && s.replacing[t.call] == nil && len(s.dialogs)-limit < limit && t.rejection() == 0
 }
 
 // rekeyLocked moves a dialog to its key of now; the old one stays an alias.
@@ -170,7 +170,7 @@ func (s *Stack) fileEndedLocked(d *Dialog) {
 	delete(s.subscribed, key)
 	full := len(s.subscribed) >= orDefault(s.config.Limits.SubscribedCalls, defaultSubscribed)
 	switch {
-	case d.phase != phaseReleased && d.phase != phaseSteady:
+	case d.phase != phaseCleared && d.phase != phaseSteady:
 		s.releasing[key] = d
 	case d.inUseLocked() && !full:
 		s.subscribed[key] = d

@@ -11,7 +11,7 @@ import (
 // reinviteClient is a re-INVITE of ours (RFC 3261 14.1). Its fields are
 // guarded by the dialog's mutex.
 type reinviteClient struct {
-	acknowledger
+	ackSender
 	tx    clientTx
 	offer Body
 	// target is where it went.
@@ -71,7 +71,7 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, compose comp
 // newReInviteLocked opens a re-INVITE, and its offer.
 func (d *Dialog) newReInviteLocked(opts InviteOpts) *reinviteClient {
 	re := &reinviteClient{
-		acknowledger: acknowledger{d: d}, offer: sessionOf(opts.Body), final: make(chan struct{}),
+		ackSender: ackSender{d: d}, offer: sessionOf(opts.Body), final: make(chan struct{}),
 		target: *d.remoteTarget.Clone(), before: d.session,
 	}
 	re.reliable = &reliableClient{d: d, carrier: re, offered: !isNilBody(re.offer), propose: opts.PrackOffer}
@@ -112,7 +112,7 @@ func (d *Dialog) mayInviteLocked() error {
 	return nil
 }
 
-// written is inviteClient.written for a re-INVITE.
+// inviteWritten is inviteClient.written for a re-INVITE.
 func (re *reinviteClient) written(tx clientTx) {
 	re.d.mutex.Lock()
 	if re.tx == tx {
@@ -244,7 +244,7 @@ func (re *reinviteClient) success(res *sip.Response) {
 		re.acknowledge(nil, byDefault, re.succeeded)
 		return
 	}
-	re.answer(re.offer, res, re.succeeded)
+	re.answerOffer(re.offer, res, re.succeeded)
 }
 
 func (re *reinviteClient) isRepeated() bool {

@@ -71,7 +71,7 @@ func (d *Dialog) offerToComeLocked() bool {
 
 func (d *Dialog) refuseReInviteLocked(tx serverTx) *sip.Response {
 	switch {
-	case d.phase == phaseOffered || d.reinviteIn != nil:
+	case d.phase == phaseIncoming || d.reinviteIn != nil:
 		return tooSoon(tx)
 	case d.phase == phaseInviting || d.reinviteOut != nil || d.ackWaits || d.session.open == ourOffer:
 		return tx.NewResponse(sip.StatusRequestPending, "")
@@ -111,7 +111,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made author) {
 	d.refreshTargetLocked(req)
 	d.tellIdentityLocked()
 	d.cameByLocked(in.tx)
-	u := &unacked{tx: in.tx, seq: cseq(req)}
+	u := &retransmission{tx: in.tx, seq: cseq(req)}
 	ours := d.session.numbered(answer)
 	setBody(res, ours)
 	if d.session.isOpen(in) {
@@ -121,7 +121,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made author) {
 		d.session.offer(u, ours, made)
 	}
 	d.agreeTimerLocked(res, true, req)
-	d.repeatLocked(u)
+	d.retransmitLocked(u)
 	d.mutex.Unlock()
 	d.stack.respond(in.tx, res)
 }

@@ -22,7 +22,7 @@ type reliableClient struct {
 	// propose is InviteOpts.PrackOffer.
 	propose func(context.Context, ForkInfo) Body
 
-	// answered is true once the re-INVITE has a final answer.
+	// callOutcome is true once the re-INVITE has a final answer.
 	answered bool
 	// rseq is the RSeq of the latest response taken; zero: none.
 	rseq uint32

@@ -94,7 +94,7 @@ func (d *Dialog) sendsReliably(invite *sip.Request, worth bool) bool {
 // enqueueLocked takes a response in. What it returns writes, and is called
 // without locks.
 func (d *Dialog) enqueueLocked(p *provisional) (send func() error, err error) {
-	if d.offered == nil {
+	if d.pendingInvite == nil {
 		return nil, ErrAnswered
 	}
 	if d.reliable == nil {
@@ -160,7 +160,7 @@ func (d *Dialog) nextProvisionalLocked() (send func() error) {
 // without a cap; after 64*T1 the INVITE is refused (RFC 3262 3).
 func (d *Dialog) repeatProvisional(p *provisional) {
 	d.mutex.Lock()
-	if d.offered == nil || d.reliable.sent != p {
+	if d.pendingInvite == nil || d.reliable.sent != p {
 		d.mutex.Unlock()
 		return
 	}
@@ -244,7 +244,7 @@ func (r *reliableServer) wake() {
 func (d *Dialog) waitPracked(ctx context.Context) error {
 	for {
 		d.mutex.Lock()
-		if d.offered == nil || !d.agreeingLocked() {
+		if d.pendingInvite == nil || !d.agreeingLocked() {
 			d.mutex.Unlock()
 			return nil
 		}

@@ -87,7 +87,7 @@ func (s *Stack) replacementOf(req *sip.Request) (t *replacement, refusal int) {
 		return nil, sip.StatusCallTransactionDoesNotExists
 	}
 	t = &replacement{call: call, join: join, earlyOnly: info.EarlyOnly && !join}
-	if refusal := t.refusal(); refusal != 0 {
+	if refusal := t.rejection(); refusal != 0 {
 		return nil, refusal
 	}
 	if join && s.config.AuthorizeJoin == nil {
@@ -161,9 +161,9 @@ func (d *Dialog) hasPeer(tag string) (lives, ended bool) {
 	return tag == "" && d.remoteTag == "" && d.state > DialogStateTrying, false
 }
 
-// refusal is the answer to an INVITE whose call cannot be had as it is now, or
+// rejection is the answer to an INVITE whose call cannot be had as it is now, or
 // zero (RFC 3891 3, RFC 3911 4).
-func (t *replacement) refusal() int {
+func (t *replacement) rejection() int {
 	t.call.mutex.RLock()
 	defer t.call.mutex.RUnlock()
 	switch {
@@ -181,7 +181,7 @@ func (t *replacement) refusal() int {
 
 // isConfirmedLocked reports whether a 2xx has made the dialog (RFC 3261 12).
 func (d *Dialog) isConfirmedLocked() bool {
-	return d.state == DialogStateEstablished || d.phase == phaseAnswering
+	return d.state == DialogStateEstablished || d.phase == phaseAwaitingACK
 }
 
 // reserveReplaced claims the call that d is to replace, for the moment of accepting d:

@@ -73,7 +73,7 @@ func (d *Dialog) authorized(tx serverTx, t *replacement, ask TakeoverHandler) bo
 	case ctx.Err() != nil:
 		a = Answer{Status: sip.StatusGatewayTimeout} // too late, whatever it is
 	case a.Status == 0 || a.Status/100 == 2:
-		a = Answer{Status: t.refusal()} // the named call may have gone meanwhile
+		a = Answer{Status: t.rejection()} // the named call may have gone meanwhile
 	}
 	if a.Status != 0 {
 		d.decline(tx, a)
@@ -81,7 +81,7 @@ func (d *Dialog) authorized(tx serverTx, t *replacement, ask TakeoverHandler) bo
 	}
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return d.offered == tx // its caller has not given up
+	return d.pendingInvite == tx // its caller has not given up
 }
 
 // askAuthorization calls the application. Should that not return, the INVITE is

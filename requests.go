@@ -176,7 +176,7 @@ type decision struct {
 	cancel context.CancelFunc
 	expiry *time.Timer
 
-	// decided is true once somebody answers; it synchronises itself.
+	// known is true once somebody answers; it synchronises itself.
 	decided atomic.Bool
 }
 

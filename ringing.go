@@ -17,7 +17,7 @@ func (d *Dialog) ring(tx serverTx) {
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if d.phase != phaseOffered || d.offered == nil {
+	if d.phase != phaseIncoming || d.pendingInvite == nil {
 		return
 	}
 	d.setStateLocked(DialogStateRinging)
@@ -77,7 +77,7 @@ func (d *Dialog) ringAgainLocked() {
 
 func (d *Dialog) ringAgain() {
 	d.mutex.Lock()
-	tx := d.offered
+	tx := d.pendingInvite
 	if tx == nil || d.state != DialogStateRinging {
 		d.mutex.Unlock()
 		return

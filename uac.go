@@ -8,18 +8,18 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// answer is the outcome of a call of ours: what WaitAnswer waits for.
-type answer struct {
-	decided bool
-	err     error
-	// ready is closed when decided becomes true; made on demand.
+// answerOffer is the outcome of a call of ours: what WaitAnswer waits for.
+type callOutcome struct {
+	known bool
+	err   error
+	// ready is closed when known becomes true; made on demand.
 	ready chan struct{}
 }
 
 // inviteClient is the INVITE of ours that begins a call. Its fields are
 // guarded by the dialog's mutex.
 type inviteClient struct {
-	acknowledger
+	ackSender
 	// tx is nil until the INVITE has been written.
 	tx clientTx
 	// offer is the body that was sent, if any.
@@ -33,12 +33,12 @@ type inviteClient struct {
 	// former are the tags of those of an INVITE that was refused, before it went
 	// out once more.
 	former []string
-	// choose is InviteOpts.Choose, choices the 2xx that wait for it. declined is
+	// choose is InviteOpts.Choose, selections the 2xx that wait for it. noForkCause is
 	// why a 2xx was not taken. over is true when no more can come.
-	choose   func(ForkInfo) bool
-	choices  []*choice
-	declined Cause
-	over     bool
+	choose      func(ForkInfo) bool
+	selections  []*forkSelection
+	noForkCause Cause
+	over        bool
 	// propose is InviteOpts.PrackOffer.
 	propose func(context.Context, ForkInfo) Body
 	// won is true once a 2xx has been taken; winner is its To tag.
@@ -51,47 +51,47 @@ type inviteClient struct {
 	redirects redirects
 }
 
-// decided returns what is closed once the call's outcome stands.
-func (d *Dialog) decided() <-chan struct{} {
+// known returns what is closed once the call's outcome stands.
+func (d *Dialog) outcomeKnown() <-chan struct{} {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if d.answered.ready == nil {
-		d.answered.ready = make(chan struct{})
-		if d.answered.decided {
-			close(d.answered.ready)
+	if d.callOutcome.ready == nil {
+		d.callOutcome.ready = make(chan struct{})
+		if d.callOutcome.known {
+			close(d.callOutcome.ready)
 		}
 	}
 	if d.state == DialogStateEstablished {
-		d.decideLocked(nil)
+		d.setOutcomeLocked(nil)
 	}
-	return d.answered.ready
+	return d.callOutcome.ready
 }
 
-// decideLocked sets the outcome, once.
-func (d *Dialog) decideLocked(err error) {
-	if d.answered.decided {
+// setOutcomeLocked sets the outcome, once.
+func (d *Dialog) setOutcomeLocked(err error) {
+	if d.callOutcome.known {
 		return
 	}
-	d.answered.decided, d.answered.err = true, err
-	if d.answered.ready != nil {
-		close(d.answered.ready)
+	d.callOutcome.known, d.callOutcome.err = true, err
+	if d.callOutcome.ready != nil {
+		close(d.callOutcome.ready)
 	}
 }
 
 func (d *Dialog) outcome() error {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return d.answered.err
+	return d.callOutcome.err
 }
 
 // sendInvite writes the INVITE of a new call. A failure ends the dialog.
 func (d *Dialog) sendInvite(ctx context.Context, opts InviteOpts) error {
-	delivered, err := d.placeInvite(ctx, opts)
+	delivered, err := d.writeInvite(ctx, opts)
 	d.waitDelivered(ctx, delivered)
 	return err
 }
 
-func (d *Dialog) placeInvite(ctx context.Context, opts InviteOpts) (<-chan struct{}, error) {
+func (d *Dialog) writeInvite(ctx context.Context, opts InviteOpts) (<-chan struct{}, error) {
 	if err := d.sendSlot.Acquire(ctx); err != nil {
 		d.clear(causeOf(sip.INVITE, err))
 		return nil, err
@@ -113,7 +113,7 @@ func (d *Dialog) placeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 	if opts.Anonymous {
 		req.AppendHeader(sip.NewHeader("Privacy", "id"))
 	}
-	i := &inviteClient{acknowledger: acknowledger{d: d}, offer: sessionOf(opts.Body), choose: opts.Choose, propose: opts.PrackOffer}
+	i := &inviteClient{ackSender: ackSender{d: d}, offer: sessionOf(opts.Body), choose: opts.Choose, propose: opts.PrackOffer}
 	i.redirects = newRedirects(opts.FollowRedirects, d.remoteTarget, d.routeSet)
 	d.invite = i
 	d.phase = phaseInviting
@@ -125,7 +125,7 @@ func (d *Dialog) placeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 
 	x, err := d.newClientRequest(opt, i.mayRepeatLocked)
 	if err == nil {
-		x.prepared, x.leaving, x.sent = i.prepared, i.leaving, i.written
+		x.prepared, x.leaving, x.sent = i.prepared, i.leaving, i.inviteWritten
 		x.response, x.done = func(res *sip.Response) { _ = d.processResponse(res) }, i.ended
 		x.alternatives = i.nextTarget
 		err = x.send(ctx, req)
@@ -194,9 +194,9 @@ func (i *inviteClient) prepared(*sip.Request) {
 	release()
 }
 
-// written keeps the transaction, the first time that it is told of it. A call that
+// inviteWritten keeps the transaction, the first time that it is told of it. A call that
 // was given up while the INVITE was being written is cancelled now.
-func (i *inviteClient) written(tx clientTx) {
+func (i *inviteClient) inviteWritten(tx clientTx) {
 	i.d.mutex.Lock()
 	if i.tx == tx {
 		i.d.mutex.Unlock()
@@ -217,9 +217,9 @@ func (i *inviteClient) cancelLocked() func() {
 	if tx == nil {
 		return func() {}
 	}
-	if len(i.choices) > 0 { // answered already
-		c := i.choices[0]
-		return func() { i.chosen(c, true) }
+	if len(i.selections) > 0 { // answered already
+		c := i.selections[0]
+		return func() { i.selected(c, true) }
 	}
 	extra := i.d.ending.reasons
 	return func() { tx.Cancel(extra...) }
@@ -262,7 +262,7 @@ func (d *Dialog) invitation() *inviteClient {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if d.invite == nil {
-		d.invite = &inviteClient{acknowledger: acknowledger{d: d, seq: d.localSeq}}
+		d.invite = &inviteClient{ackSender: ackSender{d: d, seq: d.localSeq}}
 	}
 	return d.invite
 }
@@ -279,7 +279,7 @@ func (i *inviteClient) provisional(res *sip.Response) {
 
 func (i *inviteClient) provisionalLocked(res *sip.Response) (then func()) {
 	d, nothing := i.d, func() {}
-	if i.won || d.phase == phaseReleased {
+	if i.won || d.phase == phaseCleared {
 		return nothing // too late: it may be discarded (RFC 3262 4)
 	}
 	e, ends := i.answeringLocked(res), res.StatusCode == statusEarlyDialogTerminated
@@ -323,10 +323,10 @@ func both(f, g func()) func() { return func() { f(); g() } }
 func (i *inviteClient) success(res *sip.Response) {
 	switch i.classify(res) {
 	case firstAnswer:
-		i.take(res)
-	case newChoice:
-		i.ask()
-	case awaitedAnswer:
+		i.accept(res)
+	case newSelection:
+		i.askChoose()
+	case awaitedSelection:
 	case sameAnswer:
 		i.acknowledgeAgain()
 	case otherFork:
@@ -338,9 +338,9 @@ type answerKind int
 
 const (
 	firstAnswer answerKind = iota
-	// newChoice is put before the application, awaitedAnswer waits for it.
-	newChoice
-	awaitedAnswer
+	// newSelection is put before the application, awaitedSelection waits for it.
+	newSelection
+	awaitedSelection
 	sameAnswer
 	otherFork
 )
@@ -353,25 +353,25 @@ func (i *inviteClient) classify(res *sip.Response) answerKind {
 	switch {
 	case i.won && tag == i.winner:
 		return sameAnswer
-	case i.won || i.forks[tag] != nil, i.d.phase == phaseReleased: // by a Shutdown in haste
+	case i.won || i.forks[tag] != nil, i.d.phase == phaseCleared: // by a Shutdown in haste
 		return otherFork
 	}
 	if e := i.forkLocked(tag); e != nil && e.isGone() {
 		// It has hung up, or does not know of its early dialog any more.
-		i.declined = Cause{By: PartyRemote, Method: "BYE", Reasons: slices.Clone(e.reasons)}
+		i.noForkCause = Cause{By: PartyRemote, Method: "BYE", Reasons: slices.Clone(e.reasons)}
 		return otherFork
 	}
-	if kind, waits := i.awaitsChoiceLocked(res); waits {
+	if kind, waits := i.awaitsSelectionLocked(res); waits {
 		return kind
 	}
 	return firstAnswer
 }
 
-// take makes the call of a 2xx: the dialog is the answering fork's from here on.
-func (i *inviteClient) take(res *sip.Response) {
+// accept makes the call of a 2xx: the dialog is the answering fork's from here on.
+func (i *inviteClient) accept(res *sip.Response) {
 	d := i.d
 	both := d.lockBoth()
-	if i.won || d.phase == phaseReleased { // meanwhile: by this 2xx, by another, or in haste
+	if i.won || d.phase == phaseCleared { // meanwhile: by this 2xx, by another, or in haste
 		both.unlock()
 		i.success(res)
 		return
@@ -380,7 +380,7 @@ func (i *inviteClient) take(res *sip.Response) {
 	i.turnToLocked(e)
 	i.won, i.winner, e.ended = true, toTag(res), false
 	if d.phase == phaseInviting {
-		d.phase = phaseAnswering
+		d.phase = phaseAwaitingACK
 	}
 	release := i.dropLocked(e)
 	d.keepBodyLocked(bodyOf(res))
@@ -400,7 +400,7 @@ func (i *inviteClient) take(res *sip.Response) {
 		i.acknowledge(nil, byDefault, i.established)
 		return
 	}
-	i.answer(i.offer, res, i.established)
+	i.answerOffer(i.offer, res, i.established)
 }
 
 // established is what follows the ACK: the call stands, or it was given up
@@ -410,7 +410,7 @@ func (i *inviteClient) established() {
 	d.mutex.Lock()
 	release := func() {}
 	switch {
-	case d.phase == phaseReleased:
+	case d.phase == phaseCleared:
 	case d.ending != nil:
 		d.phase = phaseBye
 		release = func() { d.spawnBye() }
@@ -418,7 +418,7 @@ func (i *inviteClient) established() {
 		d.phase = phaseSteady
 		d.stopRingingLocked()
 		d.setStateLocked(DialogStateEstablished)
-		d.decideLocked(nil)
+		d.setOutcomeLocked(nil)
 	}
 	d.mutex.Unlock()
 	d.sendSlot.Release()
@@ -443,12 +443,12 @@ func (i *inviteClient) refused(res *sip.Response) {
 func (i *inviteClient) ended(err error) {
 	i.d.mutex.Lock()
 	won := i.won
-	if !won && len(i.choices) > 0 {
+	if !won && len(i.selections) > 0 {
 		i.over = true // when the last is decided
 		i.d.mutex.Unlock()
 		return
 	}
-	cause := i.declined
+	cause := i.noForkCause
 	i.forgetLocked()
 	i.forks = nil
 	if won {

@@ -14,9 +14,9 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// unacked is a 2xx of ours that repeats until its ACK comes (RFC 3261
+// retransmission is a 2xx of ours that repeats until its ACK comes (RFC 3261
 // 13.3.1.4). Its fields are guarded by the dialog's mutex.
-type unacked struct {
+type retransmission struct {
 	tx  serverTx
 	seq uint32
 	// initial is false for the 2xx to a re-INVITE.
@@ -26,32 +26,32 @@ type unacked struct {
 	timer    *time.Timer
 }
 
-// isOffered reports whether the peer's INVITE still waits for its answer.
-func (d *Dialog) isOffered() bool {
+// isIncoming reports whether the peer's INVITE still waits for its answer.
+func (d *Dialog) isIncoming() bool {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return d.phase == phaseOffered && d.state != DialogStateTerminated
+	return d.phase == phaseIncoming && d.state != DialogStateTerminated
 }
 
-// pendingInvite returns the INVITE to answer, or why there is none.
-func (d *Dialog) pendingInvite(op string) (serverTx, error) {
+// inviteToAnswer returns the INVITE to answer, or why there is none.
+func (d *Dialog) inviteToAnswer(op string) (serverTx, error) {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
 	if d.isUAC || d.state != DialogStateRinging {
 		return nil, &StateError{Op: op, State: d.state, Need: "an incoming call in Ringing state"}
 	}
-	if d.offered == nil {
+	if d.pendingInvite == nil {
 		return nil, ErrAnswered
 	}
-	return d.offered, nil
+	return d.pendingInvite, nil
 }
 
-// takeOfferedLocked takes the INVITE to whoever decides its final answer: nil
+// takePendingInviteLocked takes the INVITE to whoever decides its final answer: nil
 // when somebody has. After that no reliable provisional response leaves any more
 // (RFC 3262 3).
-func (d *Dialog) takeOfferedLocked() serverTx {
-	tx := d.offered
-	d.offered = nil
+func (d *Dialog) takePendingInviteLocked() serverTx {
+	tx := d.pendingInvite
+	d.pendingInvite = nil
 	d.reliable.stop()
 	return tx
 }
@@ -60,7 +60,7 @@ func (d *Dialog) takeOfferedLocked() serverTx {
 func (d *Dialog) claim() bool {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	return d.takeOfferedLocked() != nil
+	return d.takePendingInviteLocked() != nil
 }
 
 // newAnswer builds the 200 to an INVITE or UPDATE.
@@ -107,9 +107,9 @@ func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
 // nobody but Accept sees it.
 var errAgreeing = errors.New("dialog: a PRACK is to come first")
 
-// answerInTurn answers as soon as the session that reliable provisional responses
+// acceptInOrder answers as soon as the session that reliable provisional responses
 // are about is agreed upon (RFC 3262 5).
-func (d *Dialog) answerInTurn(ctx context.Context, tx serverTx, res *sip.Response) (<-chan struct{}, error) {
+func (d *Dialog) acceptInOrder(ctx context.Context, tx serverTx, res *sip.Response) (<-chan struct{}, error) {
 	for {
 		if err := d.waitPracked(ctx); err != nil {
 			return nil, err
@@ -117,7 +117,7 @@ func (d *Dialog) answerInTurn(ctx context.Context, tx serverTx, res *sip.Respons
 		if err := d.sendSlot.Acquire(ctx); err != nil {
 			return nil, err
 		}
-		delivered, err := d.answer(tx, res)
+		delivered, err := d.accept(tx, res)
 		d.sendSlot.Release()
 		if !errors.Is(err, errAgreeing) {
 			return delivered, err
@@ -125,15 +125,15 @@ func (d *Dialog) answerInTurn(ctx context.Context, tx serverTx, res *sip.Respons
 	}
 }
 
-// answer claims the INVITE and writes the 200. The state is Established before
+// answerOffer claims the INVITE and writes the 200. The state is Established before
 // the first byte leaves: whatever the peer sends upon it finds the dialog so.
-func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error) {
+func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error) {
 	replaced, refusal := d.reserveReplaced()
 	if refusal != 0 {
 		return d.rejectReplacement(tx, refusal)
 	}
 	d.mutex.Lock()
-	if d.offered == nil {
+	if d.pendingInvite == nil {
 		d.mutex.Unlock()
 		replaced.release()
 		return nil, ErrAnswered
@@ -143,11 +143,11 @@ func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 		replaced.release()
 		return nil, errAgreeing
 	}
-	d.takeOfferedLocked()
+	d.takePendingInviteLocked()
 	d.dropOfferLocked()
-	d.phase = phaseAnswering
+	d.phase = phaseAwaitingACK
 	d.stopRingingLocked()
-	u := &unacked{tx: tx, seq: cseq(tx.Request()), initial: true}
+	u := &retransmission{tx: tx, seq: cseq(tx.Request()), initial: true}
 	d.numberLocked(res)
 	switch ours := keptOrNil(sessionIn(res)); {
 	case d.session.isOpen(tx):
@@ -158,7 +158,7 @@ func (d *Dialog) answer(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	default: // neither offer nor answer (RFC 6337 3.1)
 		d.session.say(ours)
 	}
-	d.repeatLocked(u)
+	d.retransmitLocked(u)
 	makeRoom := d.unconfirmedNow()
 	delivered, _ := d.setStateLocked(DialogStateEstablished)
 	d.agreeTimerLocked(res, true, tx.Request())
@@ -188,26 +188,26 @@ func (d *Dialog) rejectReplacement(tx serverTx, refusal int) (<-chan struct{}, e
 	return delivered, ErrReplaced
 }
 
-// repeatLocked arms the timer that repeats a 2xx, before it is first written.
-func (d *Dialog) repeatLocked(u *unacked) {
+// retransmitLocked arms the timer that repeats a 2xx, before it is first written.
+func (d *Dialog) retransmitLocked(u *retransmission) {
 	timers := d.config().timers()
 	u.interval = timers.T1
 	u.deadline = time.Now().Add(64 * timers.T1)
-	u.timer = d.after(u.interval, func() { d.repeat(u) })
-	d.unacked = append(d.unacked, u)
+	u.timer = d.after(u.interval, func() { d.retransmit(u) })
+	d.retransmissions = append(d.retransmissions, u)
 }
 
 // resend sends a 2xx once more, T1 after the first and doubling up to T2 (RFC
 // 3261 13.3.1.4); after 64*T1 the call ends.
-func (d *Dialog) repeat(u *unacked) {
+func (d *Dialog) retransmit(u *retransmission) {
 	d.mutex.Lock()
-	if !d.isUnackedLocked(u) {
+	if !d.isRetransmittedLocked(u) {
 		d.mutex.Unlock()
 		return
 	}
 	left := time.Until(u.deadline)
 	if left <= 0 {
-		release := d.neverAckedLocked(u)
+		release := d.ackTimedOutLocked(u)
 		d.mutex.Unlock()
 		release()
 		return
@@ -220,8 +220,8 @@ func (d *Dialog) repeat(u *unacked) {
 	}
 }
 
-func (d *Dialog) isUnackedLocked(u *unacked) bool {
-	for _, other := range d.unacked {
+func (d *Dialog) isRetransmittedLocked(u *retransmission) bool {
+	for _, other := range d.retransmissions {
 		if other == u {
 			return true
 		}
@@ -229,12 +229,12 @@ func (d *Dialog) isUnackedLocked(u *unacked) bool {
 	return false
 }
 
-// neverAckedLocked ends a call whose 2xx got no ACK in 64*T1: by BYE (RFC 3261
+// ackTimedOutLocked ends a call whose 2xx got no ACK in 64*T1: by BYE (RFC 3261
 // 13.3.1.4, 14.2).
-func (d *Dialog) neverAckedLocked(u *unacked) (release func()) {
-	d.removeUnackedLocked(u)
+func (d *Dialog) ackTimedOutLocked(u *retransmission) (release func()) {
+	d.stopRetransmissionLocked(u)
 	e := because(sip.StatusRequestTimeout, "no ACK", Cause{By: PartyTimeout, Method: "ACK", Err: ErrTimeout})
-	if u.initial && d.phase == phaseAnswering {
+	if u.initial && d.phase == phaseAwaitingACK {
 		d.phase = phaseBye
 		if d.ending == nil {
 			d.ending = e
@@ -244,14 +244,14 @@ func (d *Dialog) neverAckedLocked(u *unacked) (release func()) {
 	return d.hangupLocked(e)
 }
 
-func (d *Dialog) removeUnackedLocked(u *unacked) {
+func (d *Dialog) stopRetransmissionLocked(u *retransmission) {
 	u.timer.Stop()
 	if u.initial {
 		d.confirmed()
 	}
-	d.unacked = slices.DeleteFunc(d.unacked, func(other *unacked) bool { return other == u })
-	if len(d.unacked) == 0 {
-		d.unacked = nil
+	d.retransmissions = slices.DeleteFunc(d.retransmissions, func(other *retransmission) bool { return other == u })
+	if len(d.retransmissions) == 0 {
+		d.retransmissions = nil
 		d.ackedLocked()
 	}
 }
@@ -268,20 +268,20 @@ func (d *Dialog) ackedLocked() {
 // number, which need not be the latest (RFC 3261 13.2.2.4).
 func (d *Dialog) handleAck(ack *sip.Request, flow *transport.Flow) {
 	d.mutex.Lock()
-	u := d.unackedLocked(cseq(ack))
+	u := d.retransmissionLocked(cseq(ack))
 	if u == nil {
 		d.mutex.Unlock()
 		return
 	}
 	d.reachedLocked(ack, flow)
-	d.removeUnackedLocked(u)
+	d.stopRetransmissionLocked(u)
 	if u.initial || sessionIn(ack) != nil { // of the first there is nothing to go back to
 		d.session.answered(u)
 	}
 	d.session.rollback(u)
 	d.keepBodyLocked(bodyOf(ack))
 	release := func() {}
-	if u.initial && d.phase == phaseAnswering {
+	if u.initial && d.phase == phaseAwaitingACK {
 		d.phase = phaseSteady
 		if d.ending != nil {
 			d.phase = phaseBye
@@ -292,8 +292,8 @@ func (d *Dialog) handleAck(ack *sip.Request, flow *transport.Flow) {
 	release()
 }
 
-func (d *Dialog) unackedLocked(seq uint32) *unacked {
-	for _, u := range d.unacked {
+func (d *Dialog) retransmissionLocked(seq uint32) *retransmission {
+	for _, u := range d.retransmissions {
 		if u.seq == seq {
 			return u
 		}
@@ -304,7 +304,7 @@ func (d *Dialog) unackedLocked(seq uint32) *unacked {
 // waitAcked waits until no 2xx of ours waits for its ACK, or the call is over.
 func (d *Dialog) waitAcked(ctx context.Context) error {
 	d.mutex.Lock()
-	if len(d.unacked) == 0 || d.state != DialogStateEstablished {
+	if len(d.retransmissions) == 0 || d.state != DialogStateEstablished {
 		d.mutex.Unlock()
 		return nil
 	}

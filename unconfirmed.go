@@ -124,7 +124,7 @@ func (d *Dialog) unconfirmedNow() (makeRoom func()) {
 // endUnconfirmed ends a call unless its ACK has come.
 func (d *Dialog) endUnconfirmed(e *ending) bool {
 	both := d.lockBoth()
-	if d.phase != phaseAnswering {
+	if d.phase != phaseAwaitingACK {
 		both.unlock()
 		return false
 	}

@@ -104,7 +104,7 @@ func (d *Dialog) legEndedLocked() bool {
 // noSessionLocked reports whether reliable provisional responses to the INVITE,
 // which is not answered, have brought no offer and answer yet (RFC 3311 5.1).
 func (d *Dialog) noSessionLocked() bool {
-	return (d.phase == phaseInviting || d.phase == phaseOffered) && !d.session.agreed
+	return (d.phase == phaseInviting || d.phase == phaseIncoming) && !d.session.agreed
 }
 
 // updateClient is an UPDATE of ours that has no final answer.

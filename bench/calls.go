@@ -127,7 +127,7 @@ func caller(args []string) error {
 	return shutdown("caller", stack, *n)
 }
 
-// place makes n calls, some at a time, and returns when all are answered.
+// call makes n calls, some at a time, and returns when all are answered.
 func place(stack *dialog.Stack, target sip.Uri, n int) error {
 	var group sync.WaitGroup
 	var next atomic.Int64

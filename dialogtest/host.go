@@ -388,7 +388,7 @@ func (h *Host) checkFamily(transport, network string) error {
 	return nil
 }
 
-// place is an address as the caller has written it.
+// call is an address as the caller has written it.
 type place struct{ network, address string }
 
 func (p place) Network() string { return p.network }

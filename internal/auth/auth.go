@@ -113,7 +113,7 @@ type Attempt struct {
 	asked map[space]bool
 	own   map[space]*answer
 	tries int
-	// written is what Authorize has put into the request, seq and hop say for which
+	// inviteWritten is what Authorize has put into the request, seq and hop say for which
 	// sending of it, and sent whether it has left like that.
 	written map[space]written
 	seq     uint32
@@ -121,7 +121,7 @@ type Attempt struct {
 	sent    bool
 }
 
-// written is a header value that an answer has made, the nth of its nonce.
+// inviteWritten is a header value that an answer has made, the nth of its nonce.
 type written struct {
 	*answer
 	value string

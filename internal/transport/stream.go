@@ -53,7 +53,7 @@ type stream struct {
 	// itself.
 	holders atomic.Int32
 
-	// written is when the last write ended; synchronised by itself.
+	// inviteWritten is when the last write ended; synchronised by itself.
 	written instant
 }
 
