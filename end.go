@@ -15,8 +15,10 @@ import (
 type phase int
 
 const (
-	// phaseSteady: none: not begun, or established.
-	phaseSteady phase = iota
+	// phaseIdle: none, and no call yet.
+	phaseIdle phase = iota
+	// phaseConfirmed: none; the call is established.
+	phaseConfirmed
 	// phaseInviting: our INVITE has no final answer yet.
 	phaseInviting
 	// phaseIncoming: the peer's INVITE has no final answer yet.
@@ -29,6 +31,9 @@ const (
 	// phaseCleared: the far end knows that the call is over.
 	phaseCleared
 )
+
+// isOpen reports whether an exchange of the call is open on the wire.
+func (p phase) isOpen() bool { return p != phaseIdle && p != phaseConfirmed && p != phaseCleared }
 
 // ending is the decision that a call ends; the first one stands.
 type ending struct {
@@ -355,7 +360,7 @@ func (d *Dialog) unreleasedLocked(Cause) knowledge {
 		written = d.ending.written
 	case phaseCleared:
 		return hasAgreed
-	case phaseSteady:
+	case phaseIdle, phaseConfirmed:
 		if d.state != DialogStateEstablished {
 			return hasAgreed
 		}

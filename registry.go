@@ -170,7 +170,7 @@ func (s *Stack) fileEndedLocked(d *Dialog) {
 	delete(s.subscribed, key)
 	full := len(s.subscribed) >= orDefault(s.config.Limits.SubscribedCalls, defaultSubscribed)
 	switch {
-	case d.phase != phaseCleared && d.phase != phaseSteady:
+	case d.phase.isOpen():
 		s.releasing[key] = d
 	case d.inUseLocked() && !full:
 		s.subscribed[key] = d

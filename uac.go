@@ -415,7 +415,7 @@ func (i *inviteClient) established() {
 		d.phase = phaseBye
 		release = func() { d.spawnBye() }
 	default:
-		d.phase = phaseSteady
+		d.phase = phaseConfirmed
 		d.stopRingingLocked()
 		d.setStateLocked(DialogStateEstablished)
 		d.setOutcomeLocked(nil)

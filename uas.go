@@ -282,7 +282,7 @@ func (d *Dialog) handleAck(ack *sip.Request, flow *transport.Flow) {
 	d.keepBodyLocked(bodyOf(ack))
 	release := func() {}
 	if u.initial && d.phase == phaseAwaitingACK {
-		d.phase = phaseSteady
+		d.phase = phaseConfirmed
 		if d.ending != nil {
 			d.phase = phaseBye
 			release = func() { d.spawnBye() }
