@@ -47,6 +47,13 @@ type StackConfig struct {
 	NAT NATPolicy
 	// MoveFlow says when the way to a peer behind a NAT follows its messages.
 	MoveFlow MovePolicy
+	// LearnPublicAddress has Via and Contact of later messages to a peer say the address
+	// and port that it sees, as its latest response to a request of ours has said
+	// (RFC 3261 18.2.1, RFC 3581), where that is not our own: a NAT is on the way. The
+	// first request to a peer has our own address, of course, and so has a call until its
+	// Contact is next told. Where a PublicAddress or PublicPort is configured those are
+	// told. See also [Stack.PublicAddr].
+	LearnPublicAddress bool
 	// KeepAlive, when positive, is the longest silence on a connection that we
 	// opened before a keep-alive is sent: a double CRLF (RFC 5626 3.5.1), a ping
 	// on a WebSocket. A peer that does not answer it within ten seconds has lost

@@ -88,6 +88,7 @@ func (s *Stack) stopInTime(ctx context.Context) error {
 	return s.leftBehind(ctx, true)
 }
 
+// socketsNow is nil before Start.
 func (s *Stack) socketsNow() *transport.Layer {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()

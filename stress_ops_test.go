@@ -258,6 +258,12 @@ func stackOperations() []operation {
 				_ = d.State()
 			}
 		}},
+		{"Stack.PublicAddr", func(a *application, _ context.Context, _ *dialog.Dialog) {
+			_, _ = a.node.stack.PublicAddr(a.node.stack.Addr())
+		}},
+		{"Stack.NetworkChanged", func(a *application, _ context.Context, _ *dialog.Dialog) {
+			a.node.stack.NetworkChanged()
+		}},
 		{"Stack.OnIncomingDialog", func(a *application, _ context.Context, _ *dialog.Dialog) {
 			a.node.stack.OnIncomingDialog(a.node.incoming)
 		}},

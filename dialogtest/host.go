@@ -196,7 +196,7 @@ func (h *Host) remoteAddress(ctx context.Context, address string) (netip.AddrPor
 }
 
 func (h *Host) dialPacket(remote netip.AddrPort) (net.Conn, error) {
-	s, err := h.bindPacket("udp", ":0")
+	s, err := h.bindPacket("udp", net.JoinHostPort(h.Addr().String(), "0"))
 	if err != nil {
 		return nil, err
 	}

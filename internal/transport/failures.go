@@ -50,6 +50,12 @@ func (f *failures) get(key streamKey, now time.Time) error {
 	return fmt.Errorf("%w (%v ago)", failed.err, now.Sub(failed.at).Round(time.Millisecond))
 }
 
+func (f *failures) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.entries = nil
+}
+
 // put remembers a dial that began then, for pause at least.
 func (f *failures) put(key streamKey, err error, began, now time.Time, pause time.Duration) {
 	f.mu.Lock()

@@ -52,6 +52,7 @@ type Layer struct {
 	holdings holdings
 	routes   routeCache
 	failures failures
+	publics  publics
 	tasks    tasks.Group
 }
 
@@ -155,10 +156,7 @@ func (l *Layer) shut() []*stream {
 	l.closed = true
 	packets, listeners := l.packets, l.listeners
 	l.packets, l.listeners = nil, nil
-	var streams []*stream
-	for _, s := range l.streams {
-		streams = append(streams, s...)
-	}
+	streams := l.streamsLocked()
 	l.mu.Unlock()
 
 	l.cancel()
@@ -172,6 +170,19 @@ func (l *Layer) shut() []*stream {
 		_ = p.conn.Close()
 	}
 	return streams
+}
+
+func (l *Layer) streamsNow() []*stream {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.streamsLocked()
+}
+
+func (l *Layer) streamsLocked() (all []*stream) {
+	for _, s := range l.streams {
+		all = append(all, s...)
+	}
+	return all
 }
 
 // handlerNow is the handler for a read loop that starts.

@@ -100,7 +100,7 @@ func (l *Layer) leaveFrom(k kind, peer netip.AddrPort) netip.Addr {
 // peer, else the first.
 func (l *Layer) routed(several []netip.Addr, peer netip.AddrPort) netip.Addr {
 	if len(several) > 1 {
-		if own := l.source(peer); slices.Contains(several, own) {
+		if own := l.source(peer, routeTime); slices.Contains(several, own) {
 			return own
 		}
 	}

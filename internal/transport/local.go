@@ -11,6 +11,7 @@ import (
 const (
 	routeEntries = 1024            // peers remembered
 	routeTime    = time.Minute     // an interface may change its address
+	routeFresh   = time.Second     // and has not since
 	routeWait    = 2 * time.Second // for a look-up; no packet is sent
 )
 
@@ -26,7 +27,16 @@ func (f *Flow) Local() Local {
 		return Local{Transport: f.Transport(), Host: f.stream.invalid}
 	}
 	addr, public := f.concrete()
-	return f.layer.told(f.Transport(), addr, public)
+	return f.layer.told(f.Transport(), f.asSeen(addr, public), public)
+}
+
+// Recheck has what Local and Contact return be right now: a socket that is bound to all
+// addresses asks the kernel for the route once more, unless it has within a second. It
+// is for messages that say for a long time how we are reached.
+func (f *Flow) Recheck() {
+	if f.socket != nil && f.socket.local.Addr().IsUnspecified() {
+		f.layer.source(f.remote, routeFresh)
+	}
 }
 
 // Contact returns how the flow's peer, and anybody else, reaches us later, as a
@@ -34,13 +44,24 @@ func (f *Flow) Local() Local {
 // listening on its transport. Its port is nobody's once it is lost: then it is
 // another listener, or UDP socket, where there is one.
 func (f *Flow) Contact() Local {
-	if s := f.stream; s != nil && s.listener == nil && s.invalid == "" {
+	if s := f.stream; s != nil && s.listener == nil && s.invalid == "" && !(f.layer.cfg.LearnPublic && f.Translated()) {
 		all := f.layer.boundNow()
 		if b, found := nearest(all, s.local.Addr()); found && len(ofKind(all, s.kind)) == 0 {
 			return f.layer.told(b.kind.name, b.seenAt(s.local.Addr()), b.config)
 		}
 	}
 	return f.Local()
+}
+
+// Changed forgets what has been learnt of our addresses, and which destinations could
+// not be reached from there.
+func (l *Layer) Changed() {
+	l.routes.forget()
+	l.publics.forget()
+	l.failures.forget()
+	for _, s := range l.streamsNow() {
+		s.public.Store(nil)
+	}
 }
 
 // told is what a peer is told of an address of ours.
@@ -71,7 +92,7 @@ func (f *Flow) concrete() (netip.AddrPort, ListenConfig) {
 	}
 	local := f.socket.local
 	if local.Addr().IsUnspecified() {
-		local = netip.AddrPortFrom(f.layer.source(f.remote), local.Port())
+		local = netip.AddrPortFrom(f.layer.source(f.remote, routeTime), local.Port())
 	}
 	return local, f.socket.config
 }
@@ -88,36 +109,40 @@ func (l *Layer) streamLocal(s *stream) (netip.AddrPort, ListenConfig) {
 	return s.local, ListenConfig{}
 }
 
-// source is the address the kernel sends from towards peer, or the loopback
-// address when it cannot be told.
-func (l *Layer) source(peer netip.AddrPort) netip.Addr {
+// source is the address the kernel sends from towards peer, asked for no longer ago than
+// age. When it cannot be told, since there is no network now, it is the last one that
+// was, or the loopback address.
+func (l *Layer) source(peer netip.AddrPort, age time.Duration) netip.Addr {
 	now := time.Now()
-	if own, ok := l.routes.get(peer.Addr(), now); ok {
-		return own
+	known, found := l.routes.get(peer.Addr())
+	if found && now.Sub(known.asked) <= age {
+		return known.own
 	}
-	own := l.askSource(peer)
-	l.routes.put(peer.Addr(), own, now)
+	own, ok := l.askSource(peer)
+	switch {
+	case ok:
+	case found:
+		own = known.own
+	case peer.Addr().Is6():
+		own = netip.IPv6Loopback()
+	default:
+		own = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	l.routes.put(peer.Addr(), route{own: own, asked: now})
 	return own
 }
 
 // askSource connects a UDP socket, which sends nothing, and reads its address.
-func (l *Layer) askSource(peer netip.AddrPort) netip.Addr {
-	fallback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	if peer.Addr().Is6() {
-		fallback = netip.IPv6Loopback()
-	}
+func (l *Layer) askSource(peer netip.AddrPort) (own netip.Addr, ok bool) {
 	ctx, cancel := context.WithTimeout(l.ctx, routeWait)
 	defer cancel()
 	conn, err := l.network.DialContext(ctx, "udp", net.JoinHostPort(peer.Addr().String(), "5060"))
 	if err != nil {
-		return fallback
+		return own, false
 	}
-	own := addrPort(conn.LocalAddr()).Addr()
+	own = addrPort(conn.LocalAddr()).Addr()
 	_ = conn.Close()
-	if !own.IsValid() || own.IsUnspecified() {
-		return fallback
-	}
-	return own
+	return own, own.IsValid() && !own.IsUnspecified()
 }
 
 // routeCache remembers source addresses by peer. The zero value is ready.
@@ -128,32 +153,37 @@ type routeCache struct {
 
 type route struct {
 	own   netip.Addr
-	until time.Time
+	asked time.Time
 }
 
-func (c *routeCache) get(peer netip.Addr, now time.Time) (netip.Addr, bool) {
+func (c *routeCache) get(peer netip.Addr) (route, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r, ok := c.entries[peer]
-	if !ok || now.After(r.until) {
-		return netip.Addr{}, false
-	}
-	return r.own, true
+	return r, ok
+}
+
+func (c *routeCache) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.entries = nil
 }
 
 // put makes room by forgetting some other peer, whichever: asking again is
 // cheap.
-func (c *routeCache) put(peer, own netip.Addr, now time.Time) {
+func (c *routeCache) put(peer netip.Addr, r route) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.entries == nil {
 		c.entries = make(map[netip.Addr]route)
 	}
-	for old := range c.entries {
-		if len(c.entries) < routeEntries {
-			break
+	if _, known := c.entries[peer]; !known {
+		for old := range c.entries {
+			if len(c.entries) < routeEntries {
+				break
+			}
+			delete(c.entries, old)
 		}
-		delete(c.entries, old)
 	}
-	c.entries[peer] = route{own: own, until: now.Add(routeTime)}
+	c.entries[peer] = r
 }

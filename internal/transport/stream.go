@@ -53,7 +53,10 @@ type stream struct {
 	// itself.
 	holders atomic.Int32
 
-	// inviteWritten is when the last write ended; synchronised by itself.
+	// public is from where the peer sees us, once it has said so; synchronised by itself.
+	public atomic.Pointer[netip.AddrPort]
+
+	// written is when the last write ended; synchronised by itself.
 	written instant
 }
 

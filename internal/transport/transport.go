@@ -119,6 +119,9 @@ type Config struct {
 	// when set, but not those of a listener that has its own.
 	PublicHost string
 	PublicPort int
+	// LearnPublic has each Local, but those that PublicHost or PublicPort replace, be
+	// what the peer has last said that it sees, where that is another address.
+	LearnPublic bool
 }
 
 // ListenConfig says where to listen, and how.

@@ -175,8 +175,22 @@ func (l *Layer) writeNow(flow *transport.Flow, req *sip.Request, opt RequestOpti
 	return l.compose(l.ctx, req, stream, opt).by(write)
 }
 
+// tellsTarget reports whether requests of a method say where later ones are to go to:
+// where we are now.
+func tellsTarget(method sip.RequestMethod) bool {
+	switch method {
+	case sip.INVITE, sip.UPDATE, sip.SUBSCRIBE, sip.NOTIFY, sip.REFER, sip.REGISTER:
+		return true
+	default:
+		return false
+	}
+}
+
 // compose sets what depends on the flow, and serialises.
 func (l *Layer) compose(ctx context.Context, req *sip.Request, flow *transport.Flow, opt RequestOptions) outgoing {
+	if tellsTarget(req.Method) {
+		flow.Recheck()
+	}
 	branch, local := newBranch(), flow.Local()
 	// A user agent's request has one Via; what is there is from the try before.
 	for req.RemoveHeader("Via") {

@@ -65,6 +65,7 @@ func (l *Layer) receiveResponse(m *sipmsg.Message, flow *transport.Flow) {
 		l.turnDown(m, flow, &l.counters.unmatched, "Unmatched Response") // RFC 6026 8.9
 		return
 	}
+	tx.flow.Learn(&m.Via)
 	tx.heardBy(flow)
 	tx.receive(m.Response())
 }

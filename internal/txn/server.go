@@ -123,7 +123,10 @@ func (s *Server) isInvite() bool { return s.m.Method == string(sip.INVITE) }
 func (s *Server) Flow() *transport.Flow { return s.flow }
 
 // Local returns how the sender of the request reaches us later.
-func (s *Server) Local() transport.Local { return s.flow.Contact() }
+func (s *Server) Local() transport.Local {
+	s.flow.Recheck()
+	return s.flow.Contact()
+}
 
 // ToTag returns the tag of the request's To, or the one made for its responses.
 func (s *Server) ToTag() string { return s.tx.toTag }
