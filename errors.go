@@ -3,11 +3,12 @@ package dialog
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // Errors that methods return with their own name before, and the reason behind:
@@ -129,9 +130,7 @@ func newResponseError(method sip.RequestMethod, res *sip.Response) *ResponseErro
 	if end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
 		digits = digits[:end]
 	}
-	if seconds, err := strconv.ParseUint(digits, 10, 31); err == nil {
-		e.RetryAfter, e.retry = time.Duration(seconds)*time.Second, true
-	}
+	e.RetryAfter, e.retry = sipmsg.Seconds(digits)
 	if res.IsRedirection() {
 		e.Contacts = contactsByRank(res)
 	}

@@ -207,10 +207,7 @@ func (s *Stack) acceptsType(part multipart.Part) bool {
 }
 
 // mediaType is a content type without its parameters.
-func mediaType(contentType string) string {
-	t, _, _ := strings.Cut(contentType, ";")
-	return strings.TrimSpace(t)
-}
+func mediaType(contentType string) string { return sipmsg.Bare(contentType) }
 
 // handleOutOfDialog takes a request without a To tag.
 func (s *Stack) handleOutOfDialog(tx serverTx, req *sip.Request) {

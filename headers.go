@@ -307,6 +307,21 @@ func listed(msg sip.Message, name string) []string {
 	return list
 }
 
+// lists reports whether the headers of that name, lists of tokens, have this one (RFC
+// 3261 7.3.1).
+func lists(msg sip.Message, name, token string) bool {
+	for h := range named(msg, name) {
+		if sipmsg.Contains(h.Value(), token) {
+			return true
+		}
+	}
+	return false
+}
+
+func containsFold(list []string, want string) bool {
+	return slices.ContainsFunc(list, func(s string) bool { return strings.EqualFold(s, want) })
+}
+
 // contacts returns the URIs of the Contact headers that can be a target: SIP
 // and SIPS URIs (RFC 3261 8.1.1.8, 12.1.1).
 func contacts(msg sip.Message) []sip.Uri {

@@ -163,7 +163,7 @@ func parameter(name, value string) string {
 	switch {
 	case value == "":
 		return ""
-	case isToken(value):
+	case sipmsg.IsToken(value):
 		return ";" + name + "=" + value
 	}
 	return ";" + name + "=" + sipmsg.Quote(value)

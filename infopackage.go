@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // InfoPackageOf returns the Info Package that an INFO belongs to (RFC 6086 4.2),
@@ -17,7 +19,7 @@ func InfoPackageOf(req *sip.Request) string {
 	if req == nil {
 		return ""
 	}
-	return packageName(headerValue(req, "Info-Package"))
+	return sipmsg.Bare(headerValue(req, "Info-Package"))
 }
 
 // SendInfoPackage sends an INFO of an Info Package (RFC 6086 4.2.1) and waits for
@@ -29,7 +31,7 @@ func InfoPackageOf(req *sip.Request) string {
 // and those of Do.
 func (d *Dialog) SendInfoPackage(ctx context.Context, name string, body Body, headers ...Header) (err error) {
 	defer naming("SendInfoPackage", &err)
-	if err := checkToken("Info Package", packageName(name)); err != nil {
+	if err := checkToken("Info Package", sipmsg.Bare(name)); err != nil {
 		return err
 	}
 	own := []Header{{"Info-Package", name}}
@@ -89,19 +91,6 @@ func (d *Dialog) learnPackagesLocked(msg sip.Message) {
 	}
 	d.peerPackages = []string{}
 	for _, token := range listed(msg, "Recv-Info") {
-		d.peerPackages = append(d.peerPackages, packageName(token))
+		d.peerPackages = append(d.peerPackages, sipmsg.Bare(token))
 	}
-}
-
-// packageName is an Info-package-type without its parameters (RFC 6086 9.2).
-func packageName(value string) string {
-	name, _, _ := strings.Cut(value, ";")
-	return strings.TrimSpace(name)
-}
-
-// isToken reports whether s is a token (RFC 3261 25.1).
-func isToken(s string) bool {
-	return s != "" && strings.IndexFunc(s, func(r rune) bool {
-		return r > '~' || r <= ' ' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
-	}) < 0
 }

@@ -31,8 +31,7 @@ func (d *Dialog) handleSubscriptions(tx serverTx, req *sip.Request) bool {
 
 // isReferEvent reports whether a request is about a REFER.
 func isReferEvent(req *sip.Request) bool {
-	event, _, _ := strings.Cut(headerValue(req, "Event"), ";")
-	return strings.EqualFold(strings.TrimSpace(event), "refer")
+	return strings.EqualFold(sipmsg.Bare(headerValue(req, "Event")), "refer")
 }
 
 // allowEvents names the event that we know (RFC 6665 4.4.4).
@@ -40,14 +39,8 @@ func allowEvents() sip.Header { return sip.NewHeader("Allow-Events", "refer") }
 
 // eventID returns the id parameter of an Event header.
 func eventID(req *sip.Request) string {
-	_, params, _ := strings.Cut(headerValue(req, "Event"), ";")
-	return param(params, "id")
-}
-
-// param returns a parameter of a header's, the last part of its value.
-func param(params, name string) string {
-	value, _ := sipmsg.Params(";" + params).Get(name)
-	return sipmsg.Unquote(value)
+	_, params := sipmsg.CutParams(headerValue(req, "Event"))
+	return params.Text("id")
 }
 
 // handleNotify takes the peer's report on a REFER of ours (RFC 3515 2.4.5).
@@ -73,8 +66,8 @@ func (d *Dialog) takeNotify(req *sip.Request) int {
 	if r == nil {
 		return sip.StatusCallTransactionDoesNotExists // RFC 6665 4.1.3
 	}
-	state, params, _ := strings.Cut(headerValue(req, "Subscription-State"), ";")
-	state = strings.ToLower(strings.TrimSpace(state))
+	state, params := sipmsg.CutParams(headerValue(req, "Subscription-State"))
+	state = strings.ToLower(state)
 	progress, isNews := sipfrag(req.Body())
 	switch {
 	case state == "":
@@ -88,9 +81,9 @@ func (d *Dialog) takeNotify(req *sip.Request) int {
 	switch {
 	case state != "terminated":
 		r.lingers = false
-		r.activateLocked(lifeOf(params, d.config().referLife()))
+		r.activateLocked(lifeOf(params.Text("expires"), d.config().referLife()))
 		return sip.StatusOK
-	case isNews && !r.isDecidedLocked() && param(params, "reason") == "":
+	case isNews && !r.isDecidedLocked() && params.Text("reason") == "":
 		r.lingerLocked()
 		return sip.StatusOK
 	}
@@ -110,14 +103,12 @@ func (r *ReferSubscription) lingerLocked() {
 
 // terminatedLocked is what a last NOTIFY says of the end, if it says nothing of
 // the outcome (RFC 6665 4.1.3).
-func (r *ReferSubscription) terminatedLocked(params string) *TransferError {
-	e := r.lostLocked(oneLine(param(params, "reason")), nil)
+func (r *ReferSubscription) terminatedLocked(params sipmsg.Params) *TransferError {
+	e := r.lostLocked(oneLine(params.Text("reason")), nil)
 	if e.Reason == "timeout" {
 		e.Err = ErrTimeout
 	}
-	if seconds, err := strconv.ParseUint(param(params, "retry-after"), 10, 31); err == nil {
-		e.RetryAfter = time.Duration(seconds) * time.Second
-	}
+	e.RetryAfter, _ = sipmsg.Seconds(params.Text("retry-after"))
 	return e
 }
 
@@ -135,17 +126,13 @@ func numberedLocked(registry map[string]*ReferSubscription, id string) *ReferSub
 	return nil
 }
 
-// lifeOf reads the expires parameter of a Subscription-State.
-func lifeOf(params string, otherwise time.Duration) time.Duration {
-	seconds, err := strconv.Atoi(param(params, "expires"))
-	if err != nil || seconds <= 0 {
-		return otherwise
+// lifeOf reads how long a subscription lasts: the expires parameter of a
+// Subscription-State, or an Expires header.
+func lifeOf(expires string, otherwise time.Duration) time.Duration {
+	if life, _ := sipmsg.Seconds(expires); life > 0 {
+		return min(life, maxReferLife)
 	}
-	return lifeOfSeconds(seconds)
-}
-
-func lifeOfSeconds(seconds int) time.Duration {
-	return time.Duration(min(seconds, int(maxReferLife.Seconds()))) * time.Second
+	return otherwise
 }
 
 // isSIPFrag reports whether a NOTIFY's body, if it has one, is of the type that

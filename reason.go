@@ -44,25 +44,13 @@ func ReasonsOf(msg sip.Message) []Reason {
 }
 
 func appendReason(reasons []Reason, value string) []Reason {
-	parts := sipmsg.Split(value, ';')
-	r := Reason{}
-	if len(parts) > 0 {
-		r.Protocol = parts[0]
-	}
-	if !isToken(r.Protocol) {
+	protocol, params := sipmsg.CutParams(value)
+	if !sipmsg.IsToken(protocol) {
 		return reasons
 	}
-	for _, param := range parts[1:] {
-		name, value, _ := strings.Cut(param, "=")
-		value = strings.TrimSpace(value)
-		switch strings.ToLower(strings.TrimSpace(name)) {
-		case "cause":
-			if cause, err := strconv.ParseUint(value, 10, 31); err == nil {
-				r.Cause = int(cause)
-			}
-		case "text":
-			r.Text = sipmsg.Unquote(value)
-		}
+	r := Reason{Protocol: protocol, Text: params.Text("text")}
+	if cause, err := strconv.ParseUint(params.Text("cause"), 10, 31); err == nil {
+		r.Cause = int(cause)
 	}
 	return append(reasons, r)
 }
@@ -114,9 +102,9 @@ func reasonsIn(headers []sip.Header) []Reason {
 // reasonText returns the text of a message's Reason header, else its value.
 func reasonText(msg sip.Message) string {
 	value := headerValue(msg, "Reason")
-	_, text, found := strings.Cut(value, `text="`)
-	if !found {
-		return value
+	_, params := sipmsg.CutParams(value)
+	if text, found := params.Get("text"); found {
+		return sipmsg.Unquote(text)
 	}
-	return sipmsg.Unescape(text)
+	return value
 }

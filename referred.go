@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // ReferRequest is a REFER that has arrived inside a call.
@@ -170,11 +172,10 @@ func wantsSubscription(req *sip.Request) bool {
 }
 
 func isFalse(referSub string) bool {
-	value, _, _ := strings.Cut(referSub, ";")
-	return strings.EqualFold(strings.TrimSpace(value), "false")
+	return strings.EqualFold(sipmsg.Bare(referSub), "false")
 }
 
-func requiresNoSub(req *sip.Request) bool { return containsFold(listed(req, "Require"), tagNoSub) }
+func requiresNoSub(req *sip.Request) bool { return lists(req, "Require", tagNoSub) }
 
 // HandleIncomingRefer takes a REFER that has been answered 202: it makes the
 // subscription, sends the first NOTIFY (RFC 3515 2.4.4), and runs

@@ -10,7 +10,6 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/multipart"
-	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // The Referred-By token (RFC 3892 4): a part of a REFER's body by which the
@@ -39,8 +38,7 @@ func tokenOf(refer *sip.Request) []byte {
 
 // contentIDIn returns the Content-ID that a Referred-By names (RFC 3892 3).
 func contentIDIn(referredBy string) string {
-	_, params, _ := sipmsg.Cut(referredBy, ';')
-	if id := param(params, "cid"); id != "" {
+	if id, _ := HeaderParam(referredBy, "cid"); id != "" {
 		return "<" + id + ">"
 	}
 	return ""

@@ -62,7 +62,7 @@ func (e *ResponseError) Refusal() *Refusal {
 		r.Headers = append(r.Headers, Header{"Warning", warning})
 	}
 	for _, reason := range e.Reasons {
-		if isToken(reason.Protocol) {
+		if sipmsg.IsToken(reason.Protocol) {
 			r.Headers = append(r.Headers, Header{"Reason", reason.String()})
 		}
 	}

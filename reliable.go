@@ -81,12 +81,12 @@ func (s *Stack) inspectReliable(tx serverTx, invite *sip.Request) *sip.Response 
 	return res
 }
 
-func requiresReliable(msg sip.Message) bool { return containsFold(listed(msg, "Require"), tagReliable) }
+func requiresReliable(msg sip.Message) bool { return lists(msg, "Require", tagReliable) }
 
 // knowsReliable reports whether an INVITE allows reliable provisional responses
 // (RFC 3262 3).
 func knowsReliable(invite *sip.Request) bool {
-	return requiresReliable(invite) || containsFold(listed(invite, "Supported"), tagReliable)
+	return requiresReliable(invite) || lists(invite, "Supported", tagReliable)
 }
 
 // rack is what a PRACK acknowledges (RFC 3262 7.2).

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -100,7 +101,7 @@ func (d *Dialog) enqueueLocked(p *provisional) (send func() error, err error) {
 	if d.reliable == nil {
 		invite := p.tx.Request()
 		d.reliable = &reliableServer{
-			seq: cseq(invite), offer: d.stack.hasOffer(invite), allowsUpdate: containsFold(listed(invite, "Allow"), "UPDATE"),
+			seq: cseq(invite), offer: d.stack.hasOffer(invite), allowsUpdate: lists(invite, "Allow", "UPDATE"),
 		}
 	}
 	r := d.reliable
@@ -279,7 +280,7 @@ func unmarkReliable(res *sip.Response) bool {
 	}
 	removeHeaders(res, "Require")
 	for _, tag := range tags {
-		if !containsFold([]string{tag}, tagReliable) {
+		if !strings.EqualFold(tag, tagReliable) {
 			res.AppendHeader(sip.NewHeader("Require", tag))
 		}
 	}

@@ -1,11 +1,14 @@
 package dialog
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // ReplacesInfo names a dialog as a Replaces header does (RFC 3891 6.1): ToTag
@@ -73,15 +76,17 @@ func ParseReplacesHeader(header string) (*ReplacesInfo, error) {
 // dialogName reads a Call-ID with parameters, as Replaces, Join and
 // Target-Dialog have it. A parameter may stand once only (RFC 3261 7.3.1).
 func dialogName(value string) (id string, params map[string]string, err error) {
-	id, rest, _ := strings.Cut(value, ";")
+	id, list := sipmsg.CutParams(value)
+	if !list.Valid() {
+		return "", nil, errors.New("parameters that cannot be read")
+	}
 	params = make(map[string]string)
-	for _, param := range strings.Split(rest, ";") {
-		name, value, _ := strings.Cut(param, "=")
-		name = strings.ToLower(strings.TrimSpace(name))
+	for param := range list.All() {
+		name := strings.ToLower(param.Name)
 		if _, twice := params[name]; twice {
 			return "", nil, fmt.Errorf("%s twice", name)
 		}
-		params[name] = strings.TrimSpace(value)
+		params[name] = strings.TrimSpace(param.Value)
 	}
 	return strings.TrimSpace(id), params, nil
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // Answer is the final answer to a request; the zero value is 200 OK. One that cannot
@@ -48,7 +50,7 @@ const decisionTime = 2 * time.Second
 func (s *Stack) OnRequest(method string, handler RequestHandler) (err error) {
 	defer naming("OnRequest", &err)
 	m := methodNamed(method)
-	if !isToken(method) || belongsToCalls(m) || m == sip.INFO {
+	if !sipmsg.IsToken(method) || belongsToCalls(m) || m == sip.INFO {
 		return fmt.Errorf("%w: no handler for %q outside a call", ErrInvalidArgument, method)
 	}
 	s.mutex.Lock()
@@ -67,7 +69,7 @@ func (s *Stack) OnRequest(method string, handler RequestHandler) (err error) {
 func (d *Dialog) OnRequest(method string, handler RequestHandler) (err error) {
 	defer naming("OnRequest", &err)
 	m := methodNamed(method)
-	if !isToken(method) || belongsToCalls(m) || m == sip.REFER {
+	if !sipmsg.IsToken(method) || belongsToCalls(m) || m == sip.REFER {
 		return fmt.Errorf("%w: no handler for %q inside a call", ErrInvalidArgument, method)
 	}
 	d.mutex.Lock()

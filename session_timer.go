@@ -3,11 +3,12 @@ package dialog
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // minSessionInterval is the least Min-SE there is (RFC 4028 4).
@@ -44,40 +45,22 @@ func sessionExpires(msg sip.Message) (interval time.Duration, refresher string) 
 	if header == "" {
 		return 0, "" // in most messages
 	}
-	value, params, _ := strings.Cut(header, ";")
-	refresher = strings.ToLower(param(params, "refresher"))
+	value, params := sipmsg.CutParams(header)
+	refresher = strings.ToLower(params.Text("refresher"))
 	if refresher != "uac" && refresher != "uas" {
 		refresher = "" // RFC 4028 4 knows no other
 	}
-	return deltaSeconds(value), refresher
+	interval, _ = sipmsg.Seconds(value)
+	return interval, refresher
 }
 
 func minSEOf(msg sip.Message) time.Duration {
-	value, _, _ := strings.Cut(headerValue(msg, "Min-SE"), ";")
-	return deltaSeconds(value)
+	least, _ := sipmsg.Seconds(sipmsg.Bare(headerValue(msg, "Min-SE")))
+	return least
 }
-
-// deltaSeconds reads a number of seconds; zero when it is none.
-func deltaSeconds(value string) time.Duration {
-	if value == "" {
-		return 0 // no error need be made for what is absent
-	}
-	seconds, err := strconv.ParseUint(strings.TrimSpace(value), 10, 31)
-	if err != nil {
-		return 0
-	}
-	return time.Duration(seconds) * time.Second
-}
-
-func wholeSeconds(d time.Duration) string { return strconv.Itoa(int(d / time.Second)) }
 
 func supportsTimer(msg sip.Message) bool {
-	for _, tag := range listed(msg, "Supported") {
-		if strings.EqualFold(tag, "timer") {
-			return true
-		}
-	}
-	return false
+	return lists(msg, "Supported", "timer")
 }
 
 // inspectTimer refuses a session interval below our least, when its sender can
@@ -88,7 +71,7 @@ func (s *Stack) inspectTimer(tx serverTx, req *sip.Request) *sip.Response {
 		return nil
 	}
 	res := tx.NewResponse(statusIntervalTooSmall, "Session Interval Too Small")
-	res.AppendHeader(sip.NewHeader("Min-SE", wholeSeconds(s.config.minSE())))
+	res.AppendHeader(sip.NewHeader("Min-SE", sipmsg.FormatSeconds(s.config.minSE())))
 	return res
 }
 
@@ -106,9 +89,9 @@ func (d *Dialog) askTimerLocked(req *sip.Request) {
 		return
 	}
 	least := max(d.config().minSE(), d.timer.least)
-	req.AppendHeader(sip.NewHeader("Session-Expires", wholeSeconds(max(interval, least))+refresher))
+	req.AppendHeader(sip.NewHeader("Session-Expires", sipmsg.FormatSeconds(max(interval, least))+refresher))
 	if least > minSessionInterval || d.timer.least > 0 {
-		req.AppendHeader(sip.NewHeader("Min-SE", wholeSeconds(least)))
+		req.AppendHeader(sip.NewHeader("Min-SE", sipmsg.FormatSeconds(least)))
 	}
 }
 
@@ -133,8 +116,8 @@ func raiseInterval(res *sip.Response) func(req *sip.Request) {
 		for _, name := range []string{"Session-Expires", "Min-SE"} {
 			removeHeaders(req, name)
 		}
-		req.AppendHeader(sip.NewHeader("Session-Expires", wholeSeconds(max(asked, least))+refresher))
-		req.AppendHeader(sip.NewHeader("Min-SE", wholeSeconds(least)))
+		req.AppendHeader(sip.NewHeader("Session-Expires", sipmsg.FormatSeconds(max(asked, least))+refresher))
+		req.AppendHeader(sip.NewHeader("Min-SE", sipmsg.FormatSeconds(least)))
 	}
 }
 
@@ -156,7 +139,7 @@ func (d *Dialog) grantTimer(req *sip.Request, res *sip.Response) {
 		refresher = "uac"
 	}
 	interval = max(interval, minSEOf(req), d.config().minSE())
-	res.AppendHeader(sip.NewHeader("Session-Expires", wholeSeconds(interval)+";refresher="+refresher))
+	res.AppendHeader(sip.NewHeader("Session-Expires", sipmsg.FormatSeconds(interval)+";refresher="+refresher))
 	if supports { // a MUST for "uac", a SHOULD for "uas"
 		res.AppendHeader(sip.NewHeader("Require", "timer"))
 	}
@@ -168,8 +151,8 @@ func (d *Dialog) agreeTimerLocked(res *sip.Response, answeredByUs bool, peer sip
 	d.stopSessionLocked()
 	d.noteLeastLocked(peer)
 	interval, refresher := sessionExpires(res)
-	if allow := listed(peer, "Allow"); len(allow) > 0 {
-		d.timer.allowsUpdate = containsFold(allow, "UPDATE")
+	if firstHeader(peer, "Allow") != nil {
+		d.timer.allowsUpdate = lists(peer, "Allow", "UPDATE")
 	}
 	d.timer.interval = interval
 	if interval == 0 || d.state == DialogStateTerminated {
@@ -183,15 +166,6 @@ func (d *Dialog) agreeTimerLocked(res *sip.Response, answeredByUs bool, peer sip
 	if d.timer.ours {
 		d.timer.refresh = d.onTime(interval/2, (*Dialog).refreshSession)
 	}
-}
-
-func containsFold(list []string, want string) bool {
-	for _, s := range list {
-		if strings.EqualFold(s, want) {
-			return true
-		}
-	}
-	return false
 }
 
 // stopSessionLocked ends the agreement.

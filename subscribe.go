@@ -2,11 +2,11 @@ package dialog
 
 import (
 	"context"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // SUBSCRIBE inside a call, for the subscription of a REFER: the subscriber
@@ -45,19 +45,16 @@ func (d *Dialog) handleSubscribe(tx serverTx, req *sip.Request) {
 // than it asks (RFC 6665 4.2.1.1); ok is false when it asks nothing that can be
 // read.
 func expiresOf(req *sip.Request, most time.Duration) (life time.Duration, ok bool) {
-	value := strings.TrimSpace(headerValue(req, "Expires"))
+	value := headerValue(req, "Expires")
 	if value == "" {
 		return most, true
 	}
-	seconds, err := strconv.ParseUint(value, 10, 32)
-	if err != nil {
-		return 0, false
-	}
-	return min(time.Duration(seconds)*time.Second, most), true
+	life, ok = sipmsg.Seconds(value)
+	return min(life, most), ok
 }
 
 func expires(life time.Duration) sip.Header {
-	return sip.NewHeader("Expires", strconv.Itoa(int(life.Seconds())))
+	return sip.NewHeader("Expires", sipmsg.FormatSeconds(life))
 }
 
 // refreshInTimeLocked arms the timer that refreshes a subscription of ours while
@@ -126,10 +123,7 @@ func (r *ReferSubscription) subscribeResponse(res *sip.Response, asked time.Dura
 	case res.IsProvisional():
 		return
 	case res.IsSuccess():
-		if seconds, err := strconv.Atoi(strings.TrimSpace(headerValue(res, "Expires"))); err == nil && seconds > 0 {
-			asked = lifeOfSeconds(seconds)
-		}
-		r.refreshed(asked)
+		r.refreshed(lifeOf(headerValue(res, "Expires"), asked))
 		return
 	}
 	if effectOf(sip.SUBSCRIBE, res.StatusCode) != endsNothing {

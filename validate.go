@@ -43,7 +43,7 @@ func isOneLine(text string) bool {
 }
 
 func checkToken(what, text string) error {
-	if isToken(text) {
+	if sipmsg.IsToken(text) {
 		return nil
 	}
 	return invalid("%s %q is no token", what, text)

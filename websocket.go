@@ -13,6 +13,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -106,7 +107,7 @@ func (s WebSocketServer) parse() (transport.WebSocketServer, error) {
 	switch {
 	case err != nil || !isWebSocketScheme(u.Scheme) || u.Hostname() == "" || u.User != nil || u.Fragment != "":
 		return transport.WebSocketServer{}, fmt.Errorf("%w: %q as URL of a WebSocket server", ErrInvalidArgument, s.URL)
-	case s.Protocols != nil && len(s.Protocols) == 0 || slices.ContainsFunc(s.Protocols, func(name string) bool { return !isToken(name) }):
+	case s.Protocols != nil && len(s.Protocols) == 0 || slices.ContainsFunc(s.Protocols, func(name string) bool { return !sipmsg.IsToken(name) }):
 		return transport.WebSocketServer{}, fmt.Errorf("%w: subprotocols %q", ErrInvalidArgument, s.Protocols)
 	}
 	for name, values := range s.Header {
@@ -123,7 +124,7 @@ func mayAddHTTPHeader(name string) bool {
 	case "Host", "Upgrade", "Connection", "Content-Length", "Transfer-Encoding":
 		return false
 	default:
-		return isToken(name) && !strings.HasPrefix(canonical, "Sec-Websocket-")
+		return sipmsg.IsToken(name) && !strings.HasPrefix(canonical, "Sec-Websocket-")
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"iter"
 	"mime/quotedprintable"
 	"strings"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // What is beyond these bounds is not there: the parts of a body, parts in parts
@@ -220,54 +222,11 @@ func decoded(data []byte, encoding string) []byte {
 	return plain
 }
 
-func mediaType(contentType string) string {
-	t, _, _ := strings.Cut(contentType, ";")
-	return strings.TrimSpace(t)
-}
+func mediaType(contentType string) string { return sipmsg.Bare(contentType) }
 
 // Param returns a parameter of a header value, such as the boundary of a
 // Content-Type; it may be quoted.
 func Param(value, name string) string {
-	for _, param := range params(value) {
-		key, text, _ := strings.Cut(param, "=")
-		if strings.EqualFold(strings.TrimSpace(key), name) {
-			return unquoted(strings.TrimSpace(text))
-		}
-	}
-	return ""
-}
-
-// params splits a header value at its semicolons that are not quoted; what is before
-// the first one is left out.
-func params(value string) []string {
-	var list []string
-	quote, begin := false, 0
-	for i := 0; i < len(value); i++ {
-		switch {
-		case quote && value[i] == '\\':
-			i++
-		case value[i] == '"':
-			quote = !quote
-		case value[i] == ';' && !quote:
-			list = append(list, value[begin:i])
-			begin = i + 1
-		}
-	}
-	list = append(list, value[begin:])
-	return list[1:]
-}
-
-func unquoted(text string) string {
-	rest, found := strings.CutPrefix(text, `"`)
-	if !found {
-		return text
-	}
-	var b strings.Builder
-	for i := 0; i < len(rest) && rest[i] != '"'; i++ {
-		if rest[i] == '\\' && i+1 < len(rest) {
-			i++
-		}
-		b.WriteByte(rest[i])
-	}
-	return b.String()
+	_, params := sipmsg.CutParams(value)
+	return params.Text(name)
 }

@@ -64,7 +64,7 @@ func bracket(s string) (int, error) {
 
 func (a *Address) check() error {
 	switch {
-	case a.URI == "", a.Params != "" && a.Params[0] != ';', !a.Params.valid():
+	case a.URI == "", a.Params != "" && a.Params[0] != ';', !a.Params.Valid():
 		return errAddress
 	}
 	return nil

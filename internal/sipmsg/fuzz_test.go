@@ -91,7 +91,7 @@ func FuzzParams(f *testing.F) {
 			p = rest
 		}
 		require.LessOrEqual(t, total, len(s))
-		if p = Params(s); !p.valid() {
+		if p = Params(s); !p.Valid() {
 			return
 		}
 		list := p.appendTo(nil, false)

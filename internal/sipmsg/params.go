@@ -60,9 +60,9 @@ func (p Params) Get(name string) (value string, found bool) {
 // than in the text.
 const maxParams = 128
 
-// valid reports whether the parameters can be told from each other: every
+// Valid reports whether the parameters can be told from each other: every
 // quoted-string ends, and is a whole value.
-func (p Params) valid() bool {
+func (p Params) Valid() bool {
 	for n := 0; trim(string(p)) != ""; n++ {
 		first, rest, ok := p.Next()
 		if !ok || n == maxParams || !first.valid() {

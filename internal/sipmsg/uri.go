@@ -134,7 +134,7 @@ func (u *URI) cutParams(s string) error {
 	switch {
 	case u.Params != "" && u.Params[0] != ';', !isPlain(u.Headers), strings.Count(u.Headers, "&") > maxParams:
 		return errURI
-	case !u.Params.valid():
+	case !u.Params.Valid():
 		return errURI
 	}
 	return nil

@@ -3,6 +3,7 @@ package sipmsg
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
@@ -73,7 +74,7 @@ func TestParameters(t *testing.T) {
 	require.True(t, found)
 	require.Equal(t, "Good", tag)
 	for _, bad := range []Params{`;a="open`, `;a="x"y`, `;a=x"y"`, ";a=\x00", ";=x", "x", Params(strings.Repeat(";a", 129))} {
-		require.False(t, bad.valid(), bad)
+		require.False(t, bad.Valid(), bad)
 	}
 }
 
@@ -218,5 +219,61 @@ func TestChallenges(t *testing.T) {
 	} {
 		_, err := ParseChallenge(bad)
 		require.Error(t, err, bad)
+	}
+}
+
+func TestValuesAreCutFromTheirParameters(t *testing.T) {
+	for value, want := range map[string][2]string{
+		"":                                {"", ""},
+		"refer":                           {"refer", ""},
+		" refer ; id=7":                   {"refer", "; id=7"},
+		"90;refresher=uac":                {"90", ";refresher=uac"},
+		"application/sdp;x=\"a;b\"":       {"application/sdp", ";x=\"a;b\""},
+		`a"<b@c;to-tag=1;from-tag=2`:      {`a"<b@c`, ";to-tag=1;from-tag=2"}, // a Call-ID may have either
+		";reason=timeout":                 {"", ";reason=timeout"},
+		"terminated;reason=noresource;;x": {"terminated", ";reason=noresource;;x"},
+	} {
+		bare, params := CutParams(value)
+		require.Equal(t, want, [2]string{bare, string(params)}, value)
+		require.Equal(t, want[0], Bare(value), value)
+	}
+}
+
+func TestTextsOfParameters(t *testing.T) {
+	params := Params(` ; id = 7 ;text="say \"a;b\"";lone;;ID=8;empty=`)
+	for name, want := range map[string]string{"id": "7", "TEXT": `say "a;b"`, "lone": "", "empty": "", "none": ""} {
+		require.Equal(t, want, params.Text(name), name)
+	}
+	var names []string
+	for p := range params.All() {
+		names = append(names, p.Name)
+	}
+	require.Equal(t, []string{"id", "text", "lone", "ID", "empty"}, names)
+	for first := range params.All() {
+		require.Equal(t, "id", first.Name)
+		break
+	}
+}
+
+// RFC 3261 25.1: delta-seconds; 20.19: at most 2^32-1.
+func TestSeconds(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"": -1, " ": -1, "0": 0, " 90\t": 90 * time.Second, "007": 7 * time.Second, "4294967295": 4294967295 * time.Second,
+		"4294967296": -1, "-1": -1, "+1": -1, "1.5": -1, "1_0": -1, "90s": -1, "0x10": -1, "9 0": -1,
+	} {
+		got, ok := Seconds(text)
+		require.Equal(t, want >= 0, ok, text)
+		require.Equal(t, max(want, 0), got, text)
+	}
+	require.Equal(t, "4294967295", FormatSeconds(4294967295*time.Second))
+	require.Equal(t, "1", FormatSeconds(1999*time.Millisecond))
+}
+
+func TestListsContainTokens(t *testing.T) {
+	for list, want := range map[string]bool{
+		"": false, "timer": true, "100rel,TIMER": true, " 100rel , timer ": true, "timers": false, "x-timer": false,
+		`"timer"`: false, `"a,timer,b"`: false, ",,timer": true,
+	} {
+		require.Equal(t, want, Contains(list, "timer"), list)
 	}
 }

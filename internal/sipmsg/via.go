@@ -29,7 +29,7 @@ func ParseVia(s string) (Via, error) {
 		return v, errVia
 	}
 	v.Params = Params(rest)
-	if v.Params != "" && v.Params[0] != ';' || !v.Params.valid() {
+	if v.Params != "" && v.Params[0] != ';' || !v.Params.Valid() {
 		return v, errVia
 	}
 	return v, nil
