@@ -35,7 +35,7 @@ func (a *ackSender) leaving(req *sip.Request) {
 	a.seq, a.credentials = cseq(req), credentialsIn(req)
 }
 
-// answer acknowledges a 2xx, and then calls then: at once, or, when the 2xx
+// answerOffer acknowledges a 2xx, and then calls then: at once, or, when the 2xx
 // brought an offer for the application to decide, once it has. Where that is
 // refused the call ends after the ACK (RFC 3261 13.2.2.4). With nobody to decide,
 // our session answers, if we have one. ours is the offer that the INVITE had.

@@ -17,7 +17,7 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
-// askChoose sends a request to the stack under test and returns its final answer.
+// ask sends a request to the stack under test and returns its final answer.
 func (p *peer) ask(to *dialog.Stack, r dialogtest.Request) *sip.Response {
 	p.t.Helper()
 	text := p.Request(r)

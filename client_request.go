@@ -19,7 +19,7 @@ import (
 type clientRequest struct {
 	// Set at construction.
 
-	layer  transactionLayer
+	layer transactionLayer
 	stack *Stack
 	// dialog is nil for a request outside calls, attempt when challenges are not
 	// answered.
@@ -203,7 +203,7 @@ func (x *clientRequest) leaveServer(req *sip.Request) {
 	}
 }
 
-// failed goes elsewhere, or tells what came of the request.
+// failoverOrReport goes elsewhere, or tells what came of the request.
 func (x *clientRequest) failoverOrReport(res *sip.Response, err error) {
 	if turn := x.nextTarget(res); turn != nil {
 		x.sendToTarget(turn, res, err)

@@ -61,7 +61,7 @@ func from(uri string) func(*dialogtest.Request) {
 	return func(r *dialogtest.Request) { r.From = uri }
 }
 
-// replacement sends a request that is accepted, a re-INVITE with its ACK.
+// takes sends a request that is accepted, a re-INVITE with its ACK.
 func (l *leg) takes(method string, change ...func(*dialogtest.Request)) {
 	l.t.Helper()
 	l.ask(method, change...)

@@ -17,7 +17,7 @@ func (d *Dialog) decisionContext() (context.Context, context.CancelFunc) {
 	return context.WithCancel(context.Background())
 }
 
-// inviteToAnswer is an offer of the peer's that the application decides, and what is done
+// offered is an offer of the peer's that the application decides, and what is done
 // then: of accept and refuse the first call counts.
 type offered struct {
 	offer   *SimpleBody

@@ -28,7 +28,7 @@ func (d *Dialog) doneLocked() chan struct{} {
 // config returns the stack's configuration, or the defaults.
 func (d *Dialog) config() *StackConfig { return d.stack.settings() }
 
-// txnLayer returns the transactions, or why there are none.
+// transactionLayer returns the transactions, or why there are none.
 func (d *Dialog) transactionLayer() (transactionLayer, error) {
 	if d.stack == nil {
 		return nil, ErrNotStarted

@@ -59,7 +59,7 @@ func (w *world) nameServer(records ...string) *nameServer {
 	return s
 }
 
-// answerOffer returns nothing to what it does not understand, or when it is silent.
+// answer returns nothing to what it does not understand, or when it is silent.
 func (s *nameServer) answer(data []byte) []byte {
 	query, res := new(dns.Msg), new(dns.Msg)
 	if query.Unpack(data) != nil || len(query.Question) != 1 {

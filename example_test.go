@@ -91,7 +91,7 @@ func ExampleDialog_Hold() {
 	defer network.close()
 	network.stack("10.0.0.2").OnIncomingDialog(func(d dialog.IDialog) {
 		d.OnBody(func(b dialog.Body) { fmt.Println("offered", direction(b)) })
-		must(d.Accept(ctx, callOutcome))
+		must(d.Accept(ctx, answer))
 	})
 
 	call := network.call("10.0.0.1", "10.0.0.2")
@@ -143,7 +143,7 @@ func ExampleDialog_FollowRefer() {
 		if old := d.(*dialog.Dialog).Replaces(); old != nil {
 			fmt.Println("carol: a call takes the place of one that is", old.State())
 		}
-		must(d.Accept(ctx, callOutcome))
+		must(d.Accept(ctx, answer))
 	})
 
 	bob, carol := network.call("10.0.0.1", "10.0.0.2"), network.call("10.0.0.4", "10.0.0.3")
@@ -174,7 +174,7 @@ func ExampleDialog_OnOffer() {
 			}
 			return audio("sendrecv"), nil
 		})
-		must(d.Accept(ctx, callOutcome))
+		must(d.Accept(ctx, answer))
 	})
 
 	call := network.call("10.0.0.1", "10.0.0.2")
@@ -305,7 +305,7 @@ func (n *exampleNetwork) stack(ip string) *dialog.Stack {
 // answering starts a stack that answers whoever calls.
 func (n *exampleNetwork) answering(ip string) *dialog.Stack {
 	stack := n.stack(ip)
-	stack.OnIncomingDialog(func(d dialog.IDialog) { must(d.Accept(context.Background(), callOutcome)) })
+	stack.OnIncomingDialog(func(d dialog.IDialog) { must(d.Accept(context.Background(), answer)) })
 	return stack
 }
 
@@ -318,8 +318,8 @@ func (n *exampleNetwork) call(from, to string) *dialog.Dialog {
 	return call.(*dialog.Dialog)
 }
 
-// answerOffer puts a session into a 200.
-func callOutcome(ok *sip.Response) {
+// answer puts a session into a 200.
+func answer(ok *sip.Response) {
 	ok.AppendHeader(sip.NewHeader("Content-Type", "application/sdp"))
 	ok.SetBody(audio("sendrecv").Data())
 }

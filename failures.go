@@ -57,7 +57,7 @@ func isSubscribers(method sip.RequestMethod) bool {
 	return method == sip.NOTIFY || method == sip.SUBSCRIBE
 }
 
-// failoverOrReport ends what a refused request ends: the call, by BYE, as the peer may
+// failed ends what a refused request ends: the call, by BYE, as the peer may
 // still think that it lives (RFC 3261 12.2.1.2), and with the dialog all its
 // subscriptions.
 func (d *Dialog) failed(method sip.RequestMethod, code int, reason string) {

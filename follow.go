@@ -89,7 +89,7 @@ func (r *ReferSubscription) unfollowedLocked() bool {
 	return found
 }
 
-// place places the new call, waits for its outcome and reports it.
+// call places the new call, waits for its outcome and reports it.
 func (r *ReferSubscription) call(ctx context.Context, opts InviteOpts) (*Dialog, error) {
 	target, err := referenced(r.referToURI)
 	if err != nil {

@@ -206,7 +206,7 @@ func (i *inviteClient) nextSelection(taken bool) {
 	i.askChoose()
 }
 
-// decline releases a fork that the application does not want, by ACK and BYE (RFC
+// releaseUnselected releases a fork that the application does not want, by ACK and BYE (RFC
 // 3261 13.2.2.4).
 func (i *inviteClient) releaseUnselected(res *sip.Response) {
 	d := i.d

@@ -195,7 +195,7 @@ func TestAnUpdateToAForkThatLosesChangesNothing(t *testing.T) {
 	}
 }
 
-// selected is an offer to a call that only those forks may answer.
+// chosen is an offer to a call that only those forks may answer.
 func chosen(tags string) dialog.InviteOpts {
 	opts := offer(offerSDP)
 	opts.Choose = func(info dialog.ForkInfo) bool { return strings.Contains(tags, info.RemoteTag) }

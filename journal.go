@@ -57,7 +57,7 @@ func (j *journal) logger() *slog.Logger {
 // asked under a lock.
 func (j *journal) debugs() bool { return j != nil && j.debug.Load() }
 
-// askChoose asks the handler once a second, which the application may have switched, whether
+// ask asks the handler once a second, which the application may have switched, whether
 // it takes records of LevelDebug. It is called when a message passes, and does not wait.
 func (j *journal) ask() {
 	if j == nil {

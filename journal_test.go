@@ -21,7 +21,7 @@ import (
 
 // What the stack logs, and how.
 
-// inviteWritten is a slog handler that keeps its records as lines, and does something with
+// written is a slog handler that keeps its records as lines, and does something with
 // each.
 type written struct {
 	level slog.Leveler

@@ -19,7 +19,7 @@ func (p *peer) invite(id string) dialogtest.Request {
 	return dialogtest.Request{Method: "INVITE", URI: "sip:b@10.0.0.2", CallID: id, Headers: []string{contactOfPeer}}
 }
 
-// callOutcome sends INVITEs at once and counts the 180s and 503s that come.
+// answered sends INVITEs at once and counts the 180s and 503s that come.
 func (p *peer) answered(w *world, to *dialog.Stack, ids ...string) (ringing, refused int) {
 	before180, before503 := len(w.sentTo(p.ip, "180 INVITE")), len(w.sentTo(p.ip, "503 INVITE"))
 	for _, id := range ids {

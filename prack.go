@@ -246,7 +246,7 @@ func (p *prack) finish() {
 	}
 }
 
-// failoverOrReport does what RFC 5057 says of a PRACK that the peer does not know, or does
+// failed does what RFC 5057 says of a PRACK that the peer does not know, or does
 // not answer: it ends the early dialog, and the call when there is no other. Once
 // the INVITE is answered it means nothing any more.
 func (p *prack) failed(cause Cause) {

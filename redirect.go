@@ -29,7 +29,7 @@ func newRedirects(limit int, target sip.Uri, route []sip.Uri) redirects {
 	return redirects{left: limit, known: []sip.Uri{target}, current: target, route: route}
 }
 
-// alternatives returns what turns the INVITE to the next target when one has
+// nextTarget returns what turns the INVITE to the next target when one has
 // failed, by a response or by none; nil when there is no other.
 func (i *inviteClient) nextTarget(res *sip.Response) func(req *sip.Request) txn.RequestOptions {
 	i.d.mutex.Lock()

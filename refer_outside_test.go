@@ -25,7 +25,7 @@ type referred struct {
 	err error
 }
 
-// outOfDialog has the stack refer the peer to dora, who does not answer yet.
+// outside has the stack refer the peer to dora, who does not answer yet.
 func (w *world) outside(ctx context.Context, s *dialog.Stack, p *peer, opts dialog.ReferOpts) *referral {
 	w.t.Helper()
 	x := &referral{result: make(chan referred, 1)}

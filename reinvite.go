@@ -112,7 +112,7 @@ func (d *Dialog) mayInviteLocked() error {
 	return nil
 }
 
-// inviteWritten is inviteClient.written for a re-INVITE.
+// written is inviteClient.written for a re-INVITE.
 func (re *reinviteClient) written(tx clientTx) {
 	re.d.mutex.Lock()
 	if re.tx == tx {

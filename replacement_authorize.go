@@ -103,7 +103,7 @@ func (d *Dialog) askAuthorization(ctx context.Context, tx serverTx, t *replaceme
 	return a
 }
 
-// declineRefer refuses an INVITE with an answer of the application's, unless it has
+// decline refuses an INVITE with an answer of the application's, unless it has
 // one already.
 func (d *Dialog) decline(tx serverTx, a Answer) {
 	a = a.checked(d.log(), 300)

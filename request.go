@@ -257,7 +257,7 @@ func (w *waiter) done(err error) {
 	}
 }
 
-// report keeps the first outcome.
+// tell keeps the first outcome.
 func (w *waiter) tell(o outcome) {
 	select {
 	case w.final <- o:

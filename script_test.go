@@ -147,7 +147,7 @@ func (l *leg) made(method string, change ...func(*dialogtest.Request)) dialogtes
 	return r
 }
 
-// askChoose sends the peer's next request inside the dialog and returns its text.
+// ask sends the peer's next request inside the dialog and returns its text.
 func (l *leg) ask(method string, change ...func(*dialogtest.Request)) string {
 	l.t.Helper()
 	text := l.Request(l.made(method, change...))

@@ -163,7 +163,7 @@ func (s *session) isUnchanged(ours Body) bool {
 	return err == nil && sdp.Same(next, stands)
 }
 
-// sendToTarget is the offer of our session with other directions.
+// turned is the offer of our session with other directions.
 func (s *session) turned(turn func(sdp.Direction) sdp.Direction) (Body, error) {
 	ours, err := s.next()
 	if err != nil {
@@ -186,7 +186,7 @@ func (s *session) refreshed() (Body, error) {
 	return s.local, nil
 }
 
-// retryWithCredentials is the offer of this session, which was the one before now's.
+// again is the offer of this session, which was the one before now's.
 func (s *session) again(now *session) (Body, error) {
 	ours, err := s.nextAfter(now)
 	if err != nil {

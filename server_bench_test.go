@@ -90,7 +90,7 @@ func (w *benchServed) sent(p []byte) {
 	}
 }
 
-// answerOffer returns the 200 to a request. One to a call before may be repeated.
+// answer returns the 200 to a request. One to a call before may be repeated.
 func (w *benchServed) answer(call int, method string) []byte {
 	id := fmt.Appendf(nil, "\r\nCall-ID: %d-7@", call)
 	for answer := range w.answers {

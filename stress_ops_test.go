@@ -337,7 +337,7 @@ func (a *application) perform(op operation, d *dialog.Dialog) {
 	}
 }
 
-// establish counts the errors that tell of timers and faults.
+// met counts the errors that tell of timers and faults.
 func (a *application) met(err error) {
 	for _, known := range []struct {
 		name string

@@ -336,7 +336,7 @@ func (s *tortureStack) requests(method string) []siptext.Message {
 	return slices.DeleteFunc(s.sent(), func(m siptext.Message) bool { return m.Method() != method })
 }
 
-// clientRequest writes data on a connection of its own and returns the responses that
+// exchange writes data on a connection of its own and returns the responses that
 // come back in a minute, where it came from, and whether the connection was
 // closed by then.
 func (s *tortureStack) exchange(data []byte) (answers []siptext.Message, source netip.AddrPort, closed bool) {

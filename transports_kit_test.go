@@ -191,7 +191,7 @@ func values(msg sip.Message, name string) []string {
 	return list
 }
 
-// replacement makes a stack answer calls; they come out of the channel.
+// takes makes a stack answer calls; they come out of the channel.
 func (s *site) takes(t *testing.T) <-chan *dialog.Dialog {
 	calls := make(chan *dialog.Dialog, 10)
 	s.OnIncomingDialog(func(d dialog.IDialog) {

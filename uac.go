@@ -8,7 +8,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// answerOffer is the outcome of a call of ours: what WaitAnswer waits for.
+// callOutcome is the outcome of a call of ours: what WaitAnswer waits for.
 type callOutcome struct {
 	known bool
 	err   error
@@ -51,7 +51,7 @@ type inviteClient struct {
 	redirects redirects
 }
 
-// known returns what is closed once the call's outcome stands.
+// outcomeKnown returns what is closed once the call's outcome stands.
 func (d *Dialog) outcomeKnown() <-chan struct{} {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()

@@ -125,7 +125,7 @@ func (d *Dialog) acceptInOrder(ctx context.Context, tx serverTx, res *sip.Respon
 	}
 }
 
-// answerOffer claims the INVITE and writes the 200. The state is Established before
+// accept claims the INVITE and writes the 200. The state is Established before
 // the first byte leaves: whatever the peer sends upon it finds the dialog so.
 func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error) {
 	replaced, refusal := d.reserveReplaced()
@@ -197,7 +197,7 @@ func (d *Dialog) retransmitLocked(u *retransmission) {
 	d.retransmissions = append(d.retransmissions, u)
 }
 
-// resend sends a 2xx once more, T1 after the first and doubling up to T2 (RFC
+// retransmit sends a 2xx once more, T1 after the first and doubling up to T2 (RFC
 // 3261 13.3.1.4); after 64*T1 the call ends.
 func (d *Dialog) retransmit(u *retransmission) {
 	d.mutex.Lock()

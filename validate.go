@@ -459,7 +459,7 @@ type refusedHeader struct {
 	err error
 }
 
-// reject makes the method fail that an option is given to.
+// refuseOption makes the method fail that an option is given to.
 func refuseOption(resp *sip.Response, err error) {
 	resp.AppendHeader(refusedHeader{sip.NewHeader("Warning", "refused"), err})
 }

@@ -127,7 +127,7 @@ func caller(args []string) error {
 	return shutdown("caller", stack, *n)
 }
 
-// call makes n calls, some at a time, and returns when all are answered.
+// place makes n calls, some at a time, and returns when all are answered.
 func place(stack *dialog.Stack, target sip.Uri, n int) error {
 	var group sync.WaitGroup
 	var next atomic.Int64
@@ -234,7 +234,7 @@ func holding() held {
 	return held{heap: m.HeapAlloc, stacks: m.StackInuse, goroutines: runtime.NumGoroutine()}
 }
 
-// waitDelivered waits until all transactions have ended, and their last timers too.
+// settle waits until all transactions have ended, and their last timers too.
 func settle(stack *dialog.Stack) {
 	for working(stack) {
 		time.Sleep(t1)

@@ -25,7 +25,7 @@ type victim struct{ *drive.Process }
 func (v *victim) udp() string { return strings.Split(v.Address, ",")[0] }
 func (v *victim) tcp() string { return strings.Split(v.Address, ",")[1] }
 
-// queueNotify returns the most that it has held.
+// report returns the most that it has held.
 func (v *victim) report() (p peak, err error) {
 	if _, err := fmt.Fprintln(v.Stdin, "report"); err != nil {
 		return p, err

@@ -29,7 +29,7 @@ type soak struct {
 // shown is how many errors are written out.
 const shown = 5
 
-// failoverOrReport counts what went wrong.
+// failed counts what went wrong.
 func (s *soak) failed(what string, err error) {
 	if err != nil && s.failures.Add(1) <= shown {
 		_, _ = fmt.Fprintf(os.Stderr, "%s: %v\n", what, err)

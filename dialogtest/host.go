@@ -388,7 +388,7 @@ func (h *Host) checkFamily(transport, network string) error {
 	return nil
 }
 
-// call is an address as the caller has written it.
+// place is an address as the caller has written it.
 type place struct{ network, address string }
 
 func (p place) Network() string { return p.network }

@@ -94,7 +94,7 @@ func (h *Host) LookupSRV(ctx context.Context, service, proto, name string) (stri
 	return full + ".", list, nil
 }
 
-// askChoose returns why the host cannot ask for a name.
+// ask returns why the host cannot ask for a name.
 func (h *Host) ask(ctx context.Context, name string) error {
 	h.network.mu.Lock()
 	defer h.network.mu.Unlock()

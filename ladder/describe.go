@@ -46,7 +46,7 @@ func agreed(lines []string) (label string) {
 	return label
 }
 
-// notifySent returns the status that a NOTIFY tells of (RFC 3515 2.4.5).
+// reported returns the status that a NOTIFY tells of (RFC 3515 2.4.5).
 func reported(fragment string) string {
 	line, _, _ := strings.Cut(fragment, "\n")
 	return strings.TrimSpace(strings.TrimPrefix(line, "SIP/2.0 "))

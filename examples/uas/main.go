@@ -89,7 +89,7 @@ func (m *machine) take(ctx context.Context, call *dialog.Dialog) {
 	}
 }
 
-// answerOffer puts the session into the 200.
+// answer puts the session into the 200.
 func (m *machine) answer(ok *sip.Response) {
 	session := fmt.Sprintf("v=0\r\no=- 1 1 IN IP4 %[1]s\r\ns=-\r\nc=IN IP4 %[1]s\r\nt=0 0\r\n"+
 		"m=audio 4002 RTP/AVP 0\r\na=sendrecv\r\n", m.stack.Addr().Addr())

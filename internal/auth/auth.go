@@ -121,7 +121,7 @@ type Attempt struct {
 	sent    bool
 }
 
-// inviteWritten is a header value that an answer has made, the nth of its nonce.
+// written is a header value that an answer has made, the nth of its nonce.
 type written struct {
 	*answer
 	value string

@@ -56,7 +56,7 @@ var here = at("10.0.0.1")
 // begin is a new request of a call of its own.
 func begin(c *Cache) *Attempt { return c.Begin(&Scope{}, false) }
 
-// callOutcome has a request challenged, and sent to there with the answer.
+// answered has a request challenged, and sent to there with the answer.
 func answered(t *testing.T, c *Cache, to Destination, headers ...string) {
 	t.Helper()
 	a, code := begin(c), 401

@@ -180,7 +180,7 @@ func (c *Cache) sentLocked(realm, place, user string) bool {
 // nonce is what a count belongs to.
 type nonce struct{ realm, nonce string }
 
-// answerOffer returns an answer to a challenge, which counts with all others to the same
+// answer returns an answer to a challenge, which counts with all others to the same
 // nonce.
 func (c *Cache) answer(challenge *digest.Challenge, login Login) *answer {
 	c.mu.Lock()

@@ -113,7 +113,7 @@ func strength(c *digest.Challenge) int {
 // valid refuses what no quoted-string can say (RFC 3261 25.1).
 func (l Login) valid() bool { return !strings.ContainsAny(l.Username, "\r\n\x00") }
 
-// answerOffer is a challenge with what answers it. It is not changed; the count is
+// answer is a challenge with what answers it. It is not changed; the count is
 // shared by all answers to the same nonce.
 type answer struct {
 	challenge *digest.Challenge

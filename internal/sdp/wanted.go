@@ -111,7 +111,7 @@ func sameKind(a, b Media) bool {
 	return strings.EqualFold(a.Kind, b.Kind) && strings.EqualFold(a.Proto, b.Proto)
 }
 
-// call finds a stream for each line, -1 where there is none: that of its own slot
+// place finds a stream for each line, -1 where there is none: that of its own slot
 // first, then one that has nothing to do in its slot. It returns all streams, those
 // in reserve last.
 func (w *Wanted) place(lines []Media, fits func(stream, line Media) bool) (streams []Media, place []int) {

@@ -173,7 +173,7 @@ func Of(msg sip.Message) *Message {
 	return nil
 }
 
-// accept reports whether the arena's one struct for an id is free, and takes it.
+// take reports whether the arena's one struct for an id is free, and takes it.
 func (a *arena) take(known id) bool {
 	free := a.used&(1<<known) == 0
 	a.used |= 1 << known

@@ -23,7 +23,7 @@ func (s source) chars(set string, low, high int) string {
 	return string(b)
 }
 
-// resend is between low and high strings that f makes.
+// repeat is between low and high strings that f makes.
 func (s source) repeat(low, high int, f func() string) string {
 	var b strings.Builder
 	for range s.between(low, high) {

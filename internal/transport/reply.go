@@ -77,7 +77,7 @@ func sentByPort(via *sipmsg.Via, k kind) uint16 {
 	return uint16(k.port)
 }
 
-// rejection is the stateless answer to a request that does not parse (RFC 3261
+// refusal is the stateless answer to a request that does not parse (RFC 3261
 // 8.2.6), from whatever of its headers is there.
 func (l *Layer) refusal(m *sipmsg.Message) []byte {
 	return m.Reply(&sipmsg.Reply{Code: m.Fault.Code, Reason: m.Fault.Reason, Tag: l.statelessTag(m)})

@@ -29,7 +29,7 @@ func Source(addr netip.Addr) netip.Addr {
 	return network.Addr()
 }
 
-// txnLayer counts connections. Layer.mu guards it.
+// room counts connections. Layer.mu guards it.
 type room struct {
 	dialled  int // by us, with dials under way
 	accepted int // with those whose handshakes are under way

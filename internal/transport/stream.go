@@ -137,7 +137,7 @@ func (s *stream) write(begin bool) {
 	}
 }
 
-// clear refuses further messages and lets the writer write what is queued,
+// finish refuses further messages and lets the writer write what is queued,
 // for at most limit; then the connection is lost with err.
 func (s *stream) finish(err error, limit time.Duration) {
 	s.mu.Lock()
@@ -312,7 +312,7 @@ func (s *stream) unwatch(id uint64) {
 	}
 }
 
-// report calls the watchers on one goroutine, unless that runs already.
+// tell calls the watchers on one goroutine, unless that runs already.
 func (s *stream) tell() {
 	s.mu.Lock()
 	start := !s.telling && len(s.watchers) > 0

@@ -85,7 +85,7 @@ func (a *Ack) ResendBy(flow *transport.Flow) error {
 	return nil
 }
 
-// alternatives is where the ACK goes once its connection is lost.
+// elsewhere is where the ACK goes once its connection is lost.
 func (a *Ack) elsewhere() RequestOptions {
 	opt := RequestOptions{NextHop: a.opt.NextHop}
 	if a.opt.FlowOnly {

@@ -45,7 +45,7 @@ func (r *recorder) note(format string, args ...any) {
 	r.events = append(r.events, fmt.Sprintf(format, args...))
 }
 
-// accept returns what has been noted since the last call.
+// take returns what has been noted since the last call.
 func (r *recorder) take() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -301,7 +301,7 @@ func (r *rig) close() {
 	r.net.Close()
 }
 
-// waitDelivered waits until all is done that needs no clock.
+// settle waits until all is done that needs no clock.
 func (r *rig) settle() { synctest.Wait() }
 
 // lines are the start lines of what has come to the peer, shortened: a method
@@ -383,7 +383,7 @@ func (r *rig) request(method sip.RequestMethod) *sip.Request {
 	return got[0].(*sip.Request)
 }
 
-// answerOffer has the peer respond to a request of ours.
+// answer has the peer respond to a request of ours.
 func (r *rig) answer(req *sip.Request, code int, toTag string) { answerOn(r.wire, req, code, toTag) }
 
 func answerOn(w wire, req *sip.Request, code int, toTag string) {

@@ -20,7 +20,7 @@ type lingering struct {
 	timer       *time.Timer // runs while there is a first
 }
 
-// call is a transaction's place in a queue of lingering, whose mutex guards it.
+// place is a transaction's place in a queue of lingering, whose mutex guards it.
 type place struct {
 	before, after *transaction
 	until         time.Time

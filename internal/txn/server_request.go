@@ -134,7 +134,7 @@ func (l *Layer) claim(s *Server) bool {
 	return added || first.key == s.tx.key
 }
 
-// answerOffer sends a response of this layer's own.
+// answer sends a response of this layer's own.
 func (l *Layer) answer(s *Server, code int) {
 	if err := s.Answer(code, ""); err != nil {
 		l.logUnanswered(s.m, code, s.flow, err)

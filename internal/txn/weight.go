@@ -26,7 +26,7 @@ type budget struct {
 	held atomic.Int64
 }
 
-// accept counts bytes if they, and a reserve that is left to others, fit.
+// take counts bytes if they, and a reserve that is left to others, fit.
 func (b *budget) take(bytes, reserve int64) bool {
 	if b.held.Add(bytes) <= b.most-reserve {
 		return true
