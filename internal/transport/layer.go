@@ -44,8 +44,6 @@ type Layer struct {
 	streams   map[streamKey][]*stream // live ones
 	dials     map[streamKey]*dial
 	room      room
-	// toldOfRefusal is when the log was last told of a connection refused.
-	toldOfRefusal time.Time
 
 	// Synchronised by themselves.
 	counters counters
@@ -54,6 +52,7 @@ type Layer struct {
 	failures failures
 	publics  publics
 	tasks    tasks.Group
+	warnings warnings // set at construction
 }
 
 // New returns a layer without any socket. It must be closed.
@@ -68,6 +67,8 @@ func New(cfg Config) *Layer {
 		dials:   make(map[streamKey]*dial),
 		room:    newRoom(),
 		began:   time.Now(),
+
+		warnings: newWarnings(),
 	}
 	l.holdings.most = l.limits.StreamBytes
 	if l.network == nil {

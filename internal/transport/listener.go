@@ -55,7 +55,7 @@ func (s *listener) acceptLoop() {
 		if err != nil {
 			wait = nextPause(wait)
 			s.layer.counters.acceptErrors.Add(1)
-			s.layer.log.Warn("transport: accept failed", "local", s.local, "error", err)
+			s.layer.warn(s.layer.warnings.accept, "accept failed", "local", s.local, "error", err)
 			if !s.layer.pause(wait) {
 				return
 			}

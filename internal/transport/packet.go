@@ -83,7 +83,7 @@ func (s *packetSocket) readLoop() {
 		if err != nil {
 			wait = nextPause(wait)
 			s.layer.counters.readErrors.Add(1)
-			s.layer.log.Warn("transport: read failed", "local", s.local, "error", err)
+			s.layer.warn(s.layer.warnings.read, "read failed", "local", s.local, "error", err)
 			if !s.layer.pause(wait) {
 				return
 			}

@@ -3,7 +3,6 @@ package transport
 import (
 	"errors"
 	"net/netip"
-	"time"
 )
 
 // A connection costs memory before anything has been said on it. There is room for so
@@ -116,21 +115,7 @@ func decrease(counts map[netip.Addr]int, key netip.Addr) {
 	}
 }
 
-// tellEvery is how often the log is told that connections are refused: whoever makes
-// us refuse them could fill it.
-const tellEvery = 10 * time.Second
-
-// tellRefusal tells of a connection that was refused, and an operator now and then.
+// tellRefusal tells of a connection that was refused.
 func (l *Layer) tellRefusal(remote netip.AddrPort, err error) {
-	l.log.Debug("transport: connection refused", "remote", remote, "error", err)
-	l.mu.Lock()
-	now := time.Now()
-	tell := l.toldOfRefusal.IsZero() || now.Sub(l.toldOfRefusal) >= tellEvery
-	if tell {
-		l.toldOfRefusal = now
-	}
-	l.mu.Unlock()
-	if tell {
-		l.log.Warn("transport: connections are refused", "remote", remote, "error", err)
-	}
+	l.warn(l.warnings.refused, "connection refused", "remote", remote, "error", err)
 }
