@@ -5,13 +5,15 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // inspectAccept refuses an offer that could not be answered: Accept says which
 // bodies the response may have, and an SDP answer is not among them (RFC 3261
 // 20.1, 21.4.7). Without Accept it is.
-func inspectAccept(tx serverTx, req *sip.Request) *sip.Response {
-	if firstHeader(req, "Accept") == nil || slices.ContainsFunc(listed(req, "Accept"), coversSDP) || sdpIn(req) == nil {
+func inspectAccept(tx serverTx, req *sipmsg.Message) *sip.Response {
+	if !hasHeader(req, "Accept") || slices.ContainsFunc(listed(req, "Accept"), coversSDP) || sdpIn(req) == nil {
 		return nil
 	}
 	res := tx.NewResponse(sip.StatusNotAcceptable, "")

@@ -70,7 +70,7 @@ const (
 )
 
 // bodyOf returns a copy of the body of a message, or nil when it has none.
-func bodyOf(msg sip.Message) *SimpleBody {
+func bodyOf(msg message) *SimpleBody {
 	if len(msg.Body()) == 0 {
 		return nil
 	}

@@ -90,9 +90,9 @@ type identityWatcher struct {
 
 // learnIdentityLocked takes over who sent a message, a request that is accepted or a
 // response.
-func (d *Dialog) learnIdentityLocked(msg sip.Message) {
-	if req, ok := msg.(*sip.Request); ok {
-		d.learnFromLocked(nameAddrIn(req, "From"))
+func (d *Dialog) learnIdentityLocked(msg message) {
+	if _, isResponse := msg.(*sip.Response); !isResponse {
+		d.learnFromLocked(nameAddrIn(msg, "From"))
 	}
 	if now := d.config().assertedIn(msg); now != nil && !now.same(d.asserted) {
 		d.asserted = now
@@ -138,16 +138,17 @@ func (d *Dialog) tellIdentity(w *identityWatcher) {
 
 // assertedIn returns the identity that a message asserts, or nil: if there is none, or
 // its sender is not believed.
-func (c *StackConfig) assertedIn(msg sip.Message) *Identity {
-	if firstHeader(msg, "P-Asserted-Identity") == nil || !c.believes(sourceOf(msg.Source())) {
+func (c *StackConfig) assertedIn(msg message) *Identity {
+	if !hasHeader(msg, "P-Asserted-Identity") {
 		return nil
 	}
-	list := AssertedIdentities(msg)
-	if len(list) == 0 {
+	full := structsOf(msg)
+	list := AssertedIdentities(full)
+	if len(list) == 0 || !c.believes(sourceOf(full.Source())) {
 		return nil
 	}
-	source, _ := netip.ParseAddrPort(msg.Source())
-	return &Identity{Address: list[0], Asserted: true, Others: list[1:], Privacy: PrivacyOf(msg), Source: source}
+	source, _ := netip.ParseAddrPort(full.Source())
+	return &Identity{Address: list[0], Asserted: true, Others: list[1:], Privacy: PrivacyOf(full), Source: source}
 }
 
 func (c *StackConfig) believes(source netip.Addr) bool {

@@ -39,8 +39,8 @@ func (d *Dialog) isSecureLocked() bool {
 // contactTo is the Contact of a response to a request outside calls, whose target is
 // the user that it was for.
 func (s *Stack) contactTo(tx serverTx) sip.Header {
-	req := tx.Request()
-	secure := isSIPS(req.Recipient)
+	req := tx.Message()
+	secure := req.Scheme() == "sips"
 	if routes := recordRoutes(req); len(routes) > 0 {
 		secure = secure || isSIPS(routes[0])
 	} else if targets := contacts(req); len(targets) > 0 {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // DTMF is a key that was pressed, as an INFO tells of it.
@@ -74,7 +76,7 @@ func (d *Dialog) OnDTMF(callback func(DTMF)) {
 }
 
 // handledDTMF takes an INFO that tells of a key, if somebody wants to know.
-func (d *Dialog) handledDTMF(tx serverTx, req *sip.Request) bool {
+func (d *Dialog) handledDTMF(tx serverTx, req *sipmsg.Message) bool {
 	read := dtmfReader(req)
 	d.mutex.RLock()
 	callback := d.dtmfCallback
@@ -109,8 +111,8 @@ func (d *Dialog) tellKey(callback func(DTMF), key DTMF, answered <-chan struct{}
 
 // dtmfReader returns what reads the body of an INFO; nil when it does not tell of
 // a key, or belongs to a package.
-func dtmfReader(req *sip.Request) func(body string) (DTMF, bool) {
-	if firstHeader(req, "Info-Package") != nil {
+func dtmfReader(req *sipmsg.Message) func(body string) (DTMF, bool) {
+	if hasHeader(req, "Info-Package") {
 		return nil
 	}
 	switch strings.ToLower(mediaType(headerValue(req, "Content-Type"))) {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -354,7 +355,7 @@ func (d *Dialog) currentForkLocked() *earlyDialog {
 // forkOf returns the early dialog that a request of the peer's is in, nil for
 // one in the answered call; ok is false when there is none. One that overtakes
 // the response that makes its early dialog, makes it.
-func (d *Dialog) forkOf(req *sip.Request) (e *earlyDialog, ok bool) {
+func (d *Dialog) forkOf(req *sipmsg.Message) (e *earlyDialog, ok bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	i, tag := d.invite, fromTag(req)
@@ -381,14 +382,14 @@ func (d *Dialog) forkOf(req *sip.Request) (e *earlyDialog, ok bool) {
 // it ends nothing but its own early dialog: another branch may still answer,
 // the INVITE is open, and its final response ends the call, or the ringing limit
 // does. So it is with a 199 for the last early dialog (RFC 6228 4).
-func (e *earlyDialog) hungUp(bye *sip.Request) bool {
+func (e *earlyDialog) hungUp(bye *sipmsg.Message) bool {
 	both := e.i.d.lockBoth()
 	if e.i.won || e.isGone() {
 		gone := e.isGone()
 		both.unlock()
 		return gone
 	}
-	release := e.endLocked(ReasonsOf(bye))
+	release := e.endLocked(reasonsOf(bye))
 	close(e.gone)
 	both.unlock()
 	release()

@@ -33,7 +33,7 @@ func isKnownMethod(method sip.RequestMethod) bool {
 // handleRequest takes a request that opens a transaction: never ACK or CANCEL.
 func (s *Stack) handleRequest(tx serverTx) {
 	defer s.recovered(tx)
-	req := tx.Request()
+	req := tx.Message()
 	if res := s.inspect(tx, req); res != nil {
 		s.respond(tx, res)
 		return
@@ -81,8 +81,8 @@ func fieldsOf(headers []sip.Header) []sipmsg.Field {
 }
 
 // inspect refuses what no dialog needs to look at (RFC 3261 8.2.2, 8.2.3).
-func (s *Stack) inspect(tx serverTx, req *sip.Request) *sip.Response {
-	switch req.Recipient.Scheme {
+func (s *Stack) inspect(tx serverTx, req *sipmsg.Message) *sip.Response {
+	switch req.Scheme() {
 	case "sip", "sips", "":
 	default:
 		return tx.NewResponse(sip.StatusRequestedRangeNotSatisfiable, "Unsupported URI Scheme")
@@ -121,7 +121,7 @@ func (s *Stack) inspect(tx serverTx, req *sip.Request) *sip.Response {
 // saysWhere reports whether an INVITE has the one Contact that is the target of a
 // dialog (RFC 3261 8.1.1.8). Inside a dialog it may be missing, as it only should be
 // there (RFC 3261 12.2.1.1): the target then stays.
-func saysWhere(invite *sip.Request) bool {
+func saysWhere(invite *sipmsg.Message) bool {
 	number := countContacts(invite)
 	if number == 0 && toTag(invite) != "" {
 		return true
@@ -131,7 +131,7 @@ func saysWhere(invite *sip.Request) bool {
 
 // inspectBody checks the body of what offers a session (RFC 3261 8.2.3). One that
 // is optional is never refused: see bodyOf.
-func (s *Stack) inspectBody(tx serverTx, req *sip.Request) *sip.Response {
+func (s *Stack) inspectBody(tx serverTx, req *sipmsg.Message) *sip.Response {
 	wanted := s.wantedInstead(req)
 	if wanted == nil || isOptional(wholeBody(req)) {
 		return nil
@@ -142,7 +142,7 @@ func (s *Stack) inspectBody(tx serverTx, req *sip.Request) *sip.Response {
 }
 
 // wantedInstead is the header that says what a body had to be; nil when it is that.
-func (s *Stack) wantedInstead(req *sip.Request) sip.Header {
+func (s *Stack) wantedInstead(req *sipmsg.Message) sip.Header {
 	if len(req.Body()) == 0 {
 		return nil
 	}
@@ -158,7 +158,7 @@ func (s *Stack) wantedInstead(req *sip.Request) sip.Header {
 // bodiesOf returns a copy of the body of an INVITE or UPDATE, and the session
 // description in it, if there is one; nil for a body that is ignored, since it is
 // optional and not what we take (RFC 3261 8.2.3).
-func (s *Stack) bodiesOf(req *sip.Request) (body, offer *SimpleBody) {
+func (s *Stack) bodiesOf(req *sipmsg.Message) (body, offer *SimpleBody) {
 	if !s.takesBody(req) {
 		return nil, nil
 	}
@@ -174,7 +174,7 @@ func (s *Stack) bodiesOf(req *sip.Request) (body, offer *SimpleBody) {
 
 // hasOffer reports whether an INVITE or UPDATE has a session description, and one
 // that is not ignored.
-func (s *Stack) hasOffer(req *sip.Request) bool {
+func (s *Stack) hasOffer(req *sipmsg.Message) bool {
 	if !s.takesBody(req) {
 		return false
 	}
@@ -182,7 +182,7 @@ func (s *Stack) hasOffer(req *sip.Request) bool {
 	return ok
 }
 
-func (s *Stack) takesBody(req *sip.Request) bool {
+func (s *Stack) takesBody(req *sipmsg.Message) bool {
 	return len(req.Body()) > 0 && s.wantedInstead(req) == nil
 }
 
@@ -210,7 +210,7 @@ func (s *Stack) acceptsType(part multipart.Part) bool {
 func mediaType(contentType string) string { return sipmsg.Bare(contentType) }
 
 // handleOutOfDialog takes a request without a To tag.
-func (s *Stack) handleOutOfDialog(tx serverTx, req *sip.Request) {
+func (s *Stack) handleOutOfDialog(tx serverTx, req *sipmsg.Message) {
 	switch {
 	case req.Method == sip.INVITE:
 		s.handleInvite(tx, req)
@@ -242,7 +242,7 @@ func (s *Stack) belongsInDialog(method sip.RequestMethod) bool {
 // 8.2.1, 21.5.2). Its Allow does not have that method, which may be one that is
 // served elsewhere: REFER inside calls only (RFC 3261 21.4.6).
 func (s *Stack) notAllowed(tx serverTx, served handlerMap) {
-	method := tx.Request().Method
+	method := tx.Message().Method
 	code := sip.StatusMethodNotAllowed
 	if !isKnownMethod(method) {
 		code = sip.StatusNotImplemented
@@ -252,13 +252,13 @@ func (s *Stack) notAllowed(tx serverTx, served handlerMap) {
 }
 
 // handleInvite takes a new call (RFC 3261 13.3.1).
-func (s *Stack) handleInvite(tx serverTx, req *sip.Request) {
+func (s *Stack) handleInvite(tx serverTx, req *sipmsg.Message) {
 	callback := s.callbacksNow().OnIncomingDialog
 	if callback == nil {
 		s.refuseNobody(tx)
 		return
 	}
-	if !s.admission.admits(sourceOf(req.Source())) {
+	if !s.admission.admits(req.Source.Addr().Unmap()) {
 		s.busy(tx, &s.counters.rate)
 		return
 	}
@@ -326,7 +326,7 @@ func (s *Stack) unavailable() int {
 }
 
 // newCallee makes the dialog of an INVITE that arrived (RFC 3261 12.1.1).
-func (s *Stack) newCallee(tx serverTx, req *sip.Request) *Dialog {
+func (s *Stack) newCallee(tx serverTx, req *sipmsg.Message) *Dialog {
 	d := &Dialog{
 		stack: s, callID: callID(req), localTag: tx.ToTag(),
 		phase: phaseIncoming, pendingInvite: tx,
@@ -334,10 +334,10 @@ func (s *Stack) newCallee(tx serverTx, req *sip.Request) *Dialog {
 		routeSet: recordRoutes(req), remoteTarget: targetsOf(req)[0],
 		local: nameAddrIn(req, "To"), farEnd: farEnd{nameAddrIn(req, "From"), s.config.assertedIn(req)},
 	}
-	d.arrived = arrivalOf(req)
-	d.source = sourceOf(req.Source())
+	d.arrived = req.Keep()
+	d.source = req.Source.Addr().Unmap()
 	d.cameByLocked(tx)
-	d.secure = isSIPS(req.Recipient)
+	d.secure = req.Scheme() == "sips"
 	body, offer := s.bodiesOf(req)
 	d.keepOfferLocked(body)
 	d.session.receive(tx, offer)
@@ -402,7 +402,7 @@ func (s *Stack) hasRoom() bool {
 }
 
 // handleInDialog takes a request with a To tag (RFC 3261 12.2.2).
-func (s *Stack) handleInDialog(tx serverTx, req *sip.Request) {
+func (s *Stack) handleInDialog(tx serverTx, req *sipmsg.Message) {
 	key := keyOfRequest(req)
 	d := s.find(key)
 	if d == nil && req.Method == sip.NOTIFY {
@@ -431,7 +431,7 @@ func (s *Stack) handleInDialog(tx serverTx, req *sip.Request) {
 
 // subscribes reports whether a request is about a REFER of ours outside calls, which
 // has its one dialog already: a second one that a proxy has forked it to is refused.
-func (s *Stack) subscribes(req *sip.Request) bool {
+func (s *Stack) subscribes(req *sipmsg.Message) bool {
 	if !isReferEvent(req) {
 		return false
 	}
@@ -458,14 +458,14 @@ func (s *Stack) inCall(m *sipmsg.Message) bool {
 }
 
 // handleAck takes the ACK to a 2xx. One that belongs to nothing is dropped.
-func (s *Stack) handleAck(req *sip.Request, flow *transport.Flow) {
+func (s *Stack) handleAck(req *sipmsg.Message, flow *transport.Flow) {
 	if d := s.find(keyOfRequest(req)); d != nil {
 		d.handleAck(req, flow)
 	}
 }
 
 // handleCancel takes the CANCEL of an INVITE, which has been answered 200.
-func (s *Stack) handleCancel(tx serverTx, cancel *sip.Request) {
+func (s *Stack) handleCancel(tx serverTx, cancel *sipmsg.Message) {
 	key := DialogKey{CallID: callID(cancel), LocalTag: tx.ToTag(), RemoteTag: fromTag(cancel)}
 	if d := s.find(key); d != nil {
 		d.handleCancel(tx, cancel)
@@ -474,7 +474,7 @@ func (s *Stack) handleCancel(tx serverTx, cancel *sip.Request) {
 
 // handleServerFailure is told that a final answer of ours came to nothing.
 func (s *Stack) handleServerFailure(tx serverTx, err error) {
-	req := tx.Request()
+	req := tx.Message()
 	key := DialogKey{CallID: callID(req), LocalTag: tx.ToTag(), RemoteTag: fromTag(req)}
 	if d := s.find(key); d != nil {
 		d.handleServerFailure(tx, err)

@@ -99,7 +99,8 @@ func TestCalleeOfAPlainInvite(t *testing.T) {
 		req.AppendHeader(h)
 	}
 	req.SetBody([]byte("v=0\r\n"))
-	d := s.newCallee(whiteboxServer{req: req}, req)
+	m := whiteboxReceived(t, req)
+	d := s.newCallee(whiteboxServer{m: m}, m)
 	require.Equal(t, DialogKey{CallID: "id", LocalTag: "ours", RemoteTag: "theirs"}, d.Key())
 	info := d.Info()
 	require.Equal(t, []string{"a.example", "b.example"}, whiteboxHosts(info.RouteSet))
@@ -108,9 +109,9 @@ func TestCalleeOfAPlainInvite(t *testing.T) {
 	require.Equal(t, `Us "2"`, info.Local.DisplayName)
 	require.Equal(t, "them", info.Remote.URI.User)
 	require.Equal(t, "application/sdp", d.keptBody.ContentType())
-	require.True(t, saysWhere(req))
+	require.True(t, saysWhere(m))
 	req.AppendHeader(plain("Contact: <sip:other@127.0.0.9>")[0])
-	require.False(t, saysWhere(req), "two")
+	require.False(t, saysWhere(whiteboxReceived(t, req)), "two")
 }
 
 // What Do changes before a request leaves it can change, whatever the type.

@@ -51,13 +51,29 @@ func tagParams(tag string) sip.HeaderParams {
 	return sip.HeaderParams{{K: "tag", V: tag}}
 }
 
+// message is what has header fields: a [sipmsg.Message], which is a request as it was
+// received, or sipgo's structs of a message. The functions of this file read either;
+// of the text of a request no structs are made for what nearly every call has to know.
+type message interface{ Body() []byte }
+
 // Headers are read by their name, whatever their Go type: the parser makes typed ones
 // of those it knows, and messages made by hand may have plain ones of any name.
 
-func toTag(msg sip.Message) string   { return tagOf(msg, "To") }
-func fromTag(msg sip.Message) string { return tagOf(msg, "From") }
+func toTag(msg message) string {
+	if m, ok := msg.(*sipmsg.Message); ok {
+		return m.ToTag
+	}
+	return tagOf(msg, "To")
+}
 
-func tagOf(msg sip.Message, name string) string {
+func fromTag(msg message) string {
+	if m, ok := msg.(*sipmsg.Message); ok {
+		return m.FromTag
+	}
+	return tagOf(msg, "From")
+}
+
+func tagOf(msg message, name string) string {
 	var params sip.HeaderParams
 	switch h := firstHeader(msg, name).(type) {
 	case *sip.FromHeader:
@@ -71,15 +87,18 @@ func tagOf(msg sip.Message, name string) string {
 	return tag
 }
 
-func callID(msg sip.Message) string { return headerValue(msg, "Call-ID") }
+func callID(msg message) string { return headerValue(msg, "Call-ID") }
 
 // cseq returns the number of the CSeq; zero when there is none.
-func cseq(msg sip.Message) uint32 {
+func cseq(msg message) uint32 {
 	number, _ := cseqIn(msg)
 	return number
 }
 
-func cseqIn(msg sip.Message) (number uint32, method sip.RequestMethod) {
+func cseqIn(msg message) (number uint32, method sip.RequestMethod) {
+	if m, ok := msg.(*sipmsg.Message); ok {
+		return m.CSeq, m.CSeqMethod
+	}
 	switch h := firstHeader(msg, "CSeq").(type) {
 	case nil:
 		return 0, ""
@@ -100,7 +119,7 @@ func cseqIn(msg sip.Message) (number uint32, method sip.RequestMethod) {
 
 // cseqValue is the CSeq as it stands in a header, such as "2 REFER"; empty when there
 // is none that can be read.
-func cseqValue(msg sip.Message) string {
+func cseqValue(msg message) string {
 	number, method := cseqIn(msg)
 	if method == "" {
 		return ""
@@ -109,9 +128,22 @@ func cseqValue(msg sip.Message) string {
 }
 
 // nameAddrIn returns who From or To names.
-func nameAddrIn(msg sip.Message, name string) nameAddr {
+func nameAddrIn(msg message, name string) nameAddr {
+	if m, ok := msg.(*sipmsg.Message); ok {
+		return partyIn(m, name)
+	}
 	a := addressIn(msg, name)
 	return nameAddr{display: a.display, uri: a.uri}
+}
+
+// partyIn is nameAddrIn for what was received, and shares its text.
+func partyIn(m *sipmsg.Message, name string) nameAddr {
+	value, _ := m.Value(name)
+	display, uri, err := sipmsg.ToParty(value)
+	if err != nil {
+		return nameAddr{}
+	}
+	return nameAddr{display, uri}
 }
 
 // address is a name-addr or addr-spec with header parameters.
@@ -122,7 +154,7 @@ type address struct {
 
 // addressIn returns what the first header of that name says; the zero value when
 // there is none that can be read. It shares nothing with the message.
-func addressIn(msg sip.Message, name string) address {
+func addressIn(msg message, name string) address {
 	h := firstHeader(msg, name)
 	if h == nil {
 		return address{}
@@ -139,8 +171,12 @@ func addressIn(msg sip.Message, name string) address {
 
 // addressesIn returns what all headers of that name say; what cannot be read is
 // left out.
-func addressesIn(msg sip.Message, name string) []address {
+func addressesIn(msg message, name string) []address {
 	var list []address
+	if m, ok := msg.(*sipmsg.Message); ok {
+		m.Each(name, func(value string) { list = appendAddress(list, value) })
+		return list
+	}
 	for h := range named(msg, name) {
 		list = appendAddresses(list, h)
 	}
@@ -182,11 +218,18 @@ func appendAddresses(list []address, header sip.Header) []address {
 		return append(list, a)
 	}
 	for _, value := range sipmsg.Split(header.Value(), ',') {
-		if display, uri, params, err := sipmsg.ToAddress(value); err == nil {
-			list = append(list, address{nameAddr{display, uri}, params})
-		}
+		list = appendAddress(list, value)
 	}
 	return list
+}
+
+// appendAddress appends what one value says, if it can be read.
+func appendAddress(list []address, value string) []address {
+	display, uri, params, err := sipmsg.ToAddress(value)
+	if err != nil {
+		return list
+	}
+	return append(list, address{nameAddr{display, uri}, params})
 }
 
 // typed returns a copy of a request whose headers of those names that this package
@@ -237,7 +280,7 @@ func isNamed(h sip.Header, name string) bool { return sipmsg.SameName(h.Name(), 
 // named are the headers of that name. GetHeaders of a message does so
 // too, but for compact forms, and copies every other header's name in lower case each
 // time.
-func named(msg sip.Message, name string) iter.Seq[sip.Header] {
+func named(msg message, name string) iter.Seq[sip.Header] {
 	return func(yield func(sip.Header) bool) {
 		for _, h := range headersIn(msg) {
 			if isNamed(h, name) && !yield(h) {
@@ -248,10 +291,10 @@ func named(msg sip.Message, name string) iter.Seq[sip.Header] {
 }
 
 // headersNamed returns a list of them.
-func headersNamed(msg sip.Message, name string) []sip.Header { return slices.Collect(named(msg, name)) }
+func headersNamed(msg message, name string) []sip.Header { return slices.Collect(named(msg, name)) }
 
 // firstHeader returns the first header of that name, or nil.
-func firstHeader(msg sip.Message, name string) sip.Header {
+func firstHeader(msg message, name string) sip.Header {
 	for _, h := range headersIn(msg) {
 		if isNamed(h, name) {
 			return h
@@ -261,7 +304,7 @@ func firstHeader(msg sip.Message, name string) sip.Header {
 }
 
 // isAlone reports whether there is one header of that name.
-func isAlone(msg sip.Message, name string) bool {
+func isAlone(msg message, name string) bool {
 	n := 0
 	for range named(msg, name) {
 		n++
@@ -269,9 +312,27 @@ func isAlone(msg sip.Message, name string) bool {
 	return n == 1
 }
 
+// hasHeader reports whether there is a header of that name.
+func hasHeader(msg message, name string) bool {
+	if m, ok := msg.(*sipmsg.Message); ok {
+		_, has := m.Value(name)
+		return has
+	}
+	return firstHeader(msg, name) != nil
+}
+
+// structsOf returns sipgo's structs of a message.
+func structsOf(msg message) sip.Message {
+	if m, ok := msg.(*sipmsg.Message); ok {
+		return m.SIP()
+	}
+	full, _ := msg.(sip.Message)
+	return full
+}
+
 // headersIn returns all headers of a message, in their order.
-func headersIn(msg sip.Message) []sip.Header {
-	switch m := msg.(type) {
+func headersIn(msg message) []sip.Header {
+	switch m := structsOf(msg).(type) {
 	case *sip.Request:
 		return m.Headers()
 	case *sip.Response:
@@ -290,8 +351,13 @@ func removeHeaders(msg interface {
 	}
 }
 
-// headerValue returns the value of the first header of that name, or "".
-func headerValue(msg sip.Message, name string) string {
+// headerValue returns the value of the first header of that name, or "": of a list all
+// that is in one line, or one value of it.
+func headerValue(msg message, name string) string {
+	if m, ok := msg.(*sipmsg.Message); ok {
+		value, _ := m.Value(name)
+		return value
+	}
 	if h := firstHeader(msg, name); h != nil {
 		return h.Value()
 	}
@@ -299,8 +365,16 @@ func headerValue(msg sip.Message, name string) string {
 }
 
 // listed returns the comma-separated values of all headers of that name.
-func listed(msg sip.Message, name string) []string {
+func listed(msg message, name string) []string {
 	var list []string
+	if m, ok := msg.(*sipmsg.Message); ok {
+		m.Each(name, func(value string) {
+			if value != "" {
+				list = append(list, value)
+			}
+		})
+		return list
+	}
 	for h := range named(msg, name) {
 		list = append(list, sipmsg.Split(h.Value(), ',')...)
 	}
@@ -309,7 +383,11 @@ func listed(msg sip.Message, name string) []string {
 
 // lists reports whether the headers of that name, lists of tokens, have this one (RFC
 // 3261 7.3.1).
-func lists(msg sip.Message, name, token string) bool {
+func lists(msg message, name, token string) (found bool) {
+	if m, ok := msg.(*sipmsg.Message); ok {
+		m.Each(name, func(value string) { found = found || strings.EqualFold(value, token) })
+		return found
+	}
 	for h := range named(msg, name) {
 		if sipmsg.Contains(h.Value(), token) {
 			return true
@@ -324,29 +402,43 @@ func containsFold(list []string, want string) bool {
 
 // contacts returns the URIs of the Contact headers that can be a target: SIP
 // and SIPS URIs (RFC 3261 8.1.1.8, 12.1.1).
-func contacts(msg sip.Message) []sip.Uri {
+func contacts(msg message) []sip.Uri {
+	if m, ok := msg.(*sipmsg.Message); ok {
+		return contactsIn(m)
+	}
 	var uris []sip.Uri
-	for h := range named(msg, "Contact") {
-		if a, ok := typedAddress(h); ok {
-			uris = appendTarget(uris, a)
-			continue
-		}
-		for _, a := range appendAddresses(nil, h) {
-			uris = appendTarget(uris, a)
+	for _, a := range addressesIn(msg, "Contact") {
+		if isTarget(a.uri) {
+			uris = append(uris, a.uri)
 		}
 	}
 	return uris
 }
 
-func appendTarget(uris []sip.Uri, a address) []sip.Uri {
-	if isTarget(a.uri) {
-		return append(uris, a.uri)
-	}
+// contactsIn is contacts for what was received.
+func contactsIn(m *sipmsg.Message) (uris []sip.Uri) {
+	m.Each("Contact", func(value string) {
+		a, err := sipmsg.ParseAddress(value)
+		if err != nil {
+			return
+		}
+		if uri, err := sipmsg.ToURI(a.URI); err == nil && isTarget(uri) {
+			uris = append(uris, uri)
+		}
+	})
 	return uris
 }
 
 // countContacts counts the Contacts of a message, what cannot be read included.
-func countContacts(msg sip.Message) (n int) {
+func countContacts(msg message) (n int) {
+	if m, ok := msg.(*sipmsg.Message); ok {
+		m.Each("Contact", func(value string) {
+			if value != "" {
+				n++
+			}
+		})
+		return n
+	}
 	for h := range named(msg, "Contact") {
 		if _, one := h.(*sip.ContactHeader); one {
 			n++
@@ -364,17 +456,12 @@ func isTarget(uri sip.Uri) bool {
 
 // readsRoutes reports whether all of a message's Record-Routes can be read: else
 // nobody knows by which way its peer is reached.
-func readsRoutes(msg sip.Message) bool {
-	for h := range named(msg, "Record-Route") {
-		if _, typed := h.(*sip.RecordRouteHeader); !typed && len(appendAddresses(nil, h)) != len(sipmsg.Split(h.Value(), ',')) {
-			return false
-		}
-	}
-	return true
+func readsRoutes(msg message) bool {
+	return len(addressesIn(msg, "Record-Route")) == len(listed(msg, "Record-Route"))
 }
 
 // recordRoutes returns the URIs of the Record-Route headers, in their order.
-func recordRoutes(msg sip.Message) []sip.Uri {
+func recordRoutes(msg message) []sip.Uri {
 	var uris []sip.Uri
 	for _, route := range addressesIn(msg, "Record-Route") {
 		uris = append(uris, route.uri)

@@ -148,7 +148,7 @@ func (a addressParams) param(name string) string {
 
 // addresses reads a header that is a list of name-addrs; what cannot be read is
 // left out.
-func addresses(msg sip.Message, name string) []addressParams {
+func addresses(msg message, name string) []addressParams {
 	var list []addressParams
 	for _, a := range addressesIn(msg, name) {
 		list = append(list, addressParams{a.address(), a.params})

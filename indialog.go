@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // handleServerFailure ends a call whose 2xx cannot be sent.
@@ -19,7 +21,7 @@ func (d *Dialog) handleServerFailure(tx serverTx, err error) {
 }
 
 // handleRequest takes a request inside the dialog, in CSeq order.
-func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
+func (d *Dialog) handleRequest(tx serverTx, req *sipmsg.Message) {
 	e, ok := d.forkOf(req)
 	if !ok {
 		d.stack.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
@@ -71,7 +73,7 @@ func (d *Dialog) handleRequest(tx serverTx, req *sip.Request) {
 // 3261 12.2.2). Retransmissions do not come this far. Some peers send their BYE with
 // the CSeq of the request before it: only a lower one has to be refused, and the
 // call is to end.
-func (d *Dialog) inOrder(e *earlyDialog, req *sip.Request) (ordered bool) {
+func (d *Dialog) inOrder(e *earlyDialog, req *sipmsg.Message) (ordered bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	d.inForkLocked(e, func() {
@@ -94,14 +96,14 @@ func (d *Dialog) isMortal() bool {
 // handleBye ends the call (RFC 3261 15.1.2): 200, and 487 to an INVITE of the
 // dialog that is still open. In an early dialog of an INVITE of ours it ends
 // nothing else.
-func (d *Dialog) handleBye(tx serverTx, req *sip.Request, e *earlyDialog) {
+func (d *Dialog) handleBye(tx serverTx, req *sipmsg.Message, e *earlyDialog) {
 	if e == nil {
 		d.mutex.Lock()
 		d.peerHungUp = true // Shutdown may end the call before the rest of this does
 		d.mutex.Unlock()
 	}
 	d.stack.answerWith(tx, sip.StatusOK)
-	cause := Cause{By: PartyRemote, Method: "BYE", Reason: reasonText(req), Reasons: ReasonsOf(req)}
+	cause := Cause{By: PartyRemote, Method: "BYE", Reason: reasonText(req), Reasons: reasonsOf(req)}
 	if e != nil && e.hungUp(req) {
 		return
 	}
@@ -117,7 +119,7 @@ func (d *Dialog) handleBye(tx serverTx, req *sip.Request, e *earlyDialog) {
 
 // handleCancel refuses the INVITE with 487, unless it is answered already (RFC
 // 3261 9.2): the dialog's first, or a re-INVITE.
-func (d *Dialog) handleCancel(tx serverTx, cancel *sip.Request) {
+func (d *Dialog) handleCancel(tx serverTx, cancel *sipmsg.Message) {
 	d.mutex.Lock()
 	first := d.pendingInvite == tx
 	if first {
@@ -126,7 +128,7 @@ func (d *Dialog) handleCancel(tx serverTx, cancel *sip.Request) {
 	d.mutex.Unlock()
 	if first {
 		cause := Cause{
-			By: PartyRemote, Method: "CANCEL", Status: sip.StatusRequestTerminated, Reason: reasonText(cancel), Reasons: ReasonsOf(cancel),
+			By: PartyRemote, Method: "CANCEL", Status: sip.StatusRequestTerminated, Reason: reasonText(cancel), Reasons: reasonsOf(cancel),
 		}
 		_, _ = d.reject(tx, tx.NewResponse(sip.StatusRequestTerminated, ""), cause)
 		return
@@ -136,7 +138,7 @@ func (d *Dialog) handleCancel(tx serverTx, cancel *sip.Request) {
 
 // handleInfo takes an INFO: one of a package that we do not take is refused with
 // those that we do (RFC 6086 4.2.2).
-func (d *Dialog) handleInfo(tx serverTx, req *sip.Request) {
+func (d *Dialog) handleInfo(tx serverTx, req *sipmsg.Message) {
 	switch {
 	case !d.takesPackage(req):
 		d.stack.answerWith(tx, sipStatusBadInfoPackage, d.config().recvInfo())

@@ -19,8 +19,10 @@ func InfoPackageOf(req *sip.Request) string {
 	if req == nil {
 		return ""
 	}
-	return sipmsg.Bare(headerValue(req, "Info-Package"))
+	return packageOf(req)
 }
+
+func packageOf(msg message) string { return sipmsg.Bare(headerValue(msg, "Info-Package")) }
 
 // SendInfoPackage sends an INFO of an Info Package (RFC 6086 4.2.1) and waits for
 // its answer; see Do. An answer of 300 or more is a *ResponseError: a 469 says that
@@ -54,9 +56,9 @@ func (d *Dialog) mayInformLocked(req *sip.Request) error {
 }
 
 // takesPackage reports whether an INFO belongs to no package, or to one of ours.
-func (d *Dialog) takesPackage(req *sip.Request) bool {
-	return firstHeader(req, "Info-Package") == nil ||
-		slices.Contains(d.config().InfoPackages, InfoPackageOf(req))
+func (d *Dialog) takesPackage(req *sipmsg.Message) bool {
+	return !hasHeader(req, "Info-Package") ||
+		slices.Contains(d.config().InfoPackages, packageOf(req))
 }
 
 // recvInfo is the Recv-Info header: what we take.
@@ -74,19 +76,19 @@ func (d *Dialog) askPackages(req *sip.Request) {
 
 // grantPackages adds it to a response: when the request has said what the peer
 // takes, and only then (RFC 6086 5.2.3).
-func (d *Dialog) grantPackages(req *sip.Request, res *sip.Response) {
+func (d *Dialog) grantPackages(req *sipmsg.Message, res *sip.Response) {
 	if speaksOfPackages(req) {
 		res.AppendHeader(d.config().recvInfo())
 	}
 }
 
-func speaksOfPackages(req *sip.Request) bool { return firstHeader(req, "Recv-Info") != nil }
+func speaksOfPackages(req *sipmsg.Message) bool { return hasHeader(req, "Recv-Info") }
 
 // learnPackagesLocked takes over what the peer takes, from a message that is
 // accepted: one that is refused changes nothing (RFC 6086 5.2.4), nor does one
 // that says nothing.
-func (d *Dialog) learnPackagesLocked(msg sip.Message) {
-	if firstHeader(msg, "Recv-Info") == nil {
+func (d *Dialog) learnPackagesLocked(msg message) {
+	if !hasHeader(msg, "Recv-Info") {
 		return
 	}
 	d.peerPackages = []string{}

@@ -37,7 +37,8 @@ type clientTx interface {
 
 // serverTx is a request of the peer's that we answer.
 type serverTx interface {
-	Request() *sip.Request
+	// Message returns the request.
+	Message() *sipmsg.Message
 	Flow() *transport.Flow
 	Local() transport.Local
 	ToTag() string
@@ -97,6 +98,6 @@ func (u stackUser) Request(tx *txn.Server) {
 	u.stack.handleRequest(tx)
 }
 
-func (u stackUser) Ack(req *sip.Request, flow *transport.Flow) { u.stack.handleAck(req, flow) }
-func (u stackUser) Cancel(tx *txn.Server, cancel *sip.Request) { u.stack.handleCancel(tx, cancel) }
-func (u stackUser) ServerFailed(tx *txn.Server, err error)     { u.stack.handleServerFailure(tx, err) }
+func (u stackUser) Ack(ack *sipmsg.Message, flow *transport.Flow) { u.stack.handleAck(ack, flow) }
+func (u stackUser) Cancel(tx *txn.Server, cancel *sipmsg.Message) { u.stack.handleCancel(tx, cancel) }
+func (u stackUser) ServerFailed(tx *txn.Server, err error)        { u.stack.handleServerFailure(tx, err) }

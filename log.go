@@ -33,7 +33,7 @@ func (d *Dialog) log() *slog.Logger {
 // logOf returns the logger of a request: each record carries its Call-ID. Those
 // that got here have one.
 func (s *Stack) logOf(tx serverTx) *slog.Logger {
-	return s.log.With("call_id", callID(tx.Request()))
+	return s.log.With("call_id", callID(tx.Message()))
 }
 
 // lineWriter gives each line to a log.Logger, which has its own clock.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -120,9 +121,9 @@ func literal(host string) (netip.Addr, bool) {
 // cameByLocked notes the way that an INVITE of the peer's came by, whose Contact
 // is the target by now.
 func (d *Dialog) cameByLocked(tx serverTx) {
-	req := tx.Request()
+	req := tx.Message()
 	d.flow, d.called = tx.Flow(), true
-	d.behindNAT = isAlone(req, "Via") && d.config().NAT.hides(d.remoteTarget, d.flow)
+	d.behindNAT = req.Vias == 1 && d.config().NAT.hides(d.remoteTarget, d.flow)
 }
 
 // natFlowLocked is the flow of a peer behind a NAT, to which nothing else leads; nil
@@ -253,11 +254,11 @@ func isWebSocket(f *transport.Flow) bool {
 func (d *Dialog) reachedBy(e *earlyDialog, tx serverTx) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.inForkLocked(e, func() { d.reachedLocked(tx.Request(), tx.Flow()) })
+	d.inForkLocked(e, func() { d.reachedLocked(tx.Message(), tx.Flow()) })
 }
 
-func (d *Dialog) reachedLocked(req *sip.Request, f *transport.Flow) {
-	if f != nil && (isWebSocket(d.flow) && isWebSocket(f) || d.behindNAT && isAlone(req, "Via")) {
+func (d *Dialog) reachedLocked(req *sipmsg.Message, f *transport.Flow) {
+	if f != nil && (isWebSocket(d.flow) && isWebSocket(f) || d.behindNAT && req.Vias == 1) {
 		d.moveLocked(f)
 	}
 }

@@ -15,7 +15,7 @@ import (
 // handleSubscriptions takes what belongs to the subscription of a REFER rather
 // than to the session (RFC 5057 5.3), and reports whether it did. It goes on when
 // the session is over.
-func (d *Dialog) handleSubscriptions(tx serverTx, req *sip.Request) bool {
+func (d *Dialog) handleSubscriptions(tx serverTx, req *sipmsg.Message) bool {
 	switch {
 	case !isReferEvent(req):
 		return false
@@ -30,7 +30,7 @@ func (d *Dialog) handleSubscriptions(tx serverTx, req *sip.Request) bool {
 }
 
 // isReferEvent reports whether a request is about a REFER.
-func isReferEvent(req *sip.Request) bool {
+func isReferEvent(req *sipmsg.Message) bool {
 	return strings.EqualFold(sipmsg.Bare(headerValue(req, "Event")), "refer")
 }
 
@@ -38,13 +38,13 @@ func isReferEvent(req *sip.Request) bool {
 func allowEvents() sip.Header { return sip.NewHeader("Allow-Events", "refer") }
 
 // eventID returns the id parameter of an Event header.
-func eventID(req *sip.Request) string {
+func eventID(req *sipmsg.Message) string {
 	_, params := sipmsg.CutParams(headerValue(req, "Event"))
 	return params.Text("id")
 }
 
 // handleNotify takes the peer's report on a REFER of ours (RFC 3515 2.4.5).
-func (d *Dialog) handleNotify(tx serverTx, req *sip.Request) {
+func (d *Dialog) handleNotify(tx serverTx, req *sipmsg.Message) {
 	switch code := d.takeNotify(req); code {
 	case sip.StatusUnsupportedMediaType:
 		d.stack.answerWith(tx, code, sip.NewHeader("Accept", mediaType(typeSIPFrag)))
@@ -59,7 +59,7 @@ func (d *Dialog) handleNotify(tx serverTx, req *sip.Request) {
 // takeNotify notes what a NOTIFY says, and returns the answer to it. It may come
 // before the 202 (RFC 3515 2.4.4), and after the end of the call. Without a body
 // that can be read it is no news, but the state of the subscription counts.
-func (d *Dialog) takeNotify(req *sip.Request) int {
+func (d *Dialog) takeNotify(req *sipmsg.Message) int {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	r := numberedLocked(d.sentRefers, eventID(req))
@@ -137,7 +137,7 @@ func lifeOf(expires string, otherwise time.Duration) time.Duration {
 
 // isSIPFrag reports whether a NOTIFY's body, if it has one, is of the type that
 // it must be of (RFC 3515 2.4.4), or of none.
-func isSIPFrag(req *sip.Request) bool {
+func isSIPFrag(req *sipmsg.Message) bool {
 	t := headerValue(req, "Content-Type")
 	return len(req.Body()) == 0 || t == "" || strings.EqualFold(mediaType(t), mediaType(typeSIPFrag))
 }

@@ -35,7 +35,9 @@ func (r Reason) String() string {
 
 // ReasonsOf returns the reasons that a message gives, in its order; what cannot
 // be read is left out. A message may be a request, or a response (RFC 6432).
-func ReasonsOf(msg sip.Message) []Reason {
+func ReasonsOf(msg sip.Message) []Reason { return reasonsOf(msg) }
+
+func reasonsOf(msg message) []Reason {
 	var reasons []Reason
 	for _, value := range listed(msg, "Reason") {
 		reasons = appendReason(reasons, value)
@@ -100,7 +102,7 @@ func reasonsIn(headers []sip.Header) []Reason {
 }
 
 // reasonText returns the text of a message's Reason header, else its value.
-func reasonText(msg sip.Message) string {
+func reasonText(msg message) string {
 	value := headerValue(msg, "Reason")
 	_, params := sipmsg.CutParams(value)
 	if text, found := params.Get("text"); found {

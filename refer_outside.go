@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // A REFER outside calls makes a dialog that has a subscription and nothing else
@@ -72,7 +74,7 @@ func (s *Stack) registerSubscribed(d *Dialog) error {
 // before this NOTIFY, which may come before the 202: it makes the dialog (RFC 6665
 // 4.4.1). Of several peers, when a proxy has forked the REFER, the first one is
 // listened to.
-func (s *Stack) findByNotify(notify *sip.Request) *Dialog {
+func (s *Stack) findByNotify(notify *sipmsg.Message) *Dialog {
 	s.mutex.RLock()
 	d := s.subscribed[DialogKey{CallID: callID(notify), LocalTag: toTag(notify)}]
 	s.mutex.RUnlock()

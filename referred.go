@@ -38,7 +38,7 @@ type ReferRequest struct {
 type ReferHandler func(ctx context.Context, refer *ReferRequest) Answer
 
 // handleRefer takes a REFER inside the call (RFC 3515 2.4.2).
-func (d *Dialog) handleRefer(tx serverTx, req *sip.Request) {
+func (d *Dialog) handleRefer(tx serverTx, req *sipmsg.Message) {
 	if d.State() != DialogStateEstablished {
 		d.stack.answerWith(tx, sip.StatusRequestPending)
 		return
@@ -81,7 +81,7 @@ func (d *Dialog) referLimit() int {
 	return orDefault(d.config().Limits.SubscriptionsPerDialog, defaultSubscriptions)
 }
 
-func (d *Dialog) newReferRequest(req *sip.Request, referTo sip.Uri, replaces *ReplacesInfo) *ReferRequest {
+func (d *Dialog) newReferRequest(req message, referTo sip.Uri, replaces *ReplacesInfo) *ReferRequest {
 	r := d.newSubscription(cseqValue(req), referTo)
 	r.referredBy, r.token = headerValue(req, "Referred-By"), tokenOf(req)
 	r.silent = !wantsSubscription(req)
@@ -142,7 +142,7 @@ func (r *ReferSubscription) declineRefer() {
 
 func (d *Dialog) newAccepted(tx serverTx, a Answer, silent bool) *sip.Response {
 	res := tx.NewResponse(sip.StatusAccepted, "")
-	if silent && !requiresNoSub(tx.Request()) {
+	if silent && !requiresNoSub(tx.Message()) {
 		res.AppendHeader(sip.NewHeader("Refer-Sub", "false"))
 	}
 	a.decorate(res, tx, d.contactTo)
@@ -151,7 +151,7 @@ func (d *Dialog) newAccepted(tx serverTx, a Answer, silent bool) *sip.Response {
 
 // referTarget reads the one Refer-To that a REFER has (RFC 3515 2.1), and the
 // Replaces header in it.
-func referTarget(req *sip.Request) (sip.Uri, *ReplacesInfo, error) {
+func referTarget(req message) (sip.Uri, *ReplacesInfo, error) {
 	headers := headersNamed(req, "Refer-To")
 	if len(headers) != 1 {
 		return sip.Uri{}, nil, fmt.Errorf("%w: %d Refer-To headers", ErrMalformed, len(headers))
@@ -167,7 +167,7 @@ func referTarget(req *sip.Request) (sip.Uri, *ReplacesInfo, error) {
 
 // wantsSubscription is false for Refer-Sub: false (RFC 4488 4), and Require:
 // nosub (RFC 7614 5.3).
-func wantsSubscription(req *sip.Request) bool {
+func wantsSubscription(req message) bool {
 	return !isFalse(headerValue(req, "Refer-Sub")) && !requiresNoSub(req)
 }
 
@@ -175,7 +175,7 @@ func isFalse(referSub string) bool {
 	return strings.EqualFold(sipmsg.Bare(referSub), "false")
 }
 
-func requiresNoSub(req *sip.Request) bool { return lists(req, "Require", tagNoSub) }
+func requiresNoSub(req message) bool { return lists(req, "Require", tagNoSub) }
 
 // HandleIncomingRefer takes a REFER that has been answered 202: it makes the
 // subscription, sends the first NOTIFY (RFC 3515 2.4.4), and runs

@@ -7,8 +7,6 @@ import (
 	"net/textproto"
 	"strings"
 
-	"github.com/emiago/sipgo/sip"
-
 	"sipdialog.example/dialog/internal/multipart"
 )
 
@@ -21,7 +19,7 @@ const maxToken = 32 << 10
 
 // tokenOf returns the part of a REFER's body that its Referred-By names by cid,
 // with its headers, or nil when there is none.
-func tokenOf(refer *sip.Request) []byte {
+func tokenOf(refer message) []byte {
 	id := contentIDIn(headerValue(refer, "Referred-By"))
 	mediaType, params, err := mime.ParseMediaType(headerValue(refer, "Content-Type"))
 	if id == "" || err != nil || !strings.HasPrefix(mediaType, "multipart/") || params["boundary"] == "" {

@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/emiago/sipgo/sip"
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // The registry is six maps of the stack, guarded by its mutex.
@@ -82,7 +82,7 @@ func (d *Dialog) isEarly() bool {
 }
 
 // keyOfRequest is the key under which we know the dialog of a peer's request.
-func keyOfRequest(req *sip.Request) DialogKey {
+func keyOfRequest(req *sipmsg.Message) DialogKey {
 	return DialogKey{CallID: callID(req), LocalTag: toTag(req), RemoteTag: fromTag(req)}
 }
 

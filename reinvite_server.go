@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // reinviteServer is a re-INVITE of the peer's (RFC 3261 14.2) whose final
@@ -16,7 +18,7 @@ type reinviteServer struct {
 
 // handleReInvite takes a re-INVITE, or tells the peer to wait (RFC 3261 14.2,
 // RFC 5407 3.1.4, 3.1.5).
-func (d *Dialog) handleReInvite(tx serverTx, req *sip.Request) {
+func (d *Dialog) handleReInvite(tx serverTx, req *sipmsg.Message) {
 	ctx, cancel := d.decisionContext()
 	in := &reinviteServer{tx: tx, cancel: cancel}
 	body, offer := d.stack.bodiesOf(req)
@@ -53,7 +55,7 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sip.Request) {
 
 // answerReInvite answers one that nobody decides.
 func (d *Dialog) answerReInvite(in *reinviteServer, ours session, offer *SimpleBody) {
-	answer, err := ours.defaultAnswer(in.tx.Request(), offer)
+	answer, err := ours.defaultAnswer(in.tx.Message(), offer)
 	if err != nil {
 		d.refuseReInvite(in, refusalFor(err))
 		return
@@ -96,7 +98,7 @@ func (d *Dialog) claimReInvite(in *reinviteServer) bool {
 // acceptReInvite answers 200: the target refreshes (RFC 3261 12.2.2) and the
 // 200 repeats until its ACK.
 func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made author) {
-	req := in.tx.Request()
+	req := in.tx.Message()
 	res := d.newAnswer(in.tx)
 	answer = ownBody(answer)
 	defer in.cancel()

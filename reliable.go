@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // Reliability says whether provisional responses are sent so that they cannot be
@@ -72,7 +74,7 @@ func (c *StackConfig) requireReliable(invite *sip.Request) {
 
 // inspectReliable refuses a call whose caller does not know what we insist on
 // (RFC 3261 21.4.16).
-func (s *Stack) inspectReliable(tx serverTx, invite *sip.Request) *sip.Response {
+func (s *Stack) inspectReliable(tx serverTx, invite *sipmsg.Message) *sip.Response {
 	if s.config.Reliable != ReliableRequired || toTag(invite) != "" || knowsReliable(invite) {
 		return nil
 	}
@@ -81,11 +83,11 @@ func (s *Stack) inspectReliable(tx serverTx, invite *sip.Request) *sip.Response 
 	return res
 }
 
-func requiresReliable(msg sip.Message) bool { return lists(msg, "Require", tagReliable) }
+func requiresReliable(msg message) bool { return lists(msg, "Require", tagReliable) }
 
 // knowsReliable reports whether an INVITE allows reliable provisional responses
 // (RFC 3262 3).
-func knowsReliable(invite *sip.Request) bool {
+func knowsReliable(invite *sipmsg.Message) bool {
 	return requiresReliable(invite) || lists(invite, "Supported", tagReliable)
 }
 
@@ -98,7 +100,7 @@ type rack struct {
 
 // rackOf reads the RAck header; ok is false when there is none, or more than
 // one, or it cannot be read.
-func rackOf(prack *sip.Request) (r rack, ok bool) {
+func rackOf(prack *sipmsg.Message) (r rack, ok bool) {
 	headers := headersNamed(prack, "RAck")
 	if len(headers) != 1 {
 		return rack{}, false

@@ -4,12 +4,14 @@ import (
 	"context"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // handlePrack takes a PRACK (RFC 3262 3): 200 when it acknowledges the response
 // that waits for it, else 481. The answer waits for nothing but the decision
 // about an offer in the PRACK, which has two seconds.
-func (d *Dialog) handlePrack(tx serverTx, req *sip.Request) {
+func (d *Dialog) handlePrack(tx serverTx, req *sipmsg.Message) {
 	ack, ok := rackOf(req)
 	if !ok {
 		d.stack.respond(tx, badRack(tx))
@@ -38,7 +40,7 @@ func badRack(tx serverTx) *sip.Response {
 // takePrackLocked takes over what a PRACK brings besides (RFC 3262 5): the answer
 // to our offer, or an offer once the INVITE's has been answered. What it returns
 // answers the PRACK.
-func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, req *sip.Request) (answer func()) {
+func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, req *sipmsg.Message) (answer func()) {
 	body, answersUs := sessionIn(req), d.session.isOpen(p)
 	if p.body != nil {
 		d.session.answer(p.tx, p.body, byApplication)

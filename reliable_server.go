@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // maxProvisionals bounds how many reliable provisional responses of one INVITE
@@ -56,7 +58,7 @@ type provisional struct {
 // or knows it and the response is worth it.
 func (d *Dialog) provide(tx serverTx, res *sip.Response) error {
 	wanted := unmarkReliable(res)
-	if !d.sendsReliably(tx.Request(), wanted || len(res.Body()) > 0) {
+	if !d.sendsReliably(tx.Message(), wanted || len(res.Body()) > 0) {
 		d.mutex.Lock()
 		d.previewLocked(res)
 		d.mutex.Unlock()
@@ -81,7 +83,7 @@ func (d *Dialog) previewLocked(res *sip.Response) *SimpleBody {
 }
 
 // sendsReliably decides as RFC 3262 3 says; the rest is left to us.
-func (d *Dialog) sendsReliably(invite *sip.Request, worth bool) bool {
+func (d *Dialog) sendsReliably(invite *sipmsg.Message, worth bool) bool {
 	switch {
 	case d.config().Reliable == ReliableOff:
 		return false
@@ -99,7 +101,7 @@ func (d *Dialog) enqueueLocked(p *provisional) (send func() error, err error) {
 		return nil, ErrAnswered
 	}
 	if d.reliable == nil {
-		invite := p.tx.Request()
+		invite := p.tx.Message()
 		d.reliable = &reliableServer{
 			seq: cseq(invite), offer: d.stack.hasOffer(invite), allowsUpdate: lists(invite, "Allow", "UPDATE"),
 		}

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // An INVITE may name a call of ours: to take its place (Replaces, RFC 3891), or
@@ -42,8 +44,8 @@ type replacement struct {
 // namedIn reads the Replaces or Join header of a request; nil when there is
 // none. One value of one of them may stand in an INVITE that begins a call, else
 // the request is malformed (RFC 3891 3, 6.1; RFC 3911 4).
-func namedIn(req *sip.Request) (info *ReplacesInfo, join bool, err error) {
-	if firstHeader(req, "Replaces") == nil && firstHeader(req, "Join") == nil {
+func namedIn(req *sipmsg.Message) (info *ReplacesInfo, join bool, err error) {
+	if !hasHeader(req, "Replaces") && !hasHeader(req, "Join") {
 		return nil, false, nil
 	}
 	headers := append(headersNamed(req, "Replaces"), headersNamed(req, "Join")...)
@@ -64,7 +66,7 @@ func namedIn(req *sip.Request) (info *ReplacesInfo, join bool, err error) {
 }
 
 // inspectReplaces refuses a Replaces or Join that cannot stand as it does.
-func inspectReplaces(tx serverTx, req *sip.Request) *sip.Response {
+func inspectReplaces(tx serverTx, req *sipmsg.Message) *sip.Response {
 	if _, _, err := namedIn(req); err != nil {
 		return tx.NewResponse(sip.StatusBadRequest, "Bad Replaces or Join")
 	}
@@ -73,7 +75,7 @@ func inspectReplaces(tx serverTx, req *sip.Request) *sip.Response {
 
 // replacementOf returns what an INVITE wants of which call, nil for nothing, or the
 // status to refuse it with.
-func (s *Stack) replacementOf(req *sip.Request) (t *replacement, refusal int) {
+func (s *Stack) replacementOf(req *sipmsg.Message) (t *replacement, refusal int) {
 	info, join, err := namedIn(req)
 	if info == nil || err != nil {
 		return nil, 0

@@ -97,7 +97,7 @@ func (d *Dialog) askAuthorization(ctx context.Context, tx serverTx, t *replaceme
 		a = Answer{Status: sip.StatusInternalServerError}
 		d.decline(tx, a)
 	}()
-	a = ask(ctx, TakeoverRequest{Invite: ownRequest(tx.Request()), Call: t.call, Join: t.join})
+	a = ask(ctx, TakeoverRequest{Invite: ownRequest(tx.Message()), Call: t.call, Join: t.join})
 	a.Body = ownBody(a.Body) // its methods are the application's too
 	returned = true
 	return a

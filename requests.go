@@ -255,7 +255,7 @@ func (a Answer) decorate(res *sip.Response, tx serverTx, contact func(serverTx) 
 		}
 		appendHeaders(res, []Header{h})
 	}
-	if res.IsSuccess() && makesDialog(tx.Request().Method) && countContacts(res) == 0 {
+	if res.IsSuccess() && makesDialog(tx.Message().Method) && countContacts(res) == 0 {
 		res.AppendHeader(contact(tx))
 	}
 }
@@ -272,11 +272,11 @@ func (q *decision) run() {
 	a := Answer{Status: sip.StatusInternalServerError}
 	defer func() {
 		if value := recover(); value != nil {
-			q.stack.logPanic(q.stack.logOf(q.tx), "request handler of "+string(q.tx.Request().Method), value, debug.Stack())
+			q.stack.logPanic(q.stack.logOf(q.tx), "request handler of "+string(q.tx.Message().Method), value, debug.Stack())
 		}
 		q.answer(a)
 	}()
-	decided := q.handler(q.ctx, ownRequest(q.tx.Request()))
+	decided := q.handler(q.ctx, ownRequest(q.tx.Message()))
 	decided.Body = ownBody(decided.Body) // its methods are the application's too
 	a = decided
 }

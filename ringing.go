@@ -4,12 +4,14 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // ring tells the caller that the call is being offered (RFC 3261 13.3.1.1),
 // unless that is switched off, and says so again every minute.
 func (d *Dialog) ring(tx serverTx) {
-	rings := d.mayRing(tx.Request())
+	rings := d.mayRing(tx.Message())
 	if rings {
 		if err := d.sendRinging(tx); err != nil {
 			d.log().Debug("180 could not be sent", "error", err)
@@ -29,7 +31,7 @@ func (d *Dialog) ring(tx serverTx) {
 
 // sendRinging sends the automatic 180, reliably where the caller demands it.
 func (d *Dialog) sendRinging(tx serverTx) error {
-	if d.sendsReliably(tx.Request(), false) {
+	if d.sendsReliably(tx.Message(), false) {
 		return d.provide(tx, d.newProvisional(tx, sip.StatusRinging, ""))
 	}
 	return answerError(tx.Answer(sip.StatusRinging, "", fieldsOf(d.provisionalHeaders(tx))...))
@@ -38,7 +40,7 @@ func (d *Dialog) sendRinging(tx serverTx) error {
 // mayRing reports whether the automatic 180 is wanted, and may be sent: where it
 // must be reliable, and the INVITE has no offer, it would need one of ours (RFC
 // 3262 5).
-func (d *Dialog) mayRing(invite *sip.Request) bool {
+func (d *Dialog) mayRing(invite *sipmsg.Message) bool {
 	return !d.config().NoAutoRinging && (d.stack.hasOffer(invite) || !d.sendsReliably(invite, false))
 }
 
@@ -54,7 +56,7 @@ func (d *Dialog) newProvisional(tx serverTx, code int, reason string) *sip.Respo
 
 func (d *Dialog) provisionalHeaders(tx serverTx) []sip.Header {
 	headers := []sip.Header{d.contactTo(tx), d.stack.allow(d.handlersNow())}
-	if speaksOfPackages(tx.Request()) {
+	if speaksOfPackages(tx.Message()) {
 		headers = append(headers, d.config().recvInfo())
 	}
 	return headers

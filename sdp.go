@@ -9,6 +9,7 @@ import (
 
 	"sipdialog.example/dialog/internal/multipart"
 	"sipdialog.example/dialog/internal/sdp"
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // The offers and answers that follow from what the application wants, and the
@@ -143,7 +144,7 @@ func (s *session) answerOrRefusal(offer *SimpleBody) (Body, error) {
 
 // defaultAnswer is answerTo for a request: a refresh that changes nothing is answered so
 // (RFC 4028 7.4).
-func (s *session) defaultAnswer(req *sip.Request, offer *SimpleBody) (Body, error) {
+func (s *session) defaultAnswer(req *sipmsg.Message, offer *SimpleBody) (Body, error) {
 	answer, err := s.answerTo(offer)
 	if interval, _ := sessionExpires(req); interval > 0 && err == nil && s.isUnchanged(answer) {
 		return s.local, nil

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/emiago/sipgo/sip"
-
 	"sipdialog.example/dialog/internal/multipart"
 	"sipdialog.example/dialog/internal/sdp"
 )
@@ -21,7 +19,7 @@ func isSDPType(contentType string) bool { return strings.EqualFold(mediaType(con
 // none: its body, or the part of it that is one. The body may be of any one type, as
 // only the application can tell what that describes; of several parts one has to be
 // SDP.
-func sessionIn(msg sip.Message) *SimpleBody {
+func sessionIn(msg message) *SimpleBody {
 	if len(msg.Body()) == 0 {
 		return nil
 	}
@@ -33,14 +31,14 @@ func sessionIn(msg sip.Message) *SimpleBody {
 }
 
 // wholeBody is a message's body, not yet taken apart.
-func wholeBody(msg sip.Message) multipart.Part {
+func wholeBody(msg message) multipart.Part {
 	return multipart.Part{
 		Type: headerValue(msg, "Content-Type"), Disposition: headerValue(msg, "Content-Disposition"), Data: msg.Body(),
 	}
 }
 
 // sdpIn is sessionIn for a message where nothing but SDP counts.
-func sdpIn(msg sip.Message) *SimpleBody {
+func sdpIn(msg message) *SimpleBody {
 	if body := sessionIn(msg); body != nil && isSDP(body) {
 		return body
 	}

@@ -40,7 +40,7 @@ func (c *StackConfig) minSE() time.Duration {
 
 // sessionExpires reads a Session-Expires header: the interval, zero when there
 // is none that can be read, and the refresher, which may be missing.
-func sessionExpires(msg sip.Message) (interval time.Duration, refresher string) {
+func sessionExpires(msg message) (interval time.Duration, refresher string) {
 	header := headerValue(msg, "Session-Expires")
 	if header == "" {
 		return 0, "" // in most messages
@@ -54,18 +54,18 @@ func sessionExpires(msg sip.Message) (interval time.Duration, refresher string) 
 	return interval, refresher
 }
 
-func minSEOf(msg sip.Message) time.Duration {
+func minSEOf(msg message) time.Duration {
 	least, _ := sipmsg.Seconds(sipmsg.Bare(headerValue(msg, "Min-SE")))
 	return least
 }
 
-func supportsTimer(msg sip.Message) bool {
+func supportsTimer(msg message) bool {
 	return lists(msg, "Supported", "timer")
 }
 
 // inspectTimer refuses a session interval below our least, when its sender can
 // be told so (RFC 4028 9).
-func (s *Stack) inspectTimer(tx serverTx, req *sip.Request) *sip.Response {
+func (s *Stack) inspectTimer(tx serverTx, req *sipmsg.Message) *sip.Response {
 	interval, _ := sessionExpires(req)
 	if interval == 0 || interval >= s.config.minSE() || !supportsTimer(req) {
 		return nil
@@ -97,7 +97,7 @@ func (d *Dialog) askTimerLocked(req *sip.Request) {
 
 // noteLeastLocked keeps the Min-SE of a request inside the call, the peer's or one
 // of ours that a 422 has changed, for those that follow (RFC 4028 7.4).
-func (d *Dialog) noteLeastLocked(msg sip.Message) {
+func (d *Dialog) noteLeastLocked(msg message) {
 	d.timer.least = max(d.timer.least, minSEOf(msg))
 }
 
@@ -123,7 +123,7 @@ func raiseInterval(res *sip.Response) func(req *sip.Request) {
 
 // grantTimer adds to the 2xx to an INVITE or UPDATE what comes of the timer that
 // it asks for, or that we want (RFC 4028 9).
-func (d *Dialog) grantTimer(req *sip.Request, res *sip.Response) {
+func (d *Dialog) grantTimer(req *sipmsg.Message, res *sip.Response) {
 	interval, refresher := sessionExpires(req)
 	if interval == 0 {
 		interval = d.config().SessionExpires
@@ -147,7 +147,7 @@ func (d *Dialog) grantTimer(req *sip.Request, res *sip.Response) {
 
 // agreeTimerLocked starts what a 2xx says of the timer, or stops it when that
 // says nothing (RFC 4028 7.2, 9). peer is the peer's message, request or 2xx.
-func (d *Dialog) agreeTimerLocked(res *sip.Response, answeredByUs bool, peer sip.Message) {
+func (d *Dialog) agreeTimerLocked(res *sip.Response, answeredByUs bool, peer message) {
 	d.stopSessionLocked()
 	d.noteLeastLocked(peer)
 	interval, refresher := sessionExpires(res)

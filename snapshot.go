@@ -121,13 +121,9 @@ func ownMessage(m *sipmsg.Message) sip.Message {
 }
 
 // ownRequest is ownMessage for a request.
-func ownRequest(req *sip.Request) *sip.Request {
-	if m := sipmsg.Of(req); m != nil {
-		return ownMessage(m).(*sip.Request)
-	}
-	own := req.Clone()
-	own.SetSource(req.Source())
-	return own
+func ownRequest(m *sipmsg.Message) *sip.Request {
+	req, _ := ownMessage(m).(*sip.Request)
+	return req
 }
 
 // Context returns a context that ends when the dialog does; its cause

@@ -13,7 +13,7 @@ import (
 // prolongs it, or ends it (RFC 3515 2.4.4, RFC 6665 4.1.2.2, 4.1.2.3).
 
 // handleSubscribe takes the peer's SUBSCRIBE for a REFER that we received.
-func (d *Dialog) handleSubscribe(tx serverTx, req *sip.Request) {
+func (d *Dialog) handleSubscribe(tx serverTx, req *sipmsg.Message) {
 	life, ok := expiresOf(req, d.config().referLife())
 	d.mutex.Lock()
 	r := numberedLocked(d.referSubscriptions, eventID(req))
@@ -44,7 +44,7 @@ func (d *Dialog) handleSubscribe(tx serverTx, req *sip.Request) {
 // expiresOf is how long a SUBSCRIBE may make the subscription last: not longer
 // than it asks (RFC 6665 4.2.1.1); ok is false when it asks nothing that can be
 // read.
-func expiresOf(req *sip.Request, most time.Duration) (life time.Duration, ok bool) {
+func expiresOf(req *sipmsg.Message, most time.Duration) (life time.Duration, ok bool) {
 	value := headerValue(req, "Expires")
 	if value == "" {
 		return most, true

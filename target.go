@@ -4,18 +4,19 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // targetsOf are the URIs that an INVITE names for later requests. A client of RFC
 // 2543, whose branch has no magic cookie, may have no Contact: its From is the
 // target then (RFC 4475 3.4.1).
-func targetsOf(invite *sip.Request) []sip.Uri {
-	if firstHeader(invite, "Contact") != nil {
+func targetsOf(invite *sipmsg.Message) []sip.Uri {
+	if hasHeader(invite, "Contact") {
 		return contacts(invite)
 	}
-	branch, _ := findParam(invite.Via().Params, "branch")
-	from := addressIn(invite, "From").uri
-	if strings.HasPrefix(branch, sip.RFC3261BranchMagicCookie) || !isTarget(from) {
+	from := nameAddrIn(invite, "From").uri
+	if strings.HasPrefix(invite.Via.Branch(), sip.RFC3261BranchMagicCookie) || !isTarget(from) {
 		return nil
 	}
 	return []sip.Uri{from}
@@ -24,7 +25,7 @@ func targetsOf(invite *sip.Request) []sip.Uri {
 // refreshTargetLocked takes over the target that a 2xx to a re-INVITE or UPDATE,
 // or such a request itself, names (RFC 3261 12.2.1.2, 12.2.2), and what else it
 // says of the peer.
-func (d *Dialog) refreshTargetLocked(msg sip.Message) {
+func (d *Dialog) refreshTargetLocked(msg message) {
 	if targets := contacts(msg); len(targets) > 0 {
 		d.remoteTarget = targets[0]
 	}

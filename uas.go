@@ -69,8 +69,8 @@ func (d *Dialog) newAnswer(tx serverTx) *sip.Response {
 	res.AppendHeader(d.contactTo(tx))
 	res.AppendHeader(d.stack.allow(d.handlersNow()))
 	res.AppendHeader(d.stack.supported())
-	d.grantTimer(tx.Request(), res)
-	d.grantPackages(tx.Request(), res)
+	d.grantTimer(tx.Message(), res)
+	d.grantPackages(tx.Message(), res)
 	return res
 }
 
@@ -147,7 +147,7 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	d.dropOfferLocked()
 	d.phase = phaseAwaitingACK
 	d.stopRingingLocked()
-	u := &retransmission{tx: tx, seq: cseq(tx.Request()), initial: true}
+	u := &retransmission{tx: tx, seq: cseq(tx.Message()), initial: true}
 	d.numberLocked(res)
 	switch ours := keptOrNil(sessionIn(res)); {
 	case d.session.isOpen(tx):
@@ -161,7 +161,7 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	d.retransmitLocked(u)
 	makeRoom := d.unconfirmedNow()
 	delivered, _ := d.setStateLocked(DialogStateEstablished)
-	d.agreeTimerLocked(res, true, tx.Request())
+	d.agreeTimerLocked(res, true, tx.Message())
 	d.mutex.Unlock()
 	makeRoom()
 
@@ -266,7 +266,7 @@ func (d *Dialog) ackedLocked() {
 
 // handleAck takes the ACK to a 2xx; it belongs to the INVITE with its CSeq
 // number, which need not be the latest (RFC 3261 13.2.2.4).
-func (d *Dialog) handleAck(ack *sip.Request, flow *transport.Flow) {
+func (d *Dialog) handleAck(ack *sipmsg.Message, flow *transport.Flow) {
 	d.mutex.Lock()
 	u := d.retransmissionLocked(cseq(ack))
 	if u == nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/sdp"
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // updateServer is an UPDATE of the peer's (RFC 3311 5.2) whose final answer is
@@ -24,7 +25,7 @@ type updateServer struct {
 
 // handleUpdate takes an UPDATE (RFC 3311 5.2). An offer in it is decided within
 // two seconds, or refused with 504: a non-INVITE cannot wait longer.
-func (d *Dialog) handleUpdate(tx serverTx, req *sip.Request, e *earlyDialog) {
+func (d *Dialog) handleUpdate(tx serverTx, req *sipmsg.Message, e *earlyDialog) {
 	in := &updateServer{tx: tx, fork: e, cancel: func() {}}
 	in.body, in.offer = d.stack.bodiesOf(req)
 	d.mutex.Lock()
@@ -64,7 +65,7 @@ func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
 // answer it (RFC 3311 5.2): where that cannot be, the offer is refused. A PRACK cannot
 // be (RFC 3262 3): what cannot be read in it gets a 200 without an answer.
 func (d *Dialog) answerUpdate(in *updateServer, ours session) {
-	answer, err := ours.defaultAnswer(in.tx.Request(), in.offer)
+	answer, err := ours.defaultAnswer(in.tx.Message(), in.offer)
 	switch {
 	case in.prack && errors.Is(err, sdp.ErrUnreadable):
 		d.acceptUpdate(in, nil, byDefault)
@@ -140,7 +141,7 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made author) {
 		return
 	}
 	d.inForkLocked(in.fork, func() {
-		d.refreshTargetLocked(in.tx.Request())
+		d.refreshTargetLocked(in.tx.Message())
 		d.cameByLocked(in.tx)
 		ours := d.session.numbered(answer)
 		setBody(res, ours)
@@ -151,7 +152,7 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made author) {
 		d.logAcceptedLocked(sip.UPDATE, made)
 	}
 	if d.state == DialogStateEstablished {
-		d.agreeTimerLocked(res, true, in.tx.Request())
+		d.agreeTimerLocked(res, true, in.tx.Message())
 	}
 	d.mutex.Unlock()
 	d.stack.respond(in.tx, res)

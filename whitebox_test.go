@@ -12,6 +12,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -186,7 +187,8 @@ func TestRouteSetOfACalleeKeepsItsOrder(t *testing.T) {
 	} {
 		req.AppendHeader(h)
 	}
-	d := s.newCallee(whiteboxServer{serverTx: nil, req: req}, req)
+	m := whiteboxReceived(t, req)
+	d := s.newCallee(whiteboxServer{m: m}, m)
 	require.False(t, d.isUAC)
 	require.Equal(t, []string{"a.example", "b.example", "c.example"}, whiteboxHosts(d.routeSet))
 	require.Equal(t, DialogKey{CallID: "id", LocalTag: "ours", RemoteTag: "theirs"}, d.Key())
@@ -195,12 +197,20 @@ func TestRouteSetOfACalleeKeepsItsOrder(t *testing.T) {
 // whiteboxServer is the least of a server transaction.
 type whiteboxServer struct {
 	serverTx
-	req *sip.Request
+	m *sipmsg.Message
 }
 
-func (f whiteboxServer) Flow() *transport.Flow { return nil }
-func (f whiteboxServer) Request() *sip.Request { return f.req }
-func (f whiteboxServer) ToTag() string         { return "ours" }
+// whiteboxReceived is a message made by hand as if it had come off the wire.
+func whiteboxReceived(t *testing.T, req *sip.Request) *sipmsg.Message {
+	t.Helper()
+	m, err := sipmsg.Parse(transport.Encode(req))
+	require.NoError(t, err)
+	return m
+}
+
+func (f whiteboxServer) Flow() *transport.Flow    { return nil }
+func (f whiteboxServer) Message() *sipmsg.Message { return f.m }
+func (f whiteboxServer) ToTag() string            { return "ours" }
 
 func whiteboxHosts(uris []sip.Uri) []string {
 	var list []string

@@ -81,6 +81,19 @@ func (a *Address) held() string {
 	return Escape(a.Display)
 }
 
+// ToParty reads the value of a From or To as sipgo has it, without its parameters.
+func ToParty(s string) (display string, uri sip.Uri, err error) {
+	a, err := ParseAddress(s)
+	if err != nil {
+		return "", sip.Uri{}, err
+	}
+	if a.URI == "*" {
+		return a.held(), sip.Uri{Host: "*", Wildcard: true}, nil
+	}
+	u, err := parseParty(a.URI)
+	return a.held(), u.SIP(), err
+}
+
 // ToAddress reads a value as sipgo has it: the display name, as it stands
 // between quotes, the URI, and the header's parameters, their names in lower
 // case.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+
+	"github.com/emiago/sipgo/sip"
 )
 
 // Decode reads a start line and header fields: head ends before the empty line,
@@ -235,7 +237,7 @@ func (m *Message) readCSeq(value string) bool {
 	if err != nil || !IsToken(method) {
 		return false
 	}
-	m.CSeq, m.CSeqMethod = uint32(number), method
+	m.CSeq, m.CSeqMethod = uint32(number), sip.RequestMethod(method)
 	return true
 }
 

@@ -88,7 +88,7 @@ func TestTheTortuousINVITE(t *testing.T) {
 	require.Equal(t, "98asjd8", m.FromTag)
 	require.Equal(t, "wsinv.ndaksdj@192.0.2.1", m.CallID)
 	require.EqualValues(t, 9, m.CSeq)
-	require.Equal(t, "INVITE", m.CSeqMethod)
+	require.EqualValues(t, "INVITE", m.CSeqMethod)
 	require.Equal(t, 3, m.Vias)
 	require.Equal(t, "390skdjuw", m.Via.Branch())
 	require.Equal(t, []string{"newfangled value continued newfangled value"}, m.Values("newfangledheader"))
@@ -105,8 +105,8 @@ func TestMethodsKeepTheirCase(t *testing.T) {
 	for _, method := range []string{"invite", "Foo", "INVITE", "!interesting-Method0123456789*+`.%indeed'~"} {
 		m := whole([]byte(lined(method+" sip:b@h SIP/2.0", "CSeq: 1 "+method)))
 		require.Nil(t, m.Fault)
-		require.Equal(t, method, m.Method)
-		require.Equal(t, method, m.CSeqMethod)
+		require.EqualValues(t, method, m.Method)
+		require.EqualValues(t, method, m.CSeqMethod)
 		require.EqualValues(t, method, m.Request().Method)
 	}
 }

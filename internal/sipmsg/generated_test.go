@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/internal/siptext"
@@ -41,6 +42,6 @@ func TestGeneratedResponsesAreRead(t *testing.T) {
 		m := whole(data)
 		require.NotNil(t, m, "seed %d: %q", seed, data)
 		require.Nil(t, m.Fault, "seed %d: %q", seed, data)
-		require.Equal(t, []any{asked.Status(), "z9hG4bK1", "from", known.ToTag, "c", "INVITE"}, []any{m.Status, m.Via.Branch(), m.FromTag, m.ToTag, m.CallID, m.CSeqMethod}, "seed %d: %q", seed, data)
+		require.Equal(t, []any{asked.Status(), "z9hG4bK1", "from", known.ToTag, "c", sip.INVITE}, []any{m.Status, m.Via.Branch(), m.FromTag, m.ToTag, m.CallID, m.CSeqMethod}, "seed %d: %q", seed, data)
 	}
 }

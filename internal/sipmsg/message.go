@@ -48,7 +48,7 @@ type Message struct {
 	FromTag        string
 	ToTag          string
 	CSeq           uint32
-	CSeqMethod     string
+	CSeqMethod     sip.RequestMethod
 	Via            Via
 	Vias           int // how many there are
 	HasFrom, HasTo bool
@@ -64,6 +64,13 @@ type Message struct {
 
 // IsRequest tells a request from a response.
 func (m *Message) IsRequest() bool { return m.Method != "" }
+
+// Scheme returns the scheme of the Request-URI, in lower case; empty for one that is
+// malformed, and in a response.
+func (m *Message) Scheme() string {
+	scheme, _, _ := strings.Cut(m.RequestURI, ":")
+	return toLower(scheme)
+}
 
 // HasVia reports whether there is a top Via, and it could be read.
 func (m *Message) HasVia() bool { return m.Via.Host != "" }
@@ -147,6 +154,23 @@ func (m *Message) Value(name string) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// Each calls f with each value of the fields of that name, which are lists; with those
+// that are empty, too.
+func (m *Message) Each(name string, f func(value string)) {
+	known := idOf(name)
+	for i := range m.lines {
+		l := &m.lines[i]
+		if !m.is(l, known, name) {
+			continue
+		}
+		for list, more := m.value(l), true; more; {
+			var value string
+			value, list, more = Cut(list, ',')
+			f(value)
+		}
+	}
 }
 
 // TopVia returns the value of the top Via, as it came; empty without one.

@@ -115,7 +115,7 @@ func (m *Message) repeatsKnown(known id, code int) bool {
 // repeatsRoute: in responses that make a dialog or refresh it (RFC 3261 12.1.1,
 // table 2).
 func (m *Message) repeatsRoute(code int) bool {
-	return m.Method != string(sip.REGISTER) && code > 100 && code < 300
+	return m.Method != sip.REGISTER && code > 100 && code < 300
 }
 
 func (m *Message) appendRepeated(dst []byte, l *line, r *Reply) []byte {

@@ -3,15 +3,17 @@ package sipmsg
 import (
 	"strconv"
 	"strings"
+
+	"github.com/emiago/sipgo/sip"
 )
 
 // startLine is the first line of a message, in parts.
 type startLine struct {
-	// Method is empty for a response.
-	Method, RequestURI string
-	Version            string
-	Status             int
-	Reason             string
+	Method     sip.RequestMethod // empty for a response
+	RequestURI string
+	Version    string
+	Status     int
+	Reason     string
 }
 
 // read takes a line apart; false when it is no SIP. A request line that is
@@ -44,7 +46,7 @@ func (s *startLine) readRequest(line string) (fault *Fault, ok bool) {
 	if !found || !IsToken(method) || !hasVersion(rest) {
 		return nil, false
 	}
-	s.Method, s.Version = method, "SIP/2.0"
+	s.Method, s.Version = sip.RequestMethod(method), "SIP/2.0"
 	uri, version, _ := strings.Cut(rest, " ")
 	if !strings.HasPrefix(strings.ToUpper(version), "SIP/") || !isPlain(version) || hasLineEnd(line) {
 		return bad("Malformed Request-Line"), true

@@ -42,7 +42,7 @@ func (m *Message) newRequest() *sip.Request {
 		structs
 	}{}
 	req := &made.Request
-	req.Method, req.SipVersion = sip.RequestMethod(m.Method), m.Version
+	req.Method, req.SipVersion = m.Method, m.Version
 	if uri, err := ToURI(m.RequestURI); err == nil {
 		req.Recipient = uri
 	}
@@ -275,7 +275,7 @@ func (a *arena) single(known id, value string) sip.Header {
 		if a.m.CSeqMethod == "" {
 			return nil
 		}
-		a.cseq = sip.CSeqHeader{SeqNo: a.m.CSeq, MethodName: sip.RequestMethod(a.m.CSeqMethod)}
+		a.cseq = sip.CSeqHeader{SeqNo: a.m.CSeq, MethodName: a.m.CSeqMethod}
 		return &a.cseq
 	case idMaxForwards:
 		n, err := strconv.ParseUint(value, 10, 32)

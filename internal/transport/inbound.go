@@ -100,7 +100,7 @@ func (in *inbound) deliver(m *sipmsg.Message, raw []byte, flow *Flow) {
 // refuse answers a malformed request without state; never an ACK (RFC 3261 17),
 // and only where there is a Via to answer to.
 func (in *inbound) refuse(m *sipmsg.Message, flow *Flow) {
-	if m.Method == string(sip.ACK) || !m.HasVia() {
+	if m.Method == sip.ACK || !m.HasVia() {
 		in.drop(flow, m.Fault.Reason)
 		return
 	}

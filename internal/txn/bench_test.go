@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -32,10 +33,10 @@ func (u *benchUser) Request(tx *Server) {
 	}
 	_ = tx.Respond(res)
 }
-func (u *benchUser) Ack(*sip.Request, *transport.Flow) {}
-func (u *benchUser) Cancel(*Server, *sip.Request)      {}
-func (u *benchUser) ServerFailed(*Server, error)       {}
-func (u *benchUser) Done(*Client, error)               {}
+func (u *benchUser) Ack(*sipmsg.Message, *transport.Flow) {}
+func (u *benchUser) Cancel(*Server, *sipmsg.Message)      {}
+func (u *benchUser) ServerFailed(*Server, error)          {}
+func (u *benchUser) Done(*Client, error)                  {}
 
 func (u *benchUser) Response(_ *Client, res *sip.Response) {
 	switch {

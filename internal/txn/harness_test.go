@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -73,10 +74,10 @@ func (r *recorder) Request(tx *Server) {
 	}
 }
 
-func (r *recorder) Ack(*sip.Request, *transport.Flow) { r.note("ack") }
-func (r *recorder) Cancel(_ *Server, _ *sip.Request)  { r.note("cancel") }
-func (r *recorder) ServerFailed(_ *Server, err error) { r.note("failed: %s", errName(err)) }
-func (r *recorder) Done(_ *Client, err error)         { r.note("done: %s", errName(err)) }
+func (r *recorder) Ack(*sipmsg.Message, *transport.Flow) { r.note("ack") }
+func (r *recorder) Cancel(_ *Server, _ *sipmsg.Message)  { r.note("cancel") }
+func (r *recorder) ServerFailed(_ *Server, err error)    { r.note("failed: %s", errName(err)) }
+func (r *recorder) Done(_ *Client, err error)            { r.note("done: %s", errName(err)) }
 
 func (r *recorder) Response(c *Client, res *sip.Response) {
 	r.note("response %d", res.StatusCode)

@@ -68,10 +68,10 @@ type User interface {
 	Request(tx *Server)
 	// Ack hands over an ACK that belongs to a 2xx, or to nothing at all, and the flow
 	// that it came by.
-	Ack(req *sip.Request, flow *transport.Flow)
+	Ack(ack *sipmsg.Message, flow *transport.Flow)
 	// Cancel says that a CANCEL for tx, an INVITE without final answer, has come
 	// and has been answered 200. The 487 is the user's to send.
-	Cancel(tx *Server, req *sip.Request)
+	Cancel(tx *Server, cancel *sipmsg.Message)
 	// ServerFailed says that no ACK came for a failure response (ErrTimeout),
 	// or that a response for which Respond or Repeat had returned nil could not be
 	// sent (ErrTransport).

@@ -36,14 +36,14 @@ func (l *Layer) logSent(req *sip.Request, flow *transport.Flow) {
 // logReceived tells of a request of the peer's.
 func (l *Layer) logReceived(m *sipmsg.Message, flow *transport.Flow) {
 	if l.debugs() {
-		l.note("request received", m.CallID, sip.RequestMethod(m.Method), flow, slog.Uint64("cseq", uint64(m.CSeq)))
+		l.note("request received", m.CallID, m.Method, flow, slog.Uint64("cseq", uint64(m.CSeq)))
 	}
 }
 
 // logAnswer tells of a response to one.
 func (l *Layer) logAnswer(m *sipmsg.Message, flow *transport.Flow, status int, reason string) {
 	if status != sip.StatusTrying && l.debugs() {
-		l.note("response sent", m.CallID, sip.RequestMethod(m.Method), flow, slog.Uint64("cseq", uint64(m.CSeq)),
+		l.note("response sent", m.CallID, m.Method, flow, slog.Uint64("cseq", uint64(m.CSeq)),
 			slog.Int("status", status), slog.String("reason", reason))
 	}
 }
@@ -73,7 +73,7 @@ func (l *Layer) logUnsent(req *sip.Request, opt RequestOptions, err error) {
 // logUnanswered tells of a response that could not be written.
 func (l *Layer) logUnanswered(m *sipmsg.Message, status int, flow *transport.Flow, err error) {
 	if l.debugs() {
-		l.note("response not sent", m.CallID, sip.RequestMethod(m.Method), flow, slog.Int("status", status), slog.Any("error", err))
+		l.note("response not sent", m.CallID, m.Method, flow, slog.Int("status", status), slog.Any("error", err))
 	}
 }
 

@@ -42,7 +42,7 @@ func serverKeys(m *sipmsg.Message) (id, key string, old bool) {
 		b = append(strconv.AppendInt(b, int64(m.Via.Port), 10), 0)
 	}
 	end := len(b)
-	key = string(append(b, matched(sip.RequestMethod(m.Method))...))
+	key = string(append(b, matched(m.Method)...))
 	return key[:end], key, old
 }
 
@@ -71,7 +71,7 @@ func mergeKey(m *sipmsg.Message) string {
 	if m.ToTag != "" {
 		return ""
 	}
-	return strings.Join([]string{m.CallID, m.FromTag, strconv.FormatUint(uint64(m.CSeq), 10), m.CSeqMethod}, "\x00")
+	return strings.Join([]string{m.CallID, m.FromTag, strconv.FormatUint(uint64(m.CSeq), 10), string(m.CSeqMethod)}, "\x00")
 }
 
 // newBranch returns a branch nobody can guess: it also tells our transactions

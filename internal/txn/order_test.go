@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -48,10 +49,10 @@ func (u *orderUser) note(callID, event string) {
 func (u *orderUser) Request(tx *Server) {
 	u.note(tx.Request().CallID().Value(), string(tx.Request().Method))
 }
-func (u *orderUser) Ack(req *sip.Request, _ *transport.Flow) { u.note(req.CallID().Value(), "ACK") }
-func (u *orderUser) Cancel(*Server, *sip.Request)            {}
-func (u *orderUser) ServerFailed(*Server, error)             {}
-func (u *orderUser) Done(*Client, error)                     {}
+func (u *orderUser) Ack(ack *sipmsg.Message, _ *transport.Flow) { u.note(ack.CallID, "ACK") }
+func (u *orderUser) Cancel(*Server, *sipmsg.Message)            {}
+func (u *orderUser) ServerFailed(*Server, error)                {}
+func (u *orderUser) Done(*Client, error)                        {}
 func (u *orderUser) Response(_ *Client, res *sip.Response) {
 	u.note(res.CallID().Value(), fmt.Sprint(res.StatusCode))
 }

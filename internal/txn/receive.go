@@ -44,7 +44,7 @@ func (l *Layer) receiveRequest(m *sipmsg.Message, flow *transport.Flow) {
 		return
 	}
 	id, k, old := serverKeys(m)
-	switch sip.RequestMethod(m.Method) {
+	switch m.Method {
 	case sip.ACK:
 		l.receiveAck(m, flow, k, old)
 	case sip.CANCEL:
@@ -60,7 +60,7 @@ func (l *Layer) receiveResponse(m *sipmsg.Message, flow *transport.Flow) {
 		return
 	}
 	// RFC 3261 17.1.3, by the branch and the method in CSeq.
-	tx, ok := l.clients.get(clientKey(m.Via.Branch(), sip.RequestMethod(m.CSeqMethod)))
+	tx, ok := l.clients.get(clientKey(m.Via.Branch(), m.CSeqMethod))
 	if !ok {
 		l.turnDown(m, flow, &l.counters.unmatched, "Unmatched Response") // RFC 6026 8.9
 		return
@@ -119,7 +119,7 @@ func missingField(m *sipmsg.Message) string {
 // never answered; without a Via there is nowhere to send to.
 func (l *Layer) refuse(m *sipmsg.Message, flow *transport.Flow, code int, reason string) {
 	l.turnDown(m, flow, &l.counters.malformed, reason)
-	if !m.HasVia() || m.Method == string(sip.ACK) {
+	if !m.HasVia() || m.Method == sip.ACK {
 		return
 	}
 	// When it is lost, that is as good as dropping the request.

@@ -67,7 +67,7 @@ func (l *Layer) newServer(m *sipmsg.Message, flow *transport.Flow, k, toTag stri
 		toTag: toTag,
 		reply: l.transport.Reply(flow, m),
 	}
-	switch sip.RequestMethod(m.Method) {
+	switch m.Method {
 	case sip.INVITE:
 		tx.machine, tx.state = &inviteServer, stateProceeding
 		tx.merge = mergeKey(m)
@@ -117,7 +117,7 @@ func (s *Server) Request() *sip.Request { return s.m.Request() }
 // Message returns the request as it was received.
 func (s *Server) Message() *sipmsg.Message { return s.m }
 
-func (s *Server) isInvite() bool { return s.m.Method == string(sip.INVITE) }
+func (s *Server) isInvite() bool { return s.m.Method == sip.INVITE }
 
 // Flow returns the flow the request came by.
 func (s *Server) Flow() *transport.Flow { return s.flow }

@@ -50,7 +50,7 @@ func (l *Layer) receiveNew(m *sipmsg.Message, flow *transport.Flow, k string) {
 // opensDialog reports whether a request is an INVITE outside dialogs. Inside one its
 // user says 100: from then on it may send no INVITE itself (RFC 3261 14.1), and so it
 // has to know first.
-func opensDialog(m *sipmsg.Message) bool { return m.Method == string(sip.INVITE) && m.ToTag == "" }
+func opensDialog(m *sipmsg.Message) bool { return m.Method == sip.INVITE && m.ToTag == "" }
 
 // admits reports whether there is room for a transaction, and counts it then.
 func (l *Layer) admits(m *sipmsg.Message, weight int) bool {
@@ -74,7 +74,7 @@ func (l *Layer) turnAway(m *sipmsg.Message, flow *transport.Flow, k string) {
 // endsOrAcknowledges tells the requests that are needed most when there is too much
 // to do.
 func endsOrAcknowledges(m *sipmsg.Message) bool {
-	return m.Method == string(sip.BYE) || m.Method == string(sip.PRACK)
+	return m.Method == sip.BYE || m.Method == sip.PRACK
 }
 
 // dismiss answers a request without a transaction (RFC 3261 8.2.7): the same again
@@ -149,7 +149,7 @@ func (l *Layer) receiveAck(m *sipmsg.Message, flow *transport.Flow, k string, ol
 		return
 	}
 	l.logReceived(m, flow)
-	if !l.queues.push(m.CallID, l.queueLen+urgent, func() { l.user.Ack(m.Request(), flow) }) {
+	if !l.queues.push(m.CallID, l.queueLen+urgent, func() { l.user.Ack(m, flow) }) {
 		l.counters.refused.Add(1) // it comes again, with the 2xx
 	}
 }
@@ -214,7 +214,7 @@ func (tx *serverTx) cancel(m *sipmsg.Message) {
 	}
 	tx.layer.queues.push(s.callID, 0, func() {
 		if s.Final() == 0 {
-			tx.layer.user.Cancel(s, m.Request())
+			tx.layer.user.Cancel(s, m)
 		}
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // toTags are the tags in the To of the responses, without that of a 100.
@@ -129,7 +130,7 @@ func (u *racing) Request(tx *Server) {
 	}
 }
 
-func (u *racing) Cancel(tx *Server, _ *sip.Request) { _ = tx.Respond(tx.NewResponse(487, "")) }
+func (u *racing) Cancel(tx *Server, _ *sipmsg.Message) { _ = tx.Respond(tx.NewResponse(487, "")) }
 
 // finalsOnTheWire watches the different final answers to INVITEs, by branch.
 func finalsOnTheWire(network *dialogtest.Network) func() map[string]map[string]bool {

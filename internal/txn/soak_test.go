@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -34,7 +35,7 @@ func (u *callee) Request(tx *Server) {
 		u.unacked[tx.Request().CallID().Value()] = tx
 		u.mu.Unlock()
 		if tx.Respond(tx.NewResponse(200, "")) != nil { // the CANCEL was first
-			u.Ack(tx.Request(), tx.Flow())
+			u.Ack(tx.Message(), tx.Flow())
 			return
 		}
 		u.repeat(tx)
@@ -52,13 +53,13 @@ func (u *callee) repeat(tx *Server) {
 	})
 }
 
-func (u *callee) Ack(req *sip.Request, _ *transport.Flow) {
+func (u *callee) Ack(ack *sipmsg.Message, _ *transport.Flow) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	delete(u.unacked, req.CallID().Value())
+	delete(u.unacked, ack.CallID)
 }
 
-func (u *callee) Cancel(tx *Server, _ *sip.Request) { _ = tx.Respond(tx.NewResponse(487, "")) }
+func (u *callee) Cancel(tx *Server, _ *sipmsg.Message) { _ = tx.Respond(tx.NewResponse(487, "")) }
 
 func (u *callee) ServerFailed(_ *Server, err error) {
 	u.mu.Lock()

@@ -176,8 +176,8 @@ func FuzzReceive(f *testing.F) {
 // answering is a User that answers everything 200.
 type answering struct{ orderUser }
 
-func (*answering) Request(tx *Server)                  { _ = tx.Respond(tx.NewResponse(200, "")) }
-func (*answering) Ack(*sip.Request, *transport.Flow)   {}
-func (*answering) Response(*Client, *sip.Response)     {}
-func (*answering) ServerFailed(tx *Server, err error)  {}
-func (*answering) Cancel(tx *Server, req *sip.Request) {}
+func (*answering) Request(tx *Server)                     { _ = tx.Respond(tx.NewResponse(200, "")) }
+func (*answering) Ack(*sipmsg.Message, *transport.Flow)   {}
+func (*answering) Response(*Client, *sip.Response)        {}
+func (*answering) ServerFailed(tx *Server, err error)     {}
+func (*answering) Cancel(tx *Server, req *sipmsg.Message) {}

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/internal/sipmsg"
@@ -147,6 +146,6 @@ func (u discarding) Request(s *Server) {
 		_ = s.Respond(s.NewResponse(486, ""))
 	}
 }
-func (discarding) Ack(*sip.Request, *transport.Flow) {}
-func (discarding) Cancel(*Server, *sip.Request)      {}
-func (discarding) ServerFailed(*Server, error)       {}
+func (discarding) Ack(*sipmsg.Message, *transport.Flow) {}
+func (discarding) Cancel(*Server, *sipmsg.Message)      {}
+func (discarding) ServerFailed(*Server, error)          {}

@@ -1,0 +1,73 @@
+package dialog
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/siptext"
+)
+
+// said is what this package reads of a message.
+func said(msg message) map[string]any {
+	all := map[string]any{
+		"tags": []string{fromTag(msg), toTag(msg)}, "Call-ID": callID(msg), "CSeq": cseqValue(msg),
+		"From": nameAddrIn(msg, "From"), "To": nameAddrIn(msg, "To"),
+		"Contact": written(contacts(msg)), "Contacts": countContacts(msg),
+		"Record-Route": written(recordRoutes(msg)), "readable": readsRoutes(msg),
+		"body": bodyOf(msg), "session": sessionIn(msg), "reasons": reasonsOf(msg), "reason": reasonText(msg),
+	}
+	for _, name := range []string{"Supported", "Require", "Allow", "Accept", "Recv-Info"} {
+		all["list "+name], all["has "+name] = listed(msg, name), hasHeader(msg, name)
+	}
+	for _, name := range []string{"Content-Type", "Content-Disposition", "Event", "Session-Expires", "Min-SE", "Subject"} {
+		all[name] = headerValue(msg, name)
+	}
+	return all
+}
+
+func written(uris []sip.Uri) (list []string) {
+	for _, uri := range uris {
+		list = append(list, uri.String())
+	}
+	return list
+}
+
+func sameEitherWay(t *testing.T, data []byte) {
+	t.Helper()
+	m, err := sipmsg.Parse(data)
+	require.NoError(t, err, "%q", data)
+	m.Arrived("UDP", netip.MustParseAddrPort("10.0.0.9:5060"))
+	require.Equal(t, said(m.Request()), said(m), "%q", data)
+	require.Equal(t, isAlone(m.Request(), "Via"), m.Vias == 1, "%q", data)
+}
+
+// What is read of the text of a request is what sipgo's structs of it say.
+func TestTextOfARequestSaysWhatItsStructsSay(t *testing.T) {
+	seed := rand.Uint64()
+	t.Log("seed", seed)
+	for number := range uint64(2000) {
+		g := siptext.New(seed, number, fmt.Sprint(number))
+		sameEitherWay(t, g.Request(g.Method(), siptext.Known{Seq: 1 + int(number), ContactHost: g.Host("10.0.0.9"), RouteHosts: g.Hosts("10.0.0.9")}))
+	}
+}
+
+// Nor does it differ where a header is malformed, empty, or there more than once.
+func TestTextOfAnOddRequestSaysWhatItsStructsSay(t *testing.T) {
+	for _, headers := range []string{
+		"", "Contact: *\r\n", "Contact:\r\n", "Contact: <sip:a@b>,\r\n", "Contact: ,<sip:a@b>\r\n", "m: <sip:a@b>;q=1, \"x, y\" <sips:c@d;lr>\r\nContact: <tel:1>\r\n",
+		"Contact: <sip:a@b\r\n", "Contact: sip:a@b;tag=1\r\n", "Contact: <sip:*>, <http://x>\r\n",
+		"Record-Route: <sip:a;lr>, \"r\" <sip:b;lr;x=\"y\">;p=q\r\nRecord-Route: <sip:c>\r\n", "Record-Route:\r\n", "Record-Route: <sip:a;lr>,\r\n", "Record-Route: nonsense\r\n",
+		"Record-Route: <*>\r\n", "Supported:\r\n", "Supported: a,, b ,\r\nk: c\r\n", "Require: 100rel\r\nrequire: x\r\n", "Allow: INVITE\r\n",
+		"Reason: Q.850;cause=16;text=\"a, b\", SIP;cause=200\r\n", "Session-Expires: 90 ; refresher=uac\r\n", "x: 90\r\nMin-SE: 90\r\n",
+		"Content-Disposition: session\r\nc: application/sdp\r\n", "Event: refer ;id=1\r\n", "o: presence\r\n",
+	} {
+		sameEitherWay(t, []byte("INVITE sip:us@10.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.9;branch=z9hG4bK1;rport, SIP/2.0/UDP h\r\nFrom: \"A \\\"B\\\"\" <sip:a@b;x=y>;tag=1\r\nTo: C <sip:c@d>\r\n"+
+			"Call-ID: c\r\nCSeq: 1 INVITE\r\n"+headers+"\r\nv=0"))
+	}
+}
