@@ -28,7 +28,7 @@ func TestBadBytesOnAStreamCostNothingElse(t *testing.T) {
 	cases := []struct {
 		name string
 		text string
-		// answerOffer is what comes back; closed after what time the stream ends, zero:
+		// answer is what comes back; closed after what time the stream ends, zero:
 		// not for that. counted is the reason in Stats.
 		answer  string
 		closed  time.Duration

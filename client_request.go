@@ -25,7 +25,7 @@ type clientRequest struct {
 	// answered.
 	dialog  *Dialog
 	attempt *auth.Attempt
-	// baseContext and timeout bound a request that goes out once more.
+	// base and timeout bound a request that goes out once more.
 	base    context.Context
 	timeout time.Duration
 	// next draws the CSeq of a request that goes out once more; written is
@@ -344,7 +344,7 @@ func (d *Dialog) nextSeq(e *earlyDialog, mayRepeat func() error) (seq uint32, er
 	if e.isGone() {
 		return 0, ErrTerminated // it would overtake the BYE that releases the fork
 	}
-	d.inForkLocked(e, func() {
+	d.inDialogStateLocked(e, func() {
 		d.localSeq++
 		seq = d.localSeq
 	})

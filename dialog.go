@@ -87,7 +87,7 @@ type Dialog struct {
 
 	// invite is the INVITE of ours that began the call (UAC).
 	invite *inviteClient
-	// inviteToAnswer is the peer's INVITE that began it, until its final answer is
+	// pendingInvite is the peer's INVITE that began it, until its final answer is
 	// decided (UAS).
 	pendingInvite serverTx
 	// replacement is what the peer's INVITE wants of another call of ours, until it has it
@@ -152,7 +152,7 @@ type Dialog struct {
 	deciding, notifying int
 	unfollowed          []*ReferSubscription
 	// referred, in a call that follows a REFER, is told of its responses.
-	referred *follower
+	follower *follower
 
 	// What synchronises itself.
 

@@ -44,7 +44,7 @@ type ending struct {
 	headers []Header
 	// status refuses an INVITE that is not answered; zero is 480.
 	status int
-	// inviteWritten is true once the BYE has left; err is what came of it.
+	// written is true once the BYE has left; err is what came of it.
 	written bool
 	err     error
 }

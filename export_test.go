@@ -84,7 +84,7 @@ func HoldLocks(d *Dialog) (release func()) {
 func Reports(d *Dialog) bool {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return d.referred != nil
+	return d.follower != nil
 }
 
 // HoldStack locks a stack, but none of its dialogs, until the result is called.

@@ -197,13 +197,13 @@ type follower struct {
 func (d *Dialog) follows(f *follower) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.referred = f
+	d.follower = f
 }
 
 // reportReferred tells the referrer of a response to an INVITE.
 func (d *Dialog) reportReferred(res *sip.Response) {
 	d.mutex.RLock()
-	f := d.referred
+	f := d.follower
 	d.mutex.RUnlock()
 	if f != nil && f.isNews(Progress{res.StatusCode, oneLine(res.Reason)}) {
 		f.r.queueNotify(pendingNotify{progress: Progress{res.StatusCode, oneLine(res.Reason)}})

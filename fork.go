@@ -13,7 +13,7 @@ import (
 // proxy may fork the INVITE: each To tag in a 101 to 199 makes an early dialog,
 // with its own target, route set, CSeq numbers, reliable provisional responses
 // and session. To the application all are one call, whose own fields are those
-// of the current leg: the oldest early dialog that lives, and from the first
+// of the current one: the oldest early dialog that lives, and from the first
 // 2xx on the one that has answered.
 
 // maxForks bounds the early dialogs of a call, those of further To tags are heard
@@ -24,8 +24,8 @@ const maxForks = 64
 // does no harm (RFC 3261 12.2.2).
 const reservedSeqs = 16
 
-// leg is the part of a Dialog that each early dialog has for itself.
-type leg struct {
+// dialogState is the part of a Dialog that each early dialog has for itself.
+type dialogState struct {
 	remoteTag         string
 	farEnd            farEnd
 	localSeq          uint32
@@ -42,15 +42,15 @@ type leg struct {
 	updateIn          *updateServer
 }
 
-func (d *Dialog) legLocked() leg {
-	return leg{
+func (d *Dialog) dialogStateLocked() dialogState {
+	return dialogState{
 		remoteTag: d.remoteTag, farEnd: d.farEnd, localSeq: d.localSeq, remoteSeq: d.remoteSeq, remoteSeqKnown: d.remoteSeqKnown,
 		remoteTarget: d.remoteTarget, routeSet: d.routeSet, flow: d.flow, behindNAT: d.behindNAT, called: d.called, detour: d.detour,
 		session: d.session, peerPackages: d.peerPackages, updateOut: d.updateOut, updateIn: d.updateIn,
 	}
 }
 
-func (d *Dialog) setLegLocked(l leg) {
+func (d *Dialog) setDialogStateLocked(l dialogState) {
 	d.remoteTag, d.localSeq, d.remoteSeq, d.remoteSeqKnown = l.remoteTag, l.localSeq, l.remoteSeq, l.remoteSeqKnown
 	d.farEnd = l.farEnd
 	d.remoteTarget, d.routeSet, d.flow, d.behindNAT, d.called, d.detour = l.remoteTarget, l.routeSet, l.flow, l.behindNAT, l.called, l.detour
@@ -68,8 +68,8 @@ type earlyDialog struct {
 
 	// The dialog's mutex guards the fields below.
 
-	// leg holds its fields while it is not the current one.
-	leg leg
+	// state holds its fields while it is not the current one.
+	state dialogState
 	// learnt is true once a response has told target and routes.
 	learnt bool
 	// status and body are those of the latest response, reasons why it ended.
@@ -106,30 +106,30 @@ func (e *earlyDialog) mayRepeatLocked() error {
 	return nil
 }
 
-// withLocked runs f while the dialog's own fields are those of this early
+// inStateLocked runs f while the dialog's own fields are those of this early
 // dialog: what builds and takes requests serves every fork so.
-func (e *earlyDialog) withLocked(f func()) {
+func (e *earlyDialog) inStateLocked(f func()) {
 	i, d := e.i, e.i.d
 	if i.current == e || i.won && !e.isGone() {
 		f()
 		return
 	}
-	current, held := i.current, d.legLocked()
+	current, held := i.current, d.dialogStateLocked()
 	i.current = e
-	d.setLegLocked(e.leg)
+	d.setDialogStateLocked(e.state)
 	f()
-	e.leg = d.legLocked()
-	d.setLegLocked(held)
+	e.state = d.dialogStateLocked()
+	d.setDialogStateLocked(held)
 	i.current = current
 }
 
-// inForkLocked is withLocked for what may be outside any early dialog.
-func (d *Dialog) inForkLocked(e *earlyDialog, f func()) {
+// inDialogStateLocked is inStateLocked for what may be outside any early dialog.
+func (d *Dialog) inDialogStateLocked(e *earlyDialog, f func()) {
 	if e == nil {
 		f()
 		return
 	}
-	e.withLocked(f)
+	e.inStateLocked(f)
 }
 
 // forkLocked returns the early dialog of a To tag, or nil.
@@ -146,20 +146,20 @@ func (e *earlyDialog) tagLocked() string {
 	if e.i.current == e {
 		return e.i.d.remoteTag
 	}
-	return e.leg.remoteTag
+	return e.state.remoteTag
 }
 
 // addForkLocked makes the early dialog of a new To tag. Its CSeq goes on from
 // the INVITE's (RFC 3261 12.1.2), its peer's is not known yet.
 func (i *inviteClient) addForkLocked(tag string) *earlyDialog {
 	if i.origin == nil {
-		origin := i.d.legLocked()
+		origin := i.d.dialogStateLocked()
 		i.origin = &origin
 	}
 	l := *i.origin
 	l.remoteTag, l.localSeq, l.remoteSeq, l.remoteSeqKnown = tag, i.seq, 0, false
 	l.remoteTarget = *i.origin.remoteTarget.Clone()
-	e := &earlyDialog{i: i, gone: make(chan struct{}), leg: l}
+	e := &earlyDialog{i: i, gone: make(chan struct{}), state: l}
 	e.reliableClient = reliableClient{d: i.d, early: e, carrier: i, offered: !isNilBody(i.offer), propose: i.propose}
 	i.early = append(i.early, e)
 	return e
@@ -201,26 +201,26 @@ func (i *inviteClient) answeredByLocked(res *sip.Response) *earlyDialog {
 	return e
 }
 
-// turnToLocked makes an early dialog the current leg. Both mutexes are held:
+// makeCurrentLocked makes an early dialog the current one. Both mutexes are held:
 // the dialog is found under its new key from here on.
-func (i *inviteClient) turnToLocked(e *earlyDialog) {
+func (i *inviteClient) makeCurrentLocked(e *earlyDialog) {
 	d := i.d
 	if i.current == e {
 		return
 	}
 	if i.current != nil {
-		i.current.leg = d.legLocked()
+		i.current.state = d.dialogStateLocked()
 	}
 	old := d.keyLocked()
 	i.current = e
-	d.setLegLocked(e.leg)
+	d.setDialogStateLocked(e.state)
 	if d.keyLocked() != old {
 		d.stack.rekeyLocked(d, old)
 	}
 	d.tellIdentityLocked()
 }
 
-// learnLocked takes over, for the current leg, what a response says of the way
+// learnLocked takes over, for the current early dialog, what a response says of the way
 // to the peer.
 func (i *inviteClient) learnLocked(res *sip.Response) {
 	d := i.d
@@ -235,7 +235,7 @@ func (i *inviteClient) learnLocked(res *sip.Response) {
 // heardLocked notes a provisional response of the early dialog's. A later one
 // moves the target only when it is reliable (RFC 6141 4.3).
 func (e *earlyDialog) heardLocked(res *sip.Response) {
-	e.withLocked(func() {
+	e.inStateLocked(func() {
 		switch {
 		case !e.learnt:
 			e.learnt = true
@@ -260,7 +260,7 @@ func (e *earlyDialog) endLocked(reasons []Reason) (release func()) {
 	e.ended, e.reasons = true, reasons
 	if i.current == e {
 		if at := slices.IndexFunc(i.early, (*earlyDialog).livesLocked); at >= 0 {
-			i.turnToLocked(i.early[at])
+			i.makeCurrentLocked(i.early[at])
 		}
 	}
 	i.d.tellForkLocked(e)
@@ -292,7 +292,7 @@ func (e *earlyDialog) livesLocked() bool { return e.learnt && !e.ended }
 // decided.
 func (e *earlyDialog) refuseOpenLocked() (release func()) {
 	var open *updateServer
-	e.withLocked(func() { open = e.i.d.updateIn })
+	e.inStateLocked(func() { open = e.i.d.updateIn })
 	if open == nil {
 		return func() {}
 	}
@@ -369,7 +369,7 @@ func (d *Dialog) forkOf(req *sipmsg.Message) (e *earlyDialog, ok bool) {
 	case e == nil:
 		e = i.addForkLocked(tag)
 		if targets := contacts(req); len(targets) > 0 {
-			e.leg.remoteTarget = targets[0]
+			e.state.remoteTarget = targets[0]
 		}
 	case e.isGone(), e.ended && req.Method != sip.BYE:
 		return nil, false
@@ -445,7 +445,7 @@ func (i *inviteClient) newForkLocked(tag string) *Dialog {
 	if e := i.forkLocked(tag); e != nil {
 		// Requests may have been sent in it, and a NOTIFY may still be: above the
 		// BYE and its repetitions with credentials.
-		e.withLocked(func() {
+		e.inStateLocked(func() {
 			fork.farEnd, fork.localSeq, d.localSeq = d.farEnd, d.localSeq, d.localSeq+reservedSeqs
 		})
 	}

@@ -70,7 +70,7 @@ func (d *Dialog) OnFork(callback func(ForkInfo)) {
 
 func (e *earlyDialog) infoLocked() ForkInfo {
 	info := ForkInfo{RemoteTag: e.tagLocked(), Status: e.status, Body: keptOrNil(e.body), Ended: e.ended, Reasons: slices.Clone(e.reasons)}
-	e.withLocked(func() { info.RemoteTarget = *e.i.d.remoteTarget.Clone() })
+	e.inStateLocked(func() { info.RemoteTarget = *e.i.d.remoteTarget.Clone() })
 	return info
 }
 

@@ -76,7 +76,7 @@ func (d *Dialog) handleRequest(tx serverTx, req *sipmsg.Message) {
 func (d *Dialog) inOrder(e *earlyDialog, req *sipmsg.Message) (ordered bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.inForkLocked(e, func() {
+	d.inDialogStateLocked(e, func() {
 		seq := cseq(req)
 		again := seq == d.remoteSeq && req.Method == sip.BYE
 		if ordered = !d.remoteSeqKnown || seq > d.remoteSeq || again; ordered {

@@ -239,7 +239,7 @@ func (d *Dialog) wentBy(e *earlyDialog, hop sip.Uri, f *transport.Flow) {
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.inForkLocked(e, func() { d.detour = detour{flow: f, hop: hop} })
+	d.inDialogStateLocked(e, func() { d.detour = detour{flow: f, hop: hop} })
 }
 
 // isWebSocket reports whether nothing but this connection may lead to the peer.
@@ -254,7 +254,7 @@ func isWebSocket(f *transport.Flow) bool {
 func (d *Dialog) reachedBy(e *earlyDialog, tx serverTx) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.inForkLocked(e, func() { d.reachedLocked(tx.Message(), tx.Flow()) })
+	d.inDialogStateLocked(e, func() { d.reachedLocked(tx.Message(), tx.Flow()) })
 }
 
 func (d *Dialog) reachedLocked(req *sipmsg.Message, f *transport.Flow) {
@@ -267,7 +267,7 @@ func (d *Dialog) reachedLocked(req *sipmsg.Message, f *transport.Flow) {
 func (d *Dialog) heardBy(e *earlyDialog, res *sip.Response, f *transport.Flow) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.inForkLocked(e, func() {
+	d.inDialogStateLocked(e, func() {
 		if d.behindNAT && toTag(res) == d.remoteTag {
 			d.moveLocked(f)
 		}

@@ -131,7 +131,7 @@ func (r *ReferSubscription) mayRequestLocked() error {
 		return ErrNoSubscription
 	case r.dialog.remoteTag == "" && r.dialog.state <= DialogStateTrying:
 		return ErrState // no dialog yet to send it in (RFC 3261 12.1.2)
-	case r.dialog.legEndedLocked():
+	case r.dialog.earlyDialogsEndedLocked():
 		return ErrTerminated // it would overtake the BYE that releases a fork
 	}
 	return nil

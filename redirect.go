@@ -101,11 +101,11 @@ func (i *inviteClient) forgetForksLocked() (release func()) {
 	d := i.d
 	release = i.dropLocked(nil)
 	if i.current != nil {
-		i.current.leg = d.legLocked()
+		i.current.state = d.dialogStateLocked()
 	}
 	i.forgetEarlyLocked()
 	old := d.keyLocked()
-	d.setLegLocked(leg{farEnd: i.calledLocked(), localSeq: d.localSeq})
+	d.setDialogStateLocked(dialogState{farEnd: i.calledLocked(), localSeq: d.localSeq})
 	i.origin = nil
 	if d.keyLocked() != old {
 		d.stack.rekeyLocked(d, old)

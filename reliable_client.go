@@ -22,7 +22,7 @@ type reliableClient struct {
 	// propose is InviteOpts.PrackOffer.
 	propose func(context.Context, ForkInfo) Body
 
-	// callOutcome is true once the re-INVITE has a final answer.
+	// answered is true once the re-INVITE has a final answer.
 	answered bool
 	// rseq is the RSeq of the latest response taken; zero: none.
 	rseq uint32
@@ -53,7 +53,7 @@ func (d *Dialog) rseqOf(res *sip.Response) uint32 {
 
 // inDialogLocked runs f while the dialog's own fields are those of the one that
 // the responses are in.
-func (r *reliableClient) inDialogLocked(f func()) { r.d.inForkLocked(r.early, f) }
+func (r *reliableClient) inDialogLocked(f func()) { r.d.inDialogStateLocked(r.early, f) }
 
 // unwanted is closed when no PRACK is sent any more; nil, which never is, outside the
 // early dialogs.

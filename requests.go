@@ -178,7 +178,7 @@ type decision struct {
 	cancel context.CancelFunc
 	expiry *time.Timer
 
-	// known is true once somebody answers; it synchronises itself.
+	// decided is true once somebody answers; it synchronises itself.
 	decided atomic.Bool
 }
 

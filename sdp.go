@@ -55,7 +55,7 @@ func (s *session) prefer(ours Body, theirs *SimpleBody) {
 
 // sessionLocked returns the session of an early dialog, else the call's.
 func (d *Dialog) sessionLocked(e *earlyDialog) (s session) {
-	d.inForkLocked(e, func() { s = d.session })
+	d.inDialogStateLocked(e, func() { s = d.session })
 	return s
 }
 

@@ -38,7 +38,7 @@ type Stack struct {
 	runCallback                  func(func())
 	// unconfirmed synchronises itself.
 	unconfirmed *unconfirmed
-	// baseContext ends when the layers below are closed: with it ends what still waits
+	// base ends when the layers below are closed: with it ends what still waits
 	// for the network.
 	base       context.Context
 	cancelBase context.CancelFunc

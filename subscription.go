@@ -51,7 +51,7 @@ type ReferSubscription struct {
 	// lingers is true once the peer has ended it without an outcome that may still
 	// come.
 	lingers bool
-	// callOutcome is closed once the REFER has its final answer; err is set when
+	// answered is closed once the REFER has its final answer; err is set when
 	// that was no 2xx. waited is true while a WaitRefer waits for it.
 	answered chan struct{}
 	err      error

@@ -29,7 +29,7 @@ type inviteClient struct {
 	// dialog's fields before the first.
 	early   []*earlyDialog
 	current *earlyDialog
-	origin  *leg
+	origin  *dialogState
 	// former are the tags of those of an INVITE that was refused, before it went
 	// out once more.
 	former []string
@@ -185,7 +185,7 @@ func (i *inviteClient) prepared(*sip.Request) {
 	i.d.mutex.Lock()
 	release := i.dropLocked(nil)
 	if i.current != nil {
-		i.current.leg = i.d.legLocked() // what answers a request in it looks there
+		i.current.state = i.d.dialogStateLocked() // what answers a request in it looks there
 		i.d.session, i.d.updateOut, i.d.updateIn = session{}, nil, nil
 		i.d.session.offer(i, i.offer, byApplication)
 	}
@@ -306,7 +306,7 @@ func (i *inviteClient) provisionalLocked(res *sip.Response) (then func()) {
 	if !e.ended {
 		d.setStateLocked(DialogStateRinging)
 		if i.current == nil || i.current.ended {
-			i.turnToLocked(e)
+			i.makeCurrentLocked(e)
 		}
 	}
 	d.keepBodyLocked(bodyOf(res))
@@ -377,7 +377,7 @@ func (i *inviteClient) accept(res *sip.Response) {
 		return
 	}
 	e := i.answeredByLocked(res)
-	i.turnToLocked(e)
+	i.makeCurrentLocked(e)
 	i.won, i.winner, e.ended = true, toTag(res), false
 	if d.phase == phaseInviting {
 		d.phase = phaseAwaitingACK

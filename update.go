@@ -93,11 +93,11 @@ func (d *Dialog) mayUpdateLocked(offer Body) error {
 // isEarlyLocked reports whether there is an early dialog (RFC 3261 12.1) to send
 // requests in.
 func (d *Dialog) isEarlyLocked() bool {
-	return d.state == DialogStateRinging && d.remoteTag != "" && !d.legEndedLocked()
+	return d.state == DialogStateRinging && d.remoteTag != "" && !d.earlyDialogsEndedLocked()
 }
 
-// legEndedLocked reports whether no early dialog of our INVITE is left.
-func (d *Dialog) legEndedLocked() bool {
+// earlyDialogsEndedLocked reports whether no early dialog of our INVITE is left.
+func (d *Dialog) earlyDialogsEndedLocked() bool {
 	return d.phase == phaseInviting && (d.invite.current == nil || d.invite.current.ended)
 }
 
@@ -152,7 +152,7 @@ func (u *updateClient) over(res *sip.Response) (ours bool) {
 	u.d.mutex.Lock()
 	defer u.d.mutex.Unlock()
 	ours = u.d.updateOut == u
-	u.d.inForkLocked(u.fork, func() {
+	u.d.inDialogStateLocked(u.fork, func() {
 		if u.d.updateOut != u {
 			return
 		}

@@ -80,7 +80,7 @@ func (d *Dialog) answerUpdate(in *updateServer, ours session) {
 
 // beginUpdateLocked opens an UPDATE, or returns why not.
 func (d *Dialog) beginUpdateLocked(in *updateServer) (refusal *sip.Response) {
-	d.inForkLocked(in.fork, func() {
+	d.inDialogStateLocked(in.fork, func() {
 		if refusal = d.refuseUpdateLocked(in); refusal == nil {
 			d.updateIn = in
 			d.session.receive(in, in.offer)
@@ -112,14 +112,14 @@ func (d *Dialog) claimUpdate(in *updateServer) (ours bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if ours = d.claimUpdateLocked(in); ours {
-		d.inForkLocked(in.fork, func() { d.session.rollback(in) })
+		d.inDialogStateLocked(in.fork, func() { d.session.rollback(in) })
 	}
 	return ours
 }
 
 // claimUpdateLocked is that for whoever answers it either way.
 func (d *Dialog) claimUpdateLocked(in *updateServer) (ours bool) {
-	d.inForkLocked(in.fork, func() {
+	d.inDialogStateLocked(in.fork, func() {
 		if ours = d.updateIn == in; ours {
 			d.updateIn = nil
 		}
@@ -140,7 +140,7 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made author) {
 		d.mutex.Unlock()
 		return
 	}
-	d.inForkLocked(in.fork, func() {
+	d.inDialogStateLocked(in.fork, func() {
 		d.refreshTargetLocked(in.tx.Message())
 		d.cameByLocked(in.tx)
 		ours := d.session.numbered(answer)

@@ -119,7 +119,7 @@ func conversations(count int, make func(n string) request) func(context.Context,
 	})
 }
 
-// retryWithCredentials is how long a stranger waits until it opens another connection.
+// again is how long a stranger waits until it opens another connection.
 const again = 50 * time.Millisecond
 
 // each has count strangers connect over TCP, one time after the other.

@@ -21,7 +21,7 @@ type stream struct {
 	dialled       bool           // owns its local port
 	carried       func()         // unless nil, told of each write: by a NAT
 	in, out       *pipe
-	// retarget holds one token while a Write is under way, so that writes do not mix.
+	// turn holds one token while a Write is under way, so that writes do not mix.
 	turn chan struct{}
 }
 

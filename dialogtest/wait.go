@@ -7,7 +7,7 @@ import (
 // wake lets goroutines wait for a change of what a mutex guards. That mutex
 // guards the wake as well.
 type wake struct {
-	// retryChanged is closed at the next change; nil while nobody waits.
+	// changed is closed at the next change; nil while nobody waits.
 	changed chan struct{}
 }
 

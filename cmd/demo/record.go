@@ -30,7 +30,7 @@ type record struct {
 	notes []string
 	// flowRead and notesRead are how much of both a step has expected.
 	flowRead, notesRead int
-	// retryChanged is closed when something is added, and replaced.
+	// changed is closed when something is added, and replaced.
 	changed chan struct{}
 }
 

@@ -113,7 +113,7 @@ type Attempt struct {
 	asked map[space]bool
 	own   map[space]*answer
 	tries int
-	// inviteWritten is what Authorize has put into the request, seq and hop say for which
+	// written is what Authorize has put into the request, seq and hop say for which
 	// sending of it, and sent whether it has left like that.
 	written map[space]written
 	seq     uint32

@@ -40,7 +40,7 @@ type outgoing struct {
 	flow   *transport.Flow
 	branch string
 	data   []byte
-	// inviteWritten is what Authorize has returned, unless nil.
+	// written is what Authorize has returned, unless nil.
 	written func(sent bool)
 }
 

@@ -18,7 +18,7 @@ type way struct {
 	opt      RequestOptions
 	tried    int  // how many places have been taken off
 	resolved bool // NextHop has been, or cannot be
-	// callOutcome says that the preferred flow did lead to its peer, or that nobody
+	// answered says that the preferred flow did lead to its peer, or that nobody
 	// is there: in either case the same address once more is no other target.
 	answered bool
 	targets  []transport.Target // not tried yet
