@@ -53,6 +53,8 @@ type serverTx interface {
 	Refuse() error
 	// Dismiss answers what belongs to nothing, and takes no room either.
 	Dismiss(code int)
+	// ReplyBy has responses go by another flow from now on.
+	ReplyBy(flow *transport.Flow)
 	// Repeat sends the last response once more, byte for byte.
 	Repeat() error
 }

@@ -268,16 +268,24 @@ func (d *Dialog) heardBy(e *earlyDialog, res *sip.Response, f *transport.Flow) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	d.inDialogStateLocked(e, func() {
-		if d.behindNAT && toTag(res) == d.remoteTag {
+		if (d.behindNAT || isWebSocket(d.flow) && isWebSocket(f)) && toTag(res) == d.remoteTag {
 			d.moveLocked(f)
 		}
 	})
 }
 
-// moveLocked has requests go by another flow, if the policy lets it.
+// moveLocked has requests go by another flow, if the policy lets it, and what is still
+// to be said to the peer's INVITEs.
 func (d *Dialog) moveLocked(f *transport.Flow) {
-	if !d.flow.Same(f) && d.config().MoveFlow.allows(d.flow, f) {
-		d.flow = f
+	if d.flow.Same(f) || !d.config().MoveFlow.allows(d.flow, f) {
+		return
+	}
+	d.flow = f
+	if d.pendingInvite != nil {
+		d.pendingInvite.ReplyBy(f)
+	}
+	for _, u := range d.retransmissions {
+		u.tx.ReplyBy(f)
 	}
 }
 

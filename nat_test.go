@@ -144,6 +144,31 @@ func TestACalleeThatAnswersByANewBindingIsReachedThere(t *testing.T) {
 	}
 }
 
+// FN5: what is still to be said to an INVITE follows its sender: the 200 that no ACK has
+// come for, and the answer of a call that rings.
+func TestAnswersFollowAPhoneToItsNewBinding(t *testing.T) {
+	for _, ringing := range []bool{false, true} {
+		bubble(t, func(t *testing.T, w *world) {
+			b := w.stack(serverIP)
+			r, p := w.scripted()
+			l := w.rings(b, p, withRport, withHeaders(privateContact))
+			if !ringing {
+				require.NoError(t, l.d.Accept(context.Background(), withSDP(answerSDP)))
+				p.next("200 INVITE")
+			}
+			r.Forget() // and the ACK gets lost
+			l.ask("INFO", withRport)
+			if ringing {
+				require.NoError(t, l.d.Accept(context.Background(), withSDP(answerSDP)))
+			}
+			l.final = p.next("200 INVITE")
+			l.acknowledge(1)
+			synctest.Wait()
+			require.Equal(t, (&phoneCase{l, r}).seen(), (&phoneCase{l, r}).byeTo())
+		})
+	}
+}
+
 // FN5: any request that is in order for its call moves the way to a peer behind a NAT;
 // one that is not moves nothing.
 func TestAnyRequestInOrderMovesTheWayToAPhone(t *testing.T) {

@@ -62,25 +62,20 @@ func (l *Layer) SendAck(ctx context.Context, req *sip.Request, opt RequestOption
 // the next hop by whatever leads there now, in the background; if that fails the
 // far end repeats its 2xx. It does not block. Errors: ErrTransport on UDP,
 // ErrClosed.
-func (a *Ack) Resend() error {
-	err := a.flow.Send(a.data)
+func (a *Ack) Resend() error { return a.ResendBy(a.flow) }
+
+// ResendBy is Resend by the flow that its peer is behind by now.
+func (a *Ack) ResendBy(flow *transport.Flow) error {
+	err := flow.Send(a.data)
 	switch {
 	case err == nil:
 		return nil
-	case !a.flow.Reliable():
+	case !flow.Reliable():
 		return errtext.As(ErrTransport, err)
 	case !a.rerouting.CompareAndSwap(false, true):
 		// That goes on, and the peer repeats its 2xx.
 	case !a.layer.tasks.Go(a.reroute):
 		return ErrClosed
-	}
-	return nil
-}
-
-// ResendBy is Resend by the flow that its peer is behind by now.
-func (a *Ack) ResendBy(flow *transport.Flow) error {
-	if err := flow.Send(a.data); err != nil {
-		return errtext.As(ErrTransport, err)
 	}
 	return nil
 }

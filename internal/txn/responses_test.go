@@ -73,20 +73,22 @@ func TestResponsesThatWaitAreBounded(t *testing.T) {
 }
 
 // FX3: however often a 2xx is repeated whose ACK has lost its connection, one new
-// connection at a time is set up for it.
+// connection at a time is set up for it, also where the peer's own has been lost (FN5).
 func TestAnAckThatLostItsConnectionDialsOnceAtATime(t *testing.T) {
-	bubble(t, []string{"tcp"}, func(t *testing.T, r *rig) {
-		ack, err := r.layer.SendAck(context.Background(), outgoingRequest(sip.ACK, "call-1", 1), RequestOptions{NextHop: r.nextHop()})
-		require.NoError(t, err)
-		require.Equal(t, []string{"ACK"}, r.lines())
-		r.net.BreakStreams()
-		r.settle()
-		for range 1000 {
-			require.NoError(t, ack.Resend())
-			require.LessOrEqual(t, r.layer.Running().Tasks, 1)
-		}
-		require.NotEmpty(t, r.lines())
-	})
+	for _, resend := range []func(a *Ack) error{(*Ack).Resend, func(a *Ack) error { return a.ResendBy(a.flow) }} {
+		bubble(t, []string{"tcp"}, func(t *testing.T, r *rig) {
+			ack, err := r.layer.SendAck(context.Background(), outgoingRequest(sip.ACK, "call-1", 1), RequestOptions{NextHop: r.nextHop()})
+			require.NoError(t, err)
+			require.Equal(t, []string{"ACK"}, r.lines())
+			r.net.BreakStreams()
+			r.settle()
+			for range 1000 {
+				require.NoError(t, resend(ack))
+				require.LessOrEqual(t, r.layer.Running().Tasks, 1)
+			}
+			require.NotEmpty(t, r.lines())
+		})
+	}
 }
 
 // FX3: what must not wait sends an ACK by what is there, or not at all.

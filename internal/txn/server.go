@@ -211,6 +211,10 @@ func (s *Server) Dismiss(code int) {
 	s.tx.layer.dismiss(s.m, s.flow, s.tx.key, code)
 }
 
+// ReplyBy has the responses that are still to be sent, and repeated, go by another
+// flow, by which their client has been heard since.
+func (s *Server) ReplyBy(flow *transport.Flow) { s.tx.replyBy(flow) }
+
 // Repeat sends the bytes of the last response again: a 2xx to INVITE, until its
 // ACK comes. Errors: ErrEnded, ErrTransport.
 func (s *Server) Repeat() error {
@@ -315,7 +319,7 @@ func (tx *serverTx) discard() {
 // requestAgain answers a retransmission as the first one was. Over UDP each copy says
 // where its sender is: a router may have forgotten the binding of the copies before.
 func (tx *serverTx) requestAgain(m *sipmsg.Message, flow *transport.Flow) {
-	if !flow.Reliable() {
+	if !flow.Reliable() && !tx.reliable {
 		tx.replyBy(tx.layer.transport.Reply(flow, m))
 	}
 	if data := tx.step(eventRequest); data != nil {
@@ -328,9 +332,7 @@ func (tx *serverTx) requestAgain(m *sipmsg.Message, flow *transport.Flow) {
 func (tx *serverTx) replyBy(flow *transport.Flow) {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
-	if !tx.reliable {
-		tx.reply = flow
-	}
+	tx.reply = flow
 }
 
 // step takes an arrow and returns what is to be written.

@@ -12,8 +12,13 @@ const (
 	linux = 30 // without an answer
 )
 
+var (
+	transports = []string{"udp", "tcp", "tls", "ws", "wss"}
+	streams    = transports[1:]
+)
+
 func TestCallsBothWays(t *testing.T) {
-	for _, transport := range []string{"udp", "tcp", "tls", "ws", "wss"} {
+	for _, transport := range transports {
 		t.Run(transport, func(t *testing.T) {
 			w := newWorld(t)
 			p := w.serve().phone(w.router(linux), "alice", transport)

@@ -12,6 +12,8 @@ import (
 // take a minute: they are run when asked for.
 var wanted = flag.Bool("nat", false, "run the tests that need root, nft, ip and conntrack")
 
+var traced = flag.Bool("trace", false, "print the first line of each message")
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if !*wanted {

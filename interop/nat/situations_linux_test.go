@@ -3,6 +3,10 @@ package nat
 import (
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog"
 )
 
 // The phone's call rings longer than the router remembers: its INVITE is repeated in
@@ -25,16 +29,39 @@ func TestACallRingsMuchLongerThanTheBindingOfTheCaller(t *testing.T) {
 	c.end(c.server)
 }
 
-// The router forgets a call's binding: the next request of the phone's shows the way.
-func TestABindingIsForgottenInACall(t *testing.T) {
-	w := newWorld(t)
-	p := w.serve().phone(w.router(linux), "alice", "udp")
-	c := p.calls(0)
-	for range 3 {
+// over runs a test over each of the transports, in a call of the phone's.
+func over(t *testing.T, transports []string, test func(t *testing.T, p *phone, c *call), change ...func(*dialog.StackConfig)) {
+	for _, transport := range transports {
+		t.Run(transport, func(t *testing.T) {
+			w := newWorld(t)
+			p := w.serve().phone(w.router(linux), "alice", transport, change...)
+			test(t, p, p.calls(0))
+		})
+	}
+}
+
+// The router forgets all there is in a call: the next request of the phone's shows the
+// way, by a new port or a new connection.
+func TestBindingsAreForgottenInACall(t *testing.T) {
+	over(t, transports, func(_ *testing.T, p *phone, c *call) {
+		for range 3 {
+			p.forget()
+			c.phoneSpeaks()
+			c.talk()
+		}
 		p.forget()
+		c.end(c.phone)
+	})
+}
+
+// A connection that is cut silently in a call is noticed by its keep-alives, and made
+// anew when it is needed.
+func TestConnectionsAreCutInACall(t *testing.T) {
+	over(t, streams, func(t *testing.T, p *phone, c *call) {
+		p.cut()
+		require.Eventually(t, func() bool { return p.Stats().Connections == 0 }, 2*soon, soon/100, "the connection looks alive")
 		c.phoneSpeaks()
 		c.talk()
-	}
-	p.forget()
-	c.end(c.phone)
+		c.end(c.server)
+	}, func(config *dialog.StackConfig) { config.KeepAlive = 3 * time.Second })
 }

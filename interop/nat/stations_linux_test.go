@@ -3,6 +3,8 @@ package nat
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -30,6 +32,9 @@ type station struct {
 func start(t *testing.T, n *namespace, config *dialog.StackConfig) *station {
 	t.Helper()
 	config.Network = n
+	if *traced {
+		config.Trace = func(e dialog.TraceEvent) { trace(t.Name(), config.From != nil, e) }
+	}
 	stack, err := dialog.NewStack(config)
 	require.NoError(t, err)
 	s := &station{Stack: stack, t: t, calls: make(chan *dialog.Dialog, 10)}
@@ -41,6 +46,19 @@ func start(t *testing.T, n *namespace, config *dialog.StackConfig) *station {
 		_ = stack.Shutdown(ctx)
 	})
 	return s
+}
+
+// trace prints the first line of a message.
+func trace(test string, phone bool, e dialog.TraceEvent) {
+	who, way := "server", "<"
+	if phone {
+		who = "phone"
+	}
+	if e.Outbound {
+		way = ">"
+	}
+	line, _, _ := strings.Cut(string(e.Data), "\r\n")
+	fmt.Println(e.Time.Format("05.000"), test, who, e.Local, way, e.Remote, e.Transport, line)
 }
 
 // called waits for an incoming call.
@@ -68,7 +86,7 @@ func (w *world) serve(change ...func(*dialog.StackConfig)) *server {
 	w.t.Helper()
 	ca := testcert.New(w.t)
 	config := &dialog.StackConfig{}
-	for _, name := range []string{"udp", "tcp", "tls", "ws", "wss"} {
+	for _, name := range transports {
 		listener := dialog.TransportConfig{Protocol: name, Address: serverIP, Port: ports[name]}
 		if name == "tls" || name == "wss" {
 			listener.TLSConfig = ca.Server(serverIP)

@@ -56,19 +56,23 @@ type router struct {
 	t      *testing.T
 	inside *namespace // the phone's machine
 	public netip.Addr
+	epoch  int
 }
 
 // The rules of a router at home: ports are changed, and what was not asked for is
-// dropped without a word, and so is all of a connection with the mark.
+// dropped without a word. Connections are marked with the epoch that they are of.
 const rules = `
 table ip home {
 	chain translate {
 		type nat hook postrouting priority srcnat;
 		oifname "outside" masquerade fully-random
 	}
+	chain epoch {
+		ct state new ct mark set 1
+	}
 	chain forward {
 		type filter hook forward priority filter;
-		ct mark 1 drop
+		jump epoch
 		iifname "outside" ct state new drop
 	}
 	chain input {
@@ -83,7 +87,7 @@ table ip home {
 func (w *world) router(udpSeconds int) *router {
 	w.t.Helper()
 	w.routers++
-	r := &router{namespace: machine(w.t), t: w.t, inside: machine(w.t), public: netip.MustParseAddr(fmt.Sprintf(routerIP, w.routers))}
+	r := &router{namespace: machine(w.t), t: w.t, inside: machine(w.t), public: netip.MustParseAddr(fmt.Sprintf(routerIP, w.routers)), epoch: 1}
 	w.attach(r.namespace, fmt.Sprint("router", w.routers), r.public.String())
 	require.NoError(w.t, cable(r.namespace, "inside", r.inside, "lan"))
 	require.NoError(w.t, r.ip("addr add "+gatewayIP+"/24 dev inside\nlink set inside up"))
@@ -105,7 +109,10 @@ func (r *router) forget() {
 // cut loses all that goes by the connections there are: neither end hears of it.
 func (r *router) cut() {
 	r.t.Helper()
-	require.NoError(r.t, r.run("", nil, "conntrack", "-U", "-p", "tcp", "--mark", "1"))
+	r.epoch++
+	require.NoError(r.t, r.nft(fmt.Sprintf("flush chain ip home epoch\n"+
+		"add rule ip home epoch ct state new ct mark set %[1]d\n"+
+		"add rule ip home epoch ct mark != %[1]d drop", r.epoch)))
 }
 
 // move gives the phone another address.
