@@ -189,7 +189,7 @@ func (d *Dialog) prepare(req *sip.Request, local transport.Local) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if toTag(req) != "" {
-		d.noteLeastLocked(req)
+		d.timer.NoteMinSE(minSE(req))
 	} else if isSIPS(req.Recipient) {
 		d.secure = true
 	}

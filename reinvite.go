@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sessiontimer"
 )
 
 // reinviteClient is a re-INVITE of ours (RFC 3261 14.1). Its fields are
@@ -238,7 +240,7 @@ func (re *reinviteClient) success(res *sip.Response) {
 	}
 	d.keepBodyLocked(bodyOf(res))
 	d.session.answered(re)
-	d.agreeTimerLocked(res, false, res)
+	d.agreeTimerLocked(res, sessiontimer.UAC, res)
 	d.mutex.Unlock()
 	if agreed { // no session is in the 2xx (RFC 3262 5)
 		re.acknowledge(nil, byDefault, re.succeeded)

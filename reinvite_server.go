@@ -5,6 +5,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -122,7 +123,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made author) {
 	} else {
 		d.session.offer(u, ours, made)
 	}
-	d.agreeTimerLocked(res, true, req)
+	d.agreeTimerLocked(res, sessiontimer.UAS, req)
 	d.retransmitLocked(u)
 	d.mutex.Unlock()
 	d.stack.respond(in.tx, res)

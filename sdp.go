@@ -146,7 +146,7 @@ func (s *session) answerOrRefusal(offer *SimpleBody) (Body, error) {
 // (RFC 4028 7.4).
 func (s *session) defaultAnswer(req *sipmsg.Message, offer *SimpleBody) (Body, error) {
 	answer, err := s.answerTo(offer)
-	if interval, _ := sessionExpires(req); interval > 0 && err == nil && s.isUnchanged(answer) {
+	if sessionExpires(req).Interval > 0 && err == nil && s.isUnchanged(answer) {
 		return s.local, nil
 	}
 	return answer, err

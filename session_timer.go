@@ -3,185 +3,135 @@ package dialog
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// minSessionInterval is the least Min-SE there is (RFC 4028 4).
-const minSessionInterval = 90 * time.Second
+// The headers and timers of RFC 4028; the rules are internal/sessiontimer's.
 
 // statusIntervalTooSmall refuses a session interval (RFC 4028 6).
 const statusIntervalTooSmall = 422
 
-// sessionTimer is the agreement that a session is refreshed (RFC 4028). The
-// dialog's mutex guards it.
+// sessionTimer is the session timer of a dialog. The dialog's mutex guards it.
 type sessionTimer struct {
-	// interval is zero while there is none.
-	interval time.Duration
-	// ours is true when the refresh is our task.
-	ours bool
-	// expiry ends the call at ends, refresh refreshes before that.
+	sessiontimer.Timer
+	// expiry ends the call, refresh refreshes the session before that.
 	expiry, refresh *time.Timer
-	ends            time.Time
-	// allowsUpdate is true when the peer takes UPDATE.
+	// allowsUpdate is true when the peer's Allow lists UPDATE.
 	allowsUpdate bool
-	// least is the largest Min-SE that a 422 has demanded in this call, or a
-	// request of the peer's has had; zero when there was none.
-	least time.Duration
 }
 
-func (c *StackConfig) minSE() time.Duration {
-	return max(c.MinSE, minSessionInterval)
+func (c *StackConfig) sessionPolicy() sessiontimer.Policy {
+	return sessiontimer.Policy{Interval: c.SessionExpires, MinSE: c.MinSE}
 }
 
-// sessionExpires reads a Session-Expires header: the interval, zero when there
-// is none that can be read, and the refresher, which may be missing.
-func sessionExpires(msg message) (interval time.Duration, refresher string) {
-	header := headerValue(msg, "Session-Expires")
-	if header == "" {
-		return 0, "" // in most messages
+func sessionExpires(msg message) sessiontimer.Expires {
+	return sessiontimer.ParseExpires(headerValue(msg, "Session-Expires"))
+}
+
+func minSE(msg message) time.Duration {
+	return sessiontimer.ParseMinSE(headerValue(msg, "Min-SE"))
+}
+
+func timerRequest(req *sipmsg.Message) sessiontimer.Request {
+	return sessiontimer.Request{
+		Expires: sessionExpires(req), MinSE: minSE(req), SupportsTimer: lists(req, "Supported", "timer"),
 	}
-	value, params := sipmsg.CutParams(header)
-	refresher = strings.ToLower(params.Text("refresher"))
-	if refresher != "uac" && refresher != "uas" {
-		refresher = "" // RFC 4028 4 knows no other
+}
+
+// setTimer sets the session timer's headers of a message; a Min-SE of zero is none.
+func setTimer(msg interface {
+	sip.Message
+	RemoveHeader(name string) bool
+}, expires sessiontimer.Expires, minSE time.Duration) {
+	removeHeaders(msg, "Session-Expires")
+	removeHeaders(msg, "Min-SE")
+	msg.AppendHeader(sip.NewHeader("Session-Expires", expires.String()))
+	if minSE > 0 {
+		msg.AppendHeader(sip.NewHeader("Min-SE", sipmsg.FormatSeconds(minSE)))
 	}
-	interval, _ = sipmsg.Seconds(value)
-	return interval, refresher
 }
 
-func minSEOf(msg message) time.Duration {
-	least, _ := sipmsg.Seconds(sipmsg.Bare(headerValue(msg, "Min-SE")))
-	return least
-}
-
-func supportsTimer(msg message) bool {
-	return lists(msg, "Supported", "timer")
-}
-
-// inspectTimer refuses a session interval below our least, when its sender can
-// be told so (RFC 4028 9).
+// inspectTimer returns the 422 to a request whose session interval is too small; nil
+// for another (RFC 4028 9).
 func (s *Stack) inspectTimer(tx serverTx, req *sipmsg.Message) *sip.Response {
-	interval, _ := sessionExpires(req)
-	if interval == 0 || interval >= s.config.minSE() || !supportsTimer(req) {
+	policy := s.config.sessionPolicy()
+	if firstHeader(req, "Session-Expires") == nil || !policy.IsTooSmall(timerRequest(req)) {
 		return nil
 	}
 	res := tx.NewResponse(statusIntervalTooSmall, "Session Interval Too Small")
-	res.AppendHeader(sip.NewHeader("Min-SE", sipmsg.FormatSeconds(s.config.minSE())))
+	res.AppendHeader(sip.NewHeader("Min-SE", sipmsg.FormatSeconds(policy.Smallest())))
 	return res
 }
 
-// askTimerLocked adds to an INVITE or UPDATE of ours what it asks of the timer:
-// what was agreed, else what is configured (RFC 4028 7.1, 7.4).
+// askTimerLocked adds to an INVITE or UPDATE of ours what it asks of the session timer
+// (RFC 4028 7.1, 7.4).
 func (d *Dialog) askTimerLocked(req *sip.Request) {
-	interval, refresher := d.config().SessionExpires, ""
-	if d.timer.interval > 0 {
-		interval, refresher = d.timer.interval, ";refresher=uas"
-		if d.timer.ours {
-			refresher = ";refresher=uac"
-		}
-	}
-	if interval <= 0 {
-		return
-	}
-	least := max(d.config().minSE(), d.timer.least)
-	req.AppendHeader(sip.NewHeader("Session-Expires", sipmsg.FormatSeconds(max(interval, least))+refresher))
-	if least > minSessionInterval || d.timer.least > 0 {
-		req.AppendHeader(sip.NewHeader("Min-SE", sipmsg.FormatSeconds(least)))
+	if asked, minSE := d.timer.Ask(d.config().sessionPolicy()); asked.Interval > 0 {
+		setTimer(req, asked, minSE)
 	}
 }
 
-// noteLeastLocked keeps the Min-SE of a request inside the call, the peer's or one
-// of ours that a 422 has changed, for those that follow (RFC 4028 7.4).
-func (d *Dialog) noteLeastLocked(msg message) {
-	d.timer.least = max(d.timer.least, minSEOf(msg))
-}
-
-// raiseInterval answers a 422: the request asks for what the refusal demands
-// (RFC 4028 7.4). nil when it demands nothing.
+// raiseInterval returns the change of a request that a 422 to it demands (RFC 4028
+// 7.4); nil when the response demands none.
 func raiseInterval(res *sip.Response) func(req *sip.Request) {
-	least := minSEOf(res)
-	if res.StatusCode != statusIntervalTooSmall || least <= 0 {
+	demanded := minSE(res)
+	if res.StatusCode != statusIntervalTooSmall || demanded <= 0 {
 		return nil
 	}
-	return func(req *sip.Request) {
-		asked, refresher := sessionExpires(req)
-		if refresher != "" {
-			refresher = ";refresher=" + refresher
-		}
-		for _, name := range []string{"Session-Expires", "Min-SE"} {
-			removeHeaders(req, name)
-		}
-		req.AppendHeader(sip.NewHeader("Session-Expires", sipmsg.FormatSeconds(max(asked, least))+refresher))
-		req.AppendHeader(sip.NewHeader("Min-SE", sipmsg.FormatSeconds(least)))
-	}
+	return func(req *sip.Request) { setTimer(req, sessionExpires(req).Raised(demanded), demanded) }
 }
 
-// grantTimer adds to the 2xx to an INVITE or UPDATE what comes of the timer that
-// it asks for, or that we want (RFC 4028 9).
+// grantTimer adds to the 2xx to an INVITE or UPDATE the session timer that it grants
+// (RFC 4028 9).
 func (d *Dialog) grantTimer(req *sipmsg.Message, res *sip.Response) {
-	interval, refresher := sessionExpires(req)
-	if interval == 0 {
-		interval = d.config().SessionExpires
-	}
-	if interval <= 0 {
+	asked := timerRequest(req)
+	granted := d.config().sessionPolicy().Grant(asked)
+	if granted.Interval == 0 {
 		return
 	}
-	supports := supportsTimer(req)
-	switch {
-	case !supports:
-		refresher = "uas"
-	case refresher == "":
-		refresher = "uac"
-	}
-	interval = max(interval, minSEOf(req), d.config().minSE())
-	res.AppendHeader(sip.NewHeader("Session-Expires", sipmsg.FormatSeconds(interval)+";refresher="+refresher))
-	if supports { // a MUST for "uac", a SHOULD for "uas"
+	res.AppendHeader(sip.NewHeader("Session-Expires", granted.String()))
+	if asked.SupportsTimer { // a MUST for "uac", a SHOULD for "uas"
 		res.AppendHeader(sip.NewHeader("Require", "timer"))
 	}
 }
 
-// agreeTimerLocked starts what a 2xx says of the timer, or stops it when that
-// says nothing (RFC 4028 7.2, 9). peer is the peer's message, request or 2xx.
-func (d *Dialog) agreeTimerLocked(res *sip.Response, answeredByUs bool, peer message) {
+// agreeTimerLocked starts the session timer of a 2xx, or stops it when the 2xx has
+// none (RFC 4028 7.2, 9). role is ours; peer is the peer's message, request or 2xx.
+func (d *Dialog) agreeTimerLocked(res *sip.Response, role sessiontimer.Refresher, peer message) {
 	d.stopSessionLocked()
-	d.noteLeastLocked(peer)
-	interval, refresher := sessionExpires(res)
+	d.timer.NoteMinSE(minSE(peer))
 	if firstHeader(peer, "Allow") != nil {
 		d.timer.allowsUpdate = lists(peer, "Allow", "UPDATE")
 	}
-	d.timer.interval = interval
-	if interval == 0 || d.state == DialogStateTerminated {
+	d.timer.Agree(time.Now(), sessionExpires(res), role)
+	if !d.timer.Active() || d.state == DialogStateTerminated {
 		return
 	}
-	d.timer.ours = (refresher == "uas") == answeredByUs
-	// RFC 4028 10: the BYE comes a little before the end.
-	life := interval - min(32*time.Second, interval/3)
-	d.timer.ends = time.Now().Add(life)
-	d.timer.expiry = d.onTime(life, (*Dialog).sessionExpired)
-	if d.timer.ours {
-		d.timer.refresh = d.onTime(interval/2, (*Dialog).refreshSession)
+	d.timer.expiry = d.onTime(d.timer.ExpiresIn(), (*Dialog).sessionExpired)
+	if wait := d.timer.RefreshIn(); wait > 0 {
+		d.timer.refresh = d.onTime(wait, (*Dialog).refreshSession)
 	}
 }
 
-// stopSessionLocked ends the agreement.
+// stopSessionLocked stops the session timer.
 func (d *Dialog) stopSessionLocked() {
 	stopTimer(d.timer.expiry)
 	stopTimer(d.timer.refresh)
-	d.timer.expiry, d.timer.refresh, d.timer.interval = nil, nil, 0
+	d.timer.expiry, d.timer.refresh = nil, nil
+	d.timer.Stop()
 }
 
-// sessionExpired ends a call whose refresh did not come.
+// sessionExpired ends a call whose refresh did not come. A timer that fired just
+// before it was stopped finds a later end.
 func (d *Dialog) sessionExpired() {
 	d.mutex.Lock()
-	// A timer that fired just before it was stopped finds a later end.
-	due := d.timer.interval > 0 && d.state == DialogStateEstablished && !time.Now().Before(d.timer.ends)
 	release := func() {}
-	if due {
+	if d.timer.IsExpired(time.Now()) && d.state == DialogStateEstablished {
 		release = d.hangupLocked(because(sip.StatusRequestTimeout, "session expired", Cause{By: PartyTimeout, Method: "BYE", Err: ErrTimeout}))
 	}
 	d.mutex.Unlock()
@@ -192,8 +142,8 @@ func (d *Dialog) sessionExpired() {
 // takes it, else by a re-INVITE with the last session (RFC 4028 7.4).
 func (d *Dialog) refreshSession() {
 	d.mutex.RLock()
-	due := d.timer.interval > 0 && d.state == DialogStateEstablished && d.ending == nil
-	byUpdate, ends := d.timer.allowsUpdate, d.timer.ends
+	due := d.timer.Active() && d.state == DialogStateEstablished && d.ending == nil
+	byUpdate, expires := d.timer.allowsUpdate, d.timer.ExpiresAt()
 	d.mutex.RUnlock()
 	if !due {
 		return
@@ -209,23 +159,18 @@ func (d *Dialog) refreshSession() {
 		}
 		if err != nil {
 			d.log().Debug("session could not be refreshed", "error", fmt.Sprint(err))
-			d.refreshAgain(ends)
+			d.refreshAgain(expires)
 		}
 	})
 }
 
-// refreshAgain tries once more, after an eighth of the interval, unless the session
-// that was to end then has been refreshed meanwhile. The callee does so earlier, as
-// after any 491 (RFC 3261 14.1): two refreshes that have crossed do not cross again.
-func (d *Dialog) refreshAgain(ends time.Time) {
+// refreshAgain tries once more, unless the session that was to expire then has been
+// refreshed meanwhile.
+func (d *Dialog) refreshAgain(expires time.Time) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if d.timer.interval == 0 || !d.timer.ends.Equal(ends) || d.state != DialogStateEstablished {
+	if !d.timer.Active() || !d.timer.ExpiresAt().Equal(expires) || d.state != DialogStateEstablished {
 		return
 	}
-	wait := d.timer.interval / 8
-	if !d.isUAC {
-		wait /= 2
-	}
-	d.timer.refresh = d.onTime(max(wait, time.Second), (*Dialog).refreshSession)
+	d.timer.refresh = d.onTime(d.timer.RetryIn(d.isUAC), (*Dialog).refreshSession)
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sessiontimer"
 )
 
 // callOutcome is the outcome of a call of ours: what WaitAnswer waits for.
@@ -387,7 +389,7 @@ func (i *inviteClient) accept(res *sip.Response) {
 	d.tellForkLocked(e)
 	d.tellIdentityLocked()
 	d.session.answered(i)
-	d.agreeTimerLocked(res, false, res)
+	d.agreeTimerLocked(res, sessiontimer.UAC, res)
 	// Established is entered once the ACK has left, so that nothing a callback
 	// sends can overtake it.
 	d.sendSlot.Join()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -161,7 +162,7 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	d.retransmitLocked(u)
 	makeRoom := d.unconfirmedNow()
 	delivered, _ := d.setStateLocked(DialogStateEstablished)
-	d.agreeTimerLocked(res, true, tx.Message())
+	d.agreeTimerLocked(res, sessiontimer.UAS, tx.Message())
 	d.mutex.Unlock()
 	makeRoom()
 

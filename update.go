@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sessiontimer"
 )
 
 // Update changes the session, or without an offer only refreshes the target, by
@@ -172,7 +174,7 @@ func (u *updateClient) acceptedLocked(res *sip.Response) {
 	d.answeredAtLocked(u.target, res)
 	d.session.answered(u)
 	if d.state == DialogStateEstablished {
-		d.agreeTimerLocked(res, false, res)
+		d.agreeTimerLocked(res, sessiontimer.UAC, res)
 	}
 	if u.offer != nil {
 		d.keepBodyLocked(bodyOf(res))

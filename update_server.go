@@ -7,6 +7,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/sdp"
+	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -152,7 +153,7 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made author) {
 		d.logAcceptedLocked(sip.UPDATE, made)
 	}
 	if d.state == DialogStateEstablished {
-		d.agreeTimerLocked(res, true, in.tx.Message())
+		d.agreeTimerLocked(res, sessiontimer.UAS, in.tx.Message())
 	}
 	d.mutex.Unlock()
 	d.stack.respond(in.tx, res)
