@@ -41,23 +41,23 @@ func (d *Dialog) OnIdentity(callback func(Identity)) {
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.identityWatchers = append(d.identityWatchers, &identityWatcher{callback: callback, told: d.farEnd})
+	d.identityWatchers = append(d.identityWatchers, &identityWatcher{callback: callback, told: d.peerIdentity})
 }
 
-// farEnd is what is known of who is at the other end.
-type farEnd struct {
+// peerIdentity is what is known of who is at the other end.
+type peerIdentity struct {
 	// remote is the To of our requests, without its tag.
 	remote nameAddr
 	// asserted is who the network says that it is, or nil. It is not written to.
 	asserted *Identity
 }
 
-func (f farEnd) same(o farEnd) bool {
+func (f peerIdentity) same(o peerIdentity) bool {
 	return f.remote.same(o.remote) && (f.asserted == o.asserted || f.asserted.same(o.asserted))
 }
 
 // identity is a copy for the application.
-func (f farEnd) identity() Identity {
+func (f peerIdentity) identity() Identity {
 	if f.asserted == nil {
 		return Identity{Address: f.remote.address()}
 	}
@@ -84,7 +84,7 @@ func (a Address) same(b Address) bool {
 // it has been told, and whether it is about to be called.
 type identityWatcher struct {
 	callback func(Identity)
-	told     farEnd
+	told     peerIdentity
 	queued   bool
 }
 
@@ -117,7 +117,7 @@ func (d *Dialog) learnFromLocked(from nameAddr) {
 // early dialog are in the place of the dialog's.
 func (d *Dialog) tellIdentityLocked() {
 	for _, w := range d.identityWatchers {
-		if !w.queued && !w.told.same(d.farEnd) {
+		if !w.queued && !w.told.same(d.peerIdentity) {
 			w.queued = true
 			d.mailbox.Push(func() { d.tellIdentity(w) })
 		}
@@ -127,7 +127,7 @@ func (d *Dialog) tellIdentityLocked() {
 // tellIdentity calls a watcher, unless what has changed has changed back meanwhile.
 func (d *Dialog) tellIdentity(w *identityWatcher) {
 	d.mutex.Lock()
-	now := d.farEnd
+	now := d.peerIdentity
 	changed := !w.told.same(now)
 	w.queued, w.told = false, now
 	d.mutex.Unlock()

@@ -14,7 +14,7 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
-// realm is one that challenges: a proxy on the way by 407, or the far end by
+// realm is one that challenges: a proxy on the way by 407, or the peer by
 // 401.
 type realm struct {
 	name      string
@@ -116,7 +116,7 @@ func (g *guarded) admits(method string) dialogtest.Received {
 	return dialogtest.Received{}
 }
 
-// RFC 3261 22: three realms in a row, two proxies (407) and the far end (401),
+// RFC 3261 22: three realms in a row, two proxies (407) and the peer (401),
 // challenge a call's INVITE one after the other. Each later request of the call
 // brings the credentials of all three at once, with its own count; when they are
 // stale it is challenged three times again.

@@ -264,7 +264,7 @@ func TestShutdownEndsEveryCallAndEveryGoroutine(t *testing.T) {
 	})
 }
 
-// A18: 20 pending WaitAnswer all return, and the far ends are cancelled.
+// A18: 20 pending WaitAnswer all return, and the peers are cancelled.
 func TestShutdownEndsEveryWait(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")

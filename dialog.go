@@ -63,7 +63,7 @@ type Dialog struct {
 	remoteTag string
 	// local and remote are the From and To of our requests, without tags.
 	local nameAddr
-	farEnd
+	peerIdentity
 	identityWatchers []*identityWatcher
 	// contact is our Contact, when the application chose it; secure is true when
 	// the INVITE was for a SIPS URI.
@@ -528,7 +528,7 @@ func (d *Dialog) Hangup(ctx context.Context) (err error) {
 
 // Close ends the dialog here and now: the state is Terminated when it returns,
 // and its callback has been called (unless Close was called inside a callback).
-// It does not wait for the network; the far end is released in the background,
+// It does not wait for the network; the peer is released in the background,
 // by BYE, CANCEL or 480. Unlike Bye it ends the subscriptions of REFERs too
 // ([ReferSubscription.Close]), but for those that FollowRefer is at work on. It
 // may be called any number of times and returns nil.

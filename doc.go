@@ -15,7 +15,7 @@
 //	both Bye, Close    BYE -> Terminated
 //
 // Whichever way an application stops caring (the end of a context, Close,
-// Shutdown), the far end gets its CANCEL, BYE or final answer, and a 2xx that
+// Shutdown), the peer gets its CANCEL, BYE or final answer, and a 2xx that
 // crosses it its ACK and BYE, in the background.
 //
 // # Goroutines
@@ -37,12 +37,12 @@
 // or StackConfig.GraceTime.
 //
 // Decisions run on a goroutine of their own and may block: [Stack.OnIncomingDialog]
-// and [Stack.OnIncomingRefer] as long as they like, those for which the far end
+// and [Stack.OnIncomingRefer] as long as they like, those for which the peer
 // waits ([Dialog.OnOffer], [Stack.OnReferRequest], [Dialog.OnRequest] and others) as
 // long as each of them says.
 //
 // No callback runs with a lock held. One that panics, or calls runtime.Goexit,
-// costs itself only: it is logged, and where the far end waits for it, it gets
+// costs itself only: it is logged, and where the peer waits for it, it gets
 // 500.
 //
 // # Locks

@@ -11,7 +11,7 @@ import (
 
 // phase says which exchange of the call is open on the wire. The state says
 // what the application sees: a dialog that was closed is Terminated at once,
-// while its phase goes on until the far end is released too.
+// while its phase goes on until the peer is released too.
 type phase int
 
 const (
@@ -28,7 +28,7 @@ const (
 	phaseAwaitingACK
 	// phaseBye: our BYE is on its way.
 	phaseBye
-	// phaseCleared: the far end knows that the call is over.
+	// phaseCleared: the peer knows that the call is over.
 	phaseCleared
 )
 
@@ -62,7 +62,7 @@ func offerRefusedBecause(cause Cause) *ending {
 	return because(sip.StatusNotAcceptableHere, "offer refused", cause)
 }
 
-// hangup begins to release the far end, whatever the phase, and returns
+// hangup begins to release the peer, whatever the phase, and returns
 // without waiting. It reports whether the end is e's: the second of two does
 // nothing.
 func (d *Dialog) hangup(e *ending) bool {
@@ -155,8 +155,8 @@ func (d *Dialog) reject(tx serverTx, res *sip.Response, cause Cause) (<-chan str
 	return d.clear(cause), err
 }
 
-// terminate ends the dialog for the application at once; release lets the far
-// end know and is to be called without locks.
+// terminate ends the dialog for the application at once; release lets the
+// peer know and is to be called without locks.
 func (d *Dialog) terminate(e *ending) (delivered <-chan struct{}, release func()) {
 	both := d.lockBoth()
 	defer both.unlock()
@@ -174,14 +174,14 @@ func (d *Dialog) terminateWithLocked(e *ending) (delivered <-chan struct{}, rele
 	}
 }
 
-// clear ends the dialog: the far end knows, or nothing can be done for it.
+// clear ends the dialog: the peer knows, or nothing can be done for it.
 // Shutdown, which waits for the last dialog to end, also waits for what that
 // leaves to be written.
 func (d *Dialog) clear(cause Cause) (delivered <-chan struct{}) {
 	return d.clearAs(cause, (*Dialog).toldLocked)
 }
 
-// clearUnreleased ends the dialog although its far end may not know: Shutdown has no time.
+// clearUnreleased ends the dialog although its peer may not know: Shutdown has no time.
 func (d *Dialog) clearUnreleased() { d.clearAs(Cause{By: PartyShutdown}, (*Dialog).unreleasedLocked) }
 
 // countUnreleased counts the dialog as clearUnreleased does, where there is no time even for that.
@@ -304,7 +304,7 @@ func (d *Dialog) byeError() error {
 	return d.ending.err
 }
 
-// knowledge is what a far end knows of the end of its call.
+// knowledge is what a peer knows of the end of its call.
 type knowledge int
 
 const (
@@ -317,7 +317,7 @@ const (
 	knowsNothing
 )
 
-// toldLocked is what a far end knows whose call ends for cause.
+// toldLocked is what a peer knows whose call ends for cause.
 func (d *Dialog) toldLocked(cause Cause) knowledge {
 	if d.peerHungUp {
 		return hasAgreed
@@ -347,7 +347,7 @@ func (d *Dialog) byeToldLocked() knowledge {
 	return knowsNothing
 }
 
-// unreleasedLocked is what a far end knows that is waited for no longer.
+// unreleasedLocked is what a peer knows that is waited for no longer.
 func (d *Dialog) unreleasedLocked(Cause) knowledge {
 	if d.peerHungUp {
 		return hasAgreed

@@ -149,12 +149,12 @@ func (e *ResponseError) Error() string {
 // ShutdownError says what Shutdown left behind when its context, or the grace
 // time for callbacks, ended.
 type ShutdownError struct {
-	// Unreleased counts the calls whose far end was told nothing: it could not be
+	// Unreleased counts the calls whose peer was told nothing: it could not be
 	// reached, or RFC 3261 9.1 (no CANCEL before a provisional response) or 15 (no
 	// BYE of the callee before the ACK) forbade it until then.
 	Unreleased int
 	// Unanswered counts the calls that were sent their BYE, CANCEL or final
-	// answer, but whose far end had not confirmed it.
+	// answer, but whose peer had not confirmed it.
 	Unanswered int
 	// Callbacks counts the callbacks of the application's that still run, Trace among
 	// them.

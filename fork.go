@@ -27,7 +27,7 @@ const reservedSeqs = 16
 // dialogState is the part of a Dialog that each early dialog has for itself.
 type dialogState struct {
 	remoteTag         string
-	farEnd            farEnd
+	peerIdentity      peerIdentity
 	localSeq          uint32
 	remoteSeq         uint32
 	remoteSeqKnown    bool
@@ -44,7 +44,7 @@ type dialogState struct {
 
 func (d *Dialog) dialogStateLocked() dialogState {
 	return dialogState{
-		remoteTag: d.remoteTag, farEnd: d.farEnd, localSeq: d.localSeq, remoteSeq: d.remoteSeq, remoteSeqKnown: d.remoteSeqKnown,
+		remoteTag: d.remoteTag, peerIdentity: d.peerIdentity, localSeq: d.localSeq, remoteSeq: d.remoteSeq, remoteSeqKnown: d.remoteSeqKnown,
 		remoteTarget: d.remoteTarget, routeSet: d.routeSet, flow: d.flow, behindNAT: d.behindNAT, called: d.called, detour: d.detour,
 		session: d.session, peerPackages: d.peerPackages, updateOut: d.updateOut, updateIn: d.updateIn,
 	}
@@ -52,7 +52,7 @@ func (d *Dialog) dialogStateLocked() dialogState {
 
 func (d *Dialog) setDialogStateLocked(l dialogState) {
 	d.remoteTag, d.localSeq, d.remoteSeq, d.remoteSeqKnown = l.remoteTag, l.localSeq, l.remoteSeq, l.remoteSeqKnown
-	d.farEnd = l.farEnd
+	d.peerIdentity = l.peerIdentity
 	d.remoteTarget, d.routeSet, d.flow, d.behindNAT, d.called, d.detour = l.remoteTarget, l.routeSet, l.flow, l.behindNAT, l.called, l.detour
 	d.session, d.peerPackages, d.updateOut, d.updateIn = l.session, l.peerPackages, l.updateOut, l.updateIn
 }
@@ -165,12 +165,12 @@ func (i *inviteClient) addForkLocked(tag string) *earlyDialog {
 	return e
 }
 
-// calledLocked is who the INVITE is for, whoever answers it.
-func (i *inviteClient) calledLocked() farEnd {
+// invitedLocked is who the INVITE is for, whoever answers it.
+func (i *inviteClient) invitedLocked() peerIdentity {
 	if i.origin != nil {
-		return i.origin.farEnd
+		return i.origin.peerIdentity
 	}
-	return i.d.farEnd
+	return i.d.peerIdentity
 }
 
 // answeringLocked returns the early dialog that a response belongs to, and
@@ -398,7 +398,7 @@ func (e *earlyDialog) hungUp(bye *sipmsg.Message) bool {
 
 // fork returns the call of a further fork, to be acknowledged and released, and
 // whether it is new; nil without a stack, and for one fork too many. That gets no
-// ACK, for which its far end gives it up itself (RFC 3261 13.3.1.4): no proxy forks
+// ACK, for which its peer gives it up itself (RFC 3261 13.3.1.4): no proxy forks
 // so often, and each call held would last for 64*T1.
 func (i *inviteClient) fork(res *sip.Response) (fork *Dialog, isNew bool) {
 	d := i.d
@@ -439,14 +439,14 @@ func (i *inviteClient) newForkLocked(tag string) *Dialog {
 		stack: d.stack, isUAC: true, callID: d.callID, localTag: d.localTag,
 		state: DialogStateTerminated, phase: phaseAwaitingACK,
 		ending:    end,
-		remoteTag: tag, local: d.local, farEnd: i.calledLocked(), localSeq: i.seq,
+		remoteTag: tag, local: d.local, peerIdentity: i.invitedLocked(), localSeq: i.seq,
 		remoteTarget: *d.remoteTarget.Clone(), detour: d.detour,
 	}
 	if e := i.forkLocked(tag); e != nil {
 		// Requests may have been sent in it, and a NOTIFY may still be: above the
 		// BYE and its repetitions with credentials.
 		e.inStateLocked(func() {
-			fork.farEnd, fork.localSeq, d.localSeq = d.farEnd, d.localSeq, d.localSeq+reservedSeqs
+			fork.peerIdentity, fork.localSeq, d.localSeq = d.peerIdentity, d.localSeq, d.localSeq+reservedSeqs
 		})
 	}
 	fork.invite = &inviteClient{

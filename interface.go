@@ -62,13 +62,13 @@ type InviteOpts struct {
 	// Contact are not heeded. A target that answers 400 to 599, or not at all,
 	// makes way for the next one; the last one's answer is the call's.
 	FollowRedirects int
-	// Replaces names the call that the INVITE is to take the place of at the far
-	// end (RFC 3891 4), Join the one it is to be joined to (RFC 3911 5): see
+	// Replaces names the call that the INVITE is to take the place of at the
+	// peer (RFC 3891 4), Join the one it is to be joined to (RFC 3911 5): see
 	// ReplacesOf. At most one of them may be set, and it must name a Call-ID and
 	// both tags. A peer that does not know the header ignores it, unless Require
 	// asks it to refuse the call with 420.
 	Replaces, Join *ReplacesInfo
-	// Require lists the options that the far end must know (RFC 3261 20.32):
+	// Require lists the options that the peer must know (RFC 3261 20.32):
 	// "replaces", "join".
 	Require []string
 	// Choose, unless nil, says of each 2xx to the INVITE, one at a time in the

@@ -45,7 +45,7 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 	return d, nil
 }
 
-// nameCalls adds the headers by which an INVITE names a call of the far end's.
+// nameCalls adds the headers by which an INVITE names a call of the peer's.
 func (o InviteOpts) nameCalls(invite *sip.Request) {
 	if len(o.Require) > 0 {
 		invite.AppendHeader(sip.NewHeader("Require", strings.Join(o.Require, ", ")))
@@ -70,7 +70,7 @@ func (s *Stack) newCaller(target sip.Uri, opts InviteOpts) *Dialog {
 	d := &Dialog{
 		stack: s, isUAC: true, callID: randomHex(16), localTag: TagGen(),
 		local:        s.caller(opts, to.Scheme),
-		farEnd:       farEnd{remote: nameAddr{uri: to}},
+		peerIdentity: peerIdentity{remote: nameAddr{uri: to}},
 		remoteTarget: *target.Clone(),
 		routeSet:     s.preloadedRoute(opts.Route),
 		referral:     opts.referral,

@@ -11,7 +11,7 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
-// peer is a scripted far end: it says what the test says.
+// peer is a scripted peer: it says what the test says.
 type peer struct {
 	*dialogtest.Endpoint
 	t  *testing.T

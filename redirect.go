@@ -105,7 +105,7 @@ func (i *inviteClient) forgetForksLocked() (release func()) {
 	}
 	i.forgetEarlyLocked()
 	old := d.keyLocked()
-	d.setDialogStateLocked(dialogState{farEnd: i.calledLocked(), localSeq: d.localSeq})
+	d.setDialogStateLocked(dialogState{peerIdentity: i.invitedLocked(), localSeq: d.localSeq})
 	i.origin = nil
 	if d.keyLocked() != old {
 		d.stack.rekeyLocked(d, old)

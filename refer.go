@@ -19,7 +19,7 @@ func (d *Dialog) Refer(ctx context.Context, target sip.Uri, opts ReferOpts) erro
 	return opErr("Refer", d.SendRefer(ctx, target, &opts))
 }
 
-// ReferReplace asks the peer to call the far end of replaceDialog and to take
+// ReferReplace asks the peer to call the peer of replaceDialog and to take
 // that call over: an attended transfer (RFC 5589 7). replaceDialog must be a
 // call of this package, established; for another implementation of IDialog use
 // SendReferWithReplaces. Otherwise it is Refer.

@@ -14,7 +14,7 @@ import (
 //	aliases    earlier keys of calls in progress: a UAC's before it learnt the
 //	           peer's tag
 //	releasing  calls that have ended for the application, and further forks,
-//	           whose far end is not released yet
+//	           whose peer is not released yet
 //	subscribed calls that are over on both sides, but for subscriptions of
 //	           REFERs (RFC 5057 4), and the dialogs of REFERs outside calls
 //	replacing  calls in progress that another has come to replace when there was
@@ -142,7 +142,7 @@ func (s *Stack) rekeyReleasingLocked(d *Dialog, old DialogKey) {
 }
 
 // leaveActiveLocked takes a dialog that ended out of the calls in progress. While
-// its far end is not released it stays where requests find it.
+// its peer is not released it stays where requests find it.
 func (s *Stack) leaveActiveLocked(d *Dialog) {
 	if s == nil || s.dialogs[d.keyLocked()] != d {
 		return
@@ -161,7 +161,7 @@ func (s *Stack) leaveActiveLocked(d *Dialog) {
 }
 
 // fileEndedLocked puts a call that has ended where what is left of it is found:
-// a far end that is not released, then subscriptions, then nothing.
+// a peer that is not released, then subscriptions, then nothing.
 func (s *Stack) fileEndedLocked(d *Dialog) {
 	key := d.keyLocked()
 	if s.releasing[key] == d { // not a fork of the same key that was declined
@@ -191,7 +191,7 @@ func (s *Stack) leaveSourceLocked(source netip.Addr) {
 	}
 }
 
-// forgetLocked takes out a dialog whose far end is released, or whose last
+// forgetLocked takes out a dialog whose peer is released, or whose last
 // subscription has ended.
 func (s *Stack) forgetLocked(d *Dialog) {
 	if s == nil || s.releasing[d.keyLocked()] != d && s.subscribed[d.keyLocked()] != d {

@@ -27,9 +27,9 @@ type TakeoverRequest struct {
 // when the INVITE is answered 504; a panic is 500.
 type TakeoverHandler func(ctx context.Context, r TakeoverRequest) Answer
 
-// FromPeer reports whether the INVITE claims to be sent by the far end of the
+// FromPeer reports whether the INVITE claims to be sent by the peer of the
 // call it names, or on its behalf: its From, or its Referred-By, has the user
-// and host of the far end (RFC 3891 3, 8; RFC 3892). It is a claim: nobody has
+// and host of the peer (RFC 3891 3, 8; RFC 3892). It is a claim: nobody has
 // checked it.
 func (r TakeoverRequest) FromPeer() bool {
 	if r.Invite == nil || r.Call == nil {

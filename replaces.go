@@ -31,9 +31,9 @@ func (r *ReplacesInfo) BuildReplacesHeader() string {
 	return value
 }
 
-// ReplacesOf names a call as its far end has to be told: for the INVITE that
+// ReplacesOf names a call as its peer has to be told: for the INVITE that
 // replaces that call there (InviteOpts.Replaces), or joins it. It is nil while
-// the call has no far end, and for nil.
+// the call has no peer, and for nil.
 func ReplacesOf(d IDialog) *ReplacesInfo {
 	if own, ok := d.(*Dialog); d == nil || (ok && own == nil) {
 		return nil

@@ -17,12 +17,12 @@ import (
 //
 // When ctx ends first it stops waiting, and returns within a tenth of a second. That
 // is for what can be written at once: every call has then been sent its BYE, CANCEL or
-// final answer, unless RFC 3261 9.1 or 15 forbade it or its far end could not be
+// final answer, unless RFC 3261 9.1 or 15 forbade it or its peer could not be
 // reached, and every subscription its last NOTIFY. Callbacks of the application's that
 // do not return are waited for until ctx or the grace time ends. Sockets and timers
 // are closed all the same.
 //
-// It returns nil only when every far end was told, and has said so or has had the 64*T1
+// It returns nil only when every peer was told, and has said so or has had the 64*T1
 // for that after which RFC 3261 counts the call as over; one that has answered an INVITE
 // with nothing at all in TxTimeout is not there to be told. Otherwise the error, a
 // *ShutdownError, counts what is left. A second call waits for the first, within its
@@ -181,8 +181,8 @@ func (s *Stack) leftBehind(ctx context.Context, interrupted bool) error {
 	return result
 }
 
-// noteEndLocked counts the calls that end while Shutdown is at work, by what their far
-// ends know.
+// noteEndLocked counts the calls that end while Shutdown is at work, by what their
+// peers know.
 func (s *Stack) noteEndLocked(told knowledge) {
 	switch {
 	case s == nil || s.state < stackStopping:
@@ -193,14 +193,14 @@ func (s *Stack) noteEndLocked(told knowledge) {
 	}
 }
 
-// hangupBatch is how many calls Shutdown ends before it looks whether the far ends
+// hangupBatch is how many calls Shutdown ends before it looks whether the peers
 // keep up. If all left at once, a stack with many would need a goroutine for each
 // BYE, and repeat most of them before it has read the answers.
 const hangupBatch = 500
 
 // hangupAll ends the calls, the next ones when no more than a batch is not answered.
-// Where that takes half of T1, by which no BYE is repeated yet, it may be the far
-// ends that are slow or gone: more go then, and ever more until they keep up. What
+// Where that takes half of T1, by which no BYE is repeated yet, it may be the
+// peers that are slow or gone: more go then, and ever more until they keep up. What
 // is left when ctx ends goes at once.
 func (s *Stack) hangupAll(ctx, written context.Context) {
 	calls := s.openCalls()
@@ -255,7 +255,7 @@ func (s *Stack) openCalls() []*Dialog {
 	return list
 }
 
-// waitOpen waits until at most so many calls are left of which a far end is not
+// waitOpen waits until at most so many calls are left of which a peer is not
 // released or a subscription has not ended, and reports false when ctx ends first.
 func (s *Stack) waitOpen(ctx context.Context, most int) bool {
 	s.mutex.Lock()

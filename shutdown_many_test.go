@@ -15,9 +15,9 @@ import (
 // many is more calls than Shutdown ends at once, unanswered how many BYEs it leaves so.
 const many, unanswered = 1700, 1000
 
-func manyCalls(t *testing.T, test func(w *world, s *dialog.Stack, f *farEnd)) {
+func manyCalls(t *testing.T, test func(w *world, s *dialog.Stack, f *scriptedPeer)) {
 	bubble(t, func(t *testing.T, w *world) {
-		s, f := w.stack("10.0.0.1", func(c *dialog.StackConfig) { c.MaxDialogs = -1 }), w.farEnd("10.0.0.9")
+		s, f := w.stack("10.0.0.1", func(c *dialog.StackConfig) { c.MaxDialogs = -1 }), w.scriptedPeer("10.0.0.9")
 		defer f.close()
 		w.stacks = nil // shut down by the test
 		f.invite = []dialogtest.Response{takes}
@@ -33,10 +33,10 @@ func manyCalls(t *testing.T, test func(w *world, s *dialog.Stack, f *farEnd)) {
 }
 
 // RFC 3261 17.1.2.2 repeats a BYE after T1: the next calls end when the answers to
-// those before have come, or once the far ends have had half of that time.
+// those before have come, or once the peers have had half of that time.
 // FA9: docs/concurrency.md (Shutdown) has the figures.
 func TestShutdownOfManyCallsLetsTheFarEndsKeepUp(t *testing.T) {
-	manyCalls(t, func(w *world, s *dialog.Stack, f *farEnd) {
+	manyCalls(t, func(w *world, s *dialog.Stack, f *scriptedPeer) {
 		began, done := time.Now(), make(chan error, 1)
 		go func() { done <- s.Shutdown(context.Background()) }()
 		synctest.Wait()
@@ -57,7 +57,7 @@ func TestShutdownOfManyCallsLetsTheFarEndsKeepUp(t *testing.T) {
 }
 
 func TestShutdownOfManyCallsInHasteTellsAll(t *testing.T) {
-	manyCalls(t, func(w *world, s *dialog.Stack, f *farEnd) {
+	manyCalls(t, func(w *world, s *dialog.Stack, f *scriptedPeer) {
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
 		go func() { done <- s.Shutdown(ctx) }()

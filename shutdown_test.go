@@ -20,9 +20,9 @@ const crowd = 100
 // Shutdown has to own up to when it has no time and the peer says nothing.
 type shutdownCase struct {
 	name string
-	far  func(f *farEnd)
+	far  func(f *scriptedPeer)
 	// begin makes the calls; afterwards all of them are in the state.
-	begin func(t *testing.T, s *dialog.Stack, f *farEnd)
+	begin func(t *testing.T, s *dialog.Stack, f *scriptedPeer)
 	// unreleased: RFC 3261 9.1 and 15 forbade to tell the peer. unanswered: it
 	// was told and has not answered.
 	unreleased, unanswered int
@@ -45,40 +45,40 @@ func shutdownCases() []shutdownCase {
 		},
 		{
 			name: "Trying, and 100 heard", begin: placeCalls, unanswered: crowd, told: "CANCEL",
-			far: func(f *farEnd) { f.invite = []dialogtest.Response{hears} },
+			far: func(f *scriptedPeer) { f.invite = []dialogtest.Response{hears} },
 		},
 		{
 			name: "Ringing there", begin: placeCalls, unanswered: crowd, told: "CANCEL",
-			far: func(f *farEnd) { f.invite = []dialogtest.Response{ringing} },
+			far: func(f *scriptedPeer) { f.invite = []dialogtest.Response{ringing} },
 		},
 		{
 			name: "Ringing here", told: "503 INVITE",
-			begin: func(t *testing.T, s *dialog.Stack, f *farEnd) {
+			begin: func(t *testing.T, s *dialog.Stack, f *scriptedPeer) {
 				s.OnIncomingDialog(func(dialog.IDialog) {})
 				f.calls(s, crowd)
 			},
 		},
 		{
 			name: "before the peer's ACK", unreleased: crowd, told: "200 INVITE", patience: 32 * time.Second,
-			far: func(f *farEnd) { f.noAck = true },
-			begin: func(t *testing.T, s *dialog.Stack, f *farEnd) {
+			far: func(f *scriptedPeer) { f.noAck = true },
+			begin: func(t *testing.T, s *dialog.Stack, f *scriptedPeer) {
 				s.OnIncomingDialog(func(d dialog.IDialog) { _ = d.Accept(context.Background(), withSDP(answerSDP)) })
 				f.calls(s, crowd)
 			},
 		},
 		{
 			name: "before our ACK", unanswered: crowd, told: "BYE",
-			far:   func(f *farEnd) { f.invite = []dialogtest.Response{ringing} },
-			begin: func(t *testing.T, s *dialog.Stack, f *farEnd) { decideForEver(t, s, f) },
+			far:   func(f *scriptedPeer) { f.invite = []dialogtest.Response{ringing} },
+			begin: func(t *testing.T, s *dialog.Stack, f *scriptedPeer) { decideForEver(t, s, f) },
 		},
 		{
 			name: "Established", begin: establish, unanswered: crowd, told: "BYE",
-			far: func(f *farEnd) { f.invite = []dialogtest.Response{ringing, takes} },
+			far: func(f *scriptedPeer) { f.invite = []dialogtest.Response{ringing, takes} },
 		},
 		{
 			name: "re-INVITE pending there", unanswered: crowd, told: "BYE",
-			far: func(f *farEnd) { f.invite, f.again = []dialogtest.Response{takes}, []dialogtest.Response{hears} },
-			begin: func(t *testing.T, s *dialog.Stack, f *farEnd) {
+			far: func(f *scriptedPeer) { f.invite, f.again = []dialogtest.Response{takes}, []dialogtest.Response{hears} },
+			begin: func(t *testing.T, s *dialog.Stack, f *scriptedPeer) {
 				establish(t, s, f)
 				for _, d := range s.Dialogs() {
 					go func() { _ = d.ReInvite(context.Background(), offer(offerSDP)) }()
@@ -87,13 +87,13 @@ func shutdownCases() []shutdownCase {
 		},
 		{
 			name: "re-INVITE pending here", unanswered: crowd, told: "BYE",
-			far:   func(f *farEnd) { f.invite = []dialogtest.Response{takes} },
+			far:   func(f *scriptedPeer) { f.invite = []dialogtest.Response{takes} },
 			begin: reinviteForEver,
 		},
 		{
 			name: "REFER pending", unanswered: crowd, told: "BYE",
-			far: func(f *farEnd) { f.invite = []dialogtest.Response{takes} },
-			begin: func(t *testing.T, s *dialog.Stack, f *farEnd) {
+			far: func(f *scriptedPeer) { f.invite = []dialogtest.Response{takes} },
+			begin: func(t *testing.T, s *dialog.Stack, f *scriptedPeer) {
 				establish(t, s, f)
 				for _, d := range s.Dialogs() {
 					require.NoError(t, d.SendRefer(context.Background(), uri("carol", "10.0.0.7"), nil))
@@ -104,14 +104,14 @@ func shutdownCases() []shutdownCase {
 	}
 }
 
-func placeCalls(t *testing.T, s *dialog.Stack, f *farEnd) {
+func placeCalls(t *testing.T, s *dialog.Stack, f *scriptedPeer) {
 	for range crowd {
 		_, err := s.NewInvite(context.Background(), uri("far", f.ip), offer(offerSDP))
 		require.NoError(t, err)
 	}
 }
 
-func establish(t *testing.T, s *dialog.Stack, f *farEnd) {
+func establish(t *testing.T, s *dialog.Stack, f *scriptedPeer) {
 	placeCalls(t, s, f)
 	for _, d := range s.Dialogs() {
 		require.NoError(t, d.WaitAnswer(context.Background()))
@@ -120,7 +120,7 @@ func establish(t *testing.T, s *dialog.Stack, f *farEnd) {
 
 // decideForEver makes calls without an offer; the one in the 200 is never
 // answered by the application.
-func decideForEver(t *testing.T, s *dialog.Stack, f *farEnd) {
+func decideForEver(t *testing.T, s *dialog.Stack, f *scriptedPeer) {
 	for range crowd {
 		d, err := s.NewInvite(context.Background(), uri("far", f.ip), dialog.InviteOpts{})
 		require.NoError(t, err)
@@ -145,7 +145,7 @@ func untilTheEnd(ctx context.Context, _ dialog.Body) (dialog.Body, error) {
 
 // reinviteForEver has the peer send re-INVITEs that the application never
 // decides.
-func reinviteForEver(t *testing.T, s *dialog.Stack, f *farEnd) {
+func reinviteForEver(t *testing.T, s *dialog.Stack, f *scriptedPeer) {
 	establish(t, s, f)
 	for _, d := range s.Dialogs() {
 		d.OnOffer(untilTheEnd)
@@ -157,10 +157,10 @@ func reinviteForEver(t *testing.T, s *dialog.Stack, f *farEnd) {
 }
 
 // shutdownWorld is one case, ready to be shut down.
-func shutdownWorld(t *testing.T, c shutdownCase, test func(t *testing.T, w *world, s *dialog.Stack, f *farEnd)) {
+func shutdownWorld(t *testing.T, c shutdownCase, test func(t *testing.T, w *world, s *dialog.Stack, f *scriptedPeer)) {
 	t.Run(c.name, func(t *testing.T) {
 		bubble(t, func(t *testing.T, w *world) {
-			s, f := w.stack("10.0.0.1"), w.farEnd("10.0.0.9")
+			s, f := w.stack("10.0.0.1"), w.scriptedPeer("10.0.0.9")
 			defer f.close()
 			w.stacks = nil // shut down by the test
 			if c.far != nil {
@@ -178,7 +178,7 @@ func shutdownWorld(t *testing.T, c shutdownCase, test func(t *testing.T, w *worl
 // whatever the calls were about to do.
 func TestShutdownWithTimeLeavesNoCallHalfOpen(t *testing.T) {
 	for _, c := range shutdownCases() {
-		shutdownWorld(t, c, func(t *testing.T, w *world, s *dialog.Stack, f *farEnd) {
+		shutdownWorld(t, c, func(t *testing.T, w *world, s *dialog.Stack, f *scriptedPeer) {
 			calls := s.Dialogs()
 			ctx, cancel := context.WithTimeout(context.Background(), 80*time.Second)
 			defer cancel()
@@ -199,7 +199,7 @@ func TestShutdownWithTimeLeavesNoCallHalfOpen(t *testing.T) {
 // With no time Shutdown says what may be told, and counts exactly the rest.
 func TestShutdownInHasteCountsWhatIsLeft(t *testing.T) {
 	for _, c := range shutdownCases() {
-		shutdownWorld(t, c, func(t *testing.T, w *world, s *dialog.Stack, f *farEnd) {
+		shutdownWorld(t, c, func(t *testing.T, w *world, s *dialog.Stack, f *scriptedPeer) {
 			f.silence()
 			ctx, cancel := context.WithCancel(context.Background())
 			cancel()
@@ -252,7 +252,7 @@ func TestShutdownInsideACallbackIsOneThatDoesNotReturn(t *testing.T) {
 
 func TestShutdownsAtOnceHaveOneResult(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		a, f := w.stack("10.0.0.1"), w.farEnd("10.0.0.9")
+		a, f := w.stack("10.0.0.1"), w.scriptedPeer("10.0.0.9")
 		defer f.close()
 		w.stacks = nil
 		f.invite = []dialogtest.Response{takes}
@@ -336,7 +336,7 @@ func TestShutdownLeavesACallbackThatNeverReturns(t *testing.T) {
 // While a stack shuts down it takes no call and makes none, and still answers.
 func TestAStackThatShutsDownTakesNoCall(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		a, f := w.stack("10.0.0.1"), w.farEnd("10.0.0.9")
+		a, f := w.stack("10.0.0.1"), w.scriptedPeer("10.0.0.9")
 		defer f.close()
 		f.invite = []dialogtest.Response{hears}
 		a.OnIncomingDialog(func(dialog.IDialog) { t.Error("a call was offered") })

@@ -39,7 +39,7 @@ func (w *world) downIn(s *dialog.Stack, limit time.Duration) dialog.ShutdownErro
 }
 
 // isOfTheUnreachable reports whether a Shutdown with time enough has left nothing but
-// calls whose far end has no place, a Contact that was damaged, and, where connections
+// calls whose peer has no place, a Contact that was damaged, and, where connections
 // were lost meanwhile, those that have not confirmed their end.
 func isOfTheUnreachable(err error, lost bool) bool {
 	var left *dialog.ShutdownError
@@ -184,7 +184,7 @@ func TestShutdownInHasteCountsTheCallbacksThatRun(t *testing.T) {
 	for _, blocked := range []int{0, 3} {
 		t.Run(fmt.Sprint(blocked), func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
-				s, f := w.stack(stackIP), w.farEnd(peerIP)
+				s, f := w.stack(stackIP), w.scriptedPeer(peerIP)
 				defer f.close()
 				f.invite = []dialogtest.Response{takes}
 				establish(t, s, f)
@@ -250,7 +250,7 @@ func TestShutdownEndsWithItsContextWhateverTheApplicationDoes(t *testing.T) {
 	}
 }
 
-// FD16: a far end that has hung up knows, though its BYE is being answered while Shutdown
+// FD16: a peer that has hung up knows, though its BYE is being answered while Shutdown
 // gives the call up.
 func TestShutdownCountsNoCallThatItsPeerHasEnded(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

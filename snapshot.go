@@ -56,7 +56,7 @@ func (d *Dialog) Info() Info {
 		RemoteTarget: *d.remoteTarget.Clone(),
 		LocalSeq:     d.localSeq, RemoteSeq: d.remoteSeq, Cause: d.cause,
 	}
-	info.Identity = d.farEnd.identity()
+	info.Identity = d.peerIdentity.identity()
 	info.PeerInfoPackages = slices.Clone(d.peerPackages)
 	for _, route := range d.routeSet {
 		info.RouteSet = append(info.RouteSet, *route.Clone())

@@ -78,7 +78,7 @@ type Stack struct {
 	stopped chan struct{}
 	stopErr error
 	// untold and unanswered count the calls that ended, while Shutdown was at work,
-	// without their far end knowing, or having said so.
+	// without their peer knowing, or having said so.
 	untold, unanswered int
 
 	// What synchronises itself: our goroutines, those of them that write a BYE

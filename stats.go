@@ -12,7 +12,7 @@ import (
 // Stats is what a stack holds now and has counted since Start. Reading it costs
 // a few locks held briefly and some atomic loads; counting is always on.
 type Stats struct {
-	// Now: calls in progress, calls that have ended here and whose far end is
+	// Now: calls in progress, calls that have ended here and whose peer is
 	// being released, those that are over but for a transfer's subscription (and
 	// those of REFERs outside calls), and calls remembered for what may come late.
 	Dialogs, Releasing, Subscribed, Tombstones int

@@ -20,8 +20,8 @@ var expectedTakeovers = []string{
 	"script: asks INFO with Replaces", "sent: 603 INVITE", "sent: 403 INVITE", "sent: 400 INFO",
 }
 
-// takeover makes of an INVITE one that names a call of this stack's to its far
-// end, or to somebody else.
+// takeover makes of an INVITE one that names a call of this stack's to its
+// peer, or to somebody else.
 func (a *application) takeover(target sip.Uri, opts dialog.InviteOpts) (sip.Uri, dialog.InviteOpts) {
 	d := a.node.dialog(a.dice)
 	info := dialog.ReplacesOf(d)

@@ -12,7 +12,7 @@ import (
 	"context"
 )
 
-// textPeer is a far end that writes and reads bytes: nothing parses them.
+// textPeer is a peer that writes and reads bytes: nothing parses them.
 type textPeer struct {
 	t    *testing.T
 	conn net.PacketConn

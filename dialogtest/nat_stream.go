@@ -15,7 +15,7 @@ type natStream struct {
 	used time.Time
 }
 
-// connect dials from inside: the far end sees the public address.
+// connect dials from inside: the peer sees the public address.
 func (r *NAT) connect(h *Host, remote netip.AddrPort) (*stream, error) {
 	if remote.Addr() == r.public { // no hairpin
 		return nil, r.drop()

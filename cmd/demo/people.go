@@ -90,7 +90,7 @@ type call struct {
 	last dialog.DialogState
 }
 
-// follow notes the states of a call, and the media that the far end wants.
+// follow notes the states of a call, and the media that the peer wants.
 func (p *person) follow(d dialog.IDialog) *call {
 	c := &call{Dialog: d.(*dialog.Dialog), owner: p}
 	if c.IsUAC() {

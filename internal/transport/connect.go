@@ -12,7 +12,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// streamKey is what connections are found by. serverName is what the far end
+// streamKey is what connections are found by. serverName is what the peer
 // was asked to be, and empty where nothing was: a connection verified for one
 // name must not be used for another (RFC 3261 26.3.1).
 type streamKey struct {

@@ -60,7 +60,7 @@ func (l *Layer) SendAck(ctx context.Context, req *sip.Request, opt RequestOption
 
 // Resend sends the same bytes again. When the connection is lost the ACK goes to
 // the next hop by whatever leads there now, in the background; if that fails the
-// far end repeats its 2xx. It does not block. Errors: ErrTransport on UDP,
+// peer repeats its 2xx. It does not block. Errors: ErrTransport on UDP,
 // ErrClosed.
 func (a *Ack) Resend() error { return a.ResendBy(a.flow) }
 

@@ -58,7 +58,7 @@ func (o outgoing) leave(sent bool) {
 	}
 }
 
-// checkOutgoing refuses what the far end would have to.
+// checkOutgoing refuses what the peer would have to.
 func checkOutgoing(req *sip.Request) error {
 	if req == nil {
 		return fmt.Errorf("%w: no request", ErrNotAllowed)

@@ -97,7 +97,7 @@ func errName(err error) string {
 	return fmt.Sprint(err)
 }
 
-// wire is the far end: scripted, on UDP or on one TCP connection.
+// wire is the peer: scripted, on UDP or on one TCP connection.
 type wire interface {
 	send(text string)
 	// drain returns what has come since the last call.

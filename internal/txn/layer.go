@@ -61,7 +61,7 @@ type Config struct {
 // User is the layer above. For one Call-ID these calls, and those of
 // ClientUser, come one at a time, in the order of arrival; for different
 // Call-IDs they come in parallel. No lock is held, a panic is survived. They must not
-// wait for the far end: what comes next for that Call-ID waits for them.
+// wait for the peer: what comes next for that Call-ID waits for them.
 type User interface {
 	// Request hands over a new server transaction: any method but ACK and
 	// CANCEL. An INVITE outside dialogs has been answered 100.

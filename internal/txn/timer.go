@@ -9,7 +9,7 @@ type Timers struct {
 	T4 time.Duration // how long the network keeps a message; zero: 5 s
 }
 
-// minTimerD is the least that RFC 3261 17.1.1.2 allows: the far end's T1 is
+// minTimerD is the least that RFC 3261 17.1.1.2 allows: the peer's T1 is
 // not known.
 const minTimerD = 32 * time.Second
 

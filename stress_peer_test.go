@@ -12,9 +12,9 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
-// farEnd is a scripted peer that treats every call alike, and keeps for each
+// peerIdentity is a scripted peer that treats every call alike, and keeps for each
 // what was said.
-type farEnd struct {
+type scriptedPeer struct {
 	// Set at construction.
 
 	*peer
@@ -32,8 +32,8 @@ type farEnd struct {
 	said    map[string]map[string]bool // and the peer
 }
 
-func (w *world) farEnd(ip string) *farEnd {
-	f := &farEnd{
+func (w *world) scriptedPeer(ip string) *scriptedPeer {
+	f := &scriptedPeer{
 		peer: w.peer(ip), ended: make(chan struct{}),
 		invites: make(map[string]dialogtest.Received), heard: make(map[string]map[string]bool), said: make(map[string]map[string]bool),
 	}
@@ -41,7 +41,7 @@ func (w *world) farEnd(ip string) *farEnd {
 	return f
 }
 
-func (f *farEnd) run() {
+func (f *scriptedPeer) run() {
 	defer close(f.ended)
 	for {
 		in, err := f.Recv(context.Background())
@@ -63,18 +63,18 @@ func (f *farEnd) run() {
 }
 
 // close ends the peer.
-func (f *farEnd) close() {
+func (f *scriptedPeer) close() {
 	_ = f.Close()
 	<-f.ended
 }
 
-func (f *farEnd) silence() {
+func (f *scriptedPeer) silence() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.mute = true
 }
 
-func (f *farEnd) note(in map[string]map[string]bool, msg sip.Message) {
+func (f *scriptedPeer) note(in map[string]map[string]bool, msg sip.Message) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	id := msg.CallID().Value()
@@ -84,7 +84,7 @@ func (f *farEnd) note(in map[string]map[string]bool, msg sip.Message) {
 	in[id][describe(msg)] = true
 }
 
-func (f *farEnd) say(in dialogtest.Received, answers ...dialogtest.Response) {
+func (f *scriptedPeer) say(in dialogtest.Received, answers ...dialogtest.Response) {
 	for _, r := range answers {
 		_ = f.Reply(in, r)
 		f.mu.Lock()
@@ -97,7 +97,7 @@ func (f *farEnd) say(in dialogtest.Received, answers ...dialogtest.Response) {
 	}
 }
 
-func (f *farEnd) answer(in dialogtest.Received, req *sip.Request) {
+func (f *scriptedPeer) answer(in dialogtest.Received, req *sip.Request) {
 	branch := branchOf(req)
 	switch req.Method {
 	case sip.INVITE:
@@ -124,7 +124,7 @@ func (f *farEnd) answer(in dialogtest.Received, req *sip.Request) {
 }
 
 // acknowledge sends the ACK to a final answer of the stack's.
-func (f *farEnd) acknowledge(in dialogtest.Received, res *sip.Response) {
+func (f *scriptedPeer) acknowledge(in dialogtest.Received, res *sip.Response) {
 	if res.CSeq().MethodName != sip.INVITE || res.StatusCode < 200 || f.noAck && res.IsSuccess() {
 		return
 	}
@@ -139,7 +139,7 @@ func (f *farEnd) acknowledge(in dialogtest.Received, res *sip.Response) {
 }
 
 // calls places n calls to a stack.
-func (f *farEnd) calls(s *dialog.Stack, n int) {
+func (f *scriptedPeer) calls(s *dialog.Stack, n int) {
 	for i := range n {
 		require.NoError(f.t, f.Send(s.Addr(), f.Request(dialogtest.Request{
 			Method: "INVITE", URI: "sip:stack@" + s.Addr().String(), CallID: fmt.Sprintf("far-%d", i), FromTag: fmt.Sprintf("far-%d", i), Body: offerSDP,
@@ -149,7 +149,7 @@ func (f *farEnd) calls(s *dialog.Stack, n int) {
 
 // halfOpen returns a call that one side has been left in, as the peer sees it,
 // or "".
-func (f *farEnd) halfOpen() string {
+func (f *scriptedPeer) halfOpen() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for id, heard := range f.heard {
