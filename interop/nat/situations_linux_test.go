@@ -65,3 +65,37 @@ func TestConnectionsAreCutInACall(t *testing.T) {
 		c.end(c.server)
 	}, func(config *dialog.StackConfig) { config.KeepAlive = 3 * time.Second })
 }
+
+// The phone gets another address in a call, and says so by a re-INVITE.
+func TestAPhoneMovesInACall(t *testing.T) {
+	over(t, transports, func(t *testing.T, p *phone, c *call) {
+		p.move()
+		p.NetworkChanged()
+		if p.transport != "udp" {
+			require.Eventually(t, func() bool { return p.Stats().Connections == 0 }, 2*soon, soon/100, "the connection looks alive")
+		}
+		within(t, soon, "saying so", c.phone.Hold)
+		if p.transport == "udp" || p.transport == "tcp" { // others listen elsewhere, or nowhere
+			require.Equal(t, newIP, c.server.Info().RemoteTarget.Host)
+		}
+		c.talk()
+		c.end(c.server)
+	}, func(config *dialog.StackConfig) { config.KeepAlive = 3 * time.Second })
+}
+
+// Two phones behind two routers have the same address, and are two.
+func TestTwoPhonesHaveTheSameContact(t *testing.T) {
+	for _, transport := range transports {
+		t.Run(transport, func(t *testing.T) {
+			w := newWorld(t)
+			s := w.serve()
+			alice, bob := s.phone(w.router(linux), "alice", transport), s.phone(w.router(linux), "bob", transport)
+			a, b := alice.calls(0), bob.calls(0)
+			a.talk()
+			b.talk()
+			a.end(a.server)
+			b.talk()
+			b.end(b.server)
+		})
+	}
+}
