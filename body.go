@@ -2,6 +2,7 @@ package dialog
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/emiago/sipgo/sip"
 )
@@ -74,7 +75,15 @@ func bodyOf(msg message) *SimpleBody {
 	if len(msg.Body()) == 0 {
 		return nil
 	}
-	return &SimpleBody{contentType: headerValue(msg, "Content-Type"), data: bytes.Clone(msg.Body())}
+	return &SimpleBody{contentType: ownType(headerValue(msg, "Content-Type")), data: bytes.Clone(msg.Body())}
+}
+
+// ownType is a content type that does not keep the text of its message.
+func ownType(value string) string {
+	if value == typeSDP {
+		return typeSDP
+	}
+	return strings.Clone(value)
 }
 
 // ownBody returns a copy of a body of the application's, whose methods are the

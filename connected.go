@@ -91,6 +91,7 @@ type identityWatcher struct {
 // learnIdentityLocked takes over who sent a message, a request that is accepted or a
 // response.
 func (d *Dialog) learnIdentityLocked(msg message) {
+	msg = learnable(msg)
 	if _, isResponse := msg.(*sip.Response); !isResponse {
 		d.learnFromLocked(nameAddrIn(msg, "From"))
 	}
@@ -136,6 +137,10 @@ func (d *Dialog) tellIdentity(w *identityWatcher) {
 	}
 }
 
+// maxIdentities bounds the asserted identities that are kept: two are allowed (RFC 3325
+// 9.1).
+const maxIdentities = 8
+
 // assertedIn returns the identity that a message asserts, or nil: if there is none, or
 // its sender is not believed.
 func (c *StackConfig) assertedIn(msg message) *Identity {
@@ -148,7 +153,7 @@ func (c *StackConfig) assertedIn(msg message) *Identity {
 		return nil
 	}
 	source, _ := netip.ParseAddrPort(full.Source())
-	return &Identity{Address: list[0], Asserted: true, Others: list[1:], Privacy: PrivacyOf(full), Source: source}
+	return &Identity{Address: list[0], Asserted: true, Others: slices.Clone(list[1:min(len(list), maxIdentities)]), Privacy: PrivacyOf(full), Source: source}
 }
 
 func (c *StackConfig) believes(source netip.Addr) bool {

@@ -158,6 +158,7 @@ type Dialog struct {
 
 	sendSlot    sendslot.Slot
 	mailbox     mailbox.Mailbox
+	holds       holding
 	requests    mailbox.Mailbox // for OnRequest's handlers
 	credentials auth.Scope
 	closeOnce   sync.Once
@@ -247,12 +248,14 @@ func (d *Dialog) registerBody(callback func(Body)) <-chan struct{} {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	d.bodyCallbacks = append(d.bodyCallbacks, callback)
-	kept := d.keptBody
+	kept, giveBack := d.takeAsideLocked()
 	if kept == nil {
 		return nil
 	}
-	d.keptBody = nil
-	return d.mailbox.Push(func() { callback(kept) })
+	return d.mailbox.Push(func() {
+		defer giveBack()
+		callback(kept)
+	})
 }
 
 // OnOffer sets the function that decides the peer's offers: those of its

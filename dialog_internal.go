@@ -209,14 +209,23 @@ func (d *Dialog) keepBodyLocked(body *SimpleBody) {
 		return
 	}
 	if len(d.bodyCallbacks) == 0 {
-		d.keptBody, d.keptOffer = body, false
+		d.putAsideLocked(body)
 		return
 	}
+	bytes := sizeOfBody(body)
 	calls := make([]func(), len(d.bodyCallbacks))
 	for i, callback := range d.bodyCallbacks {
-		calls[i] = func() { callback(body) }
+		calls[i] = func() {
+			defer d.holds.add(-bytes)
+			callback(body)
+		}
+	}
+	if !d.holds.take(bytes * len(calls)) {
+		d.stack.counters.bodies.Add(1)
+		return
 	}
 	if !d.mailbox.Offer(calls...) && d.stack != nil {
+		d.holds.add(-bytes * len(calls))
 		d.stack.counters.bodies.Add(1)
 	}
 }
@@ -233,7 +242,8 @@ func (d *Dialog) keepOfferLocked(offer *SimpleBody) {
 // registers from now on waits for the next.
 func (d *Dialog) dropOfferLocked() {
 	if d.keptOffer {
-		d.keptBody, d.keptOffer = nil, false
+		d.dropAsideLocked()
+		d.keptOffer = false
 	}
 }
 

@@ -60,9 +60,10 @@ func (r *ReferSubscription) Follow(ctx context.Context, opts InviteOpts) (result
 // followableLocked keeps a REFER that was accepted for a Follow, also when its
 // subscription ends before; the oldest go first.
 func (d *Dialog) followableLocked(r *ReferSubscription) {
-	if len(d.unfollowed) >= d.referLimit() {
-		d.unfollowed = d.unfollowed[1:]
+	if n := len(d.unfollowed); n > 0 && n >= d.referLimit() {
+		d.unfollowed[0].unfollowedLocked()
 	}
+	r.followable = true
 	d.unfollowed = append(d.unfollowed[:len(d.unfollowed):len(d.unfollowed)], r)
 }
 
@@ -86,6 +87,8 @@ func (r *ReferSubscription) unfollowedLocked() bool {
 	}
 	found := len(left) < len(r.dialog.unfollowed)
 	r.dialog.unfollowed = left
+	r.followable = false
+	r.freeLocked()
 	return found
 }
 

@@ -248,7 +248,7 @@ func (e *earlyDialog) heardLocked(res *sip.Response) {
 	})
 	e.status = res.StatusCode
 	if body := bodyOf(res); body != nil {
-		e.body = body
+		e.keepBodyLocked(body)
 	}
 }
 

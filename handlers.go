@@ -269,11 +269,17 @@ func (s *Stack) handleInvite(tx serverTx, req *sipmsg.Message) {
 	}
 	d := s.newCallee(tx, req)
 	d.replacement = takes
+	if !d.holdInvite() {
+		s.busy(tx, &s.counters.bytes)
+		return
+	}
 	switch err := s.register(d); {
 	case errors.Is(err, errTooManyFromSource):
+		d.holds.end()
 		s.busy(tx, &s.counters.source)
 		return
 	case err != nil:
+		d.holds.end()
 		s.busy(tx, &s.counters.full)
 		return
 	}

@@ -80,6 +80,11 @@ func (w *world) close() {
 	}
 	w.net.Close()
 	synctest.Wait()
+	for _, s := range w.stacks {
+		if held := s.Stats().CallBytes; held != 0 {
+			w.t.Errorf("%d bytes are counted of calls that are over", held)
+		}
+	}
 }
 
 // stack starts a stack on a host of its own, which takes REFERs and leaves them to the

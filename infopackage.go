@@ -84,6 +84,9 @@ func (d *Dialog) grantPackages(req *sipmsg.Message, res *sip.Response) {
 
 func speaksOfPackages(req *sipmsg.Message) bool { return hasHeader(req, "Recv-Info") }
 
+// maxPackages bounds the Info Packages of a peer that are kept.
+const maxPackages = 100
+
 // learnPackagesLocked takes over what the peer takes, from a message that is
 // accepted: one that is refused changes nothing (RFC 6086 5.2.4), nor does one
 // that says nothing.
@@ -91,8 +94,9 @@ func (d *Dialog) learnPackagesLocked(msg message) {
 	if !hasHeader(msg, "Recv-Info") {
 		return
 	}
-	d.peerPackages = []string{}
-	for _, token := range listed(msg, "Recv-Info") {
+	list := listed(msg, "Recv-Info")
+	d.peerPackages = make([]string, 0, min(len(list), maxPackages))
+	for _, token := range list[:cap(d.peerPackages)] {
 		d.peerPackages = append(d.peerPackages, sipmsg.Bare(token))
 	}
 }

@@ -23,6 +23,13 @@ type Limits struct {
 	// come in time (Cause.Method is ACK). Zero is half of MaxDialogs, and half of
 	// that, but four at least; negative, or zero without a MaxDialogs: not bounded.
 	Unconfirmed, UnconfirmedPerSource int
+	// CallBytes bounds what all calls hold of the messages of their peers: their INVITEs
+	// or responses to ours, bodies that wait for a callback, and REFERs whose outcome is
+	// not reported. Beyond it an INVITE that begins a call, and a REFER, get 503; bodies
+	// are not kept for later, nor is that of [Dialog.Response]. Zero is 16 KiB for each
+	// of MaxDialogs, and 16 MiB at least; negative, or zero without a MaxDialogs: not
+	// bounded.
+	CallBytes int
 	// InviteRate and InviteRatePerSource bound the INVITEs outside dialogs that
 	// are taken in a second, altogether and from one IP address; as many may
 	// come at once as in a second. Zero: not bounded.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -48,11 +49,11 @@ func (d *Dialog) handleRefer(tx serverTx, req *sipmsg.Message) {
 		d.stack.answerWith(tx, sip.StatusBadRequest)
 		return
 	}
-	if !d.reserveRefer() {
-		d.stack.busy(tx, &d.stack.counters.subscribed)
+	refer := d.newReferRequest(req, referTo, replaces)
+	if over := d.reserveRefer(refer.Subscription, req); over != nil {
+		d.stack.busy(tx, over)
 		return
 	}
-	refer := d.newReferRequest(req, referTo, replaces)
 	handler := d.stack.callbacksNow().OnReferRequest
 	if handler == nil {
 		d.answerRefer(tx, refer, Answer{Status: sip.StatusOK})
@@ -66,15 +67,21 @@ func (d *Dialog) handleRefer(tx serverTx, req *sipmsg.Message) {
 	}
 }
 
-// reserveRefer takes a place for a REFER, which answerRefer gives back.
-func (d *Dialog) reserveRefer() bool {
+// reserveRefer takes a place for a REFER, which answerRefer gives back, and counts
+// what it holds. Otherwise it returns the count of refusals.
+func (d *Dialog) reserveRefer(r *ReferSubscription, req *sipmsg.Message) (over *atomic.Uint64) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if len(d.referSubscriptions)+d.deciding >= d.referLimit() {
-		return false
+		return &d.stack.counters.subscribed
 	}
+	bytes := len(req.Text()) + len(r.token)
+	if !d.holds.take(bytes) {
+		return &d.stack.counters.bytes
+	}
+	r.bytes = bytes
 	d.deciding++
-	return true
+	return nil
 }
 
 func (d *Dialog) referLimit() int {
@@ -118,6 +125,7 @@ func (d *Dialog) answerRefer(tx serverTx, refer *ReferRequest, a Answer) {
 	}
 	switch {
 	case !isNew:
+		r.drop(ErrNoSubscription)
 	case d.stack.takesRefers():
 		d.startRefer(refer)
 	default:

@@ -176,6 +176,7 @@ func (s *Stack) fileEndedLocked(d *Dialog) {
 		s.subscribed[key] = d
 	default:
 		d.endSubscriptionsLocked(ErrMaxDialogs)
+		d.holds.end()
 		s.addTombstoneLocked(key, d.reliable.unacknowledged())
 		s.fewerLocked()
 	}

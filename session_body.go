@@ -27,7 +27,7 @@ func sessionIn(msg message) *SimpleBody {
 	if !ok {
 		return nil
 	}
-	return &SimpleBody{contentType: part.Type, data: bytes.Clone(part.Data)}
+	return &SimpleBody{contentType: ownType(part.Type), data: bytes.Clone(part.Data)}
 }
 
 // wholeBody is a message's body, not yet taken apart.

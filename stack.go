@@ -36,8 +36,9 @@ type Stack struct {
 	allowHeader, supportedHeader sip.Header
 	goDeliver                    func(func()) bool
 	runCallback                  func(func())
-	// unconfirmed synchronises itself.
+	// unconfirmed and callBytes synchronise themselves.
 	unconfirmed *unconfirmed
+	callBytes   heldBytes
 	// base ends when the layers below are closed: with it ends what still waits
 	// for the network.
 	base       context.Context
@@ -139,6 +140,7 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 		admission: newAdmission(own.Limits),
 
 		unconfirmed: newUnconfirmed(own),
+		callBytes:   heldBytes{most: own.callBytes()},
 
 		bySource:   make(map[netip.Addr]int),
 		dialogs:    make(map[DialogKey]*Dialog),
@@ -356,6 +358,7 @@ func (s *Stack) adopt(d *Dialog) *Dialog {
 	d.mailbox.Go, d.mailbox.Run = s.goDeliver, s.runCallback
 	d.mailbox.Panicked = func(value any, stack []byte) { s.logPanic(d.log(), "notification", value, stack) }
 	d.requests.Go, d.requests.Run = s.goDeliver, s.runCallback
+	d.holds.all = &s.callBytes
 	return d
 }
 

@@ -145,7 +145,7 @@ func (d *Dialog) setStateLocked(next DialogState) (delivered <-chan struct{}, ch
 	if next != DialogStateTerminated {
 		return d.mailbox.Push(calls...), true
 	}
-	d.keptBody = nil
+	d.dropAsideLocked()
 	delivered = d.mailbox.Seal(calls...)
 	if d.done != nil {
 		close(d.done)

@@ -16,6 +16,8 @@ type Stats struct {
 	// being released, those that are over but for a transfer's subscription (and
 	// those of REFERs outside calls), and calls remembered for what may come late.
 	Dialogs, Releasing, Subscribed, Tombstones int
+	// CallBytes is what calls hold of the messages of their peers.
+	CallBytes int
 	// Unconfirmed is the calls of peers that were answered and not acknowledged yet.
 	Unconfirmed int
 	// Callbacks is how many of the application's callbacks run, Trace among them.
@@ -56,7 +58,7 @@ type counters struct {
 	ended                                  [PartyShutdown + 1]atomic.Uint64
 	nobody, full, rate, source, subscribed atomic.Uint64
 	panics, bodies, progress, forks        atomic.Uint64
-	answers, unconfirmed                   atomic.Uint64
+	answers, unconfirmed, bytes            atomic.Uint64
 	stackLock, dialogLocks                 lockstat.Stats
 }
 
@@ -65,12 +67,12 @@ type counters struct {
 func (s *Stack) Stats() Stats {
 	c := &s.counters
 	stats := Stats{
-		Callbacks: s.callbacksRunning(), Unconfirmed: s.unconfirmed.len(),
+		Callbacks: s.callbacksRunning(), Unconfirmed: s.unconfirmed.len(), CallBytes: int(s.callBytes.now.Load()),
 		Placed: c.placed.Load(), Arrived: c.arrived.Load(), Answered: c.answered.Load(),
 		Ended: make(map[Party]uint64),
 		Refused: map[string]uint64{
 			"nobody": c.nobody.Load(), "full": c.full.Load(), "rate": c.rate.Load(),
-			"source": c.source.Load(), "subscriptions": c.subscribed.Load(),
+			"source": c.source.Load(), "subscriptions": c.subscribed.Load(), "call bytes": c.bytes.Load(),
 		},
 		Dropped: map[string]uint64{
 			"bodies": c.bodies.Load(), "progress": c.progress.Load(), "forks": c.forks.Load(), "answers": c.answers.Load(),

@@ -32,7 +32,11 @@ type ReferSubscription struct {
 
 	// The dialog's mutex guards the fields below.
 
-	active bool
+	// bytes is what is counted of the REFER in Limits.CallBytes; followable is true
+	// while a Follow may claim it.
+	bytes      int
+	followable bool
+	active     bool
 	// over is true once the subscription has ended.
 	over bool
 	// status is what the latest NOTIFY said. It is the outcome, and stands, once
@@ -154,6 +158,15 @@ func (r *ReferSubscription) endLocked(cause error) {
 	r.failLocked(cause)
 	if r.done != nil {
 		close(r.done)
+	}
+	r.freeLocked()
+}
+
+// freeLocked counts the REFER out once nobody needs it any more.
+func (r *ReferSubscription) freeLocked() {
+	if r.over && !r.followable {
+		r.dialog.holds.add(-r.bytes)
+		r.bytes = 0
 	}
 }
 

@@ -26,11 +26,33 @@ func targetsOf(invite *sipmsg.Message) []sip.Uri {
 // or such a request itself, names (RFC 3261 12.2.1.2, 12.2.2), and what else it
 // says of the peer.
 func (d *Dialog) refreshTargetLocked(msg message) {
+	msg = learnable(msg)
 	if targets := contacts(msg); len(targets) > 0 {
 		d.remoteTarget = targets[0]
 	}
 	d.learnPackagesLocked(msg)
 	d.learnIdentityLocked(msg)
+}
+
+// largeText is the size of header fields from which on they are not kept for the sake
+// of a few of them.
+const largeText = 4 << 10
+
+// learnable is a message, or of a large one the fields that a dialog learns from: what
+// is kept of them keeps the whole text.
+func learnable(msg message) message {
+	m, isText := msg.(*sipmsg.Message)
+	if full, ok := msg.(sip.Message); ok {
+		m = sipmsg.Of(full)
+	}
+	if m == nil || len(m.Text()) < largeText {
+		return msg
+	}
+	excerpt := m.Excerpt("From", "Contact", "Recv-Info", "P-Asserted-Identity", "Privacy")
+	if isText {
+		return excerpt
+	}
+	return excerpt.NewSIP()
 }
 
 // answeredAtLocked is refreshTargetLocked for the 2xx to a request of ours that

@@ -256,7 +256,7 @@ func (i *inviteClient) keep(res *sip.Response) {
 	i.d.mutex.Lock()
 	defer i.d.mutex.Unlock()
 	if !i.won && i.d.state != DialogStateTerminated {
-		i.d.answeredBy = arrivalOf(res)
+		i.d.keepResponseLocked(arrivalOf(res))
 	}
 }
 

@@ -21,8 +21,6 @@ const (
 	// forTransactions and forAllElse are what a stack holds at its default limits.
 	forTransactions = 256 * mebibyte
 	forAllElse      = 64 * mebibyte
-	// forBodies is what the calls may hold of large bodies: MaxDialogs of BodyBytes.
-	forBodies = 1000 * mebibyte
 	// calm is how long the call in progress is watched before and after a flood.
 	calm = time.Second
 	// between is the pause between two requests of the call in progress.

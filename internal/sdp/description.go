@@ -13,6 +13,12 @@ import (
 // ErrUnreadable says that a text is no session description.
 var ErrUnreadable = errors.New("sdp: not a session description")
 
+// An answer repeats each m= line, and each costs many times its text.
+const (
+	maxMedia     = 256
+	maxMediaText = 32 << 10
+)
+
 // Description is a session description as its lines: a line that nobody here
 // understands stays as it came. A Description is not changed once it is made.
 type Description struct {
@@ -40,7 +46,8 @@ type Media struct {
 // of lines does not matter but for v= and m=, lines may be missing, and unknown
 // ones are kept. What cannot be read at all is ErrUnreadable: a text without v=0
 // in the beginning, with something that is no line, with an m= line whose parts
-// are missing, or with neither o= nor m=.
+// are missing, with more than 256 of them, or more than 32 KiB in them, or with neither
+// o= nor m=.
 func Parse(text []byte) (*Description, error) {
 	lines, err := linesOf(text)
 	if err != nil {
@@ -50,10 +57,13 @@ func Parse(text []byte) (*Description, error) {
 		return nil, ErrUnreadable
 	}
 	d := new(Description)
-	begin := len(lines)
+	begin, bytes := len(lines), 0
 	for i := len(lines) - 1; i >= 0; i-- {
 		if lines[i].Type != 'm' {
 			continue
+		}
+		if bytes += len(lines[i].Value); len(d.Media) == maxMedia || bytes > maxMediaText {
+			return nil, ErrUnreadable
 		}
 		media, err := mediaOf(lines[i].Value, lines[i+1:begin])
 		if err != nil {

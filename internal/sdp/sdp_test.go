@@ -356,3 +356,22 @@ func checkLines(t *testing.T, d, before *Description) {
 		t.Fatalf("%q after %q", d.Bytes(), before.Bytes())
 	}
 }
+
+// FX11: a description with a great many streams, or formats, is none.
+func TestStreamsAreBounded(t *testing.T) {
+	const head = "v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nt=0 0\r\n"
+	line := func(formats int) string { return "m=audio 0 RTP/AVP" + strings.Repeat(" 0", formats) + "\r\n" }
+	for _, c := range []struct {
+		text string
+		fits bool
+	}{
+		{strings.Repeat(line(1), maxMedia), true},
+		{strings.Repeat(line(1), maxMedia+1), false},
+		{line((maxMediaText - 15) / 2), true},
+		{line(maxMediaText/2 - 7), false},
+		{line(maxMediaText/4) + line(maxMediaText/4), false},
+	} {
+		_, err := Parse([]byte(head + c.text))
+		require.Equal(t, c.fits, err == nil, "%d bytes", len(c.text))
+	}
+}

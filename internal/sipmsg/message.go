@@ -2,6 +2,7 @@ package sipmsg
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -193,6 +194,25 @@ func (m *Message) first(known id) *line {
 	return nil
 }
 
+// Excerpt is a copy of the start line and some of the header fields, which shares no
+// text with the message.
+func (m *Message) Excerpt(names ...string) *Message {
+	var b strings.Builder
+	first, _ := cutLine(m.text)
+	b.WriteString(first + crlf)
+	for i := range m.lines {
+		l := &m.lines[i]
+		name := m.name(l)
+		if slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) }) {
+			b.WriteString(name + ": " + m.value(l) + crlf)
+		}
+	}
+	b.WriteString(crlf)
+	e := decodeText(b.String(), b.Len())
+	e.Arrived(m.Transport, m.Source)
+	return e
+}
+
 // Kept is a message that is put aside: its bytes, without the table and the
 // structs.
 type Kept struct {
@@ -205,6 +225,16 @@ type Kept struct {
 // Keep puts the message aside.
 func (m *Message) Keep() *Kept {
 	return &Kept{text: m.text, body: m.body, transport: m.Transport, source: m.Source}
+}
+
+// Size is how many bytes it has.
+func (k *Kept) Size() int { return len(k.text) + len(k.body) }
+
+// WithoutBody is the message without its body.
+func (k *Kept) WithoutBody() *Kept {
+	short := *k
+	short.body = nil
+	return &short
 }
 
 // Message reads it once more; nil for none.
