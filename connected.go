@@ -47,13 +47,13 @@ func (d *Dialog) OnIdentity(callback func(Identity)) {
 // peerIdentity is what is known of who is at the other end.
 type peerIdentity struct {
 	// remote is the To of our requests, without its tag.
-	remote nameAddr
+	remote party
 	// asserted is who the network says that it is, or nil. It is not written to.
 	asserted *Identity
 }
 
 func (f peerIdentity) same(o peerIdentity) bool {
-	return f.remote.same(o.remote) && (f.asserted == o.asserted || f.asserted.same(o.asserted))
+	return f.remote.nameAddr().same(o.remote.nameAddr()) && (f.asserted == o.asserted || f.asserted.same(o.asserted))
 }
 
 // identity is a copy for the application.
@@ -104,14 +104,14 @@ func (d *Dialog) learnIdentityLocked(msg message) {
 // later requests of ours, too (RFC 4916 4.4.2), and what was asserted of that before.
 // The same without its display name is nobody else.
 func (d *Dialog) learnFromLocked(from nameAddr) {
-	moved := !sameAddress(from.uri, d.remote.uri)
+	moved := !sameAddress(from.uri, d.remote.nameAddr().uri)
 	if lacksHost(from.uri) || !moved && from.display == "" {
 		return
 	}
 	if moved {
 		d.asserted = nil
 	}
-	d.remote = from
+	d.remote = from.party()
 }
 
 // tellIdentityLocked tells of a change. It is not called while the fields of another

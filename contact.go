@@ -19,7 +19,7 @@ func (d *Dialog) contactLocked(local transport.Local) sip.Header {
 	if d.contact != nil {
 		return sip.HeaderClone(d.contact)
 	}
-	return d.stack.contactAt(d.local.uri.User, local, d.isSecureLocked())
+	return d.stack.contactAt(d.local.nameAddr().uri.User, local, d.isSecureLocked())
 }
 
 // contactTo is contactLocked for a response to a request of the peer's.

@@ -3,7 +3,6 @@ package dialog
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -30,10 +29,8 @@ type Dialog struct {
 	isUAC    bool
 	callID   string
 	localTag string
-	// arrived is the INVITE that brought the call, source the address it came
-	// from; nil and invalid for a call of ours.
+	// arrived is the INVITE that brought the call; nil for a call of ours.
 	arrived *sipmsg.Kept
-	source  netip.Addr
 	// outOfDialog is true for what a REFER outside calls makes: no call, but the dialog
 	// of its subscription. referral is true for a call that follows a REFER.
 	outOfDialog, referral bool
@@ -62,7 +59,7 @@ type Dialog struct {
 	// remoteTag is the peer's tag; before a UAC has learnt it, empty.
 	remoteTag string
 	// local and remote are the From and To of our requests, without tags.
-	local nameAddr
+	local party
 	peerIdentity
 	identityWatchers []*identityWatcher
 	// contact is our Contact, when the application chose it; secure is true when
@@ -81,7 +78,7 @@ type Dialog struct {
 	flow      *transport.Flow
 	behindNAT bool
 	called    bool
-	detour    detour
+	detour    *detour // nil: none
 	// aliases are the keys under which the dialog was known before.
 	aliases []DialogKey
 
@@ -131,6 +128,7 @@ type Dialog struct {
 	forkCallbacks  []func(ForkInfo)
 	offerHandler   OfferHandler
 	handlers       handlerMap
+	requests       *mailbox.Mailbox // for those; nil before the first request
 	dtmfCallback   func(DTMF)
 	// peerPackages are the Info Packages that the peer takes (RFC 6086); nil
 	// when it has not said.
@@ -142,15 +140,12 @@ type Dialog struct {
 
 	// referSubscriptions are the REFERs received, by CSeq header value.
 	referSubscriptions map[string]*ReferSubscription
-	// sentRefers are the REFERs sent, likewise; referQueue is those that no
-	// WaitRefer has served.
+	// sentRefers are the REFERs sent, likewise.
 	sentRefers map[string]*ReferSubscription
-	referQueue []*ReferSubscription
-	// deciding counts the REFERs that the application has not decided, unfollowed
-	// are those accepted that no FollowRefer has taken, notifying counts the
-	// NOTIFYs of ours without an answer.
-	deciding, notifying int
-	unfollowed          []*ReferSubscription
+	// transfers is what else there is of both; nil before the first.
+	transfers *transfers
+	// notifying counts the NOTIFYs of ours without an answer.
+	notifying int
 	// referred, in a call that follows a REFER, is told of its responses.
 	follower *follower
 
@@ -159,7 +154,6 @@ type Dialog struct {
 	sendSlot    sendslot.Slot
 	mailbox     mailbox.Mailbox
 	holds       holding
-	requests    mailbox.Mailbox // for OnRequest's handlers
 	credentials auth.Scope
 	closeOnce   sync.Once
 }

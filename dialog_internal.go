@@ -2,6 +2,7 @@ package dialog
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -85,6 +86,9 @@ func (d *Dialog) finalGoodbye(f func()) {
 	}
 }
 
+// source is the address that the INVITE came from; invalid for a call of ours.
+func (d *Dialog) source() netip.Addr { return d.arrived.Source() }
+
 // lockBoth takes the stack's mutex and the dialog's, in that order.
 func (d *Dialog) lockBoth() (unlock bothLocked) {
 	if d.stack != nil {
@@ -128,8 +132,8 @@ func (d *Dialog) requestLocked(method sip.RequestMethod, seq uint32) *sip.Reques
 	for _, route := range routes {
 		req.AppendHeader(&sip.RouteHeader{Address: route})
 	}
-	req.AppendHeader(d.local.from(d.localTag))
-	req.AppendHeader(d.remote.to(d.remoteTag))
+	req.AppendHeader(d.local.nameAddr().from(d.localTag))
+	req.AppendHeader(d.remote.nameAddr().to(d.remoteTag))
 	id := sip.CallIDHeader(d.callID)
 	req.AppendHeader(&id)
 	req.AppendHeader(&sip.CSeqHeader{SeqNo: seq, MethodName: method})
@@ -193,10 +197,11 @@ func (d *Dialog) prepare(req *sip.Request, local transport.Local) {
 	} else if isSIPS(req.Recipient) {
 		d.secure = true
 	}
-	if d.local.uri.Host == "" {
-		d.local.uri.Host = bracketed(local.Host)
+	if caller := d.local.nameAddr(); caller.uri.Host == "" {
+		caller.uri.Host = bracketed(local.Host)
+		d.local = caller.party()
 		if from := req.From(); from != nil {
-			from.Address = *d.local.uri.Clone()
+			from.Address = *caller.uri.Clone()
 		}
 	}
 	removeHeaders(req, "Contact")

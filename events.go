@@ -41,13 +41,13 @@ func (d *Dialog) peer() string {
 
 func (d *Dialog) logPlaced() {
 	if d.debugs() {
-		d.note("call placed", d.peer(), string(sip.INVITE), slog.String("to", d.remote.uri.String()))
+		d.note("call placed", d.peer(), string(sip.INVITE), slog.String("to", d.remote.uriText()))
 	}
 }
 
 func (d *Dialog) logArrived() {
 	if d.debugs() {
-		d.note("call arrived", d.peer(), string(sip.INVITE), slog.String("from", d.remote.uri.String()))
+		d.note("call arrived", d.peer(), string(sip.INVITE), slog.String("from", d.remote.uriText()))
 	}
 }
 

@@ -47,8 +47,8 @@ func Leftovers(s *Stack) Left {
 func miscounted(s *Stack) int {
 	calls := make(map[netip.Addr]int)
 	for _, d := range s.dialogs {
-		if d.source.IsValid() {
-			calls[d.source]++
+		if source := d.source(); source.IsValid() {
+			calls[source]++
 		}
 	}
 	wrong := 0

@@ -33,9 +33,9 @@ func (d *Dialog) FollowRefer(ctx context.Context, referTo sip.Uri, opts InviteOp
 	if ctx == nil {
 		return nil, errNilContext("FollowRefer")
 	}
-	d.mutex.RLock()
-	unfollowed := d.unfollowed
-	d.mutex.RUnlock()
+	d.mutex.Lock()
+	unfollowed := d.transfersLocked().unfollowed
+	d.mutex.Unlock()
 	for _, r := range unfollowed {
 		if r.referToURI.String() == referTo.String() && r.follow() {
 			return r.call(ctx, opts)
@@ -60,11 +60,12 @@ func (r *ReferSubscription) Follow(ctx context.Context, opts InviteOpts) (result
 // followableLocked keeps a REFER that was accepted for a Follow, also when its
 // subscription ends before; the oldest go first.
 func (d *Dialog) followableLocked(r *ReferSubscription) {
-	if n := len(d.unfollowed); n > 0 && n >= d.referLimit() {
-		d.unfollowed[0].unfollowedLocked()
+	t := d.transfersLocked()
+	if n := len(t.unfollowed); n > 0 && n >= d.referLimit() {
+		t.unfollowed[0].unfollowedLocked()
 	}
 	r.followable = true
-	d.unfollowed = append(d.unfollowed[:len(d.unfollowed):len(d.unfollowed)], r)
+	t.unfollowed = append(t.unfollowed[:len(t.unfollowed):len(t.unfollowed)], r)
 }
 
 // follow claims the REFER: exactly one caller gets true.
@@ -80,13 +81,14 @@ func (r *ReferSubscription) follow() bool {
 // was one.
 func (r *ReferSubscription) unfollowedLocked() bool {
 	var left []*ReferSubscription
-	for _, other := range r.dialog.unfollowed {
+	t := r.dialog.transfersLocked()
+	for _, other := range t.unfollowed {
 		if other != r {
 			left = append(left, other)
 		}
 	}
-	found := len(left) < len(r.dialog.unfollowed)
-	r.dialog.unfollowed = left
+	found := len(left) < len(t.unfollowed)
+	t.unfollowed = left
 	r.followable = false
 	r.freeLocked()
 	return found

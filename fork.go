@@ -35,7 +35,7 @@ type dialogState struct {
 	routeSet          []sip.Uri
 	flow              *transport.Flow
 	behindNAT, called bool
-	detour            detour
+	detour            *detour
 	session           session
 	peerPackages      []string
 	updateOut         *updateClient

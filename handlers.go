@@ -338,10 +338,9 @@ func (s *Stack) newCallee(tx serverTx, req *sipmsg.Message) *Dialog {
 		phase: phaseIncoming, pendingInvite: tx,
 		remoteTag: fromTag(req), remoteSeq: cseq(req), remoteSeqKnown: true,
 		routeSet: recordRoutes(req), remoteTarget: targetsOf(req)[0],
-		local: nameAddrIn(req, "To"), peerIdentity: peerIdentity{nameAddrIn(req, "From"), s.config.assertedIn(req)},
+		local: partyIn(req, "To"), peerIdentity: peerIdentity{partyIn(req, "From"), s.config.assertedIn(req)},
 	}
 	d.arrived = req.Keep()
-	d.source = req.Source.Addr().Unmap()
 	d.cameByLocked(tx)
 	d.secure = req.Scheme() == "sips"
 	body, offer := s.bodiesOf(req)

@@ -130,16 +130,37 @@ func cseqValue(msg message) string {
 // nameAddrIn returns who From or To names.
 func nameAddrIn(msg message, name string) nameAddr {
 	if m, ok := msg.(*sipmsg.Message); ok {
-		return partyIn(m, name)
+		return partyIn(m, name).nameAddr()
 	}
 	a := addressIn(msg, name)
 	return nameAddr{display: a.display, uri: a.uri}
 }
 
-// partyIn is nameAddrIn for what was received, and shares its text.
-func partyIn(m *sipmsg.Message, name string) nameAddr {
+// party is who From or To names, for as long as a call lasts: the value of the header
+// as it was received, or else who is known otherwise. The latter is not written to.
+type party struct {
+	text  string
+	known *nameAddr
+}
+
+func (p party) uriText() string {
+	uri := p.nameAddr().uri
+	return uri.String()
+}
+
+func (a nameAddr) party() party { return party{known: &a} }
+
+// partyIn is who From or To of a request names, and shares its text.
+func partyIn(m *sipmsg.Message, name string) party {
 	value, _ := m.Value(name)
-	display, uri, err := sipmsg.ToParty(value)
+	return party{text: value}
+}
+
+func (p party) nameAddr() nameAddr {
+	if p.known != nil {
+		return *p.known
+	}
+	display, uri, err := sipmsg.ToParty(p.text)
 	if err != nil {
 		return nameAddr{}
 	}

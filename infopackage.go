@@ -46,7 +46,7 @@ func (d *Dialog) SendInfoPackage(ctx context.Context, name string, body Body, he
 // mayInformLocked refuses an INFO of a package that the peer does not take (RFC
 // 6086 4.2.1).
 func (d *Dialog) mayInformLocked(req *sip.Request) error {
-	if req.Method != sip.INFO || firstHeader(req, "Info-Package") == nil {
+	if req.Method != sip.INFO || !hasHeader(req, "Info-Package") {
 		return nil
 	}
 	if name := InfoPackageOf(req); !slices.Contains(d.peerPackages, name) {

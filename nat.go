@@ -205,7 +205,7 @@ func hostOf(uri sip.Uri) string {
 	return uri.Host
 }
 
-// detour is the TCP connection that a request went by whose next hop means UDP,
+// detour, which is not written to, is the TCP connection that a request went by whose next hop means UDP,
 // because of its size (RFC 3261 18.1.1). What follows it goes there too: it would
 // overtake the request otherwise, or the ACK would.
 type detour struct {
@@ -214,8 +214,8 @@ type detour struct {
 }
 
 // leadsTo reports whether the next hop is still the one that the connection goes to.
-func (t detour) leadsTo(hop sip.Uri) bool {
-	if !isOpen(t.flow) || !meansUDP(hop) {
+func (t *detour) leadsTo(hop sip.Uri) bool {
+	if t == nil || !isOpen(t.flow) || !meansUDP(hop) {
 		return false
 	}
 	remote := t.flow.RemoteAddr()
@@ -239,7 +239,7 @@ func (d *Dialog) wentBy(e *earlyDialog, hop sip.Uri, f *transport.Flow) {
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.inDialogStateLocked(e, func() { d.detour = detour{flow: f, hop: hop} })
+	d.inDialogStateLocked(e, func() { d.detour = &detour{flow: f, hop: hop} })
 }
 
 // isWebSocket reports whether nothing but this connection may lead to the peer.

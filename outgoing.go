@@ -69,8 +69,8 @@ func (s *Stack) newCaller(target sip.Uri, opts InviteOpts) *Dialog {
 	}
 	d := &Dialog{
 		stack: s, isUAC: true, callID: randomHex(16), localTag: TagGen(),
-		local:        s.caller(opts, to.Scheme),
-		peerIdentity: peerIdentity{remote: nameAddr{uri: to}},
+		local:        s.caller(opts, to.Scheme).party(),
+		peerIdentity: peerIdentity{remote: nameAddr{uri: to}.party()},
 		remoteTarget: *target.Clone(),
 		routeSet:     s.preloadedRoute(opts.Route),
 		referral:     opts.referral,

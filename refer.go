@@ -135,8 +135,9 @@ func (d *Dialog) decorateReferLocked(req *sip.Request, referTo sip.Uri, opts *Re
 // referredByLocked adds the application's headers, and who refers unless one of
 // them says so.
 func (d *Dialog) referredByLocked(req *sip.Request, opts *ReferOpts) {
-	who := "<" + d.local.uri.String() + ">"
-	if d.local.uri.Host == "" {
+	local := d.local.nameAddr().uri
+	who := "<" + local.String() + ">"
+	if local.Host == "" {
 		who = "" // not known before the first request has left
 	}
 	if opts.ReferredBy != nil {
@@ -166,6 +167,24 @@ func targetDialog(key DialogKey) sip.Header {
 	return sip.NewHeader("Target-Dialog", key.CallID+";local-tag="+key.RemoteTag+";remote-tag="+key.LocalTag)
 }
 
+// transfers is what is known of the REFERs of a call, which most calls do not have. The
+// dialog's mutex guards it.
+type transfers struct {
+	// queue is those sent that no WaitRefer has served.
+	queue []*ReferSubscription
+	// deciding counts those received that the application has not decided, unfollowed
+	// are those accepted that no FollowRefer has taken.
+	deciding   int
+	unfollowed []*ReferSubscription
+}
+
+func (d *Dialog) transfersLocked() *transfers {
+	if d.transfers == nil {
+		d.transfers = &transfers{}
+	}
+	return d.transfers
+}
+
 func (d *Dialog) newSentReferLocked(req *sip.Request, referTo sip.Uri) *ReferSubscription {
 	r := d.newSubscription(req.CSeq().Value(), referTo)
 	r.sent, r.first, r.answered = true, d.sentRefers == nil, make(chan struct{})
@@ -173,10 +192,11 @@ func (d *Dialog) newSentReferLocked(req *sip.Request, referTo sip.Uri) *ReferSub
 		d.sentRefers = make(map[string]*ReferSubscription)
 	}
 	d.sentRefers[r.ID] = r
-	if len(d.referQueue) >= maxReferQueue {
-		d.referQueue = d.referQueue[1:]
+	t := d.transfersLocked()
+	if len(t.queue) >= maxReferQueue {
+		t.queue = t.queue[1:]
 	}
-	d.referQueue = append(d.referQueue, r)
+	t.queue = append(t.queue, r)
 	return r
 }
 
@@ -283,7 +303,7 @@ func (d *Dialog) WaitRefer(ctx context.Context) (result *ReferSubscription, err 
 func (d *Dialog) nextRefer() *ReferSubscription {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	for _, r := range d.referQueue {
+	for _, r := range d.transfersLocked().queue {
 		if !r.waited {
 			r.waited = true
 			return r
@@ -293,9 +313,10 @@ func (d *Dialog) nextRefer() *ReferSubscription {
 }
 
 func (d *Dialog) dropReferLocked(r *ReferSubscription) {
-	for i, queued := range d.referQueue {
+	t := d.transfersLocked()
+	for i, queued := range t.queue {
 		if queued == r {
-			d.referQueue = append(d.referQueue[:i], d.referQueue[i+1:]...)
+			t.queue = append(t.queue[:i], t.queue[i+1:]...)
 			return
 		}
 	}

@@ -72,7 +72,8 @@ func (d *Dialog) handleRefer(tx serverTx, req *sipmsg.Message) {
 func (d *Dialog) reserveRefer(r *ReferSubscription, req *sipmsg.Message) (over *atomic.Uint64) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if len(d.referSubscriptions)+d.deciding >= d.referLimit() {
+	t := d.transfersLocked()
+	if len(d.referSubscriptions)+t.deciding >= d.referLimit() {
 		return &d.stack.counters.subscribed
 	}
 	bytes := len(req.Text()) + len(r.token)
@@ -80,7 +81,7 @@ func (d *Dialog) reserveRefer(r *ReferSubscription, req *sipmsg.Message) (over *
 		return &d.stack.counters.bytes
 	}
 	r.bytes = bytes
-	d.deciding++
+	t.deciding++
 	return nil
 }
 
@@ -104,7 +105,7 @@ func (d *Dialog) newReferRequest(req message, referTo sip.Uri, replaces *Replace
 func (d *Dialog) answerRefer(tx serverTx, refer *ReferRequest, a Answer) {
 	r := refer.Subscription
 	d.mutex.Lock()
-	d.deciding--
+	d.transfersLocked().deciding--
 	d.mutex.Unlock()
 	if a.Status >= 300 {
 		r.drop(ErrNoSubscription)

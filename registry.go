@@ -98,11 +98,12 @@ func (s *Stack) register(d *Dialog) error {
 	if full && !s.mayReplaceLocked(d, limit) {
 		return ErrMaxDialogs
 	}
-	if limit := s.config.Limits.DialogsPerSource; limit > 0 && d.source.IsValid() && s.bySource[d.source] >= limit {
+	source := d.source()
+	if limit := s.config.Limits.DialogsPerSource; limit > 0 && source.IsValid() && s.bySource[source] >= limit {
 		return errTooManyFromSource
 	}
-	if d.source.IsValid() {
-		s.bySource[d.source]++
+	if source.IsValid() {
+		s.bySource[source]++
 	}
 	if full {
 		s.replacing[d.replacement.call] = d
@@ -156,7 +157,7 @@ func (s *Stack) leaveActiveLocked(d *Dialog) {
 	if t := d.replacement; t != nil && s.replacing[t.call] == d {
 		delete(s.replacing, t.call)
 	}
-	s.leaveSourceLocked(d.source)
+	s.leaveSourceLocked(d.source())
 	s.fileEndedLocked(d)
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/mailbox"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -306,8 +307,18 @@ func (d *Dialog) handled(tx serverTx, method sip.RequestMethod) bool {
 		return false
 	}
 	q := d.stack.newDecision(tx, handler, d.stack.replyTo(tx, d.contactTo))
-	if !d.requests.Offer(q.run) {
+	if !d.requestBox().Offer(q.run) {
 		q.answer(Answer{Status: sip.StatusServiceUnavailable})
 	}
 	return true
+}
+
+// requestBox is where requests wait for their handlers.
+func (d *Dialog) requestBox() *mailbox.Mailbox {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.requests == nil {
+		d.requests = &mailbox.Mailbox{Go: d.stack.goDeliver, Run: d.stack.runCallback}
+	}
+	return d.requests
 }

@@ -105,7 +105,7 @@ func (d *Dialog) grantTimer(req *sipmsg.Message, res *sip.Response) {
 func (d *Dialog) agreeTimerLocked(res *sip.Response, role sessiontimer.Refresher, peer message) {
 	d.stopSessionLocked()
 	d.timer.NoteMinSE(minSE(peer))
-	if firstHeader(peer, "Allow") != nil {
+	if hasHeader(peer, "Allow") {
 		d.timer.allowsUpdate = lists(peer, "Allow", "UPDATE")
 	}
 	d.timer.Agree(time.Now(), sessionExpires(res), role)

@@ -69,6 +69,8 @@ func (d *Dialog) Info() Info {
 	return info
 }
 
+func (p party) address() Address { return p.nameAddr().address() }
+
 func (a nameAddr) address() Address {
 	return Address{DisplayName: sipmsg.Unescape(a.display), URI: *a.uri.Clone()}
 }

@@ -43,7 +43,7 @@ func newUnconfirmed(c *StackConfig) *unconfirmed {
 func (u *unconfirmed) enter(d *Dialog) (end, drop *Dialog) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	source := transport.Source(d.source)
+	source := transport.Source(d.source())
 	switch {
 	case u.perSource > 0 && u.bySource[source] >= u.perSource:
 		end = u.oldestLocked(source)
@@ -65,7 +65,7 @@ func (u *unconfirmed) enter(d *Dialog) (end, drop *Dialog) {
 
 func (u *unconfirmed) oldestLocked(source netip.Addr) *Dialog {
 	for e := u.waiting.Front(); e != nil; e = e.Next() {
-		if d := e.Value.(*Dialog); transport.Source(d.source) == source {
+		if d := e.Value.(*Dialog); transport.Source(d.source()) == source {
 			return d
 		}
 	}
@@ -88,7 +88,7 @@ func (u *unconfirmed) leaveLocked(d *Dialog) {
 	waited := u.waiting.Len()
 	u.waiting.Remove(place) // does nothing if it is in the other
 	u.crowded.Remove(place)
-	if source := transport.Source(d.source); u.waiting.Len() < waited {
+	if source := transport.Source(d.source()); u.waiting.Len() < waited {
 		if u.bySource[source]--; u.bySource[source] <= 0 {
 			delete(u.bySource, source)
 		}

@@ -375,7 +375,7 @@ func checkTwice(headers []sip.Header) error {
 
 // checkRequest refuses a request that could not be read as what it is.
 func checkRequest(req *sip.Request) error {
-	if firstHeader(req, "Max-Forwards") != nil && (req.MaxForwards() == nil || *req.MaxForwards() > maxHops) {
+	if hasHeader(req, "Max-Forwards") && (req.MaxForwards() == nil || *req.MaxForwards() > maxHops) {
 		return invalid("Max-Forwards %q", headerValue(req, "Max-Forwards"))
 	}
 	return firstError(checkToken("method", string(req.Method)), checkMessage(req.SipVersion, req.Headers()), checkTwice(req.Headers()))

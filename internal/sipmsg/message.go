@@ -237,6 +237,15 @@ func (k *Kept) WithoutBody() *Kept {
 	return &short
 }
 
+// Source is the address that the message came from, an IPv4 address as such; invalid
+// for none.
+func (k *Kept) Source() netip.Addr {
+	if k == nil {
+		return netip.Addr{}
+	}
+	return k.source.Addr().Unmap()
+}
+
 // Message reads it once more; nil for none.
 func (k *Kept) Message() *Message {
 	if k == nil {
