@@ -357,7 +357,6 @@ func (s *Stack) adopt(d *Dialog) *Dialog {
 	d.mutex.Stats = &s.counters.dialogLocks
 	d.mailbox.Go, d.mailbox.Run = s.goDeliver, s.runCallback
 	d.mailbox.Panicked = func(value any, stack []byte) { s.logPanic(d.log(), "notification", value, stack) }
-	d.requests.Go, d.requests.Run = s.goDeliver, s.runCallback
 	d.holds.all = &s.callBytes
 	return d
 }
