@@ -18,8 +18,10 @@ func (s *Stack) PublicAddr(peer netip.AddrPort) (seen netip.AddrPort, ok bool) {
 
 // NetworkChanged says that the host's addresses or routes may have changed, for those
 // who are told so by the operating system: what has been learnt of them is forgotten, so
-// that all that is sent from now on says where we are. It sends nothing by itself: a
-// call whose peer is to know our new address needs a re-INVITE. Without it an INVITE,
+// that all that is sent from now on says where we are, and no connection is trusted that
+// was open before: each is pinged, and replaced by another one where that is possible,
+// until something comes by it. No request is sent: a call whose peer is to know our new
+// address needs a re-INVITE. Without it an INVITE,
 // re-INVITE, UPDATE, SUBSCRIBE, NOTIFY, REFER or REGISTER says where we were a second
 // ago at worst, any other request where we were a minute ago. It does not block.
 func (s *Stack) NetworkChanged() {

@@ -124,6 +124,7 @@ func (s *Stats) addTransport(sockets *transport.Layer) {
 	s.Dropped["malformed"] += counted.Malformed
 	s.Dropped["slow connections"] = counted.ConnectionsSlow
 	s.Dropped["idle connections"] = counted.ConnectionsIdle
+	s.Dropped["dead connections"] = counted.ConnectionsNoPong
 	s.Dropped["half messages"] = counted.ConnectionsPartial
 	s.Dropped["unframed streams"] = counted.ConnectionsUnframed
 	s.Dropped["handshakes"] = counted.HandshakesFailed

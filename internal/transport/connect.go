@@ -205,10 +205,11 @@ func (l *Layer) liveLocked(k kind, key streamKey) *stream {
 	return usable(l.streams[streamKey{transport: key.transport, addr: key.addr}])
 }
 
-// usable is the youngest connection that takes messages.
+// usable is the youngest connection that takes messages, but for one that may be dead
+// and can be replaced.
 func usable(streams []*stream) *stream {
 	for i := len(streams) - 1; i >= 0; i-- {
-		if streams[i].failure() == nil {
+		if s := streams[i]; s.failure() == nil && !(s.isSuspect() && s.listener == nil) {
 			return streams[i]
 		}
 	}

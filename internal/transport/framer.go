@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gobwas/ws"
 
@@ -46,7 +47,8 @@ type source interface {
 	held() int
 	// begun reports whether a part of a message is waiting for the rest.
 	begun() bool
-	// expectPong says that a keep-alive has been sent.
+	// expectPong says that a keep-alive has been sent. It may be called from any
+	// goroutine.
 	expectPong()
 }
 
@@ -119,12 +121,12 @@ type framer struct {
 	scanned int             // bytes of the unread ones in which no header block ends
 	head    *sipmsg.Message // whose body is awaited
 	headLen int             // its start line and headers with the empty line; 0: none is awaited
-	pongs   int             // awaited
+	pongs   atomic.Int32    // awaited; synchronised by itself
 }
 
 func newFramer(limits Limits) *framer { return &framer{limits: limits} }
 
-func (f *framer) expectPong() { f.pongs++ }
+func (f *framer) expectPong() { f.pongs.Add(1) }
 
 // headWeight is what a parsed header block holds for each of its bytes.
 const headWeight = 4
@@ -164,9 +166,9 @@ func (f *framer) keepAlive() *frame {
 	for {
 		b := f.unread()
 		switch {
-		case f.pongs > 0 && bytes.HasPrefix(b, []byte(crlf)):
+		case f.pongs.Load() > 0 && bytes.HasPrefix(b, []byte(crlf)):
 			f.take(len(crlf))
-			f.pongs--
+			f.pongs.Add(-1)
 			return &frame{pong: true}
 		case bytes.HasPrefix(b, []byte(endBlock)):
 			f.take(len(endBlock))

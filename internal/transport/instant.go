@@ -11,8 +11,8 @@ import (
 // before anything.
 type instant struct{ since atomic.Int64 }
 
-// set says that it happens now. What happens when the layer begins is known, too.
-func (i *instant) set(began time.Time) { i.since.Store(int64(time.Since(began)) + 1) }
+// set says when it happened. What happens when the layer begins is known, too.
+func (i *instant) set(at, began time.Time) { i.since.Store(int64(at.Sub(began)) + 1) }
 
 // known reports whether it has happened.
 func (i *instant) known() bool { return i.since.Load() > 0 }

@@ -3,12 +3,7 @@ package transport
 import (
 	"math/rand/v2"
 	"time"
-
-	"github.com/gobwas/ws"
 )
-
-// pongTime is how long the answer to a keep-alive may take (RFC 5626 4.4.1).
-const pongTime = 10 * time.Second
 
 // keepAliveTime is the silence after which to send the next keep-alive, 80 to
 // 100 % of the configured one so that flows do not beat in step (RFC 5626 4.4);
@@ -42,10 +37,6 @@ func (r *reader) ping(now time.Time) bool {
 		return false
 	}
 	r.pinged, r.every = now, r.s.keepAliveTime()
-	r.f.expectPong()
-	it := item{data: []byte(endBlock), quiet: true}
-	if r.s.kind.frames {
-		it = item{op: ws.OpPing, quiet: true} // RFC 7118 6
-	}
-	return r.s.enqueue(it) == nil
+	r.s.ping()
+	return true
 }

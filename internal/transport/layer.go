@@ -21,6 +21,10 @@ import (
 // flushTime is how long Close lets streams write what is queued.
 const flushTime = time.Second
 
+// unacknowledgedTime is how long the kernel may wait for the acknowledgement of what was
+// written, which it repeats.
+const unacknowledgedTime = 30 * time.Second
+
 // Layer owns all sockets of one stack. Its methods may be called on any
 // goroutine.
 type Layer struct {
@@ -200,6 +204,7 @@ func (l *Layer) handlerNow() Handler {
 // read. ln is where it was accepted, nil when it was dialled. On error the connection
 // is closed and its place given back.
 func (l *Layer) addStream(k kind, ready link, key streamKey, ln *listener) (*stream, error) {
+	limitUnacknowledged(ready.raw, unacknowledgedTime)
 	s := newStream(l, k, ready, key, ln)
 	l.mu.Lock()
 	if l.closed {

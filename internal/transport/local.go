@@ -54,13 +54,15 @@ func (f *Flow) Contact() Local {
 }
 
 // Changed forgets what has been learnt of our addresses, and which destinations could
-// not be reached from there.
+// not be reached from there, and makes all connections suspect: those that have died
+// with the old address are replaced.
 func (l *Layer) Changed() {
 	l.routes.forget()
 	l.publics.forget()
 	l.failures.forget()
 	for _, s := range l.streamsNow() {
 		s.public.Store(nil)
+		s.doubt(0, false)
 	}
 }
 

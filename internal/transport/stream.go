@@ -28,6 +28,7 @@ type stream struct {
 	listener *listener     // nil: we dialled
 	invalid  string        // our sent-by on a WebSocket that we dialled
 	flow     *Flow         // the one flow of this connection
+	source   source        // finds messages in what is read
 	in, out  holding       // the bytes that wait for a message's rest, and to be written
 	done     chan struct{} // closed when the connection is lost
 	deaf     chan struct{} // closed when the read loop has ended
@@ -56,6 +57,8 @@ type stream struct {
 	// public is from where the peer sees us, once it has said so; synchronised by itself.
 	public atomic.Pointer[netip.AddrPort]
 
+	liveness
+
 	// written is when the last write ended; synchronised by itself.
 	written instant
 }
@@ -79,6 +82,10 @@ func newStream(l *Layer, k kind, ready link, key streamKey, ln *listener) *strea
 		local: addrPort(ready.raw.LocalAddr()),
 		done:  make(chan struct{}),
 		deaf:  make(chan struct{}),
+	}
+	s.source = newFramer(l.limits)
+	if k.frames {
+		s.source = newWSFramer(l.limits, ln == nil)
 	}
 	if k.frames && ln == nil {
 		s.invalid = invalidHost()
@@ -169,6 +176,7 @@ func (s *stream) lose(err error) {
 		s.err = err
 	}
 	err = s.err
+	s.stopInquiryLocked()
 	s.mu.Unlock()
 
 	close(s.done)
@@ -225,7 +233,7 @@ func (s *stream) writeItem(it item) bool {
 		s.lose(doing(fmt.Sprint("write to ", s.key.addr), err))
 		return false
 	}
-	s.written.set(s.layer.began)
+	s.written.set(time.Now(), s.layer.began)
 	if !it.quiet {
 		s.layer.counters.messagesOut.Add(1)
 	}

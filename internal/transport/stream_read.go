@@ -28,11 +28,7 @@ func (s *stream) readLoop() {
 	defer close(s.deaf)
 	defer s.layer.holdings.gone(&s.in)
 	in := s.layer.newInbound()
-	r := &reader{s: s, in: in, quiet: time.Now(), every: s.keepAliveTime()}
-	r.f = newFramer(s.layer.limits)
-	if s.kind.frames {
-		r.f = newWSFramer(s.layer.limits, s.listener == nil)
-	}
+	r := &reader{s: s, in: in, f: s.source, quiet: time.Now(), every: s.keepAliveTime()}
 	for r.read() {
 	}
 }
@@ -50,6 +46,7 @@ func (r *reader) read() bool {
 	r.f.fed(n)
 	if n > 0 {
 		r.quiet, r.heard = time.Now(), true
+		r.s.hear(r.quiet)
 		if !r.frames() {
 			return false
 		}
@@ -112,6 +109,7 @@ func (r *reader) handle(fr frame) bool {
 		return r.s.enqueue(*fr.ping) == nil
 	case fr.pong:
 		r.pinged = time.Time{}
+		r.s.answers.Store(true)
 	case fr.whole:
 		r.deliver(fr)
 	}

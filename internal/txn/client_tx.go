@@ -1,6 +1,8 @@
 package txn
 
 import (
+	"time"
+
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/errtext"
@@ -142,7 +144,25 @@ func (tx *clientTx) lost(err error) {
 }
 
 func (tx *clientTx) onTimer(s *slot, generation uint32, e event) {
+	if silence := tx.unanswered(s, generation, e); silence > 0 {
+		// Before the user hears of it, whose next request is to go another way.
+		tx.flow.Doubt(silence)
+	}
 	tx.perform(tx.expire(s, generation, e))
+}
+
+// unanswered is how long a transaction has waited that times out now; zero where none
+// does.
+func (tx *clientTx) unanswered(s *slot, generation uint32, e event) time.Duration {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	switch {
+	case e != eventLimit || s.generation != generation || !tx.waitingLocked():
+		return 0
+	case tx.machine == &inviteClient && tx.state == stateProceeding: // see cancelLocked
+		return tx.layer.timers.limit()
+	}
+	return tx.timeout
 }
 
 func (tx *clientTx) expire(s *slot, generation uint32, e event) output {

@@ -144,7 +144,7 @@ func (l *Layer) deliverNow(req *sip.Request, opt RequestOptions, write func(outg
 		return ErrClosed
 	}
 	flows := make([]*transport.Flow, 0, 2)
-	if opt.Flow != nil && opt.Flow.Err() == nil {
+	if opt.Flow != nil && opt.Flow.Err() == nil && !opt.avoids() {
 		flows = append(flows, opt.Flow)
 	}
 	if flow, ok := l.transport.Ready(opt.NextHop); ok && !opt.FlowOnly {
@@ -155,7 +155,7 @@ func (l *Layer) deliverNow(req *sip.Request, opt RequestOptions, write func(outg
 			return nil
 		}
 	}
-	if opt.FlowOnly {
+	if opt.FlowOnly && !opt.Flow.Dialled() {
 		return ErrTransport // waiting does not help
 	}
 	return ErrWouldWait

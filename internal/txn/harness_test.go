@@ -177,10 +177,12 @@ func (w *tcpWire) drain() []sip.Message {
 		if !ok {
 			return out
 		}
+		if w.got = rest; head == "" { // a keep-alive
+			continue
+		}
 		msg, err := sip.NewParser().ParseSIP([]byte(head + "\r\n\r\n"))
 		require.NoError(w.t, err)
 		out = append(out, msg)
-		w.got = rest
 	}
 }
 

@@ -17,6 +17,8 @@ var errNowhere = errors.New("nowhere to send it to")
 type way struct {
 	opt      RequestOptions
 	tried    int  // how many places have been taken off
+	flowed   bool // the preferred flow has been
+	reopened bool // another connection to where that leads has been
 	resolved bool // NextHop has been, or cannot be
 	// answered says that the preferred flow did lead to its peer, or that nobody
 	// is there: in either case the same address once more is no other target.
@@ -30,26 +32,58 @@ func newWay(opt RequestOptions) *way {
 
 // more reports whether there may be another place to try.
 func (w *way) more() bool {
-	return w.opt.Flow != nil && w.tried == 0 || !w.resolved || len(w.targets) > 0
+	return w.hasFlow() || w.reopens() || !w.resolved || len(w.targets) > 0
+}
+
+// hasFlow reports whether the preferred flow is left.
+func (w *way) hasFlow() bool { return w.opt.Flow != nil && !w.flowed && !w.answered }
+
+// reopens reports whether another connection to where the preferred flow leads is to be
+// tried first, since that may be dead, or is: for a WebSocket the next hop does not say
+// whether TLS is needed (RFC 7118 5), and for others it may be no place at all.
+func (w *way) reopens() bool {
+	f := w.opt.Flow
+	return f != nil && !w.reopened && !w.answered && f.Dialled() && (f.IsWebSocket() || w.opt.FlowOnly) && (f.Suspect() || f.Err() != nil)
+}
+
+// avoids reports whether the preferred flow is tried last: its connection may be dead,
+// and its peer can be connected to.
+func (o *RequestOptions) avoids() bool {
+	return o.Flow.Suspect() && (o.Flow.Dialled() || !o.NoStream)
 }
 
 // next takes the next place off and returns a flow to it; errNowhere after the
 // last one.
 func (l *Layer) next(ctx context.Context, w *way) (*transport.Flow, error) {
-	if w.opt.Flow != nil && w.tried == 0 {
+	if w.reopens() {
+		w.reopened = true
 		w.tried++
-		return w.opt.Flow, nil
+		return l.transport.Connect(ctx, w.opt.Flow.Target())
 	}
-	if err := l.resolve(ctx, w); err != nil {
+	if w.hasFlow() && !w.opt.avoids() {
+		return w.flow(), nil
+	}
+	err := l.resolve(ctx, w)
+	switch {
+	case len(w.targets) > 0:
+	case w.hasFlow():
+		return w.flow(), nil
+	case err != nil:
 		return nil, errtext.As(errNowhere, err)
-	}
-	if len(w.targets) == 0 {
+	default:
 		return nil, errNowhere
 	}
 	target := w.targets[0]
 	w.targets = w.targets[1:]
 	w.tried++
 	return l.transport.Connect(ctx, target)
+}
+
+// flow takes the preferred flow off.
+func (w *way) flow() *transport.Flow {
+	w.tried++
+	w.flowed = true
+	return w.opt.Flow
 }
 
 // resolve looks the next hop up, once.
@@ -60,7 +94,7 @@ func (l *Layer) resolve(ctx context.Context, w *way) error {
 	w.resolved = true
 	targets, err := l.transport.Resolve(ctx, w.opt.NextHop)
 	for _, t := range targets {
-		if !w.answered || !leadsTo(w.opt.Flow, t) {
+		if !leadsTo(w.opt.Flow, t) || !w.answered && t.Transport == w.opt.Flow.Transport() {
 			w.targets = append(w.targets, t)
 		}
 	}
@@ -68,7 +102,11 @@ func (l *Layer) resolve(ctx context.Context, w *way) error {
 }
 
 // leadsTo compares hosts only: a connection that the peer made comes from a port
-// that is not the one it listens on.
+// that is not the one it listens on. A WebSocket over TLS is named as one without (RFC
+// 7118 5), which is none that may take its place.
 func leadsTo(flow *transport.Flow, t transport.Target) bool {
-	return flow != nil && t.Transport == flow.Transport() && t.Addr.Addr() == flow.RemoteAddr().Addr()
+	if flow == nil || t.Addr.Addr() != flow.RemoteAddr().Addr() {
+		return false
+	}
+	return t.Transport == flow.Transport() || t.Transport == "WS" && flow.Transport() == "WSS"
 }
