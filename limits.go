@@ -75,8 +75,9 @@ type Limits struct {
 	// their rest, or to be written; beyond it those streams are closed whose messages
 	// wait longest. Zero is 16 MiB.
 	StreamBytes int
-	// StreamQueue bounds the messages that wait to be written to one stream;
-	// beyond it the peer is too slow and the stream is closed. Zero is 256.
+	// StreamQueue bounds the messages that wait to be written to one stream; beyond it
+	// the peer is too slow and the stream is closed. Zero is 2048: as many as a busy
+	// trunk gets in a second or two, while StreamBytes bounds what they hold.
 	StreamQueue int
 	// IdleTimeout closes a stream on which nothing happens; zero is 30 min,
 	// negative never.

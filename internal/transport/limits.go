@@ -9,7 +9,7 @@ type Limits struct {
 	BodyBytes       int // body of one message; default 1 MiB
 	Headers         int // header field values in one message; default 256
 	UDPRequestBytes int // requests above it belong on a stream (RFC 3261 18.1.1); default 1300
-	StreamQueue     int // messages waiting on one stream; over it the connection is closed. Default 256
+	StreamQueue     int // messages waiting on one stream; over it the connection is closed. Default 2048
 
 	Connections int // streams that are accepted; default 10000
 	Dials       int // streams that we set up; default as Connections
@@ -48,7 +48,7 @@ func (l Limits) withDefaults() Limits {
 	if l.HandshakesPerSource == 0 {
 		l.HandshakesPerSource = 100
 	}
-	defaultInt(&l.StreamQueue, 256)
+	defaultInt(&l.StreamQueue, 2048)
 	defaultDuration(&l.WriteTimeout, 10*time.Second)
 	defaultDuration(&l.DialTimeout, 10*time.Second)
 	defaultDuration(&l.DialPause, time.Second)
