@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // The ports that are given out for port 0 and to connections that are dialled.
@@ -204,15 +205,29 @@ func (h *Host) dialPacket(remote netip.AddrPort) (net.Conn, error) {
 }
 
 func (h *Host) dialStream(ctx context.Context, remote netip.AddrPort) (net.Conn, error) {
+	if delay := h.network.streamDelay(netip.AddrPortFrom(h.Addr(), 0), remote, nil); delay > 0 {
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
+		if err := h.wait(ctx, timer.C); err != nil {
+			return nil, err
+		}
+	}
 	s, err := h.connect(remote)
 	if !errors.Is(err, errNobody) {
 		return s, err
 	}
+	return nil, h.wait(ctx, nil)
+}
+
+// wait waits for the time, ctx, or the end of the network.
+func (h *Host) wait(ctx context.Context, until <-chan time.Time) error {
 	select {
+	case <-until:
+		return nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	case <-h.network.done:
-		return nil, net.ErrClosed
+		return net.ErrClosed
 	}
 }
 

@@ -63,6 +63,7 @@ type Network struct {
 	routers   map[netip.Addr]*NAT // by public address
 	arrivals  arrivals
 	policy    func(Packet) []time.Duration
+	delay     func(Packet) time.Duration // of streams
 	taps      []func(Packet)
 	stats     Stats
 }
@@ -108,6 +109,27 @@ func (n *Network) SetPolicy(policy func(Packet) []time.Duration) {
 	n.mu.Lock()
 	n.policy = policy
 	n.mu.Unlock()
+}
+
+// SetStreamPolicy sets how long what is written on streams from now on is under way:
+// no write arrives before those before it on its connection. An attempt to connect is
+// asked about as well, as a Packet without data, and takes as long. A nil policy, the
+// default, delivers at once. It is called as that of [Network.SetPolicy].
+func (n *Network) SetStreamPolicy(policy func(Packet) time.Duration) {
+	n.mu.Lock()
+	n.delay = policy
+	n.mu.Unlock()
+}
+
+// streamDelay asks the policy of streams.
+func (n *Network) streamDelay(from, to netip.AddrPort, data []byte) time.Duration {
+	n.mu.Lock()
+	policy := n.delay
+	n.mu.Unlock()
+	if policy == nil {
+		return 0
+	}
+	return policy(Packet{Time: time.Now(), Transport: "tcp", From: from, To: to, Data: data})
 }
 
 // Tap adds a function that sees each datagram when it is sent, lost ones

@@ -2,6 +2,7 @@ package dialogtest_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -170,4 +171,72 @@ func TestClosedNetworkForgetsWhatIsUnderWay(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.Zero(t, n.Stats().Delivered)
 	})
+}
+
+func TestWritesAreUnderWayAndStayInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		delays := map[string]time.Duration{"": 3 * time.Second, "a": 2 * time.Second, "b": time.Second, "c": 4 * time.Second}
+		n.SetStreamPolicy(func(p dialogtest.Packet) time.Duration { return delays[string(p.Data)] })
+		start := time.Now()
+		here, far := connected(t, n)
+		require.Equal(t, 3*time.Second, time.Since(start))
+		start = time.Now()
+		for _, word := range []string{"a", "b", "c"} {
+			_, err := here.Write([]byte(word))
+			require.NoError(t, err)
+		}
+		require.NoError(t, here.Close())
+		buffer := make([]byte, 10)
+		for _, want := range []struct {
+			text  string
+			after time.Duration
+		}{{"ab", 2 * time.Second}, {"c", 4 * time.Second}} {
+			got, err := far.Read(buffer)
+			require.NoError(t, err)
+			require.Equal(t, want.text, string(buffer[:got]))
+			require.Equal(t, want.after, time.Since(start))
+		}
+		_, err := far.Read(buffer)
+		require.ErrorIs(t, err, io.EOF)
+	})
+}
+
+func TestADeadlineComesBeforeWhatIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t)
+		here, far := connected(t, n)
+		n.SetStreamPolicy(func(dialogtest.Packet) time.Duration { return time.Minute })
+		_, err := here.Write([]byte("a"))
+		require.NoError(t, err)
+		require.NoError(t, far.SetReadDeadline(time.Now().Add(time.Second)))
+		_, err = far.Read(make([]byte, 1))
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		require.NoError(t, far.SetReadDeadline(time.Time{}))
+		_, err = far.Read(make([]byte, 1))
+		require.NoError(t, err)
+	})
+}
+
+func TestCongestionLosesDatagramsAndDelaysStreams(t *testing.T) {
+	c := dialogtest.Congestion{Loss: 0.2, Jitter: 100 * time.Millisecond, Reorder: 0.05, Seed: 1}
+	datagrams, streams := c.Datagrams(), c.Streams()
+	lost, held, repeated := 0, 0, 0
+	for range 10000 {
+		delays := datagrams(dialogtest.Packet{})
+		switch {
+		case len(delays) == 0:
+			lost++
+		case delays[0] >= c.Jitter:
+			held++
+		}
+		if streams(dialogtest.Packet{Data: []byte("a")}) >= 300*time.Millisecond {
+			repeated++
+		}
+	}
+	require.InDelta(t, 2000, lost, 200)
+	require.InDelta(t, 400, held, 80)
+	require.InDelta(t, 2000, repeated, 200)
+	all := dialogtest.Congestion{Loss: 1}
+	require.Less(t, all.Streams()(dialogtest.Packet{}), 5*time.Minute)
 }

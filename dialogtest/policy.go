@@ -33,3 +33,79 @@ func Lossy(seed uint64, loss, dup float64, jitter time.Duration) func(Packet) []
 		return delays
 	}
 }
+
+// Congestion is a link that has more to carry than it can.
+type Congestion struct {
+	// Loss is the probability that a datagram, or a segment of a stream, is lost.
+	Loss float64
+	// Jitter bounds the random time that each is under way.
+	Jitter time.Duration
+	// Reorder is the probability that a datagram is held back by another Jitter, so
+	// that later ones overtake it.
+	Reorder float64
+	Seed    uint64
+}
+
+// The times after which TCP sends again what it has no acknowledgement for (RFC 6298):
+// at first, and once the round trip is known to be of some 100 ms. They double.
+const (
+	firstRTO = time.Second
+	laterRTO = 300 * time.Millisecond
+	mostRTO  = 2 * time.Minute
+)
+
+// Datagrams returns a policy for [Network.SetPolicy].
+func (c Congestion) Datagrams() func(Packet) []time.Duration {
+	chance := newDice(c.Seed)
+	return func(Packet) []time.Duration {
+		lost, late, delay := chance.is(c.Loss), chance.is(c.Reorder), chance.below(c.Jitter)
+		switch {
+		case lost:
+			return nil
+		case late:
+			delay += c.Jitter
+		}
+		return []time.Duration{delay}
+	}
+}
+
+// Streams returns a policy for [Network.SetStreamPolicy]: a loss is a delay there, until
+// TCP has sent again what was lost, and so for all that comes behind it. One write is
+// one segment. That TCP sends less after a loss is left out.
+func (c Congestion) Streams() func(Packet) time.Duration {
+	chance := newDice(c.Seed)
+	return func(p Packet) time.Duration {
+		delay, timeout := chance.below(c.Jitter), laterRTO
+		if len(p.Data) == 0 { // an attempt to connect is a round trip
+			delay, timeout = delay+chance.below(c.Jitter), firstRTO
+		}
+		for timeout < mostRTO && chance.is(c.Loss) {
+			delay += timeout
+			timeout *= 2
+		}
+		return delay
+	}
+}
+
+// dice are random numbers for several goroutines.
+type dice struct {
+	mu     sync.Mutex // guards the field below
+	random *rand.Rand
+}
+
+func newDice(seed uint64) *dice { return &dice{random: rand.New(rand.NewPCG(seed, seed))} }
+
+func (d *dice) is(probability float64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.random.Float64() < probability
+}
+
+func (d *dice) below(limit time.Duration) time.Duration {
+	if limit <= 0 {
+		return 0
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return time.Duration(d.random.Int64N(int64(limit)))
+}

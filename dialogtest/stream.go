@@ -53,7 +53,7 @@ func (s *stream) Write(p []byte) (int, error) {
 			s.carried()
 		}
 		s.turn <- struct{}{}
-		n, err = s.out.write(p)
+		n, err = s.out.write(p, s.network.streamDelay(s.seen, s.remote, p))
 		<-s.turn
 	}
 	if err != nil {
@@ -139,10 +139,45 @@ type pipe struct {
 
 	mu                          sync.Mutex // guards the fields below
 	buffer                      []byte
+	underway                    []segment // of the buffer's end
 	broken, severed             bool
 	readerClosed, writerClosed  bool
 	readDeadline, writeDeadline time.Time
 	wake                        wake
+}
+
+// segment is the part of a buffer that has not arrived yet.
+type segment struct {
+	at     time.Time
+	length int
+}
+
+// arrivedLocked returns how much of the buffer can be read, and when there will be more:
+// zero when all can be.
+func (p *pipe) arrivedLocked() (n int, more time.Time) {
+	for len(p.underway) > 0 && expired(p.underway[0].at) {
+		p.underway = p.underway[1:]
+	}
+	n = len(p.buffer)
+	for _, s := range p.underway {
+		n -= s.length
+	}
+	if len(p.underway) > 0 {
+		more = p.underway[0].at
+	}
+	return n, more
+}
+
+// departLocked notes that what is written now arrives after a delay, and not before what
+// was written before.
+func (p *pipe) departLocked(length int, delay time.Duration) {
+	at := time.Now().Add(delay)
+	if last := len(p.underway) - 1; last >= 0 && at.Before(p.underway[last].at) {
+		at = p.underway[last].at
+	}
+	if delay > 0 || len(p.underway) > 0 {
+		p.underway = append(p.underway, segment{at: at, length: length})
+	}
 }
 
 func (p *pipe) read(b []byte) (int, error) {
@@ -170,21 +205,24 @@ func (p *pipe) tryRead(b []byte) (n int, changed <-chan struct{}, deadline time.
 		return 0, nil, deadline, nil
 	case p.severed:
 		return 0, p.wake.wait(), p.readDeadline, nil
-	case len(p.buffer) > 0:
-		n = copy(b, p.buffer)
+	}
+	arrived, more := p.arrivedLocked()
+	switch {
+	case arrived > 0:
+		n = copy(b, p.buffer[:arrived])
 		p.buffer = p.buffer[n:]
 		p.wake.all()
 		return n, nil, deadline, nil
-	case p.writerClosed:
+	case len(p.buffer) == 0 && p.writerClosed:
 		return 0, nil, deadline, io.EOF
 	}
-	return 0, p.wake.wait(), p.readDeadline, nil
+	return 0, p.wake.wait(), sooner(p.readDeadline, more), nil
 }
 
-func (p *pipe) write(b []byte) (int, error) {
+func (p *pipe) write(b []byte, delay time.Duration) (int, error) {
 	written := 0
 	for {
-		n, changed, deadline, err := p.tryWrite(b[written:])
+		n, changed, deadline, err := p.tryWrite(b[written:], delay)
 		written += n
 		if err != nil || written == len(b) {
 			return written, err
@@ -196,7 +234,7 @@ func (p *pipe) write(b []byte) (int, error) {
 }
 
 // tryWrite writes what fits, or returns what to wait for.
-func (p *pipe) tryWrite(b []byte) (n int, changed <-chan struct{}, deadline time.Time, err error) {
+func (p *pipe) tryWrite(b []byte, delay time.Duration) (n int, changed <-chan struct{}, deadline time.Time, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -213,6 +251,7 @@ func (p *pipe) tryWrite(b []byte) (n int, changed <-chan struct{}, deadline time
 	}
 	n = min(len(b), p.window-len(p.buffer))
 	p.buffer = append(p.buffer, b[:n]...)
+	p.departLocked(n, delay)
 	p.wake.all()
 	return n, nil, deadline, nil
 }
@@ -233,12 +272,12 @@ func (p *pipe) closeWriter() bool {
 }
 
 func (p *pipe) closeReader() {
-	p.set(func(p *pipe) { p.readerClosed, p.buffer = true, nil })
+	p.set(func(p *pipe) { p.readerClosed, p.buffer, p.underway = true, nil, nil })
 }
 
 // sever empties the pipe for good: what the writer still writes fills it.
-func (p *pipe) sever() { p.severed, p.buffer = true, nil }
+func (p *pipe) sever() { p.severed, p.buffer, p.underway = true, nil, nil }
 
 func (p *pipe) reset() {
-	p.set(func(p *pipe) { p.broken, p.buffer = true, nil })
+	p.set(func(p *pipe) { p.broken, p.buffer, p.underway = true, nil, nil })
 }

@@ -46,6 +46,14 @@ func pause(changed, done <-chan struct{}, deadline time.Time) {
 	}
 }
 
+// sooner returns the earlier of two deadlines, of which a zero one never comes.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
 // expired reports whether a deadline has been set and has come.
 func expired(deadline time.Time) bool {
 	return !deadline.IsZero() && !time.Now().Before(deadline)
