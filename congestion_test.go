@@ -29,7 +29,7 @@ func TestCallsOverACongestedLinkAreWhole(t *testing.T) {
 				w.net.Window = 4 << 20 // as Linux lets a connection's grow: all calls share one
 				w.net.SetPolicy(sparing(congested.Datagrams()))
 				w.net.SetStreamPolicy(congested.Streams())
-				from, to := w.site("10.0.0.1", transport, ca, room), w.site("10.0.0.2", transport, ca, room)
+				from, to := w.site("10.0.0.1", transport, ca), w.site("10.0.0.2", transport, ca)
 				callees := make(chan *dialog.Dialog, calls+1)
 				to.OnIncomingDialog(func(d dialog.IDialog) {
 					callees <- d.(*dialog.Dialog)
@@ -64,10 +64,6 @@ func TestCallsOverACongestedLinkAreWhole(t *testing.T) {
 		})
 	}
 }
-
-// room is for what comes at once when a connection on which all calls go has waited
-// some seconds for a lost segment.
-func room(c *dialog.StackConfig) { c.Limits.StreamQueue = 4096 }
 
 // wholeCall is how long a call took to be set up, and what went wrong in it.
 type wholeCall struct {
