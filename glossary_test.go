@@ -41,7 +41,7 @@ func declaringFile(t *testing.T, files []string, name string) string {
 	receiver, method, isMethod := strings.Cut(name, ".")
 	declared := `^(func ` + name + `\b|type ` + name + `\b|(var |const |\t)` + name + `( +=|,? \w))`
 	if isMethod {
-		declared = `^func \((\w+ )?\*?` + receiver + `\) ` + method + `\(`
+		declared = `^func \((\w+ )?\*?` + receiver + `(\[\w+\])?\) ` + method + `\(`
 	}
 	pattern := regexp.MustCompile(`(?m)` + declared)
 	for _, file := range files {

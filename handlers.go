@@ -423,7 +423,7 @@ func (s *Stack) handleInDialog(tx serverTx, req *sipmsg.Message) {
 	case req.Method == sip.BYE && buried:
 		// The two BYEs crossed (RFC 5407 3.2.1).
 		s.answerWith(tx, sip.StatusOK)
-	case req.Method == sip.PRACK && acknowledges && ack == expected && expected.invite:
+	case req.Method == sip.PRACK && acknowledges && ack == expected:
 		// It crossed the final answer (RFC 3262 3).
 		s.answerWith(tx, sip.StatusOK)
 	case !buried && !s.subscribes(req) && s.handled(tx, req.Method):

@@ -6,6 +6,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -75,7 +76,7 @@ func WithBody(body Body) ResponseOpt {
 // WithReliable has Provisional send the response reliably (RFC 3262) when the
 // caller knows how; other responses it leaves as they are.
 func WithReliable() ResponseOpt {
-	return func(resp *sip.Response) { resp.AppendHeader(sip.NewHeader("Require", tagReliable)) }
+	return func(resp *sip.Response) { resp.AppendHeader(sip.NewHeader("Require", rel100.Tag)) }
 }
 
 // WithContacts replaces a response's Contact: the targets of a redirection (RFC

@@ -3,10 +3,10 @@ package dialog
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sendslot"
 	"sipdialog.example/dialog/internal/txn"
 )
@@ -140,7 +140,7 @@ func (p *prack) build() (req *sip.Request, opt txn.RequestOptions, ok bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if r.early.isGone() || d.phase == phaseCleared || d.phase == phaseBye {
-		r.pracks = nil
+		r.order.Drop()
 		return nil, opt, false
 	}
 	body := p.body
@@ -156,7 +156,7 @@ func (p *prack) build() (req *sip.Request, opt txn.RequestOptions, ok bool) {
 		}
 		req, opt = d.nextRequestLocked(sip.PRACK), d.optionsLocked()
 	})
-	req.AppendHeader(sip.NewHeader("RAck", fmt.Sprintf("%d %d INVITE", p.rseq, p.cseq)))
+	req.AppendHeader(sip.NewHeader("RAck", rel100.RAck{RSeq: p.rseq, CSeq: p.cseq, Method: string(sip.INVITE)}.String()))
 	setBody(req, body) // of this package's own: see guarded
 	return req, opt, true
 }
@@ -216,11 +216,8 @@ func (p *prack) done(err error) {
 func (p *prack) postpone() {
 	d := p.r.d
 	d.mutex.Lock()
-	if p.r.rseq == p.rseq && !p.over {
-		p.r.unsent = p
-		if p.ours {
-			p.body, p.ours = nil, false
-		}
+	if !p.over && p.r.order.Fail(p.rseq, p) && p.ours {
+		p.body, p.ours = nil, false
 	}
 	d.mutex.Unlock()
 	p.finish()
@@ -233,12 +230,7 @@ func (p *prack) finish() {
 	r.d.mutex.Lock()
 	if !p.over {
 		p.over = true
-		if len(r.pracks) > 0 {
-			r.pracks = r.pracks[1:]
-		}
-		if len(r.pracks) > 0 {
-			next = r.pracks[0]
-		}
+		next, _ = r.order.Done()
 	}
 	r.d.mutex.Unlock()
 	if next != nil {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -178,7 +179,7 @@ func (s *Stack) fileEndedLocked(d *Dialog) {
 	default:
 		d.endSubscriptionsLocked(ErrMaxDialogs)
 		d.holds.end()
-		s.addTombstoneLocked(key, d.reliable.unacknowledged())
+		s.addTombstoneLocked(key, d.reliable.awaited())
 		s.fewerLocked()
 	}
 }
@@ -208,7 +209,7 @@ type tombstone struct {
 	until time.Time
 }
 
-func (s *Stack) addTombstoneLocked(key DialogKey, expected rack) {
+func (s *Stack) addTombstoneLocked(key DialogKey, expected rel100.RAck) {
 	if s.client == nil {
 		return // not started, or closed: nothing arrives any more
 	}
@@ -255,7 +256,7 @@ func (s *Stack) dropTombstonesLocked() {
 
 // recentlyEnded reports whether a call with that key ended lately, and which PRACK it
 // still expects.
-func (s *Stack) recentlyEnded(key DialogKey) (expected rack, ok bool) {
+func (s *Stack) recentlyEnded(key DialogKey) (expected rel100.RAck, ok bool) {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
 	expected, ok = s.tombstones[key]

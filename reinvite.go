@@ -88,7 +88,7 @@ func (re *reinviteClient) prepared(*sip.Request) {
 	d, r := re.d, re.reliable
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if r.rseq == 0 {
+	if !r.order.Started() {
 		return
 	}
 	r.answered = true

@@ -2,11 +2,11 @@ package dialog
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -26,9 +26,6 @@ const (
 	ReliableRequired
 )
 
-// tagReliable is the option tag of RFC 3262 8.1.
-const tagReliable = "100rel"
-
 // allowed is the Allow header: every method that is understood (RFC 3261 20.5),
 // SUBSCRIBE for the event refer (RFC 6665 4.1.1).
 func (c *StackConfig) allowed() string {
@@ -44,7 +41,7 @@ func (c *StackConfig) allowed() string {
 func (c *StackConfig) supported() string {
 	tags := "norefersub, nosub, timer, replaces"
 	if c.Reliable != ReliableOff {
-		tags += ", " + tagReliable
+		tags += ", " + rel100.Tag
 	}
 	if c.AuthorizeJoin != nil {
 		tags += ", join"
@@ -68,7 +65,7 @@ func (c *StackConfig) unsupported(required []string) []string {
 // insists on (RFC 3262 4).
 func (c *StackConfig) requireReliable(invite *sip.Request) {
 	if c.Reliable == ReliableRequired {
-		invite.AppendHeader(sip.NewHeader("Require", tagReliable))
+		invite.AppendHeader(sip.NewHeader("Require", rel100.Tag))
 	}
 }
 
@@ -79,37 +76,23 @@ func (s *Stack) inspectReliable(tx serverTx, invite *sipmsg.Message) *sip.Respon
 		return nil
 	}
 	res := tx.NewResponse(sip.StatusExtensionRequired, "")
-	res.AppendHeader(sip.NewHeader("Require", tagReliable))
+	res.AppendHeader(sip.NewHeader("Require", rel100.Tag))
 	return res
 }
 
-func requiresReliable(msg message) bool { return lists(msg, "Require", tagReliable) }
+func requiresReliable(msg message) bool { return lists(msg, "Require", rel100.Tag) }
 
 // knowsReliable reports whether an INVITE allows reliable provisional responses
 // (RFC 3262 3).
 func knowsReliable(invite *sipmsg.Message) bool {
-	return requiresReliable(invite) || lists(invite, "Supported", tagReliable)
-}
-
-// rack is what a PRACK acknowledges (RFC 3262 7.2).
-type rack struct {
-	rseq, cseq uint32
-	// invite is true when its method is INVITE, as we wrote it.
-	invite bool
+	return requiresReliable(invite) || lists(invite, "Supported", rel100.Tag)
 }
 
 // rackOf reads the RAck header; ok is false when there is none, or more than
 // one, or it cannot be read.
-func rackOf(prack *sipmsg.Message) (r rack, ok bool) {
-	headers := headersNamed(prack, "RAck")
-	if len(headers) != 1 {
-		return rack{}, false
+func rackOf(prack *sipmsg.Message) (ack rel100.RAck, ok bool) {
+	if !isAlone(prack, "RAck") {
+		return rel100.RAck{}, false
 	}
-	fields := strings.Fields(headers[0].Value())
-	if len(fields) != 3 {
-		return rack{}, false
-	}
-	rseq, errRSeq := strconv.ParseUint(fields[0], 10, 32)
-	seq, errCSeq := strconv.ParseUint(fields[1], 10, 32)
-	return rack{uint32(rseq), uint32(seq), fields[2] == string(sip.INVITE)}, errRSeq == nil && errCSeq == nil
+	return rel100.ParseRAck(headerValue(prack, "RAck"))
 }

@@ -2,9 +2,10 @@ package dialog
 
 import (
 	"context"
-	"strconv"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/rel100"
 )
 
 // reliableClient takes the reliable provisional responses to one INVITE of ours
@@ -24,31 +25,22 @@ type reliableClient struct {
 
 	// answered is true once the re-INVITE has a final answer.
 	answered bool
-	// rseq is the RSeq of the latest response taken; zero: none.
-	rseq uint32
+	// order tells which responses are taken, and queues the PRACKs to them.
+	order rel100.Client[*prack]
 	// negotiated is true once one has brought the answer to the INVITE's offer,
 	// or the offer: no session is in the 2xx then (RFC 3262 5).
 	negotiated bool
-	// pracks are the PRACKs to send, the first being under way; unsent is one
-	// that did not get through.
-	pracks []*prack
-	unsent *prack
 }
 
 // rseqOf returns the RSeq of a provisional response that is sent reliably; zero
 // for another, for one whose RSeq is missing or cannot be read, which cannot be
 // acknowledged (RFC 3262 4, 7.1), and for all when we do not take them.
 func (d *Dialog) rseqOf(res *sip.Response) uint32 {
-	headers := headersNamed(res, "RSeq")
 	if d.config().Reliable == ReliableOff || res.StatusCode <= sip.StatusTrying || !res.IsProvisional() ||
-		len(headers) != 1 || !requiresReliable(res) {
+		!isAlone(res, "RSeq") || !requiresReliable(res) {
 		return 0
 	}
-	rseq, err := strconv.ParseUint(headers[0].Value(), 10, 32)
-	if err != nil {
-		return 0
-	}
-	return uint32(rseq)
+	return rel100.ParseRSeq(headerValue(res, "RSeq"))
 }
 
 // inDialogLocked runs f while the dialog's own fields are those of the one that
@@ -64,23 +56,20 @@ func (r *reliableClient) unwanted() <-chan struct{} {
 	return r.early.gone
 }
 
-// inOrderLocked reports whether a response is to be taken: one that is not
-// reliable, the first reliable one, and the next after that (RFC 3262 4). A peer
-// that sends more and more of them without answering the PRACKs is not followed.
+// inOrderLocked reports whether the dialog takes a response: it is not reliable, or it
+// is the next reliable one (RFC 3262 4).
 func (r *reliableClient) inOrderLocked(res *sip.Response) bool {
 	rseq := r.d.rseqOf(res)
-	return rseq == 0 || r.rseq == 0 || rseq == r.rseq+1 && len(r.pracks) < maxProvisionals
+	return rseq == 0 || r.order.Check(rseq) == rel100.InOrder
 }
 
-// repeatedLocked takes a reliable response that is not the next. A repetition
-// gets no second PRACK (RFC 3262 4), unless the first did not get through; one
-// behind a gap gets none until the missing one has come.
+// repeatedLocked takes a reliable response that is not the next: its PRACK is sent
+// again if it did not get through.
 func (r *reliableClient) repeatedLocked(res *sip.Response) (then func()) {
-	p := r.unsent
-	if p == nil || p.rseq != r.d.rseqOf(res) {
+	p, ok := r.order.Resend(r.d.rseqOf(res))
+	if !ok {
 		return func() {}
 	}
-	r.unsent = nil
 	p.over = false
 	return r.enqueueLocked(p)
 }
@@ -92,7 +81,7 @@ func (r *reliableClient) acknowledgeLocked(res *sip.Response) (then func()) {
 	if rseq == 0 {
 		return func() {} // its session is a preview (RFC 3261 13.2.1)
 	}
-	r.rseq = rseq
+	r.order.Take(rseq)
 	p := &prack{r: r, rseq: rseq, cseq: cseq(res)}
 	if body := sdpIn(res); body != nil && !r.negotiated {
 		r.inDialogLocked(func() { r.negotiateLocked(p, res.StatusCode, body) })
@@ -145,12 +134,10 @@ func (r *reliableClient) negotiateLocked(p *prack, status int, body *SimpleBody)
 	}
 }
 
-// enqueueLocked puts a PRACK behind those of its dialog: one is sent when the one
-// before it is answered, so that they arrive in the order of their CSeq. What it
-// returns begins, without locks.
+// enqueueLocked queues a PRACK. The function that it returns begins to send it, and is
+// called without locks.
 func (r *reliableClient) enqueueLocked(p *prack) (begin func()) {
-	r.pracks = append(r.pracks, p)
-	if len(r.pracks) > 1 {
+	if !r.order.Enqueue(p) {
 		return func() {}
 	}
 	if p.offer == nil && p.propose == nil {

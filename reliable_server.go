@@ -4,35 +4,27 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
-
-// maxProvisionals bounds how many reliable provisional responses of one INVITE
-// wait for the PRACK of the one before, ours and the peer's.
-const maxProvisionals = 16
 
 // reliableServer sends the provisional responses to the peer's INVITE that must
 // not be lost, one after the other (RFC 3262 3). Its fields are guarded by the
 // dialog's mutex; nil is one that has sent none.
 type reliableServer struct {
-	// seq is the INVITE's CSeq number, offer whether it carries an offer, and
-	// allowsUpdate whether its sender takes UPDATE.
-	seq          uint32
+	// order numbers the responses, and tells which PRACK is for which.
+	order *rel100.Server[*provisional]
+	// offer is true when the INVITE carries an offer, allowsUpdate when its Allow
+	// lists UPDATE.
 	offer        bool
 	allowsUpdate bool
-	// rseq is the number of the latest response that was sent, code its status.
-	rseq uint32
+	// code is the status of the latest response that was sent.
 	code int
-	// sent is the response that waits for its PRACK, also once the INVITE has
-	// been answered; queue are those that wait for it.
-	sent  *provisional
-	queue []*provisional
 	// writing counts the responses whose first writing is under way.
 	writing int
 	// changed, made on demand, is closed when Accept has to look again.
@@ -47,10 +39,8 @@ type provisional struct {
 	// session in it.
 	res  *sip.Response
 	body *SimpleBody
-	rseq uint32
 
-	interval time.Duration
-	deadline time.Time
+	schedule rel100.Schedule
 	timer    *time.Timer
 }
 
@@ -103,50 +93,44 @@ func (d *Dialog) enqueueLocked(p *provisional) (send func() error, err error) {
 	if d.reliable == nil {
 		invite := p.tx.Message()
 		d.reliable = &reliableServer{
-			seq: cseq(invite), offer: d.stack.hasOffer(invite), allowsUpdate: lists(invite, "Allow", "UPDATE"),
+			order: rel100.NewServer[*provisional](cseq(invite), 1+uint32(rand.Int32N(rel100.MaxFirstRSeq))),
+			offer: d.stack.hasOffer(invite), allowsUpdate: lists(invite, "Allow", "UPDATE"),
 		}
 	}
 	r := d.reliable
 	switch {
 	case r.mustOffer() && p.body == nil:
 		return nil, fmt.Errorf("%w: the first reliable response to an INVITE without an offer carries one (RFC 3262 5)", ErrInvalidArgument)
-	case len(r.queue) >= maxProvisionals:
-		return nil, fmt.Errorf("%w: %d provisional responses wait for PRACK", ErrPending, len(r.queue))
+	case !r.order.Enqueue(p):
+		return nil, fmt.Errorf("%w: %d provisional responses wait for PRACK", ErrPending, r.order.Queued())
 	}
 	p.body = d.previewLocked(p.res)
-	r.queue = append(r.queue, p)
 	return d.nextProvisionalLocked(), nil
 }
 
 // mustOffer reports whether the next response is the first one, to an INVITE
 // without an offer.
 func (r *reliableServer) mustOffer() bool {
-	return !r.offer && r.rseq == 0 && len(r.queue) == 0
+	return !r.offer && !r.order.Started() && r.order.Queued() == 0
 }
 
 // nextProvisionalLocked numbers the next response, unless the one before waits for
 // its PRACK. What it returns writes, and is called without locks.
 func (d *Dialog) nextProvisionalLocked() (send func() error) {
 	r := d.reliable
-	if r.sent != nil || len(r.queue) == 0 {
+	p, rseq, ok := r.order.Next()
+	if !ok {
 		return func() error { return nil }
 	}
-	p := r.queue[0]
-	r.queue = r.queue[1:]
-	if r.rseq == 0 {
-		r.rseq = uint32(rand.Int32N(1<<31 - 1)) // then 1 to 2^31-1, uniformly
-	}
-	r.rseq++
-	r.sent, r.code = p, p.res.StatusCode
+	r.code = p.res.StatusCode
 	if !r.offer && !d.session.agreed { // RFC 3262 5
 		d.session.offer(p, keptOrNil(p.body), byApplication)
 	}
-	p.rseq = r.rseq
-	p.res.AppendHeader(sip.NewHeader("Require", tagReliable))
-	p.res.AppendHeader(sip.NewHeader("RSeq", strconv.FormatUint(uint64(p.rseq), 10)))
+	p.res.AppendHeader(sip.NewHeader("Require", rel100.Tag))
+	p.res.AppendHeader(sip.NewHeader("RSeq", rel100.FormatRSeq(rseq)))
 	t1 := d.config().timers().T1
-	p.interval, p.deadline = t1, time.Now().Add(64*t1)
-	p.timer = d.after(p.interval, func() { d.repeatProvisional(p) })
+	p.schedule = rel100.NewSchedule(time.Now(), t1)
+	p.timer = d.after(t1, func() { d.repeatProvisional(p) })
 	tx, res := p.tx, p.res // p lets go of them once the INVITE is answered
 	r.writing++
 	return func() error {
@@ -159,16 +143,16 @@ func (d *Dialog) nextProvisionalLocked() (send func() error) {
 	}
 }
 
-// repeatProvisional sends a response once more, T1 after the first and doubling
-// without a cap; after 64*T1 the INVITE is refused (RFC 3262 3).
+// repeatProvisional sends a response once more, as its schedule says; after that the
+// INVITE is rejected (RFC 3262 3).
 func (d *Dialog) repeatProvisional(p *provisional) {
 	d.mutex.Lock()
-	if d.pendingInvite == nil || d.reliable.sent != p {
+	if outstanding, _ := d.reliable.order.Outstanding(); d.pendingInvite == nil || outstanding != p {
 		d.mutex.Unlock()
 		return
 	}
-	left := time.Until(p.deadline)
-	if left <= 0 {
+	wait, ok := p.schedule.Next(time.Now())
+	if !ok {
 		release := d.rejectLocked(&ending{
 			cause:  Cause{By: PartyTimeout, Method: "PRACK", Status: sip.StatusGatewayTimeout, Err: ErrTimeout},
 			status: sip.StatusGatewayTimeout,
@@ -177,8 +161,7 @@ func (d *Dialog) repeatProvisional(p *provisional) {
 		release()
 		return
 	}
-	p.interval *= 2
-	p.timer.Reset(min(p.interval, left))
+	p.timer.Reset(wait)
 	tx, res := p.tx, p.res
 	d.mutex.Unlock()
 	if err := tx.Respond(res); err != nil {
@@ -192,32 +175,32 @@ func (r *reliableServer) stop() {
 	if r == nil {
 		return
 	}
-	r.queue = nil
-	if r.sent != nil {
-		r.sent.timer.Stop()
-		r.sent.tx, r.sent.res = nil, nil
+	r.order.Close()
+	if p, ok := r.order.Outstanding(); ok {
+		p.timer.Stop()
+		p.tx, p.res = nil, nil
 	}
 	r.wake()
 }
 
-// acknowledged takes the response that a PRACK is for off the list, or returns
-// nil.
-func (r *reliableServer) acknowledged(ack rack) *provisional {
-	if r == nil || r.sent == nil || ack != r.unacknowledged() {
+// acknowledged returns the response that a PRACK acknowledges, or nil.
+func (r *reliableServer) acknowledged(ack rel100.RAck) *provisional {
+	if r == nil {
 		return nil
 	}
-	p := r.sent
-	p.timer.Stop()
-	r.sent = nil
+	p, ok := r.order.Acknowledge(ack)
+	if ok {
+		p.timer.Stop()
+	}
 	return p
 }
 
-// unacknowledged is what a PRACK has to say; zero when none is expected.
-func (r *reliableServer) unacknowledged() rack {
-	if r == nil || r.sent == nil {
-		return rack{}
+// awaited is what the next PRACK has to say; zero when none is expected.
+func (r *reliableServer) awaited() rel100.RAck {
+	if r == nil {
+		return rel100.RAck{}
 	}
-	return rack{rseq: r.sent.rseq, cseq: r.seq, invite: true}
+	return r.order.Awaited()
 }
 
 // inFlight reports whether a session description of ours has not been
@@ -226,12 +209,12 @@ func (r *reliableServer) inFlight() bool {
 	if r == nil {
 		return false
 	}
-	for _, p := range r.queue {
+	for p := range r.order.Unacknowledged() {
 		if p.body != nil {
 			return true
 		}
 	}
-	return r.sent != nil && r.sent.body != nil
+	return false
 }
 
 // wake has Accept look again.
@@ -277,12 +260,12 @@ func (d *Dialog) agreeingLocked() bool {
 func unmarkReliable(res *sip.Response) bool {
 	removeHeaders(res, "RSeq")
 	tags := listed(res, "Require")
-	if !containsFold(tags, tagReliable) {
+	if !containsFold(tags, rel100.Tag) {
 		return false
 	}
 	removeHeaders(res, "Require")
 	for _, tag := range tags {
-		if !strings.EqualFold(tag, tagReliable) {
+		if !strings.EqualFold(tag, rel100.Tag) {
 			res.AppendHeader(sip.NewHeader("Require", tag))
 		}
 	}

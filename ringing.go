@@ -5,6 +5,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -84,7 +85,7 @@ func (d *Dialog) ringAgain() {
 		d.mutex.Unlock()
 		return
 	}
-	if d.reliable != nil && d.reliable.rseq != 0 {
+	if d.reliable != nil && d.reliable.order.Started() {
 		d.refresh.Reset(reliableRefresh)
 		d.mutex.Unlock()
 		d.provideAgain(tx)
@@ -101,13 +102,13 @@ func (d *Dialog) ringAgain() {
 func (d *Dialog) provideAgain(tx serverTx) {
 	d.mutex.RLock()
 	r := d.reliable
-	idle, code := r.sent == nil && len(r.queue) == 0, r.code
+	idle, code := r.order.IsIdle(), r.code
 	d.mutex.RUnlock()
 	if !idle {
 		return // what is being repeated says it
 	}
 	res := d.newProvisional(tx, code, "")
-	res.AppendHeader(sip.NewHeader("Require", tagReliable))
+	res.AppendHeader(sip.NewHeader("Require", rel100.Tag))
 	if err := d.provide(tx, res); err != nil {
 		d.log().Debug("provisional response could not be repeated", "error", err)
 	}

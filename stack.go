@@ -15,6 +15,7 @@ import (
 
 	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/lockstat"
+	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/tasks"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
@@ -65,7 +66,7 @@ type Stack struct {
 	// replacing is the calls that another was let in for beyond MaxDialogs, to replace
 	// them, and that other.
 	replacing  map[*Dialog]*Dialog
-	tombstones map[DialogKey]rack
+	tombstones map[DialogKey]rel100.RAck
 	// bySource counts the calls in progress by the address they came from.
 	bySource       map[netip.Addr]int
 	tombstoneQueue []tombstone
@@ -148,7 +149,7 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 		releasing:  make(map[DialogKey]*Dialog),
 		subscribed: make(map[DialogKey]*Dialog),
 		replacing:  make(map[*Dialog]*Dialog),
-		tombstones: make(map[DialogKey]rack),
+		tombstones: make(map[DialogKey]rel100.RAck),
 		stopped:    make(chan struct{}),
 	}
 	s.allowHeader, s.supportedHeader = sip.NewHeader("Allow", own.allowed()), sip.NewHeader("Supported", own.supported())
