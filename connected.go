@@ -29,11 +29,15 @@ type Identity struct {
 // end: a transfer or a call pickup by a PBX, which says so in a re-INVITE, an UPDATE,
 // with or without a body, or a response to ours or to the INVITE, by
 // P-Asserted-Identity (RFC 3325) or by another From (RFC 4916 4.4.2). Requests count
-// once they are accepted. Info has who it was before the first change. To hear of what
-// the first responses say, register in InviteOpts.Setup.
+// once they are accepted. To hear of what the first responses say, register in
+// InviteOpts.Setup.
+//
+// A callback is not told what stands when it is registered, however late that is:
+// [Dialog.Info], asked afterwards, has it, so that nothing is missed in between.
 //
 // It is called one at a time with those of OnStateChange and OnBody, with no lock held;
-// of several changes while one of them runs the last is told. A nil callback is
+// of several changes while one of them runs the last is told, and nothing when that is
+// who it was told of before. A nil callback is
 // ignored. It never blocks.
 func (d *Dialog) OnIdentity(callback func(Identity)) {
 	if callback == nil {

@@ -273,3 +273,59 @@ func TestACallbackOfOnIdentityHoldsNothingUp(t *testing.T) {
 		time.Sleep(time.Minute)
 	})
 }
+
+// FD23: who was there, somebody else, and the first again: where the callback could not
+// be told of it in time there is nothing to tell.
+func TestWhoIsBackBeforeTheCallbackRunsIsNotToldAgain(t *testing.T) {
+	const asserted = "<sip:%s@pbx.example> asserted [] []"
+	told := func(who string) []string { return []string{fmt.Sprintf(asserted, who)} }
+	bubble(t, func(t *testing.T, w *world) {
+		l, heard, other := w.incoming(w.stack(stackIP), w.peer(peerIP)), &identities{}, &identities{}
+		release := make(chan struct{})
+		l.d.OnIdentity(func(who dialog.Identity) {
+			heard.tell(who)
+			<-release
+		})
+		other.watch(l.d)
+		asserts := func(who string) { l.takes("UPDATE", headers("P-Asserted-Identity: <sip:"+who+"@pbx.example>")) }
+		asserts("a")
+		require.Equal(t, told("a"), heard.next())
+		require.Empty(t, other.next(), "one at a time")
+		asserts("b")
+		asserts("a")
+		release <- struct{}{}
+		require.Empty(t, heard.next(), "it knows of a")
+		require.Equal(t, told("a"), other.next(), "once")
+		asserts("b")
+		require.Equal(t, told("b"), heard.next())
+		asserts("a")
+		asserts("b")
+		asserts("a")
+		close(release)
+		require.Equal(t, told("a"), heard.next())
+		require.Empty(t, other.next(), "b went by unheard")
+		hangUp(t, l.d, l.peer)
+	})
+}
+
+// FD23: what stands is for Info to say, also for who comes late or while others are
+// told.
+func TestOnIdentityTellsOfChangesOnly(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		l, late, later := w.incoming(w.stack(stackIP), w.peer(peerIP)), &identities{}, &identities{}
+		asserts := func(who string) { l.takes("UPDATE", headers("P-Asserted-Identity: <sip:"+who+"@pbx.example>")) }
+		asserts("a")
+		l.d.OnIdentity(func(who dialog.Identity) {
+			late.tell(who)
+			later.watch(l.d)
+		})
+		require.Empty(t, late.next())
+		require.Equal(t, "<sip:a@pbx.example> asserted [] []", inWords(l.d.Info().Identity))
+		asserts("a")
+		require.Empty(t, late.next(), "no change")
+		asserts("b")
+		require.Len(t, late.next(), 1)
+		require.Empty(t, later.next(), "registered when it was b already")
+		hangUp(t, l.d, l.peer)
+	})
+}
