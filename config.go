@@ -25,9 +25,8 @@ type StackConfig struct {
 	// TxTimeout replaces Timers B and F of RFC 3261 17.1: how long a request
 	// waits for an answer. Zero is 64*T1: 32 s.
 	TxTimeout time.Duration
-	// MaxDialogs bounds the calls in progress; zero is 1000, negative means
-	// no bound. An INVITE beyond it gets 503, but each call may be replaced by one
-	// that comes in for that (RFC 3891).
+	// MaxDialogs bounds the calls in progress. An INVITE beyond it gets 503, unless it
+	// replaces a call that is here (RFC 3891). Zero is 1000, negative means no bound.
 	MaxDialogs int
 	// Logger gets what the stack logs when Slog is nil.
 	Logger *log.Logger
@@ -35,17 +34,17 @@ type StackConfig struct {
 	// Listeners are further addresses to listen on, with the same or other
 	// transports.
 	Listeners []TransportConfig
-	// TLS is for connections we open: root and client certificates. Nil is
-	// the TLSConfig of the first listener that has one, else the system's
-	// roots. The server's name is always checked.
+	// TLS has the root and client certificates for connections that we open. Nil is the
+	// TLSConfig of the first listener that has one, else the system's roots. The
+	// server's name is always checked.
 	TLS *tls.Config
-	// Resolver finds the addresses of host names; nil is Network's, if it has
-	// names, else Go's own.
+	// Resolver finds the addresses of host names. Nil is Network's, if it has names,
+	// else Go's own.
 	Resolver *net.Resolver
-	// NAT says when requests inside a call go where the peer's messages come
-	// from rather than to its Contact.
+	// NAT says when a request inside a call goes to the source of the peer's messages
+	// rather than to its Contact.
 	NAT NATPolicy
-	// MoveFlow says when the way to a peer behind a NAT follows its messages.
+	// MoveFlow says when the flow to a peer behind a NAT follows its messages.
 	MoveFlow MovePolicy
 	// LearnPublicAddress has Via and Contact of later messages to a peer say the address
 	// and port that it sees, as its latest response to a request of ours has said
@@ -60,10 +59,10 @@ type StackConfig struct {
 	// the connection, so it must know keep-alives. Those of peers are always
 	// answered. Zero: none are sent.
 	KeepAlive time.Duration
-	// FollowMaddr has responses over UDP go where the maddr parameter of a request's
-	// Via says (RFC 3261 18.2.2), which may be anybody, a broadcast or a multicast
-	// address: only where every sender is trusted. Otherwise they go back to the
-	// sender.
+	// FollowMaddr sends responses over UDP to the maddr parameter of the request's Via
+	// (RFC 3261 18.2.2). A sender can name any address there, a broadcast or multicast
+	// address too: set it only where every sender is trusted. Otherwise responses go
+	// back to the sender.
 	FollowMaddr bool
 	// Slog gets what the stack logs, of a call with its "call_id": at LevelDebug a
 	// line for each call made or taken, state, message, offer decided, credentials
@@ -76,51 +75,50 @@ type StackConfig struct {
 	Slog *slog.Logger
 	// Timers are T1, T2 and T4 of RFC 3261 17.
 	Timers Timers
-	// RingingLimit bounds how long a call may go unanswered, and a re-INVITE
-	// answered with nothing but provisionals; zero is 180 s, negative means
-	// no bound. An outgoing call is cancelled, an incoming one gets 480.
+	// RingingLimit bounds the time before the final response to an INVITE. An outgoing
+	// call, or a re-INVITE that gets provisional responses only, is cancelled; an
+	// incoming call gets 480. Zero is 180 s, negative means no bound.
 	RingingLimit time.Duration
-	// SessionExpires is how long a session lasts unless it is refreshed, which
-	// our calls ask for and our answers demand (RFC 4028). Zero asks nothing, and
-	// obeys a peer that asks.
+	// SessionExpires is the session interval (RFC 4028) that our INVITEs ask for and
+	// our 2xx demand. Zero asks for none, and obeys a peer that asks.
 	SessionExpires time.Duration
-	// MinSE is the least such interval that is accepted; less gets 422. It is
-	// at least 90 s.
+	// MinSE is the smallest session interval that is accepted; a smaller one gets 422.
+	// It is at least 90 s.
 	MinSE time.Duration
 	// Reliable says how provisional responses are made reliable (RFC 3262).
 	Reliable Reliability
-	// KeepUnanswered keeps a call in which the peer does not answer an INFO, UPDATE or
-	// REFER for TxTimeout, or something answers 408 for it. Such a call ends
-	// otherwise, as it should by RFC 3261 12.2.1.2. A re-INVITE that is not answered
-	// ends it all the same, and so does a session that is not refreshed.
+	// KeepUnanswered keeps a call in which an INFO, UPDATE or REFER of ours gets no
+	// response for TxTimeout, or a 408. Without it such a call ends, as RFC 3261
+	// 12.2.1.2 demands. A re-INVITE without a response, and a session that is not
+	// refreshed, end the call all the same.
 	KeepUnanswered bool
-	// NoRetry switches off that a re-INVITE or UPDATE is sent again after a 491, or
-	// a 500 or 503 with Retry-After.
+	// NoRetry switches off the second try of a re-INVITE or UPDATE after a 491, and
+	// after a 500 or 503 with Retry-After.
 	NoRetry bool
-	// InfoPackages are the Info Packages whose INFOs we take, in every call (RFC
-	// 6086 5): INVITEs and answers list them, and an INFO of another gets 469.
-	// Nil speaks of packages only when asked; an empty list says that we know
-	// them, and take none.
+	// InfoPackages are the Info Packages that we accept in every call (RFC 6086 5):
+	// INVITEs and their responses list them, and an INFO of another package gets 469.
+	// Nil lists packages only when the peer does. An empty list says that we know
+	// packages and accept none.
 	InfoPackages []string
 	// NoAutoRinging switches off the 180 that answers an INVITE before
 	// OnIncomingDialog runs.
 	NoAutoRinging bool
-	// GraceTime bounds how long a method waits for callbacks it caused, and
-	// Shutdown for callbacks that do not return; zero is 5 s.
+	// GraceTime bounds how long a method waits for the callbacks that it caused, and
+	// Shutdown for callbacks that do not return. Zero is 5 s.
 	GraceTime time.Duration
-	// AcceptBodies lists the content types that an INVITE or UPDATE may carry,
-	// itself or in the parts that its sender does not call optional (RFC 5621);
-	// another gets 415. Empty means all.
+	// AcceptBodies lists the content types that an INVITE or UPDATE may carry, alone or
+	// in the parts that are not optional (RFC 5621). Another type gets 415. Empty means
+	// all.
 	AcceptBodies []string
 	// Network opens the sockets; nil is the operating system's.
 	Network Network
-	// From is who calls (NewInvite), unless a call says otherwise. Nil is a
-	// user of the UserAgent's name. An empty host becomes the address by which
-	// the peer reaches us.
+	// From is the caller (NewInvite), unless InviteOpts.From names another. Nil is a
+	// user of the UserAgent's name. An empty host becomes the address by which the peer
+	// reaches us.
 	From *Address
-	// OutboundProxy is where calls go first (RFC 3261 8.1.2); it gets lr if it
-	// says nothing. It may be the URL of a WebSocket server, as sip.ParseUri reads
-	// it: "wss://pbx.example:8089/ws".
+	// OutboundProxy is the first hop of calls (RFC 3261 8.1.2). An lr parameter is
+	// added if it has none. It may be the URL of a WebSocket server, as sip.ParseUri
+	// reads it: "wss://pbx.example:8089/ws".
 	OutboundProxy *sip.Uri
 	// Credentials returns the user name and password for a realm, or false. It
 	// is asked when a request is challenged (401, 407; RFC 3261 22), with no lock
@@ -131,40 +129,41 @@ type StackConfig struct {
 	// the same way, and so do requests outside it, to the same destination. See
 	// docs/security.md. With neither this nor Authenticate none are answered.
 	Credentials func(realm string) (username, password string, ok bool)
-	// Authenticate, unless nil, is asked instead, whoever challenges: it decides by
-	// the whole challenge. It is called as Credentials is; ctx ends with TxTimeout,
-	// when the challenge is the answer to the request.
+	// Authenticate, unless nil, is called instead of Credentials for every challenge,
+	// and decides by the whole challenge. It is called as Credentials is. ctx ends with
+	// TxTimeout; the challenge is then the outcome of the request.
 	Authenticate func(ctx context.Context, challenge Challenge) (Credentials, bool)
-	// RefuseLegacyDigest leaves challenges with MD5 and without qop unanswered:
-	// nothing in such a digest but the password is ours, so that who challenges can
-	// look the password up in a table made beforehand (RFC 7616 5.9, 5.10).
+	// RefuseLegacyDigest leaves challenges with MD5 and without qop unanswered: the
+	// password is the only input of such a digest that the challenger does not choose,
+	// so that it can look the password up in a table made beforehand (RFC 7616 5.9,
+	// 5.10).
 	RefuseLegacyDigest bool
 	// IdentityFrom lists the hops whose P-Asserted-Identity is heeded (RFC 3325 6): those
 	// of the trust domain, a proxy or a PBX. Nil heeds everybody's, for who is there
 	// (Info, OnIdentity) but for nothing else: it is then no better than a From, which
 	// anybody can write as well. An empty list heeds nobody's.
 	IdentityFrom []netip.Prefix
-	// AuthorizeReplaces decides whether an INVITE with Replaces may take a call's
-	// place (RFC 3891 3, 8). Nil lets everybody do so who can name the call: its
-	// Call-ID and two tags, of which ours is 64 random bits, are known to those
-	// only on whose way its messages were, or who were told. Where that is too
-	// many, ask for more: TakeoverRequest.FromPeer, the Source, credentials.
+	// AuthorizeReplaces decides whether an INVITE with Replaces may replace a call (RFC
+	// 3891 3, 8). Nil permits it to every sender that can name the call by its Call-ID
+	// and two tags. Our tag is 64 random bits, so that only the elements on the call's
+	// path, and those that were told, can. Where these are too many, ask for more:
+	// TakeoverRequest.FromPeer, the Source, credentials.
 	AuthorizeReplaces TakeoverHandler
-	// AuthorizeJoin decides whether an INVITE with Join may be joined to a call
-	// (RFC 3911 4). Nil says that the application cannot do it: such an INVITE
-	// gets 488, and join is not in Supported.
+	// AuthorizeJoin decides whether an INVITE with Join may join a call (RFC 3911 4).
+	// Nil says that the application cannot join calls: such an INVITE gets 488, and
+	// join is not in Supported.
 	AuthorizeJoin TakeoverHandler
-	// TargetDialog says, by tdialog in Supported (RFC 4538), that the application
-	// takes REFERs outside calls: it has a handler for them (Stack.OnRequest)
-	// which finds the call that such a REFER is about by Stack.TargetDialog. Peers
-	// then send REFERs so rather than inside the call (RFC 5589 6.1).
+	// TargetDialog announces tdialog in Supported (RFC 4538). Set it if the application
+	// takes REFERs outside calls: its handler for them (Stack.OnRequest) finds the call
+	// to which a REFER belongs by Stack.TargetDialog. Peers then send REFERs outside
+	// the call (RFC 5589 6.1).
 	TargetDialog bool
 	// Limits bounds what peers can make the stack hold or do.
 	Limits Limits
-	// Trace is told of every SIP message that was read or is about to be
-	// written: a message is told of before any answer to it. It is called with
-	// no lock held while the one that reads or writes waits, and must return
-	// quickly. A panic or runtime.Goexit in it is counted, and ends nothing else.
+	// Trace is called for every SIP message that was read or will be written, for a
+	// request before any response to it. No lock is held, but reading and writing wait
+	// for it: it must return quickly. A panic or runtime.Goexit in it is counted, and
+	// ends nothing else.
 	Trace func(TraceEvent)
 }
 
@@ -200,7 +199,7 @@ const (
 	busyRetrySeconds    = 10
 )
 
-// validate reports what makes the configuration unusable.
+// validate reports why the configuration cannot be used.
 func (c *StackConfig) validate() error {
 	for _, tc := range c.listeners() {
 		if err := tc.Validate(); err != nil {

@@ -23,7 +23,7 @@ var (
 	// does not restart.
 	ErrShutdown = errors.New("dialog: stack shut down")
 	// ErrMaxDialogs says that StackConfig.MaxDialogs calls exist, or
-	// Limits.SubscribedCalls of what that bounds.
+	// Limits.SubscribedCalls subscriptions outside calls.
 	ErrMaxDialogs = errors.New("dialog: too many dialogs")
 	// ErrInvalidArgument says that an argument is nil or out of range.
 	ErrInvalidArgument = errors.New("dialog: invalid argument")
@@ -34,15 +34,13 @@ var (
 	// UPDATE, an offer that has no answer, an ACK that waits for its answer, or
 	// reliable provisional responses that wait for their PRACKs.
 	ErrPending = errors.New("dialog: another exchange is pending")
-	// ErrAnswered says that something else decided the final answer to an
-	// INVITE at the same time: Accept, Reject, a CANCEL, Close, the ringing
-	// limit, or a PRACK that did not come. Once the state shows what it was,
-	// such a call is a *StateError.
+	// ErrAnswered says that the final response to an INVITE was decided at the same
+	// moment by something else: Accept, Reject, a CANCEL, Close, the ringing limit, or
+	// a PRACK that did not come. Once the state shows it, the error is a *StateError.
 	ErrAnswered = errors.New("dialog: final answer already decided")
-	// ErrReplaced says that the call whose place an incoming call was to take
-	// is not to be had any more: another INVITE has replaced it, or it was
-	// answered and is to be replaced while early only. The incoming call has
-	// been refused with 603 or 486.
+	// ErrReplaced says that the call to be replaced has ended or was already replaced,
+	// or that it was answered and the INVITE asked for an early one only. The incoming
+	// call has been refused with 603 or 486.
 	ErrReplaced = errors.New("dialog: call cannot be replaced any more")
 	// ErrCanceled says that the call was given up before it was answered.
 	ErrCanceled = errors.New("dialog: call canceled")
@@ -62,8 +60,8 @@ var (
 	// ErrNoOutcome says that the outcome of a transfer will not be known; it
 	// comes as a *TransferError.
 	ErrNoOutcome = errors.New("dialog: outcome of the transfer not reported")
-	// ErrReference says that a Refer-To asks for what FollowRefer does not do:
-	// another method than INVITE, or a URI that is not SIP.
+	// ErrReference says that FollowRefer cannot follow a Refer-To: its method is not
+	// INVITE, or its URI is not a SIP URI.
 	ErrReference = errors.New("dialog: reference cannot be followed")
 	// ErrNoSession says that we have offered or answered no SDP in this call.
 	ErrNoSession = errors.New("dialog: no session of ours")
@@ -78,18 +76,18 @@ var (
 	ErrUnsupportedTransport = errors.New("dialog: unsupported transport")
 )
 
-// StateError says which call does not fit which state; errors.Is(err,
-// ErrState) holds for it, and ErrTerminated too once the dialog has ended.
+// StateError says that a method was called in the wrong state. errors.Is(err, ErrState)
+// holds for it, and ErrTerminated too once the dialog has ended.
 type StateError struct {
-	// Op is the call that was refused, such as "ReInvite".
+	// Op is the method that was called, such as "ReInvite".
 	Op string
 	// State is the dialog's state at that moment.
 	State DialogState
-	// Need says what the call asks for, such as "Established state".
+	// Need says which state the method needs, such as "Established state".
 	Need string
 }
 
-// Error names the call, the state, and what was needed.
+// Error names the method, the state, and the state that the method needs.
 func (e *StateError) Error() string {
 	return fmt.Sprintf("dialog: %s needs %s, dialog is %s", e.Op, e.Need, e.State)
 }
@@ -99,25 +97,25 @@ func (e *StateError) Is(target error) bool {
 	return target == ErrState || (target == ErrTerminated && e.State == DialogStateTerminated)
 }
 
-// ResponseError is a final answer of 300 to 699 to a request of ours.
+// ResponseError is a final response of 300 to 699 to a request of ours.
 type ResponseError struct {
-	// Method is the request's.
+	// Method is the method of the request.
 	Method string
-	// StatusCode and Reason are the answer's.
+	// StatusCode and Reason are those of the response.
 	StatusCode int
 	Reason     string
 	// Reasons are the values of the Reason header (RFC 6432).
 	Reasons []Reason
-	// RetryAfter is when to try again; zero: not said, or at once (RFC 3261 20.33).
+	// RetryAfter is the delay before another try (RFC 3261 20.33). Zero: none was
+	// given, or another try may follow at once.
 	RetryAfter time.Duration
-	// Contacts are where a redirection leads (RFC 3261 21.3), the highest q
-	// first.
+	// Contacts are the targets of a redirection (RFC 3261 21.3), the highest q first.
 	Contacts []sip.Uri
-	// Warnings are the values of the Warning header (RFC 3261 20.43), Accept those of
-	// the Accept header: the types that a 415 asks for.
+	// Warnings are the values of the Warning header (RFC 3261 20.43). Accept has those
+	// of the Accept header: the types that a 415 asks for.
 	Warnings, Accept []string
 
-	// retry is true when it is said when to try again.
+	// retry is true when the response has a Retry-After.
 	retry bool
 	// op is the method that returns the error.
 	op string
@@ -137,7 +135,8 @@ func newResponseError(method sip.RequestMethod, res *sip.Response) *ResponseErro
 	return e
 }
 
-// Error gives the call that failed, the request's method, status and reason phrase.
+// Error gives the method that failed, and the request's method, status and reason
+// phrase.
 func (e *ResponseError) Error() string {
 	text := fmt.Sprintf("%s answered %d %s", e.Method, e.StatusCode, e.Reason)
 	if e.op != "" {
@@ -146,11 +145,11 @@ func (e *ResponseError) Error() string {
 	return prefix + text
 }
 
-// ShutdownError says what Shutdown left behind when its context, or the grace
-// time for callbacks, ended.
+// ShutdownError counts the calls and callbacks that were left when the context of
+// Shutdown, or the grace time for callbacks, ended.
 type ShutdownError struct {
-	// Unreleased counts the calls whose peer was told nothing: it could not be
-	// reached, or RFC 3261 9.1 (no CANCEL before a provisional response) or 15 (no
+	// Unreleased counts the calls of which the peer was not told the end: it could not
+	// be reached, or RFC 3261 9.1 (no CANCEL before a provisional response) or 15 (no
 	// BYE of the callee before the ACK) forbade it until then.
 	Unreleased int
 	// Unanswered counts the calls that were sent their BYE, CANCEL or final

@@ -45,7 +45,7 @@ func (s *Stack) handleRequest(tx serverTx) {
 	s.handleOutOfDialog(tx, req)
 }
 
-// recovered answers 500 when a handler of ours fell over its request.
+// recovered answers 500 when a handler panicked.
 func (s *Stack) recovered(tx serverTx) {
 	if value := recover(); value != nil {
 		s.logPanic(s.logOf(tx), "request handler", value, debug.Stack())
@@ -53,7 +53,7 @@ func (s *Stack) recovered(tx serverTx) {
 	}
 }
 
-// respond sends a response whose failure nobody waits for.
+// respond sends a response, and only logs a failure.
 func (s *Stack) respond(tx serverTx, res *sip.Response) {
 	s.responded(tx, res.StatusCode, tx.Respond(res))
 }
@@ -68,7 +68,7 @@ func (s *Stack) answerWith(tx serverTx, code int, headers ...sip.Header) {
 	s.responded(tx, code, tx.Answer(code, "", fieldsOf(headers)...))
 }
 
-// fieldsOf are headers as they are written.
+// fieldsOf converts headers to the fields that are written.
 func fieldsOf(headers []sip.Header) []sipmsg.Field {
 	if len(headers) == 0 {
 		return nil
@@ -80,7 +80,7 @@ func fieldsOf(headers []sip.Header) []sipmsg.Field {
 	return fields
 }
 
-// inspect refuses what no dialog needs to look at (RFC 3261 8.2.2, 8.2.3).
+// inspect refuses a request for reasons that need no dialog (RFC 3261 8.2.2, 8.2.3).
 func (s *Stack) inspect(tx serverTx, req *sipmsg.Message) *sip.Response {
 	switch req.Scheme() {
 	case "sip", "sips", "":
@@ -119,8 +119,8 @@ func (s *Stack) inspect(tx serverTx, req *sipmsg.Message) *sip.Response {
 }
 
 // saysWhere reports whether an INVITE has the one Contact that is the target of a
-// dialog (RFC 3261 8.1.1.8). Inside a dialog it may be missing, as it only should be
-// there (RFC 3261 12.2.1.1): the target then stays.
+// dialog (RFC 3261 8.1.1.8). Inside a dialog it may be missing, although it should not
+// (RFC 3261 12.2.1.1): the target then stays.
 func saysWhere(invite *sipmsg.Message) bool {
 	number := countContacts(invite)
 	if number == 0 && toTag(invite) != "" {
@@ -129,8 +129,8 @@ func saysWhere(invite *sipmsg.Message) bool {
 	return number <= 1 && len(targetsOf(invite)) == 1
 }
 
-// inspectBody checks the body of what offers a session (RFC 3261 8.2.3). One that
-// is optional is never refused: see bodyOf.
+// inspectBody checks the body of an INVITE or UPDATE (RFC 3261 8.2.3). An optional body
+// is never refused: see bodyOf.
 func (s *Stack) inspectBody(tx serverTx, req *sipmsg.Message) *sip.Response {
 	wanted := s.wantedInstead(req)
 	if wanted == nil || isOptional(wholeBody(req)) {
@@ -141,7 +141,8 @@ func (s *Stack) inspectBody(tx serverTx, req *sipmsg.Message) *sip.Response {
 	return res
 }
 
-// wantedInstead is the header that says what a body had to be; nil when it is that.
+// wantedInstead returns the header that names an acceptable body, or nil when the body
+// is acceptable.
 func (s *Stack) wantedInstead(req *sipmsg.Message) sip.Header {
 	if len(req.Body()) == 0 {
 		return nil
@@ -156,8 +157,8 @@ func (s *Stack) wantedInstead(req *sipmsg.Message) sip.Header {
 }
 
 // bodiesOf returns a copy of the body of an INVITE or UPDATE, and the session
-// description in it, if there is one; nil for a body that is ignored, since it is
-// optional and not what we take (RFC 3261 8.2.3).
+// description in it, if there is one. It returns nil for an optional body that we do
+// not accept, which is ignored (RFC 3261 8.2.3).
 func (s *Stack) bodiesOf(req *sipmsg.Message) (body, offer *SimpleBody) {
 	if !s.takesBody(req) {
 		return nil, nil
@@ -172,8 +173,8 @@ func (s *Stack) bodiesOf(req *sipmsg.Message) (body, offer *SimpleBody) {
 	return body, offer
 }
 
-// hasOffer reports whether an INVITE or UPDATE has a session description, and one
-// that is not ignored.
+// hasOffer reports whether an INVITE or UPDATE has a session description that is not
+// ignored.
 func (s *Stack) hasOffer(req *sipmsg.Message) bool {
 	if !s.takesBody(req) {
 		return false
@@ -186,8 +187,8 @@ func (s *Stack) takesBody(req *sipmsg.Message) bool {
 	return len(req.Body()) > 0 && s.wantedInstead(req) == nil
 }
 
-// acceptsBody reports whether we take a body: its type, or those of its parts that
-// have to be understood (RFC 5621 8.4), one of several alternatives.
+// acceptsBody reports whether we accept a body: its type, or those of its parts that
+// are not optional (RFC 5621 8.4), or one of several alternatives.
 func (s *Stack) acceptsBody(whole multipart.Part) bool {
 	if s.acceptsType(whole) || !multipart.IsMultipart(whole.Type) {
 		return s.acceptsType(whole)
@@ -229,7 +230,7 @@ func (s *Stack) handleOutOfDialog(tx serverTx, req *sipmsg.Message) {
 	}
 }
 
-// belongsInDialog reports whether we serve a method, but inside calls only.
+// belongsInDialog reports whether we serve a method inside calls only.
 func (s *Stack) belongsInDialog(method sip.RequestMethod) bool {
 	switch method {
 	case sip.BYE, sip.INFO, sip.NOTIFY, sip.UPDATE:
@@ -238,9 +239,9 @@ func (s *Stack) belongsInDialog(method sip.RequestMethod) bool {
 	return method == sip.PRACK && s.config.Reliable != ReliableOff
 }
 
-// notAllowed refuses a method that is known, and one that is not (RFC 3261
-// 8.2.1, 21.5.2). Its Allow does not have that method, which may be one that is
-// served elsewhere: REFER inside calls only (RFC 3261 21.4.6).
+// notAllowed answers 405 to a known method and 501 to an unknown one (RFC 3261 8.2.1,
+// 21.5.2). Allow does not list the method: REFER, for example, is served inside calls
+// only (RFC 3261 21.4.6).
 func (s *Stack) notAllowed(tx serverTx, served handlerMap) {
 	method := tx.Message().Method
 	code := sip.StatusMethodNotAllowed
@@ -303,7 +304,7 @@ func (s *Stack) handleInvite(tx serverTx, req *sipmsg.Message) {
 	}
 }
 
-// refuseNobody refuses a call that nobody takes.
+// refuseNobody refuses a call when no OnIncomingDialog is registered.
 func (s *Stack) refuseNobody(tx serverTx) {
 	if code := s.unavailable(); code != sip.StatusServiceUnavailable {
 		s.counters.nobody.Add(1)
@@ -313,7 +314,7 @@ func (s *Stack) refuseNobody(tx serverTx) {
 	s.busy(tx, &s.counters.full)
 }
 
-// busy refuses what is over a limit, and counts it.
+// busy refuses a request that is over a limit, and counts it.
 func (s *Stack) busy(tx serverTx, counter *atomic.Uint64) {
 	counter.Add(1)
 	if err := tx.Refuse(); err != nil {
@@ -321,7 +322,7 @@ func (s *Stack) busy(tx serverTx, counter *atomic.Uint64) {
 	}
 }
 
-// unavailable is the answer to a call that nobody takes.
+// unavailable returns the status for a call when no OnIncomingDialog is registered.
 func (s *Stack) unavailable() int {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
@@ -358,7 +359,8 @@ func keptOrNil(body *SimpleBody) Body {
 	return body
 }
 
-// offer runs OnIncomingDialog; when it does not return, the caller gets 500.
+// offer runs OnIncomingDialog. When it panics or ends its goroutine, the caller gets
+// 500.
 func (d *Dialog) offer(callback func(IDialog)) {
 	returned := false
 	defer func() {
@@ -373,7 +375,7 @@ func (d *Dialog) offer(callback func(IDialog)) {
 	returned = true
 }
 
-// handleOptions answers as an INVITE would be (RFC 3261 11.2).
+// handleOptions answers with the status that an INVITE would get (RFC 3261 11.2).
 func (s *Stack) handleOptions(tx serverTx) {
 	code, headers := sip.StatusOK, []sip.Header{
 		s.allow(s.handlersNow()), sip.NewHeader("Accept", s.accept()),
@@ -398,7 +400,7 @@ func (s *Stack) accept() string {
 	return typeSDP
 }
 
-// hasRoom reports whether a call would be taken.
+// hasRoom reports whether one more call is within MaxDialogs.
 func (s *Stack) hasRoom() bool {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
@@ -434,8 +436,8 @@ func (s *Stack) handleInDialog(tx serverTx, req *sipmsg.Message) {
 	}
 }
 
-// subscribes reports whether a request is about a REFER of ours outside calls, which
-// has its one dialog already: a second one that a proxy has forked it to is refused.
+// subscribes reports whether a request belongs to a REFER of ours outside calls, which
+// has its one dialog already: the dialog of a second fork is refused.
 func (s *Stack) subscribes(req *sipmsg.Message) bool {
 	if !isReferEvent(req) {
 		return false
@@ -451,8 +453,8 @@ func (s *Stack) subscribes(req *sipmsg.Message) bool {
 	return false
 }
 
-// inCall reports whether a request belongs to something that is here, or was just
-// now: it is taken also when there is no room for those of strangers.
+// inCall reports whether a request belongs to a call that is here or ended lately. Such
+// requests are accepted beyond the limit for others.
 func (s *Stack) inCall(m *sipmsg.Message) bool {
 	if m.ToTag == "" {
 		return false
@@ -477,7 +479,7 @@ func (s *Stack) handleCancel(tx serverTx, cancel *sipmsg.Message) {
 	}
 }
 
-// handleServerFailure is told that a final answer of ours came to nothing.
+// handleServerFailure takes the failure of a final response of ours.
 func (s *Stack) handleServerFailure(tx serverTx, err error) {
 	req := tx.Message()
 	key := DialogKey{CallID: callID(req), LocalTag: tx.ToTag(), RemoteTag: fromTag(req)}

@@ -6,7 +6,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// Body is the body of a SIP message: what OnBody hands out and InviteOpts takes.
+// Body is the body of a SIP message. OnBody hands it out, and InviteOpts takes it.
 type Body interface {
 	// ContentType is the value of the Content-Type header, such as
 	// "application/sdp".
@@ -37,59 +37,58 @@ type InviteOpts struct {
 	// Headers are added to the INVITE: P-Asserted-Identity, Diversion, … See Header
 	// for those that cannot be.
 	Headers []Header
-	// MaxForwards is how many hops the INVITE may make, at most 255 (RFC 3261
-	// 20.22); zero is 70. A back-to-back user agent passes on one less than it got
-	// (RFC 7332 4).
+	// MaxForwards is the largest number of hops that the INVITE may make, at most 255
+	// (RFC 3261 20.22). Zero is 70. A back-to-back user agent passes on one less than
+	// it received (RFC 7332 4).
 	MaxForwards int
-	// From is who calls; nil is StackConfig.From. An empty host becomes the
-	// address by which the peer reaches us.
+	// From is the caller. Nil is StackConfig.From. An empty host becomes the address by
+	// which the peer reaches us.
 	From *Address
-	// Anonymous hides who calls: From is anonymous@anonymous.invalid, and
-	// Privacy: id asks the network to keep what else it knows (RFC 3323 4.1,
-	// RFC 3325 7).
+	// Anonymous hides the caller: From is anonymous@anonymous.invalid, and Privacy: id
+	// asks the network to keep back the identity that it knows (RFC 3323 4.1, RFC 3325
+	// 7).
 	Anonymous bool
-	// Contact is our Contact in this call, in every message from here on; nil is
-	// what it was, at first the address by which the peer reaches us: a SIPS URI
-	// where RFC 3261 8.1.1.8 or 12.1.1 ask for it, else a SIP URI.
+	// Contact is our Contact in every message of this call from here on. Nil leaves it
+	// as it was. At first that is the address by which the peer reaches us: a SIPS URI
+	// where RFC 3261 8.1.1.8 or 12.1.1 asks for it, else a SIP URI.
 	Contact *sip.Uri
 	// Route is the route the INVITE takes (RFC 3261 8.1.2); nil is
 	// StackConfig.OutboundProxy.
 	Route []sip.Uri
-	// FollowRedirects is how many targets of 3xx answers are tried at most,
-	// one after the other, the Contact of the highest q first (RFC 3261
-	// 8.1.3.4); none is tried twice. Zero tries none: a *ResponseError brings
-	// them. A 300, 301 or 302 is followed, to sips alone from sips; headers in a
-	// Contact are not heeded. A target that answers 400 to 599, or not at all,
-	// makes way for the next one; the last one's answer is the call's.
+	// FollowRedirects is the largest number of targets of 300, 301 and 302 responses to
+	// try, one after the other, the Contact of the highest q first (RFC 3261 8.1.3.4).
+	// None is tried twice, and none but SIPS URIs after a SIPS URI. Headers in a
+	// Contact are not heeded. A target that responds with 400 to 599, or not at all,
+	// makes way for the next one; the response of the last one ends the call. Zero
+	// tries none: a *ResponseError brings the targets.
 	FollowRedirects int
-	// Replaces names the call that the INVITE is to take the place of at the
-	// peer (RFC 3891 4), Join the one it is to be joined to (RFC 3911 5): see
-	// ReplacesOf. At most one of them may be set, and it must name a Call-ID and
-	// both tags. A peer that does not know the header ignores it, unless Require
-	// asks it to refuse the call with 420.
+	// Replaces names the call at the peer that this INVITE replaces (RFC 3891 4), and
+	// Join the call that it joins (RFC 3911 5): see ReplacesOf. At most one of them may
+	// be set, and it must name a Call-ID and both tags. A peer that does not know the
+	// header ignores it, unless Require asks the peer to refuse the call with 420.
 	Replaces, Join *ReplacesInfo
 	// Require lists the options that the peer must know (RFC 3261 20.32):
 	// "replaces", "join".
 	Require []string
-	// Choose, unless nil, says of each 2xx to the INVITE, one at a time in the
-	// order of arrival, whether it makes the call; nil takes the first. False, a
-	// panic, and no decision for three quarters of 64*T1 release that fork by ACK
-	// and BYE, and the next is awaited; the call ends when none comes. It is
-	// called on a goroutine of its own.
+	// Choose decides whether a 2xx to the INVITE makes the call. It is called on a
+	// goroutine of its own for one 2xx at a time, in the order of arrival. The fork is
+	// released (ACK, BYE) if Choose returns false, panics, or takes longer than 48*T1,
+	// and the next 2xx is awaited. The call ends when none comes. Nil takes the first
+	// 2xx.
 	Choose func(ForkInfo) bool
-	// PrackOffer, unless nil, is asked for a further offer to go with the PRACK to
-	// the provisional response that has answered the INVITE's (RFC 3262 5, RFC 6337
-	// 3.2), unless another one is open; nil makes none. It is called on a goroutine
-	// of its own; an offer that takes it more than two seconds is not sent, and ctx
-	// ends. The answer, in the 2xx to the PRACK, goes to OnBody.
+	// PrackOffer returns a further offer for the PRACK to the provisional response that
+	// has answered the offer of the INVITE (RFC 3262 5, RFC 6337 3.2). It is not called
+	// while another offer is open; a nil result makes no offer. It is called on a
+	// goroutine of its own. An offer that takes longer than two seconds is not sent,
+	// and ctx ends. The answer, in the 2xx to the PRACK, goes to OnBody.
 	PrackOffer func(ctx context.Context, response ForkInfo) (offer Body)
-	// Setup, unless nil, is called with the dialog before the INVITE leaves,
-	// on the caller's goroutine: callbacks registered in it miss nothing. A
-	// panic in it is NewInvite's error.
+	// Setup is called with the dialog before the INVITE leaves, on the caller's
+	// goroutine: callbacks registered in it miss nothing. A panic in it is the error of
+	// NewInvite. It may be nil.
 	Setup func(*Dialog)
 
-	// token is the Referred-By token that goes with the body (RFC 3892), referral
-	// true when a REFER is followed.
+	// token is the Referred-By token that goes with the body (RFC 3892). referral is
+	// true when the INVITE follows a REFER.
 	token    []byte
 	referral bool
 }
@@ -100,18 +99,17 @@ type ReferOpts struct {
 	ReferSub *string
 	// NoReferSub asks for no subscription: Refer-Sub: false (RFC 4488 4).
 	NoReferSub bool
-	// RequireNoSub requires that there is none: Require: nosub (RFC 7614 5.1),
-	// which a peer that does not know it refuses with 420.
+	// RequireNoSub requires that no subscription is made: Require: nosub (RFC 7614
+	// 5.1). A peer that does not know nosub refuses the REFER with 420.
 	RequireNoSub bool
-	// ReferredBy is who refers (RFC 3892); nil is our side of the call.
+	// ReferredBy is the referrer (RFC 3892); nil is our side of the call.
 	ReferredBy *Address
-	// TargetDialog, unless nil, is the Key of a call of ours with the same peer,
-	// which the REFER is about: Target-Dialog, and Require: tdialog (RFC 4538 3).
-	// A peer that does not know it refuses with 420.
+	// TargetDialog is the Key of the call of ours with the same peer to which the REFER
+	// belongs: Target-Dialog, and Require: tdialog (RFC 4538 3). A peer that does not
+	// know tdialog refuses the REFER with 420. It may be nil.
 	TargetDialog *DialogKey
-	// Headers are added to the REFER. They cannot be those that make the request what
-	// it is: what Header refuses, Refer-To, and Refer-Sub. Referred-By goes before
-	// ReferredBy.
+	// Headers are added to the REFER, but for Refer-To, Refer-Sub, and the headers that
+	// Header refuses. A Referred-By here goes before ReferredBy.
 	Headers map[string]string
 }
 
@@ -146,7 +144,7 @@ type IDialog interface {
 	Close() error
 }
 
-// IStack is what an application needs of a [Stack].
+// IStack is the part of a [Stack] that most applications need.
 type IStack interface {
 	// Start binds and serves; see [Stack.Start].
 	Start(ctx context.Context) error

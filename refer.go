@@ -92,8 +92,8 @@ func (d *Dialog) writeRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpt
 	return nil
 }
 
-// mayRepeatLocked keeps a REFER from leaving once more when the call is over: it
-// would begin something new in it; and one outside calls when nobody wants to know.
+// mayRepeatLocked reports why a REFER must not be sent again: its call has ended, or,
+// outside calls, its subscription has.
 func (r *ReferSubscription) mayRepeatLocked() error {
 	switch {
 	case !r.dialog.outOfDialog:
@@ -104,8 +104,8 @@ func (r *ReferSubscription) mayRepeatLocked() error {
 	return nil
 }
 
-// decorateReferLocked adds what a REFER has beyond other requests (RFC 3515
-// 2.4.1, 3892 3, 4488 4, 4538 3, 7614 5.1).
+// decorateReferLocked adds the headers that only a REFER has (RFC 3515 2.4.1, 3892 3,
+// 4488 4, 4538 3, 7614 5.1).
 func (d *Dialog) decorateReferLocked(req *sip.Request, referTo sip.Uri, opts *ReferOpts) {
 	req.AppendHeader(sip.NewHeader("Refer-To", "<"+referTo.String()+">"))
 	req.AppendHeader(d.stack.supported())
@@ -132,8 +132,8 @@ func (d *Dialog) decorateReferLocked(req *sip.Request, referTo sip.Uri, opts *Re
 	d.referredByLocked(req, opts)
 }
 
-// referredByLocked adds the application's headers, and who refers unless one of
-// them says so.
+// referredByLocked adds the application's headers, and Referred-By unless one of them
+// is that.
 func (d *Dialog) referredByLocked(req *sip.Request, opts *ReferOpts) {
 	local := d.local.nameAddr().uri
 	who := "<" + local.String() + ">"
@@ -200,9 +200,9 @@ func (d *Dialog) newSentReferLocked(req *sip.Request, referTo sip.Uri) *ReferSub
 	return r
 }
 
-// prepared gives the subscription the CSeq of the REFER that leaves: the peer
-// knows it by that. Nobody has seen another, since only a REFER that the peer
-// has taken is handed out.
+// prepared gives the subscription the CSeq of the REFER that leaves, by which the peer
+// knows it. No other CSeq was handed out: the application gets the subscription only
+// after the 2xx.
 func (r *ReferSubscription) prepared(req *sip.Request) {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
@@ -213,7 +213,8 @@ func (r *ReferSubscription) prepared(req *sip.Request) {
 	}
 }
 
-// maxReferQueue bounds the REFERs that nobody waits for; the oldest go first.
+// maxReferQueue bounds the REFERs for which no WaitRefer has been called; the oldest go
+// first.
 const maxReferQueue = 1000
 
 // referResponse takes a response to a REFER of ours.
@@ -228,8 +229,8 @@ func (r *ReferSubscription) referResponse(res *sip.Response) {
 	}
 }
 
-// accepted takes a 2xx: there is a subscription, unless the peer grants that
-// there is none (RFC 4488 4). It lasts until a NOTIFY says otherwise.
+// accepted takes a 2xx to the REFER. It makes the subscription, unless the peer says
+// that there is none (RFC 4488 4). A NOTIFY may change its duration later.
 func (r *ReferSubscription) accepted(res *sip.Response) {
 	r.dialog.establishFrom(res)
 	r.dialog.mutex.Lock()
@@ -252,7 +253,7 @@ func (r *ReferSubscription) referDone(err error) {
 	r.dialog.unanswered(sip.REFER, err)
 }
 
-// refused ends what a REFER that was not accepted had begun: Wait and WaitRefer
+// refused ends the subscription of a REFER that was not accepted: Wait and WaitRefer
 // return err.
 func (r *ReferSubscription) refused(err error) {
 	r.dialog.mutex.Lock()
@@ -299,7 +300,7 @@ func (d *Dialog) WaitRefer(ctx context.Context) (result *ReferSubscription, err 
 	return r, nil
 }
 
-// nextRefer takes the first REFER that nobody waits for.
+// nextRefer takes the first REFER for which no WaitRefer waits.
 func (d *Dialog) nextRefer() *ReferSubscription {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
