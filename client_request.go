@@ -12,62 +12,57 @@ import (
 	"sipdialog.example/dialog/internal/txn"
 )
 
-// clientRequest is a request of ours and all that comes of it. A challenge (401,
-// 407) that the application has credentials for is answered: the request goes
-// out once more with the next CSeq (RFC 3261 22.2, 22.3), and what is told of
-// is what comes of that.
+// clientRequest is a request of ours with its retries. A challenge (401, 407) is
+// answered with the application's credentials: the request is sent again with the next
+// CSeq (RFC 3261 22.2, 22.3), and only the outcome of the last try is reported.
 type clientRequest struct {
 	// Set at construction.
 
 	layer transactionLayer
 	stack *Stack
-	// dialog is nil for a request outside calls, attempt when challenges are not
+	// dialog is nil for a request outside calls. attempt is nil when challenges are not
 	// answered.
 	dialog  *Dialog
 	attempt *auth.Attempt
-	// base and timeout bound a request that goes out once more.
+	// base and timeout bound a request that is sent again.
 	base    context.Context
 	timeout time.Duration
-	// next draws the CSeq of a request that goes out once more; written is
-	// called when it has left, before which no other request of its dialog may.
-	// An error ends the client request.
+	// next returns the CSeq of a request that is sent again. written is called when it
+	// has left; no other request of its dialog leaves before that. An error ends the
+	// client request.
 	next func(ctx context.Context) (seq uint32, written func(), err error)
-	// prepared, unless nil, is told of a request that is about to leave: the
-	// first, and each that takes its place; leaving, unless nil, as it is written,
-	// maybe more than once.
+	// prepared, unless nil, is called for each request that will leave. leaving, unless
+	// nil, is called as it is written, perhaps more than once.
 	prepared, leaving func(req *sip.Request)
-	// sent, unless nil, is told of the request's transaction, and left, unless
-	// nil, by which flow it went, for which next hop: maybe more than once.
+	// sent, unless nil, is called with the transaction of the request. left, unless
+	// nil, is called with its next hop and flow. Both may be called more than once.
 	sent func(tx clientTx)
 	left func(hop sip.Uri, flow *transport.Flow)
-	// heard, unless nil, is told by which flow a response has come.
+	// heard, unless nil, is called with the flow of a response.
 	heard func(res *sip.Response, flow *transport.Flow)
-	// response and done are told what comes of the request, as a
-	// txn.ClientUser is.
+	// response and done report the outcome, as those of a txn.ClientUser.
 	response func(res *sip.Response)
 	done     func(err error)
-	// elsewhere, unless nil, is asked where else to go when the request has
-	// failed, by a response or by none: what it returns turns the request there;
-	// nil when that was the last.
+	// alternatives, unless nil, is called when the request has failed, by a response or
+	// without one. The result sends the request to another target; nil after the last.
 	alternatives func(res *sip.Response) func(req *sip.Request) txn.RequestOptions
-	// overtaken is true for a request that goes out once more after a 500: a
-	// later one of the dialog may have come before it (RFC 3261 12.2.2).
+	// overtaken is true for a request that is sent again after a 500: a later one of
+	// the dialog may have arrived before it (RFC 3261 12.2.2).
 	overtaken bool
-	// background runs a function on a counted goroutine, or not at all, and so
-	// does ask with one that calls the application.
+	// background runs a function on a counted goroutine, or reports false. ask does so
+	// for a function that calls the application.
 	background, ask func(f func()) bool
 
 	mu sync.Mutex // guards the fields below
 	// opt says where the request goes.
 	opt txn.RequestOptions
-	// req is the request as it was sent last, to and transport say where it went.
+	// req is the request as it was sent last. to and transport are its destination.
 	req       *sip.Request
 	to        auth.Destination
 	transport string
-	// challenged is the transaction whose challenge is being answered.
+	// challenged is the transaction after which the request is sent again.
 	challenged clientTx
-	// retries counts the refusals that were given in to: of a session interval,
-	// and 500s.
+	// retries counts the tries after a 422 or 500.
 	retries int
 }
 
@@ -93,8 +88,7 @@ func (x *clientRequest) send(ctx context.Context, req *sip.Request) error {
 	return nil
 }
 
-// authorize adds the credentials for whom the flow leads to. What it returns is called
-// when the request has been written.
+// authorize adds the credentials for the destination of the flow.
 func (x *clientRequest) authorize(ctx context.Context, req *sip.Request, flow *transport.Flow, opt txn.RequestOptions) (written func(sent bool)) {
 	written = func(bool) {}
 	if x.attempt != nil {
@@ -110,9 +104,9 @@ func (x *clientRequest) authorize(ctx context.Context, req *sip.Request, flow *t
 	return written
 }
 
-// announce tells of a transaction as soon as its request has left, or its first
-// response is here, whichever is noticed first. The other tells of it too before
-// it goes on: the first may not be done yet.
+// announce reports a transaction once its request has left, or its first response is
+// here, whichever is noticed first. The second of the two reports it again before it
+// goes on: the first report may not be finished yet.
 func (x *clientRequest) announce(tx clientTx) {
 	x.mu.Lock()
 	hop := x.opt.NextHop
@@ -125,7 +119,7 @@ func (x *clientRequest) announce(tx clientTx) {
 	}
 }
 
-// Response takes a response from the transactions below.
+// Response takes a response from the transaction layer.
 func (x *clientRequest) Response(tx *txn.Client, res *sip.Response) {
 	if x.heard != nil {
 		x.heard(res, tx.Heard())
@@ -151,8 +145,8 @@ func (x *clientRequest) Response(tx *txn.Client, res *sip.Response) {
 	x.response(res)
 }
 
-// Done follows a transaction's last response. That of one whose challenge is
-// being answered is not the end.
+// Done follows the last response of a transaction. When the request is sent again it is
+// not the end.
 func (x *clientRequest) Done(tx *txn.Client, err error) {
 	x.mu.Lock()
 	going := x.challenged == clientTx(tx)
@@ -163,8 +157,8 @@ func (x *clientRequest) Done(tx *txn.Client, err error) {
 	x.done(err)
 }
 
-// failover turns a request that failed to another target, and reports
-// whether there is one.
+// failover sends a request that failed to another target, and reports whether there is
+// one.
 func (x *clientRequest) failover(tx *txn.Client, res *sip.Response, err error) bool {
 	turn := x.nextTarget(res)
 	return turn != nil && x.retry(tx, func() { x.sendToTarget(turn, res, err) })
@@ -177,8 +171,8 @@ func (x *clientRequest) nextTarget(res *sip.Response) func(req *sip.Request) txn
 	return x.alternatives(res)
 }
 
-// sendToTarget sends the request to another target. Where it may not be sent, what
-// came of the one before is the outcome.
+// sendToTarget sends the request to another target. Where it may not be sent, the
+// failure before is the outcome.
 func (x *clientRequest) sendToTarget(turn func(*sip.Request) txn.RequestOptions, res *sip.Response, err error) {
 	if !x.resend(func(req *sip.Request) {
 		opt := turn(req)
@@ -191,8 +185,7 @@ func (x *clientRequest) sendToTarget(turn func(*sip.Request) txn.RequestOptions,
 	}
 }
 
-// leaveServer takes from a request the credentials that were for the server before,
-// the application's own too.
+// leaveServer removes the credentials for the server before, the application's own too.
 func (x *clientRequest) leaveServer(req *sip.Request) {
 	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
 		for req.RemoveHeader(name) {
@@ -203,7 +196,7 @@ func (x *clientRequest) leaveServer(req *sip.Request) {
 	}
 }
 
-// failoverOrReport goes elsewhere, or tells what came of the request.
+// failoverOrReport sends the request to another target, or reports its outcome.
 func (x *clientRequest) failoverOrReport(res *sip.Response, err error) {
 	if turn := x.nextTarget(res); turn != nil {
 		x.sendToTarget(turn, res, err)
@@ -229,15 +222,14 @@ func (x *clientRequest) mayRetry() bool {
 	return x.retries <= maxRequestRetries
 }
 
-// retryChanged sends the request with a change that a response demands.
+// retryChanged sends the request again with a change that a response demands.
 func (x *clientRequest) retryChanged(res *sip.Response, change func(*sip.Request)) {
 	if !x.resend(change) {
 		x.failoverOrReport(res, nil)
 	}
 }
 
-// retry begins what makes a response not the last, and reports whether it
-// does.
+// retry begins another try, and reports whether it does.
 func (x *clientRequest) retry(tx *txn.Client, f func()) bool {
 	x.mu.Lock()
 	x.challenged = tx
@@ -251,17 +243,16 @@ func (x *clientRequest) retry(tx *txn.Client, f func()) bool {
 	return false
 }
 
-// retryWithCredentials asks for credentials and sends the request with them. When it cannot
-// be, or the application takes too long, the challenge is the final answer after
-// all.
+// retryWithCredentials asks for credentials and sends the request with them. When there
+// are none, or the application takes too long, the challenge is the outcome.
 func (x *clientRequest) retryWithCredentials(challenge *sip.Response) {
 	if !x.credentials(challenge) || !x.resend(func(*sip.Request) {}) {
 		x.failoverOrReport(challenge, nil)
 	}
 }
 
-// credentials asks the application, on a goroutine of its own: whatever it does
-// there, the client request goes on.
+// credentials asks the application, on a goroutine of its own, so that the client
+// request goes on if the application does not return.
 func (x *clientRequest) credentials(challenge *sip.Response) bool {
 	ctx, cancel := context.WithTimeout(x.base, x.timeout)
 	defer cancel()
@@ -281,8 +272,7 @@ func (x *clientRequest) credentials(challenge *sip.Response) bool {
 	}
 }
 
-// resend sends the request once more, changed, and reports false when it may not
-// be.
+// resend sends the request again, changed, and reports false when it may not be sent.
 func (x *clientRequest) resend(change func(*sip.Request)) bool {
 	ctx, cancel := context.WithTimeout(x.base, x.timeout)
 	defer cancel()
@@ -303,8 +293,8 @@ func (x *clientRequest) resend(change func(*sip.Request)) bool {
 	return true
 }
 
-// newClientRequest returns a client request of this dialog's. mayRepeat, unless nil, may keep a
-// request from going out once more; it is called with the mutex held.
+// newClientRequest returns a client request of this dialog. mayRepeat, unless nil, may
+// forbid that a request is sent again; it is called with the mutex held.
 func (d *Dialog) newClientRequest(opt txn.RequestOptions, mayRepeat func() error) (*clientRequest, error) {
 	return d.newClientRequestIn(d.currentFork(), opt, mayRepeat)
 }
@@ -351,8 +341,8 @@ func (d *Dialog) nextSeq(e *earlyDialog, mayRepeat func() error) (seq uint32, er
 	return seq, nil
 }
 
-// credentialsIn returns copies of the headers with credentials that a request
-// carries: the ACK to a 2xx carries those of its INVITE (RFC 3261 22.1).
+// credentialsIn returns copies of the Authorization and Proxy-Authorization headers of
+// a request: the ACK to a 2xx carries those of its INVITE (RFC 3261 22.1).
 func credentialsIn(req *sip.Request) []sip.Header {
 	var list []sip.Header
 	for _, name := range []string{"Authorization", "Proxy-Authorization"} {

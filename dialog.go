@@ -17,11 +17,11 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// Dialog is one call: the INVITE, what both sides make of it, and its end. A
-// stack makes them; see [Stack.NewInvite] and [Stack.OnIncomingDialog].
+// Dialog is one call, from its INVITE to its end. A stack makes it; see
+// [Stack.NewInvite] and [Stack.OnIncomingDialog].
 //
-// Every method may be called from any goroutine and from inside any callback,
-// in any state: it returns a result or a typed error.
+// Every method may be called from any goroutine and from inside any callback, in any
+// state: it returns a result or a typed error.
 type Dialog struct {
 	// Set at construction.
 
@@ -178,7 +178,7 @@ func (d *Dialog) State() DialogState {
 	return d.state
 }
 
-// Cause returns why the call ended; before that its By is PartyNone.
+// Cause returns the cause of the end of the call; before the end its By is PartyNone.
 func (d *Dialog) Cause() Cause {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
@@ -314,18 +314,19 @@ func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) (err error) {
 	return err
 }
 
-// Reject refuses an incoming call with a final answer of 300 to 699 (RFC 3261
-// 13.3.1.2, 13.3.1.3); an empty reason is the code's own phrase. It may be
-// called when Accept may, does not wait for the network, and ends the dialog.
+// Reject refuses an incoming call with a final response of 300 to 699 (RFC 3261
+// 13.3.1.2, 13.3.1.3); an empty reason is the phrase of the code. It may be called in
+// the states in which Accept may. It does not wait for the network, and ends the
+// dialog.
 //
-// Errors: ErrInvalidArgument (another code), *StateError and ErrAnswered as of
-// Accept, ErrTransport, ctx's.
+// Errors: ErrInvalidArgument (another code), *StateError and ErrAnswered as of Accept,
+// ErrTransport, ctx's.
 func (d *Dialog) Reject(ctx context.Context, code int, reason string) error {
 	return opErr("Reject", d.RejectWith(ctx, code, reason))
 }
 
-// RejectWith is Reject with a response changed by opts: Contacts of a
-// redirection, Retry-After, Warning. Its errors are Reject's, and ErrPanic.
+// RejectWith is Reject with a response that opts change: Contacts of a redirection,
+// Retry-After, Warning. Its errors are Reject's, and ErrPanic.
 func (d *Dialog) RejectWith(ctx context.Context, code int, reason string, opts ...ResponseOpt) (err error) {
 	defer naming("RejectWith", &err)
 	if ctx == nil {
@@ -353,20 +354,20 @@ func (d *Dialog) RejectWith(ctx context.Context, code int, reason string, opts .
 	return err
 }
 
-// Provisional sends a provisional answer of 101 to 199 to an incoming call that
-// rings: 183 with a body for early media, for example. It may be called when
-// Accept may, and as often as wanted; it does not wait for the network.
+// Provisional sends a provisional response of 101 to 199 to an incoming call that
+// rings: 183 with a body for early media, for example. It may be called in the states
+// in which Accept may, any number of times. It does not wait for the network.
 //
-// It is sent reliably (RFC 3262), repeated until the caller's PRACK, when the
-// caller requires that, or knows it and the response has a body or WithReliable
-// is among opts; see StackConfig.Reliable. Such responses leave one after the
-// other: one waits for the PRACK of the one before. When a PRACK does not come
-// for 64*T1 the call is refused with 504. The first one carries our offer when the
-// INVITE has none; the answer, in the PRACK, goes to OnBody.
+// It is sent reliably (RFC 3262), and repeated until the caller's PRACK, when the
+// caller requires that, or supports it and the response has a body or WithReliable is
+// among opts; see StackConfig.Reliable. Reliable responses leave one after the other:
+// each waits for the PRACK of the one before. When a PRACK does not come for 64*T1 the
+// call is refused with 504. The first one carries our offer when the INVITE has none;
+// the answer, in the PRACK, goes to OnBody.
 //
-// Errors: ErrInvalidArgument (another code; a first reliable response without
-// the offer that it needs), ErrPending (16 responses wait for PRACK already),
-// *StateError, ErrAnswered, ErrPanic, ErrTransport, ctx's.
+// Errors: ErrInvalidArgument (another code; a first reliable response without the offer
+// that it needs), ErrPending (16 responses wait for PRACK already), *StateError,
+// ErrAnswered, ErrPanic, ErrTransport, ctx's.
 func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts ...ResponseOpt) (err error) {
 	defer naming("Provisional", &err)
 	if ctx == nil {
@@ -397,14 +398,14 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 	return nil
 }
 
-// WaitAnswer waits until the call that NewInvite placed is answered: nil means
-// established. When ctx ends first the call is given up: CANCEL leaves as soon
-// as RFC 3261 9.1 allows, a 2xx that crosses it gets its ACK and a BYE, and
-// WaitAnswer returns ctx's error at once. Called again, or later, it returns
-// the same outcome. OnFork tells of each 101 to 199 meanwhile.
+// WaitAnswer waits for the final response to the INVITE of NewInvite: nil means
+// established. When ctx ends first the call is cancelled: CANCEL leaves as soon as RFC
+// 3261 9.1 allows, a 2xx that crosses it gets its ACK and a BYE, and WaitAnswer returns
+// ctx's error at once. A second call, or a later one, returns the same outcome. OnFork
+// reports each 101 to 199 meanwhile.
 //
-// Errors: *ResponseError (refused), ErrTimeout, ErrTransport, ErrCanceled
-// (given up before), ErrShutdown, *StateError (not an outgoing call), ctx's.
+// Errors: *ResponseError (refused), ErrTimeout, ErrTransport, ErrCanceled (cancelled
+// before), ErrShutdown, *StateError (not an outgoing call), ctx's.
 func (d *Dialog) WaitAnswer(ctx context.Context) error {
 	if ctx == nil {
 		return errNilContext("WaitAnswer")
@@ -449,20 +450,19 @@ func (d *Dialog) ReInvite(ctx context.Context, opts InviteOpts) (err error) {
 	return err
 }
 
-// Bye ends the call. Established: BYE, with reason as its Reason header (RFC
-// 3326); the callee's waits for the ACK to its 200, or 64*T1 (RFC 3261 15).
-// An outgoing call that is not answered: CANCEL. Bye waits until the call has
-// ended, which any final answer does, and so does none at all; the end of ctx
-// ends the waiting only, not the hanging up. Already ended: nil.
+// Bye ends the call. An established call ends by BYE, with reason as its Reason header
+// (RFC 3326); the callee's BYE waits for the ACK to its 2xx, or for 64*T1 (RFC 3261
+// 15). An outgoing call that is not answered ends by CANCEL. For a call that has ended
+// the result is nil. Bye waits until the call has ended: any final response to the BYE
+// ends it, and so does none. The end of ctx ends the waiting only.
 //
-// Errors: *StateError (an incoming call that is not answered: use Reject),
-// ErrTimeout and ErrTransport (no answer to the BYE; the call has ended all
-// the same), ctx's.
+// Errors: *StateError (an incoming call that is not answered: use Reject), ErrTimeout
+// and ErrTransport (no response to the BYE; the call has ended all the same), ctx's.
 func (d *Dialog) Bye(ctx context.Context, reason string) error {
 	return opErr("Bye", d.ByeWith(ctx, ByeOpts{Reason: reason}))
 }
 
-// ByeWith is Bye with headers of the application's on the BYE.
+// ByeWith is Bye with further headers for the BYE.
 func (d *Dialog) ByeWith(ctx context.Context, opts ByeOpts) (err error) {
 	defer naming("ByeWith", &err)
 	if ctx == nil {
@@ -485,8 +485,8 @@ func (d *Dialog) ByeWith(ctx context.Context, opts ByeOpts) (err error) {
 	return d.waitEnded(ctx, ours)
 }
 
-// waitEnded waits until the call has ended, and tells what came of the BYE.
-// ours is true when the caller began the end.
+// waitEnded waits until the call has ended, and returns the error of the BYE. ours is
+// true when the caller began the end.
 func (d *Dialog) waitEnded(ctx context.Context, ours bool) error {
 	select {
 	case <-d.Done():
@@ -502,9 +502,8 @@ func (d *Dialog) waitEnded(ctx context.Context, ours bool) error {
 	return d.byeError()
 }
 
-// Hangup ends the call in whatever state it is: BYE, CANCEL, or 480 to an
-// incoming call that is not answered. Apart from the latter it is Bye without
-// a reason.
+// Hangup ends the call in any state: by BYE, by CANCEL, or by 480 to an incoming call
+// that is not answered. But for the last it is Bye without a reason.
 func (d *Dialog) Hangup(ctx context.Context) (err error) {
 	defer naming("Hangup", &err)
 	if ctx == nil {
@@ -523,12 +522,11 @@ func (d *Dialog) Hangup(ctx context.Context) (err error) {
 	return d.waitEnded(ctx, ours)
 }
 
-// Close ends the dialog here and now: the state is Terminated when it returns,
-// and its callback has been called (unless Close was called inside a callback).
-// It does not wait for the network; the peer is released in the background,
-// by BYE, CANCEL or 480. Unlike Bye it ends the subscriptions of REFERs too
-// ([ReferSubscription.Close]), but for those that FollowRefer is at work on. It
-// may be called any number of times and returns nil.
+// Close ends the dialog at once: the state is Terminated when it returns, and its
+// callback has been called (unless Close was called inside a callback). It does not
+// wait for the network; the peer gets BYE, CANCEL or 480 in the background. Unlike Bye
+// it ends the subscriptions of REFERs too ([ReferSubscription.Close]), except those
+// that FollowRefer is working on. It may be called any number of times and returns nil.
 func (d *Dialog) Close() error {
 	var delivered <-chan struct{}
 	release := func() {}
@@ -541,8 +539,8 @@ func (d *Dialog) Close() error {
 	return nil
 }
 
-// waitDelivered waits until callbacks that a method caused have run, if there is
-// anything to wait for, but not beyond ctx or the grace time.
+// waitDelivered waits until the callbacks that a method caused have run, but not beyond
+// ctx or the grace time. It returns at once for a nil channel.
 func (d *Dialog) waitDelivered(ctx context.Context, delivered <-chan struct{}) {
 	if delivered == nil {
 		return

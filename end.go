@@ -9,9 +9,9 @@ import (
 	"sipdialog.example/dialog/internal/txn"
 )
 
-// phase says which exchange of the call is open on the wire. The state says
-// what the application sees: a dialog that was closed is Terminated at once,
-// while its phase goes on until the peer is released too.
+// phase says which exchange of the call is open on the wire. The state is the
+// application's view: a dialog that was closed is Terminated at once, while its phase
+// goes on until the peer is released.
 type phase int
 
 const (
@@ -23,8 +23,7 @@ const (
 	phaseInviting
 	// phaseIncoming: the peer's INVITE has no final answer yet.
 	phaseIncoming
-	// phaseAwaitingACK: a 2xx lies between the two sides: ours waits for its
-	// ACK, or the peer's for ours.
+	// phaseAwaitingACK: a 2xx has been sent or received, and its ACK has not.
 	phaseAwaitingACK
 	// phaseBye: our BYE is on its way.
 	phaseBye
@@ -44,27 +43,26 @@ type ending struct {
 	headers []Header
 	// status refuses an INVITE that is not answered; zero is 480.
 	status int
-	// written is true once the BYE has left; err is what came of it.
+	// written is true once the BYE has left; err is its outcome.
 	written bool
 	err     error
 }
 
-// because is the decision for an end that comes of a SIP status, and says so in
-// the BYE or CANCEL (RFC 3326 2, 3).
+// because is the decision for an end that a SIP status causes. The BYE or CANCEL names
+// the status (RFC 3326 2, 3).
 func because(status int, text string, cause Cause) *ending {
 	cause.Reason, cause.Reasons = text, []Reason{{Protocol: "SIP", Cause: status, Text: text}}
 	return &ending{cause: cause, reasons: reasonHeaders("", cause.Reasons)}
 }
 
-// offerRefusedBecause ends a call whose offer came too late for a 488 (RFC 3326
+// offerRefusedBecause ends a call of which an offer came too late for a 488 (RFC 3326
 // 3.2).
 func offerRefusedBecause(cause Cause) *ending {
 	return because(sip.StatusNotAcceptableHere, "offer refused", cause)
 }
 
-// hangup begins to release the peer, whatever the phase, and returns
-// without waiting. It reports whether the end is e's: the second of two does
-// nothing.
+// hangup begins to end the call, in any phase, and returns without waiting. It reports
+// whether the end is e's: the second of two does nothing.
 func (d *Dialog) hangup(e *ending) bool {
 	d.mutex.Lock()
 	release := d.hangupLocked(e)
@@ -74,8 +72,8 @@ func (d *Dialog) hangup(e *ending) bool {
 	return ours
 }
 
-// cancelUndecided gives up a call of ours whose outcome does not stand yet, and
-// reports whether it did.
+// cancelUndecided cancels a call of ours that has no outcome yet, and reports whether
+// it did.
 func (d *Dialog) cancelUndecided(err error) bool {
 	d.mutex.Lock()
 	if d.callOutcome.known {
@@ -99,7 +97,8 @@ func (d *Dialog) hangupUnanswered(e *ending) {
 	release()
 }
 
-// hangupLocked decides; what it returns writes, and is called without locks.
+// hangupLocked decides that the call ends. The result writes the BYE, CANCEL or final
+// response, and is called without locks.
 func (d *Dialog) hangupLocked(e *ending) (release func()) {
 	if d.ending != nil || d.phase == phaseCleared {
 		return func() {}
@@ -128,7 +127,7 @@ func (d *Dialog) hangupLocked(e *ending) (release func()) {
 	return func() {}
 }
 
-// rejectLocked claims the answer to the peer's INVITE, for a refusal.
+// rejectLocked claims the final response to the peer's INVITE, for a refusal.
 func (d *Dialog) rejectLocked(e *ending) (release func()) {
 	tx := d.takePendingInviteLocked()
 	if tx == nil {
@@ -148,15 +147,15 @@ func (d *Dialog) rejectLocked(e *ending) (release func()) {
 	}
 }
 
-// reject writes the final answer that was claimed, and ends the dialog.
+// reject writes the final response that was claimed, and ends the dialog.
 func (d *Dialog) reject(tx serverTx, res *sip.Response, cause Cause) (<-chan struct{}, error) {
 	err := transportError(tx.Respond(res))
 	cause.Err = err
 	return d.clear(cause), err
 }
 
-// terminate ends the dialog for the application at once; release lets the
-// peer know and is to be called without locks.
+// terminate ends the dialog for the application at once. release ends it for the peer,
+// and is called without locks.
 func (d *Dialog) terminate(e *ending) (delivered <-chan struct{}, release func()) {
 	both := d.lockBoth()
 	defer both.unlock()
@@ -174,17 +173,17 @@ func (d *Dialog) terminateWithLocked(e *ending) (delivered <-chan struct{}, rele
 	}
 }
 
-// clear ends the dialog: the peer knows, or nothing can be done for it.
-// Shutdown, which waits for the last dialog to end, also waits for what that
-// leaves to be written.
+// clear ends the dialog: the peer knows, or cannot be told. Shutdown, which waits for
+// the last dialog to end, also waits until the writes that this causes are done.
 func (d *Dialog) clear(cause Cause) (delivered <-chan struct{}) {
 	return d.clearAs(cause, (*Dialog).toldLocked)
 }
 
-// clearUnreleased ends the dialog although its peer may not know: Shutdown has no time.
+// clearUnreleased ends the dialog although the peer may not know: the time of Shutdown
+// is over.
 func (d *Dialog) clearUnreleased() { d.clearAs(Cause{By: PartyShutdown}, (*Dialog).unreleasedLocked) }
 
-// countUnreleased counts the dialog as clearUnreleased does, where there is no time even for that.
+// countUnreleased counts the dialog as clearUnreleased does, and leaves it.
 func (d *Dialog) countUnreleased() {
 	both := d.lockBoth()
 	defer both.unlock()
@@ -221,9 +220,8 @@ func (d *Dialog) clearNow(cause Cause, told func(*Dialog, Cause) knowledge) <-ch
 	return delivered
 }
 
-// terminateLocked enters Terminated. Both mutexes are held, so that a dialog
-// that ended is in the registry for nobody. The decision that began the end
-// names the cause.
+// terminateLocked enters Terminated. Both mutexes are held, so that no look-up finds a
+// dialog that has ended. The cause is that of the decision that began the end.
 func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 	if d.ending != nil {
 		cause = d.ending.cause
@@ -254,8 +252,8 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 	return delivered
 }
 
-// sendBye sends the BYE (RFC 3261 15.1.1). It waits for the send slot, but not for
-// ever: a request that hangs in a dial must not keep the call open.
+// sendBye sends the BYE (RFC 3261 15.1.1). It waits for the send slot within TxTimeout:
+// a request that hangs in a dial must not keep the call open.
 func (d *Dialog) sendBye() {
 	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().txTimeout())
 	defer cancel()
@@ -286,8 +284,8 @@ func (d *Dialog) sendBye() {
 	d.mutex.Unlock()
 }
 
-// byeEnded ends the dialog on any final answer to the BYE, and on none (RFC
-// 3261 15.1.1).
+// byeEnded ends the dialog on any final response to the BYE, and without one (RFC 3261
+// 15.1.1).
 func (d *Dialog) byeEnded(err error) {
 	d.mutex.Lock()
 	d.ending.err = callError(err)
@@ -304,20 +302,20 @@ func (d *Dialog) byeError() error {
 	return d.ending.err
 }
 
-// knowledge is what a peer knows of the end of its call.
+// knowledge is how much the peer knows of the end of its call.
 type knowledge int
 
 const (
-	// hasAgreed: it has said so, or has ended the call itself; or it was given 64*T1 for
-	// that, after which RFC 3261 15.1.1 and 9.1 count the call as over.
+	// hasAgreed: the peer has confirmed the end, or has ended the call itself, or has
+	// had 64*T1 for that, after which RFC 3261 15.1.1 and 9.1 count the call as over.
 	hasAgreed knowledge = iota
-	// wasTold: it was sent the BYE, the CANCEL or the final answer.
+	// wasTold: the BYE, the CANCEL or the final response was sent.
 	wasTold
-	// knowsNothing: it could not, or must not, be told.
+	// knowsNothing: the peer could not, or must not, be told.
 	knowsNothing
 )
 
-// toldLocked is what a peer knows whose call ends for cause.
+// toldLocked returns the knowledge of the peer when the call ends for cause.
 func (d *Dialog) toldLocked(cause Cause) knowledge {
 	if d.peerHungUp {
 		return hasAgreed
@@ -347,7 +345,7 @@ func (d *Dialog) byeToldLocked() knowledge {
 	return knowsNothing
 }
 
-// unreleasedLocked is what a peer knows that is waited for no longer.
+// unreleasedLocked returns the knowledge of a peer for which Shutdown waits no longer.
 func (d *Dialog) unreleasedLocked(Cause) knowledge {
 	if d.peerHungUp {
 		return hasAgreed
@@ -371,7 +369,7 @@ func (d *Dialog) unreleasedLocked(Cause) knowledge {
 	return knowsNothing
 }
 
-// callError gives the errors of the layers below this package's names.
+// callError gives the errors of the layers below the names of this package.
 func callError(err error) error {
 	switch {
 	case err == nil:
@@ -408,7 +406,7 @@ func transportError(err error) error {
 	return explained(ErrTransport, err)
 }
 
-// causeOf says who ended a call whose request came to nothing.
+// causeOf returns the cause of the end when the request of the call failed with err.
 func causeOf(method sip.RequestMethod, err error) Cause {
 	err = callError(err)
 	cause := Cause{By: PartyTransport, Method: string(method), Err: err}
@@ -423,7 +421,7 @@ func causeOf(method sip.RequestMethod, err error) Cause {
 	return cause
 }
 
-// answerError is what WaitAnswer returns for a call that ended unanswered.
+// answerError is the error of WaitAnswer for a call that ended unanswered.
 func (c Cause) answerError() error {
 	switch {
 	case c.By == PartyRemote && c.Status >= 300 && c.Err != nil:

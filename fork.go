@@ -16,12 +16,12 @@ import (
 // of the current one: the oldest early dialog that lives, and from the first
 // 2xx on the one that has answered.
 
-// maxForks bounds the early dialogs of a call, those of further To tags are heard
-// of when they answer 2xx, and the forks that are released after a 2xx.
+// maxForks bounds the early dialogs of a call, and the forks that are released after a
+// 2xx. For a To tag beyond it only a 2xx is heeded.
 const maxForks = 64
 
-// reservedSeqs are the CSeq numbers left to the BYE that releases a fork: a gap
-// does no harm (RFC 3261 12.2.2).
+// reservedSeqs are the CSeq numbers left for the BYE that releases a fork: a gap in the
+// CSeq does no harm (RFC 3261 12.2.2).
 const reservedSeqs = 16
 
 // dialogState is the part of a Dialog that each early dialog has for itself.
@@ -57,34 +57,32 @@ func (d *Dialog) setDialogStateLocked(l dialogState) {
 	d.session, d.peerPackages, d.updateOut, d.updateIn = l.session, l.peerPackages, l.updateOut, l.updateIn
 }
 
-// earlyDialog is what one To tag has made of our INVITE.
+// earlyDialog is the early dialog that one To tag makes of our INVITE.
 type earlyDialog struct {
 	// Set at construction.
 
 	i *inviteClient
-	// gone is closed when nothing is said in it any more: it has ended, or
-	// another one has answered.
+	// gone is closed when no message belongs to it any more: it has ended, or the call
+	// has become another one's.
 	gone chan struct{}
 
 	// The dialog's mutex guards the fields below.
 
 	// state holds its fields while it is not the current one.
 	state dialogState
-	// learnt is true once a response has told target and routes.
+	// learnt is true once a response has set target and route set.
 	learnt bool
-	// status and body are those of the latest response, reasons why it ended.
+	// status and body are those of the latest response, reasons those of its end.
 	status  int
 	body    *SimpleBody
 	reasons []Reason
-	// ended is true after a BYE, a 199, a PRACK that failed, and when another
-	// one has answered.
+	// ended is true after a BYE, a 199, a PRACK that failed, and a 2xx of another one.
 	ended bool
 
 	reliableClient
 }
 
-// isGone reports whether the early dialog is over, which none is that is not one;
-// it needs no lock.
+// isGone reports whether the early dialog has ended; false for nil. It needs no lock.
 func (e *earlyDialog) isGone() bool {
 	if e == nil {
 		return false
@@ -97,8 +95,8 @@ func (e *earlyDialog) isGone() bool {
 	}
 }
 
-// mayRepeatLocked keeps a request of ours from going out once more in an early
-// dialog that is over.
+// mayRepeatLocked returns an error when the early dialog has ended: requests in it are
+// not sent again.
 func (e *earlyDialog) mayRepeatLocked() error {
 	if e.isGone() {
 		return ErrCanceled
@@ -106,8 +104,8 @@ func (e *earlyDialog) mayRepeatLocked() error {
 	return nil
 }
 
-// inStateLocked runs f while the dialog's own fields are those of this early
-// dialog: what builds and takes requests serves every fork so.
+// inStateLocked runs f while the dialog's own fields are those of this early dialog, so
+// that the functions which build and handle requests serve every fork.
 func (e *earlyDialog) inStateLocked(f func()) {
 	i, d := e.i, e.i.d
 	if i.current == e || i.won && !e.isGone() {
@@ -123,7 +121,7 @@ func (e *earlyDialog) inStateLocked(f func()) {
 	i.current = current
 }
 
-// inDialogStateLocked is inStateLocked for what may be outside any early dialog.
+// inDialogStateLocked is inStateLocked for e, or f alone outside early dialogs.
 func (d *Dialog) inDialogStateLocked(e *earlyDialog, f func()) {
 	if e == nil {
 		f()
@@ -149,8 +147,8 @@ func (e *earlyDialog) tagLocked() string {
 	return e.state.remoteTag
 }
 
-// addForkLocked makes the early dialog of a new To tag. Its CSeq goes on from
-// the INVITE's (RFC 3261 12.1.2), its peer's is not known yet.
+// addForkLocked makes the early dialog of a new To tag. Its CSeq continues that of the
+// INVITE (RFC 3261 12.1.2); the CSeq of its peer is not known yet.
 func (i *inviteClient) addForkLocked(tag string) *earlyDialog {
 	if i.origin == nil {
 		origin := i.d.dialogStateLocked()
@@ -165,7 +163,7 @@ func (i *inviteClient) addForkLocked(tag string) *earlyDialog {
 	return e
 }
 
-// invitedLocked is who the INVITE is for, whoever answers it.
+// invitedLocked returns the identity to which the INVITE was addressed.
 func (i *inviteClient) invitedLocked() peerIdentity {
 	if i.origin != nil {
 		return i.origin.peerIdentity
@@ -173,8 +171,8 @@ func (i *inviteClient) invitedLocked() peerIdentity {
 	return i.d.peerIdentity
 }
 
-// answeringLocked returns the early dialog that a response belongs to, and
-// makes it; nil for a response without a tag, and for one tag too many.
+// answeringLocked returns the early dialog of a response, and makes it if need be. It
+// returns nil for a response without a tag, and beyond maxForks.
 func (i *inviteClient) answeringLocked(res *sip.Response) *earlyDialog {
 	tag := toTag(res)
 	e := i.forkLocked(tag)
@@ -189,8 +187,8 @@ func (i *inviteClient) answeringLocked(res *sip.Response) *earlyDialog {
 	return i.addForkLocked(tag)
 }
 
-// answeredByLocked returns the early dialog that a 2xx confirms: its target and
-// its routes are the 2xx's (RFC 3261 13.2.2.4).
+// answeredByLocked returns the early dialog that a 2xx confirms: target and route set
+// are those of the 2xx (RFC 3261 13.2.2.4).
 func (i *inviteClient) answeredByLocked(res *sip.Response) *earlyDialog {
 	e := i.forkLocked(toTag(res))
 	if e == nil {
@@ -220,8 +218,8 @@ func (i *inviteClient) makeCurrentLocked(e *earlyDialog) {
 	d.tellIdentityLocked()
 }
 
-// learnLocked takes over, for the current early dialog, what a response says of the way
-// to the peer.
+// learnLocked sets target, route set, identity and flow of the current early dialog
+// from a response.
 func (i *inviteClient) learnLocked(res *sip.Response) {
 	d := i.d
 	d.learnLocked(res)
@@ -232,8 +230,8 @@ func (i *inviteClient) learnLocked(res *sip.Response) {
 	}
 }
 
-// heardLocked notes a provisional response of the early dialog's. A later one
-// moves the target only when it is reliable (RFC 6141 4.3).
+// heardLocked notes a provisional response of the early dialog. A second one moves the
+// target only when it is reliable (RFC 6141 4.3).
 func (e *earlyDialog) heardLocked(res *sip.Response) {
 	e.inStateLocked(func() {
 		switch {
@@ -252,9 +250,8 @@ func (e *earlyDialog) heardLocked(res *sip.Response) {
 	}
 }
 
-// endLocked ends an early dialog, while the INVITE goes on. Both mutexes are
-// held. What it returns answers the UPDATE that is open in it, and is called
-// without locks.
+// endLocked ends an early dialog, while the INVITE goes on. Both mutexes are held. The
+// result answers the UPDATE that is open in it, and is called without locks.
 func (e *earlyDialog) endLocked(reasons []Reason) (release func()) {
 	i := e.i
 	e.ended, e.reasons = true, reasons
@@ -267,9 +264,9 @@ func (e *earlyDialog) endLocked(reasons []Reason) (release func()) {
 	return e.refuseOpenLocked()
 }
 
-// failedLocked ends the early dialog that a failed request was in, and the call
-// when there is no other, or when it has answered (RFC 5057 5.1, 5.2). Both
-// mutexes are held; what it returns is called without.
+// failedLocked ends the early dialog in which a request failed, and the call when no
+// other early dialog is left, or when this one is the call (RFC 5057 5.1, 5.2). Both
+// mutexes are held; the result is called without.
 func (e *earlyDialog) failedLocked(cause Cause) (release func()) {
 	i := e.i
 	others := func(other *earlyDialog) bool { return other != e && other.livesLocked() }
@@ -284,11 +281,11 @@ func (e *earlyDialog) failedLocked(cause Cause) (release func()) {
 	return i.d.hangupLocked(&ending{cause: cause})
 }
 
-// livesLocked reports whether a response has made the early dialog, and nothing
-// ended it.
+// livesLocked reports whether a response has made the early dialog, and it has not
+// ended.
 func (e *earlyDialog) livesLocked() bool { return e.learnt && !e.ended }
 
-// refuseOpenLocked returns what answers an UPDATE of the peer's that is not
+// refuseOpenLocked returns a function that refuses the peer's UPDATE that is not
 // decided.
 func (e *earlyDialog) refuseOpenLocked() (release func()) {
 	var open *updateServer
@@ -299,9 +296,9 @@ func (e *earlyDialog) refuseOpenLocked() (release func()) {
 	return func() { e.i.d.refuseUpdate(open, &Refusal{Status: sip.StatusCallTransactionDoesNotExists}) }
 }
 
-// dropLocked ends all early dialogs but the winner, if there is one: it has
-// answered, or the INVITE was refused (RFC 3261 13.2.2.3). They are remembered
-// while their 2xx may come, for their CSeq.
+// dropLocked ends all early dialogs but the winner, if there is one: a 2xx or a refusal
+// has come (RFC 3261 13.2.2.3). They are remembered, with their CSeq, while a 2xx of
+// theirs may come.
 func (i *inviteClient) dropLocked(winner *earlyDialog) (release func()) {
 	release = func() {}
 	for _, e := range i.early {
@@ -318,8 +315,7 @@ func (i *inviteClient) dropLocked(winner *earlyDialog) (release func()) {
 	return release
 }
 
-// forgetEarlyLocked begins without early dialogs: requests in those that there
-// were get 481 from here on.
+// forgetEarlyLocked forgets the early dialogs: requests in them get 481 from here on.
 func (i *inviteClient) forgetEarlyLocked() {
 	for _, e := range i.early {
 		i.former = append(i.former, e.tagLocked())
@@ -327,8 +323,8 @@ func (i *inviteClient) forgetEarlyLocked() {
 	i.early, i.current = nil, nil
 }
 
-// refuseOpenLocked returns what answers the UPDATEs that are open in all early
-// dialogs.
+// refuseOpenLocked returns a function that refuses the UPDATEs that are open in all
+// early dialogs.
 func (i *inviteClient) refuseOpenLocked() (release func()) {
 	release = func() {}
 	for _, e := range i.early {
@@ -337,8 +333,8 @@ func (i *inviteClient) refuseOpenLocked() (release func()) {
 	return release
 }
 
-// currentFork returns the early dialog that requests of ours are in, nil outside
-// any: what goes out once more stays in it.
+// currentFork returns the early dialog in which our requests are sent, nil outside any.
+// A request that is sent again stays in it.
 func (d *Dialog) currentFork() *earlyDialog {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
@@ -352,9 +348,9 @@ func (d *Dialog) currentForkLocked() *earlyDialog {
 	return d.invite.current
 }
 
-// forkOf returns the early dialog that a request of the peer's is in, nil for
-// one in the answered call; ok is false when there is none. One that overtakes
-// the response that makes its early dialog, makes it.
+// forkOf returns the early dialog of a request of the peer's, nil for the answered
+// call. ok is false when there is none. A request that overtakes the response that
+// makes its early dialog makes the early dialog itself.
 func (d *Dialog) forkOf(req *sipmsg.Message) (e *earlyDialog, ok bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
@@ -377,11 +373,11 @@ func (d *Dialog) forkOf(req *sipmsg.Message) (e *earlyDialog, ok bool) {
 	return e, true
 }
 
-// hungUp takes a BYE in an early dialog, and reports false when that has become
-// the call meanwhile. A callee may not send one (RFC 3261 15), but some do, and
-// it ends nothing but its own early dialog: another branch may still answer,
-// the INVITE is open, and its final response ends the call, or the ringing limit
-// does. So it is with a 199 for the last early dialog (RFC 6228 4).
+// hungUp takes a BYE in an early dialog, and reports false when that has become the
+// call meanwhile. A callee may not send one (RFC 3261 15), but some do. It ends its own
+// early dialog only: another branch may still answer, and the final response to the
+// INVITE, or the ringing limit, ends the call. A 199 for the last early dialog is
+// treated alike (RFC 6228 4).
 func (e *earlyDialog) hungUp(bye *sipmsg.Message) bool {
 	both := e.i.d.lockBoth()
 	if e.i.won || e.isGone() {
@@ -396,10 +392,10 @@ func (e *earlyDialog) hungUp(bye *sipmsg.Message) bool {
 	return true
 }
 
-// fork returns the call of a further fork, to be acknowledged and released, and
-// whether it is new; nil without a stack, and for one fork too many. That gets no
-// ACK, for which its peer gives it up itself (RFC 3261 13.3.1.4): no proxy forks
-// so often, and each call held would last for 64*T1.
+// fork returns the call of a further fork, which is acknowledged and released, and
+// reports whether it is new. It returns nil without a stack, and beyond maxForks. A 2xx
+// beyond maxForks gets no ACK, so that its peer gives it up (RFC 3261 13.3.1.4): no
+// proxy forks so often, and each call held would last for 64*T1.
 func (i *inviteClient) fork(res *sip.Response) (fork *Dialog, isNew bool) {
 	d := i.d
 	if d.stack == nil {

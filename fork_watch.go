@@ -8,36 +8,35 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// statusEarlyDialogTerminated tells of an early dialog that it has ended (RFC
-// 6228).
+// statusEarlyDialogTerminated says that an early dialog has ended (RFC 6228).
 const statusEarlyDialogTerminated = 199
 
 // tagEarlyDialogTerminated is the option tag that asks for it (RFC 6228 4).
 const tagEarlyDialogTerminated = "199"
 
-// ForkInfo is one early dialog of an outgoing call, as it was at a moment.
+// ForkInfo is one early dialog of an outgoing call at one moment.
 type ForkInfo struct {
-	// RemoteTag is the peer's tag, RemoteTarget where requests to it go.
+	// RemoteTag is the peer's tag. RemoteTarget is the target of requests to it.
 	RemoteTag    string
 	RemoteTarget sip.Uri
 	// Status is that of its latest response.
 	Status int
-	// Body is the latest body that came in one, as it came; nil when none has. An
-	// SDP is an answer, or an offer, only when it came reliably: see OnBody.
+	// Body is the latest body in a response, unchanged; nil when there was none. SDP in
+	// it is an answer, or an offer, only when the response was reliable: see OnBody.
 	Body Body
-	// Ended is true once it is over: by a BYE or a 199 (RFC 6228), because it
-	// lost its PRACK, or because another one has answered. One ended by a 199 may
-	// answer all the same.
+	// Ended is true once it has ended: by a BYE or a 199 (RFC 6228), by a PRACK that
+	// failed, or by the 2xx of another one. An early dialog that ended by a 199 may
+	// still answer with a 2xx.
 	Ended bool
-	// Reasons are the reasons that the BYE or the 199 gave (RFC 3326); nil when it
-	// gave none. Of a 199 it is the refusal of the branch (RFC 6228 5).
+	// Reasons are the Reason headers of the BYE or the 199 (RFC 3326), nil without any.
+	// In a 199 they give the refusal of the branch (RFC 6228 5).
 	Reasons []Reason
 }
 
-// Forks returns the early dialogs of an outgoing call that is not answered, in
-// the order of their first responses: one for each To tag, since a proxy may
-// fork the INVITE (RFC 3261 13.2.2.1). It is nil before the first and after the
-// answer. At most 64 are kept. It never blocks.
+// Forks returns the early dialogs of an outgoing call that is not answered, in the
+// order of their first responses: one for each To tag, since a proxy may fork the
+// INVITE (RFC 3261 13.2.2.1). It is nil before the first and after the answer. At most
+// 64 are kept. It never blocks.
 func (d *Dialog) Forks() []ForkInfo {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
@@ -53,12 +52,11 @@ func (d *Dialog) Forks() []ForkInfo {
 	return list
 }
 
-// OnFork registers a callback that is told of each change of an early dialog of
-// an outgoing call: each 101 to 199, its end, and the 2xx. It is called one at a
-// time with those of OnStateChange and OnBody, in their order, with no lock held;
-// like bodies, what goes over the queue's bound is dropped. What came before is
-// not told again: register in InviteOpts.Setup, or ask Forks. A nil callback is
-// ignored. It never blocks.
+// OnFork registers a callback for the changes of the early dialogs of an outgoing call:
+// each 101 to 199, each end, and the 2xx. It is called one at a time with the callbacks
+// of OnStateChange and OnBody, in their order, with no lock held. Like bodies, changes
+// beyond the bound of the queue are dropped. Earlier changes are not repeated: register
+// in InviteOpts.Setup, or ask Forks. A nil callback is ignored. It never blocks.
 func (d *Dialog) OnFork(callback func(ForkInfo)) {
 	if callback == nil {
 		return
@@ -74,7 +72,7 @@ func (e *earlyDialog) infoLocked() ForkInfo {
 	return info
 }
 
-// tellForkLocked queues what OnFork's callbacks are told.
+// tellForkLocked queues the calls of OnFork's callbacks.
 func (d *Dialog) tellForkLocked(e *earlyDialog) {
 	if len(d.forkCallbacks) == 0 || e.status == 0 || d.state == DialogStateTerminated {
 		return
@@ -89,17 +87,16 @@ func (d *Dialog) tellForkLocked(e *earlyDialog) {
 	}
 }
 
-// forkSelection is a 2xx of which InviteOpts.Choose says whether it makes the call.
+// forkSelection is a 2xx about which InviteOpts.Choose is asked.
 type forkSelection struct {
 	res *sip.Response
-	// asked is true once the application is asked, decided once it, the clock or
-	// the end of the call has answered.
+	// asked is true once Choose is called, decided once Choose, the timer or the end of
+	// the call has decided.
 	asked, decided bool
 	timer          *time.Timer
 }
 
-// awaitsSelectionLocked puts a 2xx before the application, or behind those that are
-// there already, if it is asked at all.
+// awaitsSelectionLocked queues a 2xx for Choose, if there is one.
 func (i *inviteClient) awaitsSelectionLocked(res *sip.Response) (kind answerKind, waits bool) {
 	if slices.ContainsFunc(i.selections, func(c *forkSelection) bool { return toTag(c.res) == toTag(res) }) {
 		return awaitedSelection, true // repeated
@@ -117,15 +114,15 @@ func (i *inviteClient) awaitsSelectionLocked(res *sip.Response) (kind answerKind
 	return newSelection, true
 }
 
-// givenUpLocked reports whether the call is to end: a 2xx makes it only for the
-// BYE (RFC 3261 9.1, 15).
+// givenUpLocked reports whether the call will end: a 2xx then makes it for the BYE only
+// (RFC 3261 9.1, 15).
 func (i *inviteClient) givenUpLocked() bool {
 	return i.d.ending != nil || i.d.state == DialogStateTerminated
 }
 
-// askChoose asks the application about the first 2xx that waits, on a goroutine of its
-// own. The peer repeats its 2xx for 64*T1: a decision that takes three quarters
-// of that is a no.
+// askChoose calls Choose for the first 2xx in the queue, on a goroutine of its own. The
+// peer repeats its 2xx for 64*T1: a decision that takes longer than 48*T1 counts as
+// false.
 func (i *inviteClient) askChoose() {
 	d := i.d
 	both := d.lockBoth()
@@ -159,9 +156,8 @@ func (i *inviteClient) askChoose() {
 	}
 }
 
-// selected does as the application, the clock, or the end of the call has decided.
-// The 2xx stays among those that wait until that is done, so that the same again
-// is not another one.
+// selected carries out the decision of Choose, the timer, or the end of the call. The
+// 2xx stays in the queue until that is done, so that its repetition is recognised.
 func (i *inviteClient) selected(c *forkSelection, yes bool) {
 	d := i.d
 	d.mutex.Lock()
@@ -183,8 +179,8 @@ func (i *inviteClient) selected(c *forkSelection, yes bool) {
 	i.nextSelection(yes)
 }
 
-// nextSelection goes on to the 2xx behind the one that is decided, or releases all
-// that are left.
+// nextSelection goes on to the next 2xx in the queue, or, after one was taken, releases
+// all others.
 func (i *inviteClient) nextSelection(taken bool) {
 	i.d.mutex.Lock()
 	rest := i.selections[1:]
@@ -206,8 +202,8 @@ func (i *inviteClient) nextSelection(taken bool) {
 	i.askChoose()
 }
 
-// releaseUnselected releases a fork that the application does not want, by ACK and BYE (RFC
-// 3261 13.2.2.4).
+// releaseUnselected releases a fork that Choose has not taken, by ACK and BYE (RFC 3261
+// 13.2.2.4).
 func (i *inviteClient) releaseUnselected(res *sip.Response) {
 	d := i.d
 	both := d.lockBoth()

@@ -11,17 +11,16 @@ import (
 	"sipdialog.example/dialog/internal/txn"
 )
 
-// redirects are the targets of an INVITE that begins a call: the one that the
-// application gave, and those that 3xx answers have named since (RFC 3261
-// 8.1.3.4). The dialog's mutex guards them.
+// redirects are the targets of an INVITE that begins a call: the first one, and those
+// of 3xx responses (RFC 3261 8.1.3.4). The dialog's mutex guards them.
 type redirects struct {
 	// left is how many more may be tried.
 	left int
-	// known is all that were ever named: none is named twice. next is those
-	// that have not been tried, the best first; current is the one that is.
+	// known are all targets so far: none is added twice. next are those not tried yet,
+	// the best first. current is the one that is tried.
 	known, next []sip.Uri
 	current     sip.Uri
-	// route is the way to each of them: that of the INVITE.
+	// route is the route set of the INVITE, to each of them.
 	route []sip.Uri
 }
 
@@ -29,8 +28,8 @@ func newRedirects(limit int, target sip.Uri, route []sip.Uri) redirects {
 	return redirects{left: limit, known: []sip.Uri{target}, current: target, route: route}
 }
 
-// nextTarget returns what turns the INVITE to the next target when one has
-// failed, by a response or by none; nil when there is no other.
+// nextTarget returns a function that sends the INVITE to the next target, when one has
+// failed by a response or without one; nil when there is no other.
 func (i *inviteClient) nextTarget(res *sip.Response) func(req *sip.Request) txn.RequestOptions {
 	i.d.mutex.Lock()
 	defer i.d.mutex.Unlock()
@@ -50,8 +49,8 @@ func (i *inviteClient) nextTarget(res *sip.Response) func(req *sip.Request) txn.
 	return func(req *sip.Request) txn.RequestOptions { return i.retarget(req, target) }
 }
 
-// learn takes the targets from an answer, before those known already: they
-// stand in the place of the one that named them.
+// learn adds the targets of a response before the others: they replace the target that
+// named them.
 func (r *redirects) learn(res *sip.Response) {
 	switch {
 	case res.StatusCode >= 600:
@@ -72,8 +71,7 @@ func (r *redirects) learn(res *sip.Response) {
 	r.next = r.next[:min(len(r.next), r.left)]
 }
 
-// mayTry refuses what was named before, and a way from a secure target to one
-// that is not.
+// mayTry reports whether a target is new, and does not lead from a SIPS URI to another.
 func (r *redirects) mayTry(target sip.Uri) bool {
 	if isSIPS(r.current) && !isSIPS(target) {
 		return false
@@ -81,9 +79,8 @@ func (r *redirects) mayTry(target sip.Uri) bool {
 	return !slices.ContainsFunc(r.known, func(known sip.Uri) bool { return sameURI(known, target) })
 }
 
-// retarget makes an INVITE the next target's, and the dialog one that nobody has
-// answered: of the target before, its early dialogs and their routes, nothing is
-// left. To, From and Call-ID stay.
+// retarget addresses an INVITE to the next target. Early dialogs and routes of the
+// target before are forgotten. To, From and Call-ID stay.
 func (i *inviteClient) retarget(req *sip.Request, target sip.Uri) txn.RequestOptions {
 	d := i.d
 	both := d.lockBoth()
@@ -95,8 +92,8 @@ func (i *inviteClient) retarget(req *sip.Request, target sip.Uri) txn.RequestOpt
 	return opt
 }
 
-// forgetForksLocked ends the early dialogs of the target before. Both mutexes are
-// held; what it returns is called without.
+// forgetForksLocked ends the early dialogs of the target before. Both mutexes are held;
+// the result is called without.
 func (i *inviteClient) forgetForksLocked() (release func()) {
 	d := i.d
 	release = i.dropLocked(nil)
@@ -125,9 +122,8 @@ func (i *inviteClient) aimLocked(req *sip.Request) txn.RequestOptions {
 	return d.optionsLocked()
 }
 
-// contactsByRank returns the targets that a response names, the one of the
-// highest q first (RFC 3261 20.10); one without has 1, those of equal q are in
-// the response's order.
+// contactsByRank returns the targets in a response, the one of the highest q first (RFC
+// 3261 20.10). A target without q has 1; those of equal q keep their order.
 func contactsByRank(res *sip.Response) []sip.Uri {
 	type ranked struct {
 		uri sip.Uri
@@ -147,7 +143,7 @@ func contactsByRank(res *sip.Response) []sip.Uri {
 	return uris
 }
 
-// rank is a q parameter, from 0 to 1; 1 when there is none that can be read.
+// rank reads a q parameter, from 0 to 1; 1 when it is missing or cannot be read.
 func rank(params sip.HeaderParams) float64 {
 	value, _ := findParam(params, "q")
 	q, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
