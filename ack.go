@@ -28,17 +28,17 @@ type ackSender struct {
 	sending bool
 }
 
-// leaving notes what the ACK shares with the INVITE that leaves.
+// leaving notes the CSeq and credentials of the INVITE that leaves, which its ACK
+// repeats.
 func (a *ackSender) leaving(req *sip.Request) {
 	a.d.mutex.Lock()
 	defer a.d.mutex.Unlock()
 	a.seq, a.credentials = cseq(req), credentialsIn(req)
 }
 
-// answerOffer acknowledges a 2xx, and then calls then: at once, or, when the 2xx
-// brought an offer for the application to decide, once it has. Where that is
-// refused the call ends after the ACK (RFC 3261 13.2.2.4). With nobody to decide,
-// our session answers, if we have one. ours is the offer that the INVITE had.
+// answerOffer acknowledges a 2xx, and then calls then. An offer in the 2xx is decided
+// first, by OnOffer, else by our session. Where it is refused the call ends after the
+// ACK (RFC 3261 13.2.2.4). ours is the offer of the INVITE.
 func (a *ackSender) answerOffer(ours Body, res *sip.Response, then func()) {
 	handler, offer, answer, err := a.undecided(ours, res)
 	if handler == nil {
@@ -51,8 +51,8 @@ func (a *ackSender) answerOffer(ours Body, res *sip.Response, then func()) {
 	})
 }
 
-// acknowledgeWith is acknowledge, and ends the call behind the ACK when err says that
-// the offer is refused.
+// acknowledgeWith is acknowledge, and ends the call after the ACK when err refuses the
+// offer.
 func (a *ackSender) acknowledgeWith(answer Body, made author, err error, then func()) {
 	if err != nil {
 		a.d.hangup(offerRefusedBecause(Cause{By: PartyLocal, Method: "BYE", Err: err}))
@@ -60,8 +60,8 @@ func (a *ackSender) acknowledgeWith(answer Body, made author, err error, then fu
 	a.acknowledge(answer, made, then)
 }
 
-// undecided opens the offer that the 2xx brought, if it did, and returns who
-// decides it, or else what answers it: our session, or in a call that is to end a
+// undecided opens the offer in the 2xx, if there is one. It returns the handler that
+// decides it, or the answer when there is none: our session, or, in a call that ends, a
 // refusal.
 func (a *ackSender) undecided(ours Body, res *sip.Response) (handler OfferHandler, offer *SimpleBody, answer Body, err error) {
 	d := a.d
@@ -91,10 +91,10 @@ func offerIn2xx(ours Body, res *sip.Response) *SimpleBody {
 	return sessionIn(res)
 }
 
-// acknowledge sends the ACK, with the answer to an offer in the 2xx if there is
-// one, and then calls then. Where that takes a look-up or a dial it is done in the
-// background: what else comes for the call, a BYE above all, waits for neither. When
-// it fails the peer repeats its 2xx, and the ACK is tried again.
+// acknowledge sends the ACK, with the answer to an offer in the 2xx if there is one,
+// and then calls then. A look-up or a dial is done in the background, so that other
+// messages of the call, a BYE above all, do not wait for it. When it fails the peer
+// repeats its 2xx, and the ACK is tried again.
 func (a *ackSender) acknowledge(body Body, made author, then func()) {
 	body = a.d.numbered(body)
 	ack, err := a.send(body, true)
@@ -128,7 +128,7 @@ func (a *ackSender) acknowledged(ack ackTx, err error, body Body, made author) {
 	a.d.session.answer(a, body, made)
 }
 
-// send writes the ACK; now says that it must not wait for anything.
+// send writes the ACK; with now it does not wait.
 func (a *ackSender) send(body Body, now bool) (ackTx, error) {
 	d := a.d
 	d.mutex.RLock()
@@ -152,9 +152,9 @@ func (a *ackSender) send(body Body, now bool) (ackTx, error) {
 	return layer.SendAck(ctx, req, opt)
 }
 
-// acknowledgeAgain answers a repeated 2xx. While its ACK waits for the application's
-// answer, or is being sent, there is nothing to repeat. One that could not be sent is
-// not tried again once the call is over on both sides.
+// acknowledgeAgain answers a repeated 2xx. There is nothing to repeat while the ACK
+// waits for the application's answer, or is being sent. An ACK that could not be sent
+// is not tried again once the call has ended on both sides.
 func (a *ackSender) acknowledgeAgain() {
 	a.d.mutex.RLock()
 	ack, body, flow := a.ack, a.body, a.d.natFlowLocked()
@@ -175,5 +175,5 @@ func (a *ackSender) acknowledgeAgain() {
 	}
 }
 
-// forgetLocked lets go of the ACK: no 2xx can come any more.
+// forgetLocked forgets the ACK: no 2xx can come any more.
 func (a *ackSender) forgetLocked() { a.ack, a.body, a.over = nil, nil, true }

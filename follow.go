@@ -11,23 +11,22 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// FollowRefer does what a REFER asked for that arrived in this call and was
-// accepted: the first with that Refer-To which nobody has followed. It is made to
-// be called in OnIncomingRefer. It places the new call as opts say, with Replaces
-// and the other headers of Refer-To that may be taken over, and Referred-By; from
-// our side of this call, unless opts name another. A token by which the referrer
-// proves who it is (RFC 3892 4) goes along, the body is multipart/mixed then. What
-// the new call's peer answers is reported to the referrer by NOTIFY: each 101 to
-// 199 that differs from the one before, and the outcome, which ends the
-// subscription. It works on when the referrer hangs up, and when it ends the
-// subscription (RFC 3515 2.4.4).
+// FollowRefer places the call that a REFER asks for: the first REFER of this call,
+// accepted and not followed yet, with that Refer-To. It is usually called in
+// OnIncomingRefer. opts are the options of the new call. Replaces and other headers of
+// Refer-To are added (RFC 3261 19.1.5), and Referred-By; From is our side of this call,
+// unless opts name another. A token that proves the referrer (RFC 3892 4) is added to
+// the body, which is multipart/mixed then. The responses to the new INVITE are reported
+// to the referrer by NOTIFY: each 101 to 199 that differs from the one before, and the
+// outcome, which ends the subscription. FollowRefer goes on when the referrer hangs up,
+// and when it ends the subscription (RFC 3515 2.4.4).
 //
-// It blocks as NewInvite and then WaitAnswer do, and returns the new call,
-// established. When ctx ends first the new call is given up and the referrer is
-// told 487. What becomes of this call is up to the application.
+// It blocks as NewInvite and then WaitAnswer do, and returns the new call, established.
+// When ctx ends first the new call is cancelled and 487 is reported. This call goes on:
+// the application ends it.
 //
-// Errors: ErrNoRefer, ErrReference (the referrer is told 501), and those of
-// [Stack.NewInvite] and [Dialog.WaitAnswer].
+// Errors: ErrNoRefer, ErrReference (501 is reported), and those of [Stack.NewInvite]
+// and [Dialog.WaitAnswer].
 func (d *Dialog) FollowRefer(ctx context.Context, referTo sip.Uri, opts InviteOpts) (result *Dialog, err error) {
 	defer naming("FollowRefer", &err)
 	if ctx == nil {
@@ -57,8 +56,8 @@ func (r *ReferSubscription) Follow(ctx context.Context, opts InviteOpts) (result
 	return r.call(ctx, opts)
 }
 
-// followableLocked keeps a REFER that was accepted for a Follow, also when its
-// subscription ends before; the oldest go first.
+// followableLocked keeps an accepted REFER for FollowRefer, also beyond the end of its
+// subscription; the oldest go first.
 func (d *Dialog) followableLocked(r *ReferSubscription) {
 	t := d.transfersLocked()
 	if n := len(t.unfollowed); n > 0 && n >= d.referLimit() {
@@ -77,8 +76,8 @@ func (r *ReferSubscription) follow() bool {
 	return found
 }
 
-// unfollowedLocked takes the REFER out of those to follow, and reports whether it
-// was one.
+// unfollowedLocked removes the REFER from those that can be followed, and reports
+// whether it was one.
 func (r *ReferSubscription) unfollowedLocked() bool {
 	var left []*ReferSubscription
 	t := r.dialog.transfersLocked()
@@ -126,7 +125,7 @@ func (r *ReferSubscription) invite(ctx context.Context, target sip.Uri, opts Inv
 	return call.(*Dialog), nil
 }
 
-// referenced returns whom to send an INVITE to.
+// referenced returns the target of the INVITE that a Refer-To asks for.
 func referenced(referTo sip.Uri) (sip.Uri, error) {
 	target := *referTo.Clone()
 	target.Headers = nil
@@ -140,7 +139,7 @@ func referenced(referTo sip.Uri) (sip.Uri, error) {
 	return target, nil
 }
 
-// inviteOpts adds to the application's options what the REFER says.
+// inviteOpts adds the headers of the REFER to the application's options.
 func (r *ReferSubscription) inviteOpts(f *follower, opts InviteOpts) InviteOpts {
 	headers := headersOf(r.referToURI)
 	if by := (Header{"Referred-By", r.referredBy}); by.Value != "" && checkHeader(by) == nil {
@@ -165,8 +164,8 @@ func (r *ReferSubscription) inviteOpts(f *follower, opts InviteOpts) InviteOpts 
 	return opts
 }
 
-// headersOf returns those headers in a URI that a request to it may have: what a
-// referrer cannot use to speak in our name (RFC 3261 19.1.5).
+// headersOf returns the headers in a URI that the INVITE may take over: those with
+// which a referrer cannot speak in our name (RFC 3261 19.1.5).
 func headersOf(uri sip.Uri) []Header {
 	var list []Header
 	for _, kv := range uri.Headers {
@@ -189,7 +188,7 @@ func mayTakeOver(name string) bool {
 	return strings.HasPrefix(name, "x-")
 }
 
-// follower hears what is answered to the call that follows a REFER.
+// follower takes the responses to the call that follows a REFER.
 type follower struct {
 	r *ReferSubscription // set at construction
 
@@ -198,14 +197,14 @@ type follower struct {
 	latest, accepted Progress
 }
 
-// follows has the call's responses reported; nil: no longer.
+// follows reports the call's responses to f; nil: no longer.
 func (d *Dialog) follows(f *follower) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	d.follower = f
 }
 
-// reportReferred tells the referrer of a response to an INVITE.
+// reportReferred reports a response to an INVITE to the referrer.
 func (d *Dialog) reportReferred(res *sip.Response) {
 	d.mutex.RLock()
 	f := d.follower
@@ -215,8 +214,8 @@ func (d *Dialog) reportReferred(res *sip.Response) {
 	}
 }
 
-// isNews reports whether a response is a provisional one that is to be reported
-// now. What a final one comes to is known when the call is.
+// isNews reports whether a response is a provisional one that is reported now. A final
+// one is reported when the call has its outcome.
 func (f *follower) isNews(p Progress) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -233,7 +232,7 @@ func (f *follower) isNews(p Progress) bool {
 	return true
 }
 
-// outcome is the status of the new call as the referrer is told it.
+// outcome is the status of the new call for the referrer.
 func (f *follower) outcome(err error) Progress {
 	f.mu.Lock()
 	defer f.mu.Unlock()

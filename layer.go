@@ -10,11 +10,11 @@ import (
 	"sipdialog.example/dialog/internal/txn"
 )
 
-// transactionLayer is what this package asks of the transactions below it. A
-// test can put a fake in its place.
+// transactionLayer is the part of internal/txn that this package needs. A test can
+// replace it.
 type transactionLayer interface {
-	// Request writes a request and returns; what follows comes to user, for
-	// one Call-ID one at a time and in the order it came off the wire.
+	// Request writes a request and returns. Responses go to user, for one Call-ID one
+	// at a time in arrival order.
 	Request(ctx context.Context, req *sip.Request, opt txn.RequestOptions, user txn.ClientUser) (clientTx, error)
 	// SendAck writes the ACK to a 2xx and keeps its bytes.
 	SendAck(ctx context.Context, req *sip.Request, opt txn.RequestOptions) (ackTx, error)
@@ -91,8 +91,8 @@ func (r txnLayer) SendAck(ctx context.Context, req *sip.Request, opt txn.Request
 
 func (r txnLayer) CloseBy(ctx context.Context) { r.layer.CloseBy(ctx) }
 
-// stackUser hands what arrives for the stack from the transactions below.
-// It keeps their calls off the exported methods of Stack.
+// stackUser takes what the transaction layer delivers. It keeps these methods off the
+// exported ones of Stack.
 type stackUser struct{ stack *Stack }
 
 func (u stackUser) Request(tx *txn.Server) {

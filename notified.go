@@ -12,9 +12,9 @@ import (
 
 // The NOTIFYs that arrive, for REFERs we sent.
 
-// handleSubscriptions takes what belongs to the subscription of a REFER rather
-// than to the session (RFC 5057 5.3), and reports whether it did. It goes on when
-// the session is over.
+// handleSubscriptions takes a request that belongs to the subscription of a REFER
+// rather than to the session (RFC 5057 5.3), and reports whether it did. It does so
+// also after the end of the session.
 func (d *Dialog) handleSubscriptions(tx serverTx, req *sipmsg.Message) bool {
 	switch {
 	case !isReferEvent(req):
@@ -29,12 +29,12 @@ func (d *Dialog) handleSubscriptions(tx serverTx, req *sipmsg.Message) bool {
 	return true
 }
 
-// isReferEvent reports whether a request is about a REFER.
+// isReferEvent reports whether the event of a request is refer.
 func isReferEvent(req *sipmsg.Message) bool {
 	return strings.EqualFold(sipmsg.Bare(headerValue(req, "Event")), "refer")
 }
 
-// allowEvents names the event that we know (RFC 6665 4.4.4).
+// allowEvents lists the event that we know (RFC 6665 4.4.4).
 func allowEvents() sip.Header { return sip.NewHeader("Allow-Events", "refer") }
 
 // eventID returns the id parameter of an Event header.
@@ -43,7 +43,7 @@ func eventID(req *sipmsg.Message) string {
 	return params.Text("id")
 }
 
-// handleNotify takes the peer's report on a REFER of ours (RFC 3515 2.4.5).
+// handleNotify takes the peer's NOTIFY for a REFER of ours (RFC 3515 2.4.5).
 func (d *Dialog) handleNotify(tx serverTx, req *sipmsg.Message) {
 	switch code := d.takeNotify(req); code {
 	case sip.StatusUnsupportedMediaType:
@@ -56,9 +56,9 @@ func (d *Dialog) handleNotify(tx serverTx, req *sipmsg.Message) {
 	d.forgetIfUnused()
 }
 
-// takeNotify notes what a NOTIFY says, and returns the answer to it. It may come
-// before the 202 (RFC 3515 2.4.4), and after the end of the call. Without a body
-// that can be read it is no news, but the state of the subscription counts.
+// takeNotify takes a NOTIFY and returns the status of its response. It may come before
+// the 202 (RFC 3515 2.4.4), and after the end of the call. Without a readable body it
+// reports no progress, but the state of the subscription counts.
 func (d *Dialog) takeNotify(req *sipmsg.Message) int {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
@@ -92,17 +92,17 @@ func (d *Dialog) takeNotify(req *sipmsg.Message) int {
 	return sip.StatusOK
 }
 
-// lingerLocked keeps a subscription that the peer has ended without a word of why,
-// while the new call was under way: some say "terminated" in every NOTIFY, and the
-// outcome comes in a later one.
+// lingerLocked keeps a subscription that the peer has ended without a reason while the
+// new call was in progress: some peers send "terminated" in every NOTIFY, and the
+// outcome in a later one.
 func (r *ReferSubscription) lingerLocked() {
 	r.lingers = true
 	stopTimer(r.refresh)
 	r.activateLocked(64 * r.dialog.config().timers().T1)
 }
 
-// terminatedLocked is what a last NOTIFY says of the end, if it says nothing of
-// the outcome (RFC 6665 4.1.3).
+// terminatedLocked is the error for the last NOTIFY of a subscription without an
+// outcome (RFC 6665 4.1.3).
 func (r *ReferSubscription) terminatedLocked(params sipmsg.Params) *TransferError {
 	e := r.lostLocked(oneLine(params.Text("reason")), nil)
 	if e.Reason == "timeout" {
@@ -135,15 +135,15 @@ func lifeOf(expires string, otherwise time.Duration) time.Duration {
 	return otherwise
 }
 
-// isSIPFrag reports whether a NOTIFY's body, if it has one, is of the type that
-// it must be of (RFC 3515 2.4.4), or of none.
+// isSIPFrag reports whether the body of a NOTIFY has the required type (RFC 3515
+// 2.4.4), or is missing.
 func isSIPFrag(req *sipmsg.Message) bool {
 	t := headerValue(req, "Content-Type")
 	return len(req.Body()) == 0 || t == "" || strings.EqualFold(mediaType(t), mediaType(typeSIPFrag))
 }
 
-// sipfrag reads the status line that the body of a refer NOTIFY begins with
-// (RFC 3515 2.4.5, RFC 3420).
+// sipfrag reads the status line at the beginning of the body of a NOTIFY (RFC 3515
+// 2.4.5, RFC 3420).
 func sipfrag(body []byte) (Progress, bool) {
 	line, _, _ := strings.Cut(string(body), "\n")
 	version, rest, _ := strings.Cut(strings.TrimSpace(line), " ")

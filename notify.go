@@ -13,14 +13,13 @@ import (
 
 // The NOTIFYs we send, for REFERs we received.
 
-// pendingNotify is what a NOTIFY says. An empty state is the one that fits the
-// progress, no progress what was
-// reported last before it.
+// pendingNotify is the content of a NOTIFY. An empty state is the one that goes with
+// the progress; no progress is the last one.
 type pendingNotify struct {
 	progress Progress
 	state    string
-	// retry is true when it goes out once more after a 500, unless a later one
-	// has left meanwhile: it may have been overtaken.
+	// retry is true when the NOTIFY is sent again after a 500, unless a later one has
+	// left meanwhile: it may have been overtaken.
 	retry bool
 }
 
@@ -30,18 +29,16 @@ const (
 	stateTimeout    = "terminated;reason=timeout"
 )
 
-// isLast reports whether the subscription ends with it.
+// isLast reports whether the NOTIFY ends the subscription.
 func (n pendingNotify) isLast() bool { return n.progress.final() || n.state != "" }
 
-// SendNotify reports the progress of a REFER we received to the peer (RFC 3515
-// 2.4.4): 100 to 199 while the new call is under way, 200 to 699 for its
-// outcome, which ends the subscription. It may be called after the call has
-// ended (RFC 5057 5.5). It blocks until the NOTIFY is answered, at most
-// TxTimeout.
+// SendNotify reports the progress of a REFER that we received to the peer (RFC 3515
+// 2.4.4): 100 to 199 while the new call is in progress, 200 to 699 for its outcome,
+// which ends the subscription. It may be called after the end of the call (RFC 5057
+// 5.5). It blocks until the NOTIFY is answered, at most TxTimeout.
 //
-// Errors: ErrInvalidArgument (status out of range), ErrNoSubscription (it has
-// ended, or is one of a REFER we sent), ErrPending, *ResponseError, ErrTimeout,
-// ErrTransport, ctx's.
+// Errors: ErrInvalidArgument (status out of range), ErrNoSubscription (it has ended, or
+// the REFER was ours), ErrPending, *ResponseError, ErrTimeout, ErrTransport, ctx's.
 func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason string) (err error) {
 	defer naming("SendNotify", &err)
 	if ctx == nil {
@@ -69,8 +66,8 @@ func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason s
 	}
 }
 
-// notify writes a NOTIFY and returns. Unless it returns an error, answered is
-// told once what came of it.
+// notify writes a NOTIFY and returns. Unless it returns an error, answered is called
+// once with the outcome.
 func (r *ReferSubscription) notify(ctx context.Context, n pendingNotify, answered func(error)) error {
 	d := r.dialog
 	if err := r.lockToSend(ctx, "SendNotify"); err != nil {
@@ -105,9 +102,9 @@ func (r *ReferSubscription) notify(ctx context.Context, n pendingNotify, answere
 	return nil
 }
 
-// lockToSend is Dialog.lockToSend for a request of a subscription, which may
-// outlive the call. It waits for an ACK that waits for the application: the
-// ACK holds the send slot.
+// lockToSend is Dialog.lockToSend for a request of a subscription, which may outlive
+// the call. While an ACK waits for the application, and so holds the send slot, it
+// waits.
 func (r *ReferSubscription) lockToSend(ctx context.Context, op string) error {
 	for {
 		err := r.dialog.lockToSendIf(ctx, op, r.mayRequestLocked)
@@ -165,7 +162,7 @@ func (r *ReferSubscription) event() sip.Header {
 	return sip.NewHeader("Event", "refer;id="+number)
 }
 
-// notifySent notes what a NOTIFY that left has said.
+// notifySent notes the content of a NOTIFY that has left.
 func (r *ReferSubscription) notifySent(n pendingNotify) {
 	r.dialog.mutex.Lock()
 	r.progressedLocked(n.progress)
@@ -192,7 +189,8 @@ type sentNotify struct {
 	over atomic.Bool
 }
 
-// mayRepeatLocked keeps a NOTIFY that is out of date from leaving once more.
+// mayRepeatLocked returns an error for a NOTIFY that is out of date: it is not sent
+// again.
 func (n *sentNotify) mayRepeatLocked() error {
 	if n.r.latest != n.number {
 		return ErrPending
@@ -200,8 +198,8 @@ func (n *sentNotify) mayRepeatLocked() error {
 	return nil
 }
 
-// response takes the answer to a NOTIFY: a failure that RFC 5057 5.1 counts
-// against the subscription ends it. The referenced call goes on (RFC 3515 2.4.4).
+// response takes the response to a NOTIFY: a failure that RFC 5057 5.1 counts against
+// the subscription ends it. The new call goes on (RFC 3515 2.4.4).
 func (n *sentNotify) response(res *sip.Response) {
 	switch {
 	case res.IsProvisional():
@@ -217,7 +215,7 @@ func (n *sentNotify) response(res *sip.Response) {
 	}
 }
 
-// done ends the subscription of a NOTIFY that nobody answers (RFC 6665 4.2.2).
+// done ends the subscription when a NOTIFY gets no response (RFC 6665 4.2.2).
 func (n *sentNotify) done(err error) {
 	if err != nil {
 		n.r.drop(callError(err))
@@ -225,7 +223,7 @@ func (n *sentNotify) done(err error) {
 	}
 }
 
-// ended makes room for the next NOTIFY.
+// ended lets the next NOTIFY leave.
 func (n *sentNotify) ended(err error) {
 	if !n.over.CompareAndSwap(false, true) {
 		return

@@ -4,12 +4,12 @@ import "context"
 
 // The NOTIFYs that wait: of one subscription one is unanswered at a time.
 
-// maxPendingNotifies bounds the NOTIFYs that wait; beyond it the newest progress takes
-// the place of the one before.
+// maxPendingNotifies bounds the NOTIFYs in the queue; beyond it the newest progress
+// replaces the last.
 const maxPendingNotifies = 32
 
-// queueNotify queues a NOTIFY. It leaves when all before it have been answered, so
-// that they arrive in order, and nobody waits for it.
+// queueNotify queues a NOTIFY and returns. It leaves when all before it have been
+// answered, so that they arrive in order.
 func (r *ReferSubscription) queueNotify(n pendingNotify) {
 	r.dialog.mutex.Lock()
 	if !r.active || r.closing {
@@ -26,8 +26,9 @@ func (r *ReferSubscription) queueNotify(n pendingNotify) {
 	start()
 }
 
-// flusherLocked returns what begins to flush, if anything may leave now: Shutdown
-// waits for that if the last NOTIFY is to be among it. It is called without locks.
+// flusherLocked returns a function that begins to flush, if a NOTIFY may leave now.
+// Shutdown waits for it when the last NOTIFY is in the queue. It is called without
+// locks.
 func (r *ReferSubscription) flusherLocked() (start func()) {
 	switch may := r.mayFlushLocked(); {
 	case may && r.closing:
@@ -38,7 +39,7 @@ func (r *ReferSubscription) flusherLocked() (start func()) {
 	return func() {}
 }
 
-// flushLast writes the last NOTIFY although it waits for the answer to another, for
+// flushLast writes the last NOTIFY without waiting for the response to another, for
 // which there is no time left.
 func (r *ReferSubscription) flushLast() {
 	r.dialog.mutex.Lock()
@@ -52,15 +53,14 @@ func (r *ReferSubscription) flushLast() {
 	}
 }
 
-// mayFlushLocked reports whether a NOTIFY waits that may leave now; flush is then
-// to be called.
+// mayFlushLocked reports whether a NOTIFY may leave now; the caller then calls flush.
 func (r *ReferSubscription) mayFlushLocked() bool {
 	may := len(r.queue) > 0 && r.unanswered == 0 && !r.flushing
 	r.flushing = r.flushing || may
 	return may
 }
 
-// flush writes the first NOTIFY that waits, and the next if that failed.
+// flush writes the first NOTIFY in the queue, and the next if that failed.
 func (r *ReferSubscription) flush() {
 	for more := true; more; {
 		r.dialog.mutex.Lock()
@@ -81,7 +81,7 @@ func (r *ReferSubscription) flush() {
 }
 
 // write writes one NOTIFY of the queue. When the last cannot be written the
-// subscription has ended all the same.
+// subscription ends all the same.
 func (r *ReferSubscription) write(n pendingNotify) {
 	ctx, cancel := context.WithTimeout(r.dialog.baseContext(), r.dialog.config().txTimeout())
 	defer cancel()

@@ -11,13 +11,12 @@ import (
 )
 
 // NewInvite places a call to target (RFC 3261 13.2.1): it sends an INVITE with
-// opts.Body as the offer, and returns when that has been written; the state is
-// then Trying. ctx bounds only this: finding, connecting to and writing to the
-// next hop. Wait for the outcome with [Dialog.WaitAnswer]; a call nobody waits
-// for is cancelled after the ringing limit.
+// opts.Body as the offer, and returns when that has been written; the state is then
+// Trying. ctx bounds only this: look-up, connection and write. Wait for the outcome
+// with [Dialog.WaitAnswer]. Without it the call is cancelled at the ringing limit.
 //
-// Errors: ErrNotStarted, ErrShutdown, ErrMaxDialogs, ErrInvalidArgument,
-// ErrTransport, ctx's.
+// Errors: ErrNotStarted, ErrShutdown, ErrMaxDialogs, ErrInvalidArgument, ErrTransport,
+// ctx's.
 func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) (result IDialog, err error) {
 	defer naming("NewInvite", &err)
 	if ctx == nil {
@@ -45,7 +44,7 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 	return d, nil
 }
 
-// nameCalls adds the headers by which an INVITE names a call of the peer's.
+// nameCalls adds Require, Replaces and Join to an INVITE.
 func (o InviteOpts) nameCalls(invite *sip.Request) {
 	if len(o.Require) > 0 {
 		invite.AppendHeader(sip.NewHeader("Require", strings.Join(o.Require, ", ")))
@@ -79,8 +78,8 @@ func (s *Stack) newCaller(target sip.Uri, opts InviteOpts) *Dialog {
 	return s.adopt(d)
 }
 
-// caller is who calls: what the call says, else the configuration, else a user
-// of the UserAgent's name.
+// caller is the From of a request: that of the call, else of the configuration, else a
+// user of the UserAgent's name.
 func (s *Stack) caller(opts InviteOpts, scheme string) nameAddr {
 	from := opts.From
 	if from == nil {
@@ -117,7 +116,7 @@ func (s *Stack) preloadedRoute(route []sip.Uri) []sip.Uri {
 	return own
 }
 
-// setup runs the application's function of that name.
+// setup runs InviteOpts.Setup.
 func (d *Dialog) setup(f func(*Dialog)) (err error) {
 	if f == nil {
 		return nil
@@ -136,7 +135,7 @@ func (d *Dialog) setup(f func(*Dialog)) (err error) {
 	return nil
 }
 
-// userToken keeps what may stand in the user part of a URI (RFC 3261 25.1).
+// userToken keeps the characters that the user part of a URI may have (RFC 3261 25.1).
 func userToken(s string) string {
 	return strings.Map(func(r rune) rune {
 		if strings.ContainsRune("-_.!~*'()&=+$,", r) || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' {

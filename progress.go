@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Progress is a status line of the transferred call (RFC 3515 2.4.5); the zero
-// value means that none has been reported.
+// Progress is a status line of the transferred call (RFC 3515 2.4.5); zero before the
+// first.
 type Progress struct {
 	Status int
 	Reason string
@@ -17,14 +17,14 @@ type Progress struct {
 // final reports whether a status is an outcome.
 func (p Progress) final() bool { return p.Status >= 200 }
 
-// TransferError says why the outcome of a transfer will not be known;
-// errors.Is(err, ErrNoOutcome) holds for it, and whatever holds for Err.
+// TransferError says why the outcome of a transfer will not be known. errors.Is holds
+// for it with ErrNoOutcome, and with every error that Err matches.
 type TransferError struct {
-	// Last is what was reported last; zero: nothing.
+	// Last is the last progress that was reported; zero: none.
 	Last Progress
-	// Reason is that of the NOTIFY that ended the subscription without an
-	// outcome, such as "noresource" or "rejected" (RFC 6665 4.1.3); empty when
-	// there was none. RetryAfter is what it said of another try.
+	// Reason is that of the NOTIFY that ended the subscription without an outcome, such
+	// as "noresource" or "rejected" (RFC 6665 4.1.3); empty without one. RetryAfter is
+	// its delay before another try.
 	Reason     string
 	RetryAfter time.Duration
 	// Err is what ended the subscription: ErrTimeout (it expired, or the peer
@@ -35,7 +35,7 @@ type TransferError struct {
 	Err error
 }
 
-// Error says what ended the subscription, and what was reported last.
+// Error says what ended the subscription, and the last progress.
 func (e *TransferError) Error() string {
 	text := ErrNoOutcome.Error()
 	if e.Last.Status != 0 {
@@ -56,8 +56,8 @@ func (e *TransferError) Is(target error) bool { return target == ErrNoOutcome }
 // Unwrap returns Err.
 func (e *TransferError) Unwrap() error { return e.Err }
 
-// Status returns what was reported last: by us for a REFER we received, by the
-// peer for one we sent. Once it is 200 or more it stands.
+// Status returns the last progress: sent by us for a REFER that we received, by the
+// peer for a REFER of ours. From 200 on it does not change.
 func (r *ReferSubscription) Status() Progress {
 	if r == nil || r.dialog == nil {
 		return Progress{}
@@ -67,15 +67,14 @@ func (r *ReferSubscription) Status() Progress {
 	return r.status
 }
 
-// Wait waits for the outcome of a REFER: the first final status, 200 to 699,
-// that a NOTIFY reports, whatever else the NOTIFY says. A transfer that failed is
-// an outcome too: its error is nil. While somebody waits for that of a REFER we
-// sent, the subscription is refreshed before it expires. Called again, or later,
-// it returns the same. With an error comes what was reported last.
+// Wait waits for the outcome of a REFER: the first final status, 200 to 699, in a
+// NOTIFY. A transfer that failed is an outcome too: its error is nil. While a Wait for
+// a REFER of ours is running, the subscription is refreshed before it expires. A second
+// call, or a later one, returns the same. An error comes with the last progress.
 //
-// Errors: *TransferError (there will be no outcome), *ResponseError (the REFER
-// was refused), ErrTimeout or ErrTransport (it was not answered),
-// ErrNoSubscription (not a subscription of a dialog), ErrInvalidArgument, ctx's.
+// Errors: *TransferError (there will be no outcome), *ResponseError (the REFER was
+// refused), ErrTimeout or ErrTransport (it got no response), ErrNoSubscription (not a
+// subscription of a dialog), ErrInvalidArgument, ctx's.
 func (r *ReferSubscription) Wait(ctx context.Context) (result Progress, err error) {
 	defer naming("Wait", &err)
 	if ctx == nil {
@@ -91,8 +90,8 @@ func (r *ReferSubscription) Wait(ctx context.Context) (result Progress, err erro
 	return r.result(ctx)
 }
 
-// waiting counts one who waits, and returns what is closed when the result of
-// Wait stands.
+// waiting counts one more waiter, and returns a channel that is closed when the result
+// of Wait is known.
 func (r *ReferSubscription) waiting() <-chan struct{} {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
@@ -107,7 +106,7 @@ func (r *ReferSubscription) waiting() <-chan struct{} {
 	return r.decided
 }
 
-// result counts one who waits no longer, and returns what Wait returns.
+// result counts one waiter less, and returns the result of Wait.
 func (r *ReferSubscription) result(ctx context.Context) (Progress, error) {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
@@ -124,11 +123,10 @@ func (r *ReferSubscription) result(ctx context.Context) (Progress, error) {
 	}
 }
 
-// OnProgress registers a callback for what is reported: the latest status at
-// once, if there is one, and then each that differs from the one before, in
-// their order, one at a time, with no lock held. A final status, 200 to 699, is
-// the last. A subscription that ends without one is told of by Done and Wait
-// only. A nil callback is ignored. It never blocks.
+// OnProgress registers a callback for the progress: the last one at once, if there is
+// one, then each that differs from the one before, in order, one at a time, with no
+// lock held. A final status, 200 to 699, is the last. A subscription that ends without
+// one is reported by Done and Wait only. A nil callback is ignored. It never blocks.
 func (r *ReferSubscription) OnProgress(callback func(Progress)) {
 	if r == nil || r.dialog == nil || callback == nil {
 		return
@@ -141,8 +139,7 @@ func (r *ReferSubscription) OnProgress(callback func(Progress)) {
 	r.callbacks = append(r.callbacks, callback)
 }
 
-// progressedLocked takes what a NOTIFY reported. After an outcome nothing
-// counts.
+// progressedLocked takes the progress of a NOTIFY. After an outcome it does nothing.
 func (r *ReferSubscription) progressedLocked(p Progress) {
 	if p == r.status || r.isDecidedLocked() {
 		return
@@ -162,7 +159,7 @@ func (r *ReferSubscription) progressedLocked(p Progress) {
 	}
 }
 
-// failLocked says that there will be no outcome, unless there is one.
+// failLocked notes that there will be no outcome, unless there is one.
 func (r *ReferSubscription) failLocked(cause error) {
 	if r.isDecidedLocked() {
 		return

@@ -13,15 +13,14 @@ import (
 // (RFC 3515 2.4.4, RFC 6665 4.4.1): it is a Dialog that is over from the first,
 // like that of a call whose subscriptions have outlived it.
 
-// Refer asks target to call referTo, outside any call (RFC 3515): a telephone to
-// dial, for example. With opts.TargetDialog it is about a call of ours (RFC 4538).
-// It waits for the answer. A 2xx gives the subscription; it has ended already when
-// the peer granted that there is none. When ctx ends first nobody hears of the
-// outcome: a NOTIFY gets 481. What the peer's NOTIFYs report does not depend on ctx.
+// Refer asks target to call referTo, outside any call (RFC 3515): a telephone that is
+// to dial, for example. With opts.TargetDialog the REFER belongs to a call of ours (RFC
+// 4538). It waits for the response. A 2xx gives the subscription; it has ended already
+// when the peer says that there is none. When ctx ends first the subscription is
+// dropped, and a NOTIFY gets 481. Later NOTIFYs do not depend on ctx.
 //
 // Errors: ErrInvalidArgument, ErrNotStarted, ErrShutdown, ErrMaxDialogs
-// (Limits.SubscribedCalls), *ResponseError (refused), ErrTimeout, ErrTransport,
-// ctx's.
+// (Limits.SubscribedCalls), *ResponseError (refused), ErrTimeout, ErrTransport, ctx's.
 func (s *Stack) Refer(ctx context.Context, target, referTo sip.Uri, opts ReferOpts) (result *ReferSubscription, err error) {
 	defer naming("Refer", &err)
 	if ctx == nil {
@@ -55,7 +54,7 @@ func (s *Stack) Refer(ctx context.Context, target, referTo sip.Uri, opts ReferOp
 	return r, nil
 }
 
-// registerSubscribed takes in the dialog of a REFER outside calls.
+// registerSubscribed adds the dialog of a REFER outside calls.
 func (s *Stack) registerSubscribed(d *Dialog) error {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -71,9 +70,8 @@ func (s *Stack) registerSubscribed(d *Dialog) error {
 }
 
 // findByNotify returns the dialog of a REFER outside calls whose peer is not known
-// before this NOTIFY, which may come before the 202: it makes the dialog (RFC 6665
-// 4.4.1). Of several peers, when a proxy has forked the REFER, the first one is
-// listened to.
+// before this NOTIFY. The NOTIFY may come before the 202, and makes the dialog (RFC
+// 6665 4.4.1). When a proxy has forked the REFER, the first peer makes it.
 func (s *Stack) findByNotify(notify *sipmsg.Message) *Dialog {
 	s.mutex.RLock()
 	d := s.subscribed[DialogKey{CallID: callID(notify), LocalTag: toTag(notify)}]
@@ -92,15 +90,15 @@ func (d *Dialog) hasSent(id string) bool {
 	return numberedLocked(d.sentRefers, id) != nil
 }
 
-// establishFrom is met for the 2xx to the REFER (RFC 3261 12.1.2).
+// establishFrom is establish for the 2xx to the REFER (RFC 3261 12.1.2).
 func (d *Dialog) establishFrom(res *sip.Response) {
 	routes := recordRoutes(res)
 	slices.Reverse(routes)
 	d.establish(toTag(res), contacts(res), routes)
 }
 
-// establish makes the dialog of a REFER outside calls: its peer is known, and the way to
-// it. It does nothing when there is a dialog already.
+// establish makes the dialog of a REFER outside calls: it sets tag, target and route
+// set of the peer. It does nothing when there is a dialog already.
 func (d *Dialog) establish(tag string, targets, routes []sip.Uri) {
 	if !d.outOfDialog || tag == "" {
 		return

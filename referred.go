@@ -12,30 +12,30 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// ReferRequest is a REFER that has arrived inside a call.
+// ReferRequest is a REFER that arrived inside a call.
 type ReferRequest struct {
 	// Dialog is the call it arrived in.
 	Dialog *Dialog
-	// ReferTo is whom to call, Replaces what its Replaces header names; nil:
-	// none.
+	// ReferTo is the target of the new call. Replaces is the Replaces header in it, nil
+	// without one.
 	ReferTo  sip.Uri
 	Replaces *ReplacesInfo
-	// ReferredBy is the value of Referred-By (RFC 3892); empty: none. It proves
-	// nothing.
+	// ReferredBy is the value of Referred-By (RFC 3892), empty without one. It is not
+	// verified.
 	ReferredBy string
-	// Subscription reports the outcome. It is active once the REFER has been
-	// accepted; never, when the peer wants none.
+	// Subscription reports the outcome. It is active once the REFER has been accepted;
+	// never, when the peer wants none.
 	Subscription *ReferSubscription
 	// Request is a copy of the request, for [Stack.TargetDialog] among others.
 	Request *sip.Request
 }
 
-// ReferHandler decides a REFER before it is answered. The zero Answer, or one
-// with a status of 200 to 299, accepts: it is answered 202, and OnIncomingRefer
-// runs. One of 300 to 699 refuses; 603 is the safest (RFC 5057 5.6), since some
-// others end the peer's call too. The handler runs on a goroutine of its own and
-// has two seconds, after which ctx ends and the REFER is answered 504; a panic is
-// 500. Who wants to ask a user accepts, and reports 603 by SendNotify if need be.
+// ReferHandler decides a REFER before its response. The zero Answer, or one with a
+// status of 200 to 299, accepts it with 202, and OnIncomingRefer runs. A status of 300
+// to 699 refuses it; 603 is the safest (RFC 5057 5.6), since some others end the peer's
+// call too. The handler runs on a goroutine of its own and has two seconds, after which
+// ctx ends and the REFER is answered 504; a panic is 500. To ask the user first, accept
+// the REFER and report 603 later with SendNotify.
 type ReferHandler func(ctx context.Context, refer *ReferRequest) Answer
 
 // handleRefer takes a REFER inside the call (RFC 3515 2.4.2).
@@ -67,8 +67,8 @@ func (d *Dialog) handleRefer(tx serverTx, req *sipmsg.Message) {
 	}
 }
 
-// reserveRefer takes a place for a REFER, which answerRefer gives back, and counts
-// what it holds. Otherwise it returns the count of refusals.
+// reserveRefer counts a REFER against the limit, until answerRefer, and reports whether
+// it is within.
 func (d *Dialog) reserveRefer(r *ReferSubscription, req *sipmsg.Message) (over *atomic.Uint64) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
@@ -100,8 +100,8 @@ func (d *Dialog) newReferRequest(req message, referTo sip.Uri, replaces *Replace
 	}
 }
 
-// answerRefer answers a REFER. Accepted, it has its subscription when the 202
-// leaves; the NOTIFY follows.
+// answerRefer answers a REFER. When it is accepted the subscription exists before the
+// 202 leaves; the NOTIFY follows.
 func (d *Dialog) answerRefer(tx serverTx, refer *ReferRequest, a Answer) {
 	r := refer.Subscription
 	d.mutex.Lock()
@@ -134,14 +134,14 @@ func (d *Dialog) answerRefer(tx serverTx, refer *ReferRequest, a Answer) {
 	}
 }
 
-// takesRefers reports whether the application has said that it takes REFERs.
+// takesRefers reports whether the application has registered a callback for REFERs.
 func (s *Stack) takesRefers() bool {
 	callbacks := s.callbacksNow()
 	return callbacks.OnIncomingRefer != nil || callbacks.OnReferRequest != nil
 }
 
-// declineRefer tells the peer at once that nothing will come of a REFER which nobody takes:
-// the 202 has left, and it would wait for an outcome until the subscription expires.
+// declineRefer reports 603 at once for a REFER that no callback takes: the 202 has
+// left, and the peer would wait for an outcome until the subscription expires.
 func (r *ReferSubscription) declineRefer() {
 	r.dialog.mutex.Lock()
 	r.unfollowedLocked()
@@ -158,8 +158,8 @@ func (d *Dialog) newAccepted(tx serverTx, a Answer, silent bool) *sip.Response {
 	return res
 }
 
-// referTarget reads the one Refer-To that a REFER has (RFC 3515 2.1), and the
-// Replaces header in it.
+// referTarget reads the one Refer-To of a REFER (RFC 3515 2.1), and the Replaces header
+// in it.
 func referTarget(req message) (sip.Uri, *ReplacesInfo, error) {
 	headers := headersNamed(req, "Refer-To")
 	if len(headers) != 1 {
@@ -174,8 +174,8 @@ func referTarget(req message) (sip.Uri, *ReplacesInfo, error) {
 	return uri, replaces, err
 }
 
-// wantsSubscription is false for Refer-Sub: false (RFC 4488 4), and Require:
-// nosub (RFC 7614 5.3).
+// wantsSubscription reports whether the peer wants a subscription: not with Refer-Sub:
+// false (RFC 4488 4), nor with Require: nosub (RFC 7614 5.3).
 func wantsSubscription(req message) bool {
 	return !isFalse(headerValue(req, "Refer-Sub")) && !requiresNoSub(req)
 }
@@ -187,10 +187,10 @@ func isFalse(referSub string) bool {
 func requiresNoSub(req message) bool { return lists(req, "Require", tagNoSub) }
 
 // HandleIncomingRefer takes a REFER that has been answered 202: it makes the
-// subscription, sends the first NOTIFY (RFC 3515 2.4.4), and runs
-// OnIncomingRefer on a goroutine of its own. The stack does as much; a second call
-// for the same CSeq does nothing while the first one's subscription lasts. It
-// does not wait for the network.
+// subscription, sends the first NOTIFY (RFC 3515 2.4.4), and runs OnIncomingRefer on a
+// goroutine of its own. The stack calls it; a second call for the same CSeq does
+// nothing while the subscription of the first one lasts. It does not wait for the
+// network.
 //
 // Errors: ErrInvalidArgument, ErrMalformed (no CSeq), *StateError.
 func (d *Dialog) HandleIncomingRefer(req *sip.Request, referTo sip.Uri, replaces *ReplacesInfo) (err error) {
@@ -210,7 +210,7 @@ func (d *Dialog) HandleIncomingRefer(req *sip.Request, referTo sip.Uri, replaces
 	return nil
 }
 
-// takeRefer takes a REFER in, once, with its subscription if it wants one.
+// takeRefer adds a REFER, once, with its subscription if the peer wants one.
 func (d *Dialog) takeRefer(r *ReferSubscription) (isNew bool, err error) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
@@ -233,7 +233,7 @@ func (d *Dialog) takeRefer(r *ReferSubscription) (isNew bool, err error) {
 	return true, nil
 }
 
-// startRefer sends the first NOTIFY and tells the application.
+// startRefer sends the first NOTIFY and calls the application.
 func (d *Dialog) startRefer(refer *ReferRequest) {
 	if _, err := d.transactionLayer(); err != nil {
 		return // no network: there is nobody to tell

@@ -25,7 +25,7 @@ import (
 //
 // All are empty in the end.
 
-// errTooManyFromSource refuses a call; nobody but the registry's caller sees it.
+// errTooManyFromSource refuses a call inside the stack.
 var errTooManyFromSource = errors.New("dialog: too many dialogs of one source")
 
 // DialogByKey returns the call with that key. A key from before the peer's tag
@@ -51,9 +51,9 @@ func (s *Stack) Dialogs() []*Dialog {
 	return list
 }
 
-// find returns the dialog a request of the peer's belongs to (RFC 3261 12.2.2),
-// or nil. A request that comes before our own INVITE taught us the peer's tag
-// finds the dialog by our half of the key.
+// find returns the dialog of a request of the peer's (RFC 3261 12.2.2), or nil. A
+// request that arrives before our own INVITE has learnt the peer's tag finds the dialog
+// by our half of the key.
 func (s *Stack) find(key DialogKey) *Dialog {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
@@ -82,12 +82,12 @@ func (d *Dialog) isEarly() bool {
 	return d.phase == phaseInviting
 }
 
-// keyOfRequest is the key under which we know the dialog of a peer's request.
+// keyOfRequest is the key of the dialog of a peer's request.
 func keyOfRequest(req *sipmsg.Message) DialogKey {
 	return DialogKey{CallID: callID(req), LocalTag: toTag(req), RemoteTag: fromTag(req)}
 }
 
-// register takes a new call in, exactly as long as there is room.
+// register adds a new call, within MaxDialogs.
 func (s *Stack) register(d *Dialog) error {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -114,16 +114,15 @@ func (s *Stack) register(d *Dialog) error {
 	return nil
 }
 
-// mayReplaceLocked reports whether a call is taken though there is no room: it is
-// to replace one that is here, whose place it will have (RFC 3891 3). One may wait
-// for each; and a replaced call stays until its BYE is answered, so that calls
-// which replace each other in turn are bounded, too.
+// mayReplaceLocked reports whether a call is accepted beyond MaxDialogs: it replaces
+// one that is here (RFC 3891 3). One may wait for each; and a replaced call stays until
+// its BYE is answered, so that calls which replace each other in turn are bounded too.
 func (s *Stack) mayReplaceLocked(d *Dialog, limit int) bool {
 	t := d.replacement
 	return t != nil && !t.join && s.replacing[t.call] == nil && len(s.dialogs)-limit < limit && t.rejection() == 0
 }
 
-// rekeyLocked moves a dialog to its key of now; the old one stays an alias.
+// rekeyLocked files a dialog under its present key; the old one stays an alias.
 func (s *Stack) rekeyLocked(d *Dialog, old DialogKey) {
 	if s == nil || s.dialogs[old] != d {
 		s.rekeyReleasingLocked(d, old)
@@ -143,8 +142,8 @@ func (s *Stack) rekeyReleasingLocked(d *Dialog, old DialogKey) {
 	s.releasing[d.keyLocked()] = d
 }
 
-// leaveActiveLocked takes a dialog that ended out of the calls in progress. While
-// its peer is not released it stays where requests find it.
+// leaveActiveLocked removes a dialog that ended from the calls in progress. Requests
+// still find it while its peer is not released.
 func (s *Stack) leaveActiveLocked(d *Dialog) {
 	if s == nil || s.dialogs[d.keyLocked()] != d {
 		return
@@ -162,8 +161,8 @@ func (s *Stack) leaveActiveLocked(d *Dialog) {
 	s.fileEndedLocked(d)
 }
 
-// fileEndedLocked puts a call that has ended where what is left of it is found:
-// a peer that is not released, then subscriptions, then nothing.
+// fileEndedLocked files a call that ended by what is left of it: a peer that is not
+// released, else subscriptions (RFC 5057 4), else a tombstone.
 func (s *Stack) fileEndedLocked(d *Dialog) {
 	key := d.keyLocked()
 	if s.releasing[key] == d { // not a fork of the same key that was declined
@@ -184,7 +183,7 @@ func (s *Stack) fileEndedLocked(d *Dialog) {
 	}
 }
 
-// leaveSourceLocked uncounts a call by the address it came from.
+// leaveSourceLocked uncounts a call of a source address.
 func (s *Stack) leaveSourceLocked(source netip.Addr) {
 	if !source.IsValid() {
 		return
@@ -194,8 +193,8 @@ func (s *Stack) leaveSourceLocked(source netip.Addr) {
 	}
 }
 
-// forgetLocked takes out a dialog whose peer is released, or whose last
-// subscription has ended.
+// forgetLocked removes a dialog whose peer is released, or whose last subscription has
+// ended.
 func (s *Stack) forgetLocked(d *Dialog) {
 	if s == nil || s.releasing[d.keyLocked()] != d && s.subscribed[d.keyLocked()] != d {
 		return
@@ -224,8 +223,8 @@ func (s *Stack) addTombstoneLocked(key DialogKey, expected rel100.RAck) {
 	}
 }
 
-// expireTombstones drops the tombstones whose time is over, and comes again when the
-// next one's is.
+// expireTombstones drops the tombstones that have expired, and arms the timer for the
+// next.
 func (s *Stack) expireTombstones() {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -254,8 +253,8 @@ func (s *Stack) dropTombstonesLocked() {
 	clear(s.tombstones)
 }
 
-// recentlyEnded reports whether a call with that key ended lately, and which PRACK it
-// still expects.
+// recentlyEnded reports whether a call with that key ended within 64*T1, and returns
+// the PRACK that it still expects.
 func (s *Stack) recentlyEnded(key DialogKey) (expected rel100.RAck, ok bool) {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
@@ -263,7 +262,7 @@ func (s *Stack) recentlyEnded(key DialogKey) (expected rel100.RAck, ok bool) {
 	return expected, ok
 }
 
-// fewerLocked wakes Shutdown when no more calls are left than it waits for.
+// fewerLocked wakes Shutdown when the number of calls that it waits for is reached.
 func (s *Stack) fewerLocked() {
 	if s.few != nil && s.openLocked() <= s.most {
 		close(s.few)
@@ -271,7 +270,7 @@ func (s *Stack) fewerLocked() {
 	}
 }
 
-// openLocked counts the calls of which something is left.
+// openLocked counts the calls that are in the registry.
 func (s *Stack) openLocked() int {
 	return len(s.dialogs) + len(s.releasing) + len(s.subscribed)
 }

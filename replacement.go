@@ -14,15 +14,14 @@ import (
 // application asked whether the caller may, and the replaced call ended once the
 // new one has been accepted.
 
-// Replaces returns the call of ours that an incoming call takes the place of
-// (RFC 3891): it is ended once this one has been accepted. Nil when the INVITE
-// named none, and once this call has been accepted or has ended, since it keeps the
-// other no longer: ask before Accept. It never blocks.
+// Replaces returns the call of ours that an incoming call replaces (RFC 3891): it ends
+// once this one has been accepted. It is nil when the INVITE named none, and once this
+// call has been accepted or has ended: ask before Accept. It never blocks.
 func (d *Dialog) Replaces() *Dialog { return d.named(false) }
 
-// Joins returns the call of ours that an incoming call asks to be joined to (RFC
-// 3911). Mixing is the application's; it refuses with 488 what it cannot do. Nil
-// when the INVITE named none, and once this call has ended. It never blocks.
+// Joins returns the call of ours that an incoming call asks to join (RFC 3911). The
+// application mixes the media, or refuses with 488. It is nil when the INVITE named
+// none, and once this call has ended. It never blocks.
 func (d *Dialog) Joins() *Dialog { return d.named(true) }
 
 func (d *Dialog) named(join bool) *Dialog {
@@ -34,16 +33,16 @@ func (d *Dialog) named(join bool) *Dialog {
 	return d.replacement.call
 }
 
-// replacement is what an INVITE wants of the call it names. It does not change.
+// replacement is the call that an INVITE names by Replaces or Join. It does not change.
 type replacement struct {
 	call      *Dialog
 	join      bool
 	earlyOnly bool
 }
 
-// namedIn reads the Replaces or Join header of a request; nil when there is
-// none. One value of one of them may stand in an INVITE that begins a call, else
-// the request is malformed (RFC 3891 3, 6.1; RFC 3911 4).
+// namedIn reads the Replaces or Join header of a request; nil when there is none. An
+// INVITE that begins a call may have one value of one of them; anything else is
+// malformed (RFC 3891 3, 6.1; RFC 3911 4).
 func namedIn(req *sipmsg.Message) (info *ReplacesInfo, join bool, err error) {
 	if !hasHeader(req, "Replaces") && !hasHeader(req, "Join") {
 		return nil, false, nil
@@ -65,7 +64,7 @@ func namedIn(req *sipmsg.Message) (info *ReplacesInfo, join bool, err error) {
 	return info, strings.EqualFold(headers[0].Name(), "Join"), err
 }
 
-// inspectReplaces refuses a Replaces or Join that cannot stand as it does.
+// inspectReplaces refuses a malformed Replaces or Join with 400.
 func inspectReplaces(tx serverTx, req *sipmsg.Message) *sip.Response {
 	if _, _, err := namedIn(req); err != nil {
 		return tx.NewResponse(sip.StatusBadRequest, "Bad Replaces or Join")
@@ -73,8 +72,8 @@ func inspectReplaces(tx serverTx, req *sipmsg.Message) *sip.Response {
 	return nil
 }
 
-// replacementOf returns what an INVITE wants of which call, nil for nothing, or the
-// status to refuse it with.
+// replacementOf returns the call that an INVITE names, nil for none, or the status with
+// which to refuse the INVITE.
 func (s *Stack) replacementOf(req *sipmsg.Message) (t *replacement, refusal int) {
 	info, join, err := namedIn(req)
 	if info == nil || err != nil {
@@ -83,7 +82,7 @@ func (s *Stack) replacementOf(req *sipmsg.Message) (t *replacement, refusal int)
 	call, ended := s.findNamed(info)
 	switch {
 	case call == nil && ended:
-		// RFC 3891 3: lest a call rings that nobody wants any more.
+		// RFC 3891 3: the call would ring although the other one has ended.
 		return nil, sip.StatusGlobalDecline
 	case call == nil:
 		return nil, sip.StatusCallTransactionDoesNotExists
@@ -99,9 +98,9 @@ func (s *Stack) replacementOf(req *sipmsg.Message) (t *replacement, refusal int)
 	return t, 0
 }
 
-// findNamed finds the call whose tags a header names, as if they were a
-// request's (RFC 3891 3): nil when there is none, and when there are several.
-// ended reports whether one with those tags has ended lately.
+// findNamed finds the call with the tags of a Replaces or Join header, as if they were
+// a request's (RFC 3891 3). It returns nil for none, and for several. ended reports
+// whether a call with those tags ended lately.
 func (s *Stack) findNamed(info *ReplacesInfo) (call *Dialog, ended bool) {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
@@ -139,8 +138,8 @@ func (s *Stack) namedLocked(key DialogKey) (d *Dialog, ended bool) {
 	return nil, ended || buried || s.releasing[key] != nil || s.subscribed[key] != nil
 }
 
-// tagsMeant is what a tag stands for: zero also for none, as peers of RFC 2543
-// have it (RFC 3891 6.1).
+// tagsMeant returns the tags that a tag stands for: zero stands also for none, as peers
+// of RFC 2543 use it (RFC 3891 6.1).
 func tagsMeant(tag string) []string {
 	if tag == "0" {
 		return []string{"0", ""}
@@ -148,9 +147,9 @@ func tagsMeant(tag string) []string {
 	return []string{tag}
 }
 
-// hasPeer reports whether there is a dialog with a peer of that tag, or whether
-// there was: of a call of ours that nobody has answered an early one, if only of
-// a peer without a tag. Before any response there is none (RFC 3261 12.1).
+// hasPeer reports whether there is a dialog with a peer of that tag, or whether there
+// was one. A call of ours that is not answered has early dialogs, perhaps only one of a
+// peer without a tag. Before any response it has none (RFC 3261 12.1).
 func (d *Dialog) hasPeer(tag string) (lives, ended bool) {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
@@ -163,7 +162,7 @@ func (d *Dialog) hasPeer(tag string) (lives, ended bool) {
 	return tag == "" && d.remoteTag == "" && d.state > DialogStateTrying, false
 }
 
-// rejection is the answer to an INVITE whose call cannot be had as it is now, or
+// rejection is the status for an INVITE whose call cannot be replaced or joined now, or
 // zero (RFC 3891 3, RFC 3911 4).
 func (t *replacement) rejection() int {
 	t.call.mutex.RLock()
@@ -186,10 +185,10 @@ func (d *Dialog) isConfirmedLocked() bool {
 	return d.state == DialogStateEstablished || d.phase == phaseAwaitingACK
 }
 
-// reserveReplaced claims the call that d is to replace, for the moment of accepting d:
-// of several INVITEs that name one call the first to be accepted has it. It
-// returns the status to refuse d with when it is too late. A call that its own
-// sides ended meanwhile keeps nobody from going on.
+// reserveReplaced claims the call that d replaces, while d is accepted: of several
+// INVITEs that name one call the first to be accepted replaces it. When it is too late
+// the result is the status with which to refuse d. A call that its own sides ended
+// meanwhile keeps no INVITE from being accepted.
 func (d *Dialog) reserveReplaced() (t *replacement, refusal int) {
 	d.mutex.RLock()
 	t = d.replacement
@@ -211,7 +210,7 @@ func (d *Dialog) reserveReplaced() (t *replacement, refusal int) {
 	return t, 0
 }
 
-// release undoes reserveReplaced: d has not been accepted after all.
+// release undoes reserveReplaced when d was not accepted.
 func (t *replacement) release() {
 	if t == nil {
 		return
@@ -222,7 +221,8 @@ func (t *replacement) release() {
 }
 
 // endReplaced ends the replaced call once the 2xx to d has left: by BYE, or by CANCEL
-// (RFC 3891 3). It is let go of: else its memory would stay as long as d.
+// (RFC 3891 3). The reference to it is dropped; its memory would stay as long as d
+// otherwise.
 func (d *Dialog) endReplaced(t *replacement) {
 	d.mutex.Lock()
 	if d.replacement != nil && !d.replacement.join {

@@ -8,29 +8,26 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// TakeoverRequest is an INVITE that names a call of ours.
+// TakeoverRequest is an INVITE that names a call of ours by Replaces or Join.
 type TakeoverRequest struct {
-	// Invite is a copy of the INVITE; its Source is where it came from.
+	// Invite is a copy of the INVITE, with the sender's address as its Source.
 	Invite *sip.Request
 	// Call is the call it names.
 	Call *Dialog
-	// Join is false when the INVITE is to replace the call, true when it is to
-	// be joined to it.
+	// Join is false when the INVITE replaces the call, true when it joins it.
 	Join bool
 }
 
-// TakeoverHandler decides whether the sender of an INVITE may take over a call,
-// or join it. The zero Answer, and every 2xx, lets it pass; 300 to 699 refuses
-// it: 403, or 401 with a WWW-Authenticate header. The function runs on a
-// goroutine of its own with no lock held, before the call is offered or the
-// caller hears it ring. ctx ends when the caller gives up, and after TxTimeout,
-// when the INVITE is answered 504; a panic is 500.
+// TakeoverHandler decides whether the sender of an INVITE may replace or join a call.
+// The zero Answer, and every 2xx, permits it; 300 to 699 refuses it: 403, or 401 with a
+// WWW-Authenticate header. The function runs on a goroutine of its own with no lock
+// held, before OnIncomingDialog and the 180. ctx ends when the caller cancels, and
+// after TxTimeout, when the INVITE is answered 504; a panic is 500.
 type TakeoverHandler func(ctx context.Context, r TakeoverRequest) Answer
 
-// FromPeer reports whether the INVITE claims to be sent by the peer of the
-// call it names, or on its behalf: its From, or its Referred-By, has the user
-// and host of the peer (RFC 3891 3, 8; RFC 3892). It is a claim: nobody has
-// checked it.
+// FromPeer reports whether the INVITE claims to be sent by, or on behalf of, the peer
+// of the call that it names: its From, or its Referred-By, has the user and host of
+// that peer (RFC 3891 3, 8; RFC 3892). The claim is not verified.
 func (r TakeoverRequest) FromPeer() bool {
 	if r.Invite == nil || r.Call == nil {
 		return false
@@ -39,13 +36,14 @@ func (r TakeoverRequest) FromPeer() bool {
 	return sameUser(addressIn(r.Invite, "From").uri, peer) || sameUser(addressIn(r.Invite, "Referred-By").uri, peer)
 }
 
-// sameUser compares what names a user in two URIs (RFC 3261 19.1.4: the user is
+// sameUser reports whether two URIs name one user (RFC 3261 19.1.4: the user part is
 // case-sensitive, the host is not).
 func sameUser(a, b sip.Uri) bool {
 	return a.User == b.User && a.Host != "" && strings.EqualFold(a.Host, b.Host)
 }
 
-// authorizer is who decides on a takeover; nil: nobody has to.
+// authorizer returns the function that decides on a replacement; nil when it is
+// permitted.
 func (c *StackConfig) authorizer(t *replacement) TakeoverHandler {
 	switch {
 	case t == nil:
@@ -57,9 +55,9 @@ func (c *StackConfig) authorizer(t *replacement) TakeoverHandler {
 	}
 }
 
-// authorized asks the application whether the caller may have the call that its
-// INVITE names, and answers the INVITE if not. It reports whether the call is to
-// be offered.
+// authorized asks the application whether the INVITE may replace or join the call that
+// it names, and refuses the INVITE if not. It reports whether OnIncomingDialog is
+// called.
 func (d *Dialog) authorized(tx serverTx, t *replacement, ask TakeoverHandler) bool {
 	wait := d.config().txTimeout()
 	ctx, cancel := context.WithTimeout(d.Context(), wait)
@@ -84,8 +82,8 @@ func (d *Dialog) authorized(tx serverTx, t *replacement, ask TakeoverHandler) bo
 	return d.pendingInvite == tx // its caller has not given up
 }
 
-// askAuthorization calls the application. Should that not return, the INVITE is
-// refused all the same.
+// askAuthorization calls the application. If that does not return, the INVITE is
+// refused.
 func (d *Dialog) askAuthorization(ctx context.Context, tx serverTx, t *replacement, ask TakeoverHandler) (a Answer) {
 	returned := false
 	defer func() {
@@ -103,8 +101,8 @@ func (d *Dialog) askAuthorization(ctx context.Context, tx serverTx, t *replaceme
 	return a
 }
 
-// decline refuses an INVITE with an answer of the application's, unless it has
-// one already.
+// decline refuses an INVITE with an Answer of the application's, unless it was answered
+// before.
 func (d *Dialog) decline(tx serverTx, a Answer) {
 	a = a.checked(d.log(), 300)
 	if d.claim() {

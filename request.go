@@ -10,15 +10,14 @@ import (
 	"sipdialog.example/dialog/internal/txn"
 )
 
-// Do sends a request outside any call, from the stack's own socket and with its
-// credentials, and waits for the final answer, whatever its status: REGISTER,
-// OPTIONS, MESSAGE, SUBSCRIBE and the like. req is not changed. What it lacks
-// is filled in: From, To, Call-ID, CSeq, User-Agent, the Contact of a SUBSCRIBE, NOTIFY
-// or REFER, and the route through the outbound proxy; a From or Contact without a host
-// gets the address by which the peer reaches us. To is whom the request is for: of a
-// REGISTER the address of record, which From is (RFC 3261 10.2), else the Request-URI.
-// When ctx ends first its error is returned, and the
-// request runs its course unheard.
+// Do sends a request outside calls, from the stack's own socket and with its
+// credentials, and waits for the final response of any status: REGISTER, OPTIONS,
+// MESSAGE, SUBSCRIBE and the like. req is not changed. Missing headers are added: From,
+// To, Call-ID, CSeq, User-Agent, the Contact of a SUBSCRIBE, NOTIFY or REFER, and the
+// route through the outbound proxy. A From or Contact without a host gets the address
+// by which the peer reaches us. To is the Request-URI, in a REGISTER the address of
+// record, which From is (RFC 3261 10.2). When ctx ends first its error is returned, and
+// the response is not reported.
 //
 // Errors: ErrInvalidArgument (a request that belongs to a call, or that could not be
 // read), ErrNotStarted, ErrShutdown, ErrTimeout, ErrTransport, ctx's.
@@ -54,7 +53,7 @@ func (s *Stack) Do(ctx context.Context, req *sip.Request) (result *sip.Response,
 	return w.wait(ctx)
 }
 
-// complete adds the headers that a request lacks.
+// complete adds the headers that are missing.
 func (s *Stack) complete(own *sip.Request) {
 	if own.From() == nil {
 		own.AppendHeader(s.caller(InviteOpts{}, "sip").from(TagGen()))
@@ -81,8 +80,7 @@ func (s *Stack) complete(own *sip.Request) {
 	}
 }
 
-// recordOf is whom a request is for: of a REGISTER whose address is registered (RFC
-// 3261 10.2).
+// recordOf is the To of a request: in a REGISTER the address of record (RFC 3261 10.2).
 func recordOf(req *sip.Request) sip.Uri {
 	record := *req.Recipient.Clone()
 	if req.Method == sip.REGISTER {
@@ -92,7 +90,7 @@ func recordOf(req *sip.Request) sip.Uri {
 	return record
 }
 
-// nextHop is where a request outside a dialog goes (RFC 3261 8.1.2).
+// nextHop is the first hop of a request outside a dialog (RFC 3261 8.1.2).
 func nextHop(req *sip.Request) sip.Uri {
 	if route := addressIn(req, "Route").uri; route.Host != "" {
 		return route
@@ -100,8 +98,8 @@ func nextHop(req *sip.Request) sip.Uri {
 	return *req.Recipient.Clone()
 }
 
-// fillHosts gives From, To and Contact the address by which the peer reaches us, and a
-// Contact to a request that has to have one.
+// fillHosts gives From, To and Contact the address by which the peer reaches us, and
+// adds a Contact to a request that needs one.
 func (s *Stack) fillHosts(req *sip.Request, local transport.Local) {
 	from := req.From()
 	if lacksHost(from.Address) {
@@ -199,16 +197,16 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 	return w, nil
 }
 
-// SendInfo sends an INFO with a body and waits for its answer; see Do. An answer
-// of 300 or more is a *ResponseError. A peer that does not answer for TxTimeout loses
-// the call, by BYE, whether or not ctx has ended before, unless
-// StackConfig.KeepUnanswered is set.
+// SendInfo sends an INFO with a body and waits for its response; see Do. A response of
+// 300 or more is a *ResponseError. A peer that does not respond for TxTimeout loses the
+// call, by BYE, whether or not ctx has ended before, unless StackConfig.KeepUnanswered
+// is set.
 func (d *Dialog) SendInfo(ctx context.Context, body Body, headers ...Header) error {
 	return opErr("SendInfo", d.sendBody(ctx, sip.INFO, body, headers))
 }
 
-// SendMessage sends a MESSAGE with a body and waits for its answer; see Do. An
-// answer of 300 or more is a *ResponseError. None at all is ErrTimeout, and does not
+// SendMessage sends a MESSAGE with a body and waits for its response; see Do. A
+// response of 300 or more is a *ResponseError. No response is ErrTimeout, and does not
 // end the call (RFC 5057 5.3).
 func (d *Dialog) SendMessage(ctx context.Context, body Body, headers ...Header) error {
 	return opErr("SendMessage", d.sendBody(ctx, sip.MESSAGE, body, headers))
@@ -232,7 +230,7 @@ func (d *Dialog) sendBody(ctx context.Context, method sip.RequestMethod, body Bo
 	return nil
 }
 
-// waiter waits for the final answer to a request.
+// waiter waits for the final response to a request.
 type waiter struct {
 	final chan outcome
 }
@@ -250,7 +248,7 @@ func (w *waiter) response(res *sip.Response) {
 	}
 }
 
-// done follows a final response, or takes its place.
+// done follows a final response, or replaces it.
 func (w *waiter) done(err error) {
 	if err != nil {
 		w.tell(outcome{err: callError(err)})

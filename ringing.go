@@ -9,8 +9,8 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// ring tells the caller that the call is being offered (RFC 3261 13.3.1.1),
-// unless that is switched off, and says so again every minute.
+// ring sends the automatic 180 (RFC 3261 13.3.1.1), unless that is switched off, and
+// repeats it every minute.
 func (d *Dialog) ring(tx serverTx) {
 	rings := d.mayRing(tx.Message())
 	if rings {
@@ -30,7 +30,7 @@ func (d *Dialog) ring(tx serverTx) {
 	}
 }
 
-// sendRinging sends the automatic 180, reliably where the caller demands it.
+// sendRinging sends the automatic 180, reliably where the caller requires it.
 func (d *Dialog) sendRinging(tx serverTx) error {
 	if d.sendsReliably(tx.Message(), false) {
 		return d.provide(tx, d.newProvisional(tx, sip.StatusRinging, ""))
@@ -38,9 +38,8 @@ func (d *Dialog) sendRinging(tx serverTx) error {
 	return answerError(tx.Answer(sip.StatusRinging, "", fieldsOf(d.provisionalHeaders(tx))...))
 }
 
-// mayRing reports whether the automatic 180 is wanted, and may be sent: where it
-// must be reliable, and the INVITE has no offer, it would need one of ours (RFC
-// 3262 5).
+// mayRing reports whether the automatic 180 is wanted, and may be sent. A reliable one
+// would need an offer of ours when the INVITE has none (RFC 3262 5).
 func (d *Dialog) mayRing(invite *sipmsg.Message) bool {
 	return !d.config().NoAutoRinging && (d.stack.hasOffer(invite) || !d.sendsReliably(invite, false))
 }
@@ -63,15 +62,15 @@ func (d *Dialog) provisionalHeaders(tx serverTx) []sip.Header {
 	return headers
 }
 
-// ringingRefresh is how often a ringing INVITE gets another provisional
-// response, lest a proxy cancels it (RFC 3261 13.3.1.1).
+// ringingRefresh is the interval after which a ringing INVITE gets another provisional
+// response, so that no proxy cancels it (RFC 3261 13.3.1.1).
 const ringingRefresh = time.Minute
 
-// reliableRefresh is how often a ringing INVITE gets another provisional
-// response when it can be a reliable one (RFC 3262 3).
+// reliableRefresh is that interval where the response can be a reliable one (RFC 3262
+// 3).
 const reliableRefresh = 150 * time.Second
 
-// ringAgainLocked arms the timer for that, once.
+// ringAgainLocked arms the timer of ringAgain, once.
 func (d *Dialog) ringAgainLocked() {
 	if d.refresh == nil {
 		d.refresh = d.onTime(ringingRefresh, (*Dialog).ringAgain)

@@ -65,9 +65,8 @@ func overtime(ctx context.Context, extra time.Duration) (context.Context, contex
 	return late, func() { stop(); cancel() }
 }
 
-// stopInTime is stop that returns in time also when something of the application's
-// that runs in between, its Trace or log handler, does not: the sockets are closed, and
-// the rest comes when that returns.
+// stopInTime is stop, and returns in time even if a Trace or log handler of the
+// application's blocks: the sockets are closed, and the rest follows when that returns.
 func (s *Stack) stopInTime(ctx context.Context) error {
 	late, cancel := overtime(ctx, returnOvertime)
 	defer cancel()
@@ -95,14 +94,14 @@ func (s *Stack) socketsNow() *transport.Layer {
 	return s.sockets
 }
 
-// shutdownInGrace is Shutdown for a context of Start that has ended.
+// shutdownInGrace is Shutdown after the end of Start's context.
 func (s *Stack) shutdownInGrace() {
 	ctx, cancel := context.WithTimeout(context.Background(), s.config.graceTime())
 	defer cancel()
 	_ = s.Shutdown(ctx) // logged, and returned by the Shutdown that comes later
 }
 
-// beginShutdown reports whether the caller is the one to do it.
+// beginShutdown reports whether the caller is the first.
 func (s *Stack) beginShutdown() bool {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -153,8 +152,8 @@ func (s *Stack) stop(ctx context.Context) error {
 	return s.closeJournal(ctx)
 }
 
-// closeJournal has what was logged leave, up to the grace time, and as the last of it
-// what is left behind.
+// closeJournal waits until the log records have left, up to the grace time; the last
+// one says what is left behind.
 func (s *Stack) closeJournal(ctx context.Context) error {
 	late, stop := overtime(ctx, writeOvertime)
 	defer stop()
@@ -169,7 +168,7 @@ func (s *Stack) closeJournal(ctx context.Context) error {
 	return err
 }
 
-// leftBehind is the result of Shutdown; interrupted says that it was not done.
+// leftBehind is the result of Shutdown; interrupted says that it was not finished.
 func (s *Stack) leftBehind(ctx context.Context, interrupted bool) error {
 	s.mutex.Lock()
 	result := &ShutdownError{Unreleased: s.untold, Unanswered: s.unanswered, Callbacks: s.callbacksRunning() + s.journal.running()}
@@ -181,8 +180,8 @@ func (s *Stack) leftBehind(ctx context.Context, interrupted bool) error {
 	return result
 }
 
-// noteEndLocked counts the calls that end while Shutdown is at work, by what their
-// peers know.
+// noteEndLocked counts the calls that end during Shutdown by the knowledge of their
+// peers.
 func (s *Stack) noteEndLocked(told knowledge) {
 	switch {
 	case s == nil || s.state < stackStopping:
@@ -193,9 +192,9 @@ func (s *Stack) noteEndLocked(told knowledge) {
 	}
 }
 
-// hangupBatch is how many calls Shutdown ends before it looks whether the peers
-// keep up. If all left at once, a stack with many would need a goroutine for each
-// BYE, and repeat most of them before it has read the answers.
+// hangupBatch is how many calls Shutdown ends before it checks whether the peers
+// respond. If all BYEs left at once, a stack with many calls would need a goroutine for
+// each, and would repeat most of them before it has read the responses.
 const hangupBatch = 500
 
 // hangupAll ends the calls, the next ones when no more than a batch is not answered.

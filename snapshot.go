@@ -13,26 +13,26 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// Info is what a dialog was at one moment, consistent in itself. It shares
-// nothing with the dialog.
+// Info is the state of a dialog at one moment, consistent in itself. It shares nothing
+// with the dialog.
 type Info struct {
 	Key   DialogKey
 	State DialogState
 	// IsUAC is true for a call of ours.
 	IsUAC bool
-	// Local and Remote are our side and the peer's, as From and To name them.
+	// Local and Remote are our side and the peer's, from the From and To headers.
 	Local, Remote Address
 	// Identity is who is at the other end now.
 	Identity Identity
-	// RemoteTarget is where requests to the peer go, RouteSet by which way
-	// (RFC 3261 12).
+	// RemoteTarget is the target of requests to the peer, RouteSet their route (RFC
+	// 3261 12).
 	RemoteTarget sip.Uri
 	RouteSet     []sip.Uri
 	// LocalSeq and RemoteSeq are the CSeq numbers of each side's latest
 	// request.
 	LocalSeq, RemoteSeq uint32
-	// PeerInfoPackages are the Info Packages that the peer takes (RFC 6086 5);
-	// nil when it has not said that it knows of them.
+	// PeerInfoPackages are the Info Packages that the peer accepts (RFC 6086 5); nil
+	// when it has listed none.
 	PeerInfoPackages []string
 	// Cause says why the call ended.
 	Cause Cause
@@ -82,9 +82,9 @@ func (d *Dialog) Request() *sip.Request {
 	return req
 }
 
-// Response returns a copy of the peer's latest response to the INVITE of a call
-// of ours, 100 excepted: in the end that which accepted or refused it. It is nil
-// before, and for a call of the peer's.
+// Response returns a copy of the peer's latest response to the INVITE of a call of
+// ours, 100 excepted: in the end the one that accepted or refused it. It is nil before
+// the first, and for a call of the peer's.
 func (d *Dialog) Response() *sip.Response {
 	d.mutex.RLock()
 	arrived := d.answeredBy
@@ -142,8 +142,8 @@ func (d *Dialog) Context() context.Context {
 	return d.ctx
 }
 
-// endContext ends the dialog's context, if anybody asked for it. No lock is
-// held: what the application hung on it starts.
+// endContext ends the dialog's context, if Context was called. No lock is held:
+// functions of the application's may run.
 func (d *Dialog) endContext() {
 	d.mutex.RLock()
 	cancel, cause := d.cancelCtx, d.cause

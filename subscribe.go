@@ -41,9 +41,8 @@ func (d *Dialog) handleSubscribe(tx serverTx, req *sipmsg.Message) {
 	r.queueNotify(now)
 }
 
-// expiresOf is how long a SUBSCRIBE may make the subscription last: not longer
-// than it asks (RFC 6665 4.2.1.1); ok is false when it asks nothing that can be
-// read.
+// expiresOf reads how long a SUBSCRIBE wants the subscription to last, which is never
+// exceeded (RFC 6665 4.2.1.1). ok is false when it cannot be read.
 func expiresOf(req *sipmsg.Message, most time.Duration) (life time.Duration, ok bool) {
 	value := headerValue(req, "Expires")
 	if value == "" {
@@ -57,9 +56,9 @@ func expires(life time.Duration) sip.Header {
 	return sip.NewHeader("Expires", sipmsg.FormatSeconds(life))
 }
 
-// refreshInTimeLocked arms the timer that refreshes a subscription of ours while
-// somebody waits for the outcome: so long before it expires as a transaction
-// may take, or when half the time is over.
+// refreshInTimeLocked arms the timer that refreshes a subscription of ours while a Wait
+// is running: the duration of a transaction before its expiry, or after half of its
+// time.
 func (r *ReferSubscription) refreshInTimeLocked() {
 	if !r.sent || !r.active || r.lingers || r.waiters == 0 || r.isDecidedLocked() {
 		return
@@ -73,7 +72,7 @@ func (r *ReferSubscription) refreshInTimeLocked() {
 	r.refresh.Reset(wait)
 }
 
-// prolong sends a SUBSCRIBE, unless one is on its way.
+// prolong sends a SUBSCRIBE, unless one is pending.
 func (r *ReferSubscription) prolong() {
 	d := r.dialog
 	d.mutex.Lock()
@@ -115,9 +114,8 @@ func (r *ReferSubscription) subscribe(ctx context.Context) error {
 	return x.send(ctx, req)
 }
 
-// subscribeResponse takes the answer to a refresh. One that RFC 6665 4.1.2.2
-// counts against the subscription ends it; with any other it lasts as long as it
-// would have.
+// subscribeResponse takes the response to a refresh. A failure that RFC 6665 4.1.2.2
+// counts against the subscription ends it; after any other it lasts as long as before.
 func (r *ReferSubscription) subscribeResponse(res *sip.Response, asked time.Duration) {
 	switch {
 	case res.IsProvisional():
@@ -133,8 +131,7 @@ func (r *ReferSubscription) subscribeResponse(res *sip.Response, asked time.Dura
 	r.dialog.failed(sip.SUBSCRIBE, res.StatusCode, res.Reason)
 }
 
-// subscribeDone ends the subscription of a refresh that nobody answers (RFC 5057
-// 5.2).
+// subscribeDone ends the subscription when a refresh gets no response (RFC 5057 5.2).
 func (r *ReferSubscription) subscribeDone(err error) {
 	if err != nil {
 		r.drop(callError(err))
@@ -142,7 +139,7 @@ func (r *ReferSubscription) subscribeDone(err error) {
 	}
 }
 
-// refreshed notes what came of a refresh; zero: nothing.
+// refreshed notes the result of a refresh; zero: none.
 func (r *ReferSubscription) refreshed(life time.Duration) {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()

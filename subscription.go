@@ -8,11 +8,11 @@ import (
 	"sipdialog.example/dialog/internal/mailbox"
 )
 
-// ReferSubscription is the implicit subscription of a REFER (RFC 3515 2.4.4),
-// one we received or one we sent. It may outlive the call: a BYE ends the session
-// only (RFC 5057 5.5). It ends by its last NOTIFY, its expiry, a failure that
-// RFC 5057 5.1 counts against it, Close of it or of the dialog, or Shutdown. Its
-// methods may be called from any goroutine and from inside any callback.
+// ReferSubscription is the implicit subscription of a REFER that we received or sent
+// (RFC 3515 2.4.4). It may outlive the call: a BYE ends the session only (RFC 5057
+// 5.5). It ends by its last NOTIFY, its expiry, a failure that RFC 5057 5.1 counts
+// against it, Close of it or of the dialog, or Shutdown. Its methods may be called from
+// any goroutine and from inside any callback.
 type ReferSubscription struct {
 	// ID is the REFER's CSeq header value, such as "2 REFER".
 	ID string
@@ -21,11 +21,11 @@ type ReferSubscription struct {
 
 	dialog     *Dialog
 	referToURI sip.Uri
-	// sent is true when the REFER was ours, first when it was the first of ours
-	// in the dialog.
+	// sent is true when the REFER was ours, first when it was the first of ours in the
+	// dialog.
 	sent, first bool
-	// referredBy is the Referred-By of a REFER received, token what it brought to
-	// prove it, silent true when it wants no subscription.
+	// referredBy is the Referred-By of a REFER received, token the proof in its body.
+	// silent is true when the peer wants no subscription.
 	referredBy string
 	token      []byte
 	silent     bool
@@ -39,30 +39,31 @@ type ReferSubscription struct {
 	active     bool
 	// over is true once the subscription has ended.
 	over bool
-	// status is what the latest NOTIFY said. It is the outcome, and stands, once
-	// it is final; failure is why there will be none. decided is closed then.
+	// status is the progress of the latest NOTIFY; a final one is the outcome and
+	// stays. failure says why there will be no outcome. decided is closed once there is
+	// one of the two.
 	status  Progress
 	failure error
 	decided chan struct{}
 	// callbacks are those of OnProgress.
 	callbacks []func(Progress)
-	// waiters counts those in Wait; until is when the subscription expires, limit
-	// when it does whoever prolongs it, refreshing true while a SUBSCRIBE of ours has no answer.
+	// waiters counts the calls of Wait. until is the expiry of the subscription, limit
+	// the latest expiry after all refreshes. refreshing is true while a SUBSCRIBE of
+	// ours has no response.
 	waiters         int
 	until, limit    time.Time
 	expiry, refresh *time.Timer
 	refreshing      bool
-	// lingers is true once the peer has ended it without an outcome that may still
-	// come.
+	// lingers is true once the peer has ended it while the outcome may still come.
 	lingers bool
 	// answered is closed once the REFER has its final answer; err is set when
 	// that was no 2xx. waited is true while a WaitRefer waits for it.
 	answered chan struct{}
 	err      error
 	waited   bool
-	// queue is the NOTIFYs that have not left, closing true when the last one is
-	// among them, flushing while one is being written. unanswered counts those
-	// that have left, latest is the number of the last of them.
+	// queue has the NOTIFYs that have not left. closing is true when the last one is in
+	// it, flushing while one is being written. unanswered counts those that have left
+	// and have no response, latest is the number of the last of them.
 	queue             []pendingNotify
 	closing, flushing bool
 	unanswered        int
@@ -106,12 +107,11 @@ func (r *ReferSubscription) Done() <-chan struct{} {
 	return r.done
 }
 
-// Close ends the subscription for the application at once, without waiting for
-// the network. One of a REFER we sent is forgotten: Wait returns, and the next
-// NOTIFY gets 481, which ends it for the peer (RFC 3515 2.4.4). One of a REFER
-// we received gets its last NOTIFY, reason noresource, with what was reported
-// last. The transfer itself goes on. Close may be called any number of times and
-// returns nil.
+// Close ends the subscription for the application at once, without waiting for the
+// network. That of a REFER of ours is forgotten: Wait returns, and the next NOTIFY gets
+// 481, which ends it for the peer (RFC 3515 2.4.4). That of a REFER that we received
+// gets its last NOTIFY, reason noresource, with the last progress. The transfer itself
+// goes on. Close may be called any number of times and returns nil.
 func (r *ReferSubscription) Close() error {
 	if r != nil && r.dialog != nil {
 		r.close(ErrTerminated)
@@ -127,7 +127,7 @@ func (r *ReferSubscription) close(cause error) {
 	r.drop(cause)
 }
 
-// drop ends the subscription without a word.
+// drop ends the subscription without a NOTIFY.
 func (r *ReferSubscription) drop(cause error) {
 	r.dialog.mutex.Lock()
 	r.answeredLocked(cause)
@@ -143,9 +143,8 @@ func (r *ReferSubscription) registryLocked() map[string]*ReferSubscription {
 	return r.dialog.referSubscriptions
 }
 
-// endLocked ends the subscription and forgets it. Unless the outcome is known,
-// cause says why it will not be. Whoever calls it calls forgetIfUnused
-// next, without the mutex.
+// endLocked ends the subscription and forgets it. Unless there is an outcome, cause
+// says why there is none. The caller then calls forgetIfUnused, without the mutex.
 func (r *ReferSubscription) endLocked(cause error) {
 	if r.over {
 		return
@@ -183,8 +182,8 @@ func (r *ReferSubscription) answeredLocked(err error) {
 	}
 }
 
-// activateLocked starts the subscription, or prolongs it, and returns for how
-// long: all its lives together are bounded too.
+// activateLocked starts or prolongs the subscription, and returns for how long: the sum
+// of all is bounded too.
 func (r *ReferSubscription) activateLocked(life time.Duration) time.Duration {
 	now := time.Now()
 	if r.limit.IsZero() {
@@ -202,8 +201,8 @@ func (r *ReferSubscription) activateLocked(life time.Duration) time.Duration {
 	return life
 }
 
-// expired ends a subscription whose time is over. The peer is told if it is
-// the one that subscribed (RFC 6665 4.2.2).
+// expired ends a subscription that has expired. The peer gets a last NOTIFY if it is
+// the subscriber (RFC 6665 4.2.2).
 func (r *ReferSubscription) expired() {
 	r.dialog.mutex.Lock()
 	left := time.Until(r.until) + r.graceLocked()
@@ -224,7 +223,7 @@ func (r *ReferSubscription) expired() {
 	r.dialog.forgetIfUnused()
 }
 
-// graceLocked is how much longer a subscription is kept than was said: while the
+// graceLocked is the time for which a subscription is kept after its expiry: while the
 // new call is being placed its outcome is still worth a NOTIFY (RFC 3515 3.4).
 func (r *ReferSubscription) graceLocked() time.Duration {
 	if r.followed {
@@ -236,13 +235,13 @@ func (r *ReferSubscription) graceLocked() time.Duration {
 // The subscriptions of a dialog.
 
 // inUseLocked reports whether anything but the session keeps the dialog: a
-// subscription, or a NOTIFY that is not answered.
+// subscription, or a NOTIFY without a response (RFC 5057 4).
 func (d *Dialog) inUseLocked() bool {
 	return len(d.referSubscriptions)+len(d.sentRefers)+d.notifying > 0
 }
 
-// endSubscriptionsLocked ends all without a word, where nobody can find them any
-// more.
+// endSubscriptionsLocked ends all subscriptions without a NOTIFY, when no request finds
+// them any more.
 func (d *Dialog) endSubscriptionsLocked(cause error) {
 	for _, registry := range []map[string]*ReferSubscription{d.referSubscriptions, d.sentRefers} {
 		for _, r := range registry {
@@ -252,8 +251,8 @@ func (d *Dialog) endSubscriptionsLocked(cause error) {
 	}
 }
 
-// forgetIfUnused lets go of a dialog that is over when the last of its
-// subscriptions has ended: no new ones begin then.
+// forgetIfUnused forgets a dialog that has ended when the last of its subscriptions
+// has: no new ones begin then.
 func (d *Dialog) forgetIfUnused() {
 	d.mutex.RLock()
 	idle := d.state == DialogStateTerminated && !d.inUseLocked()
@@ -266,8 +265,7 @@ func (d *Dialog) forgetIfUnused() {
 	d.stack.forgetLocked(d)
 }
 
-// closeSubscriptions closes all, those too that a Follow is at work on if even
-// says so.
+// closeSubscriptions closes all, with even also those that a Follow is working on.
 func (d *Dialog) closeSubscriptions(cause error, even bool) {
 	for _, r := range d.subscriptions() {
 		d.mutex.RLock()
@@ -279,14 +277,14 @@ func (d *Dialog) closeSubscriptions(cause error, even bool) {
 	}
 }
 
-// flushLastNotifies has those of which the last NOTIFY waits send it now.
+// flushLastNotifies sends the last NOTIFYs that wait.
 func (d *Dialog) flushLastNotifies() {
 	for _, r := range d.subscriptions() {
 		r.flushLast()
 	}
 }
 
-// dropSubscriptions ends all without a word: the dialog is gone.
+// dropSubscriptions ends all without a NOTIFY: the dialog has ended.
 func (d *Dialog) dropSubscriptions(cause error) {
 	for _, r := range d.subscriptions() {
 		r.drop(cause)
@@ -347,8 +345,8 @@ const (
 	maxReferLife   = time.Hour
 )
 
-// referLife is how long a subscription lasts that a REFER made: longer than a new
-// call may ring, and its CANCEL may take (RFC 3515 3.4).
+// referLife is the duration of the subscription of a REFER: longer than a new call may
+// ring, and its CANCEL may take (RFC 3515 3.4).
 func (c *StackConfig) referLife() time.Duration {
 	limit := c.ringingLimit()
 	if limit < 0 {

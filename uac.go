@@ -10,7 +10,7 @@ import (
 	"sipdialog.example/dialog/internal/sessiontimer"
 )
 
-// callOutcome is the outcome of a call of ours: what WaitAnswer waits for.
+// callOutcome is the outcome of a call of ours, for which WaitAnswer waits.
 type callOutcome struct {
 	known bool
 	err   error
@@ -32,8 +32,8 @@ type inviteClient struct {
 	early   []*earlyDialog
 	current *earlyDialog
 	origin  *dialogState
-	// former are the tags of those of an INVITE that was refused, before it went
-	// out once more.
+	// former are the tags of the early dialogs of an INVITE that was refused, before it
+	// was sent again.
 	former []string
 	// choose is InviteOpts.Choose, selections the 2xx that wait for it. noForkCause is
 	// why a 2xx was not taken. over is true when no more can come.
@@ -46,14 +46,14 @@ type inviteClient struct {
 	// won is true once a 2xx has been taken; winner is its To tag.
 	won    bool
 	winner string
-	// forks are the calls of further forks, by To tag, as long as their 2xx
-	// may be repeated: each is released once only.
+	// forks are the calls of further forks, by To tag, for as long as their 2xx may be
+	// repeated: each is released once only.
 	forks map[string]*Dialog
-	// redirects are the targets that 3xx answers have named.
+	// redirects are the targets of 3xx responses.
 	redirects redirects
 }
 
-// outcomeKnown returns what is closed once the call's outcome stands.
+// outcomeKnown returns a channel that is closed once the call has an outcome.
 func (d *Dialog) outcomeKnown() <-chan struct{} {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
@@ -138,7 +138,8 @@ func (d *Dialog) writeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 	return delivered, err
 }
 
-// mayRepeatLocked keeps a call that was given up from being placed once more.
+// mayRepeatLocked returns an error when the call was cancelled: its INVITE is not sent
+// again.
 func (i *inviteClient) mayRepeatLocked() error {
 	if i.d.ending != nil || i.d.phase != phaseInviting {
 		return ErrCanceled
@@ -173,7 +174,8 @@ func (d *Dialog) limitLocked() {
 	}
 }
 
-// rangTooLong ends a call as a proxy whose Timer C fires (RFC 3261 16.8).
+// rangTooLong ends a call at the ringing limit, as a proxy does when its Timer C fires
+// (RFC 3261 16.8).
 func (d *Dialog) rangTooLong() {
 	d.hangupUnanswered(&ending{
 		cause:   Cause{By: PartyTimeout, Method: "INVITE", Err: ErrTimeout},
@@ -181,8 +183,8 @@ func (d *Dialog) rangTooLong() {
 	})
 }
 
-// prepared begins an INVITE: the early dialogs of one that was refused before it
-// are over (RFC 3261 13.2.2.3).
+// prepared begins an INVITE: the early dialogs of the one that was refused before have
+// ended (RFC 3261 13.2.2.3).
 func (i *inviteClient) prepared(*sip.Request) {
 	i.d.mutex.Lock()
 	release := i.dropLocked(nil)
@@ -196,8 +198,8 @@ func (i *inviteClient) prepared(*sip.Request) {
 	release()
 }
 
-// inviteWritten keeps the transaction, the first time that it is told of it. A call that
-// was given up while the INVITE was being written is cancelled now.
+// inviteWritten keeps the transaction, the first time that it is reported. A call that
+// was cancelled while the INVITE was being written sends its CANCEL now.
 func (i *inviteClient) inviteWritten(tx clientTx) {
 	i.d.mutex.Lock()
 	if i.tx == tx {
@@ -227,8 +229,8 @@ func (i *inviteClient) cancelLocked() func() {
 	return func() { tx.Cancel(extra...) }
 }
 
-// processResponse takes a response to the INVITE that began the call: what it
-// says of the peer, the state, the ACK, and the call's outcome (RFC 3261 13.2.2).
+// processResponse takes a response to the INVITE that began the call: the peer's target
+// and identity, the state, the ACK, and the outcome (RFC 3261 13.2.2).
 func (d *Dialog) processResponse(res *sip.Response) error {
 	if res == nil {
 		return fmt.Errorf("%w: no response", ErrMalformed)
@@ -248,7 +250,7 @@ func (d *Dialog) processResponse(res *sip.Response) error {
 	return nil
 }
 
-// keep notes a response for Dialog.Response: the latest, up to the first 2xx.
+// keep notes the latest response for Dialog.Response, up to the first 2xx.
 func (i *inviteClient) keep(res *sip.Response) {
 	if res.StatusCode == sip.StatusTrying {
 		return
@@ -319,9 +321,9 @@ func (i *inviteClient) provisionalLocked(res *sip.Response) (then func()) {
 // both calls two functions in turn.
 func both(f, g func()) func() { return func() { f(); g() } }
 
-// success takes a 2xx (RFC 3261 13.2.2.4): the first makes the call, unless the
-// application chooses another, the same again gets the same ACK again, and one of
-// another fork is released.
+// success takes a 2xx (RFC 3261 13.2.2.4). The first makes the call, unless Choose
+// takes another one. A repetition gets the same ACK again. The 2xx of another fork is
+// released.
 func (i *inviteClient) success(res *sip.Response) {
 	switch i.classify(res) {
 	case firstAnswer:
@@ -340,14 +342,15 @@ type answerKind int
 
 const (
 	firstAnswer answerKind = iota
-	// newSelection is put before the application, awaitedSelection waits for it.
+	// newSelection is a 2xx for which Choose is called now, awaitedSelection one that
+	// waits for it.
 	newSelection
 	awaitedSelection
 	sameAnswer
 	otherFork
 )
 
-// classify tells which 2xx this is.
+// classify says which 2xx this is.
 func (i *inviteClient) classify(res *sip.Response) answerKind {
 	i.d.mutex.Lock()
 	defer i.d.mutex.Unlock()
@@ -369,7 +372,7 @@ func (i *inviteClient) classify(res *sip.Response) answerKind {
 	return firstAnswer
 }
 
-// accept makes the call of a 2xx: the dialog is the answering fork's from here on.
+// accept makes the call of a 2xx: the dialog is that of the fork from here on.
 func (i *inviteClient) accept(res *sip.Response) {
 	d := i.d
 	both := d.lockBoth()
@@ -405,8 +408,8 @@ func (i *inviteClient) accept(res *sip.Response) {
 	i.answerOffer(i.offer, res, i.established)
 }
 
-// established is what follows the ACK: the call stands, or it was given up
-// before, and the BYE follows (RFC 3261 9.1, 15).
+// established follows the ACK: the call is established, or, when it was cancelled
+// before, the BYE follows (RFC 3261 9.1, 15).
 func (i *inviteClient) established() {
 	d := i.d
 	d.mutex.Lock()
@@ -427,7 +430,7 @@ func (i *inviteClient) established() {
 	release()
 }
 
-// refused takes a final answer of 300 or more: the call is over.
+// refused takes a final response of 300 or more, which ends the call.
 func (i *inviteClient) refused(res *sip.Response) {
 	i.d.mutex.RLock()
 	won := i.won
@@ -468,9 +471,9 @@ func (i *inviteClient) ended(err error) {
 	i.d.clear(cause)
 }
 
-// releaseFork ends the dialog that a further fork's 2xx makes: ACK, then BYE
-// (RFC 3261 13.2.2.4). It is a call of its own that nobody sees. The same 2xx
-// again finds it, and gets its ACK again.
+// releaseFork ends the dialog of a further fork's 2xx: ACK, then BYE (RFC 3261
+// 13.2.2.4). That dialog is a call of its own, which the application does not see. A
+// repetition of the 2xx finds it, and gets its ACK again.
 func (i *inviteClient) releaseFork(res *sip.Response) {
 	fork, isNew := i.fork(res)
 	switch {

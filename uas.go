@@ -27,14 +27,14 @@ type retransmission struct {
 	timer    *time.Timer
 }
 
-// isIncoming reports whether the peer's INVITE still waits for its answer.
+// isIncoming reports whether the peer's INVITE has no final response yet.
 func (d *Dialog) isIncoming() bool {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
 	return d.phase == phaseIncoming && d.state != DialogStateTerminated
 }
 
-// inviteToAnswer returns the INVITE to answer, or why there is none.
+// inviteToAnswer returns the INVITE to answer, or the error of the method op.
 func (d *Dialog) inviteToAnswer(op string) (serverTx, error) {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
@@ -47,9 +47,9 @@ func (d *Dialog) inviteToAnswer(op string) (serverTx, error) {
 	return d.pendingInvite, nil
 }
 
-// takePendingInviteLocked takes the INVITE to whoever decides its final answer: nil
-// when somebody has. After that no reliable provisional response leaves any more
-// (RFC 3262 3).
+// takePendingInviteLocked gives the INVITE to the caller, which decides its final
+// response; nil when another one has. No reliable provisional response leaves after
+// that (RFC 3262 3).
 func (d *Dialog) takePendingInviteLocked() serverTx {
 	tx := d.pendingInvite
 	d.pendingInvite = nil
@@ -57,7 +57,7 @@ func (d *Dialog) takePendingInviteLocked() serverTx {
 	return tx
 }
 
-// claim decides who answers the INVITE: exactly one caller gets true.
+// claim decides which caller answers the INVITE: exactly one gets true.
 func (d *Dialog) claim() bool {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
@@ -108,8 +108,8 @@ func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
 // nobody but Accept sees it.
 var errAgreeing = errors.New("dialog: a PRACK is to come first")
 
-// acceptInOrder answers as soon as the session that reliable provisional responses
-// are about is agreed upon (RFC 3262 5).
+// acceptInOrder answers once the session of the reliable provisional responses is
+// agreed upon (RFC 3262 5).
 func (d *Dialog) acceptInOrder(ctx context.Context, tx serverTx, res *sip.Response) (<-chan struct{}, error) {
 	for {
 		if err := d.waitPracked(ctx); err != nil {
@@ -126,8 +126,9 @@ func (d *Dialog) acceptInOrder(ctx context.Context, tx serverTx, res *sip.Respon
 	}
 }
 
-// accept claims the INVITE and writes the 200. The state is Established before
-// the first byte leaves: whatever the peer sends upon it finds the dialog so.
+// accept claims the INVITE and writes the 2xx (RFC 3261 13.3.1.4). The state is
+// Established before the first byte leaves: the peer's next request finds the dialog
+// so.
 func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error) {
 	replaced, refusal := d.reserveReplaced()
 	if refusal != 0 {
@@ -178,8 +179,8 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	return delivered, nil
 }
 
-// rejectReplacement refuses a call whose INVITE names a call that is not to be had
-// any more.
+// rejectReplacement refuses an INVITE when the call to be replaced has ended or was
+// already replaced.
 func (d *Dialog) rejectReplacement(tx serverTx, refusal int) (<-chan struct{}, error) {
 	if !d.claim() {
 		return nil, ErrAnswered
@@ -198,8 +199,8 @@ func (d *Dialog) retransmitLocked(u *retransmission) {
 	d.retransmissions = append(d.retransmissions, u)
 }
 
-// retransmit sends a 2xx once more, T1 after the first and doubling up to T2 (RFC
-// 3261 13.3.1.4); after 64*T1 the call ends.
+// retransmit sends a 2xx again, T1 after the first and doubling up to T2 (RFC 3261
+// 13.3.1.4); after 64*T1 the call ends.
 func (d *Dialog) retransmit(u *retransmission) {
 	d.mutex.Lock()
 	if !d.isRetransmittedLocked(u) {
@@ -230,7 +231,7 @@ func (d *Dialog) isRetransmittedLocked(u *retransmission) bool {
 	return false
 }
 
-// ackTimedOutLocked ends a call whose 2xx got no ACK in 64*T1: by BYE (RFC 3261
+// ackTimedOutLocked ends a call whose 2xx got no ACK in 64*T1, by BYE (RFC 3261
 // 13.3.1.4, 14.2).
 func (d *Dialog) ackTimedOutLocked(u *retransmission) (release func()) {
 	d.stopRetransmissionLocked(u)
@@ -257,7 +258,7 @@ func (d *Dialog) stopRetransmissionLocked(u *retransmission) {
 	}
 }
 
-// ackedLocked wakes those who wait for the ACK.
+// ackedLocked wakes the callers of waitAcked.
 func (d *Dialog) ackedLocked() {
 	if d.acked != nil {
 		close(d.acked)
@@ -265,8 +266,8 @@ func (d *Dialog) ackedLocked() {
 	}
 }
 
-// handleAck takes the ACK to a 2xx; it belongs to the INVITE with its CSeq
-// number, which need not be the latest (RFC 3261 13.2.2.4).
+// handleAck takes the ACK to a 2xx. It belongs to the INVITE with its CSeq number,
+// which need not be the latest (RFC 3261 13.2.2.4).
 func (d *Dialog) handleAck(ack *sipmsg.Message, flow *transport.Flow) {
 	d.mutex.Lock()
 	u := d.retransmissionLocked(cseq(ack))
@@ -302,7 +303,7 @@ func (d *Dialog) retransmissionLocked(seq uint32) *retransmission {
 	return nil
 }
 
-// waitAcked waits until no 2xx of ours waits for its ACK, or the call is over.
+// waitAcked waits until no 2xx of ours waits for its ACK, or the call has ended.
 func (d *Dialog) waitAcked(ctx context.Context) error {
 	d.mutex.Lock()
 	if len(d.retransmissions) == 0 || d.state != DialogStateEstablished {
