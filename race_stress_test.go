@@ -76,7 +76,7 @@ const (
 )
 
 // TestStress runs rounds until its time is over: on stacks of every
-// transport, two of them with IPv6, and against a scripted peer, goroutines and callbacks call every method at random while
+// transport, two of them with IPv6, two behind routers, and against a scripted peer, goroutines and callbacks call every method at random while
 // messages, timers and faults come as they may. Then it reads from the sockets
 // and the callbacks whether anything went wrong. The seed decides what is
 // tried, not how the goroutines interleave.
@@ -142,6 +142,7 @@ type round struct {
 	dice      *dice
 	net       *dialogtest.Network
 	nodes     []*node
+	phones    []*phoneNode
 	chaos     *chaos
 	ops       []operation
 	newInvite operation
@@ -171,6 +172,10 @@ func newRound(t *testing.T, cover *coverage, ca *testcert.Authority, seed uint64
 		for _, ip := range hostsOf(transport) {
 			r.nodes = append(r.nodes, r.newNode(ip, transport))
 		}
+	}
+	r.phones = []*phoneNode{r.newPhone("udp", "203.0.113.1"), r.newPhone("tcp", "203.0.113.2")}
+	for _, p := range r.phones {
+		r.nodes = append(r.nodes, p.node)
 	}
 	r.chaos = r.newChaos()
 	return r
@@ -227,6 +232,9 @@ func (r *round) run() {
 		n.cancel()
 		n.checkEmpty("after Shutdown")
 		n.checkCalls()
+	}
+	for _, p := range r.phones {
+		p.countCalls()
 	}
 	r.chaos.stop()
 	r.net.Close()
@@ -299,7 +307,7 @@ func (r *round) shutdownAll(limit time.Duration) {
 // startFaults breaks the network in every way until quit.
 func (r *round) startFaults(quit <-chan struct{}) *sync.WaitGroup {
 	var running sync.WaitGroup
-	for _, f := range []func(*dice){r.cutHost, r.loseDatagrams, r.breakStreams, r.breakWrites, r.intrude, r.replay, r.forge} {
+	for _, f := range []func(*dice){r.cutHost, r.loseDatagrams, r.breakStreams, r.breakWrites, r.intrude, r.replay, r.forge, r.forget, r.movePhone} {
 		d := r.dice.child()
 		running.Add(1)
 		go func() {

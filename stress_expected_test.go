@@ -38,6 +38,9 @@ var expectedFaults = []string{
 	"fault: streams broken, tcp", "fault: streams broken, tls", "fault: streams broken, ws", "fault: streams broken, wss",
 	"fault: a silent stranger", "fault: a stranger with noise", "fault: a stranger with half a message",
 	"fault: a stranger without a handshake",
+	"fault: bindings forgotten", "fault: connections cut silently",
+	"fault: a phone moves, over udp", "fault: a phone moves, over tcp",
+	"calls of a phone, over udp", "calls of a phone, over tcp",
 }
 
 var expectedCallbacks = []string{

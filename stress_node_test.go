@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/dialogtest"
 )
 
 // node is one stack of a round, its sockets, and the calls its application
@@ -48,15 +49,20 @@ type watched struct {
 }
 
 func (r *round) newNode(ip, protocol string) *node {
+	return r.newNodeAt(r.net.Host(ip), ip, ip, protocol)
+}
+
+// newNodeAt starts a stack on a host, bound to an address of its; ip is its name.
+func (r *round) newNodeAt(host *dialogtest.Host, ip, address, protocol string) *node {
 	n := &node{round: r, ip: ip, protocol: protocol, dice: r.dice.child()}
-	n.tap = &socketTap{host: r.net.Host(ip), cover: r.cover, opaque: isWS(protocol) || isSecure(protocol)}
+	n.tap = &socketTap{host: host, cover: r.cover, opaque: isWS(protocol) || isSecure(protocol)}
 	n.reliable = pick(n.dice, []dialog.Reliability{0, 0, 0, 0, dialog.ReliableOff, dialog.ReliableRequired})
 	limit := 120
 	if ip == udpTwo {
 		limit = 15 // few enough to be reached
 	}
 	config := &dialog.StackConfig{
-		Transport:      &dialog.TransportConfig{Protocol: protocol, Address: ip, Port: 5060},
+		Transport:      &dialog.TransportConfig{Protocol: protocol, Address: address, Port: 5060},
 		Network:        n.tap,
 		Resolver:       noNames(), // a damaged Contact may name anything
 		MaxDialogs:     limit,
