@@ -7,38 +7,38 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// Identity is who is at the other end of a call, as far as the messages of that end
-// say (RFC 3325, RFC 4916).
+// Identity is the identity of the peer, as the messages of its side give it (RFC 3325,
+// RFC 4916).
 type Identity struct {
-	// Address is the first that the network asserts, in P-Asserted-Identity, else what
-	// the peer's From says, or in a call of ours the To.
+	// Address is the first that the network asserts, in P-Asserted-Identity, else the
+	// peer's From, or in a call of ours the To.
 	Address
-	// Asserted is true for what the network asserts. It is as good as the hop that said
-	// so: see StackConfig.IdentityFrom.
+	// Asserted is true when the network asserts the Address. It is as trustworthy as
+	// the hop that sent it: see StackConfig.IdentityFrom.
 	Asserted bool
 	// Others are further addresses of the same, such as a tel URI (RFC 3325 9.1).
 	Others []Address
-	// Privacy are the values of Privacy that came along with the assertion (RFC 3323
-	// 4.2): with "id", who it is is not to be shown to others.
+	// Privacy has the values of the Privacy header that came with the assertion (RFC
+	// 3323 4.2): with "id" the identity must not be shown to others.
 	Privacy []string
 	// Source is where the assertion came from first.
 	Source netip.AddrPort
 }
 
-// OnIdentity registers a callback that is told when there is somebody else at the other
-// end: a transfer or a call pickup by a PBX, which says so in a re-INVITE, an UPDATE,
-// with or without a body, or a response to ours or to the INVITE, by
-// P-Asserted-Identity (RFC 3325) or by another From (RFC 4916 4.4.2). Requests count
-// once they are accepted. To hear of what the first responses say, register in
+// OnIdentity registers a callback for changes of the peer's identity: after a transfer
+// or a call pickup by a PBX, for example. The change arrives in a re-INVITE or UPDATE,
+// with or without a body, or in a response to ours or to the INVITE, by
+// P-Asserted-Identity (RFC 3325) or another From (RFC 4916 4.4.2). Requests count once
+// they are accepted. For the identity in the first responses, register in
 // InviteOpts.Setup.
 //
-// A callback is not told what stands when it is registered, however late that is:
-// [Dialog.Info], asked afterwards, has it, so that nothing is missed in between.
+// A callback is not called for the identity at its registration, however late that is:
+// ask [Dialog.Info] afterwards, so that no change is missed in between.
 //
-// It is called one at a time with those of OnStateChange and OnBody, with no lock held;
-// of several changes while one of them runs the last is told, and nothing when that is
-// who it was told of before. A nil callback is
-// ignored. It never blocks.
+// It is called one at a time with the callbacks of OnStateChange and OnBody, with no
+// lock held. Of several changes while one of them runs only the last is reported, and
+// none if the identity is the one reported before. A nil callback is ignored. It never
+// blocks.
 func (d *Dialog) OnIdentity(callback func(Identity)) {
 	if callback == nil {
 		return
@@ -48,11 +48,11 @@ func (d *Dialog) OnIdentity(callback func(Identity)) {
 	d.identityWatchers = append(d.identityWatchers, &identityWatcher{callback: callback, told: d.peerIdentity})
 }
 
-// peerIdentity is what is known of who is at the other end.
+// peerIdentity is the identity of the peer.
 type peerIdentity struct {
 	// remote is the To of our requests, without its tag.
 	remote party
-	// asserted is who the network says that it is, or nil. It is not written to.
+	// asserted is the identity that the network asserts, or nil. It is not written to.
 	asserted *Identity
 }
 
@@ -74,7 +74,7 @@ func (f peerIdentity) identity() Identity {
 	return i
 }
 
-// same reports whether two assertions name the same, whoever made them.
+// same reports whether two assertions name the same identity, whichever hop sent them.
 func (i *Identity) same(o *Identity) bool {
 	return i != nil && o != nil && i.Address.same(o.Address) &&
 		slices.EqualFunc(i.Others, o.Others, Address.same) && slices.Equal(i.Privacy, o.Privacy)
@@ -92,8 +92,7 @@ type identityWatcher struct {
 	queued   bool
 }
 
-// learnIdentityLocked takes over who sent a message, a request that is accepted or a
-// response.
+// learnIdentityLocked sets the peer's identity from an accepted request or a response.
 func (d *Dialog) learnIdentityLocked(msg message) {
 	msg = learnable(msg)
 	if _, isResponse := msg.(*sip.Response); !isResponse {
@@ -104,9 +103,9 @@ func (d *Dialog) learnIdentityLocked(msg message) {
 	}
 }
 
-// learnFromLocked takes over the From of a request: another one replaces that before in
-// later requests of ours, too (RFC 4916 4.4.2), and what was asserted of that before.
-// The same without its display name is nobody else.
+// learnFromLocked sets the peer's identity from the From of a request. Another From is
+// the To of later requests of ours too (RFC 4916 4.4.2), and ends the assertion about
+// the one before. A missing display name is no change.
 func (d *Dialog) learnFromLocked(from nameAddr) {
 	moved := !sameAddress(from.uri, d.remote.nameAddr().uri)
 	if lacksHost(from.uri) || !moved && from.display == "" {
@@ -118,8 +117,8 @@ func (d *Dialog) learnFromLocked(from nameAddr) {
 	d.remote = from.party()
 }
 
-// tellIdentityLocked tells of a change. It is not called while the fields of another
-// early dialog are in the place of the dialog's.
+// tellIdentityLocked reports a change. It is not called while the fields of another
+// early dialog are in place of the dialog's.
 func (d *Dialog) tellIdentityLocked() {
 	for _, w := range d.identityWatchers {
 		if !w.queued && !w.told.same(d.peerIdentity) {
@@ -129,7 +128,7 @@ func (d *Dialog) tellIdentityLocked() {
 	}
 }
 
-// tellIdentity calls a watcher, unless what has changed has changed back meanwhile.
+// tellIdentity calls a watcher, unless the change was undone meanwhile.
 func (d *Dialog) tellIdentity(w *identityWatcher) {
 	d.mutex.Lock()
 	now := d.peerIdentity

@@ -14,7 +14,7 @@ import (
 // Our Contact: what the application chose, else the address by which the peer
 // reaches us.
 
-// contactLocked is our Contact as a peer on that flow can use it.
+// contactLocked is our Contact for a peer on that flow.
 func (d *Dialog) contactLocked(local transport.Local) sip.Header {
 	if d.contact != nil {
 		return sip.HeaderClone(d.contact)
@@ -30,14 +30,14 @@ func (d *Dialog) contactTo(tx serverTx) sip.Header {
 	return d.contactLocked(local)
 }
 
-// isSecureLocked reports whether our Contact has to be a SIPS URI: where the INVITE
-// was for one, or the first hop or the peer is one (RFC 3261 8.1.1.8, 12.1.1).
+// isSecureLocked reports whether our Contact must be a SIPS URI: the INVITE was for
+// one, or the first hop or the peer has one (RFC 3261 8.1.1.8, 12.1.1).
 func (d *Dialog) isSecureLocked() bool {
 	return d.secure || isSIPS(d.remoteTarget) || len(d.routeSet) > 0 && isSIPS(d.routeSet[0])
 }
 
-// contactTo is the Contact of a response to a request outside calls, whose target is
-// the user that it was for.
+// contactTo is the Contact of a response to a request outside calls, with the user of
+// its Request-URI.
 func (s *Stack) contactTo(tx serverTx) sip.Header {
 	req := tx.Message()
 	secure := req.Scheme() == "sips"
@@ -49,8 +49,8 @@ func (s *Stack) contactTo(tx serverTx) sip.Header {
 	return s.contactAt(nameAddrIn(req, "To").uri.User, tx.Local(), secure)
 }
 
-// contactAt is the Contact of a user of ours for a peer that sees us so, a SIPS URI if
-// that is called for.
+// contactAt is the Contact of a user of ours for a peer that reaches us at local, a
+// SIPS URI if secure.
 func (s *Stack) contactAt(user string, local transport.Local, secure bool) *sip.ContactHeader {
 	if s != nil && secure {
 		local = s.secured(local)
@@ -91,15 +91,16 @@ func (s *Stack) secured(local transport.Local) transport.Local {
 	return local
 }
 
-// choseContactLocked notes the Contact that the application chose, if it did.
+// choseContactLocked notes the application's Contact, unless it is nil.
 func (d *Dialog) choseContactLocked(uri *sip.Uri) {
 	if uri != nil {
 		d.contact = &sip.ContactHeader{Address: *uri.Clone()}
 	}
 }
 
-// customise has the application change a response that makes or confirms the dialog.
-// The Contact that it sets is ours in all later messages of the call (RFC 6141 4.5).
+// customise applies the application's options to a response that makes or confirms the
+// dialog. A Contact that they set is ours in all later messages of the call (RFC 6141
+// 4.5).
 func (d *Dialog) customise(res *sip.Response, opts []ResponseOpt) error {
 	ours := firstHeader(res, "Contact")
 	before := sip.HeaderClone(ours)
@@ -116,8 +117,8 @@ func (d *Dialog) customise(res *sip.Response, opts []ResponseOpt) error {
 	return nil
 }
 
-// takeContact leaves one Contact in a response that had ours: the application's, if it
-// has added or changed one, which is returned.
+// takeContact leaves one Contact in a response that had ours: the one that the
+// application has added or changed, which is returned.
 func takeContact(res *sip.Response, ours, before sip.Header) (chosen sip.Header, err error) {
 	var others []sip.Header
 	for h := range named(res, "Contact") {

@@ -26,10 +26,11 @@ func (c Credentials) String() string { return c.Username + ":***" }
 func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // Challenge is a digest challenge to a request of ours (RFC 3261 22, RFC 7616 3.3),
-// without its nonce. Of several for one realm it is that with the strongest
+// without its nonce. Of several for one realm it is the one with the strongest
 // algorithm.
 type Challenge struct {
-	// Realm is the name of what asks. Anybody can use any.
+	// Realm is the name of the challenger's realm. It is not verified: any challenger
+	// can use any name.
 	Realm string
 	// Proxy is true for a Proxy-Authenticate (407), false for a WWW-Authenticate.
 	Proxy bool
@@ -42,11 +43,11 @@ type Challenge struct {
 	Method     string
 	From       Address
 	RequestURI sip.Uri
-	// Peer is the address that the request was sent to, the first hop: who
-	// challenges may be behind it. Transport is "UDP", "TCP", "TLS", "WS" or "WSS".
+	// Peer is the address of the first hop of the request; the challenger may be behind
+	// it. Transport is "UDP", "TCP", "TLS", "WS" or "WSS".
 	Peer      netip.AddrPort
 	Transport string
-	// Dialog is the call that the request is in, or begins; nil outside calls.
+	// Dialog is the call of the request; nil outside calls.
 	Dialog *Dialog
 	// Inbound is true in a call that the peer has placed, Referred in one that
 	// follows a REFER: in both the peer has chosen where our requests go.
@@ -57,7 +58,8 @@ type Challenge struct {
 	Known bool
 }
 
-// attempt answers the challenges of a request; nil when nobody does.
+// attempt answers the challenges of a request; nil without Credentials and
+// Authenticate.
 func (s *Stack) attempt(scope *auth.Scope) *auth.Attempt {
 	if s.config.Credentials == nil && s.config.Authenticate == nil {
 		return nil
@@ -89,12 +91,12 @@ func (x *clientRequest) login(ctx context.Context, asked auth.Challenge) (auth.L
 	return auth.Login(found), ok
 }
 
-// ledByPeer reports whether the peer has chosen where the request goes.
+// ledByPeer reports whether the peer has chosen the target of the request.
 func (c Challenge) ledByPeer() bool { return c.Inbound || c.Referred }
 
-// askCredentials calls the application's function. It does not when the peer of a
-// call that it has placed wants what it has never been sent: a password may be asked
-// for there.
+// askCredentials calls the application's function. It does not in a call that the peer
+// has placed, when the realm's credentials were never sent to that destination: the
+// challenge may be an attempt to get a password.
 func (s *Stack) askCredentials(ctx context.Context, c Challenge) (found Credentials, ok bool) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -119,7 +121,7 @@ func (x *clientRequest) log(req *sip.Request) *slog.Logger {
 	return x.stack.log.With("call_id", callID(req))
 }
 
-// destination says where a request is about to go.
+// destination returns the destination of a request that will leave.
 func (s *Stack) destination(req *sip.Request, flow *transport.Flow, opt txn.RequestOptions) auth.Destination {
 	to := auth.Destination{
 		Hop: hopAddress(flow, opt.NextHop), Target: placeOf(req.Recipient), Path: pathBehind(req, opt.NextHop),
@@ -133,8 +135,8 @@ func (s *Stack) destination(req *sip.Request, flow *transport.Flow, opt txn.Requ
 	return to
 }
 
-// hopAddress is the address of a next hop, by which it is known again: its own, also
-// where it has made the connection, from another port.
+// hopAddress is the address by which a next hop is recognised: its own, also when it
+// has opened the connection from another port.
 func hopAddress(flow *transport.Flow, hop sip.Uri) netip.AddrPort {
 	remote := flow.RemoteAddr()
 	address := netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())

@@ -29,7 +29,7 @@ func (d *Dialog) doneLocked() chan struct{} {
 // config returns the stack's configuration, or the defaults.
 func (d *Dialog) config() *StackConfig { return d.stack.settings() }
 
-// transactionLayer returns the transactions, or why there are none.
+// transactionLayer returns the transaction layer, or the reason why there is none.
 func (d *Dialog) transactionLayer() (transactionLayer, error) {
 	if d.stack == nil {
 		return nil, ErrNotStarted
@@ -37,8 +37,8 @@ func (d *Dialog) transactionLayer() (transactionLayer, error) {
 	return d.stack.transactions()
 }
 
-// background runs f on a counted goroutine, or here when there is no stack or
-// it has ended: f then finds no transactions and returns at once.
+// background runs f on a counted goroutine, or here when there is no stack or it has
+// ended: f then finds no transaction layer and returns at once.
 func (d *Dialog) background(f func()) {
 	if d.stack == nil || !d.stack.tasks.Go(f) {
 		f()
@@ -54,8 +54,8 @@ func (d *Dialog) after(wait time.Duration, f func()) *time.Timer {
 	return time.AfterFunc(wait, func() { d.stack.tasks.Run(f) })
 }
 
-// onTime is after for a method of the dialog's: it takes no memory but the timer's
-// while it waits.
+// onTime is after for a method of the dialog: it needs no memory but the timer's while
+// it waits.
 func (d *Dialog) onTime(wait time.Duration, method func(*Dialog)) *time.Timer {
 	return time.AfterFunc(wait, func() {
 		if d.stack == nil {
@@ -66,8 +66,7 @@ func (d *Dialog) onTime(wait time.Duration, method func(*Dialog)) *time.Timer {
 	})
 }
 
-// baseContext is the context of what runs in the background: it ends with the stack's
-// transactions.
+// baseContext is the context of background work: it ends with the transaction layer.
 func (d *Dialog) baseContext() context.Context {
 	if d.stack == nil || d.stack.base == nil {
 		return context.Background()
@@ -78,8 +77,8 @@ func (d *Dialog) baseContext() context.Context {
 // spawnBye sends the BYE on a counted goroutine.
 func (d *Dialog) spawnBye() { d.finalGoodbye(d.sendBye) }
 
-// finalGoodbye is background for what writes the last of something: Shutdown waits
-// for it also when its context has ended.
+// finalGoodbye is background for a function that writes the last message of a call or a
+// subscription: Shutdown waits for it also after the end of its context.
 func (d *Dialog) finalGoodbye(f func()) {
 	if d.stack == nil || !d.stack.byes.Go(f) {
 		f()
@@ -107,8 +106,8 @@ func (b bothLocked) unlock() {
 	}
 }
 
-// learnLocked takes over what a response that makes or confirms the dialog
-// says of the way to the peer (RFC 3261 12.1.2, 13.2.2.4).
+// learnLocked sets target and route set from a response that makes or confirms the
+// dialog (RFC 3261 12.1.2, 13.2.2.4).
 func (d *Dialog) learnLocked(res *sip.Response) {
 	if targets := contacts(res); len(targets) > 0 {
 		d.remoteTarget = targets[0]
@@ -145,9 +144,9 @@ func (d *Dialog) requestLocked(method sip.RequestMethod, seq uint32) *sip.Reques
 	return req
 }
 
-// pathLocked returns the Request-URI and the Route headers (RFC 3261 12.2.1.1):
-// a first hop that routes strictly finds itself in the Request-URI, and the
-// target at the end of the route.
+// pathLocked returns the Request-URI and the Route headers (RFC 3261 12.2.1.1). When
+// the first hop is a strict router it is the Request-URI, and the target ends the
+// route.
 func (d *Dialog) pathLocked() (target sip.Uri, routes []sip.Uri) {
 	target = *d.remoteTarget.Clone()
 	target.Headers = nil
@@ -163,7 +162,7 @@ func (d *Dialog) pathLocked() (target sip.Uri, routes []sip.Uri) {
 	return first, append(routes[1:], target)
 }
 
-// hopLocked is where requests go: the first route, else the target (RFC 3261
+// hopLocked is the next hop of requests: the first route, else the target (RFC 3261
 // 8.1.2).
 func (d *Dialog) hopLocked() sip.Uri {
 	if len(d.routeSet) > 0 {
@@ -172,7 +171,7 @@ func (d *Dialog) hopLocked() sip.Uri {
 	return *d.remoteTarget.Clone()
 }
 
-// optionsLocked says how to send a request of this dialog.
+// optionsLocked returns the options with which requests of this dialog are sent.
 func (d *Dialog) optionsLocked() txn.RequestOptions {
 	opt := txn.RequestOptions{Flow: d.flowLocked(), NextHop: d.hopLocked(), Prepare: d.prepare}
 	if opt.Flow != nil && opt.Flow == d.natFlowLocked() {
@@ -181,9 +180,9 @@ func (d *Dialog) optionsLocked() txn.RequestOptions {
 	return opt
 }
 
-// prepare fills in what depends on the address by which the peer reaches us:
-// the Contact of requests that make or refresh a dialog, and the host in the
-// From of a first INVITE.
+// prepare fills in the headers that depend on the address by which the peer reaches us:
+// the Contact of requests that make or refresh a dialog, and the host in the From of a
+// first INVITE.
 func (d *Dialog) prepare(req *sip.Request, local transport.Local) {
 	switch req.Method {
 	case sip.INVITE, sip.UPDATE, sip.REFER, sip.NOTIFY, sip.SUBSCRIBE:
@@ -208,7 +207,8 @@ func (d *Dialog) prepare(req *sip.Request, local transport.Local) {
 	req.AppendHeader(d.contactLocked(local))
 }
 
-// keepBodyLocked hands a body to the callbacks, or keeps it for the first.
+// keepBodyLocked gives a body to the callbacks, or keeps it for the first that is
+// registered.
 func (d *Dialog) keepBodyLocked(body *SimpleBody) {
 	if body == nil || d.state == DialogStateTerminated {
 		return
@@ -243,8 +243,8 @@ func (d *Dialog) keepOfferLocked(offer *SimpleBody) {
 	}
 }
 
-// dropOfferLocked forgets an offer that was kept: it has been answered, and whoever
-// registers from now on waits for the next.
+// dropOfferLocked forgets an offer that was kept: it has been answered, and callbacks
+// registered from now on get later bodies only.
 func (d *Dialog) dropOfferLocked() {
 	if d.keptOffer {
 		d.dropAsideLocked()
@@ -252,16 +252,16 @@ func (d *Dialog) dropOfferLocked() {
 	}
 }
 
-// lastDelivery tells when Terminated has been delivered; nil: nothing to wait
-// for.
+// lastDelivery returns a channel that is closed when Terminated has been delivered; nil
+// when there is nothing to wait for.
 func (d *Dialog) lastDelivery() <-chan struct{} {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
 	return d.closed
 }
 
-// stopRingingLocked stops what waits upon an unanswered call, and lets go of it:
-// it holds the INVITE.
+// stopRingingLocked stops the timers and watches of an unanswered call, and drops the
+// INVITE that they hold.
 func (d *Dialog) stopRingingLocked() {
 	stopTimer(d.limit)
 	stopTimer(d.refresh)

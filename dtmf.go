@@ -12,7 +12,7 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// DTMF is a key that was pressed, as an INFO tells of it.
+// DTMF is a key that was pressed, as an INFO reports it.
 type DTMF struct {
 	// Digit is '0' to '9', '*', '#', or 'A' to 'D'.
 	Digit rune
@@ -38,15 +38,15 @@ const (
 	dtmfDigits = "0123456789*#ABCD"
 )
 
-// SendDTMF tells the peer of a key by an INFO of the forms that gateways know:
-// application/dtmf-relay (Signal=5, Duration=160), or application/dtmf. It needs
-// an early dialog or an established call and waits for the answer, until ctx ends;
-// digits sent one after the other arrive in order. An INFO that is not answered ends
-// the call, as that of SendInfo does. This is legacy usage of INFO (RFC 6086 2): no Info
+// SendDTMF reports a key to the peer by an INFO of the forms that gateways know:
+// application/dtmf-relay (Signal=5, Duration=160), or application/dtmf. It needs an
+// early dialog or an established call and waits for the response, until ctx ends;
+// digits sent one after the other arrive in order. An INFO without a response ends the
+// call, as that of SendInfo does. This is legacy usage of INFO (RFC 6086 2): no Info
 // Package.
 //
-// Errors: ErrInvalidArgument (no digit, a negative Duration), *ResponseError, and
-// those of Do.
+// Errors: ErrInvalidArgument (no digit, a negative Duration), *ResponseError, and those
+// of Do.
 func (d *Dialog) SendDTMF(ctx context.Context, digit rune, opts DTMFOpts) (err error) {
 	defer naming("SendDTMF", &err)
 	if ctx == nil {
@@ -64,18 +64,18 @@ func (d *Dialog) SendDTMF(ctx context.Context, digit rune, opts DTMFOpts) (err e
 	return d.SendInfo(ctx, NewBody(typeDTMFRelay, fmt.Appendf(nil, "Signal=%s\r\nDuration=%d\r\n", digits, held)))
 }
 
-// OnDTMF registers a callback for the keys that INFOs of the peer's tell of, in
-// both forms of SendDTMF. It is called in their order, one at a time with OnBody's
-// and OnStateChange's, with no lock held; the INFO has been answered 200. An INFO
-// of these types that cannot be read gets 400. Neither goes to OnRequest's
-// handler. It replaces the callback set before; nil leaves them to that handler.
+// OnDTMF registers a callback for the keys in INFOs of the peer's, in both forms of
+// SendDTMF. It is called in their order, one at a time with the callbacks of OnBody and
+// OnStateChange, with no lock held; the INFO has been answered 200. An INFO of these
+// types that cannot be read gets 400. Neither goes to OnRequest's handler. It replaces
+// the callback set before; nil leaves the INFOs to that handler.
 func (d *Dialog) OnDTMF(callback func(DTMF)) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	d.dtmfCallback = callback
 }
 
-// handledDTMF takes an INFO that tells of a key, if somebody wants to know.
+// handledDTMF takes an INFO that reports a key, if a callback is registered.
 func (d *Dialog) handledDTMF(tx serverTx, req *sipmsg.Message) bool {
 	read := dtmfReader(req)
 	d.mutex.RLock()
@@ -109,8 +109,8 @@ func (d *Dialog) tellKey(callback func(DTMF), key DTMF, answered <-chan struct{}
 	})
 }
 
-// dtmfReader returns what reads the body of an INFO; nil when it does not tell of
-// a key, or belongs to a package.
+// dtmfReader returns the function that reads the body of an INFO; nil when it reports
+// no key, or belongs to a package.
 func dtmfReader(req *sipmsg.Message) func(body string) (DTMF, bool) {
 	if hasHeader(req, "Info-Package") {
 		return nil

@@ -6,7 +6,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// effect is what a failed request ends besides itself (RFC 5057 5.1).
+// effect is the part of a dialog that a failed request ends (RFC 5057 5.1).
 type effect int
 
 const (
@@ -16,8 +16,8 @@ const (
 	endsDialog
 )
 
-// effectOf is the table of RFC 5057 5.1 and 5.2, with RFC 3261 12.2.1.2: what a
-// final answer to a request inside a dialog ends.
+// effectOf is the table of RFC 5057 5.1 and 5.2, with RFC 3261 12.2.1.2: the effect of
+// a final response to a request inside a dialog.
 func effectOf(method sip.RequestMethod, code int) effect {
 	switch code {
 	case 404, 410, 416, 482, 483, 484, 485, 502, 604:
@@ -42,8 +42,8 @@ func effectOf(method sip.RequestMethod, code int) effect {
 	return endsNothing
 }
 
-// effectOf is the table's, but for what the configuration keeps: it says SHOULD where
-// there is no answer (RFC 3261 12.2.1.2).
+// effectOf is that of the table, except with KeepUnanswered: RFC 3261 12.2.1.2 says
+// SHOULD for a request without a response.
 func (d *Dialog) effectOf(method sip.RequestMethod, code int) effect {
 	if code == sip.StatusRequestTimeout && method != sip.INVITE && d.config().KeepUnanswered {
 		return endsNothing
@@ -57,15 +57,15 @@ func isSubscribers(method sip.RequestMethod) bool {
 	return method == sip.NOTIFY || method == sip.SUBSCRIBE
 }
 
-// failed ends what a refused request ends: the call, by BYE, as the peer may
-// still think that it lives (RFC 3261 12.2.1.2), and with the dialog all its
+// failed ends the part that a refused request ends: the call, by BYE, as the peer may
+// still count it as established (RFC 3261 12.2.1.2), and with the dialog all its
 // subscriptions.
 func (d *Dialog) failed(method sip.RequestMethod, code int, reason string) {
 	d.failedIn(nil, method, code, reason)
 }
 
-// failedIn is failed for a request in an early dialog, unless e is nil: it ends
-// nothing else.
+// failedIn is failed for a request in an early dialog, unless e is nil: it ends nothing
+// else.
 func (d *Dialog) failedIn(e *earlyDialog, method sip.RequestMethod, code int, reason string) {
 	effect := d.effectOf(method, code)
 	if effect == endsDialog {
@@ -76,8 +76,8 @@ func (d *Dialog) failedIn(e *earlyDialog, method sip.RequestMethod, code int, re
 	}
 }
 
-// unanswered is failed for a request that got no answer: for a timeout 408 (RFC
-// 3261 8.1.3.1); a lost connection ends nothing, the next request tries anew.
+// unanswered is failed for a request that got no response: a timeout counts as 408 (RFC
+// 3261 8.1.3.1); a lost connection ends nothing, the next request opens another.
 func (d *Dialog) unanswered(method sip.RequestMethod, err error) { d.unansweredIn(nil, method, err) }
 
 // unansweredIn is failedIn for a request that got no answer.

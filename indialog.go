@@ -69,10 +69,10 @@ func (d *Dialog) handleRequest(tx serverTx, req *sipmsg.Message) {
 	}
 }
 
-// inOrder raises the peer's CSeq, or reports that the request is late (RFC
-// 3261 12.2.2). Retransmissions do not come this far. Some peers send their BYE with
-// the CSeq of the request before it: only a lower one has to be refused, and the
-// call is to end.
+// inOrder raises the peer's CSeq, or reports that the request is late (RFC 3261
+// 12.2.2). Retransmissions do not come this far. Some peers send their BYE with the
+// CSeq of the request before it. Only a lower CSeq must be refused, so that such a BYE
+// ends the call.
 func (d *Dialog) inOrder(e *earlyDialog, req *sipmsg.Message) (ordered bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
@@ -93,9 +93,8 @@ func (d *Dialog) isMortal() bool {
 	return d.phase == phaseBye || d.phase == phaseCleared || d.state == DialogStateTerminated
 }
 
-// handleBye ends the call (RFC 3261 15.1.2): 200, and 487 to an INVITE of the
-// dialog that is still open. In an early dialog of an INVITE of ours it ends
-// nothing else.
+// handleBye ends the call (RFC 3261 15.1.2): 200, and 487 to an INVITE of the dialog
+// that is still open. In an early dialog of our INVITE it ends that early dialog only.
 func (d *Dialog) handleBye(tx serverTx, req *sipmsg.Message, e *earlyDialog) {
 	if e == nil {
 		d.mutex.Lock()
@@ -136,8 +135,8 @@ func (d *Dialog) handleCancel(tx serverTx, cancel *sipmsg.Message) {
 	d.cancelReInvite(tx)
 }
 
-// handleInfo takes an INFO: one of a package that we do not take is refused with
-// those that we do (RFC 6086 4.2.2).
+// handleInfo takes an INFO. An INFO of a package that we do not accept gets 469 with
+// the list of those that we do (RFC 6086 4.2.2).
 func (d *Dialog) handleInfo(tx serverTx, req *sipmsg.Message) {
 	switch {
 	case !d.takesPackage(req):

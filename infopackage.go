@@ -11,10 +11,9 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// InfoPackageOf returns the Info Package that an INFO belongs to (RFC 6086 4.2),
-// without its parameters; empty when it belongs to none. A handler of INFO
-// (OnRequest) sees INFOs without a package, and of those that
-// StackConfig.InfoPackages lists.
+// InfoPackageOf returns the Info Package of an INFO (RFC 6086 4.2), without its
+// parameters; empty when it has none. A handler of INFO (OnRequest) gets INFOs without
+// a package, and those of StackConfig.InfoPackages.
 func InfoPackageOf(req *sip.Request) string {
 	if req == nil {
 		return ""
@@ -24,13 +23,13 @@ func InfoPackageOf(req *sip.Request) string {
 
 func packageOf(msg message) string { return sipmsg.Bare(headerValue(msg, "Info-Package")) }
 
-// SendInfoPackage sends an INFO of an Info Package (RFC 6086 4.2.1) and waits for
-// its answer; see Do. An answer of 300 or more is a *ResponseError: a 469 says that
-// the peer takes that package no more, and ends nothing. No answer ends the call, as
-// SendInfo has it.
+// SendInfoPackage sends an INFO of an Info Package (RFC 6086 4.2.1) and waits for its
+// response; see Do. A response of 300 or more is a *ResponseError: after a 469 the peer
+// accepts that package no more, and nothing ends. An INFO without a response ends the
+// call, as that of SendInfo does.
 //
-// Errors: ErrInfoPackage (the peer has not listed it: see Info.PeerInfoPackages),
-// and those of Do.
+// Errors: ErrInfoPackage (the peer has not listed it: see Info.PeerInfoPackages), and
+// those of Do.
 func (d *Dialog) SendInfoPackage(ctx context.Context, name string, body Body, headers ...Header) (err error) {
 	defer naming("SendInfoPackage", &err)
 	if err := checkToken("Info Package", sipmsg.Bare(name)); err != nil {
@@ -43,8 +42,8 @@ func (d *Dialog) SendInfoPackage(ctx context.Context, name string, body Body, he
 	return d.SendInfo(ctx, body, append(own, headers...)...)
 }
 
-// mayInformLocked refuses an INFO of a package that the peer does not take (RFC
-// 6086 4.2.1).
+// mayInformLocked refuses an INFO of a package that the peer does not accept (RFC 6086
+// 4.2.1).
 func (d *Dialog) mayInformLocked(req *sip.Request) error {
 	if req.Method != sip.INFO || !hasHeader(req, "Info-Package") {
 		return nil
@@ -61,21 +60,20 @@ func (d *Dialog) takesPackage(req *sipmsg.Message) bool {
 		slices.Contains(d.config().InfoPackages, packageOf(req))
 }
 
-// recvInfo is the Recv-Info header: what we take.
+// recvInfo is the Recv-Info header: the packages that we accept.
 func (c *StackConfig) recvInfo() sip.Header {
 	return sip.NewHeader("Recv-Info", strings.Join(c.InfoPackages, ", "))
 }
 
-// askPackages adds to an INVITE what we take, if packages are spoken of at all
-// (RFC 6086 5.2.3).
+// askPackages adds Recv-Info to an INVITE, if InfoPackages is set (RFC 6086 5.2.3).
 func (d *Dialog) askPackages(req *sip.Request) {
 	if d.config().InfoPackages != nil {
 		req.AppendHeader(d.config().recvInfo())
 	}
 }
 
-// grantPackages adds it to a response: when the request has said what the peer
-// takes, and only then (RFC 6086 5.2.3).
+// grantPackages adds Recv-Info to a response when the request has one, and only then
+// (RFC 6086 5.2.3).
 func (d *Dialog) grantPackages(req *sipmsg.Message, res *sip.Response) {
 	if speaksOfPackages(req) {
 		res.AppendHeader(d.config().recvInfo())
@@ -87,9 +85,9 @@ func speaksOfPackages(req *sipmsg.Message) bool { return hasHeader(req, "Recv-In
 // maxPackages bounds the Info Packages of a peer that are kept.
 const maxPackages = 100
 
-// learnPackagesLocked takes over what the peer takes, from a message that is
-// accepted: one that is refused changes nothing (RFC 6086 5.2.4), nor does one
-// that says nothing.
+// learnPackagesLocked sets the packages that the peer accepts, from a message that is
+// accepted. A refused request changes nothing (RFC 6086 5.2.4), nor does one without
+// Recv-Info.
 func (d *Dialog) learnPackagesLocked(msg message) {
 	if !hasHeader(msg, "Recv-Info") {
 		return

@@ -10,14 +10,14 @@ import (
 	"sipdialog.example/dialog/internal/tasks"
 )
 
-// maxRecords is how many records wait for the application's handler; what goes
-// beyond is dropped.
+// maxRecords bounds the records that wait for the application's handler; more are
+// dropped.
 const maxRecords = 1000
 
-// journal hands what the stack logs to the application's handler: in order, on a
-// goroutine of its own that exists only while there is something to hand over, with
-// no lock held. So whatever the handler does, calls go on, and a record may be made
-// under a lock. nil is the journal of a stack that logs nothing.
+// journal gives log records to the application's handler: in order, on a goroutine of
+// its own that exists only while there are records, with no lock held. So calls go on
+// whatever the handler does, and a record may be made under a lock. nil is the journal
+// of a stack without a log.
 type journal struct {
 	// Set at construction.
 
@@ -53,12 +53,13 @@ func (j *journal) logger() *slog.Logger {
 	return slog.New(recorder{journal: j})
 }
 
-// debugs reports whether records of LevelDebug are wanted. It calls nobody, and may be
-// asked under a lock.
+// debugs reports whether records of LevelDebug are wanted. It calls nothing of the
+// application's, and may be called under a lock.
 func (j *journal) debugs() bool { return j != nil && j.debug.Load() }
 
-// ask asks the handler once a second, which the application may have switched, whether
-// it takes records of LevelDebug. It is called when a message passes, and does not wait.
+// ask asks the handler once a second whether it takes records of LevelDebug, since the
+// application may have switched that. It is called when a message passes, and does not
+// wait.
 func (j *journal) ask() {
 	if j == nil {
 		return
@@ -87,14 +88,14 @@ func (j *journal) running() int {
 	return j.tasks.Running()
 }
 
-// wait lets the records leave that there are, until ctx ends.
+// wait waits until the present records have left, or ctx ends.
 func (j *journal) wait(ctx context.Context) {
 	if j != nil {
 		j.tasks.Wait(ctx)
 	}
 }
 
-// close is wait, and loses what is logged afterwards.
+// close is wait, and drops later records.
 func (j *journal) close(ctx context.Context) {
 	if j != nil {
 		j.tasks.CloseIdle(ctx)

@@ -7,8 +7,7 @@ import (
 	"strings"
 )
 
-// logHandler is where a configuration has the stack log: Slog, else Logger, else
-// nowhere: nil.
+// logHandler is the handler of the stack's log: Slog, else that of Logger, else nil.
 func (c *StackConfig) logHandler() slog.Handler {
 	switch {
 	case c.Slog != nil:
@@ -30,8 +29,7 @@ func (d *Dialog) log() *slog.Logger {
 	return d.stack.log.With("call_id", d.callID, "local_tag", d.localTag)
 }
 
-// logOf returns the logger of a request: each record carries its Call-ID. Those
-// that got here have one.
+// logOf returns the logger of a request: each record carries its Call-ID.
 func (s *Stack) logOf(tx serverTx) *slog.Logger {
 	return s.log.With("call_id", callID(tx.Message()))
 }

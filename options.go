@@ -10,17 +10,17 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// Address is a name and a URI, as From and To have them.
+// Address is a name and a URI, as in From and To.
 type Address struct {
 	DisplayName string
 	URI         sip.Uri
 }
 
-// Header is a header to add to a message. One whose name is no token, whose value
-// has a line break or another control character, or which the message has already
-// (Via, From, To, Call-ID, CSeq, Max-Forwards, Route, Record-Route, Content-Length, and
-// Contact but in an [Answer] and by [WithHeader]) is ErrInvalidArgument, which names the
-// option that sets it.
+// Header is a header for a message. It is refused with ErrInvalidArgument, which names
+// the option that sets it, if its name is no token, its value has a line break or
+// another control character, or the message has it already: Via, From, To, Call-ID,
+// CSeq, Max-Forwards, Route, Record-Route, Content-Length, and Contact but in an
+// [Answer] and by [WithHeader].
 type Header struct {
 	Name, Value string
 }
@@ -30,16 +30,16 @@ type ByeOpts struct {
 	// Reason becomes a Reason header (RFC 3326): SIP;text="…", unless it is
 	// one already, such as `Q.850;cause=16`.
 	Reason string
-	// Reasons become further Reason headers. They stand in the CANCEL too of a
-	// call that is not answered.
+	// Reasons become further Reason headers, also in the CANCEL of a call that is not
+	// answered.
 	Reasons []Reason
 	// Headers are added to the BYE.
 	Headers []Header
 }
 
-// WithHeader adds a header to a response; a Contact takes the place of ours, in Accept
-// and Provisional for the rest of the call. What Header refuses makes the method fail
-// that it is given to.
+// WithHeader adds a header to a response. A Contact replaces ours, in Accept and
+// Provisional for the rest of the call. A header that Header refuses makes the method
+// fail.
 func WithHeader(name, value string) ResponseOpt {
 	return func(resp *sip.Response) {
 		h := Header{name, value}
@@ -66,21 +66,21 @@ func WithHeaders(headers ...Header) ResponseOpt {
 }
 
 // WithBody gives a response a body: the answer, or the offer, of Accept and
-// Provisional. Once reliable provisional responses have agreed upon a session, one in
-// Accept is neither (RFC 6337 3.1.1). The version in an SDP's o= line is raised where
-// it would go back, as Hold and Resume have raised it too (RFC 3264 8).
+// Provisional. Once reliable provisional responses have agreed upon a session, a body
+// in Accept is neither (RFC 6337 3.1.1). The version in an SDP's o= line is raised
+// where it would go back, as Hold and Resume have raised it too (RFC 3264 8).
 func WithBody(body Body) ResponseOpt {
 	return func(resp *sip.Response) { setBody(resp, body) }
 }
 
-// WithReliable has Provisional send the response reliably (RFC 3262) when the
-// caller knows how; other responses it leaves as they are.
+// WithReliable makes Provisional send the response reliably (RFC 3262) when the caller
+// supports that; other responses are not changed.
 func WithReliable() ResponseOpt {
 	return func(resp *sip.Response) { resp.AppendHeader(sip.NewHeader("Require", rel100.Tag)) }
 }
 
-// WithContacts replaces a response's Contact: the targets of a redirection (RFC
-// 3261 21.3); in Accept and Provisional our own, one SIP URI, for the rest of the call.
+// WithContacts replaces a response's Contact: by the targets of a redirection (RFC 3261
+// 21.3); in Accept and Provisional by our own, one SIP URI, for the rest of the call.
 func WithContacts(targets ...sip.Uri) ResponseOpt {
 	return func(resp *sip.Response) {
 		var list []sip.Header
@@ -104,7 +104,7 @@ func replaceContacts(resp *sip.Response, contacts ...sip.Header) {
 
 func isContactName(name string) bool { return sipmsg.SameName(name, "Contact") }
 
-// WithRetryAfter says when to try again (RFC 3261 20.33), in whole seconds.
+// WithRetryAfter adds a Retry-After (RFC 3261 20.33), in whole seconds.
 func WithRetryAfter(wait time.Duration) ResponseOpt {
 	return func(resp *sip.Response) {
 		if wait < 0 {

@@ -9,11 +9,11 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// Reason is a value of a Reason header (RFC 3326): why a BYE or CANCEL was sent,
-// or a call refused.
+// Reason is a value of a Reason header (RFC 3326): the reason of a BYE, a CANCEL or a
+// refusal.
 type Reason struct {
-	// Protocol says what Cause counts: "SIP" a status code, "Q.850" a cause of
-	// ISDN; or another token.
+	// Protocol is "SIP" when Cause is a status code, "Q.850" when it is a cause of
+	// ISDN, or another token.
 	Protocol string
 	// Cause is the number, such as 16 of Q.850; zero when there is none.
 	Cause int
@@ -33,8 +33,8 @@ func (r Reason) String() string {
 	return value
 }
 
-// ReasonsOf returns the reasons that a message gives, in its order; what cannot
-// be read is left out. A message may be a request, or a response (RFC 6432).
+// ReasonsOf returns the reasons in a message, in its order; unreadable ones are left
+// out. The message may be a request or a response (RFC 6432).
 func ReasonsOf(msg sip.Message) []Reason { return reasonsOf(msg) }
 
 func reasonsOf(msg message) []Reason {
@@ -57,8 +57,8 @@ func appendReason(reasons []Reason, value string) []Reason {
 	return append(reasons, r)
 }
 
-// WithReason adds reasons to a final response (RFC 6432), such as a Q.850 cause.
-// One whose Protocol is no token makes the method fail that it is given to.
+// WithReason adds reasons to a final response (RFC 6432), such as a Q.850 cause. A
+// Protocol that is no token makes the method fail.
 func WithReason(reasons ...Reason) ResponseOpt {
 	return func(resp *sip.Response) {
 		if err := checkReasons("", reasons); err != nil {
@@ -71,9 +71,9 @@ func WithReason(reasons ...Reason) ResponseOpt {
 	}
 }
 
-// reasonHeaders are the Reason headers for what an application said: a text, and
-// reasons proper. A text that already is a header value of the form SIP;cause=...
-// or Q.850;cause=... is sent as it is.
+// reasonHeaders are the Reason headers of an application's text and reasons. A text
+// that already is a header value of the form SIP;cause=... or Q.850;cause=... is sent
+// as it is.
 func reasonHeaders(text string, reasons []Reason) []sip.Header {
 	var headers []sip.Header
 	text = strings.TrimSpace(text)
@@ -90,7 +90,7 @@ func reasonHeaders(text string, reasons []Reason) []sip.Header {
 	return headers
 }
 
-// reasonsIn reads back what reasonHeaders has made.
+// reasonsIn reads the headers of reasonHeaders.
 func reasonsIn(headers []sip.Header) []Reason {
 	var reasons []Reason
 	for _, h := range headers {

@@ -42,9 +42,9 @@ func contentIDIn(referredBy string) string {
 	return ""
 }
 
-// isTokenPart reports whether a part has that Content-ID and is one that proves
-// something: an authenticated identity body, in S/MIME (RFC 3892 4). A session, for
-// one, the referrer cannot have us describe in our name.
+// isTokenPart reports whether a part has that Content-ID and is an authenticated
+// identity body in S/MIME (RFC 3892 4). Other parts, such as a session, are not taken:
+// a referrer must not describe a session in our name.
 func isTokenPart(part []byte, id string) bool {
 	header, err := textproto.NewReader(bufio.NewReader(bytes.NewReader(part))).ReadMIMEHeader()
 	if err != nil || header.Get("Content-Id") != id {
@@ -57,8 +57,8 @@ func isTokenPart(part []byte, id string) bool {
 	return false
 }
 
-// withToken returns a body that has the token beside what it had (RFC 3892 2.2,
-// RFC 5621 4): body itself without a token.
+// withToken returns a multipart body with the token beside body (RFC 3892 2.2, RFC 5621
+// 4), or body itself without a token.
 func withToken(body Body, token []byte) Body {
 	if len(token) == 0 {
 		return body

@@ -13,16 +13,16 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// Refusal is how an offer of the peer's is refused: the error that OnOffer's
-// function returns where 488 will not do, and what becomes of a *ResponseError of
-// another call that it returns ([ResponseError.Refusal]). A call is refused so by
-// RejectWith(ctx, r.Status, r.Reason, WithHeaders(r.Headers...)).
+// Refusal says how to refuse an offer of the peer's: an error for OnOffer's function to
+// return where 488 will not do. A *ResponseError of another call is refused by its
+// [ResponseError.Refusal]. To refuse a call in this way, use RejectWith(ctx, r.Status,
+// r.Reason, WithHeaders(r.Headers...)).
 type Refusal struct {
 	// Status is 300 to 699; any other is taken as 488.
 	Status int
 	// Reason is the reason phrase; empty is the status's own.
 	Reason string
-	// Headers go with the response: Retry-After, Warning, Reason, Accept.
+	// Headers are added to the response: Retry-After, Warning, Reason, Accept.
 	Headers []Header
 }
 
@@ -42,11 +42,10 @@ func (r *Refusal) status() int {
 	return r.Status
 }
 
-// Refusal is how a call is refused what another call, which e is about, was refused:
-// the same status, Retry-After, Warning, Reason and Accept. A status that would end
-// the call (RFC 5057 5.1), or that is about the request as we have written it, such as
-// a challenge, becomes 488: the peer of one call cannot do anything about that of the
-// other.
+// Refusal returns the refusal for the other call of a bridge: the same status,
+// Retry-After, Warning, Reason and Accept. A status that would end the call (RFC 5057
+// 5.1), or that a request of ours has caused, such as a challenge, becomes 488: the
+// peer of the other call cannot do anything about it.
 func (e *ResponseError) Refusal() *Refusal {
 	r := &Refusal{Status: sip.StatusNotAcceptableHere}
 	if mayPass(e.StatusCode) {

@@ -314,33 +314,31 @@ func (s *Stack) Addrs() []netip.AddrPort {
 	return slices.Clone(s.addresses)
 }
 
-// OnIncomingDialog sets the callback for calls that arrive; nil refuses them
-// with 480. It runs on a goroutine of its own, with no lock held, once the
-// INVITE has been answered 100 and 180, and may block: Accept and Reject may be
-// called in it or later. If it panics before the call is answered the caller
-// gets 500.
+// OnIncomingDialog sets the callback for incoming calls; nil refuses them with 480. It
+// runs on a goroutine of its own, with no lock held, once the INVITE has been answered
+// 100 and 180, and may block: Accept and Reject may be called in it or later. If it
+// panics before the call is answered the caller gets 500.
 func (s *Stack) OnIncomingDialog(callback func(IDialog)) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.callbacks.OnIncomingDialog = callback
 }
 
-// OnIncomingRefer sets the callback for REFERs that arrive inside a call. It
-// runs on a goroutine of its own after the REFER has been answered 202, and may
-// block. It decides nothing (that is OnReferRequest's): do what was asked with
-// [Dialog.FollowRefer], or do it otherwise and report what came of it with
-// [ReferSubscription.SendNotify]. The call may be over by then. With neither of the
-// two callbacks a REFER is answered 202 and then declined, by a NOTIFY of 603 that
-// ends its subscription.
+// OnIncomingRefer sets the callback for REFERs inside a call. It runs on a goroutine of
+// its own after the REFER has been answered 202, and may block. OnReferRequest decides
+// whether to accept a REFER; this callback carries it out, with [Dialog.FollowRefer],
+// or otherwise, and then reports the outcome with [ReferSubscription.SendNotify]. The
+// call may have ended by then. With neither of the two callbacks a REFER is answered
+// 202 and then declined, by a NOTIFY of 603 that ends its subscription.
 func (s *Stack) OnIncomingRefer(callback func(dialog IDialog, referTo sip.Uri, replaces *ReplacesInfo)) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.callbacks.OnIncomingRefer = callback
 }
 
-// OnReferRequest sets the function that decides the REFERs that arrive inside a
-// call, before they are answered; nil accepts all. OnIncomingRefer follows what
-// is accepted. See [ReferHandler].
+// OnReferRequest sets the function that decides the REFERs inside a call, before their
+// response; nil accepts all. OnIncomingRefer runs after an accepted one. See
+// [ReferHandler].
 func (s *Stack) OnReferRequest(handler ReferHandler) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -362,13 +360,13 @@ func (s *Stack) adopt(d *Dialog) *Dialog {
 	return d
 }
 
-// application runs a function of the application's, and counts it while it runs.
+// application runs a callback of the application's, and counts it while it runs.
 func (s *Stack) application(f func()) { s.running.Run(f) }
 
-// callbacksRunning counts the functions of the application's that run.
+// callbacksRunning counts the callbacks of the application's that run.
 func (s *Stack) callbacksRunning() int { return s.calls.Running() + s.running.Running() }
 
-// transactions returns the transaction layer, or why there is none.
+// transactions returns the transaction layer, or the reason why there is none.
 func (s *Stack) transactions() (transactionLayer, error) {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
@@ -391,7 +389,7 @@ func (s *Stack) ready() error {
 	return s.readyLocked()
 }
 
-// readyLocked says whether new calls are taken.
+// readyLocked returns an error when new calls are not accepted.
 func (s *Stack) readyLocked() error {
 	if s.state == stackServing && s.client != nil {
 		return nil
@@ -399,7 +397,7 @@ func (s *Stack) readyLocked() error {
 	return s.notReadyLocked()
 }
 
-// logPanic counts a panic of the application's, and tells log of it.
+// logPanic counts a panic of the application's, and logs it.
 func (s *Stack) logPanic(log *slog.Logger, where string, value any, stack []byte) {
 	s.counters.panics.Add(1)
 	log.Error("application code panicked", "where", where, "panic", value, "stack", string(stack))

@@ -5,22 +5,21 @@ import (
 	"time"
 )
 
-// DialogState is where a call is in its life. docs/states.md draws it.
+// DialogState is the state of a call. docs/states.md draws it.
 type DialogState int
 
 const (
 	// DialogStateInit: nothing has been sent or answered.
 	DialogStateInit DialogState = iota
-	// DialogStateTrying: UAC only: the INVITE has left, the peer does not
-	// ring yet.
+	// DialogStateTrying: UAC only: the INVITE has left, and no 101 to 199 has come.
 	DialogStateTrying
-	// DialogStateRinging: UAC: a 101 to 199 has come.
-	// UAS: the call has been offered to the application.
+	// DialogStateRinging: UAC: a 101 to 199 has come. UAS: OnIncomingDialog has been
+	// called.
 	DialogStateRinging
 	// DialogStateEstablished: UAC: the 2xx has come and its ACK has left.
 	// UAS: the 2xx is leaving or has left.
 	DialogStateEstablished
-	// DialogStateTerminated: the call is over. Nothing follows.
+	// DialogStateTerminated: the call has ended. No other state follows.
 	DialogStateTerminated
 )
 
@@ -42,13 +41,13 @@ func (s DialogState) String() string {
 	}
 }
 
-// mayFollow is the one table of transitions: a state may only move forward,
-// Trying and Ringing may be skipped, and Terminated is absorbing.
+// mayFollow is the one table of transitions: a state may only move forward, Trying and
+// Ringing may be skipped, and Terminated is the last.
 func (s DialogState) mayFollow(old DialogState) bool {
 	return old != DialogStateTerminated && s > old && s <= DialogStateTerminated
 }
 
-// Party says who ended a call.
+// Party is the party that ended a call.
 type Party int
 
 const (
@@ -56,9 +55,9 @@ const (
 	PartyNone Party = iota
 	// PartyLocal: the application, by Bye, Reject, Close or a context.
 	PartyLocal
-	// PartyRemote: the peer, by BYE, CANCEL or a final answer.
+	// PartyRemote: the peer, by BYE, CANCEL or a final response.
 	PartyRemote
-	// PartyTimeout: an answer, an ACK or a decision did not come in time.
+	// PartyTimeout: a response, an ACK or a decision did not come in time.
 	PartyTimeout
 	// PartyTransport: a message could not be sent.
 	PartyTransport
@@ -86,21 +85,20 @@ func (p Party) String() string {
 	}
 }
 
-// Cause says why a call ended. The zero value means that it has not.
+// Cause is the cause of the end of a call. The zero value means that it has not ended.
 type Cause struct {
-	// By is who ended it.
+	// By is the party that ended it.
 	By Party
-	// Method is the request that ended it, or whose answer (or missing
-	// answer) did, such as "BYE", "CANCEL", "INVITE", "ACK", "PRACK", "INFO"; empty
-	// when there is none.
+	// Method is the request that ended it, or of which the response (or its lack) did,
+	// such as "BYE", "CANCEL", "INVITE", "ACK", "PRACK", "INFO"; empty without one.
 	Method string
-	// Status is the final answer that ended it; zero when there is none.
+	// Status is the final response that ended it; zero without one.
 	Status int
-	// Reason is the text of the Reason header (RFC 3326), of the reason
-	// phrase, or what the application gave.
+	// Reason is the text of the Reason header (RFC 3326), of the reason phrase, or of
+	// the application.
 	Reason string
-	// Reasons are all values of the Reason header, of the BYE, CANCEL or final
-	// answer that ended the call: a Q.850 cause for example.
+	// Reasons are all values of the Reason header in the BYE, CANCEL or final response
+	// that ended the call: a Q.850 cause for example.
 	Reasons []Reason
 	// Err is the error behind a timeout or a transport failure, and the
 	// *ResponseError of a refused call.
@@ -122,11 +120,10 @@ func (c Cause) String() string {
 	return s
 }
 
-// setStateLocked is the one writer of Dialog.state. It validates, stores, and
-// queues the notification while the mutex is held, so that the order of
-// notifications is the order of the changes. It reports whether the state
-// changed. What it returns besides is closed once the callbacks have run, or
-// nil: see mailbox.Push.
+// setStateLocked is the one writer of Dialog.state. It validates, stores, and queues
+// the notification while the mutex is held, so that the order of notifications is the
+// order of the changes. It reports whether the state changed. delivered is closed once
+// the callbacks have run, or nil: see mailbox.Push.
 func (d *Dialog) setStateLocked(next DialogState) (delivered <-chan struct{}, changed bool) {
 	if !next.mayFollow(d.state) {
 		return nil, false

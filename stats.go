@@ -9,8 +9,8 @@ import (
 	"sipdialog.example/dialog/internal/txn"
 )
 
-// Stats is what a stack holds now and has counted since Start. Reading it costs
-// a few locks held briefly and some atomic loads; counting is always on.
+// Stats has the present sizes and the counts since Start. Reading it takes a few locks
+// briefly and some atomic loads; counting is always on.
 type Stats struct {
 	// Now: calls in progress, calls that have ended here and whose peer is
 	// being released, those that are over but for a transfer's subscription (and
@@ -52,7 +52,7 @@ type LockStats struct {
 	Waited time.Duration
 }
 
-// counters are the atomic side of Stats.
+// counters are the atomic part of Stats.
 type counters struct {
 	placed, arrived, answered              atomic.Uint64
 	ended                                  [PartyShutdown + 1]atomic.Uint64
@@ -62,8 +62,8 @@ type counters struct {
 	stackLock, dialogLocks                 lockstat.Stats
 }
 
-// Stats returns the counts. It may be called at any time; after Shutdown they
-// stand.
+// Stats returns the counts. It may be called at any time; after Shutdown they do not
+// change.
 func (s *Stack) Stats() Stats {
 	c := &s.counters
 	stats := Stats{

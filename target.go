@@ -8,9 +8,9 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// targetsOf are the URIs that an INVITE names for later requests. A client of RFC
-// 2543, whose branch has no magic cookie, may have no Contact: its From is the
-// target then (RFC 4475 3.4.1).
+// targetsOf are the targets that an INVITE gives for later requests. A client of RFC
+// 2543, whose branch has no magic cookie, may have no Contact: its From is the target
+// then (RFC 4475 3.4.1).
 func targetsOf(invite *sipmsg.Message) []sip.Uri {
 	if hasHeader(invite, "Contact") {
 		return contacts(invite)
@@ -22,9 +22,8 @@ func targetsOf(invite *sipmsg.Message) []sip.Uri {
 	return []sip.Uri{from}
 }
 
-// refreshTargetLocked takes over the target that a 2xx to a re-INVITE or UPDATE,
-// or such a request itself, names (RFC 3261 12.2.1.2, 12.2.2), and what else it
-// says of the peer.
+// refreshTargetLocked sets the target from a re-INVITE or UPDATE, or a 2xx to one (RFC
+// 3261 12.2.1.2, 12.2.2), and the peer's identity and packages.
 func (d *Dialog) refreshTargetLocked(msg message) {
 	msg = learnable(msg)
 	if targets := contacts(msg); len(targets) > 0 {
@@ -38,8 +37,8 @@ func (d *Dialog) refreshTargetLocked(msg message) {
 // of a few of them.
 const largeText = 4 << 10
 
-// learnable is a message, or of a large one the fields that a dialog learns from: what
-// is kept of them keeps the whole text.
+// learnable is a message, or of a large one the fields that a dialog learns from: a
+// dialog that keeps a part of a message keeps its whole text.
 func learnable(msg message) message {
 	m, isText := msg.(*sipmsg.Message)
 	if full, ok := msg.(sip.Message); ok {
@@ -55,10 +54,10 @@ func learnable(msg message) message {
 	return excerpt.NewSIP()
 }
 
-// answeredAtLocked is refreshTargetLocked for the 2xx to a request of ours that
-// went to target. Where the peer has moved since by a request of its own, a 2xx
-// that names the old target left before that: who can send a request moves by it,
-// not by a response (RFC 6141 4.8).
+// answeredAtLocked is refreshTargetLocked for the 2xx to a request of ours that was
+// sent to target. Where a request of the peer's has moved the target since, a 2xx with
+// the old target left before that: a peer that can send a request moves by it, not by a
+// response (RFC 6141 4.8).
 func (d *Dialog) answeredAtLocked(target sip.Uri, res *sip.Response) {
 	now := d.remoteTarget
 	d.refreshTargetLocked(res)

@@ -6,8 +6,8 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// ParseTargetDialog reads the value of a Target-Dialog header (RFC 4538 3): the
-// call that a request outside it is about, named as its receiver knows it.
+// ParseTargetDialog reads the value of a Target-Dialog header (RFC 4538 3): the call to
+// which a request outside it belongs, as its receiver knows it.
 //
 // Errors: ErrMalformed (no Call-ID, or not one tag of each kind).
 func ParseTargetDialog(header string) (DialogKey, error) {
@@ -22,12 +22,11 @@ func ParseTargetDialog(header string) (DialogKey, error) {
 	return key, nil
 }
 
-// TargetDialog returns the call in progress that a request names by its
-// Target-Dialog header, if it has one: its sender knows what only those know
-// whom that call's messages passed, and may be trusted as far as they are (RFC
-// 4538 4). A header that names no call is as good as none. It is meant for
-// handlers of requests outside calls (Stack.OnRequest), and for calls that
-// arrive (Dialog.Request). It never blocks.
+// TargetDialog returns the call in progress that a request names by its Target-Dialog
+// header. Only the elements on the path of that call's messages know its name, so that
+// the sender may be trusted as far as they are (RFC 4538 4). A header that names no
+// call counts as none. It is meant for handlers of requests outside calls
+// (Stack.OnRequest), and for incoming calls (Dialog.Request). It never blocks.
 func (s *Stack) TargetDialog(req *sip.Request) (*Dialog, bool) {
 	if req == nil {
 		return nil, false

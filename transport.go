@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// TransportConfig says where a stack listens.
+// TransportConfig is an address on which a stack listens.
 type TransportConfig struct {
 	// Protocol is udp, tcp, tls, ws or wss.
 	Protocol string
@@ -18,8 +18,8 @@ type TransportConfig struct {
 	Address string
 	// Port is the port to bind; 0 takes a free one, see [Stack.Addr].
 	Port int
-	// PublicAddress and PublicPort, when set, are what peers are told
-	// instead of the address by which they are reached.
+	// PublicAddress and PublicPort, when set, are told to peers instead of the address
+	// by which they reach us.
 	PublicAddress string
 	PublicPort    int
 	// TLSConfig is needed by tls and wss.
@@ -70,9 +70,9 @@ func DefaultTransportConfig() *TransportConfig {
 	return &TransportConfig{Protocol: "udp", Address: "0.0.0.0", Port: defaultPort}
 }
 
-// Validate reports what makes the configuration unusable: an unknown protocol,
-// a port out of range, a missing TLSConfig, or what a WebSocketConfig must not say.
-// It wraps ErrInvalidArgument.
+// Validate reports why the configuration cannot be used: an unknown protocol, a port
+// out of range, a missing TLSConfig, or an invalid WebSocketConfig. It wraps
+// ErrInvalidArgument.
 func (c *TransportConfig) Validate() error {
 	if c == nil {
 		return fmt.Errorf("%w: no transport configuration", ErrInvalidArgument)
@@ -101,10 +101,10 @@ func (c *TransportConfig) GetListenAddress() string {
 	return joinHostPort(c.Address, c.Port)
 }
 
-// GetPublicAddress returns host:port as peers are told: PublicAddress and
-// PublicPort where set, else what is bound, with 0.0.0.0 (and ::) replaced by
-// the loopback address, since the address by which a peer reaches us is only
-// known once there is a peer.
+// GetPublicAddress returns the host:port that peers are told: PublicAddress and
+// PublicPort where set, else the bound address, with 0.0.0.0 (and ::) replaced by the
+// loopback address, since the address by which a peer reaches us is only known once
+// there is a peer.
 func (c *TransportConfig) GetPublicAddress() string {
 	if c == nil {
 		return ""

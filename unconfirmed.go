@@ -10,12 +10,11 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// unconfirmed are the calls of peers that have been answered 200 and not been
-// acknowledged. An INVITE with a forged source is never acknowledged; an honest
-// caller's ACK takes one round trip. So when there are too many the call that has
-// waited longest makes room: it ends, and only its release goes on (RFC 3261
-// 13.3.1.4, 15). Of those that are being released the oldest is dropped in the end
-// without a word; whatever its caller still sends gets 481.
+// unconfirmed are the calls of peers that were answered 200 and not acknowledged. An
+// INVITE with a forged source is never acknowledged; an honest caller's ACK takes one
+// round trip. So beyond the bound the call that has waited longest ends, and only its
+// release goes on (RFC 3261 13.3.1.4, 15). Of those that are being released the oldest
+// is dropped in the end without a BYE; later requests of its caller get 481.
 type unconfirmed struct {
 	// Set at construction; zero: not bounded.
 	most, perSource, releasing int
@@ -38,8 +37,8 @@ func newUnconfirmed(c *StackConfig) *unconfirmed {
 	return u
 }
 
-// enter counts a call in. end are those that have to end for it, drop those of which
-// nothing is to stay: both nil, mostly.
+// enter counts a call. end is a call that ends for it, drop one that is dropped without
+// a BYE; usually both are nil.
 func (u *unconfirmed) enter(d *Dialog) (end, drop *Dialog) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -72,7 +71,7 @@ func (u *unconfirmed) oldestLocked(source netip.Addr) *Dialog {
 	return nil
 }
 
-// leave counts a call out: acknowledged, or over.
+// leave uncounts a call that was acknowledged or has ended.
 func (u *unconfirmed) leave(d *Dialog) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -104,7 +103,7 @@ func (u *unconfirmed) len() int {
 	return u.waiting.Len()
 }
 
-// unconfirmedNow counts a call that is answered. makeRoom is called without locks.
+// unconfirmedNow counts a call that is answered. The result is called without locks.
 func (d *Dialog) unconfirmedNow() (makeRoom func()) {
 	if d.stack == nil || d.stack.unconfirmed == nil {
 		return func() {}
