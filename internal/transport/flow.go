@@ -91,12 +91,14 @@ func (f *Flow) Done() <-chan struct{} {
 	return f.layer.ctx.Done()
 }
 
-// Hold says that a call, or a registration, needs the flow's connection, which is not
-// closed as idle until each has called Release, once.
+// Hold says that a call, or a registration, needs the flow, until each has called
+// Release, once: a connection is not closed as idle, and keep-alives are sent as
+// Config.FlowKeepAlive says, over UDP too, where they are of use if a NAT is on the way.
 func (f *Flow) Hold() {
 	if f.stream != nil {
 		f.stream.holders.Add(1)
 	}
+	f.layer.keeper.hold(f)
 }
 
 // Release takes back a Hold.
@@ -104,6 +106,7 @@ func (f *Flow) Release() {
 	if f.stream != nil {
 		f.stream.holders.Add(-1)
 	}
+	f.layer.keeper.release(f)
 }
 
 // Held reports whether somebody needs the flow's connection.

@@ -1,9 +1,6 @@
 package transport
 
-import (
-	"math/rand/v2"
-	"time"
-)
+import "time"
 
 // keepAliveTime is the silence after which to send the next keep-alive, 80 to
 // 100 % of the configured one so that flows do not beat in step (RFC 5626 4.4);
@@ -13,7 +10,7 @@ func (s *stream) keepAliveTime() time.Duration {
 	if s.listener != nil || longest <= 0 {
 		return 0
 	}
-	return longest - rand.N(longest/5+1)
+	return jittered(longest)
 }
 
 // nextPing is when to send a keep-alive or, when one is under way, to give up;

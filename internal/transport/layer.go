@@ -54,6 +54,7 @@ type Layer struct {
 	holdings holdings
 	routes   routeCache
 	failures failures
+	keeper   keeper
 	publics  publics
 	tasks    tasks.Group
 	warnings warnings // set at construction
@@ -74,6 +75,7 @@ func New(cfg Config) *Layer {
 
 		warnings: newWarnings(),
 	}
+	l.keeper.layer, l.keeper.every = l, cfg.FlowKeepAlive
 	l.holdings.most = l.limits.StreamBytes
 	if l.network == nil {
 		l.network = osNetwork{}
@@ -165,6 +167,7 @@ func (l *Layer) shut() []*stream {
 	l.mu.Unlock()
 
 	l.cancel()
+	l.keeper.close()
 	for _, ln := range listeners {
 		_ = ln.ln.Close()
 	}

@@ -110,6 +110,12 @@ type Config struct {
 	// connection is closed when ten seconds later there is no answer: the
 	// peer must know keep-alives.
 	KeepAlive time.Duration
+	// FlowKeepAlive, when positive, is the longest silence on a flow that is held, before
+	// a keep-alive is sent, after 80 to 100 % of it: on a WebSocket a ping; over UDP a
+	// double CRLF, whatever else is sent; on TCP and TLS the same, but not more often than
+	// every 120 seconds. A connection is closed when ten seconds later nothing has come,
+	// if its peer is known to answer.
+	FlowKeepAlive time.Duration
 	// FollowMaddr has responses go where the maddr parameter of a Via says, on UDP.
 	FollowMaddr bool
 	// WebSockets are servers that are connected to in a way of their own. Others
