@@ -63,6 +63,19 @@ type StackConfig struct {
 	// (RFC 3261 18.2.2). A sender can name any address there, a broadcast or multicast
 	// address too: set it only where every sender is trusted. Otherwise responses go
 	// back to the sender.
+	// FlowKeepAlive is the longest silence on the way of a call in progress, after 80 to
+	// 100 % of which something is sent to keep it open; zero is 25 s, negative means that
+	// nothing is. Over UDP that is a double CRLF, which nobody answers, and only where a
+	// NAT is on the way: the peer's (see NAT) or ours (its responses say so, see
+	// [Stack.PublicAddr]). On a WebSocket, which proxies close that is silent for a
+	// minute, it is a ping. On TCP and TLS it is a double CRLF after two minutes at least,
+	// which must be answered by who has answered one before. A connection that is not
+	// answered for ten seconds is lost, as with KeepAlive.
+	FlowKeepAlive time.Duration
+	// FollowMaddr has responses over UDP go where the maddr parameter of a request's
+	// Via says (RFC 3261 18.2.2), which may be anybody, a broadcast or a multicast
+	// address: only where every sender is trusted. Otherwise they go back to the
+	// sender.
 	FollowMaddr bool
 	// Slog gets what the stack logs, of a call with its "call_id": at LevelDebug a
 	// line for each call made or taken, state, message, offer decided, credentials
@@ -196,6 +209,7 @@ const (
 	defaultMaxDialogs   = 1000
 	defaultRingingLimit = 180 * time.Second
 	defaultGraceTime    = 5 * time.Second
+	defaultKeepAlive    = 25 * time.Second
 	busyRetrySeconds    = 10
 )
 

@@ -78,7 +78,9 @@ type Dialog struct {
 	flow      *transport.Flow
 	behindNAT bool
 	called    bool
-	detour    *detour // nil: none
+	// kept is the flow that is held open for the call.
+	kept   *transport.Flow
+	detour *detour // nil: none
 	// aliases are the keys under which the dialog was known before.
 	aliases []DialogKey
 

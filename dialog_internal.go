@@ -176,6 +176,7 @@ func (d *Dialog) optionsLocked() txn.RequestOptions {
 	opt := txn.RequestOptions{Flow: d.flowLocked(), NextHop: d.hopLocked(), Prepare: d.prepare}
 	if opt.Flow != nil && opt.Flow == d.natFlowLocked() {
 		opt.FlowOnly, opt.NoStream = isUnreachable(d.remoteTarget, opt.Flow), true
+		opt.Reopen = true
 	}
 	return opt
 }

@@ -239,6 +239,7 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 	if d.stack != nil && cause.By <= PartyShutdown {
 		d.stack.counters.ended[cause.By].Add(1)
 	}
+	d.dropFlowLocked()
 	d.stopRingingLocked()
 	d.stopSessionLocked()
 	d.setOutcomeLocked(cause.answerError())

@@ -227,6 +227,7 @@ func (i *inviteClient) learnLocked(res *sip.Response) {
 	if i.tx != nil && i.tx.Flow() != nil {
 		d.flow = i.tx.Heard()
 		d.behindNAT = d.config().NAT.hides(d.remoteTarget, d.flow)
+		d.keepLocked()
 	}
 }
 

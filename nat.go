@@ -124,6 +124,29 @@ func (d *Dialog) cameByLocked(tx serverTx) {
 	req := tx.Message()
 	d.flow, d.called = tx.Flow(), true
 	d.behindNAT = req.Vias == 1 && d.config().NAT.hides(d.remoteTarget, d.flow)
+	d.keepLocked()
+}
+
+// keepLocked keeps the flow open that the call goes by, in its place the one before: a
+// connection, and over UDP what leads through a NAT, the peer's or ours.
+func (d *Dialog) keepLocked() {
+	f := d.flow
+	if f.Same(d.kept) || d.state == DialogStateTerminated {
+		return
+	}
+	d.dropFlowLocked()
+	if f != nil && (f.Reliable() || d.behindNAT || f.Translated()) {
+		f.Hold()
+		d.kept = f
+	}
+}
+
+// dropFlowLocked lets go of the flow that is kept open.
+func (d *Dialog) dropFlowLocked() {
+	if d.kept != nil {
+		d.kept.Release()
+		d.kept = nil
+	}
 }
 
 // natFlowLocked is the flow of a peer behind a NAT, to which nothing else leads; nil
@@ -281,6 +304,7 @@ func (d *Dialog) moveLocked(f *transport.Flow) {
 		return
 	}
 	d.flow = f
+	d.keepLocked()
 	if d.pendingInvite != nil {
 		d.pendingInvite.ReplyBy(f)
 	}

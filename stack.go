@@ -224,7 +224,8 @@ func (s *Stack) open(ctx context.Context) error {
 	sockets := transport.New(transport.Config{
 		Network: s.config.Network, Resolver: s.config.resolver(), Logger: s.log, Trace: s.tracer(),
 		Limits: s.config.transportLimits(), TLS: s.config.clientTLS(), KeepAlive: s.config.KeepAlive,
-		LearnPublic: s.config.LearnPublicAddress, WebSockets: s.config.webSocketServers(), FollowMaddr: s.config.FollowMaddr,
+		LearnPublic: s.config.LearnPublicAddress, FlowKeepAlive: orDefault(s.config.FlowKeepAlive, defaultKeepAlive),
+		WebSockets: s.config.webSocketServers(), FollowMaddr: s.config.FollowMaddr,
 	})
 	timers := s.config.timers()
 	layer := txn.New(txn.Config{

@@ -14,11 +14,11 @@ import (
 
 // cut is a call between a phone behind a router, which has connected to a server, and
 // that server; a request that is not answered leaves it as it is.
-func (w *world) cut(ca *testcert.Authority, transport string) (router *dialogtest.NAT, phone, server *dialog.Dialog) {
+func (w *world) cut(ca *testcert.Authority, transport string, keepAlive time.Duration) (router *dialogtest.NAT, phone, server *dialog.Dialog) {
 	w.t.Helper()
 	over := func(ip string) func(*dialog.StackConfig) {
 		return func(c *dialog.StackConfig) {
-			c.Transport.Protocol, c.KeepUnanswered = transport, true
+			c.Transport.Protocol, c.KeepUnanswered, c.FlowKeepAlive = transport, true, keepAlive
 			if isSecure(transport) {
 				c.Transport.TLSConfig, c.TLS = ca.Server(ip), ca.Client()
 			}
@@ -43,7 +43,7 @@ func TestTheRequestAfterOneThatTimedOutGoesByANewConnection(t *testing.T) {
 	for _, transport := range streams {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
-				router, phone, server := w.cut(ca, transport)
+				router, phone, server := w.cut(ca, transport, -1)
 				router.Forget()
 				took, err := info(phone)
 				require.ErrorIs(t, err, dialog.ErrTimeout)
@@ -65,7 +65,7 @@ func TestNothingWaitsLongForAConnectionThatIsDead(t *testing.T) {
 	for _, transport := range streams {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
-				router, phone, server := w.cut(ca, transport)
+				router, phone, server := w.cut(ca, transport, -1)
 				router.Forget()
 				first := began(func() error { _, err := info(server); return err })
 				time.Sleep(30 * time.Second)

@@ -13,6 +13,19 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
+// runs reports whether the timer does, holds how many flows are held.
+func (k *keeper) runs() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.timer != nil
+}
+
+func (k *keeper) holds() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.held)
+}
+
 const every = 25 * time.Second
 
 // keeping runs body with a layer that has a flow to a bare peer, and a channel of all
@@ -49,11 +62,11 @@ func keeping(t *testing.T, transport string, keepAlive time.Duration, body func(
 		body(t, l, flow, peer, got)
 		require.NoError(t, l.Close())
 		require.Zero(t, l.tasks.Running())
-		require.Nil(t, l.keeper.timer)
+		require.False(t, l.keeper.runs())
 	})
 }
 
-// inAn returns what the peer gets in an hour.
+// inAnHour returns what the peer gets in an hour.
 func inAnHour(got <-chan string) (list []string) {
 	for end := time.After(time.Hour); ; {
 		select {
@@ -84,9 +97,9 @@ func TestHold_keeps_a_flow_over_UDP_open(t *testing.T) {
 		flow.Release()
 		require.NotEmpty(t, inAnHour(got))
 		flow.Release()
-		require.Nil(t, l.keeper.timer)
+		require.False(t, l.keeper.runs())
 		require.Empty(t, inAnHour(got))
-		require.Empty(t, l.keeper.held)
+		require.Zero(t, l.keeper.holds())
 	})
 }
 
@@ -95,7 +108,7 @@ func TestHold_sends_nothing_where_that_is_switched_off(t *testing.T) {
 		keeping(t, transport, 0, func(t *testing.T, l *Layer, flow *Flow, _ net.Conn, got <-chan string) {
 			flow.Hold()
 			require.Empty(t, inAnHour(got))
-			require.Nil(t, l.keeper.timer)
+			require.False(t, l.keeper.runs())
 		})
 	}
 }
@@ -109,8 +122,8 @@ func TestHoldFor_ends_by_itself(t *testing.T) {
 		list := inAnHour(got)
 		require.GreaterOrEqual(t, len(list), 600/25)
 		require.LessOrEqual(t, len(list), 600/20)
-		require.Empty(t, l.keeper.held)
-		require.Nil(t, l.keeper.timer)
+		require.Zero(t, l.keeper.holds())
+		require.False(t, l.keeper.runs())
 	})
 }
 
@@ -193,12 +206,12 @@ func TestHold_crosses_sweeps_and_the_end(t *testing.T) {
 	all.Wait()
 	time.Sleep(2 * time.Microsecond)
 	l.keeper.sweep()
-	require.Empty(t, l.keeper.held)
+	require.Zero(t, l.keeper.holds())
 	for range 20 {
 		all.Go(packet.Hold)
 		all.Go(l.keeper.sweep)
 	}
 	all.Go(func() { _ = l.Close() })
 	all.Wait()
-	require.Nil(t, l.keeper.timer)
+	require.False(t, l.keeper.runs())
 }

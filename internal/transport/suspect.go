@@ -58,9 +58,6 @@ func (f *Flow) Target() Target {
 	return Target{Transport: key.transport, Addr: key.addr, ServerName: key.serverName}
 }
 
-// IsWebSocket reports whether the flow is a WebSocket, plain or over TLS.
-func (f *Flow) IsWebSocket() bool { return f.stream != nil && f.stream.kind.frames }
-
 func (s *stream) isSuspect() bool { return trust(s.trust.Load()) == suspect }
 
 // mustAnswer reports whether the peer is known to answer keep-alives: each end of a

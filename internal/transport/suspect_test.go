@@ -200,5 +200,7 @@ func TestDoubt_crosses_what_is_heard(t *testing.T) {
 	all.Go(func() { flow.stream.lose(ErrClosed) })
 	all.Go(func() { _ = l.Close() })
 	all.Wait()
+	flow.stream.mu.Lock()
+	defer flow.stream.mu.Unlock()
 	require.Nil(t, flow.stream.verdict)
 }

@@ -21,6 +21,9 @@ type RequestOptions struct {
 	// that is not ours. NoStream has one that is too long for UDP not try TCP: a router is
 	// on the way that nobody can connect to.
 	FlowOnly, NoStream bool
+	// Reopen has another connection to where Flow leads, if that is one of ours, tried
+	// when it is lost or suspect.
+	Reopen bool
 	// Prepare, unless nil, fills in what depends on the flow: Contact. It is
 	// called before each serialising, with no lock held, once or more: on the caller's
 	// goroutine, for a target that is tried later on another, with a copy.
@@ -155,7 +158,7 @@ func (l *Layer) deliverNow(req *sip.Request, opt RequestOptions, write func(outg
 			return nil
 		}
 	}
-	if opt.FlowOnly && !opt.Flow.Dialled() {
+	if opt.FlowOnly && !opt.Reopen {
 		return ErrTransport // waiting does not help
 	}
 	return ErrWouldWait

@@ -39,17 +39,17 @@ func (w *way) more() bool {
 func (w *way) hasFlow() bool { return w.opt.Flow != nil && !w.flowed && !w.answered }
 
 // reopens reports whether another connection to where the preferred flow leads is to be
-// tried first, since that may be dead, or is: for a WebSocket the next hop does not say
-// whether TLS is needed (RFC 7118 5), and for others it may be no place at all.
+// tried first, since that may be dead, or is: the next hop may be no place at all, and
+// for a WebSocket does not say whether TLS is needed (RFC 7118 5).
 func (w *way) reopens() bool {
 	f := w.opt.Flow
-	return f != nil && !w.reopened && !w.answered && f.Dialled() && (f.IsWebSocket() || w.opt.FlowOnly) && (f.Suspect() || f.Err() != nil)
+	return f != nil && w.opt.Reopen && f.Dialled() && !w.reopened && !w.answered && (f.Suspect() || f.Err() != nil)
 }
 
 // avoids reports whether the preferred flow is tried last: its connection may be dead,
 // and its peer can be connected to.
 func (o *RequestOptions) avoids() bool {
-	return o.Flow.Suspect() && (o.Flow.Dialled() || !o.NoStream)
+	return o.Flow.Suspect() && (o.Reopen && o.Flow.Dialled() || !o.NoStream)
 }
 
 // next takes the next place off and returns a flow to it; errNowhere after the
