@@ -59,10 +59,6 @@ type StackConfig struct {
 	// the connection, so it must know keep-alives. Those of peers are always
 	// answered. Zero: none are sent.
 	KeepAlive time.Duration
-	// FollowMaddr sends responses over UDP to the maddr parameter of the request's Via
-	// (RFC 3261 18.2.2). A sender can name any address there, a broadcast or multicast
-	// address too: set it only where every sender is trusted. Otherwise responses go
-	// back to the sender.
 	// FlowKeepAlive is the longest silence on the way of a call in progress, after 80 to
 	// 100 % of which something is sent to keep it open; zero is 25 s, negative means that
 	// nothing is. Over UDP that is a double CRLF, which nobody answers, and only where a
@@ -72,10 +68,10 @@ type StackConfig struct {
 	// which must be answered by who has answered one before. A connection that is not
 	// answered for ten seconds is lost, as with KeepAlive.
 	FlowKeepAlive time.Duration
-	// FollowMaddr has responses over UDP go where the maddr parameter of a request's
-	// Via says (RFC 3261 18.2.2), which may be anybody, a broadcast or a multicast
-	// address: only where every sender is trusted. Otherwise they go back to the
-	// sender.
+	// FollowMaddr sends responses over UDP to the maddr parameter of the request's Via
+	// (RFC 3261 18.2.2). A sender can name any address there, a broadcast or multicast
+	// address too: set it only where every sender is trusted. Otherwise responses go
+	// back to the sender.
 	FollowMaddr bool
 	// Slog gets what the stack logs, of a call with its "call_id": at LevelDebug a
 	// line for each call made or taken, state, message, offer decided, credentials

@@ -238,8 +238,9 @@ func TestKeepAlivesFindADeadConnection(t *testing.T) {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				air := w.eavesdrop()
-				keep := func(c *dialog.StackConfig) { c.KeepAlive = 30 * time.Second }
-				a, b := w.site("10.0.0.1", transport, ca, keep), w.site("10.0.0.2", transport, ca)
+				keep := func(c *dialog.StackConfig) { c.KeepAlive, c.FlowKeepAlive = 30*time.Second, -1 }
+				alone := func(c *dialog.StackConfig) { c.FlowKeepAlive = -1 }
+				a, b := w.site("10.0.0.1", transport, ca, keep), w.site("10.0.0.2", transport, ca, alone)
 				caller, _ := a.call(t, b.uri("bob"), b.takes(t))
 				air.forget()
 				time.Sleep(5 * time.Minute)
