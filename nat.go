@@ -10,16 +10,16 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// NATPolicy says when requests inside a call, if no route is recorded, go where
-// the peer's messages come from rather than to its Contact: a peer behind a NAT
-// may not know how it is reached.
+// NATPolicy says when a request inside a call, without a recorded route, goes to the
+// source of the peer's messages rather than to its Contact: a peer behind a NAT may not
+// know the address by which it is reached.
 type NATPolicy int
 
 const (
-	// NATAuto: when the Contact has an address of a narrower scope than the one that
-	// the messages come from (and, for an incoming call, by no proxy): of a host, a link
-	// (169.254/16, fe80::/10), a site (RFC 1918, RFC 4193), or a provider's network (RFC
-	// 6598); or a name that is nobody's (RFC 7118 5).
+	// NATAuto: when the address in the Contact has a narrower scope than the source of
+	// the messages (and, for an incoming call, no proxy was passed): of a host, a link
+	// (169.254/16, fe80::/10), a site (RFC 1918, RFC 4193), or a provider's network
+	// (RFC 6598); or when the Contact has a name without hosts (RFC 7118 5).
 	NATAuto NATPolicy = iota
 	// NATNever: never: RFC 3261 12.2.1.1 to the letter.
 	NATNever
@@ -28,8 +28,7 @@ const (
 	NATAlways
 )
 
-// hides reports whether a peer with that Contact is to be found at the other end of
-// a flow.
+// hides reports whether a peer with that Contact is reached by the flow instead.
 func (p NATPolicy) hides(contact sip.Uri, f *transport.Flow) bool {
 	if p == NATNever || f == nil {
 		return false
@@ -37,15 +36,15 @@ func (p NATPolicy) hides(contact sip.Uri, f *transport.Flow) bool {
 	return p == NATAlways && !isAt(contact, f) || isUnreachable(contact, f)
 }
 
-// isAt reports whether a URI has the address of a flow's peer. Connections come from
-// ports that say nothing.
+// isAt reports whether a URI has the address of a flow's peer. The port of an inbound
+// connection is of no account.
 func isAt(contact sip.Uri, f *transport.Flow) bool {
 	address, ok := literal(contact.Host)
 	return ok && address == f.RemoteAddr().Addr().Unmap() && (f.Reliable() || portOf(contact) == f.RemoteAddr().Port())
 }
 
-// isUnreachable reports whether a Contact leads to nobody from where the flow's peer
-// is seen.
+// isUnreachable reports whether a Contact cannot be reached from the network in which
+// the flow's peer is.
 func isUnreachable(contact sip.Uri, f *transport.Flow) bool {
 	address, ok := literal(contact.Host)
 	if !ok {
@@ -54,7 +53,7 @@ func isUnreachable(contact sip.Uri, f *transport.Flow) bool {
 	return scopeOf(address) > scopeOf(f.RemoteAddr().Addr().Unmap())
 }
 
-// scope is where an address means one and the same host, the widest first.
+// scope is the range within which an address names one host, the widest first.
 type scope int
 
 const (
@@ -85,23 +84,22 @@ func isNobodys(host string) bool {
 	return host == "invalid" || strings.HasSuffix(host, ".invalid")
 }
 
-// MovePolicy says when the way to a peer behind a NAT moves to where a message of its
-// comes from. It is always one that is in order for its call: with its Call-ID and both
-// tags, and for a request the next CSeq, for a response the branch of ours that it
-// answers.
+// MovePolicy says when the flow to a peer behind a NAT moves to the source of a message
+// of its. The message always is in order for its call: with its Call-ID and both tags,
+// and for a request the next CSeq, for a response the branch of our request.
 type MovePolicy int
 
 const (
 	// MoveInOrder: by each of those. A router that forgets a flow gives it another
 	// port, and a phone in another network has another address.
 	MoveInOrder MovePolicy = iota
-	// MoveSameAddress: where the IP address stays, of which a router has one.
+	// MoveSameAddress: when the IP address stays the same, as behind one router.
 	MoveSameAddress
 	// MoveNever: only with a re-INVITE or UPDATE that is accepted.
 	MoveNever
 )
 
-// allows reports whether the way may move between two flows.
+// allows reports whether the flow may change from one to another.
 func (p MovePolicy) allows(from, to *transport.Flow) bool {
 	switch p {
 	case MoveNever:
@@ -149,8 +147,8 @@ func (d *Dialog) dropFlowLocked() {
 	}
 }
 
-// natFlowLocked is the flow of a peer behind a NAT, to which nothing else leads; nil
-// where something does.
+// natFlowLocked is the flow of a peer behind a NAT that is reached by it only; else
+// nil.
 func (d *Dialog) natFlowLocked() *transport.Flow {
 	if isWebSocket(d.flow) || d.flow != nil && d.behindNAT && len(d.routeSet) == 0 {
 		return d.flow
@@ -158,10 +156,10 @@ func (d *Dialog) natFlowLocked() *transport.Flow {
 	return nil
 }
 
-// flowLocked is the flow by which requests go to the peer, while it lasts: that
-// of a WebSocket always, since nothing else leads to a browser (RFC 7118 5);
-// that of a peer behind a NAT; and a connection to the next hop, rather than a
-// second one beside it, or a datagram that overtakes what was sent by it.
+// flowLocked is the flow by which requests go to the peer, while it is open. That is
+// always the flow of a WebSocket, the only one to a browser (RFC 7118 5); that of a
+// peer behind a NAT; and a connection to the next hop, so that no second connection,
+// and no datagram, overtakes earlier messages (RFC 5626 5.3).
 func (d *Dialog) flowLocked() *transport.Flow {
 	if f := d.natFlowLocked(); f != nil {
 		return f
@@ -191,7 +189,7 @@ func portOf(hop sip.Uri) uint16 {
 	return defaultPort
 }
 
-// portAt is the port that a URI means when a flow leads there.
+// portAt is the port of a URI to which a flow leads.
 func portAt(f *transport.Flow, hop sip.Uri) uint16 {
 	if hop.Port == 0 && f.Transport() == "TLS" {
 		return defaultTLSPort
@@ -199,10 +197,9 @@ func portAt(f *transport.Flow, hop sip.Uri) uint16 {
 	return portOf(hop)
 }
 
-// leadsTo reports whether a connection ends at the host that a URI names, and the
-// URI does not ask for another transport: many a peer that calls by TCP or TLS
-// names none, and means what it has called by. The port that a peer connects from
-// says nothing.
+// leadsTo reports whether a connection ends at the host of a URI, and the URI does not
+// ask for another transport: many peers call by TCP or TLS with a Contact that names no
+// transport. The source port of the peer is of no account.
 func leadsTo(f *transport.Flow, hop sip.Uri) bool {
 	switch name := transportOf(hop); {
 	case isSIPS(hop) && f.Transport() != "TLS":
@@ -220,7 +217,8 @@ func transportOf(uri sip.Uri) string {
 	return name
 }
 
-// hostOf is where a URI leads: its maddr parameter, or its host (RFC 3261 19.1.1).
+// hostOf is the destination of a URI: its maddr parameter, or its host (RFC 3261
+// 19.1.1).
 func hostOf(uri sip.Uri) string {
 	if maddr, ok := findParam(uri.UriParams, "maddr"); ok && maddr != "" {
 		return maddr
@@ -228,15 +226,15 @@ func hostOf(uri sip.Uri) string {
 	return uri.Host
 }
 
-// detour, which is not written to, is the TCP connection that a request went by whose next hop means UDP,
-// because of its size (RFC 3261 18.1.1). What follows it goes there too: it would
-// overtake the request otherwise, or the ACK would.
+// detour is the TCP connection of a request that was too long for the UDP of its next
+// hop (RFC 3261 18.1.1). Later requests, and the ACK, use it too: they would overtake
+// the request otherwise. It is not written to.
 type detour struct {
 	flow *transport.Flow
 	hop  sip.Uri
 }
 
-// leadsTo reports whether the next hop is still the one that the connection goes to.
+// leadsTo reports whether the next hop is still that of the connection.
 func (t *detour) leadsTo(hop sip.Uri) bool {
 	if t == nil || !isOpen(t.flow) || !meansUDP(hop) {
 		return false
@@ -265,15 +263,15 @@ func (d *Dialog) wentBy(e *earlyDialog, hop sip.Uri, f *transport.Flow) {
 	d.inDialogStateLocked(e, func() { d.detour = &detour{flow: f, hop: hop} })
 }
 
-// isWebSocket reports whether nothing but this connection may lead to the peer.
+// isWebSocket reports whether the peer can be reached by this connection only.
 func isWebSocket(f *transport.Flow) bool {
 	return f != nil && strings.HasPrefix(f.Transport(), "WS")
 }
 
-// reachedBy notes that a request of the peer's, which is in order, has come by another
-// flow than those before: a router has forgotten the old one, or its connection is
-// lost, of which nothing may be known here. That of a peer behind a NAT, or with a
-// WebSocket, leads to it from now on; to others their Contact does.
+// reachedBy notes that a request of the peer's, in order, has arrived by another flow:
+// a router has forgotten the old one, or its connection is lost, which may not be known
+// here. A peer behind a NAT, or with a WebSocket, is reached by it from now on; others
+// by their Contact.
 func (d *Dialog) reachedBy(e *earlyDialog, tx serverTx) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
@@ -297,8 +295,8 @@ func (d *Dialog) heardBy(e *earlyDialog, res *sip.Response, f *transport.Flow) {
 	})
 }
 
-// moveLocked has requests go by another flow, if the policy lets it, and what is still
-// to be said to the peer's INVITEs.
+// moveLocked makes requests use another flow, if the policy permits it, and also the
+// pending responses to the peer's INVITEs.
 func (d *Dialog) moveLocked(f *transport.Flow) {
 	if d.flow.Same(f) || !d.config().MoveFlow.allows(d.flow, f) {
 		return
@@ -313,9 +311,9 @@ func (d *Dialog) moveLocked(f *transport.Flow) {
 	}
 }
 
-// watchCaller ends an unanswered call with the WebSocket that it came by: no
-// answer can get to its client any more (RFC 7118 5). That to a TCP client goes
-// by a new connection (RFC 3261 18.2.2).
+// watchCaller ends an unanswered call when its WebSocket is lost: no response can reach
+// its client any more (RFC 7118 5). The response to a TCP client goes by a new
+// connection (RFC 3261 18.2.2).
 func (d *Dialog) watchCaller(tx serverTx) {
 	flow := tx.Flow()
 	if !isWebSocket(flow) {

@@ -79,8 +79,8 @@ func mayPass(code int) bool {
 	return code >= 400 && code <= 699 && effectOf(sip.INVITE, code) == endsNothing
 }
 
-// refusedOffer is an error of OnOffer's function: how it refuses, and what it said
-// in words only. An error of another call must not be taken for one of this.
+// refusedOffer is an error of OnOffer's function: the refusal, and the text of the
+// error only. An error of another call must not be taken for one of this call.
 type refusedOffer struct {
 	how  *Refusal
 	said string
@@ -92,8 +92,8 @@ func (e *refusedOffer) Error() string { return e.said }
 // Unwrap returns how it refuses.
 func (e *refusedOffer) Unwrap() error { return e.how }
 
-// refusalFor is how an offer is refused for which OnOffer's function, or we, had an
-// error. One whose other call is busy with an exchange of its own has it sent again
+// refusalFor is the refusal for an error of OnOffer's function, or of ours. When the
+// other call of a bridge is busy with an exchange of its own, the peer tries again
 // later (RFC 3261 14.2).
 func refusalFor(err error) *Refusal {
 	var chosen *Refusal
@@ -133,8 +133,8 @@ func warning(code int, text string) Header {
 }
 
 // refuseWith refuses the request that brought an offer. A 488 has a Warning (RFC 3261
-// 14.2). A header that would break the response is left out: it has to leave all the
-// same.
+// 14.2). A header that would break the response is left out, so that the response
+// leaves.
 func (s *Stack) refuseWith(tx serverTx, r *Refusal) {
 	res := tx.NewResponse(r.status(), oneLine(r.Reason))
 	for _, h := range r.Headers {

@@ -31,9 +31,9 @@ func (r *ReplacesInfo) BuildReplacesHeader() string {
 	return value
 }
 
-// ReplacesOf names a call as its peer has to be told: for the INVITE that
-// replaces that call there (InviteOpts.Replaces), or joins it. It is nil while
-// the call has no peer, and for nil.
+// ReplacesOf names a call for its peer: for the INVITE that replaces that call there
+// (InviteOpts.Replaces), or joins it. It is nil while the call has no peer, and for
+// nil.
 func ReplacesOf(d IDialog) *ReplacesInfo {
 	if own, ok := d.(*Dialog); d == nil || (ok && own == nil) {
 		return nil
@@ -47,9 +47,9 @@ func ReplacesOf(d IDialog) *ReplacesInfo {
 	return &ReplacesInfo{CallID: key.CallID, FromTag: key.LocalTag, ToTag: key.RemoteTag}
 }
 
-// ParseReplacesHeader reads a Replaces header's value, as it stands in a
-// header or, escaped, in a Refer-To URI. Call-ID and exactly one of each tag
-// are needed; parameters it does not know are skipped.
+// ParseReplacesHeader reads the value of a Replaces header, plain or, from a Refer-To
+// URI, escaped. Call-ID and exactly one of each tag are needed; unknown parameters are
+// skipped.
 //
 // Errors: ErrMalformed.
 func ParseReplacesHeader(header string) (*ReplacesInfo, error) {
@@ -73,8 +73,8 @@ func ParseReplacesHeader(header string) (*ReplacesInfo, error) {
 	return info, nil
 }
 
-// dialogName reads a Call-ID with parameters, as Replaces, Join and
-// Target-Dialog have it. A parameter may stand once only (RFC 3261 7.3.1).
+// dialogName reads a Call-ID with parameters, as in Replaces, Join and Target-Dialog. A
+// parameter may occur once only (RFC 3261 7.3.1).
 func dialogName(value string) (id string, params map[string]string, err error) {
 	id, list := sipmsg.CutParams(value)
 	if !list.Valid() {
@@ -91,8 +91,7 @@ func dialogName(value string) (id string, params map[string]string, err error) {
 	return strings.TrimSpace(id), params, nil
 }
 
-// replacesIn returns what the Replaces header in a Refer-To URI names, or nil
-// when there is none.
+// replacesIn reads the Replaces header in a Refer-To URI; nil when there is none.
 func replacesIn(uri sip.Uri) (*ReplacesInfo, error) {
 	for _, kv := range uri.Headers {
 		if strings.EqualFold(kv.K, "Replaces") {

@@ -16,15 +16,15 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// Answer is the final answer to a request; the zero value is 200 OK. One that cannot
-// be sent, with a status below 200, a line break in the reason, or what [Header]
-// refuses, is logged and becomes 500.
+// Answer is the final response to a request; the zero value is 200 OK. An Answer that
+// cannot be sent, with a status below 200, a line break in the reason, or a header that
+// [Header] refuses, is logged and becomes 500.
 type Answer struct {
 	Status int
 	Reason string
-	// Headers are added. Contacts among them are the answer's own: the bindings of
-	// a REGISTER, the targets of a redirection. Without one a 2xx to REFER,
-	// SUBSCRIBE or NOTIFY has ours.
+	// Headers are added. Contacts among them are used as they are: the bindings of a
+	// REGISTER, the targets of a redirection. Without one a 2xx to REFER, SUBSCRIBE or
+	// NOTIFY has our Contact.
 	Headers []Header
 	Body    Body
 }
@@ -34,20 +34,20 @@ type Answer struct {
 // time); a panic is 500.
 type RequestHandler func(ctx context.Context, req *sip.Request) Answer
 
-// decisionTime is how long a RequestHandler has.
+// decisionTime is the time limit of a RequestHandler.
 const decisionTime = 2 * time.Second
 
-// OnRequest sets the handler for requests of a method that arrive outside any
-// call: OPTIONS, MESSAGE, NOTIFY, REFER, SUBSCRIBE, REGISTER, PUBLISH, or a
-// method of the application's own. Nil restores the default answer. Each call
-// of it has a goroutine of its own.
+// OnRequest sets the handler for requests of a method that arrive outside calls:
+// OPTIONS, MESSAGE, NOTIFY, REFER, SUBSCRIBE, REGISTER, PUBLISH, or a method of the
+// application's own. Nil restores the default response. Each request has a goroutine of
+// its own.
 //
 // It gets those too that have a To tag but are in no call of ours: a NOTIFY for a
-// SUBSCRIBE that [Stack.Do] has sent, or a SUBSCRIBE that refreshes what the handler
-// has accepted (RFC 6665 4). It answers 481 in a dialog that it does not know.
+// SUBSCRIBE that [Stack.Do] has sent, or a SUBSCRIBE that refreshes one that the
+// handler has accepted (RFC 6665 4). It answers 481 in a dialog that it does not know.
 //
-// Errors: ErrInvalidArgument (INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, INFO:
-// they belong to calls).
+// Errors: ErrInvalidArgument (INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, INFO: they
+// belong to calls).
 func (s *Stack) OnRequest(method string, handler RequestHandler) (err error) {
 	defer naming("OnRequest", &err)
 	m := methodNamed(method)
@@ -60,13 +60,13 @@ func (s *Stack) OnRequest(method string, handler RequestHandler) (err error) {
 	return nil
 }
 
-// OnRequest sets the handler for requests of a method that arrive inside this
-// call: INFO, MESSAGE, OPTIONS, NOTIFY of other events than refer, or a method
-// of the application's own. Nil restores the default answer. The handlers of
-// one call are called one at a time, in the order of arrival.
+// OnRequest sets the handler for requests of a method that arrive inside this call:
+// INFO, MESSAGE, OPTIONS, NOTIFY of other events than refer, or a method of the
+// application's own. Nil restores the default response. The requests of one call are
+// handled one at a time, in the order of arrival.
 //
-// Errors: ErrInvalidArgument (INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, REFER:
-// they have ways of their own).
+// Errors: ErrInvalidArgument (INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, REFER: this
+// package handles them itself).
 func (d *Dialog) OnRequest(method string, handler RequestHandler) (err error) {
 	defer naming("OnRequest", &err)
 	m := methodNamed(method)
@@ -79,8 +79,8 @@ func (d *Dialog) OnRequest(method string, handler RequestHandler) (err error) {
 	return nil
 }
 
-// methodNamed takes a method that we know in any case, and another as it is: their
-// names are case-sensitive (RFC 3261 7.1).
+// methodNamed accepts a known method in any case, and another as it is: names of
+// methods are case-sensitive (RFC 3261 7.1).
 func methodNamed(method string) sip.RequestMethod {
 	if known := sip.RequestMethod(strings.ToUpper(method)); isKnownMethod(known) {
 		return known
@@ -88,7 +88,7 @@ func methodNamed(method string) sip.RequestMethod {
 	return sip.RequestMethod(method)
 }
 
-// belongsToCalls are the methods this package answers itself.
+// belongsToCalls reports whether this package handles a method itself.
 func belongsToCalls(method sip.RequestMethod) bool {
 	switch method {
 	case sip.INVITE, sip.ACK, sip.CANCEL, sip.BYE, sip.PRACK, sip.UPDATE:
@@ -166,14 +166,14 @@ func (d *Dialog) handlersNow() handlerMap {
 	return d.handlers
 }
 
-// decision is a request that an application answers, or the clock.
+// decision is a request that the application answers, or the time limit.
 type decision struct {
 	// Set at construction.
 
 	stack   *Stack
 	tx      serverTx
 	handler RequestHandler
-	// reply sends what was decided.
+	// reply sends the response that was decided.
 	reply  func(a Answer)
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -193,8 +193,8 @@ func (s *Stack) newDecision(tx serverTx, handler RequestHandler, reply func(a An
 	return q
 }
 
-// endDecisions answers for the application what it has not decided when the
-// stack ends.
+// endDecisions answers the requests that the application has not decided when the stack
+// ends.
 func (s *Stack) endDecisions() {
 	s.decisions.Range(func(q, _ any) bool {
 		q.(*decision).answer(Answer{Status: sip.StatusServiceUnavailable})
@@ -202,13 +202,13 @@ func (s *Stack) endDecisions() {
 	})
 }
 
-// answer responds, unless the time was over.
+// answer sends the application's response, unless the time limit was reached.
 func (q *decision) answer(a Answer) {
 	q.expiry.Stop()
 	q.respond(a)
 }
 
-// respond sends the first answer there is.
+// respond sends the first of several responses.
 func (q *decision) respond(a Answer) {
 	if !q.decided.CompareAndSwap(false, true) {
 		return
@@ -221,8 +221,8 @@ func (q *decision) respond(a Answer) {
 	q.reply(a.checked(q.stack.logOf(q.tx), 200))
 }
 
-// replyTo returns what sends an application's answer to a request. contact is what is
-// our Contact, should it need one.
+// replyTo returns the function that sends an application's Answer to a request. contact
+// returns our Contact, if the response needs one.
 func (s *Stack) replyTo(tx serverTx, contact func(serverTx) sip.Header) func(a Answer) {
 	return func(a Answer) { s.respond(tx, a.response(tx, contact)) }
 }
@@ -246,8 +246,8 @@ func (a Answer) response(tx serverTx, contact func(serverTx) sip.Header) *sip.Re
 	return res
 }
 
-// decorate adds the answer's headers: Contacts too, which are its own to say, as in the
-// answer to a REGISTER or a redirection; else ours where the method wants it.
+// decorate adds the headers of the Answer, its Contacts too, as in the response to a
+// REGISTER or a redirection; without any it adds our Contact where the method needs it.
 func (a Answer) decorate(res *sip.Response, tx serverTx, contact func(serverTx) sip.Header) {
 	for _, h := range a.Headers {
 		if isContactName(h.Name) {
@@ -261,9 +261,9 @@ func (a Answer) decorate(res *sip.Response, tx serverTx, contact func(serverTx) 
 	}
 }
 
-// makesDialog reports whether the 2xx to a request of that method may make or refresh a
-// dialog, which takes a Contact (RFC 3515 2.2, RFC 3261 12.1.1, RFC 6665 4.1, 4.4.1).
-// MESSAGE must not have one (RFC 3428 8), a REGISTER's are its bindings.
+// makesDialog reports whether a 2xx to a request of that method may make or refresh a
+// dialog, so that it has a Contact (RFC 3515 2.2, RFC 3261 12.1.1, RFC 6665 4.1,
+// 4.4.1). MESSAGE must not have one (RFC 3428 8); those of a REGISTER are its bindings.
 func makesDialog(method sip.RequestMethod) bool {
 	return method == sip.REFER || method == sip.SUBSCRIBE || method == sip.NOTIFY
 }
@@ -313,7 +313,7 @@ func (d *Dialog) handled(tx serverTx, method sip.RequestMethod) bool {
 	return true
 }
 
-// requestBox is where requests wait for their handlers.
+// requestBox is the queue in which requests wait for their handlers.
 func (d *Dialog) requestBox() *mailbox.Mailbox {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()

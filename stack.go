@@ -40,8 +40,8 @@ type Stack struct {
 	// unconfirmed and callBytes synchronise themselves.
 	unconfirmed *unconfirmed
 	callBytes   heldBytes
-	// base ends when the layers below are closed: with it ends what still waits
-	// for the network.
+	// base ends when the layers below are closed, and with it every wait for the
+	// network.
 	base       context.Context
 	cancelBase context.CancelFunc
 
@@ -63,8 +63,8 @@ type Stack struct {
 	releasing map[DialogKey]*Dialog
 	// subscribed is the calls that are over but for subscriptions of REFERs.
 	subscribed map[DialogKey]*Dialog
-	// replacing is the calls that another was let in for beyond MaxDialogs, to replace
-	// them, and that other.
+	// replacing has the calls for which another was accepted beyond MaxDialogs, to
+	// replace them, and that other.
 	replacing  map[*Dialog]*Dialog
 	tombstones map[DialogKey]rel100.RAck
 	// bySource counts the calls in progress by the address they came from.
@@ -199,8 +199,8 @@ func (s *Stack) startFailed() {
 	}
 }
 
-// begin returns a channel to be closed when Start is over: Shutdown waits for
-// it, since what Start has opened is to be closed when Shutdown returns.
+// begin returns a channel that is closed at the end of Start. Shutdown waits for it,
+// since it closes what Start has opened.
 func (s *Stack) begin() (chan<- struct{}, error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -297,9 +297,8 @@ func (s *Stack) tracer() func(transport.Event) {
 	}
 }
 
-// Addr returns the address the stack listens on, the first of several; it is
-// not valid before Start. A configured port of 0 has become the one that was
-// free.
+// Addr returns the address on which the stack listens, the first of several; it is not
+// valid before Start. A configured port of 0 has become the free port that was chosen.
 func (s *Stack) Addr() netip.AddrPort {
 	if addresses := s.Addrs(); len(addresses) > 0 {
 		return addresses[0]

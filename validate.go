@@ -29,8 +29,8 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// checkText refuses a text that would end its line, or hold what no header may:
-// control characters other than tab (RFC 3261 25.1, TEXT-UTF8).
+// checkText refuses a text that would end its line, or has a character that no header
+// may have: control characters other than tab (RFC 3261 25.1, TEXT-UTF8).
 func checkText(what, text string) error {
 	if isOneLine(text) {
 		return nil
@@ -63,7 +63,7 @@ func checkURI(what string, uri sip.Uri) error {
 	return nil
 }
 
-// isVisible reports whether a text has nothing in it that ends a URI: no space, no
+// isVisible reports whether a text has no character that ends a URI: no space, no
 // control character, no angle bracket.
 func isVisible(text string) bool {
 	return strings.IndexFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '<' || r == '>' }) < 0
@@ -97,7 +97,7 @@ func areHeaders(headers sip.HeaderParams) bool {
 	return true
 }
 
-// checkTarget refuses a URI that nothing can be sent to.
+// checkTarget refuses a URI to which no request can be sent.
 func checkTarget(what string, uri sip.Uri) error {
 	switch {
 	case strings.EqualFold(uri.Scheme, "tel"):
@@ -132,8 +132,8 @@ func checkBody(body Body) error {
 	return checkText("content type", body.ContentType())
 }
 
-// checkHeaders refuses what would break a message, what would be dropped since this
-// package sets it itself, and a second Content-Type.
+// checkHeaders refuses headers that would break a message, headers that this package
+// sets itself, and a second Content-Type.
 func checkHeaders(headers []Header, body Body, check func(Header) error) error {
 	for _, h := range headers {
 		err := check(h)
@@ -170,7 +170,8 @@ func isContentType(name string) bool {
 	return strings.EqualFold(name, "Content-Type") || strings.EqualFold(name, "c")
 }
 
-// setBy says what sets a header that the application cannot add; empty for others.
+// setBy returns the option that sets a header that the application cannot add; empty
+// for others.
 func setBy(header string) string {
 	switch strings.ToLower(header) {
 	case "from", "f":
@@ -191,7 +192,7 @@ func setBy(header string) string {
 	return ""
 }
 
-// check refuses what would make no INVITE. The body is this package's own copy.
+// check refuses options that make no valid INVITE. The body is this package's own copy.
 func (o InviteOpts) check() error {
 	if o.Replaces != nil && o.Join != nil {
 		return invalid("Replaces and Join") // RFC 3911 4
@@ -206,7 +207,7 @@ func (o InviteOpts) check() error {
 	return err
 }
 
-// checkOffer is check for what a re-INVITE heeds.
+// checkOffer is check for the options of a re-INVITE.
 func (o InviteOpts) checkOffer() error {
 	if o.MaxForwards < 0 || o.MaxForwards > maxHops {
 		return invalid("MaxForwards %d", o.MaxForwards)
@@ -214,7 +215,7 @@ func (o InviteOpts) checkOffer() error {
 	return firstError(checkBody(o.Body), checkHeaders(o.Headers, o.Body, checkHeader), checkContact(o.Contact))
 }
 
-// checkContact refuses a Contact that nothing can be sent to; nil is none.
+// checkContact refuses a Contact to which no request can be sent; nil is none.
 func checkContact(contact *sip.Uri) error {
 	if contact == nil {
 		return nil
@@ -222,10 +223,10 @@ func checkContact(contact *sip.Uri) error {
 	return checkTarget("Contact", *contact)
 }
 
-// maxHops is the largest Max-Forwards there is (RFC 3261 20.22).
+// maxHops is the largest Max-Forwards (RFC 3261 20.22).
 const maxHops = 255
 
-// check refuses what would make no REFER.
+// check refuses options that make no valid REFER.
 func (o *ReferOpts) check(referTo sip.Uri) error {
 	if lacksHost(referTo) {
 		return invalid("nobody to refer to")
@@ -262,7 +263,7 @@ func checkKey(key *DialogKey) error {
 	return checkCall(&ReplacesInfo{CallID: key.CallID, FromTag: key.LocalTag, ToTag: key.RemoteTag})
 }
 
-// checkReasons refuses what makes no Reason header (RFC 3326 2).
+// checkReasons refuses reasons that make no valid Reason header (RFC 3326 2).
 func checkReasons(text string, reasons []Reason) error {
 	if err := checkText("reason", text); err != nil {
 		return err
@@ -275,8 +276,8 @@ func checkReasons(text string, reasons []Reason) error {
 	return nil
 }
 
-// checkCall refuses what names no call: pieces that would not be read back as they
-// are (RFC 3891 6.1). nil is none.
+// checkCall refuses a Call-ID or tag that would not be read back unchanged (RFC 3891
+// 6.1); nil is none.
 func checkCall(info *ReplacesInfo) error {
 	if info == nil {
 		return nil
@@ -290,7 +291,7 @@ func checkCall(info *ReplacesInfo) error {
 	return nil
 }
 
-// checkTexts refuses what the configuration would put into messages.
+// checkTexts refuses texts of the configuration that must not be in messages.
 func (c *StackConfig) checkTexts() error {
 	err := firstError(checkText("UserAgent", c.UserAgent), checkAddress("From", c.From))
 	for _, name := range c.InfoPackages {
@@ -308,7 +309,7 @@ func (c *StackConfig) checkTexts() error {
 	return err
 }
 
-// checkHost refuses what is no host; empty is none.
+// checkHost refuses an invalid host; empty is none.
 func checkHost(what, host string) error {
 	if host == "" {
 		return nil
@@ -373,7 +374,7 @@ func checkTwice(headers []sip.Header) error {
 	return nil
 }
 
-// checkRequest refuses a request that could not be read as what it is.
+// checkRequest refuses a request that would not be read back unchanged.
 func checkRequest(req *sip.Request) error {
 	if hasHeader(req, "Max-Forwards") && (req.MaxForwards() == nil || *req.MaxForwards() > maxHops) {
 		return invalid("Max-Forwards %q", headerValue(req, "Max-Forwards"))
@@ -381,7 +382,7 @@ func checkRequest(req *sip.Request) error {
 	return firstError(checkToken("method", string(req.Method)), checkMessage(req.SipVersion, req.Headers()), checkTwice(req.Headers()))
 }
 
-// checkRequestOutside refuses what is no request for Stack.Do.
+// checkRequestOutside refuses a request that Stack.Do cannot send.
 func checkRequestOutside(req *sip.Request) error {
 	switch {
 	case req == nil:
@@ -392,8 +393,8 @@ func checkRequestOutside(req *sip.Request) error {
 	return firstError(checkTarget("Request-URI", req.Recipient), checkRequest(req))
 }
 
-// checkRequestInside refuses what is no request for Dialog.Do: its Request-URI is not
-// used.
+// checkRequestInside refuses a request that Dialog.Do cannot send: its Request-URI is
+// not used.
 func checkRequestInside(req *sip.Request) error {
 	switch {
 	case req == nil:
@@ -417,7 +418,8 @@ func checkOwnHeader(h sip.Header) error {
 	return nil
 }
 
-// writtenAddress returns what a header of sipgo's writes quotes and brackets around.
+// writtenAddress returns the address in a header of sipgo's, which writes quotes and
+// brackets around it.
 func writtenAddress(h sip.Header) (display string, uri sip.Uri, ok bool) {
 	switch a := h.(type) {
 	case *sip.FromHeader:
@@ -453,13 +455,13 @@ func isEscaped(text string) bool {
 }
 
 // refusedHeader stands in a response for a header that an option could not add: the
-// method that the option was given to returns err, and sends nothing.
+// method that was given the option returns err, and sends nothing.
 type refusedHeader struct {
 	sip.Header
 	err error
 }
 
-// refuseOption makes the method fail that an option is given to.
+// refuseOption makes the method fail that was given an option.
 func refuseOption(resp *sip.Response, err error) {
 	resp.AppendHeader(refusedHeader{sip.NewHeader("Warning", "refused"), err})
 }

@@ -17,30 +17,30 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// WebSocketConfig says who may open WebSockets to a listener, and how the stack
-// opens its own.
+// WebSocketConfig says which clients may open WebSockets to a listener, and how the
+// stack opens its own.
 type WebSocketConfig struct {
-	// Origins lists the web origins, such as "https://phone.example", whose pages
-	// may connect (RFC 6455 10.2): a browser names that of the page whose script
-	// does. "*" is any, "null" a page without one. Nil lets in the pages of the host
-	// that they connect to, on whatever port: others could have whoever looks at
-	// them call by us. An empty list lets no page in. A client that names no origin
-	// is no browser, and is let in. What is not gets 403.
+	// Origins lists the web origins, such as "https://phone.example", whose pages may
+	// connect (RFC 6455 10.2): a browser sends the origin of the page of the script.
+	// "*" is any, "null" a page without one. Nil permits pages of the host to which
+	// they connect, on any port: with other pages every visitor could be made to call
+	// by us. An empty list permits no page. A client that sends no origin is no
+	// browser, and is permitted. Others get 403.
 	Origins []string
-	// CheckOrigin, when set, decides instead of Origins about each WebSocket that
-	// is opened, also by who names no origin. It sees the HTTP request: with its
-	// path, cookies, RemoteAddr, and TLS if there is. It runs on a goroutine of
-	// its own, with no lock held, and may block until the time for a handshake is
-	// over (Limits.HandshakeTimeout). A panic refuses.
+	// CheckOrigin, when set, decides instead of Origins about each WebSocket, also for
+	// a client that sends no origin. It gets the HTTP request, with its path, cookies,
+	// RemoteAddr, and TLS if there is. It runs on a goroutine of its own, with no lock
+	// held, and may block until the time limit of a handshake
+	// (Limits.HandshakeTimeout). A panic refuses.
 	CheckOrigin func(r *http.Request) bool
-	// Servers are those that are connected to in a way of their own; any other is
+	// Servers are those that need another path or other headers; any other server is
 	// asked for "/".
 	Servers []WebSocketServer
 }
 
-// WebSocketServer says how to connect to one server by WebSocket. It holds for
-// whatever goes there, by any URI with that host and port. A URI that came in a
-// message never chooses a path or a header.
+// WebSocketServer says how to connect to one server by WebSocket. It is used for every
+// message to that host and port, by any URI. A URI in a message never chooses a path or
+// a header.
 type WebSocketServer struct {
 	// URL is the server's, such as "wss://pbx.example:8089/ws?key=value"; its host
 	// is a name, or a literal address, as SIP URIs have it. The path and the query
@@ -54,7 +54,7 @@ type WebSocketServer struct {
 	Protocols []string
 }
 
-// clone keeps what the caller does with its configuration later out of ours.
+// clone copies the configuration, so that later changes by the caller have no effect.
 func (c *WebSocketConfig) clone() *WebSocketConfig {
 	if c == nil {
 		return nil
@@ -92,7 +92,7 @@ func (c *WebSocketConfig) validate() error {
 	return nil
 }
 
-// isOrigin reports whether a text is one (RFC 6454 6.2), or stands for some.
+// isOrigin reports whether a text is an origin (RFC 6454 6.2), or "*" or "null".
 func isOrigin(text string) bool {
 	if text == "*" || text == "null" {
 		return true
@@ -101,7 +101,7 @@ func isOrigin(text string) bool {
 	return err == nil && u.Scheme != "" && u.Host != "" && text == u.Scheme+"://"+u.Host
 }
 
-// parse makes of a server what the sockets need to know.
+// parse converts a server for the transport layer.
 func (s WebSocketServer) parse() (transport.WebSocketServer, error) {
 	u, err := url.Parse(s.URL)
 	switch {
@@ -118,7 +118,7 @@ func (s WebSocketServer) parse() (transport.WebSocketServer, error) {
 	return transport.WebSocketServer{URL: u, Header: s.Header, Protocols: s.Protocols}, nil
 }
 
-// mayAddHTTPHeader keeps an application's headers from breaking a handshake.
+// mayAddHTTPHeader reports whether an application's header leaves the handshake intact.
 func mayAddHTTPHeader(name string) bool {
 	switch canonical := textproto.CanonicalMIMEHeaderKey(name); canonical {
 	case "Host", "Upgrade", "Connection", "Content-Length", "Transfer-Encoding":
@@ -171,7 +171,7 @@ func (c *StackConfig) outboundProxy() (*sip.Uri, error) {
 	return own, nil
 }
 
-// checkOrigin is CheckOrigin, proof against its panics and against its staying away.
+// checkOrigin is CheckOrigin, with panics and late results refused.
 func (s *Stack) checkOrigin(c *WebSocketConfig) func(ctx context.Context, r *http.Request) bool {
 	if c == nil || c.CheckOrigin == nil {
 		return nil
