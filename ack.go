@@ -6,6 +6,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/txn"
 )
 
@@ -42,7 +43,7 @@ func (a *ackSender) leaving(req *sip.Request) {
 func (a *ackSender) answerOffer(ours Body, res *sip.Response, then func()) {
 	handler, offer, answer, err := a.undecided(ours, res)
 	if handler == nil {
-		a.acknowledgeWith(answer, byDefault, err, then)
+		a.acknowledgeWith(answer, offeranswer.ByDefault, err, then)
 		return
 	}
 	a.d.finalGoodbye(func() { // a hang-up ends the wait: ACK and BYE follow at once
@@ -53,7 +54,7 @@ func (a *ackSender) answerOffer(ours Body, res *sip.Response, then func()) {
 
 // acknowledgeWith is acknowledge, and ends the call after the ACK when err refuses the
 // offer.
-func (a *ackSender) acknowledgeWith(answer Body, made author, err error, then func()) {
+func (a *ackSender) acknowledgeWith(answer Body, made offeranswer.Origin, err error, then func()) {
 	if err != nil {
 		a.d.hangup(offerRefusedBecause(Cause{By: PartyLocal, Method: "BYE", Err: err}))
 	}
@@ -72,14 +73,14 @@ func (a *ackSender) undecided(ours Body, res *sip.Response) (handler OfferHandle
 	case offer == nil:
 		return nil, nil, nil, nil
 	case d.ending != nil || d.state == DialogStateTerminated:
-		return nil, offer, d.session.refusing(offer), nil
+		return nil, offer, d.negotiation.Refusal(offer), nil
 	}
-	d.session.receive(a, offer)
+	d.negotiation.ReceiveOffer(a, offer)
 	if d.offerHandler != nil {
 		d.ackWaits = true
 		return d.offerHandler, offer, nil, nil
 	}
-	answer, err = d.session.answerOrRefusal(offer)
+	answer, err = d.negotiation.AnswerOrRefusal(offer)
 	return nil, offer, answer, err
 }
 
@@ -95,7 +96,7 @@ func offerIn2xx(ours Body, res *sip.Response) *SimpleBody {
 // and then calls then. A look-up or a dial is done in the background, so that other
 // messages of the call, a BYE above all, do not wait for it. When it fails the peer
 // repeats its 2xx, and the ACK is tried again.
-func (a *ackSender) acknowledge(body Body, made author, then func()) {
+func (a *ackSender) acknowledge(body Body, made offeranswer.Origin, then func()) {
 	body = a.d.numbered(body)
 	ack, err := a.send(body, true)
 	if !errors.Is(err, txn.ErrWouldWait) {
@@ -114,7 +115,7 @@ func (a *ackSender) acknowledge(body Body, made author, then func()) {
 }
 
 // acknowledged keeps an ACK that was sent, or could not be.
-func (a *ackSender) acknowledged(ack ackTx, err error, body Body, made author) {
+func (a *ackSender) acknowledged(ack ackTx, err error, body Body, made offeranswer.Origin) {
 	if err != nil {
 		a.d.log().Debug("ACK could not be sent", "error", err)
 	}
@@ -125,7 +126,7 @@ func (a *ackSender) acknowledged(ack ackTx, err error, body Body, made author) {
 		a.ack, a.body = ack, body
 	}
 	a.d.ackWaits = false
-	a.d.session.answer(a, body, made)
+	a.d.negotiation.SendAnswer(a, body, made)
 }
 
 // send writes the ACK; with now it does not wait.
@@ -171,7 +172,7 @@ func (a *ackSender) acknowledgeAgain() {
 			a.d.log().Debug("ACK could not be repeated", "error", err)
 		}
 	case !waits:
-		a.acknowledge(body, byDefault, func() {})
+		a.acknowledge(body, offeranswer.ByDefault, func() {})
 	}
 }
 

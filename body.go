@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/offeranswer"
 )
 
 // BodyImpl is a Body made by an application.
@@ -66,7 +68,7 @@ func (b *SimpleBody) Data() []byte {
 }
 
 const (
-	typeSDP     = "application/sdp"
+	typeSDP     = offeranswer.TypeSDP
 	typeSIPFrag = "message/sipfrag;version=2.0"
 )
 

@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/offeranswer"
 )
 
 // decisionContext bounds a decision of the application's by the ringing limit.
@@ -129,21 +131,21 @@ func (d *Dialog) answerLate(carrier sip.RequestMethod, handler OfferHandler, off
 	if err != nil || isNilBody(answer) {
 		d.logRefused(carrier, sip.StatusNotAcceptableHere)
 	} else {
-		d.logAccepted(carrier, byApplication)
+		d.logAccepted(carrier, offeranswer.ByApplication)
 	}
 	return answer, err
 }
 
 // decideLate is answerLate with the refusal where there is no answer: port 0 in
 // every line.
-func (d *Dialog) decideLate(carrier sip.RequestMethod, handler OfferHandler, offer *SimpleBody, unwanted <-chan struct{}) (Body, author, error) {
+func (d *Dialog) decideLate(carrier sip.RequestMethod, handler OfferHandler, offer *SimpleBody, unwanted <-chan struct{}) (Body, offeranswer.Origin, error) {
 	answer, err := d.answerLate(carrier, handler, offer, unwanted)
 	if err == nil && !isNilBody(answer) {
-		return answer, byApplication, nil
+		return answer, offeranswer.ByApplication, nil
 	}
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return d.session.refusing(offer), byDefault, err
+	return d.negotiation.Refusal(offer), offeranswer.ByDefault, err
 }
 
 // await has the application decide on a goroutine of its own, and waits until ctx

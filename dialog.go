@@ -12,6 +12,7 @@ import (
 	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/lockstat"
 	"sipdialog.example/dialog/internal/mailbox"
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sendslot"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
@@ -117,11 +118,11 @@ type Dialog struct {
 	ackWaits bool
 	// hungUp, made on demand, is closed when a hang-up begins: nobody waits for a
 	// decision of the application's any more.
-	hungUp  chan struct{}
-	session session
-	timer   sessionTimer
-	limit   *time.Timer
-	refresh *time.Timer
+	hungUp      chan struct{}
+	negotiation offeranswer.Negotiation
+	timer       sessionTimer
+	limit       *time.Timer
+	refresh     *time.Timer
 	// unwatch ends the watch over the connection of an unanswered INVITE.
 	unwatch func()
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -64,7 +65,7 @@ var (
 	// INVITE, or its URI is not a SIP URI.
 	ErrReference = errors.New("dialog: reference cannot be followed")
 	// ErrNoSession says that we have offered or answered no SDP in this call.
-	ErrNoSession = errors.New("dialog: no session of ours")
+	ErrNoSession = offeranswer.ErrNoSession
 	// ErrInfoPackage says that the peer does not take INFOs of that package.
 	ErrInfoPackage = errors.New("dialog: info package not taken by the peer")
 	// ErrMalformed says that a message or header of the peer's cannot be used.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/offeranswer"
 )
 
 // What is logged of a call at LevelDebug, a line each; that of its messages is the
@@ -79,13 +81,13 @@ func (d *Dialog) logEndedLocked() {
 }
 
 // logAcceptedLocked tells that an offer of the peer's was answered, by whom.
-func (d *Dialog) logAcceptedLocked(method sip.RequestMethod, made author) {
+func (d *Dialog) logAcceptedLocked(method sip.RequestMethod, made offeranswer.Origin) {
 	if d.debugs() {
 		d.note("offer decided", d.peerLocked(), string(method), slog.Int("status", sip.StatusOK), slog.String("by", made.String()))
 	}
 }
 
-func (d *Dialog) logAccepted(method sip.RequestMethod, made author) {
+func (d *Dialog) logAccepted(method sip.RequestMethod, made offeranswer.Origin) {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
 	d.logAcceptedLocked(method, made)
@@ -96,12 +98,4 @@ func (d *Dialog) logRefused(method sip.RequestMethod, status int) {
 	if d.debugs() {
 		d.note("offer decided", d.peer(), string(method), slog.Int("status", status))
 	}
-}
-
-// String names who made an answer.
-func (a author) String() string {
-	if a == byApplication {
-		return "application"
-	}
-	return "default"
 }

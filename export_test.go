@@ -5,6 +5,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/txn"
 )
 
@@ -103,7 +104,7 @@ func LogAll(d *Dialog) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	d.logStateLocked(DialogStateRinging)
-	d.logAcceptedLocked(sip.INVITE, byDefault)
+	d.logAcceptedLocked(sip.INVITE, offeranswer.ByDefault)
 	d.logEndedLocked()
 }
 

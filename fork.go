@@ -5,6 +5,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -36,7 +37,7 @@ type dialogState struct {
 	flow              *transport.Flow
 	behindNAT, called bool
 	detour            *detour
-	session           session
+	negotiation       offeranswer.Negotiation
 	peerPackages      []string
 	updateOut         *updateClient
 	updateIn          *updateServer
@@ -46,7 +47,7 @@ func (d *Dialog) dialogStateLocked() dialogState {
 	return dialogState{
 		remoteTag: d.remoteTag, peerIdentity: d.peerIdentity, localSeq: d.localSeq, remoteSeq: d.remoteSeq, remoteSeqKnown: d.remoteSeqKnown,
 		remoteTarget: d.remoteTarget, routeSet: d.routeSet, flow: d.flow, behindNAT: d.behindNAT, called: d.called, detour: d.detour,
-		session: d.session, peerPackages: d.peerPackages, updateOut: d.updateOut, updateIn: d.updateIn,
+		negotiation: d.negotiation, peerPackages: d.peerPackages, updateOut: d.updateOut, updateIn: d.updateIn,
 	}
 }
 
@@ -54,7 +55,7 @@ func (d *Dialog) setDialogStateLocked(l dialogState) {
 	d.remoteTag, d.localSeq, d.remoteSeq, d.remoteSeqKnown = l.remoteTag, l.localSeq, l.remoteSeq, l.remoteSeqKnown
 	d.peerIdentity = l.peerIdentity
 	d.remoteTarget, d.routeSet, d.flow, d.behindNAT, d.called, d.detour = l.remoteTarget, l.routeSet, l.flow, l.behindNAT, l.called, l.detour
-	d.session, d.peerPackages, d.updateOut, d.updateIn = l.session, l.peerPackages, l.updateOut, l.updateIn
+	d.negotiation, d.peerPackages, d.updateOut, d.updateIn = l.negotiation, l.peerPackages, l.updateOut, l.updateIn
 }
 
 // earlyDialog is the early dialog that one To tag makes of our INVITE.

@@ -10,6 +10,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/multipart"
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
@@ -133,7 +134,7 @@ func saysWhere(invite *sipmsg.Message) bool {
 // is never refused: see bodyOf.
 func (s *Stack) inspectBody(tx serverTx, req *sipmsg.Message) *sip.Response {
 	wanted := s.wantedInstead(req)
-	if wanted == nil || isOptional(wholeBody(req)) {
+	if wanted == nil || offeranswer.IsOptional(wholeBody(req)) {
 		return nil
 	}
 	res := tx.NewResponse(sip.StatusUnsupportedMediaType, "")
@@ -167,7 +168,7 @@ func (s *Stack) bodiesOf(req *sipmsg.Message) (body, offer *SimpleBody) {
 	if multipart.IsMultipart(body.contentType) {
 		return body, sessionIn(req)
 	}
-	if isSession(wholeBody(req)) {
+	if offeranswer.DescribesSession(wholeBody(req)) {
 		offer = body
 	}
 	return body, offer
@@ -179,7 +180,7 @@ func (s *Stack) hasOffer(req *sipmsg.Message) bool {
 	if !s.takesBody(req) {
 		return false
 	}
-	_, ok := sessionPart(wholeBody(req))
+	_, ok := offeranswer.SessionPart(wholeBody(req))
 	return ok
 }
 
@@ -194,7 +195,7 @@ func (s *Stack) acceptsBody(whole multipart.Part) bool {
 		return s.acceptsType(whole)
 	}
 	parts := multipart.Parts(whole)
-	refused := func(p multipart.Part) bool { return !p.Alternative && !isOptional(p) && !s.acceptsType(p) }
+	refused := func(p multipart.Part) bool { return !p.Alternative && !offeranswer.IsOptional(p) && !s.acceptsType(p) }
 	alternative := func(p multipart.Part) bool { return p.Alternative }
 	taken := func(p multipart.Part) bool { return p.Alternative && s.acceptsType(p) }
 	return len(parts) > 0 && !slices.ContainsFunc(parts, refused) &&
@@ -346,7 +347,7 @@ func (s *Stack) newCallee(tx serverTx, req *sipmsg.Message) *Dialog {
 	d.secure = req.Scheme() == "sips"
 	body, offer := s.bodiesOf(req)
 	d.keepOfferLocked(body)
-	d.session.receive(tx, offer)
+	d.negotiation.ReceiveOffer(tx, offer)
 	d.learnPackagesLocked(req)
 	return s.adopt(d)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sendslot"
 	"sipdialog.example/dialog/internal/txn"
@@ -24,7 +25,7 @@ type prack struct {
 	propose func(context.Context) Body
 	body    Body
 	ours    bool
-	made    author
+	made    offeranswer.Origin
 	// refused is why the answer refuses the offer.
 	refused error
 	// over is true once its outcome is known.
@@ -80,9 +81,9 @@ func (p *prack) answerTo(offer *SimpleBody, handler OfferHandler) {
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	p.offer, p.body, p.made, p.refused = nil, answer, byApplication, err
+	p.offer, p.body, p.made, p.refused = nil, answer, offeranswer.ByApplication, err
 	if err != nil || isNilBody(answer) {
-		p.r.inDialogLocked(func() { p.body, p.made = d.session.refusing(offer), byDefault })
+		p.r.inDialogLocked(func() { p.body, p.made = d.negotiation.Refusal(offer), offeranswer.ByDefault })
 	}
 }
 
@@ -148,11 +149,11 @@ func (p *prack) build() (req *sip.Request, opt txn.RequestOptions, ok bool) {
 		body = nil // something else was offered meanwhile
 	}
 	r.inDialogLocked(func() {
-		body = d.session.numbered(body)
+		body = d.negotiation.Numbered(body)
 		if p.ours {
-			d.session.offer(p, body, byApplication)
+			d.negotiation.SendOffer(p, body, offeranswer.ByApplication)
 		} else {
-			d.session.answer(p, body, p.made)
+			d.negotiation.SendAnswer(p, body, p.made)
 		}
 		req, opt = d.nextRequestLocked(sip.PRACK), d.optionsLocked()
 	})
@@ -184,13 +185,13 @@ func (p *prack) settle(res *sip.Response) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	p.r.inDialogLocked(func() {
-		if d.session.isOpen(p) && res != nil && res.IsSuccess() {
+		if d.negotiation.IsOpen(p) && res != nil && res.IsSuccess() {
 			if sessionIn(res) != nil {
-				d.session.answered(p)
+				d.negotiation.ReceiveAnswer(p)
 			}
 			d.keepBodyLocked(bodyOf(res))
 		}
-		d.session.rollback(p)
+		d.negotiation.Rollback(p)
 	})
 }
 

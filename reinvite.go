@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
 )
 
@@ -31,12 +32,12 @@ type reinviteClient struct {
 	body  *SimpleBody
 	// before is our session before it, reliable takes the provisional responses
 	// that are sent reliably.
-	before   session
+	before   offeranswer.Negotiation
 	reliable *reliableClient
 }
 
 // sendReInvite writes a re-INVITE when no other INVITE is open.
-func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, compose composer) (*reinviteClient, error) {
+func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, build offerBuilder) (*reinviteClient, error) {
 	if err := d.lockToSend(ctx, "ReInvite"); err != nil {
 		return nil, err
 	}
@@ -45,7 +46,7 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, compose comp
 		d.mutex.Unlock()
 		return nil, err
 	}
-	if err := compose.intoLocked(&opts, &d.session); err != nil {
+	if err := build.intoLocked(&opts, &d.negotiation); err != nil {
 		d.mutex.Unlock()
 		return nil, err
 	}
@@ -73,12 +74,12 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, compose comp
 // newReInviteLocked opens a re-INVITE, and its offer.
 func (d *Dialog) newReInviteLocked(opts InviteOpts) *reinviteClient {
 	re := &reinviteClient{
-		ackSender: ackSender{d: d}, offer: sessionOf(opts.Body), final: make(chan struct{}),
-		target: *d.remoteTarget.Clone(), before: d.session,
+		ackSender: ackSender{d: d}, offer: offeranswer.Description(opts.Body), final: make(chan struct{}),
+		target: *d.remoteTarget.Clone(), before: d.negotiation,
 	}
 	re.reliable = &reliableClient{d: d, carrier: re, offered: !isNilBody(re.offer), propose: opts.PrackOffer}
 	d.reinviteOut = re
-	d.session.offer(re, re.offer, byApplication)
+	d.negotiation.SendOffer(re, re.offer, offeranswer.ByApplication)
 	return re
 }
 
@@ -94,7 +95,7 @@ func (re *reinviteClient) prepared(*sip.Request) {
 	r.answered = true
 	re.reliable = &reliableClient{d: d, carrier: re, offered: r.offered, propose: r.propose}
 	re.body = nil
-	d.session.offer(re, re.offer, byApplication)
+	d.negotiation.SendOffer(re, re.offer, offeranswer.ByApplication)
 }
 
 // mayRepeatLocked keeps a re-INVITE that was given up from leaving once more.
@@ -108,7 +109,7 @@ func (re *reinviteClient) mayRepeatLocked() error {
 // mayInviteLocked refuses a second INVITE, in either direction (RFC 3261 14.1),
 // and one while an offer is open: a re-INVITE brings one, here or in its 2xx.
 func (d *Dialog) mayInviteLocked() error {
-	if d.reinviteOut != nil || d.reinviteIn != nil || d.session.open != noOffer {
+	if d.reinviteOut != nil || d.reinviteIn != nil || d.negotiation.State() != offeranswer.Stable {
 		return ErrPending
 	}
 	return nil
@@ -175,7 +176,7 @@ func (re *reinviteClient) outcome() (Body, error) {
 // closeLocked lets another INVITE begin. An offer that nobody has answered comes
 // to nothing.
 func (re *reinviteClient) closeLocked() {
-	re.d.session.rollback(re)
+	re.d.negotiation.Rollback(re)
 	re.reliable.answered = true
 	if re.d.reinviteOut == re {
 		re.d.reinviteOut = nil
@@ -239,11 +240,11 @@ func (re *reinviteClient) success(res *sip.Response) {
 		re.body = sessionIn(res)
 	}
 	d.keepBodyLocked(bodyOf(res))
-	d.session.answered(re)
+	d.negotiation.ReceiveAnswer(re)
 	d.agreeTimerLocked(res, sessiontimer.UAC, res)
 	d.mutex.Unlock()
 	if agreed { // no session is in the 2xx (RFC 3262 5)
-		re.acknowledge(nil, byDefault, re.succeeded)
+		re.acknowledge(nil, offeranswer.ByDefault, re.succeeded)
 		return
 	}
 	re.answerOffer(re.offer, res, re.succeeded)
@@ -275,7 +276,7 @@ func (re *reinviteClient) refused(res *sip.Response) {
 		re.closeLocked()
 		re.endLocked(newResponseError(sip.INVITE, res))
 	}
-	undone, stands := !taken && re.reliable.negotiated, d.session.local
+	undone, stands := !taken && re.reliable.negotiated, d.negotiation.Local()
 	d.mutex.Unlock()
 	if !taken {
 		d.failed(sip.INVITE, res.StatusCode, res.Reason)
@@ -292,11 +293,11 @@ func (re *reinviteClient) restore(stands Body) {
 	d := re.d
 	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().txTimeout())
 	defer cancel()
-	_, err := d.renegotiate(ctx, InviteOpts{}, func(now *session) (Body, error) {
-		if now.local != stands {
+	_, err := d.renegotiate(ctx, InviteOpts{}, func(now *offeranswer.Negotiation) (Body, error) {
+		if now.Local() != stands {
 			return nil, errAgreedAnew
 		}
-		return re.before.again(now)
+		return re.before.OfferAfter(now)
 	})
 	if err != nil && !errors.Is(err, errAgreedAnew) {
 		d.log().Debug("session could not be restored", "error", err)

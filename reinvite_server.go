@@ -5,6 +5,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
@@ -32,9 +33,9 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sipmsg.Message) {
 		return
 	}
 	d.reinviteIn = in
-	d.session.receive(in, offer)
+	d.negotiation.ReceiveOffer(in, offer)
 	d.keepBodyLocked(body)
-	handler, ours := d.offerHandler, d.session
+	handler, ours := d.offerHandler, d.negotiation
 	d.mutex.Unlock()
 	// Not before it is known here: an INVITE of ours that follows the 100 is a mistake
 	// of ours (RFC 3261 14.1), one that does not merely crosses.
@@ -46,7 +47,7 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sipmsg.Message) {
 	}
 	decide := offered{
 		offer: offer, handler: handler,
-		accept: func(answer Body) { d.acceptReInvite(in, answer, byApplication) },
+		accept: func(answer Body) { d.acceptReInvite(in, answer, offeranswer.ByApplication) },
 		refuse: func(how *Refusal) { d.refuseReInvite(in, how) },
 	}
 	if !d.stack.calls.Go(func() { d.decide(ctx, decide) }) {
@@ -55,13 +56,13 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sipmsg.Message) {
 }
 
 // answerReInvite answers one that nobody decides.
-func (d *Dialog) answerReInvite(in *reinviteServer, ours session, offer *SimpleBody) {
-	answer, err := ours.defaultAnswer(in.tx.Message(), offer)
+func (d *Dialog) answerReInvite(in *reinviteServer, ours offeranswer.Negotiation, offer *SimpleBody) {
+	answer, err := defaultAnswer(&ours, in.tx.Message(), offer)
 	if err != nil {
 		d.refuseReInvite(in, refusalFor(err))
 		return
 	}
-	d.acceptReInvite(in, answer, byDefault)
+	d.acceptReInvite(in, answer, offeranswer.ByDefault)
 }
 
 // offerToComeLocked reports whether a re-INVITE without an offer, in either
@@ -76,9 +77,9 @@ func (d *Dialog) refuseReInviteLocked(tx serverTx) *sip.Response {
 	switch {
 	case d.phase == phaseIncoming || d.reinviteIn != nil:
 		return tooSoon(tx)
-	case d.phase == phaseInviting || d.reinviteOut != nil || d.ackWaits || d.session.open == ourOffer:
+	case d.phase == phaseInviting || d.reinviteOut != nil || d.ackWaits || d.negotiation.State() == offeranswer.HaveLocalOffer:
 		return tx.NewResponse(sip.StatusRequestPending, "")
-	case d.session.open == theirOffer: // that of an UPDATE
+	case d.negotiation.State() == offeranswer.HaveRemoteOffer: // that of an UPDATE
 		return tooSoon(tx)
 	}
 	return nil
@@ -92,13 +93,13 @@ func (d *Dialog) claimReInvite(in *reinviteServer) bool {
 		return false
 	}
 	d.reinviteIn = nil
-	d.session.rollback(in)
+	d.negotiation.Rollback(in)
 	return true
 }
 
 // acceptReInvite answers 200: the target refreshes (RFC 3261 12.2.2) and the
 // 200 repeats until its ACK.
-func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made author) {
+func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made offeranswer.Origin) {
 	req := in.tx.Message()
 	res := d.newAnswer(in.tx)
 	answer = ownBody(answer)
@@ -115,13 +116,13 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made author) {
 	d.tellIdentityLocked()
 	d.cameByLocked(in.tx)
 	u := &retransmission{tx: in.tx, seq: cseq(req)}
-	ours := d.session.numbered(answer)
+	ours := d.negotiation.Numbered(answer)
 	setBody(res, ours)
-	if d.session.isOpen(in) {
-		d.session.answer(in, ours, made)
+	if d.negotiation.IsOpen(in) {
+		d.negotiation.SendAnswer(in, ours, made)
 		d.logAcceptedLocked(sip.INVITE, made)
 	} else {
-		d.session.offer(u, ours, made)
+		d.negotiation.SendOffer(u, ours, made)
 	}
 	d.agreeTimerLocked(res, sessiontimer.UAS, req)
 	d.retransmitLocked(u)

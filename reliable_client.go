@@ -5,6 +5,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/rel100"
 )
 
@@ -98,7 +99,9 @@ func (r *reliableClient) acknowledgeLocked(res *sip.Response) (then func()) {
 // offer, and no UPDATE of ours, is open.
 func (r *reliableClient) mayOfferLocked() (may bool) {
 	d := r.d
-	r.inDialogLocked(func() { may = d.session.agreed && d.session.open == noOffer && d.updateOut == nil })
+	r.inDialogLocked(func() {
+		may = d.negotiation.Agreed() && d.negotiation.State() == offeranswer.Stable && d.updateOut == nil
+	})
 	return may && d.ending == nil && d.state != DialogStateTerminated
 }
 
@@ -119,16 +122,16 @@ func (r *reliableClient) responseLocked(res *sip.Response) ForkInfo {
 func (r *reliableClient) negotiateLocked(p *prack, status int, body *SimpleBody) {
 	switch {
 	case r.offered:
-		r.d.session.answered(r.carrier)
+		r.d.negotiation.ReceiveAnswer(r.carrier)
 		r.negotiated = true
 	case status == statusEarlyDialogTerminated:
-		p.body = r.d.session.refusing(body) // without media, as the offer should be (RFC 6228 5)
+		p.body = r.d.negotiation.Refusal(body) // without media, as the offer should be (RFC 6228 5)
 	case r.d.offerHandler != nil:
-		r.d.session.receive(p, body)
+		r.d.negotiation.ReceiveOffer(p, body)
 		r.negotiated, p.offer = true, body
 	default:
-		if p.body, p.refused = r.d.session.answerOrRefusal(body); p.body != nil {
-			r.d.session.receive(p, body)
+		if p.body, p.refused = r.d.negotiation.AnswerOrRefusal(body); p.body != nil {
+			r.d.negotiation.ReceiveOffer(p, body)
 			r.negotiated = true
 		}
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -41,20 +42,20 @@ func badRack(tx serverTx) *sip.Response {
 // to our offer, or an offer once the INVITE's has been answered. What it returns
 // answers the PRACK.
 func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, req *sipmsg.Message) (answer func()) {
-	body, answersUs := sessionIn(req), d.session.isOpen(p)
+	body, answersUs := sessionIn(req), d.negotiation.IsOpen(p)
 	if p.body != nil {
-		d.session.answer(p.tx, p.body, byApplication)
+		d.negotiation.SendAnswer(p.tx, p.body, offeranswer.ByApplication)
 	}
 	if body != nil {
-		d.session.answered(p)
+		d.negotiation.ReceiveAnswer(p)
 	}
-	d.session.rollback(p)
+	d.negotiation.Rollback(p)
 	switch {
-	case answersUs || body == nil || !isSDP(body): // any other body is taken as in an ACK (RFC 3262 3)
+	case answersUs || body == nil || !offeranswer.IsSDP(body): // any other body is taken as in an ACK (RFC 3262 3)
 		d.keepBodyLocked(bodyOf(req))
 	case d.mayOfferInPrackLocked():
 		d.updateIn = &updateServer{tx: tx, body: bodyOf(req), offer: body, prack: true, cancel: func() {}}
-		d.session.receive(d.updateIn, body)
+		d.negotiation.ReceiveOffer(d.updateIn, body)
 		return d.answerUpdateLocked(d.updateIn)
 	default:
 		// Two offers at once: the PRACK gets its 200 all the same, and no answer.
@@ -69,7 +70,7 @@ func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, req *sipmsg.Messag
 // mayOfferInPrackLocked reports whether the INVITE's offer, or ours, was answered,
 // and no other one, and no UPDATE, is open.
 func (d *Dialog) mayOfferInPrackLocked() bool {
-	return d.session.agreed && d.session.open == noOffer && d.updateIn == nil &&
+	return d.negotiation.Agreed() && d.negotiation.State() == offeranswer.Stable && d.updateIn == nil &&
 		d.ending == nil && d.state != DialogStateTerminated
 }
 
@@ -84,7 +85,7 @@ func (d *Dialog) answerPrack(tx serverTx, body Body) {
 }
 
 // acceptPrack answers the offer in a PRACK.
-func (d *Dialog) acceptPrack(in *updateServer, answer Body, made author) {
+func (d *Dialog) acceptPrack(in *updateServer, answer Body, made offeranswer.Origin) {
 	answer = ownBody(answer)
 	defer in.cancel()
 	d.mutex.Lock()
@@ -92,8 +93,8 @@ func (d *Dialog) acceptPrack(in *updateServer, answer Body, made author) {
 		d.mutex.Unlock()
 		return
 	}
-	answer = d.session.numbered(answer)
-	d.session.answer(in, answer, made)
+	answer = d.negotiation.Numbered(answer)
+	d.negotiation.SendAnswer(in, answer, made)
 	d.logAcceptedLocked(sip.PRACK, made)
 	d.mutex.Unlock()
 	d.answerPrack(in.tx, answer)
@@ -110,7 +111,7 @@ func (d *Dialog) refusePrack(in *updateServer) {
 	in.cancel()
 	d.logRefused(sip.PRACK, sip.StatusNotAcceptableHere)
 	d.mutex.Lock()
-	d.session.say(answer)
+	d.negotiation.Sent(answer)
 	d.mutex.Unlock()
 	d.answerPrack(in.tx, answer)
 	if d.State() == DialogStateTerminated {
@@ -123,17 +124,17 @@ func (d *Dialog) refusePrack(in *updateServer) {
 // offer to follow it; nil when there is none.
 func (d *Dialog) withoutMedia(offer *SimpleBody) (answer, again Body) {
 	d.mutex.RLock()
-	standing, allowsUpdate := d.session, d.reliable.allowsUpdate
+	standing, allowsUpdate := d.negotiation, d.reliable.allowsUpdate
 	d.mutex.RUnlock()
-	if answer = standing.refusing(offer); answer == nil || !allowsUpdate {
+	if answer = standing.Refusal(offer); answer == nil || !allowsUpdate {
 		return answer, nil
 	}
-	standing.say(answer) // a copy's: what follows comes after it
-	ours, err := standing.next()
+	standing.Sent(answer) // a copy's: what follows comes after it
+	ours, err := standing.Offer()
 	if err != nil {
 		return answer, nil
 	}
-	return answer, bodyOfSDP(ours)
+	return answer, ours
 }
 
 // offerAgain offers our session by UPDATE, and ends the call when that leads to

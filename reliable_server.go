@@ -9,6 +9,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
@@ -68,7 +69,7 @@ func (d *Dialog) provide(tx serverTx, res *sip.Response) error {
 func (d *Dialog) previewLocked(res *sip.Response) *SimpleBody {
 	d.numberLocked(res)
 	body := sdpIn(res)
-	d.session.say(keptOrNil(body))
+	d.negotiation.Sent(keptOrNil(body))
 	return body
 }
 
@@ -123,8 +124,8 @@ func (d *Dialog) nextProvisionalLocked() (send func() error) {
 		return func() error { return nil }
 	}
 	r.code = p.res.StatusCode
-	if !r.offer && !d.session.agreed { // RFC 3262 5
-		d.session.offer(p, keptOrNil(p.body), byApplication)
+	if !r.offer && !d.negotiation.Agreed() { // RFC 3262 5
+		d.negotiation.SendOffer(p, keptOrNil(p.body), offeranswer.ByApplication)
 	}
 	p.res.AppendHeader(sip.NewHeader("Require", rel100.Tag))
 	p.res.AppendHeader(sip.NewHeader("RSeq", rel100.FormatRSeq(rseq)))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sdp"
 )
 
@@ -33,7 +34,7 @@ func (d *Dialog) Renegotiate(ctx context.Context, offer Body, headers ...Header)
 //
 // Errors: ErrNoSession, and those of ReInvite.
 func (d *Dialog) Hold(ctx context.Context) error {
-	return opErr("Hold", d.redirect(ctx, func(was sdp.Direction) sdp.Direction { return was &^ sdp.Receives }))
+	return opErr("Hold", d.withDirections(ctx, func(was sdp.Direction) sdp.Direction { return was &^ sdp.Receives }))
 }
 
 // Resume undoes Hold: sendonly becomes sendrecv, and inactive recvonly. When
@@ -41,40 +42,40 @@ func (d *Dialog) Hold(ctx context.Context) error {
 //
 // Errors: ErrNoSession, and those of ReInvite.
 func (d *Dialog) Resume(ctx context.Context) error {
-	return opErr("Resume", d.redirect(ctx, func(was sdp.Direction) sdp.Direction { return was | sdp.Receives }))
+	return opErr("Resume", d.withDirections(ctx, func(was sdp.Direction) sdp.Direction { return was | sdp.Receives }))
 }
 
-// redirect offers our last session with other directions.
-func (d *Dialog) redirect(ctx context.Context, turn func(sdp.Direction) sdp.Direction) error {
+// withDirections offers our last session with other directions.
+func (d *Dialog) withDirections(ctx context.Context, change func(sdp.Direction) sdp.Direction) error {
 	if ctx == nil {
 		return errNilContext("Hold and Resume")
 	}
-	_, err := d.renegotiate(ctx, InviteOpts{}, func(now *session) (Body, error) { return now.turned(turn) })
+	_, err := d.renegotiate(ctx, InviteOpts{}, func(now *offeranswer.Negotiation) (Body, error) { return now.OfferWithDirections(change) })
 	return err
 }
 
-// composer makes an offer of ours from the session as it is when the offer leaves:
+// offerBuilder makes an offer of ours from the session as it is when the offer leaves:
 // another may have changed it since the application asked, and before each new
 // attempt. nil leaves the offer as it is.
-type composer func(now *session) (Body, error)
+type offerBuilder func(now *offeranswer.Negotiation) (Body, error)
 
-func (c composer) intoLocked(opts *InviteOpts, now *session) (err error) {
+func (c offerBuilder) intoLocked(opts *InviteOpts, now *offeranswer.Negotiation) (err error) {
 	if c != nil {
 		opts.Body, err = c(now)
 		return err
 	}
-	opts.Body = now.numbered(opts.Body)
+	opts.Body = now.Numbered(opts.Body)
 	return nil
 }
 
 // renegotiate sends a re-INVITE, and again when the peer asks to wait, unless
 // that is switched off (RFC 3261 14.1, 21.5.1).
-func (d *Dialog) renegotiate(ctx context.Context, opts InviteOpts, compose composer) (Body, error) {
+func (d *Dialog) renegotiate(ctx context.Context, opts InviteOpts, build offerBuilder) (Body, error) {
 	opts.Body = ownBody(opts.Body)
 	if err := opts.checkOffer(); err != nil {
 		return nil, err
 	}
-	return d.retrying(ctx, "ReInvite", func() (Body, error) { return d.reinviteOnce(ctx, opts, compose) })
+	return d.retrying(ctx, "ReInvite", func() (Body, error) { return d.reinviteOnce(ctx, opts, build) })
 }
 
 // retrying sends once, and again as retryIn says.
@@ -91,11 +92,11 @@ func (d *Dialog) retrying(ctx context.Context, op string, once func() (Body, err
 	}
 }
 
-func (d *Dialog) reinviteOnce(ctx context.Context, opts InviteOpts, compose composer) (Body, error) {
+func (d *Dialog) reinviteOnce(ctx context.Context, opts InviteOpts, build offerBuilder) (Body, error) {
 	if err := d.waitAcked(ctx); err != nil {
 		return nil, err
 	}
-	re, err := d.sendReInvite(ctx, opts, compose)
+	re, err := d.sendReInvite(ctx, opts, build)
 	if err != nil {
 		return nil, err
 	}

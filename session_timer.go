@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
@@ -155,7 +156,7 @@ func (d *Dialog) refreshSession() {
 		if byUpdate {
 			_, err = d.Update(ctx, nil)
 		} else {
-			_, err = d.renegotiate(ctx, InviteOpts{}, (*session).refreshed)
+			_, err = d.renegotiate(ctx, InviteOpts{}, func(now *offeranswer.Negotiation) (Body, error) { return now.Refresh() })
 		}
 		if err != nil {
 			d.log().Debug("session could not be refreshed", "error", fmt.Sprint(err))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
 )
 
@@ -115,11 +116,11 @@ func (d *Dialog) writeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 	if opts.Anonymous {
 		req.AppendHeader(sip.NewHeader("Privacy", "id"))
 	}
-	i := &inviteClient{ackSender: ackSender{d: d}, offer: sessionOf(opts.Body), choose: opts.Choose, propose: opts.PrackOffer}
+	i := &inviteClient{ackSender: ackSender{d: d}, offer: offeranswer.Description(opts.Body), choose: opts.Choose, propose: opts.PrackOffer}
 	i.redirects = newRedirects(opts.FollowRedirects, d.remoteTarget, d.routeSet)
 	d.invite = i
 	d.phase = phaseInviting
-	d.session.offer(i, i.offer, byApplication)
+	d.negotiation.SendOffer(i, i.offer, offeranswer.ByApplication)
 	delivered, _ := d.setStateLocked(DialogStateTrying)
 	d.limitLocked()
 	opt := d.optionsLocked()
@@ -190,8 +191,8 @@ func (i *inviteClient) prepared(*sip.Request) {
 	release := i.dropLocked(nil)
 	if i.current != nil {
 		i.current.state = i.d.dialogStateLocked() // what answers a request in it looks there
-		i.d.session, i.d.updateOut, i.d.updateIn = session{}, nil, nil
-		i.d.session.offer(i, i.offer, byApplication)
+		i.d.negotiation, i.d.updateOut, i.d.updateIn = offeranswer.Negotiation{}, nil, nil
+		i.d.negotiation.SendOffer(i, i.offer, offeranswer.ByApplication)
 	}
 	i.forgetEarlyLocked()
 	i.d.mutex.Unlock()
@@ -391,7 +392,7 @@ func (i *inviteClient) accept(res *sip.Response) {
 	d.keepBodyLocked(bodyOf(res))
 	d.tellForkLocked(e)
 	d.tellIdentityLocked()
-	d.session.answered(i)
+	d.negotiation.ReceiveAnswer(i)
 	d.agreeTimerLocked(res, sessiontimer.UAC, res)
 	// Established is entered once the ACK has left, so that nothing a callback
 	// sends can overtake it.
@@ -402,7 +403,7 @@ func (i *inviteClient) accept(res *sip.Response) {
 		d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Err: fmt.Errorf("%w: Record-Route", ErrMalformed)}})
 	}
 	if e.negotiated { // no session is in the 2xx (RFC 3262 5)
-		i.acknowledge(nil, byDefault, i.established)
+		i.acknowledge(nil, offeranswer.ByDefault, i.established)
 		return
 	}
 	i.answerOffer(i.offer, res, i.established)
@@ -480,7 +481,7 @@ func (i *inviteClient) releaseFork(res *sip.Response) {
 	case fork == nil:
 	case isNew:
 		fork.sendSlot.Join()
-		fork.invite.acknowledge(fork.session.refusing(offerIn2xx(fork.invite.offer, res)), byDefault, func() {
+		fork.invite.acknowledge(fork.negotiation.Refusal(offerIn2xx(fork.invite.offer, res)), offeranswer.ByDefault, func() {
 			i.d.finalGoodbye(func() { i.d.drainSendSlot(); fork.invite.established() })
 		})
 	default:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
@@ -152,13 +153,13 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	u := &retransmission{tx: tx, seq: cseq(tx.Message()), initial: true}
 	d.numberLocked(res)
 	switch ours := keptOrNil(sessionIn(res)); {
-	case d.session.isOpen(tx):
-		d.session.answer(tx, ours, byApplication)
-		d.logAcceptedLocked(sip.INVITE, byApplication)
-	case !d.session.agreed:
-		d.session.offer(u, ours, byApplication)
+	case d.negotiation.IsOpen(tx):
+		d.negotiation.SendAnswer(tx, ours, offeranswer.ByApplication)
+		d.logAcceptedLocked(sip.INVITE, offeranswer.ByApplication)
+	case !d.negotiation.Agreed():
+		d.negotiation.SendOffer(u, ours, offeranswer.ByApplication)
 	default: // neither offer nor answer (RFC 6337 3.1)
-		d.session.say(ours)
+		d.negotiation.Sent(ours)
 	}
 	d.retransmitLocked(u)
 	makeRoom := d.unconfirmedNow()
@@ -278,9 +279,9 @@ func (d *Dialog) handleAck(ack *sipmsg.Message, flow *transport.Flow) {
 	d.reachedLocked(ack, flow)
 	d.stopRetransmissionLocked(u)
 	if u.initial || sessionIn(ack) != nil { // of the first there is nothing to go back to
-		d.session.answered(u)
+		d.negotiation.ReceiveAnswer(u)
 	}
-	d.session.rollback(u)
+	d.negotiation.Rollback(u)
 	d.keepBodyLocked(bodyOf(ack))
 	release := func() {}
 	if u.initial && d.phase == phaseAwaitingACK {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
 )
 
@@ -62,11 +63,11 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	req.AppendHeader(d.stack.supported())
 	d.askTimerLocked(req)
 	appendHeaders(req, headers)
-	offer = d.session.numbered(offer)
+	offer = d.negotiation.Numbered(offer)
 	setBody(req, offer)
 	out := &updateClient{d: d, fork: d.currentForkLocked(), target: *d.remoteTarget.Clone(), offer: offer, waiter: newWaiter()}
 	d.updateOut = out
-	d.session.offer(out, offer, byApplication)
+	d.negotiation.SendOffer(out, offer, offeranswer.ByApplication)
 	opt := d.optionsLocked()
 	d.mutex.Unlock()
 
@@ -86,7 +87,7 @@ func (d *Dialog) mayUpdateLocked(offer Body) error {
 	switch {
 	case d.ending != nil || !d.isEarlyLocked() && d.state != DialogStateEstablished:
 		return &StateError{Op: "Update", State: d.state, Need: "Established state, or a peer that rings"}
-	case d.ackWaits, d.updateOut != nil, offer != nil && (d.session.open != noOffer || d.offerToComeLocked() || d.noSessionLocked()):
+	case d.ackWaits, d.updateOut != nil, offer != nil && (d.negotiation.State() != offeranswer.Stable || d.offerToComeLocked() || d.noSessionLocked()):
 		return ErrPending
 	}
 	return nil
@@ -106,7 +107,7 @@ func (d *Dialog) earlyDialogsEndedLocked() bool {
 // noSessionLocked reports whether reliable provisional responses to the INVITE,
 // which is not answered, have brought no offer and answer yet (RFC 3311 5.1).
 func (d *Dialog) noSessionLocked() bool {
-	return (d.phase == phaseInviting || d.phase == phaseIncoming) && !d.session.agreed
+	return (d.phase == phaseInviting || d.phase == phaseIncoming) && !d.negotiation.Agreed()
 }
 
 // updateClient is an UPDATE of ours that has no final answer.
@@ -162,7 +163,7 @@ func (u *updateClient) over(res *sip.Response) (ours bool) {
 		if res != nil && res.IsSuccess() {
 			u.acceptedLocked(res)
 		}
-		u.d.session.rollback(u)
+		u.d.negotiation.Rollback(u)
 	})
 	u.d.tellIdentityLocked()
 	return ours
@@ -172,7 +173,7 @@ func (u *updateClient) over(res *sip.Response) (ours bool) {
 func (u *updateClient) acceptedLocked(res *sip.Response) {
 	d := u.d
 	d.answeredAtLocked(u.target, res)
-	d.session.answered(u)
+	d.negotiation.ReceiveAnswer(u)
 	if d.state == DialogStateEstablished {
 		d.agreeTimerLocked(res, sessiontimer.UAC, res)
 	}

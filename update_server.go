@@ -6,6 +6,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sdp"
 	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipmsg"
@@ -48,12 +49,12 @@ func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
 	if in.offer != nil && handler != nil {
 		ctx, in.cancel = context.WithTimeout(context.Background(), decisionTime)
 	}
-	ours := d.sessionLocked(in.fork)
+	ours := d.negotiationLocked(in.fork)
 	d.keepOfferLocked(in.body)
 	return func() {
 		switch {
 		case in.offer == nil:
-			d.acceptUpdate(in, nil, byDefault)
+			d.acceptUpdate(in, nil, offeranswer.ByDefault)
 		case handler == nil:
 			d.answerUpdate(in, ours)
 		case !d.stack.calls.Go(func() { d.decide(ctx, d.updateOffered(in, handler)) }):
@@ -65,17 +66,17 @@ func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
 // answerUpdate answers an offer that nobody decides. The 200 to an UPDATE has to
 // answer it (RFC 3311 5.2): where that cannot be, the offer is refused. A PRACK cannot
 // be (RFC 3262 3): what cannot be read in it gets a 200 without an answer.
-func (d *Dialog) answerUpdate(in *updateServer, ours session) {
-	answer, err := ours.defaultAnswer(in.tx.Message(), in.offer)
+func (d *Dialog) answerUpdate(in *updateServer, ours offeranswer.Negotiation) {
+	answer, err := defaultAnswer(&ours, in.tx.Message(), in.offer)
 	switch {
 	case in.prack && errors.Is(err, sdp.ErrUnreadable):
-		d.acceptUpdate(in, nil, byDefault)
+		d.acceptUpdate(in, nil, offeranswer.ByDefault)
 	case err != nil:
 		d.refuseUpdate(in, refusalFor(err))
-	case answer == nil && isSDP(in.offer) && !in.prack:
+	case answer == nil && offeranswer.IsSDP(in.offer) && !in.prack:
 		d.refuseUpdate(in, &Refusal{Status: sip.StatusNotAcceptableHere})
 	default:
-		d.acceptUpdate(in, answer, byDefault)
+		d.acceptUpdate(in, answer, offeranswer.ByDefault)
 	}
 }
 
@@ -84,7 +85,7 @@ func (d *Dialog) beginUpdateLocked(in *updateServer) (refusal *sip.Response) {
 	d.inDialogStateLocked(in.fork, func() {
 		if refusal = d.refuseUpdateLocked(in); refusal == nil {
 			d.updateIn = in
-			d.session.receive(in, in.offer)
+			d.negotiation.ReceiveOffer(in, in.offer)
 		}
 	})
 	return refusal
@@ -92,9 +93,9 @@ func (d *Dialog) beginUpdateLocked(in *updateServer) (refusal *sip.Response) {
 
 func (d *Dialog) refuseUpdateLocked(in *updateServer) *sip.Response {
 	switch {
-	case d.updateIn != nil, in.offer != nil && (d.session.open == theirOffer || d.reinviteIn != nil):
+	case d.updateIn != nil, in.offer != nil && (d.negotiation.State() == offeranswer.HaveRemoteOffer || d.reinviteIn != nil):
 		return tooSoon(in.tx)
-	case in.offer != nil && d.session.open == ourOffer:
+	case in.offer != nil && d.negotiation.State() == offeranswer.HaveLocalOffer:
 		return in.tx.NewResponse(sip.StatusRequestPending, "")
 	}
 	return nil
@@ -103,7 +104,7 @@ func (d *Dialog) refuseUpdateLocked(in *updateServer) *sip.Response {
 func (d *Dialog) updateOffered(in *updateServer, handler OfferHandler) offered {
 	return offered{
 		offer: in.offer, handler: handler,
-		accept: func(answer Body) { d.acceptUpdate(in, answer, byApplication) },
+		accept: func(answer Body) { d.acceptUpdate(in, answer, offeranswer.ByApplication) },
 		refuse: func(how *Refusal) { d.refuseUpdate(in, how) },
 	}
 }
@@ -113,7 +114,7 @@ func (d *Dialog) claimUpdate(in *updateServer) (ours bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if ours = d.claimUpdateLocked(in); ours {
-		d.inDialogStateLocked(in.fork, func() { d.session.rollback(in) })
+		d.inDialogStateLocked(in.fork, func() { d.negotiation.Rollback(in) })
 	}
 	return ours
 }
@@ -128,7 +129,7 @@ func (d *Dialog) claimUpdateLocked(in *updateServer) (ours bool) {
 	return ours
 }
 
-func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made author) {
+func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made offeranswer.Origin) {
 	if in.prack {
 		d.acceptPrack(in, answer, made)
 		return
@@ -144,9 +145,9 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made author) {
 	d.inDialogStateLocked(in.fork, func() {
 		d.refreshTargetLocked(in.tx.Message())
 		d.cameByLocked(in.tx)
-		ours := d.session.numbered(answer)
+		ours := d.negotiation.Numbered(answer)
 		setBody(res, ours)
-		d.session.answer(in, ours, made)
+		d.negotiation.SendAnswer(in, ours, made)
 	})
 	d.tellIdentityLocked()
 	if in.offer != nil {

@@ -85,14 +85,14 @@ func (m Media) with(direction Direction) Media {
 	return m
 }
 
-// Turned returns the description with the directions of its streams changed.
-func (d *Description) Turned(turn func(Direction) Direction) *Description {
-	turned := &Description{Session: slices.DeleteFunc(slices.Clone(d.Session), isDirection)}
+// WithDirections returns the description with the directions of its streams changed.
+func (d *Description) WithDirections(change func(Direction) Direction) *Description {
+	changed := &Description{Session: slices.DeleteFunc(slices.Clone(d.Session), isDirection)}
 	for _, m := range d.Media {
 		if m.isOpen() {
-			m = m.with(turn(d.Direction(m)))
+			m = m.with(change(d.Direction(m)))
 		}
-		turned.Media = append(turned.Media, m)
+		changed.Media = append(changed.Media, m)
 	}
-	return turned
+	return changed
 }

@@ -277,13 +277,13 @@ func TestStreamsKeepTheirAddressAmongOtherSessionLines(t *testing.T) {
 	require.Contains(t, offer, "s=-\r\nc=IN IP4 10.0.0.2\r\nt=0 0\r\nm=audio 5 RTP/AVP 0\r\na=sendrecv\r\nm=video 7 RTP/AVP 31\r\nc=IN IP4 10.0.0.1\r\na=sendonly\r\n")
 }
 
-func TestDirectionsAreTurned(t *testing.T) {
+func TestDirectionsAreChanged(t *testing.T) {
 	d := parsed(t, session("a=sendonly", "m=audio 5 RTP/AVP 0", "m=audio 6 RTP/AVP 0\r\na=RecvOnly \r\na=ptime:20", "m=video 0 RTP/AVP 31"))
 	require.Equal(t, "m=audio 5 RTP/AVP 0 a=sendrecv m=audio 6 RTP/AVP 0 a=recvonly a=ptime:20 m=video 0 RTP/AVP 31 ",
-		media(d.Turned(func(was Direction) Direction { return was | Receives })))
+		media(d.WithDirections(func(was Direction) Direction { return was | Receives })))
 	require.Equal(t, "m=audio 5 RTP/AVP 0 a=sendonly m=audio 6 RTP/AVP 0 a=inactive a=ptime:20 m=video 0 RTP/AVP 31 ",
-		media(d.Turned(func(was Direction) Direction { return was &^ Receives })))
-	require.NotContains(t, string(d.Turned(func(was Direction) Direction { return was }).Bytes()), "t=0 0\r\na=sendonly")
+		media(d.WithDirections(func(was Direction) Direction { return was &^ Receives })))
+	require.NotContains(t, string(d.WithDirections(func(was Direction) Direction { return was }).Bytes()), "t=0 0\r\na=sendonly")
 }
 
 // RFC 3264 6: the origin of a refusal is ours, where there is one.

@@ -1,0 +1,75 @@
+package offeranswer
+
+import (
+	"strings"
+
+	"sipdialog.example/dialog/internal/multipart"
+	"sipdialog.example/dialog/internal/sipmsg"
+)
+
+// Which part of a body is an offer or an answer (RFC 3261 20.11, RFC 5621).
+
+// TypeSDP is the media type of session descriptions.
+const TypeSDP = "application/sdp"
+
+// body is a Body that is made here.
+type body struct {
+	contentType string
+	data        []byte
+}
+
+func (b *body) ContentType() string { return b.contentType }
+func (b *body) Data() []byte        { return b.data }
+
+func isNone(b Body) bool { return b == nil || len(b.Data()) == 0 }
+
+// IsSDP reports whether a body is SDP.
+func IsSDP(b Body) bool { return isSDPType(b.ContentType()) }
+
+func isSDPType(contentType string) bool {
+	return strings.EqualFold(sipmsg.Bare(contentType), TypeSDP)
+}
+
+// Description returns the session description in a body of ours: the body itself, or
+// the part of it that is one; nil when it has none.
+func Description(whole Body) Body {
+	if isNone(whole) || !multipart.IsMultipart(whole.ContentType()) {
+		return whole
+	}
+	part, ok := SessionPart(multipart.Part{Type: whole.ContentType(), Data: whole.Data()})
+	if !ok {
+		return nil
+	}
+	return &body{part.Type, part.Data}
+}
+
+// SessionPart returns the session description in a body. A body of one type may be of
+// any, as only the application can tell what it describes; of several parts one has to
+// be SDP.
+func SessionPart(whole multipart.Part) (session multipart.Part, ok bool) {
+	if !multipart.IsMultipart(whole.Type) {
+		return whole, DescribesSession(whole)
+	}
+	for _, part := range multipart.Parts(whole) {
+		if len(part.Data) == 0 || !isSDPType(part.Type) || !DescribesSession(part) {
+			continue
+		}
+		better := part.Alternative && session.Alternative || IsOptional(session) && !IsOptional(part)
+		if !ok || better {
+			session, ok = part, true
+		}
+	}
+	return session, ok
+}
+
+// DescribesSession reports whether the disposition of a part is "session", or missing
+// (RFC 3261 20.11).
+func DescribesSession(part multipart.Part) bool {
+	disposition := sipmsg.Bare(part.Disposition)
+	return disposition == "" || strings.EqualFold(disposition, "session")
+}
+
+// IsOptional reports whether a part may be ignored (RFC 5621 8.2, 8.3).
+func IsOptional(part multipart.Part) bool {
+	return !part.Alternative && strings.EqualFold(multipart.Param(part.Disposition, "handling"), "optional")
+}
