@@ -3,6 +3,7 @@ package dialog
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -28,6 +29,21 @@ func (d *Dialog) contactTo(tx serverTx) sip.Header {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
 	return d.contactLocked(local)
+}
+
+// contactValue is contactTo as it is written.
+func (d *Dialog) contactValue(tx serverTx) string {
+	local := tx.Local()
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	if d.contact != nil {
+		return d.contact.Value()
+	}
+	secure := d.isSecureLocked()
+	if secure {
+		local = d.stack.secured(local)
+	}
+	return contactText(d.local.nameAddr().uri.User, local, secure)
 }
 
 // isSecureLocked reports whether our Contact must be a SIPS URI: the INVITE was for
@@ -65,14 +81,43 @@ func contactFor(user string, local transport.Local, secure bool) *sip.ContactHea
 	if secure {
 		uri.Scheme = "sips"
 	}
-	switch name := strings.ToLower(local.Transport); name {
-	case "", "udp":
-	case "ws", "wss":
-		uri.UriParams.Add("transport", "ws")
-	default:
+	if name := transportParam(local); name != "" {
 		uri.UriParams.Add("transport", name)
 	}
 	return &sip.ContactHeader{Address: uri}
+}
+
+// transportParam is the transport that a Contact names; empty for UDP.
+func transportParam(local transport.Local) string {
+	switch name := strings.ToLower(local.Transport); name {
+	case "udp":
+		return ""
+	case "wss":
+		return "ws"
+	default:
+		return name
+	}
+}
+
+// contactText is contactFor as it is written.
+func contactText(user string, local transport.Local, secure bool) string {
+	var room [128]byte
+	text := append(room[:0], "<sip"...)
+	if secure {
+		text = append(text, 's')
+	}
+	text = append(text, ':')
+	if user != "" {
+		text = append(append(text, user...), '@')
+	}
+	text = append(text, bracketed(local.Host)...)
+	if local.Port != 0 {
+		text = strconv.AppendInt(append(text, ':'), int64(local.Port), 10)
+	}
+	if name := transportParam(local); name != "" {
+		text = append(append(text, ";transport="...), name...)
+	}
+	return string(append(text, '>'))
 }
 
 // secured is an address of ours that a SIPS URI can name: that of a listener for TLS,
@@ -102,6 +147,9 @@ func (d *Dialog) choseContactLocked(uri *sip.Uri) {
 // dialog. A Contact that they set is ours in all later messages of the call (RFC 6141
 // 4.5).
 func (d *Dialog) customise(res *sip.Response, opts []ResponseOpt) error {
+	if len(opts) == 0 {
+		return applyOpts(res, nil)
+	}
 	ours := firstHeader(res, "Contact")
 	before := sip.HeaderClone(ours)
 	if err := applyOpts(res, opts); err != nil {

@@ -234,7 +234,7 @@ func (h *hop) response(res *sip.Response) error {
 	if err != nil {
 		return err
 	}
-	return h.layer.Reply(to, &sipmsg.Message{Via: via}).Send(encode(res))
+	return h.layer.Reply(to, &sipmsg.Message{Via: via.SentBy}).Send(encode(res))
 }
 
 func encode(msg sip.Message) []byte { return transport.Encode(msg) }

@@ -35,7 +35,7 @@ func (d *Dialog) sendRinging(tx serverTx) error {
 	if d.sendsReliably(tx.Message(), false) {
 		return d.provide(tx, d.newProvisional(tx, sip.StatusRinging, ""))
 	}
-	return answerError(tx.Answer(sip.StatusRinging, "", fieldsOf(d.provisionalHeaders(tx))...))
+	return answerError(tx.Answer(sip.StatusRinging, "", d.provisionalFields(tx)...))
 }
 
 // mayRing reports whether the automatic 180 is wanted, and may be sent. A reliable one
@@ -52,6 +52,18 @@ func (d *Dialog) newProvisional(tx serverTx, code int, reason string) *sip.Respo
 		res.AppendHeader(h)
 	}
 	return res
+}
+
+// provisionalFields is provisionalHeaders as they are written, for a response that
+// nobody changes.
+func (d *Dialog) provisionalFields(tx serverTx) []sipmsg.Field {
+	fields := append(make([]sipmsg.Field, 0, 3),
+		sipmsg.Field{Name: "Contact", Value: d.contactValue(tx)},
+		sipmsg.Field{Name: "Allow", Value: d.stack.allow(d.handlersNow()).Value()})
+	if speaksOfPackages(tx.Message()) {
+		fields = append(fields, sipmsg.Field{Name: "Recv-Info", Value: d.config().recvInfo().Value()})
+	}
+	return fields
 }
 
 func (d *Dialog) provisionalHeaders(tx serverTx) []sip.Header {

@@ -19,8 +19,26 @@ import (
 // read and are not sent anywhere: INVITE, ACK and BYE. T1 is so short that what
 // is left of calls goes while it runs.
 func BenchmarkServer(b *testing.B) {
+	server := newBenchServer(b)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		server.call(i)
+	}
+	b.StopTimer()
+	server.close()
+}
+
+// benchServer is a server whose one socket is a benchWire.
+type benchServer struct {
+	testing.TB
+	network *dialogtest.Network
+	wire    *benchServed
+	stack   *dialog.Stack
+}
+
+func newBenchServer(b testing.TB) *benchServer {
 	network := dialogtest.NewNetwork()
-	defer network.Close()
 	wire := &benchServed{answers: make(chan []byte, 100)}
 	wire.benchWire = &benchWire{in: make(chan []byte), out: wire.sent, closed: make(chan struct{})}
 	stack, err := dialog.NewStack(&dialog.StackConfig{
@@ -37,17 +55,22 @@ func BenchmarkServer(b *testing.B) {
 		}
 	})
 	require.NoError(b, stack.Start(context.Background()))
-	b.ReportAllocs()
-	b.ResetTimer()
-	for i := range b.N {
-		wire.in <- benchMessage("INVITE", i, 1, "", "Contact: <sip:sipp@10.0.0.9:5060>\r\nContent-Type: application/sdp\r\n", benchSession)
-		tag := benchTag(wire.answer(i, "INVITE"))
-		wire.in <- benchMessage("ACK", i, 1, tag, "", "")
-		wire.in <- benchMessage("BYE", i, 2, tag, "", "")
-		wire.answer(i, "BYE")
-	}
-	b.StopTimer()
-	require.NoError(b, stack.Shutdown(context.Background()))
+	return &benchServer{b, network, wire, stack}
+}
+
+// call is one call, the number of which nobody has used before.
+func (s *benchServer) call(i int) {
+	wire := s.wire
+	wire.in <- benchMessage("INVITE", i, 1, "", "Contact: <sip:sipp@10.0.0.9:5060>\r\nContent-Type: application/sdp\r\n", benchSession)
+	tag := benchTag(wire.answer(i, "INVITE"))
+	wire.in <- benchMessage("ACK", i, 1, tag, "", "")
+	wire.in <- benchMessage("BYE", i, 2, tag, "", "")
+	wire.answer(i, "BYE")
+}
+
+func (s *benchServer) close() {
+	require.NoError(s, s.stack.Shutdown(context.Background()))
+	s.network.Close()
 }
 
 // benchMessage is a request as sipp writes them.

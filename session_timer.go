@@ -61,7 +61,7 @@ func setTimer(msg interface {
 // for another (RFC 4028 9).
 func (s *Stack) inspectTimer(tx serverTx, req *sipmsg.Message) *sip.Response {
 	policy := s.config.sessionPolicy()
-	if firstHeader(req, "Session-Expires") == nil || !policy.IsTooSmall(timerRequest(req)) {
+	if !hasHeader(req, "Session-Expires") || !policy.IsTooSmall(timerRequest(req)) {
 		return nil
 	}
 	res := tx.NewResponse(statusIntervalTooSmall, "Session Interval Too Small")

@@ -409,6 +409,9 @@ func checkOwnHeader(h sip.Header) error {
 	if err := checkToken("header name", h.Name()); err != nil {
 		return err
 	}
+	if isPlainContact(h) {
+		return nil
+	}
 	if value := h.Value(); !isOneLine(value) {
 		return checkText("value of header "+h.Name(), value)
 	}
@@ -416,6 +419,21 @@ func checkOwnHeader(h sip.Header) error {
 		return invalid("header %s: %q is no address", h.Name(), h.Value())
 	}
 	return nil
+}
+
+// isPlainContact reports whether a header is a Contact of nothing but a URI, each part
+// of which can be written: ours, mostly. It does not write it to find out.
+func isPlainContact(h sip.Header) bool {
+	c, ok := h.(*sip.ContactHeader)
+	if !ok || c.DisplayName != "" || len(c.Params) > 0 || c.Address.Wildcard || c.Address.Raw() != "" {
+		return false
+	}
+	uri := &c.Address
+	visible := isVisible(uri.Scheme) && isVisible(uri.User) && isVisible(uri.Password) && isVisible(uri.Host)
+	for _, param := range uri.UriParams {
+		visible = visible && isVisible(param.K) && isVisible(param.V)
+	}
+	return visible && len(uri.Headers) == 0
 }
 
 // writtenAddress returns the address in a header of sipgo's, which writes quotes and

@@ -58,14 +58,20 @@ func versionAt(text []byte) (from, to int) {
 // versionIn returns where the version is in the value of an o= line: the third of
 // six fields. Counted from the last it is found behind a user name with a space too.
 func versionIn(value []byte) (from, to int) {
-	fields := bytes.Fields(value)
-	version := max(2, len(fields)-4)
-	if version >= len(fields) {
+	fields := 0
+	for range bytes.FieldsSeq(value) {
+		fields++
+	}
+	version := max(2, fields-4)
+	if version >= fields {
 		return 0, 0
 	}
-	for _, field := range fields[:version+1] {
+	for field := range bytes.FieldsSeq(value) {
 		from = to + bytes.Index(value[to:], field)
 		to = from + len(field)
+		if version--; version < 0 {
+			break
+		}
 	}
 	return from, to
 }

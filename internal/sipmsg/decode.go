@@ -95,14 +95,13 @@ func (m *Message) readLine(at, end int) int {
 		}
 		return 1
 	}
-	l := line{from: uint32(at + c + 1), to: uint32(end), id: idOf(name)}
-	for l.from < l.to && isSpace(m.text[l.from]) {
-		l.from++
+	value := trimLeft(m.text[at+c+1 : end])
+	from := end - len(value)
+	if value = trimRight(value); len(value) > maxValue {
+		m.fail("Header Field Too Large")
+		return 1
 	}
-	for l.to > l.from && isSpace(m.text[l.to-1]) {
-		l.to--
-	}
-	return m.readField(l)
+	return m.readField(line{from: uint32(from), length: uint16(len(value)), id: idOf(name)})
 }
 
 // readField reads the value of a field, if the transaction needs it, and notes
@@ -157,7 +156,7 @@ func (m *Message) readVias(list string) (n int) {
 		if err != nil {
 			m.fail("Malformed Via")
 		} else if m.Vias == 0 {
-			m.Via = via
+			m.Via = via.SentBy
 		}
 		m.Vias++
 	}

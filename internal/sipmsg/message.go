@@ -21,9 +21,14 @@ func bad(reason string) *Fault { return &Fault{Code: sip.StatusBadRequest, Reaso
 // line is where the value of a header field is in the text, without the white
 // space around it.
 type line struct {
-	from, to uint32
-	id       id
+	from   uint32
+	length uint16
+	id     id
 }
+
+// maxValue bounds the value of a header field: where all are is in the message itself,
+// and is to be small.
+const maxValue = 1<<16 - 1
 
 // Message is one message as it was received. Once [Message.Arrived],
 // [Message.SetBody] and [Message.Fail] have been called it does not change any
@@ -50,7 +55,7 @@ type Message struct {
 	ToTag          string
 	CSeq           uint32
 	CSeqMethod     sip.RequestMethod
-	Via            Via
+	Via            SentBy
 	Vias           int // how many there are
 	HasFrom, HasTo bool
 
@@ -99,7 +104,7 @@ func (m *Message) Arrived(transport string, source netip.AddrPort) {
 	m.received = rport || !m.Via.names(source.Addr())
 }
 
-func (m *Message) value(l *line) string { return m.text[l.from:l.to] }
+func (m *Message) value(l *line) string { return m.text[l.from : l.from+uint32(l.length)] }
 
 // name is how the field is called: a short name is said in full.
 func (m *Message) name(l *line) string {

@@ -169,12 +169,12 @@ func TestAddresses(t *testing.T) {
 
 func TestVias(t *testing.T) {
 	for text, want := range map[string]Via{
-		"SIP/2.0/UDP h":                                         {Protocol: "SIP", Version: "2.0", Transport: "UDP", Host: "h"},
-		"SIP / 2.0\t/ UDP   h : 5060 ;rport":                    {Protocol: "SIP", Version: "2.0", Transport: "UDP", Host: "h", Port: 5060, Params: ";rport"},
-		"SIP/2.0/TLS [2001:db8::1]:1;branch=z":                  {Protocol: "SIP", Version: "2.0", Transport: "TLS", Host: "2001:db8::1", Port: 1, Params: ";branch=z"},
-		"SIP/2.0/UDP [2001:db8:::192.0.2.1]":                    {Protocol: "SIP", Version: "2.0", Transport: "UDP", Host: "2001:db8:::192.0.2.1"},
-		`SIP/2.0/UDP h;x-route-tag="cid:A@h";branch=z9hG4bKAbC`: {Protocol: "SIP", Version: "2.0", Transport: "UDP", Host: "h", Params: `;x-route-tag="cid:A@h";branch=z9hG4bKAbC`},
-		"SIP/2.0/UDP 192.0.2.15;;":                              {Protocol: "SIP", Version: "2.0", Transport: "UDP", Host: "192.0.2.15", Params: ";;"},
+		"SIP/2.0/UDP h":                                         {Protocol: "SIP", Version: "2.0", Transport: "UDP", SentBy: SentBy{Host: "h"}},
+		"SIP / 2.0\t/ UDP   h : 5060 ;rport":                    {Protocol: "SIP", Version: "2.0", Transport: "UDP", SentBy: SentBy{Host: "h", Port: 5060, Params: ";rport"}},
+		"SIP/2.0/TLS [2001:db8::1]:1;branch=z":                  {Protocol: "SIP", Version: "2.0", Transport: "TLS", SentBy: SentBy{Host: "2001:db8::1", Port: 1, Params: ";branch=z"}},
+		"SIP/2.0/UDP [2001:db8:::192.0.2.1]":                    {Protocol: "SIP", Version: "2.0", Transport: "UDP", SentBy: SentBy{Host: "2001:db8:::192.0.2.1"}},
+		`SIP/2.0/UDP h;x-route-tag="cid:A@h";branch=z9hG4bKAbC`: {Protocol: "SIP", Version: "2.0", Transport: "UDP", SentBy: SentBy{Host: "h", Params: `;x-route-tag="cid:A@h";branch=z9hG4bKAbC`}},
+		"SIP/2.0/UDP 192.0.2.15;;":                              {Protocol: "SIP", Version: "2.0", Transport: "UDP", SentBy: SentBy{Host: "192.0.2.15", Params: ";;"}},
 	} {
 		got, err := ParseVia(text)
 		require.NoError(t, err, text)

@@ -14,9 +14,14 @@ var errVia = errors.New("malformed Via")
 // Via is a view of one value of a Via (RFC 3261 20.42, 25.1).
 type Via struct {
 	Protocol, Version, Transport string
-	Host                         string // an IPv6 address without its brackets
-	Port                         int    // 0: none
-	Params                       Params
+	SentBy
+}
+
+// SentBy is a Via without its sent-protocol.
+type SentBy struct {
+	Host   string // an IPv6 address without its brackets
+	Port   int    // 0: none
+	Params Params
 }
 
 // ParseVia reads one value.
@@ -49,7 +54,7 @@ func cutProtocol(s string) (v Via, rest string, ok bool) {
 }
 
 // cutSentBy takes host and port off, with the white space behind them.
-func (v *Via) cutSentBy(s *string) bool {
+func (v *SentBy) cutSentBy(s *string) bool {
 	end := 0
 	if strings.HasPrefix(*s, "[") {
 		end = strings.IndexByte(*s, ']') + 1
@@ -72,13 +77,13 @@ func (v *Via) cutSentBy(s *string) bool {
 }
 
 // Branch returns the branch parameter; empty without one.
-func (v *Via) Branch() string {
+func (v *SentBy) Branch() string {
 	branch, _ := v.Params.Get("branch")
 	return branch
 }
 
 // names reports whether sent-by is that address.
-func (v *Via) names(address netip.Addr) bool {
+func (v *SentBy) names(address netip.Addr) bool {
 	if !isAddressChar(v.Host) {
 		return false
 	}

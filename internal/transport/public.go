@@ -59,7 +59,7 @@ func (p *publics) forget() {
 // Learn notes from where the flow's peer sees us, by the top Via of a response to a
 // request of ours that went by the flow, which is sure to be one: its branch says so. A
 // Via that does not say it teaches nothing.
-func (f *Flow) Learn(via *sipmsg.Via) {
+func (f *Flow) Learn(via *sipmsg.SentBy) {
 	seen, ok := f.seenAt(via)
 	if !ok {
 		return
@@ -77,7 +77,7 @@ func (f *Flow) Learn(via *sipmsg.Via) {
 // seenAt is the source of a request of ours as its Via has come back: received, or the
 // sent-by where that was right (RFC 3261 18.2.1), with rport (RFC 3581 4). Who does not
 // know rport does not tell the port, without which an address is of no use.
-func (f *Flow) seenAt(via *sipmsg.Via) (seen netip.AddrPort, ok bool) {
+func (f *Flow) seenAt(via *sipmsg.SentBy) (seen netip.AddrPort, ok bool) {
 	rport, _ := via.Params.Get("rport")
 	port, err := strconv.ParseUint(rport, 10, 16)
 	if err != nil || port == 0 {

@@ -70,7 +70,7 @@ func (l *Layer) ReplyTarget(flow *Flow, m *sipmsg.Message) (Target, bool) {
 	return target, true
 }
 
-func sentByPort(via *sipmsg.Via, k kind) uint16 {
+func sentByPort(via *sipmsg.SentBy, k kind) uint16 {
 	if via.Port > 0 {
 		return uint16(via.Port)
 	}

@@ -161,9 +161,9 @@ func New(cfg Config) *Layer {
 		l.log = slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.Level(math.MaxInt32)}))
 	}
 	l.refusals = newRefusals(timers.limit())
-	l.queues = newQueues(func(work func()) {
+	l.queues = newQueues(func(work task) {
 		defer l.survive("call of the layer above")
-		work()
+		work.run()
 	})
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.transport.Handle(l.receive)

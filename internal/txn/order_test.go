@@ -119,7 +119,7 @@ func TestAckAndByeArriveInOrder(t *testing.T) {
 // TestWorkOfOneCallRunsOneAtATimeAndOfOthersInParallel holds the first call
 // inside the layer above.
 func TestWorkOfOneCallRunsOneAtATimeAndOfOthersInParallel(t *testing.T) {
-	queues := newQueues(func(work func()) { work() })
+	queues := newQueues(func(work task) { work.run() })
 	held, release, order := make(chan struct{}), make(chan struct{}), make(chan int, 3)
 	require.True(t, queues.push("a", 0, func() { close(held); <-release; order <- 1 }))
 	require.True(t, queues.push("a", 0, func() { order <- 2 }))

@@ -15,7 +15,7 @@ import (
 type queues struct {
 	seed maphash.Seed
 	// call runs one piece of work; it survives a panic.
-	call   func(work func())
+	call   func(work task)
 	shards [shardCount]queueShard
 	idle   sync.Pool // of queues that nobody uses
 }
@@ -28,16 +28,24 @@ type queueShard struct {
 	waiting map[string]*queue
 }
 
+// task is one piece of work.
+type task interface{ run() }
+
+// function is a task that is one.
+type function func()
+
+func (f function) run() { f() }
+
 // queue is the work that waits for one worker. The shard's mutex guards it.
 type queue struct {
 	shard  *queueShard
 	callID string
-	work   []func()
+	work   []task
 	done   int    // how much of work has been taken out
 	serve  func() // set at construction: does the work
 }
 
-func newQueues(call func(work func())) *queues {
+func newQueues(call func(work task)) *queues {
 	q := &queues{seed: maphash.MakeSeed(), call: call}
 	for i := range q.shards {
 		q.shards[i].waiting = make(map[string]*queue)
@@ -59,6 +67,11 @@ func (q *queues) shard(callID string) *queueShard {
 // block and may be called with a transaction locked, so that work is queued in
 // the order in which the state changed.
 func (q *queues) push(callID string, bound int, work func()) bool {
+	return q.pushTask(callID, bound, function(work))
+}
+
+// pushTask is push for what takes no memory to be handed over.
+func (q *queues) pushTask(callID string, bound int, work task) bool {
 	s := q.shard(callID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,7 +89,7 @@ func (q *queues) push(callID string, bound int, work func()) bool {
 	return true
 }
 
-func (w *queue) append(work func()) {
+func (w *queue) append(work task) {
 	if len(w.work) == cap(w.work) && 2*w.done > len(w.work) {
 		left := copy(w.work, w.work[w.done:])
 		clear(w.work[left:])
@@ -125,7 +138,7 @@ func (q *queues) leave(w *queue) {
 }
 
 // next takes the first piece of work out, or takes the empty queue away.
-func (w *queue) next() func() {
+func (w *queue) next() task {
 	w.shard.mu.Lock()
 	defer w.shard.mu.Unlock()
 	if w.done == len(w.work) {

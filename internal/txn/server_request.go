@@ -39,7 +39,7 @@ func (l *Layer) receiveNew(m *sipmsg.Message, flow *transport.Flow, k string) {
 	if opensDialog(m) {
 		s.Trying()
 	}
-	if !l.queues.push(s.callID, l.bound(m), func() { l.hand(s) }) {
+	if !l.queues.pushTask(s.callID, l.bound(m), s) {
 		l.counters.refused.Add(1)
 		if err := s.Refuse(); err != nil {
 			l.logUnanswered(m, sip.StatusServiceUnavailable, flow, err)
@@ -91,8 +91,9 @@ func (l *Layer) reply(m *sipmsg.Message, flow *transport.Flow, code int, data []
 	}
 }
 
-// hand gives a request to the user, who answers most of them before it returns.
-func (l *Layer) hand(s *Server) {
+// run gives a request to the user, who answers most of them before it returns.
+func (s *Server) run() {
+	l := s.tx.layer
 	defer s.tx.begin() // also when the user panics
 	l.logReceived(s.m, s.flow)
 	l.user.Request(s)
