@@ -32,9 +32,9 @@ func TestOurOfferIsTheSessionAfterAnACKWithoutAnAnswer(t *testing.T) {
 // FT6: whoever waits for the ACK learns at once that the call has ended, whatever
 // ended it.
 func TestWhoWaitsForTheACKLearnsThatTheCallHasEnded(t *testing.T) {
-	for name, end := range map[string]func(l *leg) error{
-		"Close":  func(l *leg) error { return l.d.Close() },
-		"hangup": func(l *leg) error { l.ask("BYE"); l.next("200 BYE"); return nil },
+	for name, end := range map[string]func(l *peerCall) error{
+		"Close":  func(l *peerCall) error { return l.d.Close() },
+		"hangup": func(l *peerCall) error { l.ask("BYE"); l.next("200 BYE"); return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {

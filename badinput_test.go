@@ -20,14 +20,14 @@ import (
 const notSDP = "m=audio\r\nthis is not a session\r\n"
 
 // responds sends a response from which the lines that match are taken away.
-func (l *leg) responds(in dialogtest.Received, r dialogtest.Response, without string) {
+func (l *peerCall) responds(in dialogtest.Received, r dialogtest.Response, without string) {
 	l.t.Helper()
 	text := l.Response(in.Request(), r)
 	require.NoError(l.t, l.Send(in.From, regexp.MustCompile("(?m)^"+without+".*\n").ReplaceAllString(text, "")))
 }
 
 // stands checks that a call is up and can be ended.
-func (l *leg) stands(at *peer) {
+func (l *peerCall) stands(at *peer) {
 	l.t.Helper()
 	synctest.Wait()
 	require.Equal(l.t, dialog.DialogStateEstablished, l.d.State())

@@ -62,7 +62,7 @@ func from(uri string) func(*dialogtest.Request) {
 }
 
 // takes sends a request that is accepted, a re-INVITE with its ACK.
-func (l *leg) takes(method string, change ...func(*dialogtest.Request)) {
+func (l *peerCall) takes(method string, change ...func(*dialogtest.Request)) {
 	l.t.Helper()
 	l.ask(method, change...)
 	res := l.peer.final(method)
@@ -143,7 +143,7 @@ func TestWhoIsRefusedIsNotThere(t *testing.T) {
 	})
 }
 
-// FD23: each fork says who it is; the call is whose leg is the current one.
+// FD23: each fork says who it is; the call is that of the current early dialog.
 func TestWhoRingsAndWhoAnswersIsTold(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		heard := &identities{}

@@ -16,7 +16,7 @@ import (
 
 // contactsAsked has the stack send a re-INVITE, an UPDATE or a REFER, which
 // the peer takes, and returns their Contacts.
-func (l *leg) contactsAsked(methods ...string) []string {
+func (l *peerCall) contactsAsked(methods ...string) []string {
 	l.t.Helper()
 	var contacts []string
 	for _, method := range methods {
@@ -45,7 +45,7 @@ func (l *leg) contactsAsked(methods ...string) []string {
 }
 
 // contactsAnswered has the peer send requests, and returns the Contacts of the answers.
-func (l *leg) contactsAnswered(methods ...string) []string {
+func (l *peerCall) contactsAnswered(methods ...string) []string {
 	l.t.Helper()
 	var contacts []string
 	for _, method := range methods {

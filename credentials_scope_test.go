@@ -467,20 +467,20 @@ func TestNonceCountRisesAcrossRequestsChallengedAtOnce(t *testing.T) {
 	ctx := context.Background()
 	for name, c := range map[string]struct {
 		method string
-		begin  func(s *dialog.Stack, l func() *leg) error
+		begin  func(s *dialog.Stack, l func() *peerCall) error
 	}{
-		"outside calls": {"OPTIONS", func(s *dialog.Stack, _ func() *leg) error {
+		"outside calls": {"OPTIONS", func(s *dialog.Stack, _ func() *peerCall) error {
 			_, err := s.Do(ctx, sip.NewRequest(sip.OPTIONS, uri("", peerIP)))
 			return err
 		}},
-		"calls": {"INVITE", func(s *dialog.Stack, _ func() *leg) error {
+		"calls": {"INVITE", func(s *dialog.Stack, _ func() *peerCall) error {
 			d, err := s.NewInvite(ctx, uri("bob", peerIP), offer(offerSDP))
 			if err == nil {
 				_ = d.(*dialog.Dialog).WaitAnswer(ctx)
 			}
 			return err
 		}},
-		"in one call": {"INFO", func(_ *dialog.Stack, l func() *leg) error {
+		"in one call": {"INFO", func(_ *dialog.Stack, l func() *peerCall) error {
 			_, err := l().d.Do(ctx, sip.NewRequest(sip.INFO, sip.Uri{}))
 			return err
 		}},
@@ -488,10 +488,10 @@ func TestNonceCountRisesAcrossRequestsChallengedAtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				s, p := w.stack(stackIP, known), w.peer(peerIP)
-				call := func() *leg { return nil }
+				call := func() *peerCall { return nil }
 				if c.method == "INFO" {
 					l := w.outgoing(s, p)
-					call = func() *leg { return l }
+					call = func() *peerCall { return l }
 				}
 				var results []<-chan error
 				for range 3 {

@@ -15,7 +15,7 @@ import (
 
 // sends has the peer send a request inside the call, as a side that has not heard
 // of ours.
-func (l *leg) sends(request string) (method string) {
+func (l *peerCall) sends(request string) (method string) {
 	l.t.Helper()
 	switch request {
 	case "re-INVITE":
@@ -96,7 +96,7 @@ func acceptance(method string, code int) dialogtest.Response {
 }
 
 // settles answers our request when it comes again.
-func (l *leg) settles(p *peer, method string, code int) {
+func (l *peerCall) settles(p *peer, method string, code int) {
 	l.t.Helper()
 	if code == 491 {
 		p.reply(p.next(method), acceptance(method, 200))
@@ -107,40 +107,40 @@ func (l *leg) settles(p *peer, method string, code int) {
 // A CANCEL of ours is on its way, and the peer has done something else meanwhile:
 // the call is over, and what it answered gets its ACK and BYE (RFC 5407 3.1.2).
 func TestCANCELThatCrosses(t *testing.T) {
-	for name, meanwhile := range map[string]func(l *leg, p *peer){
-		"a 200": func(l *leg, p *peer) {
+	for name, meanwhile := range map[string]func(l *peerCall, p *peer){
+		"a 200": func(l *peerCall, p *peer) {
 			l.answer(dialogtest.Response{Code: 200, Body: answerSDP})
 			p.next("ACK")
 			p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
 		},
-		"a 486": func(l *leg, p *peer) { l.answer(dialogtest.Response{Code: 486}); p.next("ACK") },
-		"a 183": func(l *leg, p *peer) { l.answer(dialogtest.Response{Code: 183}); l.answers487(p) },
-		"a reliable 183": func(l *leg, p *peer) {
+		"a 486": func(l *peerCall, p *peer) { l.answer(dialogtest.Response{Code: 486}); p.next("ACK") },
+		"a 183": func(l *peerCall, p *peer) { l.answer(dialogtest.Response{Code: 183}); l.answers487(p) },
+		"a reliable 183": func(l *peerCall, p *peer) {
 			l.answer(dialogtest.Response{Code: 183, Headers: []string{contactOfPeer, demands, "RSeq: 7"}, Body: answerSDP})
 			p.reply(p.next("PRACK"), dialogtest.Response{Code: 200})
 			l.answers487(p)
 		},
-		"UPDATE": func(l *leg, p *peer) {
+		"UPDATE": func(l *peerCall, p *peer) {
 			l.ask("UPDATE")
 			require.Equal(l.t, 200, p.final("UPDATE").StatusCode)
 			l.answers487(p)
 		},
-		"UPDATE with an offer": func(l *leg, p *peer) {
+		"UPDATE with an offer": func(l *peerCall, p *peer) {
 			l.ask("UPDATE", withBody(offerSDP))
 			require.Equal(l.t, 491, p.final("UPDATE").StatusCode)
 			l.answers487(p)
 		},
-		"re-INVITE": func(l *leg, p *peer) {
+		"re-INVITE": func(l *peerCall, p *peer) {
 			l.ask("INVITE", withBody(offerSDP))
 			require.Equal(l.t, 491, p.final("INVITE").StatusCode)
 			l.answers487(p)
 		},
-		"REFER": func(l *leg, p *peer) {
+		"REFER": func(l *peerCall, p *peer) {
 			l.ask("REFER", withHeaders("Refer-To: <sip:carol@10.0.0.3>"))
 			require.GreaterOrEqual(l.t, p.final("REFER").StatusCode, 400)
 			l.answers487(p)
 		},
-		"BYE": func(l *leg, p *peer) {
+		"BYE": func(l *peerCall, p *peer) {
 			l.ask("BYE")
 			require.Equal(l.t, 200, p.final("BYE").StatusCode)
 			l.answers487(p)
@@ -163,7 +163,7 @@ func TestCANCELThatCrosses(t *testing.T) {
 }
 
 // answers487 ends a cancelled INVITE.
-func (l *leg) answers487(p *peer) {
+func (l *peerCall) answers487(p *peer) {
 	l.t.Helper()
 	l.answer(dialogtest.Response{Code: 487})
 	p.next("ACK")
@@ -198,7 +198,7 @@ func TestCANCELOfThePeerThatCrosses(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, reliably %v", ours.name, reliably), func(t *testing.T) {
 				bubble(t, func(t *testing.T, w *world) {
 					b, p := w.stack(stackIP), w.peer(peerIP)
-					var l *leg
+					var l *peerCall
 					if reliably {
 						l = w.rings(b, p, withHeaders(knows))
 						l.progress(183, withSDP(answerSDP))
@@ -237,7 +237,7 @@ func TestCANCELOfThePeerThatCrosses(t *testing.T) {
 
 // acknowledgesRefusal sends the ACK to a final answer that refused the peer's
 // INVITE, if there was one.
-func (l *leg) acknowledgesRefusal(w *world) {
+func (l *peerCall) acknowledgesRefusal(w *world) {
 	l.t.Helper()
 	for _, final := range []string{"487 INVITE", "486 INVITE", "480 INVITE"} {
 		if len(w.sent(stackIP, final)) > 0 {

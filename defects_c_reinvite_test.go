@@ -26,7 +26,7 @@ func sdpWith(origin, media string) string {
 
 // reinvites has the peer send a re-INVITE and returns the final answer, which it
 // acknowledges.
-func (l *leg) reinvites(change ...func(*dialogtest.Request)) wire {
+func (l *peerCall) reinvites(change ...func(*dialogtest.Request)) wire {
 	l.t.Helper()
 	before := len(l.w.sentFinal(stackIP))
 	l.ask("INVITE", change...)

@@ -203,17 +203,17 @@ func TestReferOptsAreSent(t *testing.T) {
 			"Referred-By": {"<sip:boss@x>"},
 		}},
 	}
-	calls := map[string]func(l *leg, other dialog.IDialog, opts dialog.ReferOpts) error{
-		"Refer": func(l *leg, _ dialog.IDialog, opts dialog.ReferOpts) error {
+	calls := map[string]func(l *peerCall, other dialog.IDialog, opts dialog.ReferOpts) error{
+		"Refer": func(l *peerCall, _ dialog.IDialog, opts dialog.ReferOpts) error {
 			return l.d.Refer(context.Background(), uri("dora", otherIP), opts)
 		},
-		"SendRefer": func(l *leg, _ dialog.IDialog, opts dialog.ReferOpts) error {
+		"SendRefer": func(l *peerCall, _ dialog.IDialog, opts dialog.ReferOpts) error {
 			return l.d.SendRefer(context.Background(), uri("dora", otherIP), &opts)
 		},
-		"ReferReplace": func(l *leg, other dialog.IDialog, opts dialog.ReferOpts) error {
+		"ReferReplace": func(l *peerCall, other dialog.IDialog, opts dialog.ReferOpts) error {
 			return l.d.ReferReplace(context.Background(), other, opts)
 		},
-		"SendReferWithReplaces": func(l *leg, other dialog.IDialog, opts dialog.ReferOpts) error {
+		"SendReferWithReplaces": func(l *peerCall, other dialog.IDialog, opts dialog.ReferOpts) error {
 			return l.d.SendReferWithReplaces(context.Background(), uri("dora", otherIP), other, &opts)
 		},
 	}

@@ -11,14 +11,14 @@ import (
 
 // Left is what a stack holds.
 type Left struct {
-	Dialogs, Aliases, Releasing, Subscribed, Heirs, Tombs int
+	Dialogs, Aliases, Releasing, Subscribed, Replacing, Tombstones int
 	// Sources are the addresses of which another number of calls is counted than
 	// are in progress.
 	Sources int
 	// Subscriptions are those of the REFERs in what is left of all calls.
 	Subscriptions int
-	// TombTimer is whether the timer runs that forgets the calls that have ended.
-	TombTimer          bool
+	// TombstoneTimer is whether the timer runs that forgets the calls that have ended.
+	TombstoneTimer     bool
 	Tasks, Byes, Calls int
 	Transactions       txn.Counts
 }
@@ -27,8 +27,8 @@ type Left struct {
 func Leftovers(s *Stack) Left {
 	s.mutex.RLock()
 	left := Left{
-		Dialogs: len(s.dialogs), Aliases: len(s.aliases), Releasing: len(s.releasing), Subscribed: len(s.subscribed), Heirs: len(s.replacing), Tombs: len(s.tombstones),
-		Sources: miscounted(s), TombTimer: s.tombstoneTimer != nil,
+		Dialogs: len(s.dialogs), Aliases: len(s.aliases), Releasing: len(s.releasing), Subscribed: len(s.subscribed), Replacing: len(s.replacing), Tombstones: len(s.tombstones),
+		Sources: miscounted(s), TombstoneTimer: s.tombstoneTimer != nil,
 		Tasks: s.tasks.Running(), Byes: s.byes.Running(), Calls: s.callbacksRunning() + s.deliveries.Running(),
 	}
 	for _, index := range []map[DialogKey]*Dialog{s.dialogs, s.releasing, s.subscribed} {

@@ -57,26 +57,26 @@ func (s *stream) next(what string) wire {
 	}
 }
 
-// streamLeg is a leg whose INVITE went over a stream.
-type streamLeg struct {
-	*leg
+// streamCall is a peerCall whose INVITE went over a stream.
+type streamCall struct {
+	*peerCall
 	conn *stream
 }
 
 // say sends the peer's next request inside the dialog on the stream.
-func (l *streamLeg) say(method string, change ...func(*dialogtest.Request)) {
+func (l *streamCall) say(method string, change ...func(*dialogtest.Request)) {
 	l.t.Helper()
 	l.conn.write(overTCP(l.Request(l.made(method, change...))))
 }
 
 // incomingTCP has the peer call the stack by TCP, and the call is answered.
-func (w *world) incomingTCP(b *dialog.Stack, p *peer, change ...func(*dialogtest.Request)) *streamLeg {
+func (w *world) incomingTCP(b *dialog.Stack, p *peer, change ...func(*dialogtest.Request)) *streamCall {
 	w.t.Helper()
 	conn, err := w.net.Host(p.ip).DialContext(context.Background(), "tcp", b.Addr().String())
 	require.NoError(w.t, err)
 	calls := make(chan dialog.IDialog, 1)
 	b.OnIncomingDialog(func(d dialog.IDialog) { calls <- d })
-	l := &streamLeg{conn: &stream{Conn: conn, t: w.t, r: bufio.NewReader(conn)}, leg: &leg{
+	l := &streamCall{conn: &stream{Conn: conn, t: w.t, r: bufio.NewReader(conn)}, peerCall: &peerCall{
 		peer: p, w: w, stack: b.Addr(), tag: farTag,
 		stackURI: "sip:service@" + b.Addr().String(), peerURI: "sip:caller@" + p.Addr().String(),
 	}}
@@ -92,7 +92,7 @@ func (w *world) incomingTCP(b *dialog.Stack, p *peer, change ...func(*dialogtest
 }
 
 // outgoingTCP has the stack call the peer, which takes it by TCP.
-func (w *world) outgoingTCP(a *dialog.Stack, p *peer, headers ...string) *streamLeg {
+func (w *world) outgoingTCP(a *dialog.Stack, p *peer, headers ...string) *streamCall {
 	w.t.Helper()
 	opened := w.accepts(p.Addr().String())
 	target := uri("bob", p.ip)
@@ -102,7 +102,7 @@ func (w *world) outgoingTCP(a *dialog.Stack, p *peer, headers ...string) *stream
 	conn := <-opened
 	invite := conn.next("INVITE")
 	conn.write(p.Response(request(invite.msg), dialogtest.Response{Code: 200, ToTag: farTag, Headers: headers, Body: answerSDP}))
-	l := &streamLeg{conn: conn, leg: &leg{peer: p, w: w, d: d.(*dialog.Dialog)}}
+	l := &streamCall{conn: conn, peerCall: &peerCall{peer: p, w: w, d: d.(*dialog.Dialog)}}
 	require.NoError(w.t, l.d.WaitAnswer(context.Background()))
 	synctest.Wait()
 	require.Empty(w.t, opened, "one connection")
@@ -110,7 +110,7 @@ func (w *world) outgoingTCP(a *dialog.Stack, p *peer, headers ...string) *stream
 }
 
 // ends has the stack send BYE, and returns where that went.
-func (l *leg) ends() wire {
+func (l *peerCall) ends() wire {
 	l.t.Helper()
 	result := began(func() error { return l.d.Bye(context.Background(), "") })
 	synctest.Wait()
@@ -180,11 +180,11 @@ func TestRequestsToACallerWhoseConnectionIsLostGoToItsContact(t *testing.T) {
 // peer.
 func TestConnectionIsLeftWhenARecordedRouteLeadsElsewhere(t *testing.T) {
 	route := "Record-Route: <sip:" + proxyIP + ":5060;transport=tcp;lr>"
-	for name, call := range map[string]func(w *world) *streamLeg{
-		"caller": func(w *world) *streamLeg {
+	for name, call := range map[string]func(w *world) *streamCall{
+		"caller": func(w *world) *streamCall {
 			return w.incomingTCP(w.stack(stackIP, withTCP), w.peer(peerIP), withHeaders(route, contactTCP))
 		},
-		"callee": func(w *world) *streamLeg {
+		"callee": func(w *world) *streamCall {
 			return w.outgoingTCP(w.stack(stackIP, withTCP), w.peer(peerIP), route, contactTCP)
 		},
 	} {
@@ -259,7 +259,7 @@ func (w *world) viaNAT(ip string, port uint16) *peer {
 }
 
 // reached checks where the stack sends its requests in a call.
-func (c natCase) reached(t *testing.T, l *leg) {
+func (c natCase) reached(t *testing.T, l *peerCall) {
 	t.Helper()
 	want := l.Addr()
 	if !c.found {

@@ -19,7 +19,7 @@ import (
 
 // forked is a call whose forks the test plays, each at a host of its own.
 type forked struct {
-	*leg
+	*peerCall
 	at map[string]*peer
 
 	mu   sync.Mutex // guards the field below
@@ -32,7 +32,7 @@ func (w *world) forks(opts dialog.InviteOpts, change ...func(*dialog.StackConfig
 	a, p := w.stack(stackIP, change...), w.peer(peerIP)
 	f := &forked{at: map[string]*peer{"A": w.peer("10.0.0.21"), "B": w.peer("10.0.0.22")}}
 	opts.Setup = func(d *dialog.Dialog) { d.OnFork(f.tell) }
-	f.leg = w.calls(a, p, opts)
+	f.peerCall = w.calls(a, p, opts)
 	return f
 }
 

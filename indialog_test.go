@@ -13,7 +13,7 @@ import (
 )
 
 // askBare is ask without the Contact that the peer's requests are given.
-func (l *leg) askBare(method string, change ...func(*dialogtest.Request)) {
+func (l *peerCall) askBare(method string, change ...func(*dialogtest.Request)) {
 	l.t.Helper()
 	text := regexp.MustCompile("(?m)^Contact: .*\n").ReplaceAllString(l.Request(l.made(method, change...)), "")
 	require.NoError(l.t, l.Send(l.stack, text))
@@ -23,9 +23,9 @@ func (l *leg) askBare(method string, change ...func(*dialogtest.Request)) {
 // and where it has none there is nothing to refresh.
 func TestReInviteWithoutContactKeepsTheTarget(t *testing.T) {
 	const moved = "Contact: <sip:moved@" + otherIP + ":5060>"
-	for name, made := range map[string]func(w *world, p *peer) *leg{
-		"callee": func(w *world, p *peer) *leg { return w.incoming(w.stack(stackIP), p) },
-		"caller": func(w *world, p *peer) *leg { return w.outgoing(w.stack(stackIP), p) },
+	for name, made := range map[string]func(w *world, p *peer) *peerCall{
+		"callee": func(w *world, p *peer) *peerCall { return w.incoming(w.stack(stackIP), p) },
+		"caller": func(w *world, p *peer) *peerCall { return w.outgoing(w.stack(stackIP), p) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {

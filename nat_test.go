@@ -70,7 +70,7 @@ func TestAnAnswerGoesWhereTheInviteComesFromInTheEnd(t *testing.T) {
 
 // phoneCase is a scripted phone behind a router, in a call with a stack outside.
 type phoneCase struct {
-	*leg
+	*peerCall
 	router *dialogtest.NAT
 }
 
@@ -135,7 +135,7 @@ func TestACalleeThatAnswersByANewBindingIsReachedThere(t *testing.T) {
 			r.Forget()
 			p.reply(invite, ok)
 			p.next("ACK")
-			l := &leg{peer: p, w: w, d: d.(*dialog.Dialog)}
+			l := &peerCall{peer: p, w: w, d: d.(*dialog.Dialog)}
 			require.NoError(t, l.d.WaitAnswer(context.Background()))
 			result := began(func() error { return l.d.Bye(context.Background(), "") })
 			p.reply(p.next("BYE"), dialogtest.Response{Code: 200})

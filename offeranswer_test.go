@@ -19,11 +19,11 @@ import (
 // when it comes to nothing.
 
 // open is an offer that is open; settle answers it.
-type open func(l *leg) (settle func())
+type open func(l *peerCall) (settle func())
 
 // ours has the application send a request that the peer answers later.
-func ours(method string, ask func(l *leg) error) open {
-	return func(l *leg) func() {
+func ours(method string, ask func(l *peerCall) error) open {
+	return func(l *peerCall) func() {
 		result := began(func() error { return ask(l) })
 		in := l.next(method)
 		return func() {
@@ -35,7 +35,7 @@ func ours(method string, ask func(l *leg) error) open {
 
 // theirs has the peer send an offer that the application decides later.
 func theirs(method string, change ...func(*dialogtest.Request)) open {
-	return func(l *leg) func() {
+	return func(l *peerCall) func() {
 		decide := make(chan struct{})
 		l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { <-decide; return ourSession(), nil })
 		l.ask(method, append([]func(*dialogtest.Request){withBody(offerSDP)}, change...)...)
@@ -52,7 +52,7 @@ func theirs(method string, change ...func(*dialogtest.Request)) open {
 }
 
 // oursIn2xx has the peer ask for an offer, which its ACK answers later.
-func oursIn2xx(l *leg) func() {
+func oursIn2xx(l *peerCall) func() {
 	l.ask("INVITE")
 	seq := l.seq
 	require.Equal(l.t, 200, l.peer.final("INVITE").StatusCode)
@@ -72,16 +72,16 @@ func TestOneOfferAtATime(t *testing.T) {
 		waits waits
 	}{
 		"our re-INVITE": {
-			ours("INVITE", func(l *leg) error { return l.asks(context.Background(), "INVITE") }),
+			ours("INVITE", func(l *peerCall) error { return l.asks(context.Background(), "INVITE") }),
 			codes{"INVITE": 491, "UPDATE": 491, "UPDATE without an offer": 200}, waits{"INVITE": true, "UPDATE": true},
 		},
 		"our UPDATE": {
-			ours("UPDATE", func(l *leg) error { return l.asks(context.Background(), "UPDATE") }),
+			ours("UPDATE", func(l *peerCall) error { return l.asks(context.Background(), "UPDATE") }),
 			codes{"INVITE": 491, "UPDATE": 491, "UPDATE without an offer": 200},
 			waits{"INVITE": true, "UPDATE": true, "UPDATE without an offer": true},
 		},
 		"our UPDATE without an offer": {
-			ours("UPDATE", func(l *leg) error { return l.asks(context.Background(), "UPDATE without an offer") }),
+			ours("UPDATE", func(l *peerCall) error { return l.asks(context.Background(), "UPDATE without an offer") }),
 			codes{"INVITE": 200, "UPDATE": 200, "UPDATE without an offer": 200},
 			waits{"UPDATE": true, "UPDATE without an offer": true},
 		},
@@ -93,7 +93,7 @@ func TestOneOfferAtATime(t *testing.T) {
 		},
 		// RFC 6337 4.1: the offer is to come.
 		"our re-INVITE without an offer": {
-			ours("INVITE", func(l *leg) error { return l.d.ReInvite(context.Background(), dialog.InviteOpts{}) }),
+			ours("INVITE", func(l *peerCall) error { return l.d.ReInvite(context.Background(), dialog.InviteOpts{}) }),
 			codes{"INVITE": 491, "UPDATE": 200, "UPDATE without an offer": 200}, waits{"INVITE": true, "UPDATE": true},
 		},
 		"their re-INVITE without an offer": {
@@ -134,7 +134,7 @@ func TestOneOfferAtATime(t *testing.T) {
 }
 
 // meets has the peer send a request, and checks its answer.
-func (l *leg) meets(other string, code int) {
+func (l *peerCall) meets(other string, code int) {
 	l.t.Helper()
 	method, body := other, offerSDP
 	if other == "UPDATE without an offer" {
@@ -156,7 +156,7 @@ func (l *leg) meets(other string, code int) {
 }
 
 // asks has the application send such a request.
-func (l *leg) asks(ctx context.Context, other string) error {
+func (l *peerCall) asks(ctx context.Context, other string) error {
 	switch other {
 	case "INVITE":
 		return l.d.ReInvite(ctx, dialog.InviteOpts{Body: ourSession()})

@@ -126,9 +126,9 @@ func TestWhatFollowsALongInviteStaysOnItsConnection(t *testing.T) {
 // FD8: a re-INVITE, too, of either side's call; and an UPDATE.
 func TestWhatFollowsALongReInviteStaysOnItsConnection(t *testing.T) {
 	at := peerIP + ":5060"
-	for name, make := range map[string]func(w *world, s *dialog.Stack, p *peer) *leg{
-		"caller": func(w *world, s *dialog.Stack, p *peer) *leg { return w.outgoing(s, p) },
-		"callee": func(w *world, s *dialog.Stack, p *peer) *leg { return w.incoming(s, p) },
+	for name, make := range map[string]func(w *world, s *dialog.Stack, p *peer) *peerCall{
+		"caller": func(w *world, s *dialog.Stack, p *peer) *peerCall { return w.outgoing(s, p) },
+		"callee": func(w *world, s *dialog.Stack, p *peer) *peerCall { return w.incoming(s, p) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
@@ -167,7 +167,7 @@ func TestWhatFollowsALongInviteGoesByUDPOnceItsConnectionIsLost(t *testing.T) {
 		// The ACK to the 200 that comes again finds its way.
 		require.NoError(t, p.Send(a.Addr(), answer))
 		p.next("ACK")
-		require.Equal(t, p.Addr(), (&leg{w: w, peer: p, d: d.(*dialog.Dialog)}).ends().to)
+		require.Equal(t, p.Addr(), (&peerCall{w: w, peer: p, d: d.(*dialog.Dialog)}).ends().to)
 		require.Contains(t, w.ways(stackIP), "BYE UDP "+peerIP+":5060")
 	})
 }

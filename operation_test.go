@@ -272,11 +272,11 @@ func TestErrorsNameTheMethodThatWasCalled(t *testing.T) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	for name, op := range methods {
-		for state, make := range map[string]func(w *world) *leg{
-			"calling":     func(w *world) *leg { return w.alerting(w.stack(stackIP), w.peer(peerIP)) },
-			"ringing":     func(w *world) *leg { return w.rings(w.stack(stackIP), w.peer(peerIP)) },
-			"established": func(w *world) *leg { return w.incoming(w.stack(stackIP), w.peer(peerIP)) },
-			"ended": func(w *world) *leg {
+		for state, make := range map[string]func(w *world) *peerCall{
+			"calling":     func(w *world) *peerCall { return w.alerting(w.stack(stackIP), w.peer(peerIP)) },
+			"ringing":     func(w *world) *peerCall { return w.rings(w.stack(stackIP), w.peer(peerIP)) },
+			"established": func(w *world) *peerCall { return w.incoming(w.stack(stackIP), w.peer(peerIP)) },
+			"ended": func(w *world) *peerCall {
 				l := w.incoming(w.stack(stackIP), w.peer(peerIP))
 				l.ask("BYE")
 				synctest.Wait()
@@ -301,7 +301,7 @@ func TestErrorsNameTheMethodThatWasCalled(t *testing.T) {
 }
 
 // asked is the next request of the stack's that has to be answered, if one comes.
-func (l *leg) asked() (in dialogtest.Received, ok bool) {
+func (l *peerCall) asked() (in dialogtest.Received, ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	for {

@@ -321,7 +321,7 @@ func TestFollowReferAndOthersReportOneOutcome(t *testing.T) {
 }
 
 // receivedToDora is received for a target that answers.
-func (l *leg) receivedToDora() *dialog.ReferSubscription {
+func (l *peerCall) receivedToDora() *dialog.ReferSubscription {
 	l.t.Helper()
 	l.ask("REFER", withHeaders(referToDora))
 	l.reply(l.next("NOTIFY"), dialogtest.Response{Code: 200})

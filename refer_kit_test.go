@@ -30,7 +30,7 @@ func followsRefers(ctx context.Context, s *dialog.Stack, opts dialog.InviteOpts)
 }
 
 // told answers NOTIFYs with 200 and returns what they said, up to the last.
-func (l *leg) told() []string {
+func (l *peerCall) told() []string {
 	l.t.Helper()
 	list, err := l.hears()
 	require.NoError(l.t, err)
@@ -38,7 +38,7 @@ func (l *leg) told() []string {
 }
 
 // hears is told for any goroutine.
-func (l *leg) hears() (said []string, err error) {
+func (l *peerCall) hears() (said []string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	for {

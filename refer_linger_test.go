@@ -59,11 +59,11 @@ func TestSubscriptionThatEndedWithoutAReasonIsNotKeptLong(t *testing.T) {
 // With a reason, without a status, or after the outcome, the end is the end; and what
 // is active again is no longer about to end.
 func TestSubscriptionEndsAtOnceWhereNothingMoreCanCome(t *testing.T) {
-	for name, say := range map[string]func(l *leg){
-		"a reason":          func(l *leg) { l.notifies("2", "terminated;reason=noresource", "SIP/2.0 180 Ringing") },
-		"an unknown reason": func(l *leg) { l.notifies("2", "terminated;reason=bored", "SIP/2.0 100 Trying") },
-		"no status":         func(l *leg) { l.notifies("2", "terminated", "") },
-		"after the outcome": func(l *leg) {
+	for name, say := range map[string]func(l *peerCall){
+		"a reason":          func(l *peerCall) { l.notifies("2", "terminated;reason=noresource", "SIP/2.0 180 Ringing") },
+		"an unknown reason": func(l *peerCall) { l.notifies("2", "terminated;reason=bored", "SIP/2.0 100 Trying") },
+		"no status":         func(l *peerCall) { l.notifies("2", "terminated", "") },
+		"after the outcome": func(l *peerCall) {
 			l.notifies("2", "active;expires=60", "SIP/2.0 200 OK")
 			l.notifies("2", "terminated", "SIP/2.0 180 Ringing")
 		},

@@ -19,7 +19,7 @@ import (
 // What the sender of a REFER learns of its outcome.
 
 // refers has the stack send a REFER, which the peer accepts.
-func (l *leg) refers() *dialog.ReferSubscription {
+func (l *peerCall) refers() *dialog.ReferSubscription {
 	l.t.Helper()
 	require.NoError(l.t, l.d.Refer(context.Background(), uri("dora", otherIP), dialog.ReferOpts{}))
 	l.reply(l.next("REFER"), dialogtest.Response{Code: 202})
@@ -30,12 +30,12 @@ func (l *leg) refers() *dialog.ReferSubscription {
 
 // notifies sends a NOTIFY of the peer's about the REFER with that CSeq number,
 // and returns the answer.
-func (l *leg) notifies(number, state, frag string) int {
+func (l *peerCall) notifies(number, state, frag string) int {
 	l.t.Helper()
 	return l.notifiesWith(frag, "Event: refer;id="+number, "Subscription-State: "+state, "Content-Type: message/sipfrag")
 }
 
-func (l *leg) notifiesWith(body string, headers ...string) int {
+func (l *peerCall) notifiesWith(body string, headers ...string) int {
 	l.t.Helper()
 	text := l.Request(l.made("NOTIFY", withHeaders(headers...), withBody(body)))
 	if !strings.Contains(strings.Join(headers, "\n"), "Content-Type:") {
@@ -96,24 +96,24 @@ func TestWaitSaysWhyThereIsNoOutcome(t *testing.T) {
 	ringing := dialog.Progress{Status: 180, Reason: "Ringing"}
 	cases := []struct {
 		name string
-		end  func(l *leg, r *dialog.ReferSubscription)
+		end  func(l *peerCall, r *dialog.ReferSubscription)
 		want dialog.TransferError
 	}{
-		{"NOTIFY without a reason", func(l *leg, _ *dialog.ReferSubscription) {
+		{"NOTIFY without a reason", func(l *peerCall, _ *dialog.ReferSubscription) {
 			require.Equal(l.t, 200, l.notifies("2", "terminated", ""))
 		}, dialog.TransferError{Last: ringing}},
-		{"NOTIFY", func(l *leg, _ *dialog.ReferSubscription) {
+		{"NOTIFY", func(l *peerCall, _ *dialog.ReferSubscription) {
 			require.Equal(l.t, 200, l.notifies("2", "terminated;reason=rejected;retry-after=60", ""))
 		}, dialog.TransferError{Last: ringing, Reason: "rejected", RetryAfter: time.Minute}},
-		{"NOTIFY of its expiry", func(l *leg, _ *dialog.ReferSubscription) {
+		{"NOTIFY of its expiry", func(l *peerCall, _ *dialog.ReferSubscription) {
 			require.Equal(l.t, 200, l.notifies("2", "terminated;reason=timeout", "SIP/2.0 180 Ringing"))
 		}, dialog.TransferError{Last: ringing, Reason: "timeout", Err: dialog.ErrTimeout}},
-		{"expiry, the refresh unanswered", func(*leg, *dialog.ReferSubscription) {}, dialog.TransferError{Last: ringing, Err: dialog.ErrTimeout}},
-		{"closed", func(_ *leg, r *dialog.ReferSubscription) {
+		{"expiry, the refresh unanswered", func(*peerCall, *dialog.ReferSubscription) {}, dialog.TransferError{Last: ringing, Err: dialog.ErrTimeout}},
+		{"closed", func(_ *peerCall, r *dialog.ReferSubscription) {
 			require.NoError(t, r.Close())
 			require.NoError(t, r.Close())
 		}, dialog.TransferError{Last: ringing, Err: dialog.ErrTerminated}},
-		{"dialog closed", func(l *leg, _ *dialog.ReferSubscription) {
+		{"dialog closed", func(l *peerCall, _ *dialog.ReferSubscription) {
 			require.NoError(t, l.d.Close())
 		}, dialog.TransferError{Last: ringing, Err: dialog.ErrTerminated}},
 	}

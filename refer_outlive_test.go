@@ -15,7 +15,7 @@ import (
 // RFC 5057 5.5: a BYE ends the session, and the subscriptions of REFERs go on.
 
 // hangsUp has the peer send BYE.
-func (l *leg) hangsUp() {
+func (l *peerCall) hangsUp() {
 	l.t.Helper()
 	l.ask("BYE")
 	l.next("200 BYE")
@@ -33,10 +33,10 @@ func (w *world) checkEmpty(s *dialog.Stack) {
 }
 
 // hangUps are the ways for the call to end before its subscription.
-func hangUps() map[string]func(l *leg) {
-	return map[string]func(l *leg){
-		"peer hangs up": (*leg).hangsUp,
-		"we hang up":    func(l *leg) { l.hangUp(l.peer) },
+func hangUps() map[string]func(l *peerCall) {
+	return map[string]func(l *peerCall){
+		"peer hangs up": (*peerCall).hangsUp,
+		"we hang up":    func(l *peerCall) { l.hangUp(l.peer) },
 	}
 }
 
@@ -139,7 +139,7 @@ func TestReferIsNotRepeatedAfterTheCall(t *testing.T) {
 
 // received has the peer refer the stack, and returns the subscription after its
 // first NOTIFY.
-func (l *leg) received() *dialog.ReferSubscription {
+func (l *peerCall) received() *dialog.ReferSubscription {
 	l.t.Helper()
 	l.ask("REFER", withHeaders("Refer-To: <sip:dora@"+otherIP+">"))
 	l.next("202 REFER")
@@ -228,12 +228,12 @@ func TestReportAfterTheCallEndsWithAFailure(t *testing.T) {
 
 // Close of a subscription, or of its dialog, tells the peer and is over at once.
 func TestCloseEndsWhatWasReceived(t *testing.T) {
-	closes := map[string]func(l *leg, r *dialog.ReferSubscription) error{
-		"subscription":             func(_ *leg, r *dialog.ReferSubscription) error { return r.Close() },
-		"subscription, call over":  func(l *leg, r *dialog.ReferSubscription) error { l.hangsUp(); return r.Close() },
-		"dialog":                   func(l *leg, _ *dialog.ReferSubscription) error { return l.d.Close() },
-		"dialog, call over":        func(l *leg, _ *dialog.ReferSubscription) error { l.hangsUp(); return l.d.Close() },
-		"subscription, then again": func(_ *leg, r *dialog.ReferSubscription) error { _ = r.Close(); return r.Close() },
+	closes := map[string]func(l *peerCall, r *dialog.ReferSubscription) error{
+		"subscription":             func(_ *peerCall, r *dialog.ReferSubscription) error { return r.Close() },
+		"subscription, call over":  func(l *peerCall, r *dialog.ReferSubscription) error { l.hangsUp(); return r.Close() },
+		"dialog":                   func(l *peerCall, _ *dialog.ReferSubscription) error { return l.d.Close() },
+		"dialog, call over":        func(l *peerCall, _ *dialog.ReferSubscription) error { l.hangsUp(); return l.d.Close() },
+		"subscription, then again": func(_ *peerCall, r *dialog.ReferSubscription) error { _ = r.Close(); return r.Close() },
 	}
 	for name, close := range closes {
 		t.Run(name, func(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 
 // referral is a REFER of the stack's outside calls, as the peer sees it.
 type referral struct {
-	*leg
+	*peerCall
 	refer  dialogtest.Received
 	result chan referred
 }
@@ -25,8 +25,8 @@ type referred struct {
 	err error
 }
 
-// outside has the stack refer the peer to dora, who does not answer yet.
-func (w *world) outside(ctx context.Context, s *dialog.Stack, p *peer, opts dialog.ReferOpts) *referral {
+// referOutOfDialog has the stack refer the peer to dora, who does not answer yet.
+func (w *world) referOutOfDialog(ctx context.Context, s *dialog.Stack, p *peer, opts dialog.ReferOpts) *referral {
 	w.t.Helper()
 	x := &referral{result: make(chan referred, 1)}
 	go func() {
@@ -35,7 +35,7 @@ func (w *world) outside(ctx context.Context, s *dialog.Stack, p *peer, opts dial
 	}()
 	x.refer = p.next("REFER")
 	req := x.refer.Request()
-	x.leg = &leg{
+	x.peerCall = &peerCall{
 		peer: p, w: w, stack: s.Addr(), tag: farTag, callID: req.CallID().Value(), stackTag: fromTagOf(req), target: contactOf(req),
 		stackURI: req.From().Address.String(), peerURI: req.To().Address.String(),
 	}
@@ -63,7 +63,7 @@ func TestReferOutsideCallsTellsTheOutcome(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				s, p := w.stack(stackIP), w.peer(peerIP)
-				x := w.outside(context.Background(), s, p, dialog.ReferOpts{})
+				x := w.referOutOfDialog(context.Background(), s, p, dialog.ReferOpts{})
 				m := w.one(stackIP, "REFER")
 				require.Equal(t, "<sip:dora@"+otherIP+":5060>", m.value(t, "Refer-To"))
 				require.NotContains(t, m.value(t, "To"), "tag")
@@ -97,17 +97,17 @@ func TestReferOutsideCallsTellsTheOutcome(t *testing.T) {
 func TestReferOutsideCallsHasTheDialogOfTheFirstPeer(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, p := w.stack(stackIP), w.peer(peerIP)
-		x := w.outside(context.Background(), s, p, dialog.ReferOpts{})
+		x := w.referOutOfDialog(context.Background(), s, p, dialog.ReferOpts{})
 		require.Equal(t, 481, x.notifies("active", "SIP/2.0 100 Trying", "Event: refer;id=77"), "of another REFER")
 		x.ask("BYE")
 		require.Equal(t, 481, p.final("BYE").StatusCode)
-		stranger := *x.leg
+		stranger := *x.peerCall
 		stranger.tag = "stranger"
-		require.Equal(t, 481, (&referral{leg: &stranger}).notifies("active", "SIP/2.0 100 Trying", "Event: presence"))
+		require.Equal(t, 481, (&referral{peerCall: &stranger}).notifies("active", "SIP/2.0 100 Trying", "Event: presence"))
 		require.Equal(t, 200, x.notifies("active;expires=100", "SIP/2.0 100 Trying", "Record-Route: <sip:10.0.0.9;lr;second>, <sip:10.0.0.7;lr>"))
-		other := *x.leg
+		other := *x.peerCall
 		other.tag = "another"
-		require.Equal(t, 481, (&referral{leg: &other}).notifies("active", "SIP/2.0 180 Ringing"))
+		require.Equal(t, 481, (&referral{peerCall: &other}).notifies("active", "SIP/2.0 180 Ringing"))
 		x.answers(202)
 		got := <-x.result
 		require.NoError(t, got.err)
@@ -125,7 +125,7 @@ func TestReferOutsideCallsHasTheDialogOfTheFirstPeer(t *testing.T) {
 func TestReferOutsideCallsTakesTheRouteOfThe202(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, p := w.stack(stackIP), w.peer(peerIP)
-		x := w.outside(context.Background(), s, p, dialog.ReferOpts{})
+		x := w.referOutOfDialog(context.Background(), s, p, dialog.ReferOpts{})
 		x.answers(202, "Record-Route: <sip:10.0.0.7;lr>, <sip:10.0.0.9;lr;first>", "Contact: <sip:bob@10.0.0.9:5060;there>")
 		result := waits((<-x.result).r)
 		time.Sleep(3 * time.Minute)
@@ -174,7 +174,7 @@ func TestReferOutsideCallsThatComesToNothing(t *testing.T) {
 				})
 				ctx, giveUp := context.WithCancel(context.Background())
 				defer giveUp()
-				x := w.outside(ctx, s, w.peer(peerIP), c.opts)
+				x := w.referOutOfDialog(ctx, s, w.peer(peerIP), c.opts)
 				c.play(x, s, giveUp)
 				got := <-x.result
 				var refused *dialog.ResponseError
@@ -198,7 +198,7 @@ func TestReferOutsideCallsThatComesToNothing(t *testing.T) {
 func TestShutdownEndsAReferOutsideCalls(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, p := w.stack(stackIP), w.peer(peerIP)
-		x := w.outside(context.Background(), s, p, dialog.ReferOpts{})
+		x := w.referOutOfDialog(context.Background(), s, p, dialog.ReferOpts{})
 		x.answers(202)
 		result := waits((<-x.result).r)
 		w.stacks = nil
@@ -217,7 +217,7 @@ func TestReferOutsideCallsAnswersAChallenge(t *testing.T) {
 			c.Credentials = func(string) (string, string, bool) { return "alice", "secret", true }
 		})
 		p := w.peer(peerIP)
-		x := w.outside(context.Background(), s, p, dialog.ReferOpts{})
+		x := w.referOutOfDialog(context.Background(), s, p, dialog.ReferOpts{})
 		x.answers(401, credentialsWanted)
 		x.refer = p.next("REFER")
 		require.NotEmpty(t, value(x.refer.Message, "Authorization"))
@@ -233,7 +233,7 @@ func TestReferOutsideCallsAnswersAChallenge(t *testing.T) {
 func TestRefersOutsideCallsAreBounded(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, p := w.stack(stackIP, func(c *dialog.StackConfig) { c.Limits.SubscribedCalls = 1 }), w.peer(peerIP)
-		x := w.outside(context.Background(), s, p, dialog.ReferOpts{})
+		x := w.referOutOfDialog(context.Background(), s, p, dialog.ReferOpts{})
 		_, err := s.Refer(context.Background(), uri("bob", peerIP), uri("dora", otherIP), dialog.ReferOpts{})
 		require.ErrorIs(t, err, dialog.ErrMaxDialogs)
 		x.answers(603)

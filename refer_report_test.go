@@ -43,16 +43,16 @@ func TestReportsWaitForTheACK(t *testing.T) {
 // be.
 func TestReportsNeverGoBack(t *testing.T) {
 	for name, c := range map[string]struct {
-		meanwhile func(l *leg, r *dialog.ReferSubscription)
+		meanwhile func(l *peerCall, r *dialog.ReferSubscription)
 		want      []string
 	}{
-		"SUBSCRIBE": {func(l *leg, _ *dialog.ReferSubscription) {
+		"SUBSCRIBE": {func(l *peerCall, _ *dialog.ReferSubscription) {
 			require.Equal(l.t, 200, l.subscribes("Event: refer;id=2", "Expires: 60"))
 		}, []string{"183 Session Progress", "183 Session Progress", "486 Busy Here"}},
-		"SUBSCRIBE that ends it": {func(l *leg, _ *dialog.ReferSubscription) {
+		"SUBSCRIBE that ends it": {func(l *peerCall, _ *dialog.ReferSubscription) {
 			require.Equal(l.t, 200, l.subscribes("Event: refer;id=2", "Expires: 0"))
 		}, []string{"183 Session Progress", "183 Session Progress"}},
-		"Close": {func(_ *leg, r *dialog.ReferSubscription) {
+		"Close": {func(_ *peerCall, r *dialog.ReferSubscription) {
 			_ = r.Close()
 		}, []string{"183 Session Progress", "183 Session Progress"}},
 	} {

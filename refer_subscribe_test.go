@@ -16,7 +16,7 @@ import (
 // 4.1.2.2, 4.1.2.3).
 
 // subscribes sends a SUBSCRIBE of the peer's and returns the answer's status.
-func (l *leg) subscribes(headers ...string) int {
+func (l *peerCall) subscribes(headers ...string) int {
 	l.t.Helper()
 	l.ask("SUBSCRIBE", withHeaders(headers...))
 	return l.peer.final("SUBSCRIBE").StatusCode

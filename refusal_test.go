@@ -18,7 +18,7 @@ import (
 // How a refusal goes from one call to another, and what does not.
 
 // bridged is two calls of one stack whose offers go to the other call.
-func (w *world) bridged() (one, other *leg) {
+func (w *world) bridged() (one, other *peerCall) {
 	w.t.Helper()
 	s := w.stack(stackIP, withoutRetry)
 	one, other = w.incoming(s, w.peer(peerIP)), w.outgoing(s, w.peer(otherIP))
@@ -30,7 +30,7 @@ func (w *world) bridged() (one, other *leg) {
 
 // asksThrough has the peer of one call offer, and that of the other refuse, and
 // returns what the first gets.
-func asksThrough(one, other *leg, method string, refusal dialogtest.Response) *sip.Response {
+func asksThrough(one, other *peerCall, method string, refusal dialogtest.Response) *sip.Response {
 	one.t.Helper()
 	one.ask(method, withBody(offerSDP))
 	other.reply(other.next("INVITE"), refusal)

@@ -23,7 +23,7 @@ const (
 func withoutBody(r *dialogtest.Request) { r.Body = "" }
 
 // progress has the application send a provisional response.
-func (l *leg) progress(code int, opts ...dialog.ResponseOpt) {
+func (l *peerCall) progress(code int, opts ...dialog.ResponseOpt) {
 	l.t.Helper()
 	require.NoError(l.t, l.d.Provisional(context.Background(), code, "", opts...))
 }
@@ -40,20 +40,20 @@ func rackFor(res sip.Message) string {
 }
 
 // prack acknowledges a provisional response and returns the text of the PRACK.
-func (l *leg) prack(res sip.Message, change ...func(*dialogtest.Request)) string {
+func (l *peerCall) prack(res sip.Message, change ...func(*dialogtest.Request)) string {
 	l.t.Helper()
 	return l.ask("PRACK", append(change, withHeaders(rackFor(res)))...)
 }
 
 // pracked is prack that waits for the 200, which it returns.
-func (l *leg) pracked(res sip.Message, change ...func(*dialogtest.Request)) *sip.Response {
+func (l *peerCall) pracked(res sip.Message, change ...func(*dialogtest.Request)) *sip.Response {
 	l.t.Helper()
 	l.prack(res, change...)
 	return response(l.next("200 PRACK").Message)
 }
 
 // cancels sends the peer's CANCEL of its INVITE.
-func (l *leg) cancels() {
+func (l *peerCall) cancels() {
 	l.t.Helper()
 	r := l.made("CANCEL")
 	l.seq--
@@ -71,7 +71,7 @@ func branchIn(text string) string {
 }
 
 // settled checks that the stack holds nothing any more, some time after.
-func (l *leg) settled(s *dialog.Stack) {
+func (l *peerCall) settled(s *dialog.Stack) {
 	l.t.Helper()
 	time.Sleep(70 * time.Second)
 	synctest.Wait()

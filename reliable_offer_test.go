@@ -106,7 +106,7 @@ func TestFirstReliableResponseCarriesTheOffer(t *testing.T) {
 }
 
 // answeredEarly has the stack answer the peer's offer in a reliable response.
-func (w *world) answeredEarly(headers ...string) (*leg, dialogtest.Received) {
+func (w *world) answeredEarly(headers ...string) (*peerCall, dialogtest.Received) {
 	w.t.Helper()
 	b, p := w.stack(stackIP), w.peer(peerIP)
 	l := w.rings(b, p, withHeaders(append(headers, knows)...))

@@ -20,14 +20,14 @@ func TestCallThatEndsWhileAPRACKIsAwaited(t *testing.T) {
 	ctx := context.Background()
 	for _, c := range []struct {
 		name  string
-		end   func(l *leg) error
+		end   func(l *peerCall) error
 		final string
 	}{
-		{"CANCEL", func(l *leg) error { l.cancels(); return nil }, "487 INVITE"},
-		{"BYE", func(l *leg) error { l.ask("BYE"); return nil }, "487 INVITE"},
-		{"Reject", func(l *leg) error { return l.d.Reject(ctx, 486, "") }, "486 INVITE"},
-		{"Close", func(l *leg) error { return l.d.Close() }, "480 INVITE"},
-		{"Hangup", func(l *leg) error { return l.d.Hangup(ctx) }, "480 INVITE"},
+		{"CANCEL", func(l *peerCall) error { l.cancels(); return nil }, "487 INVITE"},
+		{"BYE", func(l *peerCall) error { l.ask("BYE"); return nil }, "487 INVITE"},
+		{"Reject", func(l *peerCall) error { return l.d.Reject(ctx, 486, "") }, "486 INVITE"},
+		{"Close", func(l *peerCall) error { return l.d.Close() }, "480 INVITE"},
+		{"Hangup", func(l *peerCall) error { return l.d.Hangup(ctx) }, "480 INVITE"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {

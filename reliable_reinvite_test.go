@@ -18,15 +18,15 @@ import (
 // renegotiated is a re-INVITE of ours that the peer has read: body is what
 // Renegotiate returns.
 type renegotiated struct {
-	*leg
+	*peerCall
 	in    dialogtest.Received
 	body  dialog.Body
 	ended <-chan error
 }
 
-func (l *leg) renegotiates(ctx context.Context, offer string) *renegotiated {
+func (l *peerCall) renegotiates(ctx context.Context, offer string) *renegotiated {
 	l.t.Helper()
-	r := &renegotiated{leg: l}
+	r := &renegotiated{peerCall: l}
 	var ours dialog.Body
 	if offer != "" {
 		ours = dialog.NewBody("application/sdp", []byte(offer))

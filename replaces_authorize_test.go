@@ -124,7 +124,7 @@ func TestWhatHappensWhileAReplacesIsAuthorized(t *testing.T) {
 	type scene struct {
 		w     *world
 		s     *dialog.Stack
-		old   *leg
+		old   *peerCall
 		other *peer
 	}
 	for name, c := range map[string]struct {

@@ -14,9 +14,9 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
-// naming is the value of a Replaces or Join header that names the leg's call to
+// naming is the value of a Replaces or Join header that names the call to
 // the stack.
-func (l *leg) naming() string {
+func (l *peerCall) naming() string {
 	return l.callID + ";from-tag=" + l.tag + ";to-tag=" + l.stackTag
 }
 
@@ -69,10 +69,10 @@ func noting(named **dialog.Dialog) func(*dialog.Dialog) {
 
 // RFC 3891 3: the replaced call is ended by BYE, after the 200 to the new one.
 func TestInviteWithReplacesTakesTheCallsPlace(t *testing.T) {
-	for name, call := range map[string]func(w *world, s *dialog.Stack, p *peer) *leg{
-		"of an incoming call":  func(w *world, s *dialog.Stack, p *peer) *leg { return w.incoming(s, p) },
-		"of an outgoing call":  func(w *world, s *dialog.Stack, p *peer) *leg { return w.outgoing(s, p) },
-		"of one not confirmed": func(w *world, s *dialog.Stack, p *peer) *leg { return w.unacknowledged(s, p) },
+	for name, call := range map[string]func(w *world, s *dialog.Stack, p *peer) *peerCall{
+		"of an incoming call":  func(w *world, s *dialog.Stack, p *peer) *peerCall { return w.incoming(s, p) },
+		"of an outgoing call":  func(w *world, s *dialog.Stack, p *peer) *peerCall { return w.outgoing(s, p) },
+		"of one not confirmed": func(w *world, s *dialog.Stack, p *peer) *peerCall { return w.unacknowledged(s, p) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
@@ -103,7 +103,7 @@ func TestInviteWithReplacesTakesTheCallsPlace(t *testing.T) {
 }
 
 // unacknowledged is a call that the stack has answered, and whose ACK is missing.
-func (w *world) unacknowledged(s *dialog.Stack, p *peer) *leg {
+func (w *world) unacknowledged(s *dialog.Stack, p *peer) *peerCall {
 	l := w.rings(s, p)
 	require.NoError(w.t, l.d.Accept(context.Background(), withSDP(answerSDP)))
 	l.final = p.next("200 INVITE")
@@ -180,28 +180,28 @@ func (p *peer) bye(s *dialog.Stack) {
 // The rows of the answers for an INVITE that names a call: see RFC 3891 3 and
 // RFC 3911 4. The call is not touched.
 func TestInviteThatNamesACallInVain(t *testing.T) {
-	established := func(w *world, s *dialog.Stack, p *peer) *leg { return w.incoming(s, p) }
-	ringsHere := func(w *world, s *dialog.Stack, p *peer) *leg { return w.rings(s, p) }
-	ringsThere := func(w *world, s *dialog.Stack, p *peer) *leg {
+	established := func(w *world, s *dialog.Stack, p *peer) *peerCall { return w.incoming(s, p) }
+	ringsHere := func(w *world, s *dialog.Stack, p *peer) *peerCall { return w.rings(s, p) }
+	ringsThere := func(w *world, s *dialog.Stack, p *peer) *peerCall {
 		l := w.alerting(s, p)
 		return l
 	}
-	unanswered := func(w *world, s *dialog.Stack, p *peer) *leg {
+	unanswered := func(w *world, s *dialog.Stack, p *peer) *peerCall {
 		l := w.calls(s, p, offer(offerSDP))
 		l.answer(dialogtest.Response{Code: 100})
 		synctest.Wait()
 		return l
 	}
-	line := func(format string) func(*leg) []string {
-		return func(l *leg) []string {
+	line := func(format string) func(*peerCall) []string {
+		return func(l *peerCall) []string {
 			r := strings.NewReplacer("NAME", l.naming(), "ID", l.callID, "OURS", l.stackTag, "THEIRS", l.tag)
 			return strings.Split(r.Replace(format), "|")
 		}
 	}
 	for _, c := range []struct {
 		name    string
-		call    func(w *world, s *dialog.Stack, p *peer) *leg
-		headers func(*leg) []string
+		call    func(w *world, s *dialog.Stack, p *peer) *peerCall
+		headers func(*peerCall) []string
 		status  int
 	}{
 		{"another Call-ID", established, line("Replaces: xID;from-tag=THEIRS;to-tag=OURS"), 481},
@@ -246,16 +246,16 @@ func TestInviteThatNamesACallInVain(t *testing.T) {
 	}
 }
 
-// count is how often the stack rang for the leg itself.
-func count(_ *world, l *leg) int {
+// count is how often the stack rang for the call itself.
+func count(_ *world, l *peerCall) int {
 	if l.d.IsUAS() {
 		return 1
 	}
 	return 0
 }
 
-// over ends the leg, whatever its state.
-func (l *leg) over() {
+// over ends the call, whatever its state.
+func (l *peerCall) over() {
 	l.t.Helper()
 	established := l.d.State() == dialog.DialogStateEstablished
 	require.NoError(l.t, l.d.Close())

@@ -24,8 +24,8 @@ const (
 	farTag  = "far"
 )
 
-// leg is a call between a stack and a scripted peer, as the peer sees it.
-type leg struct {
+// peerCall is a call between a stack and a scripted peer, as the peer sees it.
+type peerCall struct {
 	*peer
 	w     *world
 	stack netip.AddrPort
@@ -49,10 +49,10 @@ func waiting(s *dialog.Stack) <-chan *dialog.Dialog {
 }
 
 // rings has the peer call the stack, whose application does not answer yet.
-func (w *world) rings(b *dialog.Stack, p *peer, change ...func(*dialogtest.Request)) *leg {
+func (w *world) rings(b *dialog.Stack, p *peer, change ...func(*dialogtest.Request)) *peerCall {
 	w.t.Helper()
 	calls := waiting(b)
-	l := &leg{
+	l := &peerCall{
 		peer: p, w: w, stack: b.Addr(), tag: farTag, seq: 1,
 		stackURI: "sip:service@" + b.Addr().String(), peerURI: "sip:caller@" + p.Addr().String(),
 	}
@@ -69,7 +69,7 @@ func (w *world) rings(b *dialog.Stack, p *peer, change ...func(*dialogtest.Reque
 }
 
 // incoming is rings with the call answered and acknowledged.
-func (w *world) incoming(b *dialog.Stack, p *peer, change ...func(*dialogtest.Request)) *leg {
+func (w *world) incoming(b *dialog.Stack, p *peer, change ...func(*dialogtest.Request)) *peerCall {
 	w.t.Helper()
 	l := w.rings(b, p, change...)
 	l.accepted()
@@ -77,7 +77,7 @@ func (w *world) incoming(b *dialog.Stack, p *peer, change ...func(*dialogtest.Re
 }
 
 // accepted answers the peer's call, which acknowledges that.
-func (l *leg) accepted() {
+func (l *peerCall) accepted() {
 	l.t.Helper()
 	require.NoError(l.t, l.d.Accept(context.Background(), withSDP(answerSDP)))
 	l.final = l.next("200 INVITE")
@@ -86,7 +86,7 @@ func (l *leg) accepted() {
 }
 
 // acknowledge sends the peer's ACK to a 2xx.
-func (l *leg) acknowledge(seq uint32, change ...func(*dialogtest.Request)) {
+func (l *peerCall) acknowledge(seq uint32, change ...func(*dialogtest.Request)) {
 	l.t.Helper()
 	r := l.made("ACK", change...)
 	r.CSeq, l.seq = seq, l.seq-1
@@ -94,11 +94,11 @@ func (l *leg) acknowledge(seq uint32, change ...func(*dialogtest.Request)) {
 }
 
 // calls has the stack call the peer, which does not answer yet.
-func (w *world) calls(a *dialog.Stack, p *peer, opts dialog.InviteOpts) *leg {
+func (w *world) calls(a *dialog.Stack, p *peer, opts dialog.InviteOpts) *peerCall {
 	w.t.Helper()
 	d, err := a.NewInvite(context.Background(), uri("bob", p.ip), opts)
 	require.NoError(w.t, err)
-	l := &leg{peer: p, w: w, stack: a.Addr(), d: d.(*dialog.Dialog), tag: farTag}
+	l := &peerCall{peer: p, w: w, stack: a.Addr(), d: d.(*dialog.Dialog), tag: farTag}
 	l.invite = p.next("INVITE")
 	req := l.invite.Request()
 	l.callID, l.stackTag, l.target = req.CallID().Value(), fromTagOf(req), contactOf(req)
@@ -107,7 +107,7 @@ func (w *world) calls(a *dialog.Stack, p *peer, opts dialog.InviteOpts) *leg {
 }
 
 // alerting is calls with the peer ringing.
-func (w *world) alerting(a *dialog.Stack, p *peer) *leg {
+func (w *world) alerting(a *dialog.Stack, p *peer) *peerCall {
 	w.t.Helper()
 	l := w.calls(a, p, offer(offerSDP))
 	l.answer(dialogtest.Response{Code: 180})
@@ -116,7 +116,7 @@ func (w *world) alerting(a *dialog.Stack, p *peer) *leg {
 }
 
 // outgoing is calls with the call answered by 200 and acknowledged.
-func (w *world) outgoing(a *dialog.Stack, p *peer, headers ...string) *leg {
+func (w *world) outgoing(a *dialog.Stack, p *peer, headers ...string) *peerCall {
 	w.t.Helper()
 	l := w.calls(a, p, offer(offerSDP))
 	l.answer(dialogtest.Response{Code: 200, Headers: headers, Body: answerSDP})
@@ -126,7 +126,7 @@ func (w *world) outgoing(a *dialog.Stack, p *peer, headers ...string) *leg {
 }
 
 // answer answers the stack's INVITE.
-func (l *leg) answer(r dialogtest.Response) {
+func (l *peerCall) answer(r dialogtest.Response) {
 	l.t.Helper()
 	if r.ToTag == "" {
 		r.ToTag = farTag
@@ -135,7 +135,7 @@ func (l *leg) answer(r dialogtest.Response) {
 }
 
 // made returns the peer's next request inside the dialog.
-func (l *leg) made(method string, change ...func(*dialogtest.Request)) dialogtest.Request {
+func (l *peerCall) made(method string, change ...func(*dialogtest.Request)) dialogtest.Request {
 	l.seq++
 	r := dialogtest.Request{
 		Method: method, URI: l.target, From: l.peerURI, FromTag: l.tag, To: l.stackURI, ToTag: l.stackTag,
@@ -148,7 +148,7 @@ func (l *leg) made(method string, change ...func(*dialogtest.Request)) dialogtes
 }
 
 // ask sends the peer's next request inside the dialog and returns its text.
-func (l *leg) ask(method string, change ...func(*dialogtest.Request)) string {
+func (l *peerCall) ask(method string, change ...func(*dialogtest.Request)) string {
 	l.t.Helper()
 	text := l.Request(l.made(method, change...))
 	require.NoError(l.t, l.Send(l.stack, text))
@@ -156,7 +156,7 @@ func (l *leg) ask(method string, change ...func(*dialogtest.Request)) string {
 }
 
 // hangUp has the stack send BYE, which at answers with 200.
-func (l *leg) hangUp(at *peer) wire {
+func (l *peerCall) hangUp(at *peer) wire {
 	l.t.Helper()
 	result := make(chan error, 1)
 	go func() { result <- l.d.Bye(context.Background(), "") }()

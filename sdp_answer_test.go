@@ -34,7 +34,7 @@ func mLines(body string) []string {
 
 // offers has the peer offer by INVITE or UPDATE, and returns the final answer, which
 // it acknowledges.
-func (l *leg) offers(method, body string, change ...func(*dialogtest.Request)) *sip.Response {
+func (l *peerCall) offers(method, body string, change ...func(*dialogtest.Request)) *sip.Response {
 	l.t.Helper()
 	l.ask(method, append([]func(*dialogtest.Request){withBody(body)}, change...)...)
 	seq := l.seq
@@ -52,7 +52,7 @@ func (l *leg) offers(method, body string, change ...func(*dialogtest.Request)) *
 }
 
 // answered checks the m= lines of the answer to an offer.
-func (l *leg) answered(method, offer string, lines ...string) string {
+func (l *peerCall) answered(method, offer string, lines ...string) string {
 	l.t.Helper()
 	res := l.offers(method, offer)
 	require.Equal(l.t, 200, res.StatusCode)
@@ -61,7 +61,7 @@ func (l *leg) answered(method, offer string, lines ...string) string {
 }
 
 // says answers the stack's re-INVITE, which change begins, and returns its body.
-func (l *leg) says(change func(context.Context) error, answer string) string {
+func (l *peerCall) says(change func(context.Context) error, answer string) string {
 	l.t.Helper()
 	result := began(func() error { return change(context.Background()) })
 	in := l.next("INVITE")
@@ -72,7 +72,7 @@ func (l *leg) says(change func(context.Context) error, answer string) string {
 }
 
 // wide is a call whose application has said wideSDP, as its offer or as its answer.
-func (w *world) wide(caller bool) *leg {
+func (w *world) wide(caller bool) *peerCall {
 	w.t.Helper()
 	s, p := w.stack(stackIP), w.peer(peerIP)
 	if caller {

@@ -62,38 +62,38 @@ func sdpBody(text string) dialog.Body { return dialog.NewBody("application/sdp",
 // behind it.
 func TestSDPOfTheApplicationDoesNotGoBehindHold(t *testing.T) {
 	other := strings.Replace(answerSDP, "5000", "5002", 1)
-	for name, say := range map[string]func(l *leg, body string){
-		"re-INVITE": func(l *leg, body string) {
+	for name, say := range map[string]func(l *peerCall, body string){
+		"re-INVITE": func(l *peerCall, body string) {
 			l.says(func(ctx context.Context) error { return l.d.ReInvite(ctx, dialog.InviteOpts{Body: sdpBody(body)}) }, offerSDP)
 		},
-		"UPDATE": func(l *leg, body string) {
+		"UPDATE": func(l *peerCall, body string) {
 			result := began(func() error { _, err := l.d.Update(context.Background(), sdpBody(body)); return err })
 			l.reply(l.next("UPDATE"), dialogtest.Response{Code: 200, Headers: []string{contactOfPeer}, Body: offerSDP})
 			require.NoError(l.t, <-result)
 		},
-		"answer to a re-INVITE": func(l *leg, body string) {
+		"answer to a re-INVITE": func(l *peerCall, body string) {
 			l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { return sdpBody(body), nil })
 			require.Equal(l.t, 200, l.offers("INVITE", offerSDP).StatusCode)
 		},
-		"offer that the peer asks for": func(l *leg, body string) {
+		"offer that the peer asks for": func(l *peerCall, body string) {
 			l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { return sdpBody(body), nil })
 			l.ask("INVITE")
 			require.Equal(l.t, 200, l.peer.final("INVITE").StatusCode)
 			l.acknowledge(l.seq, withBody(offerSDP))
 			synctest.Wait()
 		},
-		"answer to an UPDATE": func(l *leg, body string) {
+		"answer to an UPDATE": func(l *peerCall, body string) {
 			l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { return sdpBody(body), nil })
 			require.Equal(l.t, 200, l.offers("UPDATE", offerSDP).StatusCode)
 		},
-		"answer in an ACK": func(l *leg, body string) {
+		"answer in an ACK": func(l *peerCall, body string) {
 			l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { return sdpBody(body), nil })
 			r := l.renegotiates(context.Background(), "")
 			r.says(200, offerSDP)
 			l.next("ACK")
 			require.NoError(l.t, <-r.ended)
 		},
-		"answer in a PRACK": func(l *leg, body string) {
+		"answer in a PRACK": func(l *peerCall, body string) {
 			l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { return sdpBody(body), nil })
 			r := l.renegotiates(context.Background(), "")
 			r.says(183, offerSDP, reliably(1)...)
@@ -223,7 +223,7 @@ func TestVersionsBeforeAndAfterTheAnswer(t *testing.T) {
 		t.Run(fmt.Sprint("caller ", caller), func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				s, p := w.stack(stackIP), w.peer(peerIP)
-				var l *leg
+				var l *peerCall
 				if caller {
 					opts := offer(offerSDP)
 					opts.PrackOffer = func(context.Context, dialog.ForkInfo) dialog.Body { return sdpBody(held(offerSDP)) }

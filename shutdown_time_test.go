@@ -98,7 +98,7 @@ func TestShutdownWithABlackHoledContactEndsWithItsContext(t *testing.T) {
 }
 
 // established1 is an outgoing call whose 2xx has a header.
-func (w *world) established1(s *dialog.Stack, header string) *leg {
+func (w *world) established1(s *dialog.Stack, header string) *peerCall {
 	w.t.Helper()
 	l := w.calls(s, w.peer(peerIP), offer(offerSDP))
 	l.answer(dialogtest.Response{Code: 200, Headers: []string{header}, Body: answerSDP})
@@ -109,7 +109,7 @@ func (w *world) established1(s *dialog.Stack, header string) *leg {
 
 // FD16: nil is for those only of which everybody was told.
 func TestShutdownOwnsUpToAFarEndThatWasKilled(t *testing.T) {
-	toTCP := func(w *world, s *dialog.Stack) *streamLeg {
+	toTCP := func(w *world, s *dialog.Stack) *streamCall {
 		return w.outgoingTCP(s, w.peer(peerIP), "Contact: <sip:peer@"+peerIP+":5070;transport=tcp>")
 	}
 	for name, c := range map[string]struct {

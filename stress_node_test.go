@@ -150,30 +150,30 @@ func (n *node) incoming(d dialog.IDialog) {
 	n.watch(call, a)
 	ctx := context.Background()
 	if a.dice.chance(40) { // reliably, where the caller knows that
-		a.met(call.Provisional(ctx, 183, "", withSDP(answerSDP)))
+		a.check(call.Provisional(ctx, 183, "", withSDP(answerSDP)))
 	}
 	switch k := a.dice.intn(20); {
 	case k < 8:
-		a.met(call.Accept(ctx, withSDP(answerSDP)))
+		a.check(call.Accept(ctx, withSDP(answerSDP)))
 	case k < 12:
 		n.round.goes(func() {
 			a.dice.pause(3 * time.Second)
-			a.met(call.Accept(ctx, withSDP(answerSDP)))
+			a.check(call.Accept(ctx, withSDP(answerSDP)))
 		})
 	case k == 12:
-		a.met(call.Accept(ctx)) // no answer to the offer
+		a.check(call.Accept(ctx)) // no answer to the offer
 	case k == 13:
-		a.met(call.Reject(ctx, sip.StatusBusyHere, ""))
+		a.check(call.Reject(ctx, sip.StatusBusyHere, ""))
 	case k == 14: // only one of them can decide
 		for _, decide := range []func() error{
 			func() error { return call.Accept(ctx, withSDP(answerSDP)) }, func() error { return call.Reject(ctx, 486, "") },
 			func() error { return call.Accept(ctx) }, func() error { return call.Reject(ctx, 603, "") },
 		} {
-			n.round.goes(func() { a.met(decide()) })
+			n.round.goes(func() { a.check(decide()) })
 		}
 	case k == 15:
-		a.met(call.Accept(ctx, func(*sip.Response) { panic("option") }))
-		a.met(call.Accept(ctx, withSDP(answerSDP)))
+		a.check(call.Accept(ctx, func(*sip.Response) { panic("option") }))
+		a.check(call.Accept(ctx, withSDP(answerSDP)))
 	case k == 16:
 		n.round.cover.hit("callback: nobody answers")
 	default:
@@ -206,15 +206,15 @@ func (n *node) incomingRefer(d dialog.IDialog, referTo sip.Uri, _ *dialog.Replac
 		ctx, cancel := a.context()
 		defer cancel()
 		next, err := call.FollowRefer(ctx, referTo, a.offer())
-		a.met(err)
+		a.check(err)
 		a.follows(next)
 		return
 	}
 	for _, r := range call.GetAllReferSubscriptions() {
 		n.keepRefer(r)
 		if a.dice.chance(30) {
-			a.met(r.SendNotify(context.Background(), 180, "Ringing"))
-			a.met(r.SendNotify(context.Background(), 200, "OK"))
+			a.check(r.SendNotify(context.Background(), 180, "Ringing"))
+			a.check(r.SendNotify(context.Background(), 200, "OK"))
 		}
 	}
 	a.misbehave(call)
@@ -290,11 +290,11 @@ func (n *node) hangUp() {
 			continue
 		}
 		end := pick(a.dice, []func(){
-			func() { a.met(w.d.Hangup(context.Background())) },
-			func() { a.met(w.d.Close()) },
+			func() { a.check(w.d.Hangup(context.Background())) },
+			func() { a.check(w.d.Close()) },
 			func() {
-				a.met(w.d.Bye(context.Background(), "end"))
-				a.met(w.d.Close())
+				a.check(w.d.Bye(context.Background(), "end"))
+				a.check(w.d.Close())
 			},
 		})
 		all.Add(1)

@@ -91,65 +91,65 @@ func dialogOperations() []operation {
 			if a.dice.chance(15) {
 				opts = append(opts, func(*sip.Response) { panic("option") })
 			}
-			a.met(d.Accept(ctx, opts...))
+			a.check(d.Accept(ctx, opts...))
 		}},
 		{"Dialog.Reject", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			a.met(d.Reject(ctx, pick(a.dice, []int{200, 302, 404, 486, 603, 700}), "stress"))
+			a.check(d.Reject(ctx, pick(a.dice, []int{200, 302, 404, 486, 603, 700}), "stress"))
 		}},
 		{"Dialog.RejectWith", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			a.met(d.RejectWith(ctx, pick(a.dice, []int{302, 480, 606}), "stress", nil, dialog.WithReason(dialog.Reason{Protocol: "SIP", Cause: 200})))
+			a.check(d.RejectWith(ctx, pick(a.dice, []int{302, 480, 606}), "stress", nil, dialog.WithReason(dialog.Reason{Protocol: "SIP", Cause: 200})))
 		}},
 		{"Dialog.Provisional", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			a.met(d.Provisional(ctx, pick(a.dice, []int{100, 180, 183}), "",
+			a.check(d.Provisional(ctx, pick(a.dice, []int{100, 180, 183}), "",
 				pick(a.dice, []dialog.ResponseOpt{nil, dialog.WithReliable(), withSDP(answerSDP), withSDP(answerSDP)})))
 		}},
 		{"Dialog.ByeWith", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			a.met(d.ByeWith(ctx, dialog.ByeOpts{Reason: "stress", Reasons: []dialog.Reason{{Protocol: "Q.850", Cause: 16}}, Headers: []dialog.Header{{Name: "Subject", Value: "stress"}}}))
+			a.check(d.ByeWith(ctx, dialog.ByeOpts{Reason: "stress", Reasons: []dialog.Reason{{Protocol: "Q.850", Cause: 16}}, Headers: []dialog.Header{{Name: "Subject", Value: "stress"}}}))
 		}},
-		{"Dialog.Bye", func(a *application, ctx context.Context, d *dialog.Dialog) { a.met(d.Bye(ctx, "stress")) }},
-		{"Dialog.Hangup", func(a *application, ctx context.Context, d *dialog.Dialog) { a.met(d.Hangup(ctx)) }},
-		{"Dialog.Close", func(a *application, _ context.Context, d *dialog.Dialog) { a.met(d.Close()) }},
-		{"Dialog.WaitAnswer", func(a *application, ctx context.Context, d *dialog.Dialog) { a.met(d.WaitAnswer(ctx)) }},
+		{"Dialog.Bye", func(a *application, ctx context.Context, d *dialog.Dialog) { a.check(d.Bye(ctx, "stress")) }},
+		{"Dialog.Hangup", func(a *application, ctx context.Context, d *dialog.Dialog) { a.check(d.Hangup(ctx)) }},
+		{"Dialog.Close", func(a *application, _ context.Context, d *dialog.Dialog) { a.check(d.Close()) }},
+		{"Dialog.WaitAnswer", func(a *application, ctx context.Context, d *dialog.Dialog) { a.check(d.WaitAnswer(ctx)) }},
 		{"Dialog.ReInvite", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			a.met(d.ReInvite(ctx, a.offer()))
+			a.check(d.ReInvite(ctx, a.offer()))
 		}},
 		{"Dialog.Renegotiate", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			_, err := d.Renegotiate(ctx, a.offer().Body)
-			a.met(err)
+			a.check(err)
 		}},
 		{"Dialog.Update", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			_, err := d.Update(ctx, pick(a.dice, []dialog.Body{nil, a.offer().Body}))
-			a.met(err)
+			a.check(err)
 		}},
-		{"Dialog.Hold", func(a *application, ctx context.Context, d *dialog.Dialog) { a.met(d.Hold(ctx)) }},
-		{"Dialog.Resume", func(a *application, ctx context.Context, d *dialog.Dialog) { a.met(d.Resume(ctx)) }},
+		{"Dialog.Hold", func(a *application, ctx context.Context, d *dialog.Dialog) { a.check(d.Hold(ctx)) }},
+		{"Dialog.Resume", func(a *application, ctx context.Context, d *dialog.Dialog) { a.check(d.Resume(ctx)) }},
 		{"Dialog.Refer", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			a.met(d.Refer(ctx, a.target(), dialog.ReferOpts{NoReferSub: a.dice.chance(20)}))
+			a.check(d.Refer(ctx, a.target(), dialog.ReferOpts{NoReferSub: a.dice.chance(20)}))
 		}},
 		{"Dialog.SendRefer", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			a.met(d.SendRefer(ctx, a.target(), nil))
+			a.check(d.SendRefer(ctx, a.target(), nil))
 		}},
 		{"Dialog.ReferReplace", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			opts := dialog.ReferOpts{Headers: map[string]string{"Subject": "stress"}}
-			a.met(d.ReferReplace(ctx, a.node.dialog(a.dice), opts))
+			a.check(d.ReferReplace(ctx, a.node.dialog(a.dice), opts))
 		}},
 		{"Dialog.SendReferWithReplaces", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			a.met(d.SendReferWithReplaces(ctx, a.target(), a.node.dialog(a.dice), nil))
+			a.check(d.SendReferWithReplaces(ctx, a.target(), a.node.dialog(a.dice), nil))
 		}},
 		{"Dialog.WaitRefer", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			r, err := d.WaitRefer(ctx)
-			a.met(err)
+			a.check(err)
 			a.node.keepRefer(r)
 		}},
 		{"Dialog.FollowRefer", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			call, err := d.FollowRefer(ctx, sip.Uri{Scheme: "sip", User: "carol", Host: udpTwo}, a.offer())
-			a.met(err)
+			a.check(err)
 			a.follows(call)
 		}},
 		{"Dialog.HandleIncomingRefer", func(a *application, _ context.Context, d *dialog.Dialog) {
 			req := sip.NewRequest(sip.REFER, a.target())
 			req.AppendHeader(&sip.CSeqHeader{SeqNo: uint32(1000 + a.dice.intn(50)), MethodName: sip.REFER})
-			a.met(d.HandleIncomingRefer(req, a.target(), nil))
+			a.check(d.HandleIncomingRefer(req, a.target(), nil))
 		}},
 		{"Dialog.GetReferSubscription", func(a *application, _ context.Context, d *dialog.Dialog) {
 			if r, ok := d.GetReferSubscription(pick(a.dice, []string{"2 REFER", "3 REFER", "4 REFER", "9 REFER"})); ok {
@@ -176,25 +176,25 @@ func dialogOperations() []operation {
 		{"Dialog.OnOffer", func(a *application, _ context.Context, d *dialog.Dialog) { d.OnOffer(a.offerHandler(d)) }},
 		{"Dialog.Do", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			_, err := d.Do(ctx, sip.NewRequest(pick(a.dice, []sip.RequestMethod{"OPTIONS", "FOO", "SUBSCRIBE", "BYE"}), a.target()))
-			a.met(err)
+			a.check(err)
 		}},
 		{"Dialog.SendInfo", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			a.met(d.SendInfo(ctx, dialog.NewBody("text/plain", []byte("stress"))))
+			a.check(d.SendInfo(ctx, dialog.NewBody("text/plain", []byte("stress"))))
 		}},
 		{"Dialog.SendInfoPackage", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			a.met(d.SendInfoPackage(ctx, pick(a.dice, []string{"stress", "other"}), nil))
+			a.check(d.SendInfoPackage(ctx, pick(a.dice, []string{"stress", "other"}), nil))
 		}},
 		{"Dialog.SendDTMF", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			a.met(d.SendDTMF(ctx, pick(a.dice, []rune{'1', '#', 'x'}), dialog.DTMFOpts{Plain: a.dice.chance(50)}))
+			a.check(d.SendDTMF(ctx, pick(a.dice, []rune{'1', '#', 'x'}), dialog.DTMFOpts{Plain: a.dice.chance(50)}))
 		}},
 		{"Dialog.OnDTMF", func(a *application, _ context.Context, d *dialog.Dialog) {
 			d.OnDTMF(func(dialog.DTMF) { a.misbehave(d) })
 		}},
 		{"Dialog.SendMessage", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			a.met(d.SendMessage(ctx, dialog.NewBody("text/plain", []byte("stress"))))
+			a.check(d.SendMessage(ctx, dialog.NewBody("text/plain", []byte("stress"))))
 		}},
 		{"Dialog.OnRequest", func(a *application, _ context.Context, d *dialog.Dialog) {
-			a.met(d.OnRequest(pick(a.dice, []string{"INFO", "MESSAGE", "OPTIONS", "FOO", "BYE"}), a.requestHandler(d)))
+			a.check(d.OnRequest(pick(a.dice, []string{"INFO", "MESSAGE", "OPTIONS", "FOO", "BYE"}), a.requestHandler(d)))
 		}},
 		{"Dialog.State", func(a *application, _ context.Context, d *dialog.Dialog) { _ = d.State().String() }},
 		{"Dialog.Cause", func(a *application, _ context.Context, d *dialog.Dialog) { _ = d.Cause().String() }},
@@ -217,13 +217,13 @@ func stackOperations() []operation {
 		{"Stack.NewInvite", func(a *application, ctx context.Context, _ *dialog.Dialog) {
 			target, opts := a.target(), a.offer()
 			if a.dice.chance(20) {
-				target, opts = a.takeover(target, opts)
+				target, opts = a.replaces(target, opts)
 			}
 			if a.dice.chance(20) {
 				opts.Choose = a.choose
 			}
 			d, err := a.node.stack.NewInvite(ctx, target, opts)
-			a.met(err)
+			a.check(err)
 			if err == nil {
 				a.node.watch(d.(*dialog.Dialog), a)
 			}
@@ -236,15 +236,15 @@ func stackOperations() []operation {
 		}},
 		{"Stack.Do", func(a *application, ctx context.Context, _ *dialog.Dialog) {
 			_, err := a.node.stack.Do(ctx, sip.NewRequest(pick(a.dice, []sip.RequestMethod{"OPTIONS", "MESSAGE", "REGISTER"}), a.target()))
-			a.met(err)
+			a.check(err)
 		}},
 		{"Stack.Refer", func(a *application, ctx context.Context, _ *dialog.Dialog) {
 			r, err := a.node.stack.Refer(ctx, a.target(), a.target(), dialog.ReferOpts{NoReferSub: a.dice.chance(10)})
-			a.met(err)
+			a.check(err)
 			a.node.keepRefer(r)
 		}},
 		{"Stack.OnRequest", func(a *application, _ context.Context, d *dialog.Dialog) {
-			a.met(a.node.stack.OnRequest(pick(a.dice, []string{"MESSAGE", "OPTIONS", "REGISTER"}), a.requestHandler(d)))
+			a.check(a.node.stack.OnRequest(pick(a.dice, []string{"MESSAGE", "OPTIONS", "REGISTER"}), a.requestHandler(d)))
 		}},
 		{"Stack.TargetDialog", func(a *application, _ context.Context, d *dialog.Dialog) {
 			req, key := sip.NewRequest(sip.REFER, a.target()), d.Key()
@@ -290,20 +290,20 @@ func stackOperations() []operation {
 func referOperations() []operation {
 	return []operation{
 		{"ReferSubscription.SendNotify", func(a *application, ctx context.Context, _ *dialog.Dialog) {
-			a.met(a.node.refer(a.dice).SendNotify(ctx, pick(a.dice, []int{99, 100, 180, 200, 486}), "stress"))
+			a.check(a.node.refer(a.dice).SendNotify(ctx, pick(a.dice, []int{99, 100, 180, 200, 486}), "stress"))
 		}},
 		{"ReferSubscription.Wait", func(a *application, ctx context.Context, _ *dialog.Dialog) {
 			ctx, cancel := context.WithTimeout(ctx, 5*time.Minute) // it is refreshed while we wait
 			defer cancel()
 			_, err := a.node.refer(a.dice).Wait(ctx)
-			a.met(err)
+			a.check(err)
 		}},
 		{"ReferSubscription.OnProgress", func(a *application, _ context.Context, d *dialog.Dialog) {
 			a.node.refer(a.dice).OnProgress(func(dialog.Progress) { a.misbehave(d) })
 		}},
 		{"ReferSubscription.Follow", func(a *application, ctx context.Context, _ *dialog.Dialog) {
 			call, err := a.node.refer(a.dice).Follow(ctx, a.offer())
-			a.met(err)
+			a.check(err)
 			a.follows(call)
 		}},
 	}
@@ -337,8 +337,8 @@ func (a *application) perform(op operation, d *dialog.Dialog) {
 	}
 }
 
-// met counts the errors that tell of timers and faults.
-func (a *application) met(err error) {
+// check counts the errors that tell of timers and faults.
+func (a *application) check(err error) {
 	for _, known := range []struct {
 		name string
 		err  error

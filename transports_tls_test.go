@@ -33,7 +33,7 @@ func (s *site) refused(t *testing.T, target sip.Uri) error {
 	synctest.Wait()
 	require.Empty(t, s.Dialogs())
 	left := dialog.Leftovers(s.Stack)
-	left.Tombs, left.TombTimer = 0, false // for 64*T1
+	left.Tombstones, left.TombstoneTimer = 0, false // for 64*T1
 	require.Equal(t, dialog.Left{}, left)
 	return err
 }

@@ -233,14 +233,14 @@ func TestByeWhileAnACKWaitsForItsAnswer(t *testing.T) {
 	for _, initial := range []bool{true, false} {
 		bubble(t, func(t *testing.T, w *world) {
 			a, p := w.stack(stackIP), w.peer(peerIP)
-			bye := func(l *leg) (<-chan error, dialog.OfferHandler) {
+			bye := func(l *peerCall) (<-chan error, dialog.OfferHandler) {
 				inside := make(chan error, 1)
 				return inside, func(context.Context, dialog.Body) (dialog.Body, error) {
 					inside <- l.d.Bye(context.Background(), "")
 					return nil, nil
 				}
 			}
-			var l *leg
+			var l *peerCall
 			var inside <-chan error
 			var handler dialog.OfferHandler
 			if initial {

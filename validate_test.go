@@ -21,7 +21,7 @@ var breaks = []string{"a\r\nX-Evil: 1", "a\rb", "a\nb", "a\x00b", "\r\n\r\nINVIT
 // handing is one way of handing something over.
 type handing struct {
 	name string
-	hand func(l *leg, text string) error
+	hand func(l *peerCall, text string) error
 }
 
 // handings are all ways into a message of an established call, and outside it.
@@ -30,117 +30,117 @@ func handings(s *dialog.Stack) []handing {
 	typed := func(text string) dialog.Body { return dialog.NewBody(text, []byte("x")) }
 	plain := typed("text/plain")
 	all := []handing{
-		{"NewInvite, content type", func(_ *leg, text string) error {
+		{"NewInvite, content type", func(_ *peerCall, text string) error {
 			_, err := s.NewInvite(ctx, uri("bob", otherIP), dialog.InviteOpts{Body: typed(text)})
 			return err
 		}},
-		{"ReInvite, content type", func(l *leg, text string) error { return l.d.ReInvite(ctx, dialog.InviteOpts{Body: typed(text)}) }},
-		{"Renegotiate, content type", func(l *leg, text string) error { _, err := l.d.Renegotiate(ctx, typed(text)); return err }},
-		{"Update, content type", func(l *leg, text string) error { _, err := l.d.Update(ctx, typed(text)); return err }},
-		{"SendInfo, content type", func(l *leg, text string) error { return l.d.SendInfo(ctx, typed(text)) }},
-		{"SendMessage, content type", func(l *leg, text string) error { return l.d.SendMessage(ctx, typed(text)) }},
-		{"SendInfoPackage, content type", func(l *leg, text string) error { return l.d.SendInfoPackage(ctx, "known", typed(text)) }},
-		{"SendInfoPackage, name", func(l *leg, text string) error { return l.d.SendInfoPackage(ctx, text, plain) }},
-		{"Bye, reason", func(l *leg, text string) error { return l.d.Bye(ctx, text) }},
-		{"Bye, whole reason", func(l *leg, text string) error { return l.d.Bye(ctx, "SIP;cause=200;text="+text) }},
-		{"ByeWith, text", func(l *leg, text string) error {
+		{"ReInvite, content type", func(l *peerCall, text string) error { return l.d.ReInvite(ctx, dialog.InviteOpts{Body: typed(text)}) }},
+		{"Renegotiate, content type", func(l *peerCall, text string) error { _, err := l.d.Renegotiate(ctx, typed(text)); return err }},
+		{"Update, content type", func(l *peerCall, text string) error { _, err := l.d.Update(ctx, typed(text)); return err }},
+		{"SendInfo, content type", func(l *peerCall, text string) error { return l.d.SendInfo(ctx, typed(text)) }},
+		{"SendMessage, content type", func(l *peerCall, text string) error { return l.d.SendMessage(ctx, typed(text)) }},
+		{"SendInfoPackage, content type", func(l *peerCall, text string) error { return l.d.SendInfoPackage(ctx, "known", typed(text)) }},
+		{"SendInfoPackage, name", func(l *peerCall, text string) error { return l.d.SendInfoPackage(ctx, text, plain) }},
+		{"Bye, reason", func(l *peerCall, text string) error { return l.d.Bye(ctx, text) }},
+		{"Bye, whole reason", func(l *peerCall, text string) error { return l.d.Bye(ctx, "SIP;cause=200;text="+text) }},
+		{"ByeWith, text", func(l *peerCall, text string) error {
 			return l.d.ByeWith(ctx, dialog.ByeOpts{Reasons: []dialog.Reason{{Protocol: "SIP", Text: text}}})
 		}},
-		{"ByeWith, protocol", func(l *leg, text string) error {
+		{"ByeWith, protocol", func(l *peerCall, text string) error {
 			return l.d.ByeWith(ctx, dialog.ByeOpts{Reasons: []dialog.Reason{{Protocol: text}}})
 		}},
-		{"SendNotify, reason", func(l *leg, text string) error {
+		{"SendNotify, reason", func(l *peerCall, text string) error {
 			return l.d.GetAllReferSubscriptions()[0].SendNotify(ctx, 180, text)
 		}},
-		{"Stack.OnRequest, method", func(_ *leg, text string) error { return s.OnRequest(text, nil) }},
-		{"Dialog.OnRequest, method", func(l *leg, text string) error { return l.d.OnRequest(text, nil) }},
-		{"NewInvite, option tag", func(_ *leg, text string) error {
+		{"Stack.OnRequest, method", func(_ *peerCall, text string) error { return s.OnRequest(text, nil) }},
+		{"Dialog.OnRequest, method", func(l *peerCall, text string) error { return l.d.OnRequest(text, nil) }},
+		{"NewInvite, option tag", func(_ *peerCall, text string) error {
 			_, err := s.NewInvite(ctx, uri("bob", otherIP), dialog.InviteOpts{Require: []string{text}})
 			return err
 		}},
-		{"NewInvite, display name", func(_ *leg, text string) error {
+		{"NewInvite, display name", func(_ *peerCall, text string) error {
 			_, err := s.NewInvite(ctx, uri("bob", otherIP), dialog.InviteOpts{From: &dialog.Address{DisplayName: text, URI: uri("a", stackIP)}})
 			return err
 		}},
-		{"Refer, display name", func(l *leg, text string) error {
+		{"Refer, display name", func(l *peerCall, text string) error {
 			return l.d.Refer(ctx, uri("c", otherIP), dialog.ReferOpts{ReferredBy: &dialog.Address{DisplayName: text, URI: uri("a", stackIP)}})
 		}},
-		{"Refer, Refer-Sub", func(l *leg, text string) error {
+		{"Refer, Refer-Sub", func(l *peerCall, text string) error {
 			return l.d.Refer(ctx, uri("c", otherIP), dialog.ReferOpts{ReferSub: &text})
 		}},
-		{"Refer, target dialog", func(l *leg, text string) error {
+		{"Refer, target dialog", func(l *peerCall, text string) error {
 			return l.d.Refer(ctx, uri("c", otherIP), dialog.ReferOpts{TargetDialog: &dialog.DialogKey{CallID: "c", LocalTag: text, RemoteTag: "r"}})
 		}},
-		{"SendReferWithReplaces, key", func(l *leg, text string) error {
+		{"SendReferWithReplaces, key", func(l *peerCall, text string) error {
 			return l.d.SendReferWithReplaces(ctx, uri("c", otherIP), keyed{key: dialog.DialogKey{CallID: text, LocalTag: "l", RemoteTag: "r"}}, nil)
 		}},
-		{"NewInvite, Replaces", func(_ *leg, text string) error {
+		{"NewInvite, Replaces", func(_ *peerCall, text string) error {
 			_, err := s.NewInvite(ctx, uri("bob", otherIP), dialog.InviteOpts{Replaces: &dialog.ReplacesInfo{CallID: "c", FromTag: text, ToTag: "t"}})
 			return err
 		}},
-		{"NewInvite, Join", func(_ *leg, text string) error {
+		{"NewInvite, Join", func(_ *peerCall, text string) error {
 			_, err := s.NewInvite(ctx, uri("bob", otherIP), dialog.InviteOpts{Join: &dialog.ReplacesInfo{CallID: text, FromTag: "f", ToTag: "t"}})
 			return err
 		}},
-		{"Stack.Do, method", func(_ *leg, text string) error {
+		{"Stack.Do, method", func(_ *peerCall, text string) error {
 			_, err := s.Do(ctx, sip.NewRequest(sip.RequestMethod(text), uri("b", otherIP)))
 			return err
 		}},
-		{"Dialog.Do, method", func(l *leg, text string) error {
+		{"Dialog.Do, method", func(l *peerCall, text string) error {
 			_, err := l.d.Do(ctx, sip.NewRequest(sip.RequestMethod(text), sip.Uri{}))
 			return err
 		}},
-		{"Stack.Do, version", func(_ *leg, text string) error {
+		{"Stack.Do, version", func(_ *peerCall, text string) error {
 			req := sip.NewRequest(sip.OPTIONS, uri("b", otherIP))
 			req.SipVersion = text
 			_, err := s.Do(ctx, req)
 			return err
 		}},
-		{"Stack.Do, From", func(_ *leg, text string) error {
+		{"Stack.Do, From", func(_ *peerCall, text string) error {
 			req := sip.NewRequest(sip.OPTIONS, uri("b", otherIP))
 			req.AppendHeader(&sip.FromHeader{DisplayName: text, Address: uri("a", stackIP)})
 			_, err := s.Do(ctx, req)
 			return err
 		}},
-		{"Stack.Do, tag", func(_ *leg, text string) error {
+		{"Stack.Do, tag", func(_ *peerCall, text string) error {
 			req := sip.NewRequest(sip.OPTIONS, uri("b", otherIP))
 			req.AppendHeader(&sip.FromHeader{Address: uri("a", stackIP), Params: sip.HeaderParams{{K: "tag", V: text}}})
 			_, err := s.Do(ctx, req)
 			return err
 		}},
 	}
-	for place, call := range map[string]func(l *leg, h dialog.Header) error{
-		"NewInvite": func(_ *leg, h dialog.Header) error {
+	for place, call := range map[string]func(l *peerCall, h dialog.Header) error{
+		"NewInvite": func(_ *peerCall, h dialog.Header) error {
 			_, err := s.NewInvite(ctx, uri("bob", otherIP), dialog.InviteOpts{Headers: []dialog.Header{h}})
 			return err
 		},
-		"ReInvite": func(l *leg, h dialog.Header) error {
+		"ReInvite": func(l *peerCall, h dialog.Header) error {
 			return l.d.ReInvite(ctx, dialog.InviteOpts{Headers: []dialog.Header{h}})
 		},
-		"Renegotiate": func(l *leg, h dialog.Header) error { _, err := l.d.Renegotiate(ctx, nil, h); return err },
-		"Update":      func(l *leg, h dialog.Header) error { _, err := l.d.Update(ctx, nil, h); return err },
-		"SendInfo":    func(l *leg, h dialog.Header) error { return l.d.SendInfo(ctx, plain, h) },
-		"SendMessage": func(l *leg, h dialog.Header) error { return l.d.SendMessage(ctx, plain, h) },
-		"SendInfoPackage": func(l *leg, h dialog.Header) error {
+		"Renegotiate": func(l *peerCall, h dialog.Header) error { _, err := l.d.Renegotiate(ctx, nil, h); return err },
+		"Update":      func(l *peerCall, h dialog.Header) error { _, err := l.d.Update(ctx, nil, h); return err },
+		"SendInfo":    func(l *peerCall, h dialog.Header) error { return l.d.SendInfo(ctx, plain, h) },
+		"SendMessage": func(l *peerCall, h dialog.Header) error { return l.d.SendMessage(ctx, plain, h) },
+		"SendInfoPackage": func(l *peerCall, h dialog.Header) error {
 			return l.d.SendInfoPackage(ctx, "known", plain, h)
 		},
-		"ByeWith": func(l *leg, h dialog.Header) error {
+		"ByeWith": func(l *peerCall, h dialog.Header) error {
 			return l.d.ByeWith(ctx, dialog.ByeOpts{Headers: []dialog.Header{h}})
 		},
-		"Refer": func(l *leg, h dialog.Header) error {
+		"Refer": func(l *peerCall, h dialog.Header) error {
 			return l.d.Refer(ctx, uri("c", otherIP), dialog.ReferOpts{Headers: map[string]string{h.Name: h.Value}})
 		},
-		"Stack.Refer": func(_ *leg, h dialog.Header) error {
+		"Stack.Refer": func(_ *peerCall, h dialog.Header) error {
 			_, err := s.Refer(ctx, uri("b", otherIP), uri("c", otherIP), dialog.ReferOpts{Headers: map[string]string{h.Name: h.Value}})
 			return err
 		},
-		"Stack.Do": func(_ *leg, h dialog.Header) error {
+		"Stack.Do": func(_ *peerCall, h dialog.Header) error {
 			req := sip.NewRequest(sip.OPTIONS, uri("b", otherIP))
 			req.AppendHeader(sip.NewHeader(h.Name, h.Value))
 			_, err := s.Do(ctx, req)
 			return err
 		},
-		"Dialog.Do": func(l *leg, h dialog.Header) error {
+		"Dialog.Do": func(l *peerCall, h dialog.Header) error {
 			req := sip.NewRequest(sip.OPTIONS, sip.Uri{})
 			req.AppendHeader(sip.NewHeader(h.Name, h.Value))
 			_, err := l.d.Do(ctx, req)
@@ -148,9 +148,9 @@ func handings(s *dialog.Stack) []handing {
 		},
 	} {
 		all = append(all,
-			handing{place + ", header name", func(l *leg, text string) error { return call(l, dialog.Header{Name: text, Value: "x"}) }},
-			handing{place + ", header value", func(l *leg, text string) error { return call(l, dialog.Header{Name: "X-Test", Value: text}) }},
-			handing{place + ", header that is there", func(l *leg, _ string) error {
+			handing{place + ", header name", func(l *peerCall, text string) error { return call(l, dialog.Header{Name: text, Value: "x"}) }},
+			handing{place + ", header value", func(l *peerCall, text string) error { return call(l, dialog.Header{Name: "X-Test", Value: text}) }},
+			handing{place + ", header that is there", func(l *peerCall, _ string) error {
 				for _, name := range []string{"Via", "v", "From", "f", "Call-ID", "i", "CSeq", "Record-Route", "Content-Length", "l", "To", "t", "Contact", "m", "Max-Forwards", "Route"} {
 					if strings.HasSuffix(place, "Do") {
 						return dialog.ErrInvalidArgument // Do has a request of the application's
@@ -161,45 +161,45 @@ func handings(s *dialog.Stack) []handing {
 				}
 				return dialog.ErrInvalidArgument
 			}},
-			handing{place + ", header name with a space", func(l *leg, _ string) error { return call(l, dialog.Header{Name: "Bad Name", Value: "x"}) }},
-			handing{place + ", header without a name", func(l *leg, _ string) error { return call(l, dialog.Header{Value: "x"}) }},
+			handing{place + ", header name with a space", func(l *peerCall, _ string) error { return call(l, dialog.Header{Name: "Bad Name", Value: "x"}) }},
+			handing{place + ", header without a name", func(l *peerCall, _ string) error { return call(l, dialog.Header{Value: "x"}) }},
 		)
 	}
-	for place, call := range map[string]func(l *leg, u sip.Uri) error{
-		"NewInvite, target": func(_ *leg, u sip.Uri) error { _, err := s.NewInvite(ctx, u, dialog.InviteOpts{}); return err },
-		"NewInvite, From": func(_ *leg, u sip.Uri) error {
+	for place, call := range map[string]func(l *peerCall, u sip.Uri) error{
+		"NewInvite, target": func(_ *peerCall, u sip.Uri) error { _, err := s.NewInvite(ctx, u, dialog.InviteOpts{}); return err },
+		"NewInvite, From": func(_ *peerCall, u sip.Uri) error {
 			_, err := s.NewInvite(ctx, uri("b", otherIP), dialog.InviteOpts{From: &dialog.Address{URI: u}})
 			return err
 		},
-		"NewInvite, Contact": func(_ *leg, u sip.Uri) error {
+		"NewInvite, Contact": func(_ *peerCall, u sip.Uri) error {
 			_, err := s.NewInvite(ctx, uri("b", otherIP), dialog.InviteOpts{Contact: &u})
 			return err
 		},
-		"NewInvite, Route": func(_ *leg, u sip.Uri) error {
+		"NewInvite, Route": func(_ *peerCall, u sip.Uri) error {
 			_, err := s.NewInvite(ctx, uri("b", otherIP), dialog.InviteOpts{Route: []sip.Uri{uri("p", otherIP), u}})
 			return err
 		},
-		"Refer":     func(l *leg, u sip.Uri) error { return l.d.Refer(ctx, u, dialog.ReferOpts{}) },
-		"SendRefer": func(l *leg, u sip.Uri) error { return l.d.SendRefer(ctx, u, nil) },
-		"ReferredBy": func(l *leg, u sip.Uri) error {
+		"Refer":     func(l *peerCall, u sip.Uri) error { return l.d.Refer(ctx, u, dialog.ReferOpts{}) },
+		"SendRefer": func(l *peerCall, u sip.Uri) error { return l.d.SendRefer(ctx, u, nil) },
+		"ReferredBy": func(l *peerCall, u sip.Uri) error {
 			return l.d.Refer(ctx, uri("c", otherIP), dialog.ReferOpts{ReferredBy: &dialog.Address{URI: u}})
 		},
-		"Stack.Refer": func(_ *leg, u sip.Uri) error {
+		"Stack.Refer": func(_ *peerCall, u sip.Uri) error {
 			_, err := s.Refer(ctx, u, uri("c", otherIP), dialog.ReferOpts{})
 			return err
 		},
-		"Stack.Refer, Refer-To": func(_ *leg, u sip.Uri) error {
+		"Stack.Refer, Refer-To": func(_ *peerCall, u sip.Uri) error {
 			_, err := s.Refer(ctx, uri("b", otherIP), u, dialog.ReferOpts{})
 			return err
 		},
-		"SendReferWithReplaces": func(l *leg, u sip.Uri) error { return l.d.SendReferWithReplaces(ctx, u, l.d, nil) },
-		"Stack.Do": func(_ *leg, u sip.Uri) error {
+		"SendReferWithReplaces": func(l *peerCall, u sip.Uri) error { return l.d.SendReferWithReplaces(ctx, u, l.d, nil) },
+		"Stack.Do": func(_ *peerCall, u sip.Uri) error {
 			_, err := s.Do(ctx, sip.NewRequest(sip.OPTIONS, u))
 			return err
 		},
 	} {
 		part := func(name string, change func(u *sip.Uri, text string)) {
-			all = append(all, handing{place + ", " + name, func(l *leg, text string) error {
+			all = append(all, handing{place + ", " + name, func(l *peerCall, text string) error {
 				u := uri("bob", otherIP)
 				change(&u, text)
 				return call(l, u)

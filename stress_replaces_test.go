@@ -16,13 +16,13 @@ import (
 var expectedTakeovers = []string{
 	"script: calls with Replaces", "script: calls with Replaces of nothing", "script: calls with Replaces while early",
 	"script: calls with Replaces twice", "script: calls with Replaces and Join", "script: calls with Join",
-	"callback: takeover asked", "callback: takeover refused", "callback: takeover not decided", "cause: replaced",
+	"callback: replacement asked", "callback: replacement refused", "callback: replacement not decided", "cause: replaced",
 	"script: asks INFO with Replaces", "sent: 603 INVITE", "sent: 403 INVITE", "sent: 400 INFO",
 }
 
-// takeover makes of an INVITE one that names a call of this stack's to its
+// replaces makes of an INVITE one that names a call of this stack's to its
 // peer, or to somebody else.
-func (a *application) takeover(target sip.Uri, opts dialog.InviteOpts) (sip.Uri, dialog.InviteOpts) {
+func (a *application) replaces(target sip.Uri, opts dialog.InviteOpts) (sip.Uri, dialog.InviteOpts) {
 	d := a.node.dialog(a.dice)
 	info := dialog.ReplacesOf(d)
 	if info == nil {
@@ -48,16 +48,16 @@ func (a *application) takeover(target sip.Uri, opts dialog.InviteOpts) (sip.Uri,
 
 // authorize is AuthorizeReplaces and AuthorizeJoin: every way to decide.
 func (n *node) authorize(ctx context.Context, r dialog.TakeoverRequest) dialog.Answer {
-	n.round.cover.hit("callback: takeover asked")
+	n.round.cover.hit("callback: replacement asked")
 	a := n.application(true)
 	_ = r.FromPeer()
 	a.misbehave(r.Call)
 	switch k := a.dice.intn(20); {
 	case k == 0:
-		n.round.cover.hit("callback: takeover not decided")
+		n.round.cover.hit("callback: replacement not decided")
 		<-ctx.Done()
 	case k < 4:
-		n.round.cover.hit("callback: takeover refused")
+		n.round.cover.hit("callback: replacement refused")
 		return dialog.Answer{Status: pick(a.dice, []int{403, 401, 100})}
 	}
 	return dialog.Answer{}
