@@ -82,7 +82,7 @@ func (x *clientRequest) send(ctx context.Context, req *sip.Request) error {
 	}
 	tx, err := x.layer.Request(ctx, req, opt, x)
 	if err != nil {
-		return callError(err)
+		return lostFlow(opt, callError(err))
 	}
 	x.announce(tx)
 	return nil
@@ -149,12 +149,12 @@ func (x *clientRequest) Response(tx *txn.Client, res *sip.Response) {
 // not the end.
 func (x *clientRequest) Done(tx *txn.Client, err error) {
 	x.mu.Lock()
-	going := x.challenged == clientTx(tx)
+	going, opt := x.challenged == clientTx(tx), x.opt
 	x.mu.Unlock()
 	if going || err != nil && x.failover(tx, nil, err) {
 		return
 	}
-	x.done(err)
+	x.done(lostFlow(opt, err))
 }
 
 // failover sends a request that failed to another target, and reports whether there is

@@ -79,6 +79,9 @@ type Dialog struct {
 	flow      *transport.Flow
 	behindNAT bool
 	called    bool
+	// flowNamed is true when the application has named the flow: nothing else leads to
+	// the peer.
+	flowNamed bool
 	// kept is the flow that is held open for the call.
 	kept   *transport.Flow
 	detour *detour // nil: none

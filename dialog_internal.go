@@ -175,8 +175,8 @@ func (d *Dialog) hopLocked() sip.Uri {
 func (d *Dialog) optionsLocked() txn.RequestOptions {
 	opt := txn.RequestOptions{Flow: d.flowLocked(), NextHop: d.hopLocked(), Prepare: d.prepare}
 	if opt.Flow != nil && opt.Flow == d.natFlowLocked() {
-		opt.FlowOnly, opt.NoStream = isUnreachable(d.remoteTarget, opt.Flow), true
-		opt.Reopen = true
+		opt.FlowOnly, opt.NoStream = d.flowNamed || isUnreachable(d.remoteTarget, opt.Flow), true
+		opt.Reopen = !d.flowNamed
 	}
 	return opt
 }

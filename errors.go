@@ -8,6 +8,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/errtext"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
@@ -52,6 +53,10 @@ var (
 	// ErrTransport says that a message could not be sent or a connection
 	// was lost; it wraps the reason.
 	ErrTransport = errors.New("dialog: transport failed")
+	// ErrFlowLost says that the connection of a [Flow] is lost by which a request had to
+	// go. It is a kind of ErrTransport, and wraps the reason. A proxy answers 430 for it
+	// (RFC 5626 5.3.1); a telephone registers again.
+	ErrFlowLost = errtext.As(ErrTransport, errors.New("dialog: flow lost"))
 	// ErrNoRefer says that there is no such REFER: WaitRefer has none to wait
 	// for, FollowRefer none to follow.
 	ErrNoRefer = errors.New("dialog: no such REFER")

@@ -36,6 +36,7 @@ type dialogState struct {
 	routeSet          []sip.Uri
 	flow              *transport.Flow
 	behindNAT, called bool
+	flowNamed         bool
 	detour            *detour
 	negotiation       offeranswer.Negotiation
 	peerPackages      []string
@@ -46,7 +47,7 @@ type dialogState struct {
 func (d *Dialog) dialogStateLocked() dialogState {
 	return dialogState{
 		remoteTag: d.remoteTag, peerIdentity: d.peerIdentity, localSeq: d.localSeq, remoteSeq: d.remoteSeq, remoteSeqKnown: d.remoteSeqKnown,
-		remoteTarget: d.remoteTarget, routeSet: d.routeSet, flow: d.flow, behindNAT: d.behindNAT, called: d.called, detour: d.detour,
+		remoteTarget: d.remoteTarget, routeSet: d.routeSet, flow: d.flow, behindNAT: d.behindNAT, called: d.called, flowNamed: d.flowNamed, detour: d.detour,
 		negotiation: d.negotiation, peerPackages: d.peerPackages, updateOut: d.updateOut, updateIn: d.updateIn,
 	}
 }
@@ -55,6 +56,7 @@ func (d *Dialog) setDialogStateLocked(l dialogState) {
 	d.remoteTag, d.localSeq, d.remoteSeq, d.remoteSeqKnown = l.remoteTag, l.localSeq, l.remoteSeq, l.remoteSeqKnown
 	d.peerIdentity = l.peerIdentity
 	d.remoteTarget, d.routeSet, d.flow, d.behindNAT, d.called, d.detour = l.remoteTarget, l.routeSet, l.flow, l.behindNAT, l.called, l.detour
+	d.flowNamed = l.flowNamed
 	d.negotiation, d.peerPackages, d.updateOut, d.updateIn = l.negotiation, l.peerPackages, l.updateOut, l.updateIn
 }
 
@@ -438,7 +440,7 @@ func (i *inviteClient) newForkLocked(tag string) *Dialog {
 		state: DialogStateTerminated, phase: phaseAwaitingACK,
 		ending:    end,
 		remoteTag: tag, local: d.local, peerIdentity: i.invitedLocked(), localSeq: i.seq,
-		remoteTarget: *d.remoteTarget.Clone(), detour: d.detour,
+		remoteTarget: *d.remoteTarget.Clone(), detour: d.detour, flow: d.flow, flowNamed: d.flowNamed,
 	}
 	if e := i.forkLocked(tag); e != nil {
 		// Requests may have been sent in it, and a NOTIFY may still be: above the

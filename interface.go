@@ -27,7 +27,7 @@ type DialogKey struct {
 type ResponseOpt func(resp *sip.Response)
 
 // InviteOpts are the options of NewInvite and ReInvite; the latter heeds Body,
-// Headers, Contact, MaxForwards and PrackOffer.
+// Headers, Contact, Flow, MaxForwards and PrackOffer.
 type InviteOpts struct {
 	// Body is the offer, or has it as one of several parts; nil sends an INVITE
 	// without one (RFC 3261 13.2.1). The version in its o= line is raised where it
@@ -53,8 +53,14 @@ type InviteOpts struct {
 	// where RFC 3261 8.1.1.8 or 12.1.1 asks for it, else a SIP URI.
 	Contact *sip.Uri
 	// Route is the route the INVITE takes (RFC 3261 8.1.2); nil is
-	// StackConfig.OutboundProxy.
+	// StackConfig.OutboundProxy, and with a Flow none.
 	Route []sip.Uri
+	// Flow is where the call goes, and every request in it, whatever target, Route and
+	// the peer's Contact say: nothing is looked up, and no other connection is made.
+	// When it is lost, requests fail with ErrFlowLost, until the peer has moved on
+	// (StackConfig.MoveFlow) or a re-INVITE has another Flow. Only the targets of
+	// FollowRedirects are found as usual. Nil is no flow.
+	Flow *Flow
 	// FollowRedirects is the largest number of targets of 300, 301 and 302 responses to
 	// try, one after the other, the Contact of the highest q first (RFC 3261 8.1.3.4).
 	// None is tried twice, and none but SIPS URIs after a SIPS URI. Headers in a
@@ -108,6 +114,9 @@ type ReferOpts struct {
 	// belongs: Target-Dialog, and Require: tdialog (RFC 4538 3). A peer that does not
 	// know tdialog refuses the REFER with 420. It may be nil.
 	TargetDialog *DialogKey
+	// Flow is where a REFER outside calls goes, and what follows it; see
+	// InviteOpts.Flow. Inside a call it must be nil.
+	Flow *Flow
 	// Headers are added to the REFER, but for Refer-To, Refer-Sub, and the headers that
 	// Header refuses. A Referred-By here goes before ReferredBy.
 	Headers map[string]string

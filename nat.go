@@ -147,10 +147,10 @@ func (d *Dialog) dropFlowLocked() {
 	}
 }
 
-// natFlowLocked is the flow of a peer behind a NAT that is reached by it only; else
-// nil.
+// natFlowLocked is the flow of a peer behind a NAT that is reached by it only, or the
+// one that the application has named; else nil.
 func (d *Dialog) natFlowLocked() *transport.Flow {
-	if isWebSocket(d.flow) || d.flow != nil && d.behindNAT && len(d.routeSet) == 0 {
+	if isWebSocket(d.flow) || d.flowNamed || d.flow != nil && d.behindNAT && len(d.routeSet) == 0 {
 		return d.flow
 	}
 	return nil
@@ -279,17 +279,20 @@ func (d *Dialog) reachedBy(e *earlyDialog, tx serverTx) {
 }
 
 func (d *Dialog) reachedLocked(req *sipmsg.Message, f *transport.Flow) {
-	if f != nil && (isWebSocket(d.flow) && isWebSocket(f) || d.behindNAT && req.Vias == 1) {
+	if f != nil && (isWebSocket(d.flow) && isWebSocket(f) || d.followsLocked() && req.Vias == 1) {
 		d.moveLocked(f)
 	}
 }
+
+// followsLocked reports whether requests go where the peer's messages come from.
+func (d *Dialog) followsLocked() bool { return d.behindNAT || d.flowNamed }
 
 // heardBy is reachedBy for a response to a request of ours.
 func (d *Dialog) heardBy(e *earlyDialog, res *sip.Response, f *transport.Flow) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	d.inDialogStateLocked(e, func() {
-		if (d.behindNAT || isWebSocket(d.flow) && isWebSocket(f)) && toTag(res) == d.remoteTag {
+		if (d.followsLocked() || isWebSocket(d.flow) && isWebSocket(f)) && toTag(res) == d.remoteTag {
 			d.moveLocked(f)
 		}
 	})

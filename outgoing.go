@@ -8,6 +8,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/transport"
 )
 
 // NewInvite places a call to target (RFC 3261 13.2.1): it sends an INVITE with
@@ -29,7 +30,11 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 	if err := s.ready(); err != nil {
 		return nil, err
 	}
-	d := s.newCaller(target, opts)
+	flow, err := s.usableFlow(opts.Flow, target)
+	if err != nil {
+		return nil, err
+	}
+	d := s.newCaller(target, opts, flow)
 	if err := s.register(d); err != nil {
 		return nil, err
 	}
@@ -59,7 +64,7 @@ func (o InviteOpts) nameCalls(invite *sip.Request) {
 	}
 }
 
-func (s *Stack) newCaller(target sip.Uri, opts InviteOpts) *Dialog {
+func (s *Stack) newCaller(target sip.Uri, opts InviteOpts, flow *transport.Flow) *Dialog {
 	to := *target.Clone()
 	// RFC 3261 19.1.1: what says how to get there has no place in To.
 	to.Headers = nil
@@ -71,10 +76,11 @@ func (s *Stack) newCaller(target sip.Uri, opts InviteOpts) *Dialog {
 		local:        s.caller(opts, to.Scheme).party(),
 		peerIdentity: peerIdentity{remote: nameAddr{uri: to}.party()},
 		remoteTarget: *target.Clone(),
-		routeSet:     s.preloadedRoute(opts.Route),
+		routeSet:     s.preloadedRoute(opts.Route, flow),
 		referral:     opts.referral,
 	}
 	d.choseContactLocked(opts.Contact)
+	d.takeFlowLocked(flow)
 	return s.adopt(d)
 }
 
@@ -100,13 +106,14 @@ func (s *Stack) caller(opts InviteOpts, scheme string) nameAddr {
 	}
 }
 
-// preloadedRoute is the route of a first INVITE (RFC 3261 8.1.2).
-func (s *Stack) preloadedRoute(route []sip.Uri) []sip.Uri {
+// preloadedRoute is the route of a first INVITE (RFC 3261 8.1.2). A flow leads past our
+// proxy.
+func (s *Stack) preloadedRoute(route []sip.Uri, flow *transport.Flow) []sip.Uri {
 	own := make([]sip.Uri, len(route))
 	for i := range route {
 		own[i] = *route[i].Clone()
 	}
-	if first, _ := s.config.outboundProxy(); route == nil && first != nil {
+	if first, _ := s.config.outboundProxy(); route == nil && first != nil && flow == nil {
 		proxy := *first.Clone()
 		if !isLoose(proxy) {
 			proxy.UriParams.Add("lr", "")

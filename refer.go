@@ -61,6 +61,9 @@ func (d *Dialog) SendRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts
 	if err := opts.check(referTo); err != nil {
 		return err
 	}
+	if opts != nil && opts.Flow != nil {
+		return invalid("a Flow inside a call, which has its own")
+	}
 	if err := d.lockToSend(ctx, "Refer"); err != nil {
 		return err
 	}

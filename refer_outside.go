@@ -32,7 +32,11 @@ func (s *Stack) Refer(ctx context.Context, target, referTo sip.Uri, opts ReferOp
 	if err := s.ready(); err != nil {
 		return nil, err
 	}
-	d := s.newCaller(target, InviteOpts{})
+	flow, err := s.usableFlow(opts.Flow, target)
+	if err != nil {
+		return nil, err
+	}
+	d := s.newCaller(target, InviteOpts{}, flow)
 	d.outOfDialog, d.state, d.phase = true, DialogStateTerminated, phaseCleared
 	if err := s.registerSubscribed(d); err != nil {
 		return nil, err

@@ -50,6 +50,12 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, build offerB
 		d.mutex.Unlock()
 		return nil, err
 	}
+	flow, err := d.stack.usableFlow(opts.Flow, d.hopLocked())
+	if err != nil {
+		d.mutex.Unlock()
+		return nil, err
+	}
+	d.takeFlowLocked(flow)
 	d.choseContactLocked(opts.Contact)
 	re := d.newReInviteLocked(opts)
 	req := d.newInviteLocked(opts)

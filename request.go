@@ -23,34 +23,68 @@ import (
 // read), ErrNotStarted, ErrShutdown, ErrTimeout, ErrTransport, ctx's.
 func (s *Stack) Do(ctx context.Context, req *sip.Request) (result *sip.Response, err error) {
 	defer naming("Do", &err)
+	result, _, err = s.do(ctx, req, DoOpts{})
+	return result, err
+}
+
+// DoOpts are the options of DoWith.
+type DoOpts struct {
+	// Flow, unless nil, is where the request goes, whatever its URI and Route say:
+	// nothing is looked up, and nothing else is connected to. The route through the
+	// outbound proxy is not filled in then.
+	Flow *Flow
+}
+
+// DoWith is [Stack.Do] with options, and returns the flow that the answer has come by: a
+// telephone keeps that of its REGISTER, sends by it what follows, and registers again when
+// it is lost (RFC 5626 4.4).
+//
+// Errors: those of Do, and ErrFlowLost.
+func (s *Stack) DoWith(ctx context.Context, req *sip.Request, opts DoOpts) (result *sip.Response, flow *Flow, err error) {
+	defer naming("DoWith", &err)
+	return s.do(ctx, req, opts)
+}
+
+func (s *Stack) do(ctx context.Context, req *sip.Request, opts DoOpts) (*sip.Response, *Flow, error) {
 	if ctx == nil {
-		return nil, errNilContext("Do")
+		return nil, nil, errNilContext("Do")
 	}
 	if err := checkRequestOutside(req); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	own, err := typed(req)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	layer, err := s.transactions()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	by, err := s.usableFlow(opts.Flow, nextHop(own))
+	if err != nil {
+		return nil, nil, err
 	}
 	s.complete(own)
+	if by == nil {
+		s.routeByProxy(own)
+	}
 	w := newWaiter()
 	x := &clientRequest{
 		layer: layer, base: s.base, timeout: s.config.txTimeout(),
 		stack: s, attempt: s.attempt(&auth.Scope{}),
-		opt:      txn.RequestOptions{NextHop: nextHop(own), Prepare: s.fillHosts},
-		response: w.response, done: w.done, background: s.tasks.Go, ask: s.calls.Go,
+		opt:   onlyBy(by, txn.RequestOptions{NextHop: nextHop(own), Prepare: s.fillHosts}),
+		heard: w.heard, response: w.response, done: w.done, background: s.tasks.Go, ask: s.calls.Go,
 	}
 	seq := own.CSeq().SeqNo
 	x.next = func(context.Context) (uint32, func(), error) { seq++; return seq, func() {}, nil }
 	if err := x.send(ctx, own); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return w.wait(ctx)
+	res, err := w.wait(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return res, s.flowOf(w.flow), nil
 }
 
 // complete adds the headers that are missing.
@@ -73,10 +107,15 @@ func (s *Stack) complete(own *sip.Request) {
 	if headerValue(own, "User-Agent") == "" {
 		own.AppendHeader(sip.NewHeader("User-Agent", s.config.userAgent()))
 	}
-	if len(headersNamed(own, "Route")) == 0 {
-		for _, route := range s.preloadedRoute(nil) {
-			own.AppendHeader(&sip.RouteHeader{Address: route})
-		}
+}
+
+// routeByProxy adds the route through the outbound proxy, unless there is one.
+func (s *Stack) routeByProxy(own *sip.Request) {
+	if len(headersNamed(own, "Route")) > 0 {
+		return
+	}
+	for _, route := range s.preloadedRoute(nil, nil) {
+		own.AppendHeader(&sip.RouteHeader{Address: route})
 	}
 }
 
@@ -233,6 +272,9 @@ func (d *Dialog) sendBody(ctx context.Context, method sip.RequestMethod, body Bo
 // waiter waits for the final response to a request.
 type waiter struct {
 	final chan outcome
+	// flow is the one that the latest response has come by: it is read when that was
+	// the final one.
+	flow *transport.Flow
 }
 
 type outcome struct {
@@ -241,6 +283,9 @@ type outcome struct {
 }
 
 func newWaiter() *waiter { return &waiter{final: make(chan outcome, 1)} }
+
+// heard is called before response, by the same goroutine.
+func (w *waiter) heard(_ *sip.Response, flow *transport.Flow) { w.flow = flow }
 
 func (w *waiter) response(res *sip.Response) {
 	if !res.IsProvisional() {

@@ -31,7 +31,7 @@ type Answer struct {
 
 // RequestHandler answers a request. req is a copy. It has two seconds, after
 // which ctx ends and the request is answered 504 (RFC 4320 leaves no more
-// time); a panic is 500.
+// time); a panic is 500. [FlowFrom] returns from ctx by which flow the request has come.
 type RequestHandler func(ctx context.Context, req *sip.Request) Answer
 
 // decisionTime is the time limit of a RequestHandler.
@@ -185,7 +185,7 @@ type decision struct {
 
 func (s *Stack) newDecision(tx serverTx, handler RequestHandler, reply func(a Answer)) *decision {
 	q := &decision{stack: s, tx: tx, handler: handler, reply: reply}
-	q.ctx, q.cancel = context.WithCancel(s.base)
+	q.ctx, q.cancel = context.WithCancel(context.WithValue(s.base, flowKey{}, s.flowOf(tx.Flow())))
 	q.expiry = time.AfterFunc(decisionTime, func() {
 		s.tasks.Run(func() { q.respond(Answer{Status: sip.StatusGatewayTimeout}) })
 	})

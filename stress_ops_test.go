@@ -238,6 +238,16 @@ func stackOperations() []operation {
 			_, err := a.node.stack.Do(ctx, sip.NewRequest(pick(a.dice, []sip.RequestMethod{"OPTIONS", "MESSAGE", "REGISTER"}), a.target()))
 			a.check(err)
 		}},
+		{"Stack.DoWith", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			opts := dialog.DoOpts{Flow: pick(a.dice, []*dialog.Flow{nil, d.Flow()})}
+			_, flow, err := a.node.stack.DoWith(ctx, sip.NewRequest(pick(a.dice, []sip.RequestMethod{"OPTIONS", "MESSAGE", "REGISTER"}), a.target()), opts)
+			a.met(err)
+			if err == nil && opts.Flow != nil && flow.Transport() != opts.Flow.Transport() {
+				a.round.errorf("", "sent by %v, answered by %v", opts.Flow, flow)
+			}
+			flow.OnLost(func(error) { a.misbehave(d) })
+			flow.Hold()()
+		}},
 		{"Stack.Refer", func(a *application, ctx context.Context, _ *dialog.Dialog) {
 			r, err := a.node.stack.Refer(ctx, a.target(), a.target(), dialog.ReferOpts{NoReferSub: a.dice.chance(10)})
 			a.check(err)
