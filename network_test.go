@@ -24,7 +24,9 @@ const movedIP = "10.9.9.9"
 func (w *world) roaming() (host *dialogtest.Host, stack *dialog.Stack, d *dialog.Dialog) {
 	w.net.Unspecified = true
 	host = w.net.Host("10.0.0.1")
-	stack = w.stack("10.0.0.1", func(c *dialog.StackConfig) { c.Transport.Address = "0.0.0.0" })
+	stack = w.stack("10.0.0.1", func(c *dialog.StackConfig) {
+		c.Transport.Address, c.LearnPublicAddress = "0.0.0.0", true // nor does it say where we were seen before
+	})
 	d, _ = w.established(stack, w.stack("10.0.0.2"))
 	return host, stack, d
 }

@@ -18,13 +18,16 @@ type publicKey struct {
 	peer   netip.AddrPort
 }
 
+// public is where a peer sees us, while our own address is that one.
+type public struct{ seen, own netip.AddrPort }
+
 // publics is how the peers of UDP sockets see us. The zero value is ready.
 type publics struct {
 	mu      sync.RWMutex // guards the field below
-	entries map[publicKey]netip.AddrPort
+	entries map[publicKey]public
 }
 
-func (p *publics) get(key publicKey) (netip.AddrPort, bool) {
+func (p *publics) get(key publicKey) (public, bool) {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	seen, ok := p.entries[key]
@@ -33,11 +36,11 @@ func (p *publics) get(key publicKey) (netip.AddrPort, bool) {
 
 // put makes room by forgetting some other flow, whichever: its next response teaches
 // the same again.
-func (p *publics) put(key publicKey, seen netip.AddrPort) {
+func (p *publics) put(key publicKey, seen public) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.entries == nil {
-		p.entries = make(map[publicKey]netip.AddrPort)
+		p.entries = make(map[publicKey]public)
 	}
 	if _, known := p.entries[key]; !known {
 		for old := range p.entries {
@@ -71,7 +74,8 @@ func (f *Flow) Learn(via *sipmsg.SentBy) {
 		f.stream.public.Store(&seen)
 		return
 	}
-	f.layer.publics.put(publicKey{f.socket, f.remote}, seen)
+	own, _ := f.concrete()
+	f.layer.publics.put(publicKey{f.socket, f.remote}, public{seen, own})
 }
 
 // seenAt is the source of a request of ours as its Via has come back: received, or the
@@ -101,10 +105,16 @@ func (f *Flow) seenAt(via *sipmsg.SentBy) (seen netip.AddrPort, ok bool) {
 	return netip.AddrPortFrom(addr, uint16(port)), true
 }
 
-// Public returns from where the flow's peer sees us, once it has said so.
+// Public returns from where the flow's peer sees us, once it has said so, and unless our
+// own address has become another one since.
 func (f *Flow) Public() (seen netip.AddrPort, ok bool) {
 	if f.stream == nil {
-		return f.layer.publics.get(publicKey{f.socket, f.remote})
+		known, ok := f.layer.publics.get(publicKey{f.socket, f.remote})
+		if !ok {
+			return seen, false
+		}
+		own, _ := f.concrete()
+		return known.seen, known.own == own
 	}
 	if at := f.stream.public.Load(); at != nil {
 		return *at, true

@@ -138,6 +138,25 @@ func TestDoubt_does_not_concern_UDP(t *testing.T) {
 	})
 }
 
+// A verdict that was stopped too late knows that it is stale, and one of a connection
+// that is lost does not come.
+func TestDoubt_has_one_verdict_at_a_time(t *testing.T) {
+	dialled(t, func(t *testing.T, l *Layer, _ net.Listener, flow *Flow, peer net.Conn) {
+		flow.Doubt(time.Minute)
+		stale := flow.stream.inquiry
+		write(t, peer, crlf)
+		synctest.Wait()
+		time.Sleep(time.Second)
+		flow.Doubt(time.Second)
+		flow.stream.convict(stale)
+		require.NoError(t, flow.Err())
+		flow.stream.lose(ErrClosed)
+		require.Nil(t, flow.stream.verdict)
+		time.Sleep(time.Minute)
+		require.Zero(t, l.Stats().ConnectionsNoPong)
+	})
+}
+
 // When the network has changed, all that is open may be dead; who does not know
 // keep-alives is not closed for that.
 func TestChanged_doubts_and_condemns_only_who_knows_keep_alives(t *testing.T) {
