@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 
 	"github.com/emiago/sipgo/sip"
@@ -98,19 +97,16 @@ func (c Challenge) ledByPeer() bool { return c.Inbound || c.Referred }
 // has placed, when the realm's credentials were never sent to that destination: the
 // challenge may be an attempt to get a password.
 func (s *Stack) askCredentials(ctx context.Context, c Challenge) (found Credentials, ok bool) {
-	defer func() {
-		if value := recover(); value != nil {
-			s.logPanic(s.log, "credentials", value, debug.Stack())
-			found, ok = Credentials{}, false
-		}
-	}()
-	switch {
-	case s.config.Authenticate != nil:
-		return s.config.Authenticate(ctx, c)
-	case c.ledByPeer() && !c.Known:
+	if s.config.Authenticate == nil && c.ledByPeer() && !c.Known {
 		return Credentials{}, false
 	}
-	found.Username, found.Password, ok = s.config.Credentials(c.Realm)
+	s.guard(s.logger, "credentials", func() {
+		if s.config.Authenticate != nil {
+			found, ok = s.config.Authenticate(ctx, c)
+			return
+		}
+		found.Username, found.Password, ok = s.config.Credentials(c.Realm)
+	}, nil)
 	return found, ok
 }
 

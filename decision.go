@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"runtime/debug"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -81,15 +80,12 @@ func (d *Dialog) consult(ctx context.Context, handler OfferHandler, offer *Simpl
 // guarded calls a function of the application's that makes a body; a panic, or
 // Goexit, is ErrPanic. The body is this package's own.
 func (d *Dialog) guarded(name string, decide func() (Body, error)) (made Body, err error) {
-	err = ErrPanic
-	defer func() {
-		if value := recover(); value != nil {
-			d.stack.logPanic(d.log(), name, value, debug.Stack())
-			made = nil
-		}
-	}()
-	decided, refusal := decide()
-	own := ownBody(decided)
+	own, refusal := Body(nil), error(ErrPanic)
+	d.stack.guard(d.log, name, func() {
+		decided, err := decide()
+		own = ownBody(decided)
+		refusal = err
+	}, nil)
 	if err := checkBody(own); err != nil {
 		d.log().Error("body of the application's cannot be sent", "from", name, "error", err)
 		return nil, err

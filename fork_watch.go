@@ -1,7 +1,6 @@
 package dialog
 
 import (
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -141,16 +140,8 @@ func (i *inviteClient) askChoose() {
 	c.timer = d.after(48*d.config().timers().T1, func() { i.selected(c, false) })
 	both.unlock()
 	if !d.stack.calls.Go(func() {
-		yes := false
-		// Deferred: a function that ends its goroutine says no, as one that
-		// panics does.
-		defer func() {
-			if value := recover(); value != nil {
-				d.stack.logPanic(d.log(), "InviteOpts.Choose", value, debug.Stack())
-			}
-			i.selected(c, yes)
-		}()
-		yes = choose(info)
+		yes := false // also of a function that does not return
+		d.stack.guard(d.log, "InviteOpts.Choose", func() { yes = choose(info) }, func() { i.selected(c, yes) })
 	}) {
 		i.selected(c, false)
 	}

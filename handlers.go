@@ -364,16 +364,11 @@ func keptOrNil(body *SimpleBody) Body {
 // 500.
 func (d *Dialog) offer(callback func(IDialog)) {
 	returned := false
-	defer func() {
-		value := recover()
-		if returned {
-			return
+	d.stack.guard(d.log, "OnIncomingDialog", func() { callback(d); returned = true }, func() {
+		if !returned {
+			d.hangupUnanswered(&ending{cause: Cause{By: PartyLocal, Method: "INVITE", Status: 500}, status: sip.StatusInternalServerError})
 		}
-		d.stack.logPanic(d.log(), "OnIncomingDialog", value, debug.Stack())
-		d.hangupUnanswered(&ending{cause: Cause{By: PartyLocal, Method: "INVITE", Status: 500}, status: sip.StatusInternalServerError})
-	}()
-	callback(d)
-	returned = true
+	})
 }
 
 // handleOptions answers with the status that an INVITE would get (RFC 3261 11.2).

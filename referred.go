@@ -3,7 +3,6 @@ package dialog
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"strings"
 	"sync/atomic"
 
@@ -271,13 +270,6 @@ func (d *Dialog) runReferCallback(refer *ReferRequest) {
 		return
 	}
 	d.stack.calls.Go(func() {
-		returned := false
-		defer func() {
-			if value := recover(); !returned {
-				d.stack.logPanic(d.log(), "OnIncomingRefer", value, debug.Stack())
-			}
-		}()
-		callback(d, refer.ReferTo, refer.Replaces)
-		returned = true
+		d.stack.guard(d.log, "OnIncomingRefer", func() { callback(d, refer.ReferTo, refer.Replaces) }, nil)
 	})
 }

@@ -2,7 +2,6 @@ package dialog
 
 import (
 	"context"
-	"runtime/debug"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
@@ -86,18 +85,16 @@ func (d *Dialog) authorized(tx serverTx, t *replacement, ask TakeoverHandler) bo
 // refused.
 func (d *Dialog) askAuthorization(ctx context.Context, tx serverTx, t *replacement, ask TakeoverHandler) (a Answer) {
 	returned := false
-	defer func() {
-		value := recover()
-		if returned {
-			return
+	d.stack.guard(d.log, "authorisation of Replaces or Join", func() {
+		a = ask(ctx, TakeoverRequest{Invite: ownRequest(tx.Message()), Call: t.call, Join: t.join})
+		a.Body = ownBody(a.Body) // its methods are the application's too
+		returned = true
+	}, func() {
+		if !returned {
+			a = Answer{Status: sip.StatusInternalServerError}
+			d.decline(tx, a)
 		}
-		d.stack.logPanic(d.log(), "authorisation of Replaces or Join", value, debug.Stack())
-		a = Answer{Status: sip.StatusInternalServerError}
-		d.decline(tx, a)
-	}()
-	a = ask(ctx, TakeoverRequest{Invite: ownRequest(tx.Message()), Call: t.call, Join: t.join})
-	a.Body = ownBody(a.Body) // its methods are the application's too
-	returned = true
+	})
 	return a
 }
 

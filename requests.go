@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -268,18 +267,16 @@ func makesDialog(method sip.RequestMethod) bool {
 	return method == sip.REFER || method == sip.SUBSCRIBE || method == sip.NOTIFY
 }
 
+func (q *decision) log() *slog.Logger { return q.stack.logOf(q.tx) }
+
 // run asks the application.
 func (q *decision) run() {
 	a := Answer{Status: sip.StatusInternalServerError}
-	defer func() {
-		if value := recover(); value != nil {
-			q.stack.logPanic(q.stack.logOf(q.tx), "request handler of "+string(q.tx.Message().Method), value, debug.Stack())
-		}
-		q.answer(a)
-	}()
-	decided := q.handler(q.ctx, ownRequest(q.tx.Message()))
-	decided.Body = ownBody(decided.Body) // its methods are the application's too
-	a = decided
+	q.stack.guard(q.log, "request handler of "+string(q.tx.Message().Method), func() {
+		decided := q.handler(q.ctx, ownRequest(q.tx.Message()))
+		decided.Body = ownBody(decided.Body) // its methods are the application's too
+		a = decided
+	}, func() { q.answer(a) })
 }
 
 // handled gives a request outside any call to its handler, if there is one.

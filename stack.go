@@ -396,9 +396,3 @@ func (s *Stack) readyLocked() error {
 	}
 	return s.notReadyLocked()
 }
-
-// logPanic counts a panic of the application's, and logs it.
-func (s *Stack) logPanic(log *slog.Logger, where string, value any, stack []byte) {
-	s.counters.panics.Add(1)
-	log.Error("application code panicked", "where", where, "panic", value, "stack", string(stack))
-}

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/textproto"
 	"net/url"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -180,13 +179,7 @@ func (s *Stack) checkOrigin(c *WebSocketConfig) func(ctx context.Context, r *htt
 		decided := make(chan bool, 1)
 		s.calls.Go(func() {
 			allowed := false
-			defer func() {
-				if value := recover(); value != nil {
-					s.logPanic(s.log, "CheckOrigin", value, debug.Stack())
-				}
-				decided <- allowed
-			}()
-			allowed = c.CheckOrigin(r)
+			s.guard(s.logger, "CheckOrigin", func() { allowed = c.CheckOrigin(r) }, func() { decided <- allowed })
 		})
 		select {
 		case allowed := <-decided:

@@ -1,0 +1,32 @@
+package dialog
+
+import (
+	"log/slog"
+	"runtime/debug"
+)
+
+// guard calls a function of the application's, and then, unless it is nil, also when
+// the function panics or ends its goroutine (runtime.Goexit). Either is counted and
+// logged; a panic ends here. Without locks.
+func (s *Stack) guard(log func() *slog.Logger, name string, callback, then func()) {
+	returned := false
+	defer func() {
+		if value := recover(); !returned {
+			s.logPanic(log(), name, value, debug.Stack())
+		}
+		if then != nil {
+			then()
+		}
+	}()
+	callback()
+	returned = true
+}
+
+// logger is the log of what concerns no call.
+func (s *Stack) logger() *slog.Logger { return s.log }
+
+// logPanic counts a panic of the application's, and logs it.
+func (s *Stack) logPanic(log *slog.Logger, where string, value any, stack []byte) {
+	s.counters.panics.Add(1)
+	log.Error("application code panicked", "where", where, "panic", value, "stack", string(stack))
+}
