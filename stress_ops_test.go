@@ -241,7 +241,7 @@ func stackOperations() []operation {
 		{"Stack.DoWith", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			opts := dialog.DoOpts{Flow: pick(a.dice, []*dialog.Flow{nil, d.Flow()})}
 			_, flow, err := a.node.stack.DoWith(ctx, sip.NewRequest(pick(a.dice, []sip.RequestMethod{"OPTIONS", "MESSAGE", "REGISTER"}), a.target()), opts)
-			a.met(err)
+			a.check(err)
 			if err == nil && opts.Flow != nil && flow.Transport() != opts.Flow.Transport() {
 				a.round.errorf("", "sent by %v, answered by %v", opts.Flow, flow)
 			}
