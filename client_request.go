@@ -37,7 +37,7 @@ type clientRequest struct {
 	// sent, unless nil, is called with the transaction of the request. left, unless
 	// nil, is called with its next hop and flow. Both may be called more than once.
 	sent func(tx clientTx)
-	left func(hop sip.Uri, flow *transport.Flow)
+	left func(nextHop sip.Uri, flow *transport.Flow)
 	// heard, unless nil, is called with the flow of a response.
 	heard func(res *sip.Response, flow *transport.Flow)
 	// response and done report the outcome, as those of a txn.ClientUser.
@@ -109,10 +109,10 @@ func (x *clientRequest) authorize(ctx context.Context, req *sip.Request, flow *t
 // goes on: the first report may not be finished yet.
 func (x *clientRequest) announce(tx clientTx) {
 	x.mu.Lock()
-	hop := x.opt.NextHop
+	nextHop := x.opt.NextHop
 	x.mu.Unlock()
 	if x.left != nil {
-		x.left(hop, tx.Flow())
+		x.left(nextHop, tx.Flow())
 	}
 	if x.sent != nil {
 		x.sent(tx)
@@ -308,7 +308,7 @@ func (d *Dialog) newClientRequestIn(e *earlyDialog, opt txn.RequestOptions, mayR
 	return &clientRequest{
 		layer: layer, opt: opt, base: d.baseContext(), timeout: d.config().txTimeout(),
 		stack: d.stack, dialog: d, attempt: d.stack.attempt(&d.credentials),
-		left:       func(hop sip.Uri, flow *transport.Flow) { d.wentBy(e, hop, flow) },
+		left:       func(nextHop sip.Uri, flow *transport.Flow) { d.noteDetour(e, nextHop, flow) },
 		heard:      func(res *sip.Response, flow *transport.Flow) { d.heardBy(e, res, flow) },
 		background: d.stack.tasks.Go, ask: d.stack.calls.Go,
 		next: func(ctx context.Context) (uint32, func(), error) {

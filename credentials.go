@@ -133,11 +133,11 @@ func (s *Stack) destination(req *sip.Request, flow *transport.Flow, opt txn.Requ
 
 // hopAddress is the address by which a next hop is recognised: its own, also when it
 // has opened the connection from another port.
-func hopAddress(flow *transport.Flow, hop sip.Uri) netip.AddrPort {
+func hopAddress(flow *transport.Flow, nextHop sip.Uri) netip.AddrPort {
 	remote := flow.RemoteAddr()
 	address := netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
-	if host, ok := literal(hop.Host); ok && host == address.Addr() && flow.Reliable() && !isWebSocket(flow) {
-		return netip.AddrPortFrom(host, portOf(hop))
+	if host, ok := literal(nextHop.Host); ok && host == address.Addr() && flow.Reliable() && !isWebSocket(flow) {
+		return netip.AddrPortFrom(host, portOf(nextHop))
 	}
 	return address
 }

@@ -73,12 +73,12 @@ type Dialog struct {
 	remoteSeqKnown bool
 	remoteTarget   sip.Uri
 	routeSet       []sip.Uri
-	// flow is the way the peer's latest INVITE, or answer to ours, came by;
-	// behindNAT is true when its Contact does not lead there, called when it
-	// was an INVITE: the peer may have opened the connection.
-	flow      *transport.Flow
-	behindNAT bool
-	called    bool
+	// flow is the one by which the peer's latest INVITE, or response to ours, arrived.
+	// nat is true when its Contact does not lead there, inboundConn when it was an
+	// INVITE: the peer may have opened the connection.
+	flow        *transport.Flow
+	nat         bool
+	inboundConn bool
 	// flowNamed is true when the application has named the flow: nothing else leads to
 	// the peer.
 	flowNamed bool

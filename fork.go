@@ -27,27 +27,27 @@ const reservedSeqs = 16
 
 // dialogState is the part of a Dialog that each early dialog has for itself.
 type dialogState struct {
-	remoteTag         string
-	peerIdentity      peerIdentity
-	localSeq          uint32
-	remoteSeq         uint32
-	remoteSeqKnown    bool
-	remoteTarget      sip.Uri
-	routeSet          []sip.Uri
-	flow              *transport.Flow
-	behindNAT, called bool
-	flowNamed         bool
-	detour            *detour
-	negotiation       offeranswer.Negotiation
-	peerPackages      []string
-	updateOut         *updateClient
-	updateIn          *updateServer
+	remoteTag        string
+	peerIdentity     peerIdentity
+	localSeq         uint32
+	remoteSeq        uint32
+	remoteSeqKnown   bool
+	remoteTarget     sip.Uri
+	routeSet         []sip.Uri
+	flow             *transport.Flow
+	nat, inboundConn bool
+	flowNamed        bool
+	detour           *detour
+	negotiation      offeranswer.Negotiation
+	peerPackages     []string
+	updateOut        *updateClient
+	updateIn         *updateServer
 }
 
 func (d *Dialog) dialogStateLocked() dialogState {
 	return dialogState{
 		remoteTag: d.remoteTag, peerIdentity: d.peerIdentity, localSeq: d.localSeq, remoteSeq: d.remoteSeq, remoteSeqKnown: d.remoteSeqKnown,
-		remoteTarget: d.remoteTarget, routeSet: d.routeSet, flow: d.flow, behindNAT: d.behindNAT, called: d.called, flowNamed: d.flowNamed, detour: d.detour,
+		remoteTarget: d.remoteTarget, routeSet: d.routeSet, flow: d.flow, nat: d.nat, inboundConn: d.inboundConn, flowNamed: d.flowNamed, detour: d.detour,
 		negotiation: d.negotiation, peerPackages: d.peerPackages, updateOut: d.updateOut, updateIn: d.updateIn,
 	}
 }
@@ -55,7 +55,7 @@ func (d *Dialog) dialogStateLocked() dialogState {
 func (d *Dialog) setDialogStateLocked(l dialogState) {
 	d.remoteTag, d.localSeq, d.remoteSeq, d.remoteSeqKnown = l.remoteTag, l.localSeq, l.remoteSeq, l.remoteSeqKnown
 	d.peerIdentity = l.peerIdentity
-	d.remoteTarget, d.routeSet, d.flow, d.behindNAT, d.called, d.detour = l.remoteTarget, l.routeSet, l.flow, l.behindNAT, l.called, l.detour
+	d.remoteTarget, d.routeSet, d.flow, d.nat, d.inboundConn, d.detour = l.remoteTarget, l.routeSet, l.flow, l.nat, l.inboundConn, l.detour
 	d.flowNamed = l.flowNamed
 	d.negotiation, d.peerPackages, d.updateOut, d.updateIn = l.negotiation, l.peerPackages, l.updateOut, l.updateIn
 }
@@ -229,7 +229,7 @@ func (i *inviteClient) learnLocked(res *sip.Response) {
 	d.learnIdentityLocked(res)
 	if i.tx != nil && i.tx.Flow() != nil {
 		d.flow = i.tx.Heard()
-		d.behindNAT = d.config().NAT.hides(d.remoteTarget, d.flow)
+		d.nat = d.config().NAT.hides(d.remoteTarget, d.flow)
 		d.keepLocked()
 	}
 }

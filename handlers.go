@@ -343,7 +343,7 @@ func (s *Stack) newCallee(tx serverTx, req *sipmsg.Message) *Dialog {
 		local: partyIn(req, "To"), peerIdentity: peerIdentity{partyIn(req, "From"), s.config.assertedIn(req)},
 	}
 	d.arrived = req.Keep()
-	d.cameByLocked(tx)
+	d.learnFlowLocked(tx)
 	d.secure = req.Scheme() == "sips"
 	body, offer := s.bodiesOf(req)
 	d.keepOfferLocked(body)

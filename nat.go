@@ -116,12 +116,12 @@ func literal(host string) (netip.Addr, bool) {
 	return address.Unmap(), err == nil
 }
 
-// cameByLocked notes the way that an INVITE of the peer's came by, whose Contact
-// is the target by now.
-func (d *Dialog) cameByLocked(tx serverTx) {
+// learnFlowLocked notes the flow of an INVITE of the peer's, whose Contact is the
+// target by now.
+func (d *Dialog) learnFlowLocked(tx serverTx) {
 	req := tx.Message()
-	d.flow, d.called = tx.Flow(), true
-	d.behindNAT = req.Vias == 1 && d.config().NAT.hides(d.remoteTarget, d.flow)
+	d.flow, d.inboundConn = tx.Flow(), true
+	d.nat = req.Vias == 1 && d.config().NAT.hides(d.remoteTarget, d.flow)
 	d.keepLocked()
 }
 
@@ -133,7 +133,7 @@ func (d *Dialog) keepLocked() {
 		return
 	}
 	d.dropFlowLocked()
-	if f != nil && (f.Reliable() || d.behindNAT || f.Translated()) {
+	if f != nil && (f.Reliable() || d.nat || f.Translated()) {
 		f.Hold()
 		d.kept = f
 	}
@@ -150,7 +150,7 @@ func (d *Dialog) dropFlowLocked() {
 // natFlowLocked is the flow of a peer behind a NAT that is reached by it only, or the
 // one that the application has named; else nil.
 func (d *Dialog) natFlowLocked() *transport.Flow {
-	if isWebSocket(d.flow) || d.flowNamed || d.flow != nil && d.behindNAT && len(d.routeSet) == 0 {
+	if isWebSocket(d.flow) || d.flowNamed || d.flow != nil && d.nat && len(d.routeSet) == 0 {
 		return d.flow
 	}
 	return nil
@@ -165,11 +165,11 @@ func (d *Dialog) flowLocked() *transport.Flow {
 		return f
 	}
 	f := d.flow
-	hop := d.hopLocked()
-	if isOpen(f) && leadsTo(f, hop) && (d.called || portAt(f, hop) == f.RemoteAddr().Port()) {
+	nextHop := d.hopLocked()
+	if isOpen(f) && leadsTo(f, nextHop) && (d.inboundConn || portAt(f, nextHop) == f.RemoteAddr().Port()) {
 		return f
 	}
-	if d.detour.leadsTo(hop) {
+	if d.detour.leadsTo(nextHop) {
 		return d.detour.flow
 	}
 	return nil
@@ -179,35 +179,35 @@ func (d *Dialog) flowLocked() *transport.Flow {
 func isOpen(f *transport.Flow) bool { return f != nil && f.Reliable() && f.Err() == nil }
 
 // portOf is the port that a URI names.
-func portOf(hop sip.Uri) uint16 {
+func portOf(uri sip.Uri) uint16 {
 	switch {
-	case hop.Port != 0:
-		return uint16(hop.Port)
-	case isSIPS(hop), strings.EqualFold(transportOf(hop), "tls"):
+	case uri.Port != 0:
+		return uint16(uri.Port)
+	case isSIPS(uri), strings.EqualFold(transportOf(uri), "tls"):
 		return defaultTLSPort
 	}
 	return defaultPort
 }
 
 // portAt is the port of a URI to which a flow leads.
-func portAt(f *transport.Flow, hop sip.Uri) uint16 {
-	if hop.Port == 0 && f.Transport() == "TLS" {
+func portAt(f *transport.Flow, uri sip.Uri) uint16 {
+	if uri.Port == 0 && f.Transport() == "TLS" {
 		return defaultTLSPort
 	}
-	return portOf(hop)
+	return portOf(uri)
 }
 
 // leadsTo reports whether a connection ends at the host of a URI, and the URI does not
 // ask for another transport: many peers call by TCP or TLS with a Contact that names no
 // transport. The source port of the peer is of no account.
-func leadsTo(f *transport.Flow, hop sip.Uri) bool {
-	switch name := transportOf(hop); {
-	case isSIPS(hop) && f.Transport() != "TLS":
+func leadsTo(f *transport.Flow, nextHop sip.Uri) bool {
+	switch name := transportOf(nextHop); {
+	case isSIPS(nextHop) && f.Transport() != "TLS":
 		return false
-	case !isSIPS(hop) && name != "" && !strings.EqualFold(name, f.Transport()):
+	case !isSIPS(nextHop) && name != "" && !strings.EqualFold(name, f.Transport()):
 		return false
 	}
-	address, ok := literal(hostOf(hop))
+	address, ok := literal(hostOf(nextHop))
 	return ok && address == f.RemoteAddr().Addr().Unmap()
 }
 
@@ -230,20 +230,20 @@ func hostOf(uri sip.Uri) string {
 // hop (RFC 3261 18.1.1). Later requests, and the ACK, use it too: they would overtake
 // the request otherwise. It is not written to.
 type detour struct {
-	flow *transport.Flow
-	hop  sip.Uri
+	flow    *transport.Flow
+	nextHop sip.Uri
 }
 
 // leadsTo reports whether the next hop is still that of the connection.
-func (t *detour) leadsTo(hop sip.Uri) bool {
-	if t == nil || !isOpen(t.flow) || !meansUDP(hop) {
+func (t *detour) leadsTo(nextHop sip.Uri) bool {
+	if t == nil || !isOpen(t.flow) || !meansUDP(nextHop) {
 		return false
 	}
 	remote := t.flow.RemoteAddr()
-	if address, ok := literal(hostOf(hop)); ok {
-		return address == remote.Addr().Unmap() && portAt(t.flow, hop) == remote.Port()
+	if address, ok := literal(hostOf(nextHop)); ok {
+		return address == remote.Addr().Unmap() && portAt(t.flow, nextHop) == remote.Port()
 	}
-	return strings.EqualFold(hostOf(hop), hostOf(t.hop)) && hop.Port == t.hop.Port
+	return strings.EqualFold(hostOf(nextHop), hostOf(t.nextHop)) && nextHop.Port == t.nextHop.Port
 }
 
 // meansUDP reports whether a request for a URI goes by UDP unless it is too long.
@@ -252,15 +252,15 @@ func meansUDP(uri sip.Uri) bool {
 	return !isSIPS(uri) && (name == "" || strings.EqualFold(name, "udp"))
 }
 
-// wentBy notes the flow that a request of the dialog's has left by; its next hop
-// was hop.
-func (d *Dialog) wentBy(e *earlyDialog, hop sip.Uri, f *transport.Flow) {
-	if f == nil || f.Transport() != "TCP" || !meansUDP(hop) {
+// noteDetour notes the TCP connection of a request that was too long for the UDP of its
+// next hop.
+func (d *Dialog) noteDetour(e *earlyDialog, nextHop sip.Uri, f *transport.Flow) {
+	if f == nil || f.Transport() != "TCP" || !meansUDP(nextHop) {
 		return
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.inDialogStateLocked(e, func() { d.detour = &detour{flow: f, hop: hop} })
+	d.inDialogStateLocked(e, func() { d.detour = &detour{flow: f, nextHop: nextHop} })
 }
 
 // isWebSocket reports whether the peer can be reached by this connection only.
@@ -285,7 +285,7 @@ func (d *Dialog) reachedLocked(req *sipmsg.Message, f *transport.Flow) {
 }
 
 // followsLocked reports whether requests go where the peer's messages come from.
-func (d *Dialog) followsLocked() bool { return d.behindNAT || d.flowNamed }
+func (d *Dialog) followsLocked() bool { return d.nat || d.flowNamed }
 
 // heardBy is reachedBy for a response to a request of ours.
 func (d *Dialog) heardBy(e *earlyDialog, res *sip.Response, f *transport.Flow) {

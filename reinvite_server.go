@@ -114,7 +114,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made offeranswe
 	d.reinviteIn = nil
 	d.refreshTargetLocked(req)
 	d.tellIdentityLocked()
-	d.cameByLocked(in.tx)
+	d.learnFlowLocked(in.tx)
 	u := &retransmission{tx: in.tx, seq: cseq(req)}
 	ours := d.negotiation.Numbered(answer)
 	setBody(res, ours)

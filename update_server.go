@@ -144,7 +144,7 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made offeranswer.Or
 	}
 	d.inDialogStateLocked(in.fork, func() {
 		d.refreshTargetLocked(in.tx.Message())
-		d.cameByLocked(in.tx)
+		d.learnFlowLocked(in.tx)
 		ours := d.negotiation.Numbered(answer)
 		setBody(res, ours)
 		d.negotiation.SendAnswer(in, ours, made)

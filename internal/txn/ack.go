@@ -49,7 +49,7 @@ func (l *Layer) SendAck(ctx context.Context, req *sip.Request, opt RequestOption
 	if opt.NoWait {
 		err = l.deliverNow(req, opt, write)
 	} else {
-		err = l.deliver(ctx, req, newWay(opt), write)
+		err = l.deliver(ctx, req, newRoute(opt), write)
 	}
 	if err != nil {
 		l.logUnsent(req, opt, err)
@@ -95,7 +95,7 @@ func (a *Ack) reroute() {
 	l := a.layer
 	m, err := sipmsg.Parse(a.data)
 	if err == nil {
-		err = l.deliver(l.ctx, m.Request(), newWay(a.elsewhere()), func(o outgoing) error { return o.flow.Send(o.data) })
+		err = l.deliver(l.ctx, m.Request(), newRoute(a.elsewhere()), func(o outgoing) error { return o.flow.Send(o.data) })
 	}
 	if err != nil {
 		l.log.Debug("ACK not sent again", "call_id", a.callID, "error", err)

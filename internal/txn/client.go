@@ -26,7 +26,7 @@ type Client struct {
 	tx        *clientTx       // the attempt in progress, or the last one
 	heard     *transport.Flow // the latest response came by it; nil before
 	req       *sip.Request    // as sent by it; let go of after the final response
-	way       *way            // where else it can go; let go of likewise
+	route     *route          // where else it can go; let go of likewise
 	cancelled bool            // by the user: it goes nowhere else
 	stop      func()          // ends a move that is under way; nil when there is none
 }
@@ -54,9 +54,9 @@ func (l *Layer) Request(ctx context.Context, req *sip.Request, opt RequestOption
 	}
 	c := &Client{
 		layer: l, callID: req.CallID().Value(), user: user,
-		method: req.Method, way: newWay(opt),
+		method: req.Method, route: newRoute(opt),
 	}
-	if err := l.deliver(ctx, req, c.way, c.attempt); err != nil {
+	if err := l.deliver(ctx, req, c.route, c.attempt); err != nil {
 		l.logUnsent(req, opt, err)
 		return nil, err
 	}
@@ -146,6 +146,6 @@ func (c *Client) done(err error) {
 
 func (c *Client) forget() {
 	c.mu.Lock()
-	c.req, c.way = nil, nil
+	c.req, c.route = nil, nil
 	c.mu.Unlock()
 }

@@ -47,7 +47,7 @@ func (tx *clientTx) moveLocked(o outcome) bool {
 func (c *Client) mayMove() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.cancelled && c.way.more()
+	return !c.cancelled && c.route.more()
 }
 
 // move sends the request to the next target that can be reached within the
@@ -66,7 +66,7 @@ func (c *Client) move(timeout time.Duration, o outcome) {
 	if !ok {
 		return
 	}
-	w, tried := c.way, c.way.tried
+	w, tried := c.route, c.route.tried
 	w.answered = !o.lost
 	err := c.layer.deliver(ctx, req, w, c.attempt)
 	moved = err == nil

@@ -95,7 +95,7 @@ func missingHeader(req *sip.Request) string {
 
 // deliver makes req ready for one place after the other until write, which
 // sends it, succeeds.
-func (l *Layer) deliver(ctx context.Context, req *sip.Request, w *way, write func(outgoing) error) error {
+func (l *Layer) deliver(ctx context.Context, req *sip.Request, w *route, write func(outgoing) error) error {
 	var failed []error
 	for !l.closed.Load() {
 		flow, err := l.next(ctx, w)

@@ -11,10 +11,10 @@ import (
 // errNowhere says that no place is left to send a request to.
 var errNowhere = errors.New("nowhere to send it to")
 
-// way is where one request can go: by its preferred flow, then to what its next
+// route is where one request can go: by its preferred flow, then to what its next
 // hop resolves to, in that order. It has no lock: it is in the hands of the one who
 // sends, and afterwards of the one whom the failure of that attempt puts in charge.
-type way struct {
+type route struct {
 	opt      RequestOptions
 	tried    int  // how many places have been taken off
 	flowed   bool // the preferred flow has been
@@ -26,22 +26,22 @@ type way struct {
 	targets  []transport.Target // not tried yet
 }
 
-func newWay(opt RequestOptions) *way {
-	return &way{opt: opt, resolved: opt.FlowOnly && opt.Flow != nil}
+func newRoute(opt RequestOptions) *route {
+	return &route{opt: opt, resolved: opt.FlowOnly && opt.Flow != nil}
 }
 
 // more reports whether there may be another place to try.
-func (w *way) more() bool {
+func (w *route) more() bool {
 	return w.hasFlow() || w.reopens() || !w.resolved || len(w.targets) > 0
 }
 
 // hasFlow reports whether the preferred flow is left.
-func (w *way) hasFlow() bool { return w.opt.Flow != nil && !w.flowed && !w.answered }
+func (w *route) hasFlow() bool { return w.opt.Flow != nil && !w.flowed && !w.answered }
 
 // reopens reports whether another connection to where the preferred flow leads is to be
 // tried first, since that may be dead, or is: the next hop may be no place at all, and
 // for a WebSocket does not say whether TLS is needed (RFC 7118 5).
-func (w *way) reopens() bool {
+func (w *route) reopens() bool {
 	f := w.opt.Flow
 	return f != nil && w.opt.Reopen && f.Dialled() && !w.reopened && !w.answered && (f.Suspect() || f.Err() != nil)
 }
@@ -54,7 +54,7 @@ func (o *RequestOptions) avoids() bool {
 
 // next takes the next place off and returns a flow to it; errNowhere after the
 // last one.
-func (l *Layer) next(ctx context.Context, w *way) (*transport.Flow, error) {
+func (l *Layer) next(ctx context.Context, w *route) (*transport.Flow, error) {
 	if w.reopens() {
 		w.reopened = true
 		w.tried++
@@ -80,14 +80,14 @@ func (l *Layer) next(ctx context.Context, w *way) (*transport.Flow, error) {
 }
 
 // flow takes the preferred flow off.
-func (w *way) flow() *transport.Flow {
+func (w *route) flow() *transport.Flow {
 	w.tried++
 	w.flowed = true
 	return w.opt.Flow
 }
 
 // resolve looks the next hop up, once.
-func (l *Layer) resolve(ctx context.Context, w *way) error {
+func (l *Layer) resolve(ctx context.Context, w *route) error {
 	if w.resolved {
 		return nil
 	}
