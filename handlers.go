@@ -127,7 +127,7 @@ func saysWhere(invite *sipmsg.Message) bool {
 	if number == 0 && toTag(invite) != "" {
 		return true
 	}
-	return number <= 1 && len(targetsOf(invite)) == 1
+	return number <= 1 && countTargets(invite) == 1
 }
 
 // inspectBody checks the body of an INVITE or UPDATE (RFC 3261 8.2.3). An optional body

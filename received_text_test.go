@@ -44,6 +44,7 @@ func sameEitherWay(t *testing.T, data []byte) {
 	require.NoError(t, err, "%q", data)
 	m.Arrived("UDP", netip.MustParseAddrPort("10.0.0.9:5060"))
 	require.Equal(t, said(m.Request()), said(m), "%q", data)
+	require.Equal(t, len(targetsOf(m)), countTargets(m), "%q", data)
 	require.Equal(t, isAlone(m.Request(), "Via"), m.Vias == 1, "%q", data)
 }
 

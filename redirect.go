@@ -24,8 +24,8 @@ type redirects struct {
 	route []sip.Uri
 }
 
-func newRedirects(limit int, target sip.Uri, route []sip.Uri) redirects {
-	return redirects{left: limit, known: []sip.Uri{target}, current: target, route: route}
+func newRedirects(limit int, target sip.Uri, route []sip.Uri) *redirects {
+	return &redirects{left: limit, known: []sip.Uri{target}, current: target, route: route}
 }
 
 // nextTarget returns a function that sends the INVITE to the next target, when one has
@@ -33,8 +33,8 @@ func newRedirects(limit int, target sip.Uri, route []sip.Uri) redirects {
 func (i *inviteClient) nextTarget(res *sip.Response) func(req *sip.Request) txn.RequestOptions {
 	i.d.mutex.Lock()
 	defer i.d.mutex.Unlock()
-	r := &i.redirects
-	if i.mayRepeatLocked() != nil || r.left <= 0 {
+	r := i.redirects
+	if i.mayRepeatLocked() != nil || r == nil || r.left <= 0 {
 		return nil
 	}
 	if res != nil {
@@ -46,7 +46,7 @@ func (i *inviteClient) nextTarget(res *sip.Response) func(req *sip.Request) txn.
 	r.current, r.next = r.next[0], r.next[1:]
 	r.left--
 	target := r.current
-	return func(req *sip.Request) txn.RequestOptions { return i.retarget(req, target) }
+	return func(req *sip.Request) txn.RequestOptions { return i.retarget(req, target, r.route) }
 }
 
 // learn adds the targets of a response before the others: they replace the target that
@@ -81,11 +81,11 @@ func (r *redirects) mayTry(target sip.Uri) bool {
 
 // retarget addresses an INVITE to the next target. Early dialogs and routes of the
 // target before are forgotten. To, From and Call-ID stay.
-func (i *inviteClient) retarget(req *sip.Request, target sip.Uri) txn.RequestOptions {
+func (i *inviteClient) retarget(req *sip.Request, target sip.Uri, route []sip.Uri) txn.RequestOptions {
 	d := i.d
 	both := d.lockBoth()
 	release := i.forgetForksLocked()
-	d.remoteTarget, d.routeSet = target, i.redirects.route
+	d.remoteTarget, d.routeSet = target, route
 	opt := i.aimLocked(req)
 	both.unlock()
 	release()

@@ -22,6 +22,25 @@ func targetsOf(invite *sipmsg.Message) []sip.Uri {
 	return []sip.Uri{from}
 }
 
+// countTargets counts targetsOf, and makes no list.
+func countTargets(invite *sipmsg.Message) (n int) {
+	if !hasHeader(invite, "Contact") {
+		return len(targetsOf(invite))
+	}
+	invite.Each("Contact", func(value string) {
+		if a, err := sipmsg.ParseAddress(value); err == nil && namesTarget(a.URI) {
+			n++
+		}
+	})
+	return n
+}
+
+// namesTarget is isTarget for the text of a URI.
+func namesTarget(text string) bool {
+	uri, err := sipmsg.ParseURI(text)
+	return err == nil && uri.IsSIP() && uri.Host != "*"
+}
+
 // refreshTargetLocked sets the target from a re-INVITE or UPDATE, or a 2xx to one (RFC
 // 3261 12.2.1.2, 12.2.2), and the peer's identity and packages.
 func (d *Dialog) refreshTargetLocked(msg message) {

@@ -50,22 +50,24 @@ type inviteClient struct {
 	// forks are the calls of further forks, by To tag, for as long as their 2xx may be
 	// repeated: each is released once only.
 	forks map[string]*Dialog
-	// redirects are the targets of 3xx responses.
-	redirects redirects
+	// redirects are the targets of 3xx responses; nil once no more can come.
+	redirects *redirects
 }
 
 // outcomeKnown returns a channel that is closed once the call has an outcome.
 func (d *Dialog) outcomeKnown() <-chan struct{} {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if d.callOutcome.ready == nil {
-		d.callOutcome.ready = make(chan struct{})
-		if d.callOutcome.known {
-			close(d.callOutcome.ready)
-		}
-	}
 	if d.state == DialogStateEstablished {
 		d.setOutcomeLocked(nil)
+	}
+	switch {
+	case d.callOutcome.known:
+		known := make(chan struct{})
+		close(known)
+		return known
+	case d.callOutcome.ready == nil:
+		d.callOutcome.ready = make(chan struct{})
 	}
 	return d.callOutcome.ready
 }
@@ -78,6 +80,7 @@ func (d *Dialog) setOutcomeLocked(err error) {
 	d.callOutcome.known, d.callOutcome.err = true, err
 	if d.callOutcome.ready != nil {
 		close(d.callOutcome.ready)
+		d.callOutcome.ready = nil
 	}
 }
 
@@ -460,7 +463,7 @@ func (i *inviteClient) ended(err error) {
 	if won {
 		// Nothing can be cancelled any more: what is left of the INVITE would
 		// be as long as the call.
-		i.tx, i.offer, i.redirects, i.choose, i.propose, i.early, i.current, i.origin, i.former = nil, nil, redirects{}, nil, nil, nil, nil, nil, nil
+		i.tx, i.offer, i.redirects, i.choose, i.propose, i.early, i.current, i.origin, i.former = nil, nil, nil, nil, nil, nil, nil, nil, nil
 	}
 	i.d.mutex.Unlock()
 	if won {

@@ -81,7 +81,7 @@ type structs struct {
 	contentType sip.ContentTypeHeader
 	length      sip.ContentLengthHeader
 	params      sip.HeaderParams // all of them
-	pairs       [7]sip.HeaderKV
+	pairs       [6]sip.HeaderKV
 }
 
 func (m *Message) arena(room *structs) arena {
