@@ -59,7 +59,8 @@ type StackConfig struct {
 	// the connection, so it must know keep-alives. Those of peers are always
 	// answered. Zero: none are sent.
 	KeepAlive time.Duration
-	// FlowKeepAlive is the longest silence on the way of a call in progress, after 80 to
+	// FlowKeepAlive is the longest silence on the way of a call in progress, and of a
+	// registration of ours (REGISTER by [Stack.Do]) while it lasts, after 80 to
 	// 100 % of which something is sent to keep it open; zero is 25 s, negative means that
 	// nothing is. Over UDP that is a double CRLF, which nobody answers, and only where a
 	// NAT is on the way: the peer's (see NAT) or ours (its responses say so, see

@@ -3,6 +3,7 @@ package dialog_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -163,4 +164,44 @@ func TestShutdownCrossesKeepAlives(t *testing.T) {
 		time.Sleep(time.Second) // when all are due
 		require.NoError(t, phone.Shutdown(context.Background()))
 	})
+}
+
+// The way of a registration is kept open as long as that lasts: calls come by it.
+func TestARegistrationThroughANATIsKeptOpen(t *testing.T) {
+	for answer, lasts := range map[string]bool{
+		"Contact: <sip:phone@192.168.0.2:5060>;expires=600": true,
+		"Expires: 600": true,
+		"Contact: <sip:phone@192.168.0.2:5060>;expires=0":  false,
+		"Contact: <sip:phone@192.168.0.2:5060>;expires=-1": false,
+		"X: 600": false,
+	} {
+		t.Run(answer, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				r := w.net.NAT(routerIP, dialogtest.NATConfig{RandomPorts: true, Filtering: dialogtest.AddressAndPortDependent})
+				phone, registrar := w.behind(r, phoneIP), w.stack(serverIP)
+				name, value, _ := strings.Cut(answer, ": ")
+				require.NoError(t, registrar.OnRequest("REGISTER", func(context.Context, *sip.Request) dialog.Answer {
+					return dialog.Answer{Headers: []dialog.Header{{Name: name, Value: value}}}
+				}))
+				register := sip.NewRequest("REGISTER", uri("", serverIP))
+				register.AppendHeader(sip.NewHeader("Expires", "600"))
+				_, err := phone.Do(context.Background(), register)
+				require.NoError(t, err)
+				time.Sleep(9 * time.Minute)
+				_, open := r.Binding(phone.Addr(), registrar.Addr())
+				require.Equal(t, lasts, open)
+				time.Sleep(2 * time.Minute)
+				_, open = r.Binding(phone.Addr(), registrar.Addr())
+				require.False(t, open)
+				// Taking it back keeps nothing open.
+				away := sip.NewRequest("REGISTER", uri("", serverIP))
+				away.AppendHeader(sip.NewHeader("Expires", "0"))
+				_, err = phone.Do(context.Background(), away)
+				require.NoError(t, err)
+				time.Sleep(time.Minute)
+				_, open = r.Binding(phone.Addr(), registrar.Addr())
+				require.False(t, open)
+			})
+		})
+	}
 }

@@ -84,6 +84,7 @@ func (s *Stack) do(ctx context.Context, req *sip.Request, opts DoOpts) (*sip.Res
 	if err != nil {
 		return nil, nil, err
 	}
+	keepRegistered(own, res, w.flow)
 	return res, s.flowOf(w.flow), nil
 }
 

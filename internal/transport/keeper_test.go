@@ -130,7 +130,7 @@ func TestHoldFor_ends_by_itself(t *testing.T) {
 // A connection is asked only when it is silent, and need not answer who does not know how
 // to.
 func TestHold_asks_a_silent_connection(t *testing.T) {
-	keeping(t, "TCP", every, func(t *testing.T, _ *Layer, flow *Flow, peer net.Conn, got <-chan string) {
+	keeping(t, "TCP", every, func(t *testing.T, l *Layer, flow *Flow, peer net.Conn, got <-chan string) {
 		flow.Hold()
 		for range 10 { // there is traffic
 			time.Sleep(time.Minute)
@@ -157,6 +157,8 @@ func TestHold_asks_a_silent_connection(t *testing.T) {
 		<-flow.Done()
 		require.Equal(t, pongTime, time.Since(begun))
 		require.ErrorIs(t, flow.Err(), ErrNoPong)
+		l.keeper.sweep()
+		require.Zero(t, l.keeper.holds(), "what is lost")
 		flow.Release()
 	})
 }
