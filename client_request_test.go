@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/internal/transport"
+	"sipdialog.example/dialog/internal/txn"
 )
 
 // cancels is a transaction whose CANCELs are counted.
@@ -45,6 +46,22 @@ func TestResponseIsReadWithItsTransactionKnown(t *testing.T) {
 	require.Equal(t, clientTx(tx), sent)
 	close(resume)
 	<-written
+}
+
+// So the first response tells of it by itself, before it is read.
+func TestResponseTellsOfItsTransaction(t *testing.T) {
+	tx := new(txn.Client)
+	var known clientTx
+	read := false
+	x := &clientRequest{
+		sent: func(tx clientTx) { known = tx },
+		response: func(*sip.Response) {
+			read = true
+			require.Equal(t, clientTx(tx), known)
+		},
+	}
+	x.Response(tx, sip.NewResponse(180, "Ringing"))
+	require.True(t, read)
 }
 
 func TestCallGivenUpWhileItsInviteLeavesIsCancelledOnce(t *testing.T) {

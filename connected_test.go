@@ -97,6 +97,7 @@ func TestWhoIsThereNowIsTold(t *testing.T) {
 				require.Equal(t, []string{"<sip:dora@pbx.example> asserted [] [id]"}, heard.next())
 				l.takes(method, from("sip:eve@pbx.example"))
 				require.Equal(t, []string{"<sip:eve@pbx.example>"}, heard.next(), "of whom nothing was asserted")
+				require.Zero(t, w.stacks[0].Stats().Panics, "nil is no callback")
 				hangUp(t, l.d, l.peer)
 			})
 		})

@@ -167,7 +167,7 @@ func TestContactThatIsNoTargetIsRefused(t *testing.T) {
 		l := w.rings(w.stack(stackIP), p)
 		for _, bad := range []dialog.ResponseOpt{
 			dialog.WithContacts(uri("a", stackIP), uri("b", stackIP)), dialog.WithHeader("Contact", "<sip:a@h>, <sip:b@h>"),
-			dialog.WithHeader("Contact", "*"), dialog.WithHeader("Contact", "<tel:+431>"), dialog.WithHeader("Contact", "<"),
+			dialog.WithHeader("Contact", "*"), dialog.WithHeader("Contact", "<sip:a@h>, <tel:+431>"), dialog.WithHeader("Contact", "<tel:+431>"), dialog.WithHeader("Contact", "<"),
 		} {
 			require.ErrorIs(t, l.d.Accept(context.Background(), withSDP(answerSDP), bad), dialog.ErrInvalidArgument)
 			require.ErrorIs(t, l.d.Provisional(context.Background(), 183, "", bad), dialog.ErrInvalidArgument)

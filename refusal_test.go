@@ -95,6 +95,18 @@ func TestRefusalOfTheOtherCallWithoutHeaders(t *testing.T) {
 	})
 }
 
+// A Retry-After of no time says so too; a Reason that would make no header is left out.
+func TestRefusalOfTheOtherCallAtItsEdges(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		one, other := w.bridged()
+		res := asksThrough(one, other, "INVITE", dialogtest.Response{Code: 503, Headers: []string{"Retry-After: 0"}})
+		require.Equal(t, []string{"0"}, valuesOf(res, "Retry-After"))
+		hangUp(t, one.d, one.peer)
+	})
+	refused := dialog.ResponseError{StatusCode: 486, Reasons: []dialog.Reason{{Protocol: "no token", Cause: 1}, {Protocol: "SIP", Cause: 2}}}
+	require.Equal(t, []dialog.Header{{Name: "Reason", Value: "SIP;cause=2"}}, refused.Refusal().Headers)
+}
+
 // FD14: an application chooses how it refuses.
 func TestApplicationChoosesTheRefusal(t *testing.T) {
 	headers := []dialog.Header{
@@ -149,6 +161,8 @@ func TestOtherErrorsOfOnOffer(t *testing.T) {
 		"lost":                 {dialog.ErrTransport, 488},
 		"nil ResponseError":    {(*dialog.ResponseError)(nil), 500},
 		"nil Refusal":          {(*dialog.Refusal)(nil), 500},
+		"no Refusal inside":    {fmt.Errorf("no: %w", (*dialog.Refusal)(nil)), 488},
+		"no response inside":   {fmt.Errorf("no: %w", (*dialog.ResponseError)(nil)), 488},
 		"text that falls over": {fallsOver{}, 500},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -301,6 +301,11 @@ func TestAResponseOptThatBreaksTheResponseIsTheMethodsError(t *testing.T) {
 				res.AppendHeader(&sip.ContactHeader{DisplayName: text, Address: uri("x", otherIP)})
 			}
 		},
+		"its own code, a quote in a name": func(string) dialog.ResponseOpt {
+			return func(res *sip.Response) {
+				res.AppendHeader(&sip.ContactHeader{DisplayName: `a"b`, Address: uri("x", otherIP)})
+			}
+		},
 		"its own code, two types": func(string) dialog.ResponseOpt {
 			return func(res *sip.Response) {
 				res.AppendHeader(sip.NewHeader("Content-Type", "text/plain"))
@@ -426,6 +431,28 @@ func TestAHeaderThatIsThereNamesItsOption(t *testing.T) {
 		_, err := s.NewInvite(context.Background(), uri("bob", otherIP), dialog.InviteOpts{MaxForwards: hops})
 		require.ErrorIs(t, err, dialog.ErrInvalidArgument)
 	}
+}
+
+// A literal IPv6 address needs no brackets where it stands alone.
+func TestPublicAddressMayBeAnIPv6Literal(t *testing.T) {
+	for _, address := range []string{"2001:db8::1", "[2001:db8::1]"} {
+		_, err := dialog.NewStack(&dialog.StackConfig{Transport: &dialog.TransportConfig{Protocol: "udp", Address: stackIP, PublicAddress: address}})
+		require.NoError(t, err, address)
+	}
+}
+
+// RFC 3261 19.1.5: the headers in a URI are for the request, not for its To.
+func TestToOfARequestHasNoHeadersOfTheURI(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s, p := w.stack(stackIP), w.peer(peerIP)
+		target := uri("x", peerIP)
+		target.Headers.Add("Subject", "a")
+		done := does(s, sip.OPTIONS, target)
+		in := p.next("OPTIONS")
+		require.Equal(t, "<sip:x@"+peerIP+":5060>", value(in.Message, "To"))
+		p.reply(in, dialogtest.Response{Code: 200, ToTag: "x"})
+		require.NoError(t, <-done)
+	})
 }
 
 // What is unusual and can be read is taken.

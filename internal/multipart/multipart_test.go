@@ -40,6 +40,9 @@ func TestPartsOfABody(t *testing.T) {
 	}{
 		"no parts":             {"application/sdp", "v=0\n", []string{`application/sdp|||"v=0\r\n"`}},
 		"no boundary":          {"multipart/mixed", one, nil},
+		"empty boundary":       {`multipart/mixed;boundary=""`, "--\n\nx\n----", nil},
+		"no kind of multipart": {"multipart/", "x", []string{`multipart/|||"x"`}},
+		"a quote in quotes":    {`multipart/mixed;x="\";boundary=c";boundary=b`, one, []string{`a/b|||"x"`}},
 		"one":                  {"multipart/mixed;boundary=b", one, []string{`a/b|||"x"`}},
 		"quoted boundary":      {`Multipart/Mixed; charset="x;boundary=c"; Boundary = "b"`, one, []string{`a/b|||"x"`}},
 		"escaped boundary":     {`multipart/mixed;boundary="\b"`, one, []string{`a/b|||"x"`}},
@@ -74,8 +77,11 @@ func TestPartsOfABody(t *testing.T) {
 
 // FX10: a body costs what its bytes do.
 func TestPartsAreBounded(t *testing.T) {
-	deep := "x"
-	for i := range 20 {
+	deep := "--b0\n\nx\n--b0--"
+	for i := 1; i < 20; i++ {
+		if i <= maxDepth {
+			require.Len(t, told(fmt.Sprintf("multipart/mixed;boundary=b%d", i-1), deep), 1)
+		}
 		deep = fmt.Sprintf("--b%d\nContent-Type: multipart/mixed;boundary=b%d\n\n%s\n--b%d--", i, i-1, deep, i)
 	}
 	require.Empty(t, told("multipart/mixed;boundary=b19", deep))

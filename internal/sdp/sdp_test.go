@@ -63,7 +63,7 @@ func TestUnknownLinesAreKept(t *testing.T) {
 // FS6: what cannot be read at all.
 func TestWhatIsNoDescription(t *testing.T) {
 	for _, text := range []string{
-		"", " \r\n", "this is no SDP", "v=nonsense\r\n", "v=1\r\no=a 1 1 IN IP4 h\r\nm=audio 1 RTP/AVP 0\r\n", "v=0\r\n", "v=0\r\ns=-\r\n",
+		"", " \r\n", "this is no SDP", "v=nonsense\r\n", "v=1\r\no=a 1 1 IN IP4 h\r\nm=audio 1 RTP/AVP 0\r\n", "v=0\r\n", "v=0\r\ns=-\r\n", "s=0\r\no=a 1 1 IN IP4 h\r\nm=audio 1 RTP/AVP 0\r\n",
 		"o=a 1 1 IN IP4 h\r\nv=0\r\n", session("m=audio"), session("m=audio 4000"), session("m="), session("audio 4000"),
 		session("=x"), session("1=x"), "\x00\x01\x02", "v=0\r\n\x80\x81\r\n", "<?xml version='1.0'?>",
 	} {
@@ -130,6 +130,7 @@ func TestAnswersFollowFromWhatIsWanted(t *testing.T) {
 		"two streams, one taken":   {"m=audio 5 RTP/AVP 0\r\nm=audio 7 RTP/AVP 8", "m=audio 0 RTP/AVP 0\r\nm=audio 4 RTP/AVP 8", "m=audio 0 RTP/AVP 0 m=audio 7 RTP/AVP 8 a=sendrecv "},
 		"keys alone are wanted":    {"m=audio 5 RTP/AVP 101\r\na=rtpmap:101 telephone-event/8000", "m=audio 4 RTP/AVP 101", "m=audio 5 RTP/AVP 101 a=rtpmap:101 telephone-event/8000 a=sendrecv "},
 		"lines about all formats":  {"m=video 5 RTP/AVP 96 97\r\na=rtcp-fb:* nack\r\na=rtcp-fb:97 pli", "m=video 4 RTP/AVP 96", "m=video 5 RTP/AVP 96 a=rtcp-fb:* nack a=sendrecv "},
+		"two of a kind":            {"m=audio 5 RTP/AVP 0", "m=audio 4 RTP/AVP 0\r\nm=audio 6 RTP/AVP 0", "m=audio 5 RTP/AVP 0 a=sendrecv m=audio 0 RTP/AVP 0 "},
 		"message":                  {"m=message 5 TCP/MSRP *\r\na=accept-types:*", "m=message 4 TCP/MSRP *", "m=message 5 TCP/MSRP * a=accept-types:* a=sendrecv "},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -152,11 +153,24 @@ func TestOfferOfWhichNoLineIsAcceptable(t *testing.T) {
 		"m=audio 4000 RTP/SAVP 0":                                                      {NoMedia, NoTransport},
 		"m=video 4 RTP/AVP 31\r\nm=audio 4 RTP/AVP 18\r\nm=audio 5 UDP/TLS/RTP/SAVP 0": {NoMedia, NoFormat, NoTransport},
 		"m=audio x RTP/AVP 0":                                                          {NoSense},
+		"m=audio 99999 RTP/AVP 0":                                                      {NoSense},
 	} {
 		answer, refused := wanted(t, four, fourNames).Answer(parsed(t, session(offer)))
 		require.Nil(t, answer, offer)
 		require.Equal(t, why, refused.Warnings, offer)
 		require.NotEmpty(t, refused.Error())
+	}
+}
+
+// Comfort noise is no sound, by its number or by its name.
+func TestComfortNoiseAloneIsNoCommonFormat(t *testing.T) {
+	for ours, offer := range map[string]string{
+		"m=audio 5 RTP/AVP 0 13":                         "m=audio 4 RTP/AVP 13",
+		"m=audio 5 RTP/AVP 0 98\r\na=rtpmap:98 CN/16000": "m=audio 4 RTP/AVP 98\r\na=rtpmap:98 cn/16000",
+	} {
+		_, refused := wanted(t, ours).Answer(parsed(t, session(offer)))
+		require.NotNil(t, refused, offer)
+		require.Equal(t, []Warning{NoFormat}, refused.Warnings)
 	}
 }
 
@@ -210,6 +224,10 @@ func TestOffersOfTheApplicationAreWhatItWants(t *testing.T) {
 	require.Equal(t, "m=audio 6 RTP/AVP 8 m=video 0 RTP/AVP 31 ", media(&w.Description))
 	_, refused := w.Answer(parsed(t, session("m=audio 4 RTP/AVP 0", "m=video 4 RTP/AVP 31")))
 	require.Equal(t, []Warning{NoMedia, NoFormat}, refused.Warnings)
+	w = wanted(t, "m=audio 5 RTP/AVP 0").Offered(parsed(t, session("m=image 0 udptl t38")))
+	_, refused = w.Answer(parsed(t, session("m=audio 4 RTP/AVP 0")))
+	require.NotNil(t, refused, "a closed stream needs no room")
+	require.Equal(t, []Warning{NoMedia}, refused.Warnings)
 }
 
 // A fax takes the place of audio, and audio comes back: by the peer's offers, and by
@@ -253,6 +271,8 @@ func TestOffersFollowFromWhatIsWanted(t *testing.T) {
 		"a line that nobody wants":    {audioVideo, audioVideo + "\r\nm=image 0 udptl t38", "m=audio 5 RTP/AVP 0 8 m=video 7 RTP/AVP 31 m=image 0 udptl t38 "},
 		"audio has moved":             {"m=audio 5 RTP/AVP 0", "m=image 0 udptl t38\r\nm=audio 5 RTP/AVP 0\r\na=recvonly", "m=image 0 udptl t38 m=audio 5 RTP/AVP 0 "},
 		"all have changed places":     {audioVideo, "m=video 7 RTP/AVP 31\r\nm=audio 5 RTP/AVP 0", "m=video 7 RTP/AVP 31 m=audio 5 RTP/AVP 0 8 "},
+		"two of a kind have moved":    {"m=audio 5 RTP/AVP 0\r\nm=audio 7 RTP/AVP 8", "m=audio 7 RTP/AVP 8\r\nm=audio 5 RTP/AVP 0", "m=audio 7 RTP/AVP 8 m=audio 5 RTP/AVP 0 "},
+		"one is given up":             {"m=audio 0 RTP/AVP 0\r\na=ptime:20\r\nm=video 7 RTP/AVP 31", "m=audio 5 RTP/AVP 8\r\nm=video 7 RTP/AVP 31", "m=audio 0 RTP/AVP 8 m=video 7 RTP/AVP 31 "},
 		"a slot that is not wanted":   {"m=audio 0 RTP/AVP 0\r\nm=video 7 RTP/AVP 31", "m=audio 0 RTP/AVP 0\r\nm=video 0 RTP/AVP 31", "m=audio 0 RTP/AVP 0 m=video 7 RTP/AVP 31 "},
 		"the port has changed since":  {"m=audio 5 RTP/AVP 0", "m=audio 6 RTP/AVP 0", "m=audio 5 RTP/AVP 0 "},
 		"its kind has changed since ": {"m=audio 5 RTP/AVP 0", "m=image 6 udptl t38", "m=audio 5 RTP/AVP 0 "},
@@ -275,6 +295,10 @@ func TestStreamsKeepTheirAddressAmongOtherSessionLines(t *testing.T) {
 	w = w.Answered(parsed(t, moved), parsed(t, session("m=audio 4 RTP/AVP 0", "m=video 0 RTP/AVP 31")))
 	offer := string(w.Offer(nil).Bytes())
 	require.Contains(t, offer, "s=-\r\nc=IN IP4 10.0.0.2\r\nt=0 0\r\nm=audio 5 RTP/AVP 0\r\na=sendrecv\r\nm=video 7 RTP/AVP 31\r\nc=IN IP4 10.0.0.1\r\na=sendonly\r\n")
+
+	w = wanted(t, "m=audio 5 RTP/AVP 0", "m=video 7 RTP/AVP 31", "c=IN IP4 10.0.0.7")
+	w = w.Answered(parsed(t, moved), parsed(t, session("m=audio 4 RTP/AVP 0", "m=video 0 RTP/AVP 31")))
+	require.Contains(t, string(w.Offer(nil).Bytes()), "m=video 7 RTP/AVP 31\r\nc=IN IP4 10.0.0.7\r\na=sendrecv\r\n", "its own")
 }
 
 func TestDirectionsAreChanged(t *testing.T) {
@@ -298,14 +322,17 @@ func TestRefusalsHavePort0InEveryLine(t *testing.T) {
 func TestSameSession(t *testing.T) {
 	a := parsed(t, session("b=AS:1", "m=audio 5 RTP/AVP 0\r\na=ptime:20", "m=video 0 RTP/AVP 31"))
 	for text, same := range map[string]bool{
-		session("b=AS:1", "m=audio 5 RTP/AVP 0\r\na=ptime:20\r\na=sendrecv", "m=video 0 RTP/AVP 99"):                                     true,
-		strings.Replace(session("a=sendrecv", "b=AS:1", "m=audio 5 RTP/AVP 0\r\na=ptime:20", "m=video 0 RTP/AVP 31"), "1 1 ", "1 9 ", 1): true,
-		session("m=audio 5 RTP/AVP 0\r\na=ptime:20", "m=video 0 RTP/AVP 31"):                                                             false,
-		session("b=AS:1", "m=audio 6 RTP/AVP 0\r\na=ptime:20", "m=video 0 RTP/AVP 31"):                                                   false,
-		session("b=AS:1", "m=audio 5 RTP/AVP 0\r\na=ptime:20\r\na=sendonly", "m=video 0 RTP/AVP 31"):                                     false,
-		session("b=AS:1", "m=audio 5 RTP/AVP 0\r\na=ptime:20", "m=video 7 RTP/AVP 31"):                                                   false,
-		session("b=AS:1", "m=audio 5 RTP/AVP 0\r\na=ptime:20"):                                                                           false,
-		session("b=AS:1", "m=audio 5 RTP/AVP 0 8\r\na=ptime:20", "m=video 0 RTP/AVP 31"):                                                 false,
+		session("b=AS:1", "m=audio 5 RTP/AVP 0\r\na=ptime:20\r\na=sendrecv", "m=video 0 RTP/AVP 99"):                                                         true,
+		strings.Replace(session("a=sendrecv", "b=AS:1", "m=audio 5 RTP/AVP 0\r\na=ptime:20", "m=video 0 RTP/AVP 31"), "1 1 ", "1 9 ", 1):                     true,
+		session("b=AS:1", "m=audio 5 RTP/AVP 0\r\na=ptime:30", "m=video 0 RTP/AVP 31"):                                                                       false,
+		strings.Replace(session("b=AS:1", "m=audio 5 RTP/AVP 0\r\na=ptime:20", "m=video 0 RTP/AVP 31"), "t=0 0", "t=5 6", 1):                                 true,
+		strings.Replace(session("m=audio 5 RTP/AVP 0\r\na=ptime:20", "m=video 0 RTP/AVP 31"), "c=IN IP4 10.0.0.1\r\n", "b=AS:1\r\nc=IN IP4 10.0.0.1\r\n", 1): true,
+		session("m=audio 5 RTP/AVP 0\r\na=ptime:20", "m=video 0 RTP/AVP 31"):                                                                                 false,
+		session("b=AS:1", "m=audio 6 RTP/AVP 0\r\na=ptime:20", "m=video 0 RTP/AVP 31"):                                                                       false,
+		session("b=AS:1", "m=audio 5 RTP/AVP 0\r\na=ptime:20\r\na=sendonly", "m=video 0 RTP/AVP 31"):                                                         false,
+		session("b=AS:1", "m=audio 5 RTP/AVP 0\r\na=ptime:20", "m=video 7 RTP/AVP 31"):                                                                       false,
+		session("b=AS:1", "m=audio 5 RTP/AVP 0\r\na=ptime:20"):                                                                                               false,
+		session("b=AS:1", "m=audio 5 RTP/AVP 0 8\r\na=ptime:20", "m=video 0 RTP/AVP 31"):                                                                     false,
 	} {
 		require.Equal(t, same, Same(a, parsed(t, text)), text)
 		require.Equal(t, same, Same(parsed(t, text), a), text)
