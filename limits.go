@@ -58,7 +58,7 @@ type Limits struct {
 	Tombstones int
 	// HeaderBytes, Headers and BodyBytes bound one message: its start line and
 	// header block (zero is 32 KiB), the number of its header values (256), and
-	// its body (1 MiB).
+	// its body (1 MiB). No header field may be longer than 65535 bytes.
 	HeaderBytes, Headers, BodyBytes int
 	// Connections bounds the streams that peers have opened, Dials those that this
 	// side has, and Handshakes those of peers that are being set up; zero is 10000,

@@ -331,3 +331,16 @@ func TestTheHeadEndsAtTheEmptyLine(t *testing.T) {
 		require.False(t, ended, "%q", data)
 	}
 }
+
+// A header field is bounded, also where the header block may be larger.
+func TestHeaderFieldsAreBounded(t *testing.T) {
+	for length, fault := range map[int]bool{maxValue: false, maxValue + 1: true} {
+		head := "OPTIONS sip:a@b SIP/2.0\r\nSubject: " + strings.Repeat("x", length)
+		m := Decode([]byte(head), 10)
+		require.NotNil(t, m)
+		require.Equal(t, fault, m.Fault != nil)
+		value, found := m.Value("Subject")
+		require.Equal(t, !fault, found)
+		require.Len(t, value, map[bool]int{false: length}[fault])
+	}
+}
