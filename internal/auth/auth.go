@@ -57,19 +57,19 @@ type lastSent struct {
 // maxSpaces bounds the realms of a scope: a path has few, a hostile peer many.
 const maxSpaces = 16
 
-func (s *Scope) get(hop netip.AddrPort) map[space]*answer {
+func (s *Scope) get(nextHop netip.AddrPort) map[space]*answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	found := make(map[space]*answer)
 	for sp, was := range s.known {
-		if was.hop == hop {
+		if was.hop == nextHop {
 			found[sp] = was.answer
 		}
 	}
 	return found
 }
 
-func (s *Scope) put(sp space, a *answer, hop netip.AddrPort) {
+func (s *Scope) put(sp space, a *answer, nextHop netip.AddrPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.known == nil {
@@ -78,7 +78,7 @@ func (s *Scope) put(sp space, a *answer, hop netip.AddrPort) {
 	if _, found := s.known[sp]; !found && len(s.known) >= maxSpaces {
 		clear(s.known)
 	}
-	s.known[sp] = lastSent{a, hop}
+	s.known[sp] = lastSent{a, nextHop}
 }
 
 // forgetServers drops what is not a proxy's.

@@ -47,7 +47,7 @@ type Layer struct {
 	bound     []bound                 // both, in order; is appended to only
 	streams   map[streamKey][]*stream // live ones
 	dials     map[streamKey]*dial
-	room      room
+	capacity  capacity
 
 	// Synchronised by themselves.
 	counters counters
@@ -63,15 +63,15 @@ type Layer struct {
 // New returns a layer without any socket. It must be closed.
 func New(cfg Config) *Layer {
 	l := &Layer{
-		cfg:     cfg,
-		limits:  cfg.Limits.withDefaults(),
-		network: cfg.Network,
-		log:     cfg.Logger,
-		seed:    maphash.MakeSeed(),
-		streams: make(map[streamKey][]*stream),
-		dials:   make(map[streamKey]*dial),
-		room:    newRoom(),
-		began:   time.Now(),
+		cfg:      cfg,
+		limits:   cfg.Limits.withDefaults(),
+		network:  cfg.Network,
+		log:      cfg.Logger,
+		seed:     maphash.MakeSeed(),
+		streams:  make(map[streamKey][]*stream),
+		dials:    make(map[streamKey]*dial),
+		capacity: newCapacity(),
+		began:    time.Now(),
 
 		warnings: newWarnings(),
 	}
@@ -244,10 +244,10 @@ func (l *Layer) dropStream(s *stream) {
 // freeLocked gives a stream's place back.
 func (l *Layer) freeLocked(s *stream) {
 	if s.listener == nil {
-		l.room.dialled--
+		l.capacity.dialled--
 		return
 	}
-	l.room.leaveLocked(Source(s.key.addr.Addr()))
+	l.capacity.leaveLocked(Source(s.key.addr.Addr()))
 }
 
 // trace calls the trace hook, if there is one, and survives it.

@@ -46,7 +46,7 @@ type counters struct {
 // Stats returns the counters. It may be called at any time, on any goroutine.
 func (l *Layer) Stats() Stats {
 	l.mu.Lock()
-	conns, handshakes := l.room.accepted+l.room.dialled, l.room.shaking
+	conns, handshakes := l.capacity.accepted+l.capacity.dialled, l.capacity.shaking
 	l.mu.Unlock()
 	c := &l.counters
 	return Stats{

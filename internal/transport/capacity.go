@@ -28,8 +28,8 @@ func Source(addr netip.Addr) netip.Addr {
 	return network.Addr()
 }
 
-// room counts connections. Layer.mu guards it.
-type room struct {
+// capacity counts connections. Layer.mu guards it.
+type capacity struct {
 	dialled  int // by us, with dials under way
 	accepted int // with those whose handshakes are under way
 	sources  map[netip.Addr]int
@@ -38,8 +38,8 @@ type room struct {
 	shakers map[netip.Addr]int
 }
 
-func newRoom() room {
-	return room{sources: make(map[netip.Addr]int), shakers: make(map[netip.Addr]int)}
+func newCapacity() capacity {
+	return capacity{sources: make(map[netip.Addr]int), shakers: make(map[netip.Addr]int)}
 }
 
 // admit reserves a place for a connection that a peer has opened.
@@ -49,25 +49,25 @@ func (l *Layer) admit(source netip.Addr) error {
 	switch {
 	case l.closed:
 		return ErrClosed
-	case l.room.accepted >= l.limits.Connections:
+	case l.capacity.accepted >= l.limits.Connections:
 		return ErrTooManyConnections
-	case l.limits.ConnectionsPerSource > 0 && l.room.sources[source] >= l.limits.ConnectionsPerSource:
+	case l.limits.ConnectionsPerSource > 0 && l.capacity.sources[source] >= l.limits.ConnectionsPerSource:
 		return errTooManyOfSource
 	}
-	l.room.accepted++
-	l.room.sources[source]++
+	l.capacity.accepted++
+	l.capacity.sources[source]++
 	return nil
 }
 
 // leaveLocked gives an accepted connection's place back.
-func (r *room) leaveLocked(source netip.Addr) {
+func (r *capacity) leaveLocked(source netip.Addr) {
 	r.accepted--
 	decrease(r.sources, source)
 }
 
 func (l *Layer) leave(source netip.Addr) {
 	l.mu.Lock()
-	l.room.leaveLocked(source)
+	l.capacity.leaveLocked(source)
 	l.mu.Unlock()
 }
 
@@ -76,16 +76,16 @@ func (l *Layer) dialLocked() error {
 	switch {
 	case l.closed:
 		return ErrClosed
-	case l.room.dialled >= l.limits.Dials:
+	case l.capacity.dialled >= l.limits.Dials:
 		return ErrTooManyConnections
 	}
-	l.room.dialled++
+	l.capacity.dialled++
 	return nil
 }
 
 func (l *Layer) leaveDialled() {
 	l.mu.Lock()
-	l.room.dialled--
+	l.capacity.dialled--
 	l.mu.Unlock()
 }
 
@@ -94,19 +94,19 @@ func (l *Layer) beginHandshake(source netip.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	most := l.limits.HandshakesPerSource
-	if l.room.shaking >= l.limits.Handshakes || most > 0 && l.room.shakers[source] >= most {
+	if l.capacity.shaking >= l.limits.Handshakes || most > 0 && l.capacity.shakers[source] >= most {
 		return false
 	}
-	l.room.shaking++
-	l.room.shakers[source]++
+	l.capacity.shaking++
+	l.capacity.shakers[source]++
 	return true
 }
 
 func (l *Layer) endHandshake(source netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.room.shaking--
-	decrease(l.room.shakers, source)
+	l.capacity.shaking--
+	decrease(l.capacity.shakers, source)
 }
 
 func decrease(counts map[netip.Addr]int, key netip.Addr) {

@@ -67,7 +67,7 @@ func TestConnectionsOfOneSourceAreBounded(t *testing.T) {
 			require.NoError(t, conn.Close())
 		}
 		synctest.Wait()
-		require.Empty(t, l.room.sources)
+		require.Empty(t, l.capacity.sources)
 		require.NoError(t, l.Close())
 	})
 }
@@ -102,7 +102,7 @@ func TestHandshakesOfOneSourceAreBounded(t *testing.T) {
 		synctest.Wait()
 		require.Zero(t, l.Stats().Handshakes)
 		require.Zero(t, l.Stats().Connections)
-		require.Empty(t, l.room.shakers)
+		require.Empty(t, l.capacity.shakers)
 		require.NoError(t, l.Close())
 	})
 }
