@@ -247,12 +247,13 @@ func (l *Layer) run(d *dial) {
 		l.finishDial(d, nil, l.dialFailed(d, err))
 		return
 	}
+	l.failures.drop(d.key)
 	s, err := l.addStream(d.kind, ready, d.key, nil)
 	l.finishDial(d, s, err)
 }
 
 // dialFailed names the error of a dial, and remembers it for the destination, unless
-// the dial was given up.
+// the dial was given up, or the network has changed since it began.
 func (l *Layer) dialFailed(d *dial, err error) error {
 	switch {
 	case l.ctx.Err() != nil:
@@ -261,10 +262,21 @@ func (l *Layer) dialFailed(d *dial, err error) error {
 		err = errDialTimeout
 	}
 	err = doing(fmt.Sprint("dial ", d.key.transport, " ", d.key.addr), err)
-	if pause := l.limits.DialPause; pause >= 0 && !errors.Is(d.ctx.Err(), context.Canceled) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if pause := l.limits.DialPause; pause >= 0 && l.dials[d.key] == d {
 		l.failures.put(d.key, err, d.began, time.Now(), pause)
 	}
 	return err
+}
+
+// forgetDials has those who ask from now on share no dial that is under way, nor what
+// comes of it.
+func (l *Layer) forgetDials() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.dials)
+	l.failures.forget()
 }
 
 // dialLink connects and does the handshakes.

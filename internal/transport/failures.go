@@ -50,6 +50,13 @@ func (f *failures) get(key streamKey, now time.Time) error {
 	return fmt.Errorf("%w (%v ago)", failed.err, now.Sub(failed.at).Round(time.Millisecond))
 }
 
+// drop forgets one destination, which has been connected to.
+func (f *failures) drop(key streamKey) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.entries, key)
+}
+
 func (f *failures) forget() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

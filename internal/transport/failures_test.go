@@ -160,3 +160,42 @@ func TestFailuresAreBounded(t *testing.T) {
 	}
 	require.Empty(t, f.entries)
 }
+
+// A destination that was connected to is no failure any more.
+func TestConnect_forgets_a_failure_with_a_success(t *testing.T) {
+	dialling(t, Limits{DialPause: time.Hour}, func(t *testing.T, l *Layer, _ *dials, peer *dialogtest.Host) {
+		_, err := l.Connect(context.Background(), tcp("192.0.2.2:5060"))
+		require.Error(t, err)
+		ln, err := peer.Listen(context.Background(), "tcp", "192.0.2.2:5060")
+		require.NoError(t, err)
+		defer ln.Close()
+		for range 3 {
+			flow, err := l.Connect(context.Background(), tcp("192.0.2.2:5060"))
+			require.NoError(t, err)
+			flow.stream.lose(ErrClosed)
+		}
+	})
+}
+
+// FN7: a dial from an address that is ours no longer is not shared, and its end says
+// nothing of the destination.
+func TestChanged_leaves_the_dials_that_are_under_way(t *testing.T) {
+	dialling(t, Limits{}, func(t *testing.T, l *Layer, d *dials, _ *dialogtest.Host) {
+		began, old := time.Now(), make(chan error, 1)
+		go func() {
+			_, err := l.Connect(context.Background(), tcp("198.51.100.1:5060"))
+			old <- err
+		}()
+		time.Sleep(9 * time.Second)
+		l.Changed()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_, err := l.Connect(ctx, tcp("198.51.100.1:5060"))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, <-old, errDialTimeout)
+		require.EqualValues(t, 2, d.tcp.Load())
+		require.Equal(t, 14*time.Second, time.Since(began))
+		_, err = l.Connect(context.Background(), tcp("198.51.100.1:5060"))
+		require.NotContains(t, err.Error(), "ago)")
+	})
+}

@@ -22,7 +22,7 @@ var buffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 type frame struct {
 	ping   *item // a keep-alive, and what answers it
 	inside bool  // it came in the midst of a message
-	pong   bool  // the answer to a keep-alive of ours
+	pong   bool  // the answer to a keep-alive of ours; with ping: maybe
 	// whole is one message. It is well-formed or not, see its fault, and nil when it
 	// is no SIP. raw is what it was read from, valid until the framer reads on.
 	whole   bool
@@ -121,12 +121,12 @@ type framer struct {
 	scanned int             // bytes of the unread ones in which no header block ends
 	head    *sipmsg.Message // whose body is awaited
 	headLen int             // its start line and headers with the empty line; 0: none is awaited
-	pongs   atomic.Int32    // awaited; synchronised by itself
+	awaits  atomic.Bool     // a pong; synchronised by itself
 }
 
 func newFramer(limits Limits) *framer { return &framer{limits: limits} }
 
-func (f *framer) expectPong() { f.pongs.Add(1) }
+func (f *framer) expectPong() { f.awaits.Store(true) }
 
 // headWeight is what a parsed header block holds for each of its bytes.
 const headWeight = 4
@@ -161,18 +161,20 @@ func (f *framer) next() (frame, bool) {
 
 // keepAlive takes line ends before a message (RFC 3261 7.5), and returns what
 // they are when they are a pong that is awaited or a ping (RFC 5626 4.4.1). Any
-// other single CRLF is passed over.
+// other single CRLF is passed over. A double one is a ping, also while a pong is awaited:
+// a peer that need not answer ours wants its own answered. It may be two pongs at once,
+// which an answer does no harm.
 func (f *framer) keepAlive() *frame {
 	for {
 		b := f.unread()
 		switch {
-		case f.pongs.Load() > 0 && bytes.HasPrefix(b, []byte(crlf)):
-			f.take(len(crlf))
-			f.pongs.Add(-1)
-			return &frame{pong: true}
 		case bytes.HasPrefix(b, []byte(endBlock)):
 			f.take(len(endBlock))
-			return &frame{ping: crlfPong()}
+			return &frame{ping: crlfPong(), pong: f.awaits.Load()}
+		case f.awaits.Load() && bytes.HasPrefix(b, []byte(crlf)):
+			f.take(len(crlf))
+			f.awaits.Store(false)
+			return &frame{pong: true}
 		case len(b) > 2 && bytes.HasPrefix(b, []byte(crlf)) && !bytes.HasPrefix([]byte(endBlock), b):
 			f.take(len(crlf))
 		default:

@@ -59,7 +59,7 @@ func (f *Flow) Contact() Local {
 func (l *Layer) Changed() {
 	l.routes.forget()
 	l.publics.forget()
-	l.failures.forget()
+	l.forgetDials()
 	for _, s := range l.streamsNow() {
 		s.public.Store(nil)
 		s.doubt(0, false)

@@ -74,8 +74,9 @@ func (f *Flow) Learn(via *sipmsg.SentBy) {
 		f.stream.public.Store(&seen)
 		return
 	}
-	own, _ := f.concrete()
-	f.layer.publics.put(publicKey{f.socket, f.remote}, public{seen, own})
+	if own, ok := f.own(); ok {
+		f.layer.publics.put(publicKey{f.socket, f.remote}, public{seen, own})
+	}
 }
 
 // seenAt is the source of a request of ours as its Via has come back: received, or the
@@ -113,8 +114,8 @@ func (f *Flow) Public() (seen netip.AddrPort, ok bool) {
 		if !ok {
 			return seen, false
 		}
-		own, _ := f.concrete()
-		return known.seen, known.own == own
+		own, found := f.own()
+		return known.seen, !found || known.own == own
 	}
 	if at := f.stream.public.Load(); at != nil {
 		return *at, true
@@ -123,7 +124,7 @@ func (f *Flow) Public() (seen netip.AddrPort, ok bool) {
 }
 
 // Translated reports whether the flow's peer is known to see us elsewhere than we are: a
-// NAT is on the way.
+// NAT is on the way. It asks nobody.
 func (f *Flow) Translated() bool {
 	seen, ok := f.Public()
 	if !ok {
@@ -132,8 +133,22 @@ func (f *Flow) Translated() bool {
 	if f.stream != nil {
 		return seen.Addr() != f.stream.local.Addr()
 	}
-	own, _ := f.concrete()
+	own, found := f.own()
+	if !found {
+		return seen.Port() != f.socket.local.Port()
+	}
 	return seen != own
+}
+
+// own is concrete for a flow over UDP, by what the kernel has last said, if it has: it is
+// for read loops, and for callers with a lock, who may not ask.
+func (f *Flow) own() (own netip.AddrPort, ok bool) {
+	own = f.socket.local
+	if !own.Addr().IsUnspecified() {
+		return own, true
+	}
+	known, ok := f.layer.routes.get(f.remote.Addr())
+	return netip.AddrPortFrom(known.own, own.Port()), ok
 }
 
 // Public returns from where a peer at that address sees us, once it has said so: over

@@ -106,6 +106,9 @@ func (r *reader) handle(fr frame) bool {
 	switch {
 	case fr.ping != nil:
 		r.s.layer.counters.keepAlives.Add(1)
+		if fr.pong {
+			r.pinged = time.Time{}
+		}
 		return r.s.enqueue(*fr.ping) == nil
 	case fr.pong:
 		r.pinged = time.Time{}

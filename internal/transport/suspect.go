@@ -75,7 +75,7 @@ func (s *stream) doubt(silence time.Duration, fatal bool) {
 	before := trust(s.trust.Load())
 	s.trust.Store(int32(suspect)) // before the look at heard, see hear
 	if s.heardWithin(silence) {
-		s.acquitLocked()
+		s.trust.Store(int32(before)) // who doubts it for another reason still does
 		s.mu.Unlock()
 		return
 	}

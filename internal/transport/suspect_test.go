@@ -223,3 +223,33 @@ func TestDoubt_crosses_what_is_heard(t *testing.T) {
 	defer flow.stream.mu.Unlock()
 	require.Nil(t, flow.stream.verdict)
 }
+
+// Who pings us need not answer a ping of ours (RFC 5626 4.4.1), and is not taken for one
+// who does.
+func TestAPingThatCrossesOursIsAnswered(t *testing.T) {
+	dialled(t, func(t *testing.T, _ *Layer, _ net.Listener, flow *Flow, peer net.Conn) {
+		flow.stream.ask()
+		require.Equal(t, endBlock, readText(t, peer, 4))
+		write(t, peer, endBlock)
+		require.Equal(t, crlf, readText(t, peer, 2))
+		require.False(t, flow.stream.mustAnswer())
+		write(t, peer, crlf)
+		synctest.Wait()
+		require.True(t, flow.stream.mustAnswer())
+	})
+}
+
+// What was heard since a request does not speak against a doubt that came later.
+func TestDoubt_leaves_a_later_doubt_alone(t *testing.T) {
+	dialled(t, func(t *testing.T, l *Layer, _ net.Listener, flow *Flow, peer net.Conn) {
+		write(t, peer, crlf)
+		time.Sleep(time.Second)
+		l.Changed()
+		time.Sleep(time.Second)
+		flow.Doubt(time.Minute)
+		require.True(t, flow.Suspect())
+		write(t, peer, crlf)
+		synctest.Wait()
+		require.False(t, flow.Suspect())
+	})
+}

@@ -1,0 +1,56 @@
+package transport
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/sipmsg"
+)
+
+// Translated is asked with a dialog locked: no network may be asked then.
+func TestTranslated_asks_nobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := dialogtest.NewNetwork()
+		defer network.Close()
+		network.Unspecified = true
+		asks := &asks{Host: network.Host("192.0.2.1")}
+		l, _ := startLayer(t, Config{Network: asks})
+		listen(t, l, "udp", "0.0.0.0:5060")
+		flow, err := l.Connect(context.Background(), Target{Transport: "UDP", Addr: farTCP.Addr})
+		require.NoError(t, err)
+		require.False(t, flow.Translated())
+		for host, translated := range map[string]bool{"192.0.2.1": false, "203.0.113.9": true} {
+			flow.Local()
+			via, err := sipmsg.ParseVia("SIP/2.0/UDP " + host + ";branch=z9hG4bK1;rport=5060")
+			require.NoError(t, err)
+			flow.Learn(&via.SentBy)
+			time.Sleep(2 * routeTime)
+			asked := asks.udp.Load()
+			require.Equal(t, translated, flow.Translated())
+			require.Equal(t, asked, asks.udp.Load())
+		}
+		l.routes.forget()
+		require.False(t, flow.Translated(), "the port is ours, and nobody knows the address")
+		require.NoError(t, l.Close())
+	})
+}
+
+// asks is a host whose routes are asked for.
+type asks struct {
+	*dialogtest.Host
+	udp atomic.Int32
+}
+
+func (a *asks) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	if network == "udp" {
+		a.udp.Add(1)
+	}
+	return a.Host.DialContext(ctx, network, address)
+}
