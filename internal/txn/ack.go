@@ -83,8 +83,8 @@ func (a *Ack) ResendBy(flow *transport.Flow) error {
 // elsewhere is where the ACK goes once its connection is lost.
 func (a *Ack) elsewhere() RequestOptions {
 	opt := RequestOptions{NextHop: a.opt.NextHop}
-	if a.opt.FlowOnly {
-		opt.Flow, opt.FlowOnly = a.flow, true
+	if a.opt.FlowOnly || a.opt.Reopen {
+		opt.Flow, opt.FlowOnly, opt.Reopen = a.flow, a.opt.FlowOnly, a.opt.Reopen
 	}
 	return opt
 }

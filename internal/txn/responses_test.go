@@ -109,3 +109,22 @@ func TestAnAckThatMustNotWaitIsSentByWhatIsThere(t *testing.T) {
 		require.Empty(t, r.lines())
 	})
 }
+
+// An ACK by a connection of ours that alone leads to its peer goes by another one to the
+// same place once that is lost.
+func TestAnAckThatLostItsConnectionOpensItAgain(t *testing.T) {
+	bubble(t, []string{"tcp"}, func(t *testing.T, r *rig) {
+		first, err := r.layer.SendAck(context.Background(), outgoingRequest(sip.ACK, "call-1", 1), RequestOptions{NextHop: r.nextHop()})
+		require.NoError(t, err)
+		nowhere := sip.Uri{Scheme: "sip", Host: "x.invalid"}
+		ack, err := r.layer.SendAck(context.Background(), outgoingRequest(sip.ACK, "call-1", 1), RequestOptions{
+			Flow: first.flow, NextHop: nowhere, FlowOnly: true, Reopen: true,
+		})
+		require.NoError(t, err)
+		require.Equal(t, []string{"ACK", "ACK"}, r.lines())
+		r.net.BreakStreams()
+		r.settle()
+		require.NoError(t, ack.Resend())
+		require.Equal(t, []string{"ACK"}, r.lines())
+	})
+}
