@@ -122,6 +122,7 @@ func (e *earlyDialog) inStateLocked(f func()) {
 	e.state = d.dialogStateLocked()
 	d.setDialogStateLocked(held)
 	i.current = current
+	d.keepLocked() // that of the current one again
 }
 
 // inDialogStateLocked is inStateLocked for e, or f alone outside early dialogs.
@@ -215,6 +216,7 @@ func (i *inviteClient) makeCurrentLocked(e *earlyDialog) {
 	old := d.keyLocked()
 	i.current = e
 	d.setDialogStateLocked(e.state)
+	d.keepLocked()
 	if d.keyLocked() != old {
 		d.stack.rekeyLocked(d, old)
 	}

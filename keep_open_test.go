@@ -205,3 +205,37 @@ func TestARegistrationThroughANATIsKeptOpen(t *testing.T) {
 		})
 	}
 }
+
+// Of an INVITE that was forked the flow is kept of the fork that has answered, not of the
+// one that was heard last.
+func TestTheFlowOfTheForkThatHasAnsweredIsKeptOpen(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		at := map[string]*peer{"A": w.viaNAT(publicIP, 1001), "B": w.viaNAT(publicIP, 1002)}
+		l := w.calls(w.stack(stackIP), w.peer(peerIP), offer(offerSDP))
+		var mu sync.Mutex
+		kept := make(map[string]int)
+		w.net.Tap(func(p dialogtest.Packet) {
+			if string(p.Data) == "\r\n\r\n" {
+				mu.Lock()
+				defer mu.Unlock()
+				kept[p.To.String()]++
+			}
+		})
+		says := func(tag string, code int, body string) {
+			res := dialogtest.Response{Code: code, ToTag: tag, Body: body, Headers: []string{privateContact}}
+			require.NoError(t, at[tag].Send(l.stack, at[tag].Response(l.invite.Request(), res)))
+			synctest.Wait()
+		}
+		says("A", 183, "")
+		says("B", 183, "")
+		says("A", 200, answerSDP)
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		at["A"].next("ACK")
+		time.Sleep(time.Minute)
+		mu.Lock()
+		require.Zero(t, kept[at["B"].Addr().String()])
+		require.NotZero(t, kept[at["A"].Addr().String()])
+		mu.Unlock()
+		require.NoError(t, l.d.Close())
+	})
+}

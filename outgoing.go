@@ -80,7 +80,7 @@ func (s *Stack) newCaller(target sip.Uri, opts InviteOpts, flow *transport.Flow)
 		referral:     opts.referral,
 	}
 	d.choseContactLocked(opts.Contact)
-	d.takeFlowLocked(flow)
+	d.flow, d.flowNamed = flow, flow != nil // is kept once the peer has answered
 	return s.adopt(d)
 }
 

@@ -463,6 +463,18 @@ func TestAConnectionThatIsNeededIsNotClosedAsIdle(t *testing.T) {
 	}
 }
 
+// What is no call needs no connection once it has been answered.
+func TestAReferOutsideCallsLetsGoOfItsFlow(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		r := w.registers("tcp")
+		require.NoError(t, r.phone.OnRequest("REFER", func(context.Context, *sip.Request) dialog.Answer { return dialog.Answer{Status: 202} }))
+		_, err := r.server.Refer(context.Background(), r.private(), uri("carol", otherIP), dialog.ReferOpts{Flow: r.flow, NoReferSub: true})
+		require.NoError(t, err)
+		time.Sleep(time.Hour)
+		lost(t, r.flow.Err())
+	})
+}
+
 // A flow may be used by many while its connection closes.
 func TestAFlowIsUsedByManyWhileItCloses(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
