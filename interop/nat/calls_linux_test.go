@@ -18,14 +18,16 @@ var (
 )
 
 func TestCallsBothWays(t *testing.T) {
+	t.Parallel()
 	for _, transport := range transports {
 		t.Run(transport, func(t *testing.T) {
 			w := newWorld(t)
 			p := w.serve().phone(w.router(linux), "alice", transport)
 			for _, by := range []func(*call) *dialog.Dialog{(*call).phoneEnd, (*call).serverEnd} {
-				c := p.calls(0)
-				c.talk()
-				c.end(by(c))
+				for _, c := range []*call{p.calls(0), p.server.calls(p, 0)} {
+					c.talk()
+					c.end(by(c))
+				}
 			}
 		})
 	}

@@ -29,13 +29,34 @@ func TestACallRingsMuchLongerThanTheBindingOfTheCaller(t *testing.T) {
 	c.end(c.server)
 }
 
-// over runs a test over each of the transports, in a call of the phone's.
+// A called phone rings longer than its binding lasts: its answer comes by a new one, to
+// which all goes that follows.
+func TestACallRingsLongerThanTheBindingOfTheCallee(t *testing.T) {
+	w := newWorld(t)
+	s := w.serve()
+	p := s.phone(w.router(hasty), "alice", "udp")
+	c := s.calls(p, 8*time.Second)
+	c.talk()
+	c.end(c.server)
+}
+
+// over runs a test over each of the transports, in a call of the phone's and in one of
+// the server's.
 func over(t *testing.T, transports []string, test func(t *testing.T, p *phone, c *call), change ...func(*dialog.StackConfig)) {
+	t.Parallel()
 	for _, transport := range transports {
 		t.Run(transport, func(t *testing.T) {
-			w := newWorld(t)
-			p := w.serve().phone(w.router(linux), "alice", transport, change...)
-			test(t, p, p.calls(0))
+			t.Parallel()
+			for caller, calls := range map[string]func(p *phone) *call{
+				"phone":  func(p *phone) *call { return p.calls(0) },
+				"server": func(p *phone) *call { return p.server.calls(p, 0) },
+			} {
+				t.Run(caller, func(t *testing.T) {
+					w := newWorld(t)
+					p := w.serve().phone(w.router(linux), "alice", transport, change...)
+					test(t, p, calls(p))
+				})
+			}
 		})
 	}
 }
@@ -85,12 +106,13 @@ func TestAPhoneMovesInACall(t *testing.T) {
 
 // Two phones behind two routers have the same address, and are two.
 func TestTwoPhonesHaveTheSameContact(t *testing.T) {
+	t.Parallel()
 	for _, transport := range transports {
 		t.Run(transport, func(t *testing.T) {
 			w := newWorld(t)
 			s := w.serve()
 			alice, bob := s.phone(w.router(linux), "alice", transport), s.phone(w.router(linux), "bob", transport)
-			a, b := alice.calls(0), bob.calls(0)
+			a, b := s.calls(alice, 0), s.calls(bob, 0)
 			a.talk()
 			b.talk()
 			a.end(a.server)

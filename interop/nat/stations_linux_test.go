@@ -79,7 +79,13 @@ type server struct {
 	client *tls.Config // of who trusts it
 
 	mu       sync.Mutex // guards the field below
-	bindings map[string]sip.Uri
+	bindings map[string]binding
+}
+
+// binding is how a registered user is reached.
+type binding struct {
+	contact sip.Uri
+	flow    *dialog.Flow
 }
 
 func (w *world) serve(change ...func(*dialog.StackConfig)) *server {
@@ -97,17 +103,27 @@ func (w *world) serve(change ...func(*dialog.StackConfig)) *server {
 	for _, f := range change {
 		f(config)
 	}
-	s := &server{station: start(w.t, w.server, config), client: ca.Client(), bindings: make(map[string]sip.Uri)}
+	s := &server{station: start(w.t, w.server, config), client: ca.Client(), bindings: make(map[string]binding)}
 	require.NoError(w.t, s.OnRequest("REGISTER", s.register))
 	return s
 }
 
 // register takes a registration.
-func (s *server) register(_ context.Context, req *sip.Request) dialog.Answer {
+func (s *server) register(ctx context.Context, req *sip.Request) dialog.Answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.bindings[req.To().Address.User] = *req.Contact().Address.Clone()
+	s.bindings[req.To().Address.User] = binding{*req.Contact().Address.Clone(), dialog.FlowFrom(ctx)}
 	return dialog.Answer{}
+}
+
+// calls has the server call a phone by the flow of its registration, which answers after
+// a while.
+func (s *server) calls(p *phone, ringing time.Duration) *call {
+	s.t.Helper()
+	s.mu.Lock()
+	b := s.bindings[p.name]
+	s.mu.Unlock()
+	return ring(s.station, p.station, b.contact, dialog.InviteOpts{Flow: b.flow}, ringing).call(false)
 }
 
 // phone is one behind a router that has registered by a transport.
