@@ -23,6 +23,8 @@ PATH=$PATH:/usr/sbin:/sbin
 export PATH
 sh "$(dirname "$0")/need.sh" nft ip conntrack unshare || cannot "the tools above are missing"
 
+sh "$(dirname "$0")/need.sh" baresip 2>/dev/null || echo "nat.sh: without baresip, which cannot be installed" >&2
+
 # What the tests do first, in a network of its own.
 probe='
 	ip link add name probe type veth peer name other &&

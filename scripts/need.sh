@@ -79,6 +79,7 @@ for tool in "$@"; do
 	nft) need_tool nft nftables ;;
 	ip) need_tool ip iproute2 ;;
 	conntrack) need_tool conntrack conntrack ;;
+	baresip) need_tool baresip baresip-core ;;
 	unshare) need_tool unshare util-linux ;;
 	*) fail "do not know how to provide '$tool'" ;;
 	esac
