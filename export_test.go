@@ -29,7 +29,7 @@ func Leftovers(s *Stack) Left {
 	left := Left{
 		Dialogs: len(s.dialogs), Aliases: len(s.aliases), Releasing: len(s.releasing), Subscribed: len(s.subscribed), Replacing: len(s.replacing), Tombstones: len(s.tombstones),
 		Sources: miscounted(s), TombstoneTimer: s.tombstoneTimer != nil,
-		Tasks: s.tasks.Running(), Byes: s.byes.Running(), Calls: s.callbacksRunning() + s.deliveries.Running(),
+		Tasks: s.tasks.Running() + s.stopping.Running(), Byes: s.byes.Running(), Calls: s.callbacksRunning() + s.deliveries.Running(),
 	}
 	for _, index := range []map[DialogKey]*Dialog{s.dialogs, s.releasing, s.subscribed} {
 		for _, d := range index {

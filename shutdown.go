@@ -71,7 +71,7 @@ func (s *Stack) stopInTime(ctx context.Context) error {
 	late, cancel := overtime(ctx, returnOvertime)
 	defer cancel()
 	result := make(chan error, 1)
-	go func() { result <- s.stop(ctx) }()
+	s.stopping.Go(func() { result <- s.stop(ctx) })
 	select {
 	case err := <-result:
 		return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -228,7 +229,8 @@ func TestShutdownEndsWithItsContextWhateverTheApplicationDoes(t *testing.T) {
 			for _, limit := range []time.Duration{0, time.Second} {
 				bubble(t, func(t *testing.T, w *world) {
 					until := make(chan struct{})
-					defer close(until)
+					let := sync.OnceFunc(func() { close(until) })
+					defer let()
 					var blocked atomic.Bool
 					s := w.stack(stackIP, func(cfg *dialog.StackConfig) {
 						cfg.Trace = func(e dialog.TraceEvent) {
@@ -244,6 +246,9 @@ func TestShutdownEndsWithItsContextWhateverTheApplicationDoes(t *testing.T) {
 					socket, err := w.net.Host(stackIP).ListenPacket(context.Background(), "udp", stackIP+":5060")
 					require.NoError(t, err, "the port is free")
 					require.NoError(t, socket.Close())
+					let()
+					synctest.Wait()
+					require.Zero(t, dialog.Leftovers(s).Tasks)
 				})
 			}
 		})

@@ -93,6 +93,7 @@ type Stack struct {
 	calls       tasks.Group
 	deliveries  tasks.Group
 	running     tasks.Group // is never closed
+	stopping    tasks.Group // likewise: the one that Shutdown may leave behind
 	credentials auth.Cache
 	counters    counters
 	decisions   sync.Map // of *decision: those that are open
