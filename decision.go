@@ -175,11 +175,5 @@ func (d *Dialog) await(ctx context.Context, unwanted <-chan struct{}, decide fun
 func (d *Dialog) hangsUp() <-chan struct{} {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if d.hungUp == nil {
-		d.hungUp = make(chan struct{})
-		if d.ending != nil {
-			close(d.hungUp)
-		}
-	}
-	return d.hungUp
+	return d.hungUp.OpenIf(d.ending != nil).C()
 }

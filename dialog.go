@@ -10,6 +10,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/lockstat"
 	"sipdialog.example/dialog/internal/mailbox"
 	"sipdialog.example/dialog/internal/offeranswer"
@@ -49,9 +50,9 @@ type Dialog struct {
 	peerHungUp bool
 	// entered says when each state was entered.
 	entered [DialogStateTerminated + 1]time.Time
-	// done is closed when the state becomes Terminated, ctx is cancelled soon
-	// after; both are made on demand.
-	done      chan struct{}
+	// done is opened when the state becomes Terminated; ctx, made on demand, is
+	// cancelled soon after.
+	done      latch.Latch
 	ctx       context.Context
 	cancelCtx context.CancelCauseFunc
 	// closed tells that Terminated was delivered; nil when nobody has to wait.
@@ -112,16 +113,16 @@ type Dialog struct {
 	// updateOut and updateIn are the same for UPDATE.
 	updateOut *updateClient
 	updateIn  *updateServer
-	// retransmission are the 2xx of ours that repeat until their ACK comes; acked,
-	// made on demand, is closed when there are none.
+	// retransmission are the 2xx of ours that repeat until their ACK comes; acked wakes
+	// when there are none.
 	retransmissions []*retransmission
-	acked           chan struct{}
+	acked           latch.Latch
 	// ackWaits is true while an ACK of ours waits for the application's
 	// answer to the offer in the 2xx.
 	ackWaits bool
-	// hungUp, made on demand, is closed when a hang-up begins: nobody waits for a
-	// decision of the application's any more.
-	hungUp      chan struct{}
+	// hungUp is opened when a hang-up begins: nobody waits for a decision of the
+	// application's any more.
+	hungUp      latch.Latch
 	negotiation offeranswer.Negotiation
 	timer       sessionTimer
 	limit       *time.Timer
@@ -195,7 +196,7 @@ func (d *Dialog) Cause() Cause {
 func (d *Dialog) Done() <-chan struct{} {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	return d.doneLocked()
+	return d.done.OpenIf(d.state == DialogStateTerminated).C()
 }
 
 // IsUAC reports whether we sent the INVITE.

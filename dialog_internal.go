@@ -16,16 +16,6 @@ func (d *Dialog) keyLocked() DialogKey {
 	return DialogKey{CallID: d.callID, LocalTag: d.localTag, RemoteTag: d.remoteTag}
 }
 
-func (d *Dialog) doneLocked() chan struct{} {
-	if d.done == nil {
-		d.done = make(chan struct{})
-		if d.state == DialogStateTerminated {
-			close(d.done)
-		}
-	}
-	return d.done
-}
-
 // config returns the stack's configuration, or the defaults.
 func (d *Dialog) config() *StackConfig { return d.stack.settings() }
 

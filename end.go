@@ -103,10 +103,7 @@ func (d *Dialog) hangupLocked(e *ending) (release func()) {
 	if d.ending != nil || d.phase == phaseCleared {
 		return func() {}
 	}
-	if d.hungUp != nil {
-		close(d.hungUp)
-		d.hungUp = nil
-	}
+	d.hungUp.Open()
 	switch {
 	case d.phase == phaseInviting:
 		d.ending = e
@@ -243,7 +240,7 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 	d.stopRingingLocked()
 	d.stopSessionLocked()
 	d.setOutcomeLocked(cause.answerError())
-	d.ackedLocked()
+	d.acked.Wake()
 	if d.reinviteOut != nil {
 		d.reinviteOut.endLocked(ErrTerminated)
 	}

@@ -96,14 +96,8 @@ func (r *ReferSubscription) waiting() <-chan struct{} {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
 	r.waiters++
-	if r.decided == nil {
-		r.decided = make(chan struct{})
-		if r.isDecidedLocked() {
-			close(r.decided)
-		}
-	}
 	r.refreshInTimeLocked()
-	return r.decided
+	return r.decided.OpenIf(r.isDecidedLocked()).C()
 }
 
 // result counts one waiter less, and returns the result of Wait.
@@ -151,7 +145,7 @@ func (r *ReferSubscription) progressedLocked(p Progress) {
 	}
 	if p.final() {
 		r.mailbox.Push(calls...)
-		r.decideLocked()
+		r.decided.Open()
 		return
 	}
 	if len(calls) > 0 && !r.mailbox.Offer(calls...) && r.dialog.stack != nil {
@@ -168,7 +162,7 @@ func (r *ReferSubscription) failLocked(cause error) {
 		cause = r.lostLocked("", cause)
 	}
 	r.failure = cause
-	r.decideLocked()
+	r.decided.Open()
 }
 
 // lostLocked is the error of a subscription that ends without an outcome.
@@ -177,9 +171,3 @@ func (r *ReferSubscription) lostLocked(reason string, err error) *TransferError 
 }
 
 func (r *ReferSubscription) isDecidedLocked() bool { return r.status.final() || r.failure != nil }
-
-func (r *ReferSubscription) decideLocked() {
-	if r.decided != nil {
-		close(r.decided)
-	}
-}

@@ -263,7 +263,7 @@ func (r *ReferSubscription) refused(err error) {
 	r.answeredLocked(err)
 	if !r.isDecidedLocked() {
 		r.failure = err
-		r.decideLocked()
+		r.decided.Open()
 	}
 	r.endLocked(err)
 	r.dialog.mutex.Unlock()

@@ -81,7 +81,7 @@ func (d *Dialog) answerPrack(tx serverTx, body Body) {
 	d.stack.respond(tx, res)
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.reliable.wake()
+	d.reliable.changed.Wake()
 }
 
 // acceptPrack answers the offer in a PRACK.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sipmsg"
@@ -28,8 +29,8 @@ type reliableServer struct {
 	code int
 	// writing counts the responses whose first writing is under way.
 	writing int
-	// changed, made on demand, is closed when Accept has to look again.
-	changed chan struct{}
+	// changed wakes Accept, to look again.
+	changed latch.Latch
 }
 
 // provisional is one reliable provisional response. Its fields are guarded by
@@ -139,7 +140,7 @@ func (d *Dialog) nextProvisionalLocked() (send func() error) {
 		d.mutex.Lock()
 		defer d.mutex.Unlock()
 		r.writing--
-		r.wake()
+		r.changed.Wake()
 		return err
 	}
 }
@@ -181,7 +182,7 @@ func (r *reliableServer) stop() {
 		p.timer.Stop()
 		p.tx, p.res = nil, nil
 	}
-	r.wake()
+	r.changed.Wake()
 }
 
 // acknowledged returns the response that a PRACK acknowledges, or nil.
@@ -218,14 +219,6 @@ func (r *reliableServer) inFlight() bool {
 	return false
 }
 
-// wake has Accept look again.
-func (r *reliableServer) wake() {
-	if r.changed != nil {
-		close(r.changed)
-		r.changed = nil
-	}
-}
-
 // waitPracked waits until the INVITE may be accepted (RFC 3262 3, 5), or is
 // answered otherwise.
 func (d *Dialog) waitPracked(ctx context.Context) error {
@@ -235,10 +228,7 @@ func (d *Dialog) waitPracked(ctx context.Context) error {
 			d.mutex.Unlock()
 			return nil
 		}
-		if d.reliable.changed == nil {
-			d.reliable.changed = make(chan struct{})
-		}
-		changed := d.reliable.changed
+		changed := d.reliable.changed.C()
 		d.mutex.Unlock()
 		select {
 		case <-changed:

@@ -144,8 +144,6 @@ func (d *Dialog) setStateLocked(next DialogState) (delivered <-chan struct{}, ch
 	}
 	d.dropAsideLocked()
 	delivered = d.mailbox.Seal(calls...)
-	if d.done != nil {
-		close(d.done)
-	}
+	d.done.Open()
 	return delivered, true
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/mailbox"
 )
 
@@ -40,11 +41,11 @@ type ReferSubscription struct {
 	// over is true once the subscription has ended.
 	over bool
 	// status is the progress of the latest NOTIFY; a final one is the outcome and
-	// stays. failure says why there will be no outcome. decided is closed once there is
+	// stays. failure says why there will be no outcome. decided is opened once there is
 	// one of the two.
 	status  Progress
 	failure error
-	decided chan struct{}
+	decided latch.Latch
 	// callbacks are those of OnProgress.
 	callbacks []func(Progress)
 	// waiters counts the calls of Wait. until is the expiry of the subscription, limit
@@ -70,8 +71,8 @@ type ReferSubscription struct {
 	latest            int
 	// followed is true once a Follow has begun.
 	followed bool
-	// done is closed when the subscription ends.
-	done chan struct{}
+	// done is opened when the subscription ends.
+	done latch.Latch
 
 	// What synchronises itself.
 
@@ -92,19 +93,11 @@ func (d *Dialog) newSubscription(id string, referTo sip.Uri) *ReferSubscription 
 // the call does not close it.
 func (r *ReferSubscription) Done() <-chan struct{} {
 	if r == nil || r.dialog == nil {
-		ended := make(chan struct{})
-		close(ended)
-		return ended
+		return new(latch.Latch).OpenIf(true).C()
 	}
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
-	if r.done == nil {
-		r.done = make(chan struct{})
-		if r.over {
-			close(r.done)
-		}
-	}
-	return r.done
+	return r.done.OpenIf(r.over).C()
 }
 
 // Close ends the subscription for the application at once, without waiting for the
@@ -155,9 +148,7 @@ func (r *ReferSubscription) endLocked(cause error) {
 		delete(r.registryLocked(), r.ID)
 	}
 	r.failLocked(cause)
-	if r.done != nil {
-		close(r.done)
-	}
+	r.done.Open()
 	r.freeLocked()
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
 )
@@ -15,8 +16,8 @@ import (
 type callOutcome struct {
 	known bool
 	err   error
-	// ready is closed when known becomes true; made on demand.
-	ready chan struct{}
+	// ready is opened when known becomes true.
+	ready latch.Latch
 }
 
 // inviteClient is the INVITE of ours that begins a call. Its fields are
@@ -61,15 +62,7 @@ func (d *Dialog) outcomeKnown() <-chan struct{} {
 	if d.state == DialogStateEstablished {
 		d.setOutcomeLocked(nil)
 	}
-	switch {
-	case d.callOutcome.known:
-		known := make(chan struct{})
-		close(known)
-		return known
-	case d.callOutcome.ready == nil:
-		d.callOutcome.ready = make(chan struct{})
-	}
-	return d.callOutcome.ready
+	return d.callOutcome.ready.C()
 }
 
 // setOutcomeLocked sets the outcome, once.
@@ -78,10 +71,7 @@ func (d *Dialog) setOutcomeLocked(err error) {
 		return
 	}
 	d.callOutcome.known, d.callOutcome.err = true, err
-	if d.callOutcome.ready != nil {
-		close(d.callOutcome.ready)
-		d.callOutcome.ready = nil
-	}
+	d.callOutcome.ready.Open()
 }
 
 func (d *Dialog) outcome() error {

@@ -255,15 +255,7 @@ func (d *Dialog) stopRetransmissionLocked(u *retransmission) {
 	d.retransmissions = slices.DeleteFunc(d.retransmissions, func(other *retransmission) bool { return other == u })
 	if len(d.retransmissions) == 0 {
 		d.retransmissions = nil
-		d.ackedLocked()
-	}
-}
-
-// ackedLocked wakes the callers of waitAcked.
-func (d *Dialog) ackedLocked() {
-	if d.acked != nil {
-		close(d.acked)
-		d.acked = nil
+		d.acked.Wake()
 	}
 }
 
@@ -311,10 +303,7 @@ func (d *Dialog) waitAcked(ctx context.Context) error {
 		d.mutex.Unlock()
 		return nil
 	}
-	if d.acked == nil {
-		d.acked = make(chan struct{})
-	}
-	acked := d.acked
+	acked := d.acked.C()
 	d.mutex.Unlock()
 	select {
 	case <-acked:
