@@ -380,7 +380,7 @@ func (s *Stack) handleOptions(tx serverTx) {
 	switch {
 	case s.callbacksNow().OnIncomingDialog == nil:
 		code = s.unavailable()
-	case !s.hasRoom():
+	case !s.isBelowLimit():
 		code = sip.StatusServiceUnavailable
 	}
 	if code == sip.StatusServiceUnavailable {
@@ -396,8 +396,8 @@ func (s *Stack) accept() string {
 	return typeSDP
 }
 
-// hasRoom reports whether one more call is within MaxDialogs.
-func (s *Stack) hasRoom() bool {
+// isBelowLimit reports whether one more call is within MaxDialogs.
+func (s *Stack) isBelowLimit() bool {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
 	limit := s.config.maxDialogs()
@@ -415,16 +415,16 @@ func (s *Stack) handleInDialog(tx serverTx, req *sipmsg.Message) {
 		d.handleRequest(tx, req)
 		return
 	}
-	expected, buried := s.recentlyEnded(key)
+	expected, ended := s.recentlyEnded(key)
 	ack, acknowledges := rackOf(req)
 	switch {
-	case req.Method == sip.BYE && buried:
+	case req.Method == sip.BYE && ended:
 		// The two BYEs crossed (RFC 5407 3.2.1).
 		s.answerWith(tx, sip.StatusOK)
 	case req.Method == sip.PRACK && acknowledges && ack == expected:
 		// It crossed the final answer (RFC 3262 3).
 		s.answerWith(tx, sip.StatusOK)
-	case !buried && !s.subscribes(req) && s.handled(tx, req.Method):
+	case !ended && !s.subscribes(req) && s.handled(tx, req.Method):
 		// It is in a dialog of the application's: of a SUBSCRIBE sent by Do, say, or
 		// one that its handler has accepted (RFC 6665 4).
 	default:
@@ -456,8 +456,8 @@ func (s *Stack) inCall(m *sipmsg.Message) bool {
 		return false
 	}
 	key := DialogKey{CallID: m.CallID, LocalTag: m.ToTag, RemoteTag: m.FromTag}
-	_, buried := s.recentlyEnded(key)
-	return buried || s.find(key) != nil
+	_, ended := s.recentlyEnded(key)
+	return ended || s.find(key) != nil
 }
 
 // handleAck takes the ACK to a 2xx. One that belongs to nothing is dropped.

@@ -51,7 +51,7 @@ type holding struct {
 	over  bool
 }
 
-// take counts bytes, and reports whether there was room for them.
+// take counts bytes, and reports whether they are within the bound.
 func (h *holding) take(bytes int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -101,7 +101,7 @@ func sizeOfBody(body Body) int {
 }
 
 // holdInvite counts what a new call of the peer's holds, which nobody else knows of
-// yet; it reports whether there is room.
+// yet; it reports whether it is within the bound.
 func (d *Dialog) holdInvite() bool {
 	return d.holds.take(size(d.arrived) + sizeOfBody(d.keptBody) + len(d.routeSet)*bytesPerRoute)
 }

@@ -49,9 +49,9 @@ type serverTx interface {
 	Respond(res *sip.Response) error
 	// Answer is Respond for one with nothing of its own but the fields.
 	Answer(code int, reason string, fields ...sipmsg.Field) error
-	// Refuse answers 503, for want of room, and takes none itself.
+	// Refuse answers 503 at a limit, and needs no transaction itself.
 	Refuse() error
-	// Dismiss answers what belongs to nothing, and takes no room either.
+	// Dismiss answers a request that belongs to nothing, and needs none either.
 	Dismiss(code int)
 	// ReplyBy has responses go by another flow from now on.
 	ReplyBy(flow *transport.Flow)

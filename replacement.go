@@ -134,8 +134,8 @@ func (s *Stack) namedLocked(key DialogKey) (d *Dialog, ended bool) {
 		}
 		ended = ended || over
 	}
-	_, buried := s.tombstones[key]
-	return nil, ended || buried || s.releasing[key] != nil || s.subscribed[key] != nil
+	_, recent := s.tombstones[key]
+	return nil, ended || recent || s.releasing[key] != nil || s.subscribed[key] != nil
 }
 
 // tagsMeant returns the tags that a tag stands for: zero stands also for none, as peers

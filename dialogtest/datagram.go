@@ -140,7 +140,7 @@ func (s *packetConn) tryReceive() (p Packet, changed <-chan struct{}, deadline t
 	return p, nil, deadline, nil
 }
 
-// push queues a datagram and reports whether there was room.
+// push queues a datagram and reports whether the queue had a place.
 func (s *packetConn) push(p Packet) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

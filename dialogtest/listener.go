@@ -51,7 +51,7 @@ func (l *listener) tryAccept() (*stream, <-chan struct{}) {
 	return s, nil
 }
 
-// push queues a connection and reports whether there was room.
+// push queues a connection and reports whether the queue had a place.
 func (l *listener) push(s *stream) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

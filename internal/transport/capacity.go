@@ -9,7 +9,7 @@ import (
 // many that peers have opened, of each source and altogether, and for so many of ours,
 // which peers cannot use up.
 
-// Why a connection is refused, or closed, for want of room; told to watchers and the
+// Why a connection is refused, or closed, at a limit; told to watchers and the
 // log.
 var (
 	errTooManyOfSource   = errors.New("too many connections of one source")

@@ -10,7 +10,7 @@ import (
 // oldest are forgotten early.
 const maxRefusals = 100000
 
-// refusals remembers which requests were refused for want of room: a
+// refusals remembers which requests were refused at a limit: a
 // transaction for each would be what there is no room for, but the same request
 // once more must not be taken after all. An entry costs some dozen bytes.
 type refusals struct {

@@ -193,7 +193,7 @@ func (s *Server) respond(code int, reason string, encode func() []byte) error {
 	return s.tx.write(data, s)
 }
 
-// Refuse answers 503 with a Retry-After, for want of room, and takes none: the
+// Refuse answers 503 with a Retry-After, at a limit, and takes none: the
 // transaction ends at once, and the request, if it comes again, gets the same
 // answer without one (RFC 3261 8.2.7). Errors: as Respond.
 func (s *Server) Refuse() error {

@@ -7,7 +7,7 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// retryAfter is the Retry-After, in seconds, of a 503 for want of room.
+// retryAfter is the Retry-After, in seconds, of a 503 at a limit.
 const retryAfter = "10"
 
 // receiveNew takes any request but ACK and CANCEL.
@@ -99,7 +99,7 @@ func (s *Server) run() {
 	l.user.Request(s)
 }
 
-// noRoom is the 503 that refuses for want of room, the same each time.
+// noRoom is the 503 that refuses at a limit, the same each time.
 func (l *Layer) noRoom(m *sipmsg.Message, k string) []byte {
 	return m.Reply(&sipmsg.Reply{
 		Code: sip.StatusServiceUnavailable, Reason: reasonPhrase(sip.StatusServiceUnavailable), Tag: l.tagOf(k),
