@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -73,6 +74,21 @@ var (
 	_                                                                                                  = dialog.StackConfig{Transport: nil, UserAgent: "", TxTimeout: time.Second, MaxDialogs: 1, Logger: log.Default()}
 	_                                                                                                  = dialog.TransportConfig{Protocol: "", Address: "", Port: 0, PublicAddress: "", PublicPort: 0, TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
 	_                                                                                                  = dialog.StackCallbacks{OnIncomingDialog: func(dialog.IDialog) {}, OnIncomingRefer: func(dialog.IDialog, sip.Uri, *dialog.ReplacesInfo) {}}
+)
+
+// Flows, as registrars and telephones use them.
+var (
+	_ func(context.Context) *dialog.Flow                                                                     = dialog.FlowFrom
+	_ func(*dialog.Dialog) *dialog.Flow                                                                      = (*dialog.Dialog).Flow
+	_ func(*dialog.Stack, context.Context, *sip.Request, dialog.DoOpts) (*sip.Response, *dialog.Flow, error) = (*dialog.Stack).DoWith
+	_ func(*dialog.Flow, func(error)) func()                                                                 = (*dialog.Flow).OnLost
+	_ func(*dialog.Flow) func()                                                                              = (*dialog.Flow).Hold
+	_ func(*dialog.Flow) <-chan struct{}                                                                     = (*dialog.Flow).Done
+	_ func(*dialog.Flow) error                                                                               = (*dialog.Flow).Err
+	_ func(*dialog.Flow) netip.AddrPort                                                                      = (*dialog.Flow).Remote
+	_                                                                                                        = dialog.InviteOpts{Flow: &dialog.Flow{}}
+	_                                                                                                        = dialog.ReferOpts{Flow: &dialog.Flow{}}
+	_                                                                                                        = dialog.ErrFlowLost
 )
 
 // mockDialog is an application's fake: it breaks when IDialog gains a method.

@@ -140,6 +140,7 @@ func TestRequestsOutsideCallsGoByAFlow(t *testing.T) {
 			for _, method := range []string{"MESSAGE", "NOTIFY", "SUBSCRIBE", "REFER"} {
 				require.NoError(t, r.phone.OnRequest(method, func(context.Context, *sip.Request) dialog.Answer { return dialog.Answer{Status: 202} }))
 			}
+			start := time.Now()
 			for _, method := range []sip.RequestMethod{"OPTIONS", "MESSAGE", "NOTIFY", "SUBSCRIBE"} {
 				req := sip.NewRequest(method, r.private())
 				req.SetBody(make([]byte, 3000)) // a router's UDP port takes no connections
@@ -148,6 +149,7 @@ func TestRequestsOutsideCallsGoByAFlow(t *testing.T) {
 				require.Less(t, res.StatusCode, 500)
 				require.True(t, r.flow.Equal(flow))
 			}
+			require.Zero(t, time.Since(start))
 			_, err := r.server.Refer(context.Background(), r.private(), uri("carol", otherIP), dialog.ReferOpts{Flow: r.flow, NoReferSub: true})
 			require.NoError(t, err)
 			r.onOneConnection()
@@ -450,11 +452,12 @@ func TestAConnectionThatIsNeededIsNotClosedAsIdle(t *testing.T) {
 				require.NoError(t, r.flow.Err())
 				require.NoError(t, callee.Bye(context.Background(), ""))
 				<-caller.Done()
-				release, own := r.flow.Hold(), r.own.Hold()
+				first, second, own := r.flow.Hold(), r.flow.Hold(), r.own.Hold()
+				first()
+				first()
 				time.Sleep(3 * time.Hour)
 				require.NoError(t, r.flow.Err())
-				release()
-				release()
+				second()
 				own()
 				time.Sleep(time.Hour)
 				lost(t, r.flow.Err())
