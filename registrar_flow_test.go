@@ -38,7 +38,7 @@ func (w *world) registers(transport string, change ...func(*dialog.StackConfig))
 	router := w.net.NAT(routerIP, dialogtest.NATConfig{RandomPorts: true, Filtering: dialogtest.AddressAndPortDependent})
 	r := &homePhone{w: w, router: router, server: w.site(serverIP, transport, ca, change...)}
 	host := &counted{Host: router.Host(phoneIP)}
-	r.phone = w.site(phoneIP, transport, ca, func(c *dialog.StackConfig) { c.Network, c.Transport.Address = host, "0.0.0.0" })
+	r.phone = w.site(phoneIP, transport, ca, func(c *dialog.StackConfig) { c.Network, c.Transport.Address, c.FlowKeepAlive, c.Limits.IdleTimeout = host, "0.0.0.0", -1, -1 })
 	r.phone.host = host
 	r.server.follows(w.t)
 	r.phone.follows(w.t)
@@ -446,19 +446,18 @@ func TestAConnectionThatIsNeededIsNotClosedAsIdle(t *testing.T) {
 	for _, transport := range allTransports[1:] {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
-				r := w.registers(transport)
+				r := w.registers(transport, func(c *dialog.StackConfig) { c.FlowKeepAlive = -1 })
 				caller, callee := r.call(r.private(), r.flow)
 				time.Sleep(3 * time.Hour)
 				require.NoError(t, r.flow.Err())
 				require.NoError(t, callee.Bye(context.Background(), ""))
 				<-caller.Done()
-				first, second, own := r.flow.Hold(), r.flow.Hold(), r.own.Hold()
+				first, second := r.flow.Hold(), r.flow.Hold()
 				first()
 				first()
 				time.Sleep(3 * time.Hour)
 				require.NoError(t, r.flow.Err())
 				second()
-				own()
 				time.Sleep(time.Hour)
 				lost(t, r.flow.Err())
 			})
