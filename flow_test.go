@@ -368,3 +368,36 @@ func TestAPeerOnLoopbackIsBehindNoNAT(t *testing.T) {
 		c.reached(t, w.incoming(w.stack(stackIP), w.viaNAT(c.source, 31337), withHeaders("Contact: <sip:peer@"+c.contact+":5060>")))
 	})
 }
+
+// A request with the branch of another, which a stranger may guess, moves no answer
+// unless it is of the same call.
+func TestAGuessedBranchMovesNoAnswer(t *testing.T) {
+	for name, change := range map[string]func(*dialogtest.Request){
+		"Call-ID":  func(r *dialogtest.Request) { r.CallID = "other" },
+		"From tag": func(r *dialogtest.Request) { r.FromTag = "other" },
+		"CSeq":     func(r *dialogtest.Request) { r.CSeq++ },
+		"none":     func(*dialogtest.Request) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				s, p, stranger := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
+				calls := waiting(s)
+				r := dialogtest.Request{
+					Method: "INVITE", URI: "sip:b@" + stackIP, CallID: "call", FromTag: farTag, CSeq: 7,
+					Branch: "z9hG4bK-1-0;rport", Body: offerSDP,
+				}
+				require.NoError(t, p.Send(s.Addr(), p.Request(r)))
+				call := <-calls
+				change(&r)
+				require.NoError(t, stranger.Send(s.Addr(), p.Request(r)))
+				synctest.Wait()
+				require.NoError(t, call.Accept(context.Background(), withSDP(answerSDP)))
+				to := p.Addr()
+				if name == "none" {
+					to = stranger.Addr() // a router has another binding
+				}
+				require.Equal(t, to, w.sent(stackIP, "200 INVITE")[0].to)
+			})
+		})
+	}
+}

@@ -304,6 +304,9 @@ func (d *Dialog) moveLocked(f *transport.Flow) {
 	if d.flow.Same(f) || !d.config().MoveFlow.allows(d.flow, f) {
 		return
 	}
+	if isEncrypted(d.flow) && !isEncrypted(f) {
+		return // RFC 3261 26.2.2
+	}
 	d.flow = f
 	d.keepLocked()
 	if d.pendingInvite != nil {
@@ -312,6 +315,14 @@ func (d *Dialog) moveLocked(f *transport.Flow) {
 	for _, u := range d.retransmissions {
 		u.tx.ReplyBy(f)
 	}
+}
+
+func isEncrypted(f *transport.Flow) bool {
+	if f == nil {
+		return false
+	}
+	_, encrypted := f.TLS()
+	return encrypted
 }
 
 // watchCaller ends an unanswered call when its WebSocket is lost: no response can reach

@@ -516,3 +516,24 @@ func TestAFlowIsUsedByManyWhileItCloses(t *testing.T) {
 		time.Sleep(time.Minute)
 	})
 }
+
+// A call whose way is encrypted does not go on in the clear, whoever says so (RFC 3261
+// 26.2.2).
+func TestAnEncryptedCallIsNotMovedToAnOpenFlow(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		r := w.registers("tls", func(c *dialog.StackConfig) {
+			c.Listeners = []dialog.TransportConfig{{Protocol: "udp", Address: serverIP, Port: 5060}}
+		})
+		caller, callee := r.call(r.private(), r.flow)
+		stranger, key := w.peer(peerIP), caller.Key()
+		require.NoError(t, stranger.Send(netip.MustParseAddrPort(serverIP+":5060"), stranger.Request(dialogtest.Request{
+			Method: "INFO", URI: "sip:" + serverIP, CallID: key.CallID, FromTag: key.RemoteTag, ToTag: key.LocalTag, CSeq: 100,
+		})))
+		synctest.Wait()
+		require.NotEmpty(t, w.sent(serverIP, "200 INFO"), "it is answered")
+		require.True(t, r.flow.Equal(caller.Flow()))
+		require.NoError(t, caller.Bye(context.Background(), ""))
+		<-callee.Done()
+		require.Empty(t, w.sent(serverIP, "BYE"))
+	})
+}

@@ -319,13 +319,25 @@ func (tx *serverTx) discard() {
 // requestAgain answers a retransmission as the first one was. Over UDP each copy says
 // where its sender is: a router may have forgotten the binding of the copies before.
 func (tx *serverTx) requestAgain(m *sipmsg.Message, flow *transport.Flow) {
-	if !flow.Reliable() && !tx.reliable {
+	if !flow.Reliable() && !tx.reliable && tx.repeats(m) {
 		tx.replyBy(tx.layer.transport.Reply(flow, m))
 	}
 	if data := tx.step(eventRequest); data != nil {
 		tx.layer.counters.retransmitted.Add(1)
 		_ = tx.write(data, nil) // it comes again when this is lost
 	}
+}
+
+// repeats reports whether a request, whose branch is that of the transaction, belongs to
+// the same call: a stranger may guess the branch of some clients.
+func (tx *serverTx) repeats(m *sipmsg.Message) bool {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	if tx.user == nil {
+		return tx.merge == "" || tx.merge == mergeKey(m)
+	}
+	first := tx.user.m
+	return first.CallID == m.CallID && first.FromTag == m.FromTag && first.CSeq == m.CSeq
 }
 
 // replyBy has responses go by another flow from now on.
