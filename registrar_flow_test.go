@@ -38,7 +38,9 @@ func (w *world) registers(transport string, change ...func(*dialog.StackConfig))
 	router := w.net.NAT(routerIP, dialogtest.NATConfig{RandomPorts: true, Filtering: dialogtest.AddressAndPortDependent})
 	r := &homePhone{w: w, router: router, server: w.site(serverIP, transport, ca, change...)}
 	host := &counted{Host: router.Host(phoneIP)}
-	r.phone = w.site(phoneIP, transport, ca, func(c *dialog.StackConfig) { c.Network, c.Transport.Address, c.FlowKeepAlive, c.Limits.IdleTimeout = host, "0.0.0.0", -1, -1 })
+	r.phone = w.site(phoneIP, transport, ca, func(c *dialog.StackConfig) {
+		c.Network, c.Transport.Address, c.FlowKeepAlive, c.Limits.IdleTimeout = host, "0.0.0.0", -1, -1
+	})
 	r.phone.host = host
 	r.server.follows(w.t)
 	r.phone.follows(w.t)
