@@ -3,6 +3,7 @@ package txn
 import (
 	"context"
 	"fmt"
+	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"sipdialog.example/dialog/dialogtest"
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/transport"
 )
 
 // toTags are the tags in the To of the responses, without that of a 100.
@@ -460,6 +462,42 @@ func TestResponsesThatAreLostWithOneConnectionGoByOneNewOne(t *testing.T) {
 				require.Equal(t, []string{"request INVITE", "failed: transport"}, r.user.take())
 			}
 			require.EqualValues(t, 1, r.dials.begun.Load())
+			r.net.Host(peerIP).Unreachable(false)
+		})
+	}
+}
+
+// A redial that crosses ReplyBy leaves the newer flow alone, and its end says nothing of
+// whom that reaches.
+func TestARedialThatCrossesANewerFlowSendsByThat(t *testing.T) {
+	for _, reachable := range []bool{true, false} {
+		bubble(t, []string{"tcp"}, func(t *testing.T, r *rig) {
+			r.wire.send(r.text("INVITE", "z9hG4bK-1"))
+			require.Equal(t, []string{"100"}, r.lines())
+			r.net.BreakStreams()
+			r.settle()
+			r.dials.gate = make(chan struct{})
+			s := r.user.lastServer()
+			require.NoError(t, s.Respond(s.NewResponse(180, "")))
+			r.settle()
+			conn, err := r.net.Host("10.0.0.3").DialContext(context.Background(), "tcp", ourIP+":5060")
+			require.NoError(t, err)
+			moved := &tcpWire{t: t}
+			moved.use(conn)
+			r.settle()
+			flow, err := r.transport.Connect(context.Background(), transport.Target{Transport: "TCP", Addr: conn.LocalAddr().(*net.TCPAddr).AddrPort()})
+			require.NoError(t, err)
+			s.ReplyBy(flow)
+			r.net.Host(peerIP).Unreachable(!reachable)
+			close(r.dials.gate)
+			r.settle()
+			require.NoError(t, s.Respond(s.NewResponse(200, "")))
+			r.settle()
+			got := moved.drain()
+			require.Len(t, got, 2)
+			require.Equal(t, []string{"180", "200"}, []string{short(got[0]), short(got[1])})
+			require.Empty(t, r.lines())
+			require.Equal(t, []string{"request INVITE"}, r.user.take())
 			r.net.Host(peerIP).Unreachable(false)
 		})
 	}

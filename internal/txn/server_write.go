@@ -12,8 +12,9 @@ type backup struct {
 
 	// transaction.mu guards the fields below.
 
-	unsent []byte  // waits for the new connection
-	unsure *Server // is told when that fails
+	lost   *transport.Flow // the flow that is replaced
+	unsent []byte          // waits for the new connection
+	unsure *Server         // is told when that fails
 }
 
 // write sends a response where responses of this transaction go. When the
@@ -30,15 +31,15 @@ func (tx *serverTx) write(data []byte, s *Server) error {
 	if tx.backup == nil {
 		return errtext.As(ErrTransport, err)
 	}
-	return tx.redial(data, s)
+	return tx.redial(flow, data, s)
 }
 
-// redial has a goroutine connect again and send what is then the latest
-// response.
-func (tx *serverTx) redial(data []byte, s *Server) error {
+// redial has a goroutine connect again in place of the flow that is lost, and send what
+// is then the latest response: by another flow that ReplyBy has named meanwhile.
+func (tx *serverTx) redial(lost *transport.Flow, data []byte, s *Server) error {
 	tx.mu.Lock()
 	under := tx.backup.unsent != nil
-	tx.backup.unsent = data
+	tx.backup.lost, tx.backup.unsent = lost, data
 	if s != nil {
 		tx.backup.unsure = s
 	}
@@ -58,11 +59,15 @@ func (tx *serverTx) reconnect() {
 	tx.mu.Lock()
 	data, s := tx.backup.unsent, tx.backup.unsure
 	tx.backup.unsent, tx.backup.unsure = nil, nil
-	if err == nil {
+	moved := !tx.reply.Same(tx.backup.lost) // the client has been heard since
+	if err == nil && !moved {
 		tx.reply = flow
 	}
 	tx.mu.Unlock()
-	if err == nil {
+	switch {
+	case moved:
+		err = tx.write(data, s)
+	case err == nil:
 		err = flow.Send(data)
 	}
 	if err != nil {
