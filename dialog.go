@@ -94,14 +94,14 @@ type Dialog struct {
 	// pendingInvite is the peer's INVITE that began it, until its final answer is
 	// decided (UAS).
 	pendingInvite serverTx
-	// replacement is what the peer's INVITE wants of another call of ours, until it has it
-	// (Replaces), or this one ends; replaced is true once the INVITE of another call, which is being
-	// accepted or was, has taken this one's place.
+	// replacement is the call that the peer's INVITE names by Replaces or Join, until that
+	// call is replaced or this one ends. replaced is true once the INVITE of another call,
+	// which is being accepted or was, has taken this one's place.
 	replacement *replacement
 	replaced    bool
 	// answeredBy is the peer's latest response to our INVITE.
 	answeredBy *sipmsg.Kept
-	// reliable sends the provisional responses to it that must not be lost; nil
+	// reliable sends the provisional responses to the peer's INVITE that must not be lost; nil
 	// before the first.
 	reliable *reliableServer
 	// callOutcome is what WaitAnswer waits for.
@@ -113,7 +113,7 @@ type Dialog struct {
 	// updateOut and updateIn are the same for UPDATE.
 	updateOut *updateClient
 	updateIn  *updateServer
-	// retransmission are the 2xx of ours that repeat until their ACK comes; acked wakes
+	// retransmissions are the 2xx of ours that repeat until their ACK comes; acked wakes
 	// when there are none.
 	retransmissions []*retransmission
 	acked           latch.Latch
@@ -153,7 +153,7 @@ type Dialog struct {
 	transfers *transfers
 	// notifying counts the NOTIFYs of ours without an answer.
 	notifying int
-	// referred, in a call that follows a REFER, is told of its responses.
+	// follower, in a call that follows a REFER, is told of the call's responses.
 	follower *follower
 
 	// What synchronises itself.

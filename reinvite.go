@@ -121,7 +121,7 @@ func (d *Dialog) mayInviteLocked() error {
 	return nil
 }
 
-// written is inviteClient.written for a re-INVITE.
+// written is inviteClient.inviteWritten for a re-INVITE.
 func (re *reinviteClient) written(tx clientTx) {
 	re.d.mutex.Lock()
 	if re.tx == tx {

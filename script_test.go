@@ -35,8 +35,8 @@ type peerCall struct {
 	stackURI, peerURI, target string
 	// seq is the peer's latest CSeq.
 	seq uint32
-	// invite is the INVITE, as the peer wrote or read it; final is its 200, if
-	// the stack wrote it.
+	// inviteText is the INVITE as the peer wrote it, invite as the peer read it; final
+	// is its 200, if the stack wrote it.
 	inviteText    string
 	invite, final dialogtest.Received
 }

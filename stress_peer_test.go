@@ -12,7 +12,7 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
-// peerIdentity is a scripted peer that treats every call alike, and keeps for each
+// scriptedPeer is a scripted peer that treats every call alike, and keeps for each
 // what was said.
 type scriptedPeer struct {
 	// Set at construction.

@@ -16,7 +16,7 @@ import (
 
 func movedTo(user string) string { return "Contact: <sip:" + user + "@10.0.0.9:5060>" }
 
-// target is where the stack's next request goes.
+// targetUser is the user of the URI that the stack's next request goes to.
 func (l *peerCall) targetUser() string { return l.d.Info().RemoteTarget.User }
 
 // RFC 6141 4.6: a request moves it when it is accepted, not before, and not when

@@ -28,7 +28,7 @@ var oddURIs = []string{
 	"sip:10.0.0.9;lr;received=sip:1.2.3.4",
 }
 
-// requestLine is the Request-URI of a message.
+// requestURI is the Request-URI of a message.
 func requestURI(message string) string { return strings.Fields(message)[1] }
 
 // callOf is a call of the peer's, accepted; by which Record-Route and Contact.
