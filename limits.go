@@ -89,9 +89,10 @@ type Limits struct {
 	// is 10 s. Several requests for one destination wait for one dial.
 	DialTimeout time.Duration
 	// DialPause is how long a destination that could not be connected to is not tried
-	// again, or three times as long as that took: its error is known at once meanwhile,
-	// so that the next address is tried, or UDP for a long request. One that refuses at
-	// once is tried once more. 1024 are remembered. Zero is 1 s, negative: none is.
+	// again, or three times as long as that took, up to 30 s: its error is known at once
+	// meanwhile, so that the next address is tried, or UDP for a long request. One that
+	// refuses at once is tried once more. 1024 are remembered. Zero is 1 s, negative: none
+	// is.
 	DialPause time.Duration
 	// HandshakeTimeout and WriteTimeout bound a handshake and one write; zero
 	// is 10 s.

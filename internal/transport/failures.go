@@ -12,6 +12,8 @@ const (
 	// patience is how many times as long as a dial took to fail it is remembered: who
 	// does not answer costs most.
 	patience = 3
+	// failureTime is how long that is at most, where nothing else bounds a dial.
+	failureTime = 30 * time.Second
 )
 
 // failures are the destinations that could not be connected to just now: to try again
@@ -71,7 +73,8 @@ func (f *failures) put(key streamKey, err error, began, now time.Time, pause tim
 	last, known := f.entries[key]
 	again := known && now.Before(last.until)
 	f.makeRoomLocked()
-	f.entries[key] = dialFailure{err: err, at: now, until: now.Add(max(pause, patience*took)), spare: !again && took < pause}
+	lie := max(pause, min(patience*took, failureTime))
+	f.entries[key] = dialFailure{err: err, at: now, until: now.Add(lie), spare: !again && took < pause}
 }
 
 // makeRoomLocked forgets some other destination where there are too many, whichever: it

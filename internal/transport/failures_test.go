@@ -78,6 +78,17 @@ func TestConnect_remembers_a_dial_that_failed(t *testing.T) {
 	}
 }
 
+// However long a dial took where nothing bounds it: the kernel gives up after two minutes.
+func TestAFailureIsRememberedForHalfAMinuteAtMost(t *testing.T) {
+	f, key, began := failures{}, streamKey{transport: "TCP", addr: farTCP.Addr}, time.Now()
+	for pause, lie := range map[time.Duration]time.Duration{time.Second: 30 * time.Second, time.Minute: time.Minute} {
+		end := began.Add(2 * time.Minute)
+		f.put(key, errDialTimeout, began, end, pause)
+		require.Error(t, f.get(key, end.Add(lie-1)))
+		require.NoError(t, f.get(key, end.Add(lie)))
+	}
+}
+
 func TestConnect_forgets_a_failed_dial_in_time(t *testing.T) {
 	for pause, waits := range map[time.Duration]bool{-1: false, 5 * time.Second: true} {
 		dialling(t, Limits{DialPause: pause}, func(t *testing.T, l *Layer, d *dials, peer *dialogtest.Host) {

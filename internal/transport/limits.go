@@ -24,7 +24,7 @@ type Limits struct {
 
 	WriteTimeout   time.Duration // one write on a stream; default 10 s
 	DialTimeout    time.Duration // setting up a connection, with its handshake; default 10 s
-	DialPause      time.Duration // how long a dial that failed is not tried again, or three times as long as it took; default 1 s
+	DialPause      time.Duration // how long a dial that failed is not tried again, or three times as long as it took, up to 30 s; default 1 s
 	IdleTimeout    time.Duration // silence in both directions; default 30 min, twice RFC 5626's keep-alive bound
 	PartialTimeout time.Duration // from a message's first byte to its last; default 30 s
 	SilenceTimeout time.Duration // until an accepted stream has said anything; default 30 s
