@@ -113,10 +113,13 @@ func (l *Layer) streamLocal(s *stream) (netip.AddrPort, ListenConfig) {
 
 // source is the address the kernel sends from towards peer, asked for no longer ago than
 // age. When it cannot be told, since there is no network now, it is the last one that
-// was, or the loopback address.
+// was, or the loopback address, and is asked for again soon.
 func (l *Layer) source(peer netip.AddrPort, age time.Duration) netip.Addr {
 	now := time.Now()
 	known, found := l.routes.get(peer.Addr())
+	if found && known.failed {
+		age = min(age, routeFresh)
+	}
 	if found && now.Sub(known.asked) <= age {
 		return known.own
 	}
@@ -130,7 +133,7 @@ func (l *Layer) source(peer netip.AddrPort, age time.Duration) netip.Addr {
 	default:
 		own = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
-	l.routes.put(peer.Addr(), route{own: own, asked: now})
+	l.routes.put(peer.Addr(), route{own: own, asked: now, failed: !ok})
 	return own
 }
 
@@ -154,8 +157,9 @@ type routeCache struct {
 }
 
 type route struct {
-	own   netip.Addr
-	asked time.Time
+	own    netip.Addr
+	asked  time.Time
+	failed bool // it could not be told then
 }
 
 func (c *routeCache) get(peer netip.Addr) (route, bool) {

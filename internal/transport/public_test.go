@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -42,15 +43,19 @@ func TestTranslated_asks_nobody(t *testing.T) {
 	})
 }
 
-// asks is a host whose routes are asked for.
+// asks is a host whose routes are asked for, and which has none while it is away.
 type asks struct {
 	*dialogtest.Host
-	udp atomic.Int32
+	udp  atomic.Int32
+	away atomic.Bool
 }
 
 func (a *asks) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	if network == "udp" {
 		a.udp.Add(1)
+		if a.away.Load() {
+			return nil, syscall.ENETUNREACH
+		}
 	}
 	return a.Host.DialContext(ctx, network, address)
 }
