@@ -112,7 +112,7 @@ func (r *reader) handle(fr frame) bool {
 		return r.s.enqueue(*fr.ping) == nil
 	case fr.pong:
 		r.pinged = time.Time{}
-		r.s.answers.Store(true)
+		r.s.hearPong(r.quiet)
 	case fr.whole:
 		r.deliver(fr)
 	}

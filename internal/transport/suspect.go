@@ -26,7 +26,8 @@ const (
 // liveness is what shows whether a connection lives. Its zero value trusts.
 type liveness struct {
 	heard   instant      // when something was last received
-	answers atomic.Bool  // the peer has answered a keep-alive
+	pinged  instant      // when a keep-alive of ours was last sent
+	answers atomic.Bool  // the peer has answered one
 	trust   atomic.Int32 // a trust; is written with the stream's mutex held
 
 	// The stream's mutex guards the fields below.
@@ -103,6 +104,14 @@ func (s *stream) ask() {
 	s.ping()
 }
 
+// hearPong notes that the peer knows keep-alives. What comes later than an answer may is
+// none: some clients send single line ends of their own.
+func (s *stream) hearPong(at time.Time) {
+	if at.Sub(s.pinged.time(s.layer.began)) <= pongTime {
+		s.answers.Store(true)
+	}
+}
+
 func (s *stream) heardWithin(silence time.Duration) bool {
 	return s.heard.known() && time.Since(s.heard.time(s.layer.began)) < silence
 }
@@ -158,6 +167,7 @@ func (s *stream) stopInquiryLocked() {
 
 // ping sends a keep-alive: a double CRLF (RFC 5626 4.4.1), or a WebSocket's (RFC 7118 6).
 func (s *stream) ping() {
+	s.pinged.set(time.Now(), s.layer.began)
 	s.source.expectPong()
 	it := item{data: []byte(endBlock), quiet: true}
 	if s.kind.frames {

@@ -253,3 +253,24 @@ func TestDoubt_leaves_a_later_doubt_alone(t *testing.T) {
 		require.False(t, flow.Suspect())
 	})
 }
+
+// Line ends that come later than an answer may are no answer: whose own keep-alive is one
+// CRLF is not taken for one who answers ours, and closed when it does not.
+func TestALateCRLFIsNoAnswer(t *testing.T) {
+	for late, answers := range map[time.Duration]bool{pongTime: true, pongTime + 1: false} {
+		dialled(t, func(t *testing.T, _ *Layer, _ net.Listener, flow *Flow, peer net.Conn) {
+			flow.stream.ask()
+			require.Equal(t, endBlock, readText(t, peer, 4))
+			time.Sleep(late)
+			write(t, peer, crlf)
+			synctest.Wait()
+			require.Equal(t, answers, flow.stream.mustAnswer())
+			write(t, peer, options("x", "192.0.2.2", "")) // is read as ever
+			synctest.Wait()
+			flow.stream.ask()
+			require.Equal(t, endBlock, readText(t, peer, 4))
+			time.Sleep(time.Minute)
+			require.Equal(t, answers, flow.Err() != nil)
+		})
+	}
+}
