@@ -394,7 +394,7 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := d.provide(tx, res); err != nil {
+	if err := d.sendProvisional(tx, res); err != nil {
 		return err
 	}
 	d.mutex.Lock()

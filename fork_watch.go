@@ -96,7 +96,7 @@ type forkSelection struct {
 }
 
 // awaitsSelectionLocked queues a 2xx for Choose, if there is one.
-func (i *inviteClient) awaitsSelectionLocked(res *sip.Response) (kind answerKind, waits bool) {
+func (i *inviteClient) awaitsSelectionLocked(res *sip.Response) (kind successKind, waits bool) {
 	if slices.ContainsFunc(i.selections, func(c *forkSelection) bool { return toTag(c.res) == toTag(res) }) {
 		return awaitedSelection, true // repeated
 	}

@@ -46,9 +46,9 @@ type provisional struct {
 	timer    *time.Timer
 }
 
-// provide sends a provisional response: reliably where the caller demands it,
-// or knows it and the response is worth it.
-func (d *Dialog) provide(tx serverTx, res *sip.Response) error {
+// sendProvisional sends a provisional response: reliably when the caller requires that,
+// or when the caller supports it and the response has a body or WithReliable was given.
+func (d *Dialog) sendProvisional(tx serverTx, res *sip.Response) error {
 	wanted := unmarkReliable(res)
 	if !d.sendsReliably(tx.Message(), wanted || len(res.Body()) > 0) {
 		d.mutex.Lock()
@@ -224,7 +224,7 @@ func (r *reliableServer) inFlight() bool {
 func (d *Dialog) waitPracked(ctx context.Context) error {
 	for {
 		d.mutex.Lock()
-		if d.pendingInvite == nil || !d.agreeingLocked() {
+		if d.pendingInvite == nil || !d.awaitsPRACKLocked() {
 			d.mutex.Unlock()
 			return nil
 		}
@@ -238,10 +238,10 @@ func (d *Dialog) waitPracked(ctx context.Context) error {
 	}
 }
 
-// agreeingLocked reports whether a reliable response, or the answer to a PRACK, is
-// still to agree upon the session, or one is being written: none may leave after
-// the final answer.
-func (d *Dialog) agreeingLocked() bool {
+// awaitsPRACKLocked reports whether a session in a reliable response awaits its PRACK, a
+// PRACK its answer, or a reliable response is being written: none may leave after the
+// final response.
+func (d *Dialog) awaitsPRACKLocked() bool {
 	r := d.reliable
 	return r != nil && r.writing > 0 || r.inFlight() || d.updateIn != nil && d.updateIn.prack
 }

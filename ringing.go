@@ -33,7 +33,7 @@ func (d *Dialog) ring(tx serverTx) {
 // sendRinging sends the automatic 180, reliably where the caller requires it.
 func (d *Dialog) sendRinging(tx serverTx) error {
 	if d.sendsReliably(tx.Message(), false) {
-		return d.provide(tx, d.newProvisional(tx, sip.StatusRinging, ""))
+		return d.sendProvisional(tx, d.newProvisional(tx, sip.StatusRinging, ""))
 	}
 	return answerError(tx.Answer(sip.StatusRinging, "", d.provisionalFields(tx)...))
 }
@@ -99,7 +99,7 @@ func (d *Dialog) ringAgain() {
 	if d.reliable != nil && d.reliable.order.Started() {
 		d.refresh.Reset(reliableRefresh)
 		d.mutex.Unlock()
-		d.provideAgain(tx)
+		d.refreshProvisional(tx)
 		return
 	}
 	d.refresh.Reset(ringingRefresh)
@@ -109,8 +109,8 @@ func (d *Dialog) ringAgain() {
 	}
 }
 
-// provideAgain tells a caller who knows reliable responses that it still rings.
-func (d *Dialog) provideAgain(tx serverTx) {
+// refreshProvisional tells a caller who knows reliable responses that it still rings.
+func (d *Dialog) refreshProvisional(tx serverTx) {
 	d.mutex.RLock()
 	r := d.reliable
 	idle, code := r.order.IsIdle(), r.code
@@ -120,7 +120,7 @@ func (d *Dialog) provideAgain(tx serverTx) {
 	}
 	res := d.newProvisional(tx, code, "")
 	res.AppendHeader(sip.NewHeader("Require", rel100.Tag))
-	if err := d.provide(tx, res); err != nil {
+	if err := d.sendProvisional(tx, res); err != nil {
 		d.log().Debug("provisional response could not be repeated", "error", err)
 	}
 }

@@ -320,38 +320,38 @@ func both(f, g func()) func() { return func() { f(); g() } }
 // released.
 func (i *inviteClient) success(res *sip.Response) {
 	switch i.classify(res) {
-	case firstAnswer:
+	case firstSuccess:
 		i.accept(res)
 	case newSelection:
 		i.askChoose()
 	case awaitedSelection:
-	case sameAnswer:
+	case repeatedSuccess:
 		i.acknowledgeAgain()
 	case otherFork:
 		i.releaseFork(res)
 	}
 }
 
-type answerKind int
+type successKind int
 
 const (
-	firstAnswer answerKind = iota
+	firstSuccess successKind = iota
 	// newSelection is a 2xx for which Choose is called now, awaitedSelection one that
 	// waits for it.
 	newSelection
 	awaitedSelection
-	sameAnswer
+	repeatedSuccess
 	otherFork
 )
 
 // classify says which 2xx this is.
-func (i *inviteClient) classify(res *sip.Response) answerKind {
+func (i *inviteClient) classify(res *sip.Response) successKind {
 	i.d.mutex.Lock()
 	defer i.d.mutex.Unlock()
 	tag := toTag(res)
 	switch {
 	case i.won && tag == i.winner:
-		return sameAnswer
+		return repeatedSuccess
 	case i.won || i.forks[tag] != nil, i.d.phase == phaseCleared: // by a Shutdown in haste
 		return otherFork
 	}
@@ -363,7 +363,7 @@ func (i *inviteClient) classify(res *sip.Response) answerKind {
 	if kind, waits := i.awaitsSelectionLocked(res); waits {
 		return kind
 	}
-	return firstAnswer
+	return firstSuccess
 }
 
 // accept makes the call of a 2xx: the dialog is that of the fork from here on.

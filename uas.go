@@ -105,9 +105,9 @@ func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
 	return nil
 }
 
-// errAgreeing says that a reliable provisional response was sent just before;
+// errAwaitsPRACK says that a reliable provisional response was sent just before;
 // nobody but Accept sees it.
-var errAgreeing = errors.New("dialog: a PRACK is to come first")
+var errAwaitsPRACK = errors.New("dialog: a PRACK is to come first")
 
 // acceptInOrder answers once the session of the reliable provisional responses is
 // agreed upon (RFC 3262 5).
@@ -121,7 +121,7 @@ func (d *Dialog) acceptInOrder(ctx context.Context, tx serverTx, res *sip.Respon
 		}
 		delivered, err := d.accept(tx, res)
 		d.sendSlot.Release()
-		if !errors.Is(err, errAgreeing) {
+		if !errors.Is(err, errAwaitsPRACK) {
 			return delivered, err
 		}
 	}
@@ -141,10 +141,10 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 		replaced.release()
 		return nil, ErrAnswered
 	}
-	if d.agreeingLocked() {
+	if d.awaitsPRACKLocked() {
 		d.mutex.Unlock()
 		replaced.release()
-		return nil, errAgreeing
+		return nil, errAwaitsPRACK
 	}
 	d.takePendingInviteLocked()
 	d.dropOfferLocked()
