@@ -57,7 +57,8 @@ type StackConfig struct {
 	// opened before a keep-alive is sent: a double CRLF (RFC 5626 3.5.1), a ping
 	// on a WebSocket. A peer that does not answer it within ten seconds has lost
 	// the connection, so it must know keep-alives. Those of peers are always
-	// answered. Zero: none are sent.
+	// answered. Zero: none are sent. On a connection that we opened it wins over
+	// FlowKeepAlive, also where that is shorter.
 	KeepAlive time.Duration
 	// FlowKeepAlive is the longest silence on the way of a call in progress, and of a
 	// registration of ours (REGISTER by [Stack.Do]) while it lasts, after 80 to
@@ -67,7 +68,8 @@ type StackConfig struct {
 	// [Stack.PublicAddr]). On a WebSocket, which proxies close that is silent for a
 	// minute, it is a ping. On TCP and TLS it is a double CRLF after two minutes at least,
 	// which must be answered by who has answered one before. A connection that is not
-	// answered for ten seconds is lost, as with KeepAlive.
+	// answered for ten seconds is lost, as with KeepAlive. A connection that we opened has
+	// the keep-alives of KeepAlive instead, where that is positive.
 	FlowKeepAlive time.Duration
 	// FollowMaddr sends responses over UDP to the maddr parameter of the request's Via
 	// (RFC 3261 18.2.2). A sender can name any address there, a broadcast or multicast

@@ -217,3 +217,27 @@ func TestHold_crosses_sweeps_and_the_end(t *testing.T) {
 	all.Wait()
 	require.False(t, l.keeper.runs())
 }
+
+// A connection that we dialled has the keep-alives of KeepAlive, if there are any, and no
+// others: whichever would come sooner.
+func TestHold_leaves_a_dialled_connection_to_KeepAlive(t *testing.T) {
+	for _, longest := range []time.Duration{30 * time.Second, 10 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			network := dialogtest.NewNetwork()
+			defer network.Close()
+			server, _ := startLayer(t, Config{Network: network.Host("192.0.2.2"), Limits: Limits{SilenceTimeout: -1}})
+			listen(t, server, "tcp", "192.0.2.2:5060")
+			l, _ := startLayer(t, Config{Network: network.Host("192.0.2.1"), KeepAlive: longest, FlowKeepAlive: every})
+			flow, err := l.Connect(context.Background(), farTCP)
+			require.NoError(t, err)
+			flow.Hold()
+			time.Sleep(time.Hour)
+			pings := int(server.Stats().KeepAlives)
+			require.GreaterOrEqual(t, pings, int(time.Hour/longest)-1)
+			require.LessOrEqual(t, pings, int(time.Hour/longest)*5/4)
+			require.NoError(t, flow.Err())
+			require.NoError(t, l.Close())
+			require.NoError(t, server.Close())
+		})
+	}
+}

@@ -114,7 +114,8 @@ type Config struct {
 	// a keep-alive is sent, after 80 to 100 % of it: on a WebSocket a ping; over UDP a
 	// double CRLF, whatever else is sent; on TCP and TLS the same, but not more often than
 	// every 120 seconds. A connection is closed when ten seconds later nothing has come,
-	// if its peer is known to answer.
+	// if its peer is known to answer. One that we dialled has those of KeepAlive instead,
+	// where that is positive.
 	FlowKeepAlive time.Duration
 	// FollowMaddr has responses go where the maddr parameter of a Via says, on UDP.
 	FollowMaddr bool
