@@ -74,6 +74,7 @@ func (s *Stack) stopInTime(ctx context.Context) error {
 	s.stopping.Go(func() { result <- s.stop(ctx) })
 	select {
 	case err := <-result:
+		s.stopping.Wait(late) // it has only to return
 		return err
 	case <-late.Done():
 	}
