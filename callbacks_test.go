@@ -14,7 +14,7 @@ func TestFunctionsOfTheApplicationAreGuarded(t *testing.T) {
 	for name, row := range map[string]struct {
 		callback func()
 		panics   uint64
-		goesOn   bool
+		returns  bool
 	}{
 		"returns":            {func() {}, 0, true},
 		"panics":             {func() { panic("in the application") }, 1, true},
@@ -22,16 +22,16 @@ func TestFunctionsOfTheApplicationAreGuarded(t *testing.T) {
 		"ends its goroutine": {runtime.Goexit, 1, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, followed, goesOn := new(Stack), false, false
+			s, followed, returns := new(Stack), false, false
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
 				s.guard(func() *slog.Logger { return slog.New(slog.DiscardHandler) }, name, row.callback, func() { followed = true })
-				goesOn = true
+				returns = true
 			}()
 			<-done
 			require.True(t, followed)
-			require.Equal(t, row.goesOn, goesOn)
+			require.Equal(t, row.returns, returns)
 			require.EqualValues(t, row.panics, s.counters.panics.Load())
 		})
 	}

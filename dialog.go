@@ -249,12 +249,12 @@ func (d *Dialog) registerBody(callback func(Body)) <-chan struct{} {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	d.bodyCallbacks = append(d.bodyCallbacks, callback)
-	kept, giveBack := d.takeAsideLocked()
+	kept, release := d.takeAsideLocked()
 	if kept == nil {
 		return nil
 	}
 	return d.mailbox.Push(func() {
-		defer giveBack()
+		defer release()
 		callback(kept)
 	})
 }

@@ -120,7 +120,7 @@ func (d *Dialog) putAsideLocked(body *SimpleBody) {
 }
 
 // takeAsideLocked returns the body that was kept, for one who gives its bytes back.
-func (d *Dialog) takeAsideLocked() (kept Body, giveBack func()) {
+func (d *Dialog) takeAsideLocked() (kept Body, release func()) {
 	kept, d.keptBody = d.keptBody, nil
 	bytes := sizeOfBody(kept)
 	return kept, func() { d.holds.add(-bytes) }
@@ -128,8 +128,8 @@ func (d *Dialog) takeAsideLocked() (kept Body, giveBack func()) {
 
 // dropAsideLocked forgets the body that was kept.
 func (d *Dialog) dropAsideLocked() {
-	_, giveBack := d.takeAsideLocked()
-	giveBack()
+	_, release := d.takeAsideLocked()
+	release()
 }
 
 // keepResponseLocked notes the latest response to the INVITE; where there is no room

@@ -70,8 +70,8 @@ func (p *plan) measure(out string) error {
 	return nil
 }
 
-// inTurn is the servers in an order that is another in each round.
-func inTurn(round int) []server {
+// rotated is the servers in an order that is another in each round.
+func rotated(round int) []server {
 	n := round % len(servers)
 	return slices.Concat(servers[n:], servers[:n])
 }
@@ -79,7 +79,7 @@ func inTurn(round int) []server {
 // round gives each server each load once.
 func (p *plan) round(round int) error {
 	for _, rate := range rates {
-		for _, s := range inTurn(round) {
+		for _, s := range rotated(round) {
 			usage, o, err := p.load(s, drive.Load{Rate: rate, Seconds: p.seconds}, true)
 			if err != nil {
 				return err

@@ -27,7 +27,7 @@ type limit struct {
 
 // search looks for each server's limit.
 func (p *plan) search(round int) error {
-	for _, s := range inTurn(round) {
+	for _, s := range rotated(round) {
 		l, err := p.limitOf(s)
 		if err != nil {
 			return err

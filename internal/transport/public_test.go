@@ -17,15 +17,7 @@ import (
 
 // Translated is asked with a dialog locked: no network may be asked then.
 func TestTranslated_asks_nobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		network := dialogtest.NewNetwork()
-		defer network.Close()
-		network.Unspecified = true
-		asks := &asks{Host: network.Host("192.0.2.1")}
-		l, _ := startLayer(t, Config{Network: asks})
-		listen(t, l, "udp", "0.0.0.0:5060")
-		flow, err := l.Connect(context.Background(), Target{Transport: "UDP", Addr: farTCP.Addr})
-		require.NoError(t, err)
+	onAllAddresses(t, func(t *testing.T, l *Layer, asks *asks, flow *Flow) {
 		require.False(t, flow.Translated())
 		for host, translated := range map[string]bool{"192.0.2.1": false, "203.0.113.9": true} {
 			flow.Local()
@@ -39,6 +31,22 @@ func TestTranslated_asks_nobody(t *testing.T) {
 		}
 		l.routes.forget()
 		require.False(t, flow.Translated(), "the port is ours, and nobody knows the address")
+	})
+}
+
+// onAllAddresses runs body with a layer whose socket is bound to all addresses of a host,
+// and its flow to a peer.
+func onAllAddresses(t *testing.T, body func(t *testing.T, l *Layer, host *asks, flow *Flow)) {
+	synctest.Test(t, func(t *testing.T) {
+		network := dialogtest.NewNetwork()
+		defer network.Close()
+		network.Unspecified = true
+		host := &asks{Host: network.Host("192.0.2.1")}
+		l, _ := startLayer(t, Config{Network: host})
+		listen(t, l, "udp", "0.0.0.0:5060")
+		flow, err := l.Connect(context.Background(), Target{Transport: "UDP", Addr: farTCP.Addr})
+		require.NoError(t, err)
+		body(t, l, host, flow)
 		require.NoError(t, l.Close())
 	})
 }

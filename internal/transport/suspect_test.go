@@ -16,18 +16,25 @@ import (
 
 var farTCP = Target{Transport: "TCP", Addr: netip.MustParseAddrPort("192.0.2.2:5060")}
 
+// connects has a layer connect to a bare server.
+func connects(t *testing.T, network *dialogtest.Network, l *Layer) (net.Listener, *Flow, net.Conn) {
+	t.Helper()
+	ln, err := network.Host("192.0.2.2").Listen(context.Background(), "tcp", "192.0.2.2:5060")
+	require.NoError(t, err)
+	flow, err := l.Connect(context.Background(), farTCP)
+	require.NoError(t, err)
+	peer, err := ln.Accept()
+	require.NoError(t, err)
+	return ln, flow, peer
+}
+
 // dialled runs body with a layer that has connected to a bare server.
 func dialled(t *testing.T, body func(t *testing.T, l *Layer, ln net.Listener, flow *Flow, peer net.Conn)) {
 	synctest.Test(t, func(t *testing.T) {
 		network := dialogtest.NewNetwork()
 		defer network.Close()
 		l, _ := startLayer(t, Config{Network: network.Host("192.0.2.1")})
-		ln, err := network.Host("192.0.2.2").Listen(context.Background(), "tcp", "192.0.2.2:5060")
-		require.NoError(t, err)
-		flow, err := l.Connect(context.Background(), farTCP)
-		require.NoError(t, err)
-		peer, err := ln.Accept()
-		require.NoError(t, err)
+		ln, flow, peer := connects(t, network, l)
 		body(t, l, ln, flow, peer)
 		require.NoError(t, l.Close())
 		require.Zero(t, l.tasks.Running())
@@ -188,12 +195,7 @@ func TestDoubt_crosses_what_is_heard(t *testing.T) {
 	network := dialogtest.NewNetwork()
 	defer network.Close()
 	l, arrivals := startLayer(t, Config{Network: network.Host("192.0.2.1")})
-	ln, err := network.Host("192.0.2.2").Listen(context.Background(), "tcp", "192.0.2.2:5060")
-	require.NoError(t, err)
-	flow, err := l.Connect(context.Background(), farTCP)
-	require.NoError(t, err)
-	peer, err := ln.Accept()
-	require.NoError(t, err)
+	_, flow, peer := connects(t, network, l)
 	go func() { // who answers nothing
 		for b := make([]byte, 1000); ; {
 			if _, err := peer.Read(b); err != nil {

@@ -277,15 +277,7 @@ func TestLocal_falls_back_to_loopback_and_remembers_few_peers(t *testing.T) {
 // What cannot be told just after the network has changed is asked for again soon: a Via
 // would name 127.0.0.1 for a minute.
 func TestLocal_asks_again_soon_for_a_route_that_was_not_there(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		network := dialogtest.NewNetwork()
-		defer network.Close()
-		network.Unspecified = true
-		host := &asks{Host: network.Host("192.0.2.1")}
-		l, _ := startLayer(t, Config{Network: host})
-		listen(t, l, "udp", "0.0.0.0:5060")
-		flow, err := l.Connect(context.Background(), Target{Transport: "UDP", Addr: farTCP.Addr})
-		require.NoError(t, err)
+	onAllAddresses(t, func(t *testing.T, l *Layer, host *asks, flow *Flow) {
 		for _, known := range []string{"127.0.0.1", "192.0.2.1"} {
 			host.away.Store(true)
 			time.Sleep(routeTime + 1)
@@ -299,7 +291,6 @@ func TestLocal_asks_again_soon_for_a_route_that_was_not_there(t *testing.T) {
 			require.Equal(t, "192.0.2.1", flow.Local().Host)
 			require.Equal(t, asked+1, host.udp.Load())
 		}
-		require.NoError(t, l.Close())
 	})
 }
 
