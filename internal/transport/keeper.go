@@ -22,7 +22,7 @@ type keeper struct {
 	layer *Layer
 	every time.Duration // the longest silence; 0: no keep-alives
 
-	mu     sync.Mutex // guards the fields below; nothing else is locked under it
+	mu     sync.Mutex // guards the fields below; comes before the mutexes of streams
 	held   map[keepKey]*kept
 	timer  *time.Timer // nil while nothing is held
 	at     time.Time   // when it fires
