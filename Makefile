@@ -44,7 +44,7 @@ test: ## all tests, with the race detector: the one command to pass
 stress: ## the concurrency stress for STRESS_TIME (2m)
 	@GO="$(GO)" sh scripts/need.sh go gcc
 	$(call building,the stress test with the race detector)
-	$(GO) test -race -count=1 -run Stress -timeout 0 . -args -stress.duration=$(STRESS_TIME)
+	$(GO) test -race -count=1 -run Stress -timeout 0 ./test -args -stress.duration=$(STRESS_TIME)
 
 fuzz: ## every fuzz target for FUZZ_TIME (10s) each
 	@GO="$(GO)" sh scripts/fuzz.sh $(FUZZ_TIME)
@@ -65,7 +65,7 @@ bench: ## benchmarks, and whole processes under load: see docs/performance.md an
 	$(GO) run ./bench cpu -role client
 	$(GO) run ./bench locks
 	$(GO) run ./bench floods
-	$(GO) test -count 1 -v -run TestAmplification .
+	$(GO) test -count 1 -v -run TestAmplification ./test
 
 soak: ## 200 calls/s with holds and transfers for MINUTES (60): nothing may grow
 	@sh scripts/need.sh go

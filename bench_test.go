@@ -1,81 +1,14 @@
-package dialog_test
+package dialog
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync/atomic"
 	"testing"
 
-	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
-
-	"sipdialog.example/dialog"
-	"sipdialog.example/dialog/dialogtest"
 )
-
-// benchSession is a session of a usual size.
-const benchSession = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n" +
-	"m=audio 4000 RTP/AVP 0 8 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n" +
-	"a=rtpmap:101 telephone-event/8000\r\na=sendrecv\r\n"
-
-// BenchmarkCall is a whole call between two stacks, one after the other: INVITE,
-// 100, 180, 200, ACK, BYE, 200. Both ends, and the network, are in the figures.
-func BenchmarkCall(b *testing.B) {
-	b.Run("memory", func(b *testing.B) {
-		network := dialogtest.NewNetwork()
-		defer network.Close()
-		benchCalls(b, benchStack(b, "10.0.0.1", network), benchStack(b, "10.0.0.2", network))
-	})
-	b.Run("loopback", func(b *testing.B) {
-		benchCalls(b, benchStack(b, "127.0.0.1", nil), benchStack(b, "127.0.0.1", nil))
-	})
-}
-
-// benchStack starts a stack on a host of the network, or on the machine's own.
-func benchStack(b *testing.B, ip string, network *dialogtest.Network) *dialog.Stack {
-	b.Helper()
-	config := &dialog.StackConfig{
-		Transport:  &dialog.TransportConfig{Protocol: "udp", Address: ip},
-		MaxDialogs: -1,
-	}
-	if network != nil {
-		config.Network = network.Host(ip)
-	}
-	s, err := dialog.NewStack(config)
-	require.NoError(b, err)
-	require.NoError(b, s.Start(context.Background()))
-	return s
-}
-
-func benchCalls(b *testing.B, a, z *dialog.Stack) {
-	ctx := context.Background()
-	defer func() {
-		require.NoError(b, a.Shutdown(ctx))
-		require.NoError(b, z.Shutdown(ctx))
-	}()
-	z.OnIncomingDialog(func(d dialog.IDialog) {
-		if err := d.Accept(ctx, benchAnswer); err != nil {
-			b.Error(err)
-		}
-	})
-	target := sip.Uri{Scheme: "sip", User: "z", Host: z.Addr().Addr().String(), Port: int(z.Addr().Port())}
-	opts := dialog.InviteOpts{Body: dialog.NewBody("application/sdp", []byte(benchSession))}
-	b.ReportAllocs()
-	b.ResetTimer()
-	for range b.N {
-		d, err := a.NewInvite(ctx, target, opts)
-		require.NoError(b, err)
-		require.NoError(b, d.(*dialog.Dialog).WaitAnswer(ctx))
-		require.NoError(b, d.Bye(ctx, ""))
-	}
-	b.StopTimer()
-}
-
-func benchAnswer(ok *sip.Response) {
-	ok.AppendHeader(sip.NewHeader("Content-Type", "application/sdp"))
-	ok.SetBody([]byte(benchSession))
-}
 
 // hotKeys is how many calls are looked up over and over, however many there are.
 const hotKeys = 1000
@@ -85,7 +18,7 @@ const hotKeys = 1000
 func BenchmarkDialogByKey(b *testing.B) {
 	for _, n := range []int{1, 1000, 100_000} {
 		s, keys := enrolled(b, n)
-		find := func(key dialog.DialogKey) bool {
+		find := func(key DialogKey) bool {
 			_, ok := s.DialogByKey(key)
 			return ok
 		}
@@ -93,7 +26,7 @@ func BenchmarkDialogByKey(b *testing.B) {
 		b.Run(fmt.Sprintf("random/dialogs=%d", n), func(b *testing.B) { benchLookup(b, shuffled(keys), find) })
 		bare := bareMap(s, keys)
 		b.Run(fmt.Sprintf("bare-map/dialogs=%d", n), func(b *testing.B) {
-			benchLookup(b, shuffled(keys), func(key dialog.DialogKey) bool { return bare[key] != nil })
+			benchLookup(b, shuffled(keys), func(key DialogKey) bool { return bare[key] != nil })
 		})
 	}
 }
@@ -102,12 +35,12 @@ func BenchmarkDialogByKey(b *testing.B) {
 func BenchmarkState(b *testing.B) {
 	for _, n := range []int{1, 1000, 100_000} {
 		s, keys := enrolled(b, n)
-		dialogs := make([]*dialog.Dialog, min(n, hotKeys))
+		dialogs := make([]*Dialog, min(n, hotKeys))
 		for i := range dialogs {
 			dialogs[i], _ = s.DialogByKey(keys[i])
 		}
 		b.Run(fmt.Sprintf("dialogs=%d", n), func(b *testing.B) {
-			benchLookup(b, dialogs, func(d *dialog.Dialog) bool { return d.State() == dialog.DialogStateEstablished })
+			benchLookup(b, dialogs, func(d *Dialog) bool { return d.State() == DialogStateEstablished })
 		})
 	}
 }
@@ -121,15 +54,32 @@ func BenchmarkStats(b *testing.B) {
 	}
 }
 
-func enrolled(b *testing.B, n int) (*dialog.Stack, []dialog.DialogKey) {
+func enrolled(b *testing.B, n int) (*Stack, []DialogKey) {
 	b.Helper()
-	s, err := dialog.NewStack(nil)
+	s, err := NewStack(nil)
 	require.NoError(b, err)
-	return s, dialog.Enrol(s, n)
+	return s, enrol(s, n)
 }
 
-func bareMap(s *dialog.Stack, keys []dialog.DialogKey) map[dialog.DialogKey]*dialog.Dialog {
-	bare := make(map[dialog.DialogKey]*dialog.Dialog)
+// enrol takes n established calls into a stack that is not started, without a
+// word on the network, and returns their keys.
+func enrol(s *Stack, n int) []DialogKey {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	keys := make([]DialogKey, n)
+	for i := range keys {
+		d := s.adopt(&Dialog{
+			stack: s, callID: randomHex(16), localTag: TagGen(), remoteTag: strconv.Itoa(i),
+			state: DialogStateEstablished,
+		})
+		keys[i] = d.keyLocked()
+		s.dialogs[keys[i]] = d
+	}
+	return keys
+}
+
+func bareMap(s *Stack, keys []DialogKey) map[DialogKey]*Dialog {
+	bare := make(map[DialogKey]*Dialog)
 	for _, key := range keys {
 		bare[key], _ = s.DialogByKey(key)
 	}

@@ -1,238 +1,312 @@
-package dialog_test
+package dialog
 
 import (
 	"context"
-	"errors"
-	"strings"
+	"io"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
-	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/offeranswer"
 )
 
-// Each pair of requests, one of either side, that cross on the wire: between two
-// stacks here, with a scripted peer in crossing_script_test.go. Whatever they are,
-// both sides agree in the end and nothing is left (RFC 5407, RFC 6141, RFC 3261
-// 14).
+// What only a test from inside can make happen at the right moment.
 
-// action is what an application does with a call, or what its session timer does.
-type action struct {
-	name string
-	do   func(ctx context.Context, d *dialog.Dialog) error
+// insideSDP is a session, for offers and answers.
+const insideSDP = "v=0\r\no=alice 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
+
+// inside is a stack and its scripted peer on a network in memory.
+type inside struct {
+	*dialogtest.Endpoint
+	t     *testing.T
+	net   *dialogtest.Network
+	stack *Stack
 }
 
-// refreshAt is when the session timer of a call of 90 s refreshes it.
-const refreshAt = 45 * time.Second
-
-var (
-	reInvites = action{"re-INVITE", func(ctx context.Context, d *dialog.Dialog) error {
-		return d.ReInvite(ctx, offer(answerSDP))
-	}}
-	updates = action{"UPDATE", func(ctx context.Context, d *dialog.Dialog) error {
-		_, err := d.Update(ctx, ourSession())
-		return err
-	}}
-	refreshes = action{"refresh", func(context.Context, *dialog.Dialog) error { return nil }} // by itself
-	renews    = action{"refresh by re-INVITE", refreshes.do}                                  // by itself, where the peer takes no UPDATE
-	refers    = action{"REFER", func(ctx context.Context, d *dialog.Dialog) error {
-		return d.Refer(ctx, uri("carol", "10.0.0.3"), dialog.ReferOpts{NoReferSub: true})
-	}}
-	hangsUp  = action{"BYE", func(ctx context.Context, d *dialog.Dialog) error { return d.Bye(ctx, "") }}
-	holds    = action{"hold", func(ctx context.Context, d *dialog.Dialog) error { return d.Hold(ctx) }}
-	accepts  = action{"200", func(ctx context.Context, d *dialog.Dialog) error { return d.Accept(ctx, withSDP(answerSDP)) }}
-	rejects  = action{"486", func(ctx context.Context, d *dialog.Dialog) error { return d.Reject(ctx, 486, "") }}
-	proceeds = action{"183", func(ctx context.Context, d *dialog.Dialog) error { return d.Provisional(ctx, 183, "") }}
-	touches  = action{"UPDATE", func(ctx context.Context, d *dialog.Dialog) error { _, err := d.Update(ctx, nil); return err }}
-	cancels  = action{"CANCEL", func(ctx context.Context, d *dialog.Dialog) error { return d.Hangup(ctx) }}
-)
-
-// delayed lets every message take that long.
-func (w *world) delayed(by time.Duration) {
-	w.net.SetPolicy(func(dialogtest.Packet) []time.Duration { return []time.Duration{by} })
+// insideBubble runs a test on a fake clock.
+func insideBubble(t *testing.T, test func(t *testing.T, w *inside), change ...func(*StackConfig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &inside{t: t, net: dialogtest.NewNetwork()}
+		defer w.net.Close()
+		w.Endpoint = w.peer("10.0.0.9")
+		config := &StackConfig{Transport: &TransportConfig{Protocol: "udp", Address: "10.0.0.1", Port: 5060}, Network: w.net.Host("10.0.0.1")}
+		for _, c := range change {
+			c(config)
+		}
+		var err error
+		w.stack, err = NewStack(config)
+		require.NoError(t, err)
+		require.NoError(t, w.stack.Start(context.Background()))
+		defer w.shutdown()
+		test(t, w)
+	})
 }
 
-// together has both sides act at once, and returns what came of it.
-func together(caller, callee *dialog.Dialog, one, other action) (error, error) {
-	first := began(func() error { return one.do(context.Background(), caller) })
-	err := other.do(context.Background(), callee)
-	return <-first, err
-}
-
-// nothingLeft waits until the stacks have had the time to forget, and checks that
-// they did.
-func (w *world) nothingLeft() {
+func (w *inside) peer(ip string) *dialogtest.Endpoint {
 	w.t.Helper()
-	time.Sleep(3 * time.Minute)
-	for _, s := range w.stacks {
-		require.Equal(w.t, dialog.Left{}, dialog.Leftovers(s))
+	e, err := dialogtest.NewEndpoint(w.net.Host(ip), ip+":5060")
+	require.NoError(w.t, err)
+	w.t.Cleanup(func() { _ = e.Close() })
+	return e
+}
+
+// shutdown gives the calls that are left no time.
+func (w *inside) shutdown() {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	_ = w.stack.Shutdown(ctx)
+	synctest.Wait()
+}
+
+// next returns the next request of a method, or response to one, that comes to an
+// endpoint.
+func (w *inside) next(at *dialogtest.Endpoint, method sip.RequestMethod) dialogtest.Received {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	for {
+		in, err := at.Recv(ctx)
+		require.NoError(w.t, err, "waiting for %s", method)
+		if req := in.Request(); req != nil && req.Method == method {
+			return in
+		}
+		if res := in.Response(); res != nil && res.StatusCode >= 200 && res.CSeq().MethodName == method {
+			return in
+		}
 	}
 }
 
-// versionsTell checks that two sessions of one side that differ have two versions
-// (RFC 3264 8, RFC 6337 5.2.5).
-func (w *world) versionsTell() {
+// silentBut checks that no request of another method comes for an hour.
+func (w *inside) silentBut(method sip.RequestMethod) {
 	w.t.Helper()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	said := make(map[string]string)
-	for _, m := range w.log {
-		_, rest, found := strings.Cut(m.body(), "o=")
-		if !found {
-			continue
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	for {
+		in, err := w.Recv(ctx)
+		if err != nil {
+			return
 		}
-		origin, _, _ := strings.Cut(rest, "\r\n")
-		origin = m.from.String() + " " + origin
-		if before, known := said[origin]; known {
-			require.Equal(w.t, before, m.body(), describe(m.msg))
+		if req := in.Request(); req != nil {
+			require.Equal(w.t, method, req.Method)
 		}
-		said[origin] = m.body()
 	}
 }
 
-// What each side answers to the other's request: as sent by the callee, and by the
-// caller. With a BYE the other request gets 481, if it is not answered before.
-func TestRequestsOfTwoStacksThatCross(t *testing.T) {
-	pending := []string{"491 INVITE", "491 UPDATE"}
-	for _, c := range []struct {
-		one, other         action
-		byCallee, byCaller string
-	}{
-		{reInvites, reInvites, "491 INVITE", "491 INVITE"},
-		{reInvites, updates, "491 INVITE", "491 UPDATE"},
-		{updates, reInvites, "491 UPDATE", "491 INVITE"},
-		{holds, holds, "491 INVITE", "491 INVITE"},
-		{updates, updates, "491 UPDATE", "491 UPDATE"},
-		{refreshes, reInvites, "200 UPDATE", "200 INVITE"},
-		{refreshes, updates, "200 UPDATE", "200 UPDATE"},
-		{refreshes, refers, "200 UPDATE", "202 REFER"},
-		{refreshes, touches, "200 UPDATE", "200 UPDATE"},
-		{refreshes, holds, "200 UPDATE", "200 INVITE"},
-		{renews, reInvites, "491 INVITE", "491 INVITE"},
-		{renews, updates, "491 INVITE", "491 UPDATE"},
-		{renews, holds, "491 INVITE", "491 INVITE"},
-		{renews, touches, "200 INVITE", "200 UPDATE"},
-		{renews, refers, "200 INVITE", "202 REFER"},
-		{renews, hangsUp, "481 INVITE", "200 BYE"},
-		{holds, updates, "491 INVITE", "491 UPDATE"},
-		{updates, holds, "491 UPDATE", "491 INVITE"},
-		{holds, touches, "200 INVITE", "200 UPDATE"},
-		{holds, refers, "200 INVITE", "202 REFER"},
-		{refers, holds, "202 REFER", "200 INVITE"},
-		{holds, hangsUp, "481 INVITE", "200 BYE"},
-		{hangsUp, holds, "200 BYE", "481 INVITE"},
-		{reInvites, refers, "200 INVITE", "202 REFER"},
-		{refers, reInvites, "202 REFER", "200 INVITE"},
-		{updates, refers, "200 UPDATE", "202 REFER"},
-		{refers, updates, "202 REFER", "200 UPDATE"},
-		{refers, refers, "202 REFER", "202 REFER"},
-		{hangsUp, reInvites, "200 BYE", "481 INVITE"},
-		{reInvites, hangsUp, "481 INVITE", "200 BYE"},
-		{hangsUp, updates, "200 BYE", "481 UPDATE"},
-		{updates, hangsUp, "481 UPDATE", "200 BYE"},
-		{hangsUp, refers, "200 BYE", "481 REFER"},
-		{refers, hangsUp, "481 REFER", "200 BYE"},
-		{refreshes, hangsUp, "481 UPDATE", "200 BYE"},
-		{hangsUp, hangsUp, "200 BYE", "200 BYE"},
-	} {
-		t.Run(c.one.name+" and "+c.other.name, func(t *testing.T) {
-			bubble(t, func(t *testing.T, w *world) {
-				takes := func(*dialog.StackConfig) {}
-				if c.one.name == renews.name {
-					takes = withoutUpdate
-				}
-				a, b := w.stack("10.0.0.1", lasting(90*time.Second)), w.stack("10.0.0.2", takes)
-				caller, callee := w.established(a, b)
-				w.delayed(50 * time.Millisecond)
-				if c.one.name == refreshes.name || c.one.name == renews.name {
-					time.Sleep(refreshAt)
-				}
-				err1, err2 := together(caller, callee, c.one, c.other)
-				time.Sleep(5 * time.Second) // a refresh that was put off
-				require.NotEmpty(t, w.sent("10.0.0.2", c.byCallee))
-				require.NotEmpty(t, w.sent("10.0.0.1", c.byCaller))
+// calls has the stack call the peer.
+func (w *inside) calls(opts InviteOpts) (*Dialog, dialogtest.Received) {
+	w.t.Helper()
+	opts.Body = NewBody("application/sdp", []byte(insideSDP))
+	d, err := w.stack.NewInvite(context.Background(), sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.9", Port: 5060}, opts)
+	require.NoError(w.t, err)
+	return d.(*Dialog), w.next(w.Endpoint, sip.INVITE)
+}
 
-				if c.one.name == "BYE" || c.other.name == "BYE" {
-					require.Equal(t, dialog.DialogStateTerminated, caller.State())
-					require.Equal(t, dialog.DialogStateTerminated, callee.State())
-				} else {
-					require.NoError(t, err1)
-					require.NoError(t, err2)
-					for _, answer := range pending { // once: the windows of RFC 3261 14.1 do not meet
-						require.LessOrEqual(t, len(w.sent("10.0.0.1", answer)), 1)
-					}
-					_, err := callee.Renegotiate(context.Background(), nil)
-					require.NoError(t, err, "no offer is open")
-					time.Sleep(10 * refreshAt)
-					require.Equal(t, dialog.DialogStateEstablished, caller.State(), "it has been refreshed meanwhile")
-					require.Equal(t, dialog.DialogStateEstablished, callee.State())
-					require.NoError(t, caller.Bye(context.Background(), ""))
-				}
-				w.nothingLeft()
-				w.versionsTell()
-			})
+// answers has the peer answer the stack's INVITE.
+func (w *inside) answers(invite dialogtest.Received, code int) {
+	w.t.Helper()
+	r := dialogtest.Response{Code: code, ToTag: "far"}
+	if code == sip.StatusOK {
+		r.Body = insideSDP
+	}
+	require.NoError(w.t, w.Reply(invite, r))
+}
+
+// called has the peer call the stack, which answers. It returns how the peer asks for
+// more in that call, and waits for the answer.
+func (w *inside) called(headers ...string) (d *Dialog, ask func(method sip.RequestMethod, headers ...string)) {
+	w.t.Helper()
+	calls := make(chan *Dialog, 1)
+	w.stack.OnIncomingDialog(func(d IDialog) { calls <- d.(*Dialog) })
+	r := dialogtest.Request{Method: "INVITE", URI: "sip:us@10.0.0.1:5060", To: "sip:us@10.0.0.1:5060", CSeq: 1, Headers: headers, Body: insideSDP}
+	require.NoError(w.t, w.Send(w.stack.Addr(), w.Request(r)))
+	d = <-calls
+	require.NoError(w.t, d.Accept(context.Background(), func(res *sip.Response) {
+		res.AppendHeader(sip.NewHeader("Content-Type", "application/sdp"))
+		res.SetBody([]byte(insideSDP))
+	}))
+	w.next(w.Endpoint, sip.INVITE)
+	r.ToTag, r.Body = d.Key().LocalTag, ""
+	ask = func(method sip.RequestMethod, headers ...string) {
+		w.t.Helper()
+		r.Method, r.Headers = string(method), headers
+		if method != sip.ACK {
+			r.CSeq++
+		}
+		require.NoError(w.t, w.Send(w.stack.Addr(), w.Request(r)))
+		if method != sip.ACK {
+			w.next(w.Endpoint, method)
+		}
+		synctest.Wait()
+	}
+	ask(sip.ACK)
+	return d, ask
+}
+
+// The time spent waiting for a dialog's lock, and for the stack's, is counted.
+// Not in a bubble, whose clock a lock stops.
+func TestWaitingAtLocksIsCounted(t *testing.T) {
+	stack, err := NewStack(&StackConfig{Transport: &TransportConfig{Protocol: "udp", Address: "127.0.0.1"}})
+	require.NoError(t, err)
+	require.NoError(t, stack.Start(context.Background()))
+	made, err := stack.NewInvite(context.Background(), sip.Uri{Scheme: "sip", Host: "127.0.0.1", Port: 9}, InviteOpts{})
+	require.NoError(t, err)
+	d := made.(*Dialog)
+	for now := stack.Stats(); now.StackLock.Waited == 0 || now.DialogLocks.Waited == 0; now = stack.Stats() {
+		stack.mutex.Lock()
+		d.mutex.Lock()
+		var waiting sync.WaitGroup
+		waiting.Go(func() { d.State() })
+		waiting.Go(func() { stack.Dialogs() })
+		for range 100 {
+			runtime.Gosched() // until they are at the locks, most likely
+		}
+		d.mutex.Unlock()
+		stack.mutex.Unlock()
+		waiting.Wait()
+	}
+	require.NotZero(t, stack.Stats().StackLock.Waits)
+	require.NotZero(t, stack.Stats().DialogLocks.Waits)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = stack.Shutdown(ctx)
+}
+
+// A 2xx that comes again while the decision on it is being carried out is no
+// further one: the application is not asked again, and the call that it makes is
+// not released.
+func TestA2xxThatComesAgainWhileItIsBeingChosen(t *testing.T) {
+	for _, yes := range []bool{true, false} {
+		insideBubble(t, func(t *testing.T, w *inside) {
+			free := make(chan struct{})
+			var asked atomic.Int32
+			d, invite := w.calls(InviteOpts{Choose: func(ForkInfo) bool { asked.Add(1); <-free; return yes }})
+			w.answers(invite, 200)
+			synctest.Wait()
+			w.stack.mutex.Lock() // which the decision has to wait for
+			close(free)
+			letOthersRun()
+			w.answers(invite, 200)
+			letOthersRun()
+			w.stack.mutex.Unlock()
+			synctest.Wait()
+			require.EqualValues(t, 1, asked.Load())
+			w.next(w.Endpoint, sip.ACK)
+			if yes {
+				require.NoError(t, d.WaitAnswer(context.Background()))
+				w.silentBut(sip.ACK) // that to the 200 which came again
+				require.NoError(t, d.Close())
+			}
+			require.NoError(t, w.Reply(w.next(w.Endpoint, sip.BYE), dialogtest.Response{Code: 200}))
+			if !yes {
+				require.ErrorIs(t, d.WaitAnswer(context.Background()), ErrCanceled)
+				w.silentBut(sip.ACK)
+			}
+			require.Empty(t, w.stack.Dialogs())
 		})
 	}
 }
 
-// Before the answer: the caller's CANCEL and UPDATE, and its PRACK, which leaves by
-// itself, against what the callee does.
-func TestRequestsBeforeTheAnswerThatCross(t *testing.T) {
-	nothing := action{"PRACK", func(context.Context, *dialog.Dialog) error { return nil }}
-	for _, reliable := range []dialog.Reliability{dialog.ReliableOff, dialog.ReliableRequired} {
-		for _, one := range []action{cancels, touches, nothing} {
-			for _, other := range []action{accepts, rejects, proceeds, touches, cancels} {
-				name := one.name + " and " + other.name
-				if other.name == cancels.name {
-					name = one.name + " and 480"
-				}
-				if reliable == dialog.ReliableRequired {
-					name += ", reliably"
-				}
-				t.Run(name, func(t *testing.T) { crossesBeforeTheAnswer(t, reliable, one, other) })
-			}
-		}
+// letOthersRun lets those run that can, while one that waits for a mutex keeps
+// synctest.Wait from returning.
+func letOthersRun() {
+	for range 10000 {
+		runtime.Gosched()
 	}
 }
 
-func crossesBeforeTheAnswer(t *testing.T, reliable dialog.Reliability, one, other action) {
-	bubble(t, func(t *testing.T, w *world) {
-		as := func(c *dialog.StackConfig) { c.Reliable = reliable }
-		a, b := w.stack("10.0.0.1", as), w.stack("10.0.0.2", as)
-		calls := waiting(b)
-		w.delayed(50 * time.Millisecond)
-		placed, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
-		require.NoError(t, err)
-		caller, callee := placed.(*dialog.Dialog), <-calls
-		time.Sleep(50 * time.Millisecond) // the 180 is there, and its PRACK leaves
-		synctest.Wait()
-		err1, err2 := together(caller, callee, one, other)
-		time.Sleep(5 * time.Second)
-		if one.name == cancels.name {
-			require.NoError(t, err1)
-			require.Equal(t, dialog.DialogStateTerminated, caller.State())
-			require.Equal(t, dialog.DialogStateTerminated, callee.State())
-			require.NotEmpty(t, w.sent("10.0.0.1", "CANCEL"))
-			w.nothingLeft()
-			return
-		}
-		if err1 != nil { // the call was over before the UPDATE was answered
-			require.True(t, errors.Is(err1, dialog.ErrTerminated) || callee.State() == dialog.DialogStateTerminated, "%v", err1)
-		}
-		require.NoError(t, err2)
-		want := map[string]dialog.DialogState{"200": dialog.DialogStateEstablished, "486": dialog.DialogStateTerminated, "CANCEL": dialog.DialogStateTerminated}
-		if state, ok := want[other.name]; ok {
-			require.Equal(t, state, caller.State())
-			require.Equal(t, state, callee.State())
-		} else {
-			require.Equal(t, dialog.DialogStateRinging, caller.State())
-			require.NoError(t, callee.Accept(context.Background(), withSDP(answerSDP)))
-			require.NoError(t, caller.WaitAnswer(context.Background()))
-		}
-		require.NoError(t, caller.Bye(context.Background(), ""))
-		w.nothingLeft()
+// FT10: a timer may fire in the moment in which it is stopped. What it finds then is a
+// call that was refreshed, or one whose timer is no more, and neither ends.
+func TestAnExpiryThatComesTooLateEndsNothing(t *testing.T) {
+	insideBubble(t, func(t *testing.T, w *inside) {
+		d, ask := w.called("Supported: timer", "Session-Expires: 90;refresher=uac")
+		time.Sleep(59 * time.Second)
+		ask(sip.UPDATE, "Supported: timer", "Session-Expires: 90;refresher=uac")
+		time.Sleep(time.Second) // the first would be over
+		d.sessionExpired()
+		ask(sip.UPDATE)
+		d.sessionExpired()
+		d.refreshSession()
+		time.Sleep(time.Hour)
+		d.sessionExpired()
+		w.silentBut("")
+		require.Equal(t, DialogStateEstablished, d.State())
 	})
+}
+
+// A call that Shutdown has given up, and that is answered before the sockets are closed,
+// is released: ACK alone would leave the peer with a call for ever.
+func TestACallThatShutdownHasGivenUpIsReleasedWhenItIsAnswered(t *testing.T) {
+	for _, heard := range []int{0, 100, 180} {
+		insideBubble(t, func(t *testing.T, w *inside) {
+			d, invite := w.calls(InviteOpts{})
+			if heard != 0 {
+				w.answers(invite, heard)
+				synctest.Wait()
+			}
+			d.clear(Cause{By: PartyShutdown})
+			w.answers(invite, 200)
+			w.next(w.Endpoint, sip.ACK)
+			require.NoError(t, w.Reply(w.next(w.Endpoint, sip.BYE), dialogtest.Response{Code: 200}))
+			synctest.Wait()
+			require.Zero(t, w.stack.Stats().Releasing)
+			require.Equal(t, PartyShutdown, d.Cause().By)
+		})
+	}
+}
+
+// A call that followed a REFER does not keep the call in which that came: a chain
+// of transfers would stay as long as the last.
+func TestCallThatFollowedAReferLetsGoOfTheOld(t *testing.T) {
+	insideBubble(t, func(t *testing.T, w *inside) {
+		dora := w.peer("10.0.0.8")
+		result := make(chan *Dialog, 1)
+		w.stack.OnIncomingRefer(func(d IDialog, referTo sip.Uri, _ *ReplacesInfo) {
+			followed, err := d.(*Dialog).FollowRefer(context.Background(), referTo, InviteOpts{})
+			if err != nil {
+				t.Error(err)
+			}
+			result <- followed
+		})
+		_, ask := w.called()
+		ask(sip.REFER, "Refer-To: <sip:dora@10.0.0.8:5060>")
+		require.NoError(t, dora.Reply(w.next(dora, sip.INVITE), dialogtest.Response{Code: 200, ToTag: "d", Body: insideSDP}))
+		for range 2 { // 100, 200
+			require.NoError(t, w.Reply(w.next(w.Endpoint, sip.NOTIFY), dialogtest.Response{Code: 200}))
+		}
+		followed := <-result
+		followed.mutex.RLock()
+		defer followed.mutex.RUnlock()
+		require.Nil(t, followed.follower)
+	})
+}
+
+// FA5: what nobody reads costs nothing.
+func TestLogsThatNobodyReadsCostNothing(t *testing.T) {
+	for name, config := range map[string]func(*StackConfig){
+		"none":  func(*StackConfig) {},
+		"Info":  func(c *StackConfig) { c.Slog = slog.New(slog.NewTextHandler(io.Discard, nil)) },
+		"lines": func(c *StackConfig) { c.Logger = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo) },
+	} {
+		insideBubble(t, func(t *testing.T, w *inside) {
+			d, _ := w.called()
+			require.Zero(t, testing.AllocsPerRun(100, func() {
+				d.logPlaced()
+				d.logArrived()
+				d.mutex.Lock()
+				defer d.mutex.Unlock()
+				d.logStateLocked(DialogStateRinging)
+				d.logAcceptedLocked(sip.INVITE, offeranswer.ByDefault)
+				d.logEndedLocked()
+			}), name)
+		}, config)
+	}
 }

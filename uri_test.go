@@ -1,12 +1,10 @@
-package dialog_test
+package dialog
 
 import (
 	"testing"
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
-
-	"sipdialog.example/dialog"
 )
 
 // The examples of RFC 3261 19.1.4, and a few more.
@@ -36,8 +34,8 @@ func TestURIsAreComparedAsTheRFCHasIt(t *testing.T) {
 	for want, pairs := range map[bool][][2]string{true: equal, false: different} {
 		for _, pair := range pairs {
 			a, b := parsedURI(t, pair[0]), parsedURI(t, pair[1])
-			require.Equal(t, want, dialog.SameURI(a, b), "%v", pair)
-			require.Equal(t, want, dialog.SameURI(b, a), "%v", pair)
+			require.Equal(t, want, sameURI(a, b), "%v", pair)
+			require.Equal(t, want, sameURI(b, a), "%v", pair)
 		}
 	}
 }

@@ -1,0 +1,472 @@
+package test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/dialogtest"
+)
+
+// The row C10: re-INVITEs that arrive.
+
+// sdpWith is a session with these media.
+func sdpWith(origin, media string) string {
+	return "v=0\r\no=" + origin + "\r\ns=-\r\nc=IN IP4 10.0.0.9\r\nt=0 0\r\n" + media
+}
+
+// reinvites has the peer send a re-INVITE and returns the final answer, which it
+// acknowledges.
+func (l *peerCall) reinvites(change ...func(*dialogtest.Request)) wire {
+	l.t.Helper()
+	before := len(l.w.sentFinal(stackIP))
+	l.ask("INVITE", change...)
+	synctest.Wait()
+	finals := l.w.sentFinal(stackIP)
+	require.Len(l.t, finals, before+1)
+	m := finals[before]
+	require.Equal(l.t, l.stackTag, toTagOf(m.msg))
+	require.Equal(l.t, fmt.Sprintf("%d INVITE", l.seq), m.value(l.t, "CSeq"))
+	if response(m.msg).StatusCode == 200 {
+		l.acknowledge(l.seq)
+		synctest.Wait()
+	}
+	return m
+}
+
+// sentFinal returns the final answers to INVITEs that ip has sent.
+func (w *world) sentFinal(ip string) []wire {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var list []wire
+	for _, m := range w.log {
+		if res, ok := m.msg.(*sip.Response); ok && m.from.Addr().String() == ip && res.StatusCode >= 200 && res.CSeq().MethodName == sip.INVITE {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// C10: a re-INVITE nobody decides is answered from the offer with our own
+// session, not with an echo of the offer.
+func TestReINVITENobodyDecidesIsAnsweredWithOurSession(t *testing.T) {
+	ours := func(version int, media string) string {
+		return fmt.Sprintf("v=0\r\no=bob 7 %d IN IP4 10.0.0.2\r\ns=-\r\nc=IN IP4 10.0.0.2\r\nt=0 0\r\n%s", version, media)
+	}
+	const origin = "far 1 2 IN IP4 10.0.0.9"
+	cases := []struct{ name, offer, answer string }{
+		{"the same again", sdpWith(origin, "m=audio 4000 RTP/AVP 0 8\r\na=sendrecv\r\n"), ours(2, "m=audio 5000 RTP/AVP 0\r\na=sendrecv\r\n")},
+		{"hold", sdpWith(origin, "m=audio 4000 RTP/AVP 0 8\r\na=sendonly\r\n"), ours(2, "m=audio 5000 RTP/AVP 0\r\na=recvonly\r\n")},
+		{"the other way", sdpWith(origin, "m=audio 4000 RTP/AVP 0\r\na=recvonly\r\n"), ours(2, "m=audio 5000 RTP/AVP 0\r\na=sendonly\r\n")},
+		{"inactive", sdpWith(origin, "m=audio 4000 RTP/AVP 0\r\na=inactive\r\n"), ours(2, "m=audio 5000 RTP/AVP 0\r\na=inactive\r\n")},
+		{"hold of the whole session", sdpWith(origin, "a=sendonly\r\nm=audio 4000 RTP/AVP 0\r\n"), ours(2, "m=audio 5000 RTP/AVP 0\r\na=recvonly\r\n")},
+		{"no direction means both", sdpWith(origin, "m=audio 4000 RTP/AVP 0\r\n"), ours(2, "m=audio 5000 RTP/AVP 0\r\na=sendrecv\r\n")},
+		{"a medium we do not have", sdpWith(origin, "m=audio 4000 RTP/AVP 0\r\nm=video 4002 RTP/AVP 99\r\na=rtpmap:99 H264/90000\r\n"), ours(2, "m=audio 5000 RTP/AVP 0\r\na=sendrecv\r\nm=video 0 RTP/AVP 99\r\n")},
+		{"a medium that is switched off", sdpWith(origin, "m=audio 0 RTP/AVP 0\r\n"), ours(2, "m=audio 0 RTP/AVP 0\r\n")},
+		{"none: our last session is the offer", "", ours(2, "m=audio 5000 RTP/AVP 0\r\na=sendrecv\r\n")},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				b, p := w.stack(stackIP), w.peer(peerIP)
+				l := w.incoming(b, p)
+				heard := bodies(l.d)
+				drained(heard)
+				m := l.reinvites(withBody(c.offer))
+				require.Equal(t, "SIP/2.0 200 OK", m.startLine())
+				require.Equal(t, c.answer, m.body())
+				require.Equal(t, "application/sdp", m.value(t, "Content-Type"))
+				require.Equal(t, strconv.Itoa(len(c.answer)), m.value(t, "Content-Length"))
+				require.Len(t, m.values("Contact"), 1)
+				if c.offer != "" {
+					require.Equal(t, []string{"application/sdp\n" + c.offer}, drained(heard))
+				}
+				require.Equal(t, dialog.DialogStateEstablished, l.d.State())
+			})
+		})
+	}
+}
+
+// RFC 3264 5.1: a dynamic payload type is what its rtpmap says, and that may be
+// another codec on each side.
+func TestPayloadTypesThatAreOtherCodecsAreNotAnswered(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		l := w.rings(w.stack(stackIP), w.peer(peerIP))
+		ours := strings.Replace(answerSDP, "RTP/AVP 0", "RTP/AVP 0 96 97\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:96 opus/48000/2\r\na=rtpmap:97 telephone-event/8000", 1)
+		require.NoError(t, l.d.Accept(context.Background(), withSDP(ours)))
+		l.acknowledge(1)
+		synctest.Wait()
+		const theirs = "m=audio 4000 RTP/AVP 97 96 0\r\na=rtpmap:97 opus/48000/2\r\na=rtpmap:96 OPUS/48000/2\r\na=rtpmap:0 PCMU/8000/1\r\n"
+		answer := l.reinvites(withBody(sdpWith("far 1 2 IN IP4 10.0.0.9", theirs))).body()
+		require.Contains(t, answer, "m=audio 5000 RTP/AVP 0 96\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:96 opus/48000/2\r\na=sendrecv\r\n")
+		l.hangUp(l.peer)
+	})
+}
+
+// C10: each further answer raises the version in o= once more (RFC 3264 8), and
+// resuming restores what hold has changed.
+func TestReINVITEsRaiseTheVersionOfOurSession(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.incoming(b, p)
+		for i, turn := range [][2]string{{"sendonly", "recvonly"}, {"sendrecv", "sendrecv"}, {"inactive", "inactive"}} {
+			m := l.reinvites(withBody(sdpWith(fmt.Sprintf("far 1 %d IN IP4 10.0.0.9", i+2), "m=audio 4000 RTP/AVP 0\r\na="+turn[0]+"\r\n")))
+			require.Contains(t, m.body(), fmt.Sprintf("o=bob 7 %d IN IP4 10.0.0.2\r\n", i+2))
+			require.Contains(t, m.body(), "a="+turn[1]+"\r\n")
+		}
+	})
+}
+
+// C10: with no session of our own there is nothing to answer with.
+func TestReINVITEWithoutASessionOfOurOwnGetsNoBody(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.rings(b, p)
+		require.NoError(t, l.d.Accept(context.Background()))
+		l.acknowledge(1)
+		m := l.reinvites(withBody(offerSDP))
+		require.Equal(t, "SIP/2.0 200 OK", m.startLine())
+		require.Empty(t, m.body())
+		require.Equal(t, "0", m.value(t, "Content-Length"))
+	})
+}
+
+// C10: the caller's side answers with what it offered.
+func TestReINVITEToTheCallerIsAnsweredWithItsOffer(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.outgoing(a, p)
+		m := l.reinvites(withBody(sdpWith("far 1 2 IN IP4 10.0.0.9", "m=audio 4000 RTP/AVP 8\r\na=sendonly\r\n")))
+		require.Equal(t, "v=0\r\no=alice 1 2 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 8\r\na=recvonly\r\n", m.body())
+	})
+}
+
+func requireRetryAfter(t *testing.T, m wire) {
+	t.Helper()
+	require.Equal(t, "SIP/2.0 500 Server Internal Error", m.startLine())
+	seconds, err := strconv.Atoi(m.value(t, "Retry-After"))
+	require.NoError(t, err)
+	require.True(t, seconds >= 0 && seconds <= 10, "%d", seconds)
+}
+
+// C10: a second INVITE while the first still rings is not accepted: 500 with
+// Retry-After (RFC 3261 14.2), whether there is an offer or not.
+func TestINVITEWhileRingingGets500(t *testing.T) {
+	for _, body := range []string{offerSDP, ""} {
+		bubble(t, func(t *testing.T, w *world) {
+			b, p := w.stack(stackIP), w.peer(peerIP)
+			l := w.rings(b, p, withBody(body))
+			requireRetryAfter(t, l.reinvites(withBody(body)))
+			require.Equal(t, dialog.DialogStateRinging, l.d.State())
+			require.NoError(t, l.d.Accept(context.Background()))
+		})
+	}
+}
+
+// C10: while our re-INVITE is open, with an offer or without, the peer's gets 491,
+// and a second one of ours does not leave.
+func TestReINVITEsThatCross(t *testing.T) {
+	for _, opts := range []dialog.InviteOpts{offer(offerSDP), {}} {
+		bubble(t, func(t *testing.T, w *world) {
+			b, p := w.stack(stackIP, withoutRetry), w.peer(peerIP)
+			l := w.incoming(b, p)
+			result := began(func() error { return l.d.ReInvite(context.Background(), opts) })
+			mine := p.next("INVITE")
+			require.Equal(t, "SIP/2.0 491 Request Pending", l.reinvites(withBody(offerSDP)).startLine())
+			require.ErrorIs(t, l.d.ReInvite(context.Background(), opts), dialog.ErrPending)
+			p.reply(mine, dialogtest.Response{Code: 491})
+			var refused *dialog.ResponseError
+			require.ErrorAs(t, <-result, &refused)
+			require.Equal(t, 491, refused.StatusCode)
+			require.Equal(t, dialog.DialogStateEstablished, l.d.State())
+			require.Equal(t, "SIP/2.0 200 OK", l.reinvites(withBody(offerSDP)).startLine())
+		})
+	}
+}
+
+// C10, RFC 5407 3.1.4, 3.1.5: a re-INVITE that overtakes the ACK is taken when
+// offer and answer are complete, and gets 491 when our offer in the 2xx is not
+// answered.
+func TestReINVITEBeforeTheACK(t *testing.T) {
+	for _, c := range []struct{ first, line string }{
+		{offerSDP, "SIP/2.0 200 OK"},
+		{"", "SIP/2.0 491 Request Pending"},
+	} {
+		t.Run(c.line, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				b, p := w.stack(stackIP), w.peer(peerIP)
+				l := w.rings(b, p, withBody(c.first))
+				require.NoError(t, l.d.Accept(context.Background(), withSDP(answerSDP)))
+				l.ask("INVITE", withBody(offerSDP))
+				synctest.Wait()
+				finals := w.sentFinal(stackIP)
+				require.Len(t, finals, 2)
+				require.Equal(t, c.line, finals[1].startLine())
+				// The late ACK still belongs to the first 200.
+				l.acknowledge(1)
+				l.acknowledge(2)
+				time.Sleep(time.Minute)
+				require.Len(t, w.sent(stackIP, "BYE"), 0)
+			})
+		})
+	}
+}
+
+// C10: an offerless INVITE's 2xx carries our offer; the ACK's answer reaches the
+// application.
+func TestAnswerInTheACKReachesTheApplication(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.rings(b, p, withBody(""))
+		heard := bodies(l.d)
+		require.NoError(t, l.d.Accept(context.Background(), withSDP(offerSDP)))
+		l.acknowledge(1, withBody(answerSDP))
+		synctest.Wait()
+		require.Equal(t, []string{"application/sdp\n" + answerSDP}, drained(heard))
+	})
+}
+
+// C10: OnOffer decides a re-INVITE; its answer is the body of the 200, and the
+// target refreshes.
+func TestOnOfferAnswersAReINVITE(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p, away := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
+		l := w.incoming(b, p)
+		offers := make(chan string, 1)
+		l.d.OnOffer(func(_ context.Context, offer dialog.Body) (dialog.Body, error) {
+			offers <- offer.ContentType() + "\n" + string(offer.Data())
+			return dialog.NewBody("application/sdp", []byte("v=0\r\n")), nil
+		})
+		m := l.reinvites(withBody(offerSDP), withHeaders("Contact: <sip:moved@"+otherIP+":5060>"))
+		require.Equal(t, "application/sdp\n"+offerSDP, <-offers)
+		require.Equal(t, "SIP/2.0 200 OK", m.startLine())
+		require.Equal(t, "v=0\r\n", m.body())
+		require.Equal(t, "BYE sip:moved@"+otherIP+":5060 SIP/2.0", l.hangUp(away).startLine())
+	})
+}
+
+// C10: an offerless re-INVITE asks OnOffer for an offer.
+func TestOnOfferMakesTheOfferOfAnOfferlessReINVITE(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.incoming(b, p)
+		l.d.OnOffer(func(_ context.Context, offer dialog.Body) (dialog.Body, error) {
+			if len(offer.Data()) != 0 {
+				t.Error("an offer came from nowhere")
+			}
+			return dialog.NewBody("application/sdp", []byte(offerSDP)), nil
+		})
+		require.Equal(t, versioned(offerSDP, 2), l.reinvites().body())
+	})
+}
+
+// C10, RFC 3261 14.2: a refused offer gets 488 with a Warning; session and
+// target stay as they were.
+func TestOnOfferRefusesAReINVITE(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.incoming(b, p)
+		l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { return nil, errors.New("no") })
+		m := l.reinvites(withBody(sdpWith("far 1 2 IN IP4 10.0.0.9", "m=audio 0 RTP/AVP 0\r\n")), withHeaders("Contact: <sip:moved@"+otherIP+":5060>"))
+		require.Equal(t, "SIP/2.0 488 Not Acceptable Here", m.startLine())
+		require.Regexp(t, `^399 \S+ ".+"$`, m.value(t, "Warning"))
+		require.Empty(t, m.body())
+		require.Equal(t, dialog.DialogStateEstablished, l.d.State())
+
+		l.d.OnOffer(nil)
+		require.Contains(t, l.reinvites(withBody(offerSDP)).body(), "o=bob 7 2 IN IP4 10.0.0.2\r\n", "the session of before")
+		require.Equal(t, "BYE sip:peer@"+peerIP+":5060 SIP/2.0", l.hangUp(p).startLine())
+	})
+}
+
+// RFC 3261 14.2, RFC 3311 5.2: a bridge whose other call is busy has the peer try
+// again.
+func TestOnOfferWithoutAFreeOtherCallGets491(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		d, inside := w.called(b, p, answerSDP)
+		d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) {
+			return nil, fmt.Errorf("other call: %w", dialog.ErrPending)
+		})
+		for seq, method := range []string{"INVITE", "UPDATE"} {
+			r := inside(method, uint32(11+seq), contactOfPeer)
+			r.Body = offerSDP
+			res := p.ask(b, r)
+			require.Equal(t, 491, res.StatusCode, method)
+			require.Empty(t, value(res, "Warning"))
+		}
+		hangUp(t, d, p)
+	})
+}
+
+// C10: target of a refused re-INVITE, without a successful one after it.
+func TestRefusedReINVITEDoesNotRefreshTheTarget(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.incoming(b, p)
+		l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { return nil, errors.New("no") })
+		l.reinvites(withBody(offerSDP), withHeaders("Contact: <sip:moved@"+otherIP+":5060>"))
+		require.Equal(t, "BYE sip:peer@"+peerIP+":5060 SIP/2.0", l.hangUp(p).startLine())
+	})
+}
+
+// C10: an OnOffer that panics gets the peer 500, and costs the call nothing.
+func TestOnOfferThatPanicsGets500(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.incoming(b, p)
+		l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { panic("oh") })
+		require.Equal(t, "SIP/2.0 500 Server Internal Error", l.reinvites(withBody(offerSDP)).startLine())
+		l.d.OnOffer(nil)
+		require.Equal(t, "SIP/2.0 200 OK", l.reinvites(withBody(offerSDP)).startLine())
+	})
+}
+
+// C10: an OnOffer that does not decide within the ringing limit: 504, and what
+// it says later has no effect. Meanwhile another INVITE gets 500, and none of ours
+// leaves, whether there is an offer or one is asked for.
+func TestOnOfferThatIsLateGets504(t *testing.T) {
+	for _, body := range []string{offerSDP, ""} {
+		bubble(t, func(t *testing.T, w *world) {
+			b, p := w.stack(stackIP), w.peer(peerIP)
+			l := w.incoming(b, p)
+			ended := make(chan error, 1)
+			release := make(chan struct{})
+			l.d.OnOffer(func(ctx context.Context, _ dialog.Body) (dialog.Body, error) {
+				<-ctx.Done()
+				ended <- ctx.Err()
+				<-release
+				return dialog.NewBody("application/sdp", []byte(answerSDP)), nil
+			})
+			began := time.Now()
+			l.ask("INVITE", withBody(body))
+			synctest.Wait()
+			requireRetryAfter(t, l.reinvites(withBody(body)))
+			require.ErrorIs(t, l.d.ReInvite(context.Background(), dialog.InviteOpts{}), dialog.ErrPending)
+			require.ErrorIs(t, <-ended, context.DeadlineExceeded)
+			synctest.Wait()
+			require.Equal(t, 180*time.Second, w.one(stackIP, "504 INVITE").at.Sub(began))
+			close(release)
+			synctest.Wait()
+			require.Len(t, w.sent(stackIP, "200 INVITE"), 1, "only the first INVITE's")
+			require.Equal(t, dialog.DialogStateEstablished, l.d.State())
+		})
+	}
+}
+
+// C10: a CANCEL of a re-INVITE gets that one 487; the call goes on. A BYE ends
+// the call, and the re-INVITE too (RFC 3261 15.1.2).
+func TestReINVITEThatIsGivenUp(t *testing.T) {
+	for _, method := range []string{"CANCEL", "BYE"} {
+		t.Run(method, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				b, p := w.stack(stackIP), w.peer(peerIP)
+				l := w.incoming(b, p)
+				ended := make(chan error, 1)
+				l.d.OnOffer(func(ctx context.Context, _ dialog.Body) (dialog.Body, error) {
+					<-ctx.Done()
+					ended <- ctx.Err()
+					return nil, ctx.Err()
+				})
+				l.ask("INVITE", withBody(offerSDP), func(r *dialogtest.Request) { r.Branch = "z9hG4bKopen" })
+				synctest.Wait()
+				l.ask(method, func(r *dialogtest.Request) {
+					if method == "CANCEL" {
+						r.Branch, r.CSeq = "z9hG4bKopen", 2
+					}
+				})
+				require.ErrorIs(t, <-ended, context.Canceled)
+				p.next("487 INVITE")
+				synctest.Wait()
+				w.one(stackIP, "200 "+method)
+				require.Equal(t, method == "BYE", l.d.State() == dialog.DialogStateTerminated)
+			})
+		})
+	}
+}
+
+// C10: the 200 to a re-INVITE repeats like any other; without its ACK the call
+// ends (RFC 3261 14.2).
+func TestReINVITEWithoutACKEndsTheCall(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.incoming(b, p)
+		time.Sleep(time.Minute)
+		l.ask("INVITE", withBody(offerSDP))
+		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		synctest.Wait()
+		list := w.sent(stackIP, "200 INVITE")[1:]
+		require.Equal(t, twoHundreds(500*time.Millisecond, 4*time.Second), times(list))
+		require.Equal(t, 32*time.Second, w.one(stackIP, "BYE").at.Sub(list[0].at))
+		require.Equal(t, "timeout ACK no ACK", l.d.Cause().String())
+	})
+}
+
+// C10: ReInvite needs an established call, and after Accept the ACK.
+func TestReInviteWaitsForTheACK(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.rings(b, p)
+		err := l.d.ReInvite(context.Background(), offer(offerSDP))
+		require.ErrorIs(t, err, dialog.ErrState)
+		require.ErrorContains(t, err, "Established state")
+		require.NoError(t, l.d.Accept(context.Background()))
+		result := began(func() error { return l.d.ReInvite(context.Background(), offer(offerSDP)) })
+		time.Sleep(3 * time.Second)
+		require.Empty(t, w.sent(stackIP, "INVITE"))
+		l.acknowledge(1)
+		p.reply(p.next("INVITE"), dialogtest.Response{Code: 200, Body: answerSDP})
+		require.NoError(t, <-result)
+	})
+}
+
+// C10: a re-INVITE of ours that is only ever provisionally answered is cancelled
+// after the ringing limit; one that the application gives up, at once. The call
+// goes on.
+func TestReInviteThatIsGivenUpIsCancelled(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		ctx   time.Duration
+		after time.Duration
+		final int
+		err   error
+	}{
+		{"limit", time.Hour, 180 * time.Second, 487, dialog.ErrTimeout},
+		{"context", 5 * time.Second, 5 * time.Second, 487, context.DeadlineExceeded},
+		{"a 200 that crosses", 5 * time.Second, 5 * time.Second, 200, context.DeadlineExceeded},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				a, p := w.stack(stackIP), w.peer(peerIP)
+				l := w.outgoing(a, p)
+				ctx, cancel := context.WithTimeout(context.Background(), c.ctx)
+				defer cancel()
+				start := time.Now()
+				result := began(func() error { return l.d.ReInvite(ctx, offer(offerSDP)) })
+				again := p.next("INVITE")
+				p.reply(again, dialogtest.Response{Code: 180})
+				require.ErrorIs(t, <-result, c.err)
+				require.Equal(t, c.after, time.Since(start))
+				p.reply(p.next("CANCEL"), dialogtest.Response{Code: 200})
+				m := w.one(stackIP, "CANCEL")
+				require.Equal(t, "2 CANCEL", m.value(t, "CSeq"))
+				require.Equal(t, farTag, toTagOf(m.msg))
+				require.ErrorIs(t, l.d.ReInvite(context.Background(), offer(offerSDP)), dialog.ErrPending)
+				p.reply(again, dialogtest.Response{Code: c.final, Body: answerSDP})
+				synctest.Wait()
+				require.Equal(t, "2 ACK", w.last(stackIP, "ACK").value(t, "CSeq"))
+				require.Equal(t, dialog.DialogStateEstablished, l.d.State())
+				require.Equal(t, "SIP/2.0 200 OK", l.reinvites(withBody(offerSDP)).startLine())
+			})
+		})
+	}
+}

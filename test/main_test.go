@@ -1,0 +1,9 @@
+package test
+
+import (
+	"testing"
+
+	"sipdialog.example/dialog/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }

@@ -1,0 +1,118 @@
+package test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/dialogtest"
+)
+
+var clearing = dialog.Reason{Protocol: "Q.850", Cause: 16, Text: `normal "call" clearing`}
+
+// RFC 3326 2: several values, each with a protocol, in one header or several.
+func TestReasonsAreRead(t *testing.T) {
+	for header, want := range map[string][]dialog.Reason{
+		`Q.850;cause=16;text="a, \"b\"; c" , SIP ;cause=486`: {{Protocol: "Q.850", Cause: 16, Text: `a, "b"; c`}, {Protocol: "SIP", Cause: 486}},
+		`SIP;text=Plain;x=y`:                  {{Protocol: "SIP", Text: "Plain"}},
+		`Preemption ;Cause=1 ;text="UA"`:      {{Protocol: "Preemption", Cause: 1, Text: "UA"}},
+		`SIP;cause=many;text="unterminated`:   {{Protocol: "SIP", Text: "unterminated"}},
+		`SIP;cause=-1`:                        {{Protocol: "SIP"}},
+		`;cause=16`:                           nil,
+		`"SIP";cause=16, , Q.850;cause=17`:    {{Protocol: "Q.850", Cause: 17}},
+		`SIP;text="back\\slash, and a comma"`: {{Protocol: "SIP", Text: `back\slash, and a comma`}},
+	} {
+		req := sip.NewRequest(sip.BYE, uri("bob", "10.0.0.2"))
+		req.AppendHeader(sip.NewHeader("Reason", header))
+		got := dialog.ReasonsOf(req)
+		if header[0] == ';' { // the protocol is what is missing
+			require.NotContains(t, got, dialog.Reason{Cause: 16})
+			continue
+		}
+		require.Equal(t, want, got, header)
+		for _, r := range got {
+			again := sip.NewRequest(sip.BYE, uri("bob", "10.0.0.2"))
+			again.AppendHeader(sip.NewHeader("Reason", r.String()))
+			require.Equal(t, []dialog.Reason{r}, dialog.ReasonsOf(again))
+		}
+	}
+}
+
+func TestByeSaysWhyInEveryWay(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
+		caller, callee := w.established(a, b)
+		require.NoError(t, caller.ByeWith(context.Background(), dialog.ByeOpts{
+			Reason: "done", Reasons: []dialog.Reason{clearing},
+		}))
+		synctest.Wait()
+		require.Equal(t, []string{`SIP;text="done"`, `Q.850;cause=16;text="normal \"call\" clearing"`}, w.one("10.0.0.1", "BYE").values("Reason"))
+		want := []dialog.Reason{{Protocol: "SIP", Text: "done"}, clearing}
+		require.Equal(t, want, callee.Cause().Reasons)
+		require.Equal(t, "done", callee.Cause().Reason)
+		require.Equal(t, want, caller.Cause().Reasons)
+	})
+}
+
+func TestCancelSaysWhy(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
+		calls := waiting(b)
+		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
+		require.NoError(t, err)
+		callee := <-calls
+		synctest.Wait()
+		elsewhere := dialog.Reason{Protocol: "SIP", Cause: 200, Text: "Call completed elsewhere"}
+		require.NoError(t, d.(*dialog.Dialog).ByeWith(context.Background(), dialog.ByeOpts{Reasons: []dialog.Reason{elsewhere}}))
+		<-callee.Done()
+		require.Equal(t, "CANCEL", callee.Cause().Method)
+		require.Equal(t, []dialog.Reason{elsewhere}, callee.Cause().Reasons)
+	})
+}
+
+// RFC 6432: a refusal says why too.
+func TestRefusalSaysWhy(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
+		busy := dialog.Reason{Protocol: "Q.850", Cause: 17}
+		b.OnIncomingDialog(func(d dialog.IDialog) {
+			if err := d.(*dialog.Dialog).RejectWith(context.Background(), 486, "", dialog.WithReason(busy)); err != nil {
+				t.Error(err)
+			}
+		})
+		placed, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
+		require.NoError(t, err)
+		d := placed.(*dialog.Dialog)
+		var refused *dialog.ResponseError
+		require.ErrorAs(t, d.WaitAnswer(context.Background()), &refused)
+		require.Equal(t, []dialog.Reason{busy}, refused.Reasons)
+		require.Equal(t, []dialog.Reason{busy}, d.Cause().Reasons)
+		require.Equal(t, []dialog.Reason{busy}, dialog.ReasonsOf(d.Response()))
+		require.Equal(t, "10.0.0.2:5060", d.Response().Source())
+	})
+}
+
+// Response is the latest of the peer's, until one accepts the call.
+func TestResponseIsTheOneThatCounts(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
+		l := w.calls(a, p, offer(offerSDP))
+		l.answer(dialogtest.Response{Code: 100})
+		synctest.Wait()
+		require.Nil(t, l.d.Response())
+		l.answer(dialogtest.Response{Code: 180, Headers: []string{contactOfPeer, "P-Asserted-Identity: <sip:bob@home>"}})
+		synctest.Wait()
+		require.Equal(t, 180, l.d.Response().StatusCode)
+		l.answer(dialogtest.Response{Code: 200, Headers: []string{contactOfPeer, "P-Asserted-Identity: <sip:desk@home>"}, Body: answerSDP})
+		l.answer(dialogtest.Response{Code: 200, Headers: []string{contactOfPeer}, Body: answerSDP})
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		synctest.Wait()
+		require.Equal(t, "desk", dialog.AssertedIdentities(l.d.Response())[0].URI.User)
+		require.Nil(t, l.d.Request())
+		l.hangUp(p)
+	})
+}

@@ -1,0 +1,391 @@
+package test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/dialogtest"
+)
+
+// naming is the value of a Replaces or Join header that names the call to
+// the stack.
+func (l *peerCall) naming() string {
+	return l.callID + ";from-tag=" + l.tag + ";to-tag=" + l.stackTag
+}
+
+// invites sends an INVITE that begins a call, with these header lines.
+func (p *peer) invites(to *dialog.Stack, headers ...string) {
+	p.t.Helper()
+	require.NoError(p.t, p.Send(to.Addr(), p.Request(dialogtest.Request{
+		Method: "INVITE", URI: "sip:service@" + to.Addr().String(), FromTag: "new", Headers: headers, Body: offerSDP,
+	})))
+}
+
+// invited is invites, and the final answer, with its ACK if it is a 200.
+func (p *peer) invited(to *dialog.Stack, headers ...string) *sip.Response {
+	p.t.Helper()
+	p.invites(to, headers...)
+	res := p.final("INVITE")
+	if res.StatusCode == 200 {
+		p.acknowledges(to, res)
+	}
+	return res
+}
+
+func (p *peer) acknowledges(to *dialog.Stack, res *sip.Response) {
+	p.t.Helper()
+	require.NoError(p.t, p.Send(to.Addr(), p.Request(dialogtest.Request{
+		Method: "ACK", URI: contactOf(res), FromTag: "new", ToTag: toTagOf(res),
+	})))
+}
+
+// accepting has the stack answer every call, after what is to be done first, and
+// returns the calls.
+func accepting(t *testing.T, s *dialog.Stack, first ...func(d *dialog.Dialog)) <-chan *dialog.Dialog {
+	calls := make(chan *dialog.Dialog, 10)
+	s.OnIncomingDialog(func(d dialog.IDialog) {
+		for _, f := range first {
+			f(d.(*dialog.Dialog))
+		}
+		if err := d.Accept(context.Background(), withSDP(answerSDP)); err != nil {
+			t.Errorf("accept: %v", err)
+		}
+		calls <- d.(*dialog.Dialog)
+	})
+	return calls
+}
+
+// noting notes which call an INVITE is to replace, for accepting.
+func noting(named **dialog.Dialog) func(*dialog.Dialog) {
+	return func(d *dialog.Dialog) { *named = d.Replaces() }
+}
+
+// RFC 3891 3: the replaced call is ended by BYE, after the 200 to the new one.
+func TestInviteWithReplacesTakesTheCallsPlace(t *testing.T) {
+	for name, call := range map[string]func(w *world, s *dialog.Stack, p *peer) *peerCall{
+		"of an incoming call":  func(w *world, s *dialog.Stack, p *peer) *peerCall { return w.incoming(s, p) },
+		"of an outgoing call":  func(w *world, s *dialog.Stack, p *peer) *peerCall { return w.outgoing(s, p) },
+		"of one not confirmed": func(w *world, s *dialog.Stack, p *peer) *peerCall { return w.unacknowledged(s, p) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				s, p, other := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
+				old := call(w, s, p)
+				var named, joins *dialog.Dialog
+				calls := accepting(t, s, noting(&named), func(d *dialog.Dialog) { joins = d.Joins() })
+				require.Equal(t, 200, other.invited(s, "Replaces: "+old.naming(), "Require: replaces").StatusCode)
+				d := <-calls
+				require.Equal(t, old.d, named)
+				require.Nil(t, joins)
+				require.Nil(t, d.Replaces(), "what it has replaced it keeps no longer")
+				if name == "of one not confirmed" {
+					old.acknowledge(1)
+				}
+				bye := p.next("BYE")
+				require.Equal(t, `SIP;text="replaced"`, value(bye.Message, "Reason"))
+				p.reply(bye, dialogtest.Response{Code: 200})
+				synctest.Wait()
+				require.Equal(t, dialog.DialogStateTerminated, old.d.State())
+				require.Equal(t, dialog.Cause{By: dialog.PartyLocal, Method: "BYE", Reason: "replaced"}, old.d.Cause())
+				require.Equal(t, dialog.DialogStateEstablished, d.State())
+				require.Less(t, indexOf(w.flow(), stackIP+" 200 INVITE"), indexOf(w.flow(), stackIP+" BYE"))
+				hangUp(t, d, other)
+			})
+		})
+	}
+}
+
+// unacknowledged is a call that the stack has answered, and whose ACK is missing.
+func (w *world) unacknowledged(s *dialog.Stack, p *peer) *peerCall {
+	l := w.rings(s, p)
+	require.NoError(w.t, l.d.Accept(context.Background(), withSDP(answerSDP)))
+	l.final = p.next("200 INVITE")
+	return l
+}
+
+func indexOf(list []string, what string) int {
+	for i := len(list) - 1; i >= 0; i-- {
+		if list[i] == what {
+			return i
+		}
+	}
+	return -1
+}
+
+// RFC 3891 3, 7.1: an early call of ours is cancelled: somebody picks it up
+// elsewhere.
+func TestInviteWithReplacesPicksUpARingingCall(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s, desk, lab := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
+		old := w.alerting(s, desk)
+		var named *dialog.Dialog
+		calls := accepting(t, s, noting(&named))
+		require.Equal(t, 200, lab.invited(s, "Replaces: "+old.naming()+";early-only").StatusCode)
+		<-calls
+		require.Equal(t, old.d, named)
+		cancel := desk.next("CANCEL")
+		desk.reply(cancel, dialogtest.Response{Code: 200})
+		old.answer(dialogtest.Response{Code: 487})
+		require.ErrorIs(t, old.d.WaitAnswer(context.Background()), dialog.ErrCanceled)
+		lab.bye(s)
+	})
+}
+
+// An INVITE of ours that a proxy forks has several early dialogs, each of which
+// may be named.
+func TestInviteWithReplacesPicksUpAnyFork(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s, desk, lab := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
+		old := w.calls(s, desk, offer(offerSDP))
+		for _, tag := range []string{"one", "two", "three"} {
+			old.answer(dialogtest.Response{Code: 180, ToTag: tag})
+		}
+		old.answer(dialogtest.Response{Code: 199, ToTag: "three"})
+		synctest.Wait()
+		name := "Replaces: " + old.callID + ";to-tag=" + old.stackTag + ";from-tag="
+		var named *dialog.Dialog
+		calls := accepting(t, s, noting(&named))
+		require.Equal(t, 603, w.peer("10.0.0.3").invited(s, name+"three").StatusCode, "it has ended")
+		require.Equal(t, 481, w.peer("10.0.0.4").invited(s, name+"four").StatusCode)
+		require.Equal(t, 200, lab.invited(s, name+"two;early-only").StatusCode)
+		<-calls
+		require.Equal(t, old.d, named)
+		desk.reply(desk.next("CANCEL"), dialogtest.Response{Code: 200})
+		old.answer(dialogtest.Response{Code: 487, ToTag: "one"})
+		lab.bye(s)
+	})
+}
+
+// bye has the peer hang up the call that invited began.
+func (p *peer) bye(s *dialog.Stack) {
+	p.t.Helper()
+	for _, d := range s.Dialogs() {
+		if info := d.Info(); info.Key.RemoteTag == "new" {
+			require.NoError(p.t, p.Send(s.Addr(), p.Request(dialogtest.Request{
+				Method: "BYE", FromTag: "new", ToTag: info.Key.LocalTag, CSeq: 7,
+			})))
+			p.next("200 BYE")
+		}
+	}
+	synctest.Wait()
+}
+
+// The rows of the answers for an INVITE that names a call: see RFC 3891 3 and
+// RFC 3911 4. The call is not touched.
+func TestInviteThatNamesACallInVain(t *testing.T) {
+	established := func(w *world, s *dialog.Stack, p *peer) *peerCall { return w.incoming(s, p) }
+	ringsHere := func(w *world, s *dialog.Stack, p *peer) *peerCall { return w.rings(s, p) }
+	ringsThere := func(w *world, s *dialog.Stack, p *peer) *peerCall {
+		l := w.alerting(s, p)
+		return l
+	}
+	unanswered := func(w *world, s *dialog.Stack, p *peer) *peerCall {
+		l := w.calls(s, p, offer(offerSDP))
+		l.answer(dialogtest.Response{Code: 100})
+		synctest.Wait()
+		return l
+	}
+	line := func(format string) func(*peerCall) []string {
+		return func(l *peerCall) []string {
+			r := strings.NewReplacer("NAME", l.naming(), "ID", l.callID, "OURS", l.stackTag, "THEIRS", l.tag)
+			return strings.Split(r.Replace(format), "|")
+		}
+	}
+	for _, c := range []struct {
+		name    string
+		call    func(w *world, s *dialog.Stack, p *peer) *peerCall
+		headers func(*peerCall) []string
+		status  int
+	}{
+		{"another Call-ID", established, line("Replaces: xID;from-tag=THEIRS;to-tag=OURS"), 481},
+		{"the tags exchanged", established, line("Replaces: ID;from-tag=OURS;to-tag=THEIRS"), 481},
+		{"another to-tag", established, line("Replaces: ID;from-tag=THEIRS;to-tag=x"), 481},
+		{"no from-tag, as it were", established, line("Replaces: ID;from-tag=0;to-tag=OURS"), 481},
+		{"early-only, confirmed", established, line("Replaces: NAME;early-only"), 486},
+		{"early here", ringsHere, line("Replaces: NAME"), 481},
+		{"early there, nobody has answered", unanswered, line("Replaces: ID;from-tag=0;to-tag=OURS"), 481},
+		{"early there, another fork", ringsThere, line("Replaces: ID;from-tag=x;to-tag=OURS"), 481},
+		{"twice", established, line("Replaces: NAME|Replaces: NAME"), 400},
+		{"twice in one line", established, line("Replaces: NAME, NAME"), 400},
+		{"with something behind a comma", established, line("Replaces: NAME, x"), 400},
+		{"without a tag", established, line("Replaces: ID;from-tag=THEIRS"), 400},
+		{"with an empty tag", established, line("Replaces: ID;from-tag=;to-tag=OURS"), 400},
+		{"with two tags of a kind", established, line("Replaces: NAME;to-tag=OURS"), 400},
+		{"without a Call-ID", established, line("Replaces: ;from-tag=THEIRS;to-tag=OURS"), 400},
+		{"empty", established, line("Replaces: "), 400},
+		{"escaped", established, line("Replaces: ID%3Bfrom-tag%3DTHEIRS%3Bto-tag%3DOURS"), 400},
+		{"with Join", established, line("Replaces: NAME|Join: NAME"), 400},
+		{"Join twice", established, line("Join: NAME|Join: NAME"), 400},
+		{"Join without a tag", established, line("Join: ID;to-tag=OURS"), 400},
+		{"Join of no call", established, line("Join: ID;from-tag=x;to-tag=OURS"), 481},
+		{"Join when nobody can mix", established, line("Join: NAME"), 488},
+		{"Require: join when nobody can mix", established, line("Require: join, replaces|Join: NAME"), 420},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				s, p, other := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
+				l := c.call(w, s, p)
+				before := l.d.State()
+				s.OnIncomingDialog(func(dialog.IDialog) { t.Error("offered") })
+				require.Equal(t, c.status, other.invited(s, c.headers(l)...).StatusCode)
+				synctest.Wait()
+				require.Empty(t, w.sent(stackIP, "180 INVITE")[count(w, l):], "nobody hears it ring")
+				require.Equal(t, before, l.d.State())
+				require.Empty(t, w.sent(stackIP, "BYE"))
+				require.Empty(t, w.sent(stackIP, "CANCEL"))
+				l.over()
+			})
+		})
+	}
+}
+
+// count is how often the stack rang for the call itself.
+func count(_ *world, l *peerCall) int {
+	if l.d.IsUAS() {
+		return 1
+	}
+	return 0
+}
+
+// over ends the call, whatever its state.
+func (l *peerCall) over() {
+	l.t.Helper()
+	established := l.d.State() == dialog.DialogStateEstablished
+	require.NoError(l.t, l.d.Close())
+	switch {
+	case established:
+		l.reply(l.next("BYE"), dialogtest.Response{Code: 200})
+	case l.d.IsUAC():
+		l.reply(l.next("CANCEL"), dialogtest.Response{Code: 200})
+		l.answer(dialogtest.Response{Code: 487})
+	}
+	synctest.Wait()
+}
+
+// RFC 3891 3: one INVITE only may carry it, and one that begins a call.
+func TestReplacesInAnotherRequestGets400(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.incoming(s, p)
+		for _, method := range []string{"INVITE", "REFER", "INFO", "OPTIONS", "UPDATE", "NOTIFY", "BYE"} {
+			for _, name := range []string{"Replaces", "Join"} {
+				l.ask(method, withHeaders(name+": "+l.naming(), "Refer-To: <sip:x@10.0.0.3>"))
+				require.Equal(t, 400, p.final(method).StatusCode, method)
+			}
+		}
+		res := p.ask(s, dialogtest.Request{Method: "OPTIONS", CallID: "out", Headers: []string{"Replaces: " + l.naming()}})
+		require.Equal(t, 400, res.StatusCode)
+		require.Equal(t, dialog.DialogStateEstablished, l.d.State())
+		l.over()
+	})
+}
+
+// RFC 3891 3: 603, lest a phone rings for a call that nobody wants any more;
+// for as long as the call is remembered.
+func TestReplacesOfACallThatHasEndedGets603(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s, p, other := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
+		l := w.incoming(s, p)
+		s.OnIncomingDialog(func(dialog.IDialog) { t.Error("offered") })
+		hangup := began(func() error { return l.d.Bye(context.Background(), "") })
+		bye := p.next("BYE")
+		require.Equal(t, 603, other.invited(s, "Replaces: "+l.naming()).StatusCode, "while the BYE is on its way")
+		p.reply(bye, dialogtest.Response{Code: 200})
+		require.NoError(t, <-hangup)
+		require.Equal(t, 603, w.peer("10.0.0.3").invited(s, "Replaces: "+l.naming()).StatusCode)
+		time.Sleep(33 * time.Second) // 64*T1, on the fake clock
+		require.Equal(t, 481, w.peer("10.0.0.4").invited(s, "Replaces: "+l.naming()).StatusCode)
+	})
+}
+
+// RFC 3891 6.1: a tag of zero is also none, as callers of RFC 2543 have it.
+func TestReplacesWithATagOfZeroMatchesNone(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s, p, other := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
+		var named *dialog.Dialog
+		calls := accepting(t, s, noting(&named))
+		text := p.Request(dialogtest.Request{Method: "INVITE", URI: "sip:service@" + s.Addr().String(), FromTag: "gone", Body: offerSDP})
+		require.NoError(t, p.Send(s.Addr(), strings.Replace(text, ";tag=gone", "", 1)))
+		ok := p.final("INVITE")
+		ack := p.Request(dialogtest.Request{Method: "ACK", FromTag: "gone", ToTag: toTagOf(ok)})
+		require.NoError(t, p.Send(s.Addr(), strings.Replace(ack, ";tag=gone", "", 1)))
+		old := <-calls
+		require.Empty(t, old.Key().RemoteTag)
+		name := old.Key().CallID + ";from-tag=0;to-tag=" + old.Key().LocalTag
+		require.Equal(t, 200, other.invited(s, "Replaces: "+name).StatusCode)
+		d := <-calls
+		require.Equal(t, old, named)
+		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		hangUp(t, d, other)
+	})
+}
+
+// RFC 3911 4: the new call is handed over with the one it is to be joined to;
+// nothing is ended, and an early call may be joined, too.
+func TestInviteWithJoinIsHandedOver(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s := w.stack(stackIP, func(c *dialog.StackConfig) {
+			c.AuthorizeJoin = func(context.Context, dialog.TakeoverRequest) dialog.Answer { return dialog.Answer{} }
+		})
+		p, other := w.peer(peerIP), w.peer(otherIP)
+		old := w.rings(s, p)
+		calls := accepting(t, s)
+		res := other.invited(s, "Join: "+old.naming(), "Require: join")
+		require.Equal(t, 200, res.StatusCode)
+		require.Contains(t, value(res, "Supported"), "join")
+		d := <-calls
+		require.Equal(t, old.d, d.Joins())
+		require.Nil(t, d.Replaces())
+		synctest.Wait()
+		require.Equal(t, dialog.DialogStateRinging, old.d.State())
+		hangUp(t, d, other)
+		old.over()
+	})
+}
+
+// What an INVITE of ours says (RFC 3891 4, 6.2; RFC 3911 5).
+func TestInviteNamesACall(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		s, p, other := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
+		old := w.outgoing(s, p)
+		info := dialog.ReplacesOf(old.d)
+		require.Equal(t, &dialog.ReplacesInfo{CallID: old.callID, FromTag: old.stackTag, ToTag: farTag}, info)
+		early := *info
+		early.EarlyOnly = true
+		for _, c := range []struct {
+			opts  dialog.InviteOpts
+			lines map[string]string
+		}{
+			{dialog.InviteOpts{Replaces: &early, Require: []string{"replaces"}},
+				map[string]string{"Replaces": info.BuildReplacesHeader() + ";early-only", "Require": "replaces"}},
+			{dialog.InviteOpts{Join: &early}, map[string]string{"Join": info.BuildReplacesHeader()}},
+		} {
+			l := w.calls(s, other, c.opts)
+			for name, want := range c.lines {
+				require.Equal(t, want, value(l.invite.Message, name))
+			}
+			require.Contains(t, value(l.invite.Message, "Supported"), "replaces")
+			l.answer(dialogtest.Response{Code: 486})
+			synctest.Wait()
+		}
+		for _, wrong := range []dialog.InviteOpts{
+			{Replaces: info, Join: info}, {Replaces: &dialog.ReplacesInfo{}}, {Join: &dialog.ReplacesInfo{CallID: "a", ToTag: "b"}},
+			{Replaces: &dialog.ReplacesInfo{CallID: "a;b", FromTag: "c", ToTag: "d"}},
+			{Replaces: &dialog.ReplacesInfo{CallID: "a", FromTag: "c", ToTag: "d\r\nVia: x"}},
+		} {
+			_, err := s.NewInvite(context.Background(), uri("bob", otherIP), wrong)
+			require.ErrorIs(t, err, dialog.ErrInvalidArgument)
+		}
+		require.Nil(t, dialog.ReplacesOf(nil))
+		require.Nil(t, dialog.ReplacesOf((*dialog.Dialog)(nil)))
+		require.Nil(t, dialog.ReplacesOf(new(dialog.Dialog)))
+		old.over()
+	})
+}

@@ -1,0 +1,74 @@
+package test
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/dialogtest"
+)
+
+// phoneNode is a node behind a router of its own.
+type phoneNode struct {
+	*node
+	router *dialogtest.NAT
+	moves  int // how often it got another address; for movePhone alone
+}
+
+// newPhone starts one. All have the same address at first.
+func (r *round) newPhone(transport, public string) *phoneNode {
+	router := r.net.NAT(public, dialogtest.NATConfig{
+		RandomPorts: true, Filtering: dialogtest.AddressAndPortDependent, Seed: r.seed,
+		BindingTime: 30*time.Second + r.dice.upTo(time.Minute),
+	})
+	return &phoneNode{node: r.newNodeAt(router.Host(phoneIP), public, "0.0.0.0", transport), router: router}
+}
+
+// forget has a router lose what it knows: bindings, and connections, of which neither end
+// is told.
+func (r *round) forget(d *dice) {
+	p := pick(d, r.phones)
+	if p.protocol == "udp" {
+		r.cover.hit("fault: bindings forgotten")
+	} else {
+		r.cover.hit("fault: connections cut silently")
+	}
+	p.router.Forget()
+	p.lose()
+}
+
+// movePhone gives a phone another address, of which its stack is told or not.
+func (r *round) movePhone(d *dice) {
+	p := pick(d, r.phones)
+	r.cover.hit("fault: a phone moves, over " + p.protocol)
+	p.moves++
+	p.tap.host.Move(fmt.Sprintf("192.168.0.%d", 3+p.moves%200))
+	p.lose()
+	if d.chance(50) {
+		p.stack.NetworkChanged()
+	}
+}
+
+// countCalls counts the phone's calls that were answered.
+func (p *phoneNode) countCalls() {
+	for _, w := range p.known() {
+		w.mu.Lock()
+		if slices.Contains(w.states, dialog.DialogStateEstablished) {
+			p.round.cover.hit("calls of a phone, over " + p.protocol)
+		}
+		w.mu.Unlock()
+	}
+}
+
+// lose notes that connections are lost, at both ends.
+func (p *phoneNode) lose() {
+	if p.protocol == "udp" {
+		return
+	}
+	for _, n := range p.round.nodes {
+		if n.protocol == p.protocol {
+			n.tap.lost()
+		}
+	}
+}
