@@ -8,13 +8,14 @@ TEST_TIMEOUT ?= 15m
 STRESS_TIME  ?= 2m
 FUZZ_TIME    ?= 10s
 MINUTES      ?= 60
+N            ?= 1000000
 COVER_FILE   ?= bin/coverage.out
 
 # Compiling prints nothing, and takes minutes where nothing is cached.
 building = @echo "== building $(1); quiet until that is done"
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt fmt-check vet lint test stress fuzz cover bench bench-peers bench-peers-draw check-peers soak demo interop-sipp interop-nat ci rename
+.PHONY: help build fmt fmt-check vet lint test stress fuzz messages cover bench bench-peers bench-peers-draw check-peers soak demo interop-sipp interop-nat ci rename
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +49,10 @@ stress: ## the concurrency stress for STRESS_TIME (2m)
 
 fuzz: ## every fuzz target for FUZZ_TIME (10s) each
 	@GO="$(GO)" sh scripts/fuzz.sh $(FUZZ_TIME)
+
+messages: ## N (1000000) messages of the grammar to a stack, and what it repeats of them: a few minutes
+	$(call building,the tests)
+	$(GO) test -count=1 -timeout 0 -v -run '^TestGeneratedMessagesComeBackAsTheyWere$$' ./test -args -messages.n=$(N)
 
 cover: ## coverage of all packages by all tests
 	$(call building,every package and its tests with coverage)

@@ -46,7 +46,9 @@ func ParseURI(s string) (URI, error) {
 		}
 		return u, nil
 	}
-	rest, u.slashes = strings.CutPrefix(rest, "//")
+	if after, found := strings.CutPrefix(rest, "//"); found && !beginsUserinfo(after) {
+		rest, u.slashes = after, true
+	}
 	rest = u.cutUser(rest)
 	rest, err := u.cutHost(rest)
 	if err != nil {
@@ -54,6 +56,10 @@ func ParseURI(s string) (URI, error) {
 	}
 	return u, u.cutParams(rest)
 }
+
+// beginsUserinfo reports whether the slashes before rest are all of a user: they may
+// stand in one (RFC 3261 25.1).
+func beginsUserinfo(rest string) bool { return rest != "" && (rest[0] == '@' || rest[0] == ':') }
 
 // isScheme as in RFC 3986 3.1.
 func isScheme(s string) bool {

@@ -115,7 +115,7 @@ func TestURIsSurviveTheirStructs(t *testing.T) {
 	for _, text := range []string{
 		"sip:h", "sips:u@h:5061;LR;Transport=TCP", "sip:u:p@h;d=1;d=2;d=1", "sip:u:@h", "sip:[2001:db8::1]:5070;lr", "sip:[2001:db8::1]",
 		"sip:127.0.0.1:5070;lr;received=[2001:db8::1]?X=%20&y=", "sip:u@[::ffff:1.2.3.4]", `sip:u@h;+sip.ice="a?b"`, "tel:+1-201;phone-context=x",
-		"soap.beep://192.0.2.103:3002", "urn:service:sos", "sip:h;", "sip:h;;x", `sip:h;x="a b"`,
+		"sip://@h:5060", "sip://:p@h", "sip://x@h", "soap.beep://192.0.2.103:3002", "urn:service:sos", "sip:h;", "sip:h;;x", `sip:h;x="a b"`,
 		"sip:1_unusual.URI~(to-be!sure)&isn't+it$/crazy?,/;;*:&it+has=1,weird!*pas$wo~d_too.(doesn't-it)@example.com",
 	} {
 		uri, err := ToURI(text)
