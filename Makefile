@@ -45,7 +45,7 @@ test: ## all tests, with the race detector: the one command to pass
 stress: ## the concurrency stress for STRESS_TIME (2m)
 	@GO="$(GO)" sh scripts/need.sh go gcc
 	$(call building,the stress test with the race detector)
-	$(GO) test -race -count=1 -run Stress -timeout 0 ./test -args -stress.duration=$(STRESS_TIME)
+	$(GO) test -race -count=1 -run Stress -timeout 0 . -args -stress.duration=$(STRESS_TIME)
 
 fuzz: ## every fuzz target for FUZZ_TIME (10s) each
 	@GO="$(GO)" sh scripts/fuzz.sh $(FUZZ_TIME)

@@ -8,6 +8,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // An offer gets 406 when Accept leaves no room for an answer, inside a call too.
@@ -49,8 +50,8 @@ func TestOfferWhoseAnswerIsNotAcceptedGets406(t *testing.T) {
 		b.OnIncomingDialog(func(d dialog.IDialog) { _ = d.Accept(t.Context(), withSDP(answerSDP)) })
 		res := p.ask(b, dialogtest.Request{Method: "INVITE", URI: "sip:bob@10.0.0.2", Body: offerSDP})
 		require.Equal(t, 200, res.StatusCode)
-		require.NoError(t, p.Send(b.Addr(), p.Request(dialogtest.Request{Method: "ACK", URI: "sip:bob@10.0.0.2", ToTag: toTagOf(res)})))
-		again := dialogtest.Request{Method: "INVITE", URI: "sip:bob@10.0.0.2", ToTag: toTagOf(res), CSeq: 2, Headers: []string{"Accept: text/plain"}, Body: offerSDP}
+		require.NoError(t, p.Send(b.Addr(), p.Request(dialogtest.Request{Method: "ACK", URI: "sip:bob@10.0.0.2", ToTag: testkit.ToTag(res)})))
+		again := dialogtest.Request{Method: "INVITE", URI: "sip:bob@10.0.0.2", ToTag: testkit.ToTag(res), CSeq: 2, Headers: []string{"Accept: text/plain"}, Body: offerSDP}
 		require.Equal(t, 406, p.ask(b, again).StatusCode)
 	})
 }
@@ -68,7 +69,7 @@ func TestInviteOfRFC2543WithoutContactIsTaken(t *testing.T) {
 		require.NoError(t, p.Send(b.Addr(), start+"CSeq: 1 INVITE\n\n"))
 		answer := p.final("INVITE")
 		require.Equal(t, 200, answer.StatusCode)
-		ack := "ACK sip:bob@10.0.0.2 SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.9\nTo: <sip:bob@10.0.0.2>;tag=" + toTagOf(answer) +
+		ack := "ACK sip:bob@10.0.0.2 SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.9\nTo: <sip:bob@10.0.0.2>;tag=" + testkit.ToTag(answer) +
 			"\nFrom: <sip:alice@10.0.0.9>\nCall-ID: old\nCSeq: 1 ACK\n\n"
 		require.NoError(t, p.Send(b.Addr(), ack))
 		require.NoError(t, (<-calls).Close())

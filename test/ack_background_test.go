@@ -13,6 +13,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -89,7 +90,7 @@ func TestRepeatedAnswersOfAnUnreachableCalleeQueueNothing(t *testing.T) {
 
 				if c.tags > 1 {
 					w.stacks = nil // shut down here, while the BYEs to the forks are on their way
-					require.True(t, isOfTheUnreachable(a.Shutdown(context.Background()), false))
+					require.True(t, testkit.OnlyUnreachable(a.Shutdown(context.Background()), false))
 					return
 				}
 				// Over on both sides: what comes now is not worth a dial.

@@ -12,6 +12,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // What a peer sends that it should not, each with its answer: the call goes on,
@@ -61,7 +62,7 @@ func TestAcceptanceThatLacksWhatItShouldHave(t *testing.T) {
 				require.NoError(t, l.d.WaitAnswer(context.Background()))
 				ack := p.next("ACK").Request()
 				require.Equal(t, c.target, ack.Recipient.String())
-				require.Equal(t, c.tag, toTagOf(ack))
+				require.Equal(t, c.tag, testkit.ToTag(ack))
 				l.responds(l.invite, c.res, c.without)
 				p.next("ACK")
 				l.stands(p)

@@ -13,6 +13,7 @@ import (
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
 	"sipdialog.example/dialog/internal/testcert"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // congested is a link that loses one in five, and delays the rest.
@@ -75,7 +76,7 @@ type wholeCall struct {
 func (s *site) wholeCall(to *site) (result wholeCall) {
 	ctx := context.Background()
 	began := time.Now()
-	d, err := s.NewInvite(ctx, uriOver(to.transport, "bob", to.Addr()), offer(offerSDP))
+	d, err := s.NewInvite(ctx, testkit.URIOver(to.transport, "bob", to.Addr()), offer(offerSDP))
 	if err != nil {
 		return wholeCall{err: err}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // FD23: who is at the other end after a transfer by a PBX.
@@ -204,7 +205,7 @@ func TestAnotherFromIsTheToOfLaterRequests(t *testing.T) {
 				hangUp(t, l.d, l.peer)
 				to := w.one(stackIP, "BYE").msg.To()
 				require.Equal(t, "sip:carol@pbx.example", to.Address.String())
-				require.Equal(t, farTag, toTagOf(w.one(stackIP, "BYE").msg))
+				require.Equal(t, farTag, testkit.ToTag(w.one(stackIP, "BYE").msg))
 			})
 		})
 	}

@@ -12,6 +12,7 @@ import (
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
 	"sipdialog.example/dialog/internal/testcert"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // contactsAsked has the stack send a re-INVITE, an UPDATE or a REFER, which
@@ -367,7 +368,7 @@ func TestAnswersToNotifyHaveOurContact(t *testing.T) {
 		})
 		refer := p.next("REFER")
 		res := p.ask(a, dialogtest.Request{
-			Method: "NOTIFY", URI: "sip:a@" + stackIP, FromTag: farTag, ToTag: fromTagOf(refer.Message), CallID: refer.Request().CallID().Value(),
+			Method: "NOTIFY", URI: "sip:a@" + stackIP, FromTag: farTag, ToTag: testkit.FromTag(refer.Message), CallID: refer.Request().CallID().Value(),
 			Headers: []string{"Event: refer", "Subscription-State: terminated;reason=noresource", "Content-Type: message/sipfrag"}, Body: "SIP/2.0 200 OK",
 		})
 		require.Equal(t, 200, res.StatusCode)

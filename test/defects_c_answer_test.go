@@ -16,6 +16,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // The rows C6 to C9: who decides a call that arrives, and what becomes of its 2xx.
@@ -35,10 +36,10 @@ func TestCANCELEndsARingingCall(t *testing.T) {
 		p.next("200 CANCEL")
 		p.next("487 INVITE")
 		for _, what := range []string{"180 INVITE", "200 CANCEL", "487 INVITE"} {
-			require.Equal(t, l.stackTag, toTagOf(w.one(stackIP, what).msg), what)
+			require.Equal(t, l.stackTag, testkit.ToTag(w.one(stackIP, what).msg), what)
 		}
 		require.NotEmpty(t, l.stackTag)
-		require.Empty(t, toTagOf(w.one(stackIP, "100 INVITE").msg))
+		require.Empty(t, testkit.ToTag(w.one(stackIP, "100 INVITE").msg))
 		synctest.Wait()
 		require.ErrorIs(t, l.d.Accept(context.Background()), dialog.ErrTerminated)
 		require.ErrorIs(t, l.d.Reject(context.Background(), 486, ""), dialog.ErrTerminated)
@@ -88,7 +89,7 @@ func TestCANCELAfterTheAnswerChangesNothing(t *testing.T) {
 		require.NoError(t, p.Send(b.Addr(), p.Request(dialogtest.Request{
 			Method: "CANCEL", URI: l.stackURI, From: l.peerURI, FromTag: farTag, Branch: "z9hG4bKcancelled",
 		})))
-		require.Equal(t, l.stackTag, toTagOf(p.next("200 CANCEL").Message))
+		require.Equal(t, l.stackTag, testkit.ToTag(p.next("200 CANCEL").Message))
 		l.acknowledge(1)
 		p.quiet("487 INVITE", time.Second)
 		require.Equal(t, dialog.DialogStateEstablished, l.d.State())
@@ -202,7 +203,7 @@ func TestRejectRefusesWithTheGivenCode(t *testing.T) {
 				require.NoError(t, l.d.Reject(context.Background(), c.code, c.reason))
 				m := w.one(stackIP, fmt.Sprintf("%d INVITE", c.code))
 				require.Equal(t, c.line, m.startLine())
-				require.Equal(t, l.stackTag, toTagOf(m.msg))
+				require.Equal(t, l.stackTag, testkit.ToTag(m.msg))
 				require.Equal(t, dialog.DialogStateTerminated, l.d.State())
 				require.Equal(t, dialog.PartyLocal, l.d.Cause().By)
 			})

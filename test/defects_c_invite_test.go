@@ -12,6 +12,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // The rows C1 to C5 and C12: calls that arrive, until they are answered.
@@ -218,7 +219,7 @@ func TestBYEBeforeTheAnswerEndsTheCall(t *testing.T) {
 		p.next("200 BYE")
 		p.next("487 INVITE")
 		synctest.Wait()
-		require.Equal(t, l.stackTag, toTagOf(w.one(stackIP, "487 INVITE").msg))
+		require.Equal(t, l.stackTag, testkit.ToTag(w.one(stackIP, "487 INVITE").msg))
 		require.Equal(t, uint32(1), w.one(stackIP, "487 INVITE").msg.CSeq().SeqNo)
 		require.Equal(t, dialog.DialogStateTerminated, l.d.State())
 		require.Equal(t, "remote BYE", l.d.Cause().String())

@@ -15,6 +15,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // The row C10: re-INVITEs that arrive.
@@ -34,7 +35,7 @@ func (l *peerCall) reinvites(change ...func(*dialogtest.Request)) wire {
 	finals := l.w.sentFinal(stackIP)
 	require.Len(l.t, finals, before+1)
 	m := finals[before]
-	require.Equal(l.t, l.stackTag, toTagOf(m.msg))
+	require.Equal(l.t, l.stackTag, testkit.ToTag(m.msg))
 	require.Equal(l.t, fmt.Sprintf("%d INVITE", l.seq), m.value(l.t, "CSeq"))
 	if response(m.msg).StatusCode == 200 {
 		l.acknowledge(l.seq)
@@ -459,7 +460,7 @@ func TestReInviteThatIsGivenUpIsCancelled(t *testing.T) {
 				p.reply(p.next("CANCEL"), dialogtest.Response{Code: 200})
 				m := w.one(stackIP, "CANCEL")
 				require.Equal(t, "2 CANCEL", m.value(t, "CSeq"))
-				require.Equal(t, farTag, toTagOf(m.msg))
+				require.Equal(t, farTag, testkit.ToTag(m.msg))
 				require.ErrorIs(t, l.d.ReInvite(context.Background(), offer(offerSDP)), dialog.ErrPending)
 				p.reply(again, dialogtest.Response{Code: c.final, Body: answerSDP})
 				synctest.Wait()

@@ -12,6 +12,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // The rows C11 and C13: the other requests inside a call.
@@ -109,8 +110,8 @@ func TestNOTIFYIsWellFormed(t *testing.T) {
 			require.Equal(t, strconv.Itoa(len(body)), m.value(t, "Content-Length"))
 			require.Equal(t, body, m.body())
 			require.Equal(t, "<"+l.target+">", m.value(t, "Contact"))
-			require.Equal(t, l.stackTag, fromTagOf(m.msg))
-			require.Equal(t, farTag, toTagOf(m.msg))
+			require.Equal(t, l.stackTag, testkit.FromTag(m.msg))
+			require.Equal(t, farTag, testkit.ToTag(m.msg))
 		}
 		check(1, "active;expires=240", "SIP/2.0 100 Trying\r\n")
 		r, ok := l.d.GetReferSubscription("2 REFER")

@@ -12,6 +12,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // The rows D4 and D5: calls that are given up, and calls that fork.
@@ -41,12 +42,12 @@ func TestGivingUpCancelsOnceTheFarEndHasSpoken(t *testing.T) {
 		for _, name := range []string{"Via", "From", "To", "Call-ID"} {
 			require.Equal(t, invite.value(t, name), m.value(t, name), name)
 		}
-		require.Empty(t, toTagOf(m.msg))
+		require.Empty(t, testkit.ToTag(m.msg))
 		require.Equal(t, "1 CANCEL", m.value(t, "CSeq"))
 		require.Equal(t, invite.to, m.to)
 		ack := w.one(stackIP, "ACK")
 		require.Equal(t, invite.value(t, "Via"), ack.value(t, "Via"), "RFC 3261 17.1.1.3")
-		require.Equal(t, farTag, toTagOf(ack.msg))
+		require.Equal(t, farTag, testkit.ToTag(ack.msg))
 		require.Equal(t, "1 ACK", ack.value(t, "CSeq"))
 
 		require.Equal(t, dialog.DialogStateTerminated, l.d.State())
@@ -84,7 +85,7 @@ func Test200ThatCrossesCANCELIsReleased(t *testing.T) {
 				require.Equal(t, "2 BYE", bye.value(t, "CSeq"))
 				for _, m := range []wire{ack, bye} {
 					require.Equal(t, describe(m.msg)+" sip:late@"+otherIP+":5060 SIP/2.0", m.startLine())
-					require.Equal(t, farTag, toTagOf(m.msg))
+					require.Equal(t, farTag, testkit.ToTag(m.msg))
 				}
 				require.NotContains(t, seen.seen(), dialog.DialogStateEstablished)
 				require.Equal(t, dialog.DialogStateTerminated, l.d.State())
@@ -165,7 +166,7 @@ func TestFurtherForkIsAcknowledgedAndReleased(t *testing.T) {
 		require.NoError(t, l.d.WaitAnswer(context.Background()))
 		require.Equal(t, "two", l.d.Key().RemoteTag)
 		ack := two.next("ACK")
-		require.Equal(t, "two", toTagOf(ack.Message))
+		require.Equal(t, "two", testkit.ToTag(ack.Message))
 
 		fork(200, "one", "10.0.0.21", proxyIP)
 		released := proxy.next("ACK")
@@ -173,8 +174,8 @@ func TestFurtherForkIsAcknowledgedAndReleased(t *testing.T) {
 		for _, got := range []dialogtest.Received{released, bye} {
 			req := got.Request()
 			require.Equal(t, "sip:one@10.0.0.21:5060", req.Recipient.String())
-			require.Equal(t, "one", toTagOf(req))
-			require.Equal(t, l.stackTag, fromTagOf(req))
+			require.Equal(t, "one", testkit.ToTag(req))
+			require.Equal(t, l.stackTag, testkit.FromTag(req))
 			require.Equal(t, "<sip:"+proxyIP+":5060;lr>", req.GetHeaders("Route")[0].Value())
 		}
 		require.Equal(t, "1 ACK", released.Request().CSeq().Value())
@@ -193,7 +194,7 @@ func TestFurtherForkIsAcknowledgedAndReleased(t *testing.T) {
 		result := began(func() error { return l.d.Bye(context.Background(), "") })
 		last := two.next("BYE")
 		require.Equal(t, "2 BYE", last.Request().CSeq().Value())
-		require.Equal(t, "two", toTagOf(last.Message))
+		require.Equal(t, "two", testkit.ToTag(last.Message))
 		require.Equal(t, "sip:two@10.0.0.22:5060", last.Request().Recipient.String())
 		two.reply(last, dialogtest.Response{Code: 200})
 		require.NoError(t, <-result)
@@ -210,9 +211,9 @@ func TestForksOfAGivenUpCallAreAllReleased(t *testing.T) {
 		require.NoError(t, l.d.Close())
 		for _, tag := range []string{"one", "two", "three"} {
 			l.answer(dialogtest.Response{Code: 200, ToTag: tag, Body: answerSDP})
-			require.Equal(t, tag, toTagOf(p.next("ACK").Message))
+			require.Equal(t, tag, testkit.ToTag(p.next("ACK").Message))
 			bye := p.next("BYE")
-			require.Equal(t, tag, toTagOf(bye.Message))
+			require.Equal(t, tag, testkit.ToTag(bye.Message))
 			p.reply(bye, dialogtest.Response{Code: 200})
 		}
 		synctest.Wait()

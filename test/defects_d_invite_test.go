@@ -12,6 +12,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // The rows D1 to D3, D6 and D8, and the offer in a 2xx: calls of our own.
@@ -120,8 +121,8 @@ func TestACKGoesToTheRemoteTarget(t *testing.T) {
 			require.Equal(t, describe(m.msg)+" sip:bob@"+otherIP+":5070;a=b SIP/2.0", m.startLine())
 			require.Equal(t, []string{"<sip:" + proxyIP + ":5060;lr>", "<sip:p2.example;lr>"}, m.values("Route"), "RFC 3261 12.1.2: reversed")
 			require.Equal(t, proxy.Addr(), m.to)
-			require.Equal(t, l.stackTag, fromTagOf(m.msg))
-			require.Equal(t, farTag, toTagOf(m.msg))
+			require.Equal(t, l.stackTag, testkit.FromTag(m.msg))
+			require.Equal(t, farTag, testkit.ToTag(m.msg))
 			require.Equal(t, l.callID, m.value(t, "Call-ID"))
 		}
 		require.Equal(t, "1 ACK", ack.value(t, "CSeq"))
@@ -139,7 +140,7 @@ func TestACKOfAReINVITEHasItsCSeq(t *testing.T) {
 		result := began(func() error { return l.d.ReInvite(context.Background(), offer(answerSDP)) })
 		again := p.next("INVITE")
 		require.Equal(t, uint32(2), again.Request().CSeq().SeqNo)
-		require.Equal(t, farTag, toTagOf(again.Message))
+		require.Equal(t, farTag, testkit.ToTag(again.Message))
 		require.Equal(t, versioned(answerSDP, 2), string(again.Request().Body()))
 		require.Equal(t, l.target, contactOf(again.Message))
 		p.reply(again, dialogtest.Response{Code: 200, Body: offerSDP, Headers: []string{"Contact: <sip:moved@" + otherIP + ":5060>"}})

@@ -11,6 +11,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // The rows E1 to E3 of what was wrong with REFER and Replaces.
@@ -432,7 +433,7 @@ func TestREFERIsAnsweredWhateverTheApplicationDoes(t *testing.T) {
 		})
 		text := l.ask("REFER", withHeaders("Refer-To: <sip:dora@"+otherIP+">"))
 		first := p.next("202 REFER")
-		require.Equal(t, l.stackTag, toTagOf(first.Message))
+		require.Equal(t, l.stackTag, testkit.ToTag(first.Message))
 		require.Equal(t, l.target, contactOf(first.Message))
 		p.reply(p.next("NOTIFY"), dialogtest.Response{Code: 200})
 		require.NoError(t, p.Send(b.Addr(), text))

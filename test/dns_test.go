@@ -17,6 +17,7 @@ import (
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
 	"sipdialog.example/dialog/internal/testcert"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 const dnsIP = "10.0.0.53"
@@ -139,7 +140,7 @@ func TestCallGoesToTheNextServerOn503AndOnSilence(t *testing.T) {
 
 		first := busy.next("INVITE")
 		busy.reply(first, dialogtest.Response{Code: 503, ToTag: "x"})
-		require.Equal(t, branchOf(first.Message), branchOf(busy.next("ACK").Message))
+		require.Equal(t, testkit.BranchOf(first.Message), testkit.BranchOf(busy.next("ACK").Message))
 		second := silent.next("INVITE")
 		require.Zero(t, time.Since(start))
 		third := good.next("INVITE") // 64*T1 later
@@ -149,7 +150,7 @@ func TestCallGoesToTheNextServerOn503AndOnSilence(t *testing.T) {
 			require.Equal(t, callIDOf(first), callIDOf(other))
 			require.Equal(t, cseqOf(first.Message), cseqOf(other.Message))
 			require.Equal(t, "sip:bob@example.test;transport=udp", other.Request().Recipient.String())
-			require.NotEqual(t, branchOf(first.Message), branchOf(other.Message))
+			require.NotEqual(t, testkit.BranchOf(first.Message), testkit.BranchOf(other.Message))
 		}
 		good.reply(third, dialogtest.Response{Code: 200, ToTag: "b", Body: answerSDP})
 		require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))

@@ -14,6 +14,7 @@ import (
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
 	"sipdialog.example/dialog/internal/testcert"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // One stack listens on every transport at once, on ports that were free, and
@@ -23,9 +24,9 @@ func TestOneStackServesEveryTransport(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b := w.site("10.0.0.2", "udp", ca, func(c *dialog.StackConfig) {
 			c.Transport.Port = 0
-			for _, transport := range allTransports[1:] {
+			for _, transport := range testkit.AllTransports()[1:] {
 				more := dialog.TransportConfig{Protocol: transport, Address: "10.0.0.2"}
-				if isSecure(transport) {
+				if testkit.IsSecure(transport) {
 					more.TLSConfig = ca.Server("10.0.0.2")
 				}
 				c.Listeners = append(c.Listeners, more)
@@ -35,12 +36,12 @@ func TestOneStackServesEveryTransport(t *testing.T) {
 		b.follows(t)
 		calls := b.takes(t)
 		addresses := b.Addrs()
-		require.Len(t, addresses, len(allTransports))
-		for i, transport := range allTransports {
+		require.Len(t, addresses, len(testkit.AllTransports()))
+		for i, transport := range testkit.AllTransports() {
 			require.NotZero(t, addresses[i].Port())
 			a := w.site([]string{"10.0.1.1", "10.0.1.2", "10.0.1.3", "10.0.1.4", "10.0.1.5"}[i], transport, ca)
 			a.follows(t)
-			caller, callee := a.call(t, uriOver(transport, "bob", addresses[i]), calls)
+			caller, callee := a.call(t, testkit.URIOver(transport, "bob", addresses[i]), calls)
 			converse(t, caller, callee, i%2 == 0)
 			for _, m := range a.messages(true, "") {
 				require.Equal(t, addresses[i], m.Remote, transport)

@@ -14,6 +14,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // overTCP is a peer's text as it says it on a stream.
@@ -85,7 +86,7 @@ func (w *world) incomingTCP(b *dialog.Stack, p *peer, change ...func(*dialogtest
 	l.d = (<-calls).(*dialog.Dialog)
 	require.NoError(w.t, l.d.Accept(context.Background(), withSDP(answerSDP)))
 	ok := l.conn.next("200 INVITE")
-	l.callID, l.stackTag, l.target = ok.msg.CallID().Value(), toTagOf(ok.msg), contactOf(ok.msg)
+	l.callID, l.stackTag, l.target = ok.msg.CallID().Value(), testkit.ToTag(ok.msg), contactOf(ok.msg)
 	l.say("ACK", func(r *dialogtest.Request) { r.CSeq = 1 })
 	synctest.Wait()
 	return l

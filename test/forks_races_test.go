@@ -55,10 +55,10 @@ func TestAForkBehindANATIsReleasedWhereItIs(t *testing.T) {
 		l := w.calls(a, p, offer(offerSDP))
 		for _, tag := range []string{"A", "B"} {
 			l.answer(dialogtest.Response{Code: 200, ToTag: tag, Body: answerSDP, Headers: []string{"Contact: <sip:bob@" + privateIP + ":5060>"}})
-			require.Equal(t, tag, toTagOf(p.next("ACK").Message))
+			require.Equal(t, tag, testkit.ToTag(p.next("ACK").Message))
 		}
 		bye := p.next("BYE")
-		require.Equal(t, "B", toTagOf(bye.Message))
+		require.Equal(t, "B", testkit.ToTag(bye.Message))
 		p.reply(bye, dialogtest.Response{Code: 200})
 		require.NoError(t, l.d.WaitAnswer(context.Background()))
 		result := began(func() error { return l.d.Bye(context.Background(), "") })
@@ -124,7 +124,7 @@ func TestTheNumberOfForksThatAnswerIsBounded(t *testing.T) {
 		acked, released := make(map[string]bool), make(map[string]bool)
 		for method, tags := range map[string]map[string]bool{"ACK": acked, "BYE": released} {
 			for _, m := range w.sent(stackIP, method) {
-				tags[toTag(m.msg)] = true
+				tags[testkit.ToTag(m.msg)] = true
 			}
 		}
 		require.Len(t, acked, 65)
@@ -159,7 +159,7 @@ func TestTheByeToAForkFollowsThePRACKThatIsBeingWritten(t *testing.T) {
 		<-writing
 		f.says("B", 200, answerSDP)
 		f.says("A", 200, answerSDP)
-		require.Equal(t, "A", toTagOf(f.at["A"].next("ACK").Message))
+		require.Equal(t, "A", testkit.ToTag(f.at["A"].next("ACK").Message))
 		require.Empty(t, w.sent(stackIP, "BYE"))
 		close(written)
 		prack, bye := f.at["A"].next("PRACK"), f.at["A"].next("BYE")

@@ -18,9 +18,10 @@ import (
 	"sipdialog.example/dialog/internal/testkit"
 )
 
-const offerSDP = "v=0\r\no=alice 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8\r\na=sendrecv\r\n"
-
-const answerSDP = "v=0\r\no=bob 7 1 IN IP4 10.0.0.2\r\ns=-\r\nc=IN IP4 10.0.0.2\r\nt=0 0\r\nm=audio 5000 RTP/AVP 0\r\na=sendrecv\r\n"
+const (
+	offerSDP  = testkit.OfferSDP
+	answerSDP = testkit.AnswerSDP
+)
 
 // versioned is an SDP with another version in its o= line.
 func versioned(sdp string, version int) string {

@@ -15,6 +15,7 @@ import (
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
 	"sipdialog.example/dialog/internal/testcert"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // keepAlives counts the datagrams of line ends on a network, by who sends them.
@@ -102,7 +103,7 @@ func (w *world) throughNAT(r *dialogtest.NAT, phone, server *dialog.Stack, phone
 	}
 	calls := waiting(phone)
 	public, _ := r.Binding(phone.Addr(), server.Addr())
-	d, err := server.NewInvite(context.Background(), uriOver("udp", "phone", public), offer(offerSDP))
+	d, err := server.NewInvite(context.Background(), testkit.URIOver("udp", "phone", public), offer(offerSDP))
 	require.NoError(w.t, err)
 	require.NoError(w.t, (<-calls).Accept(context.Background(), withSDP(answerSDP)))
 	require.NoError(w.t, d.(*dialog.Dialog).WaitAnswer(context.Background()))

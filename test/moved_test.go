@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // breaks makes a call over TCP whose connections break, once, when the callee has
@@ -51,7 +52,7 @@ func TestARequestRepeatedOnANewConnectionIsHandledOnce(t *testing.T) {
 			sent := w.sent("10.0.0.1", "INFO")
 			require.Len(t, sent, 2)
 			require.Equal(t, request(sent[0].msg).CSeq().SeqNo, request(sent[1].msg).CSeq().SeqNo)
-			require.NotEqual(t, branchOf(sent[0].msg), branchOf(sent[1].msg))
+			require.NotEqual(t, testkit.BranchOf(sent[0].msg), testkit.BranchOf(sent[1].msg))
 		}
 		synctest.Wait()
 		require.EqualValues(t, 1, handled.Load())

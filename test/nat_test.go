@@ -10,6 +10,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // Where a router, a phone behind it and a server outside live.
@@ -122,7 +123,7 @@ func TestACalleeThatAnswersByANewBindingIsReachedThere(t *testing.T) {
 			r, p := w.scripted()
 			require.NoError(t, p.Send(server.Addr(), "\r\n\r\n")) // as a registered phone does
 			public, _ := r.Binding(p.Addr(), server.Addr())
-			d, err := server.NewInvite(context.Background(), uriOver("udp", "peer", public), offer(offerSDP))
+			d, err := server.NewInvite(context.Background(), testkit.URIOver("udp", "peer", public), offer(offerSDP))
 			require.NoError(t, err)
 			invite := p.next("INVITE")
 			p.reply(invite, dialogtest.Response{Code: 180, ToTag: farTag, Headers: []string{privateContact}})

@@ -16,6 +16,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 const movedIP = "10.9.9.9"
@@ -219,7 +220,7 @@ func TestOnlyAResponseThatSaysAnAddressTeachesOurs(t *testing.T) {
 				}()
 				in := p.next("OPTIONS")
 				own := ";rport"
-				branch := branchOf(in.Message)
+				branch := testkit.BranchOf(in.Message)
 				text := strings.Replace(okTo(in.Request()), own, via, 1)
 				if !matched {
 					text = strings.Replace(text, branch, branch+"x", 1)

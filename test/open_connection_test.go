@@ -14,6 +14,7 @@ import (
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
 	"sipdialog.example/dialog/internal/testcert"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // longSDP is an offer that makes a request too long for UDP (RFC 3261 18.1.1).
@@ -246,7 +247,7 @@ func TestRequestsToATLSCallerWhoseContactNamesNoTransportGoByItsConnection(t *te
 			calls := waiting(b)
 			opts := offer(offerSDP)
 			opts.Contact = &sip.Uri{Scheme: "sip", User: "peer", Host: contact}
-			d, err := a.NewInvite(context.Background(), uriOver("tls", "bob", b.Addrs()[1]), opts)
+			d, err := a.NewInvite(context.Background(), testkit.URIOver("tls", "bob", b.Addrs()[1]), opts)
 			require.NoError(t, err)
 			callee := <-calls
 			require.NoError(t, callee.Accept(context.Background(), withSDP(answerSDP)))

@@ -12,6 +12,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // Reliable provisional responses to our INVITE (RFC 3262 4).
@@ -32,7 +33,7 @@ func TestReliableResponsesOfTwoForksGetTheirPRACKs(t *testing.T) {
 			req := in.Request()
 			require.Equal(t, map[string]string{"A": "100 1 INVITE", "B": "7 1 INVITE"}[tag], value(req, "RAck"))
 			require.Equal(t, "2 PRACK", value(req, "CSeq"))
-			require.Equal(t, tag, toTagOf(req))
+			require.Equal(t, tag, testkit.ToTag(req))
 			require.Equal(t, "sip:"+tag+"@"+at.Addr().String(), req.Recipient.String())
 			require.Equal(t, "<sip:"+at.Addr().String()+";lr>", value(req, "Route"))
 			at.reply(in, dialogtest.Response{Code: 200})

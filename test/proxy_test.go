@@ -14,6 +14,7 @@ import (
 
 	"sipdialog.example/dialog/dialogtest"
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/testkit"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -90,7 +91,7 @@ func (e *element) reply(in passing, code int, body string, headers ...sip.Header
 }
 
 // uri leads to the element.
-func (e *element) uri(user string) sip.Uri { return uriOver(e.transport, user, e.addr) }
+func (e *element) uri(user string) sip.Uri { return testkit.URIOver(e.transport, user, e.addr) }
 
 // hop is a stateless proxy (RFC 3261 16.11) that stays in the way of every call
 // that begins through it (16.6, 16.12).
@@ -178,7 +179,7 @@ func (h *hop) request(ctx context.Context, req *sip.Request, from *transport.Flo
 	}
 	local := to.Local()
 	via := &sip.ViaHeader{
-		ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: local.Transport, Host: bracketed(local.Host), Port: local.Port,
+		ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: local.Transport, Host: testkit.Bracketed(local.Host), Port: local.Port,
 		Params: sip.HeaderParams{{K: "branch", V: branch}},
 	}
 	req.PrependHeader(via)

@@ -56,7 +56,7 @@ func TestRedirectionIsFollowedInTheOrderOfQ(t *testing.T) {
 		}
 		require.Equal(t, first.Message.Body(), second.Message.Body())
 		require.Empty(t, second.Message.GetHeaders("Route"))
-		require.NotEqual(t, branchOf(first.Message), branchOf(second.Message))
+		require.NotEqual(t, testkit.BranchOf(first.Message), testkit.BranchOf(second.Message))
 		high.reply(second, dialogtest.Response{Code: 486, ToTag: "busy"})
 		high.next("ACK")
 
@@ -303,7 +303,7 @@ func TestRedirectionEndsTheEarlyDialogsBefore(t *testing.T) {
 		require.Equal(t, "carol", l.d.Key().RemoteTag)
 		updated := began(func() error { _, err := l.d.Update(context.Background(), nil); return err })
 		update := q.next("UPDATE")
-		require.Equal(t, "carol", toTagOf(update.Message))
+		require.Equal(t, "carol", testkit.ToTag(update.Message))
 		q.reply(update, dialogtest.Response{Code: 200})
 		require.NoError(t, <-updated)
 		q.reply(second, dialogtest.Response{Code: 200, ToTag: "carol", Body: answerSDP})

@@ -165,8 +165,8 @@ func TestWeReportAfterTheCall(t *testing.T) {
 					sent := began(func() error { return r.SendNotify(context.Background(), status, "So") })
 					notify := l.next("NOTIFY")
 					require.Equal(t, l.callID, notify.Message.CallID().Value())
-					require.Equal(t, l.stackTag, fromTagOf(notify.Message))
-					require.Equal(t, farTag, toTagOf(notify.Message))
+					require.Equal(t, l.stackTag, testkit.FromTag(notify.Message))
+					require.Equal(t, farTag, testkit.ToTag(notify.Message))
 					require.Greater(t, notify.Message.CSeq().SeqNo, last)
 					last = notify.Message.CSeq().SeqNo
 					l.reply(notify, dialogtest.Response{Code: 200})

@@ -37,7 +37,7 @@ func (w *world) referOutOfDialog(ctx context.Context, s *dialog.Stack, p *peer, 
 	x.refer = p.next("REFER")
 	req := x.refer.Request()
 	x.peerCall = &peerCall{
-		peer: p, w: w, stack: s.Addr(), tag: farTag, callID: req.CallID().Value(), stackTag: fromTagOf(req), target: contactOf(req),
+		peer: p, w: w, stack: s.Addr(), tag: farTag, callID: req.CallID().Value(), stackTag: testkit.FromTag(req), target: contactOf(req),
 		stackURI: req.From().Address.String(), peerURI: req.To().Address.String(),
 	}
 	return x
@@ -116,7 +116,7 @@ func TestReferOutsideCallsHasTheDialogOfTheFirstPeer(t *testing.T) {
 		refresh := p.next("SUBSCRIBE") // so that the outcome is heard
 		require.Equal(t, "sip:bob@10.0.0.9:5060;there", refresh.Request().Recipient.String())
 		require.Equal(t, []string{"<sip:10.0.0.9;lr;second>", "<sip:10.0.0.7;lr>"}, w.one(stackIP, "SUBSCRIBE").values("Route"))
-		require.Equal(t, farTag, toTagOf(refresh.Message))
+		require.Equal(t, farTag, testkit.ToTag(refresh.Message))
 		p.reply(refresh, dialogtest.Response{Code: 200})
 		require.Equal(t, 200, x.notifies(ends, "SIP/2.0 200 OK"))
 	})

@@ -18,6 +18,7 @@ import (
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
 	"sipdialog.example/dialog/internal/testcert"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // homePhone is a telephone behind a router that has registered with a server outside,
@@ -103,7 +104,7 @@ func (r *homePhone) cut() {
 // FN3: a phone that has registered from behind a router is called by its flow, or by the
 // address that it was seen at.
 func TestAPhoneBehindANATIsCalledByItsFlow(t *testing.T) {
-	for _, transport := range allTransports {
+	for _, transport := range testkit.AllTransports() {
 		for _, by := range []string{"token", "address"} {
 			t.Run(transport+" by "+by, func(t *testing.T) {
 				bubble(t, func(t *testing.T, w *world) {
@@ -115,7 +116,7 @@ func TestAPhoneBehindANATIsCalledByItsFlow(t *testing.T) {
 					require.NoError(t, r.flow.Err())
 					target, flow := r.private(), r.flow
 					if by == "address" {
-						target, flow = uriOver(transport, "phone", r.flow.Remote()), nil
+						target, flow = testkit.URIOver(transport, "phone", r.flow.Remote()), nil
 					}
 					for _, callerHangsUp := range []bool{true, false} {
 						caller, callee := r.call(target, flow)
@@ -135,7 +136,7 @@ func TestAPhoneBehindANATIsCalledByItsFlow(t *testing.T) {
 
 // Requests outside calls go by a flow, too, as long as they may be.
 func TestRequestsOutsideCallsGoByAFlow(t *testing.T) {
-	for _, transport := range allTransports {
+	for _, transport := range testkit.AllTransports() {
 		bubble(t, func(t *testing.T, w *world) {
 			r := w.registers(transport)
 			r.phone.OnIncomingRefer(nil)
@@ -168,7 +169,7 @@ func lost(t *testing.T, err error) {
 
 // RFC 5626 5.3: what is to go by a flow that is lost goes nowhere, and says so at once.
 func TestALostFlowIsToldOfAtOnce(t *testing.T) {
-	for _, transport := range allTransports[1:] {
+	for _, transport := range testkit.AllTransports()[1:] {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				r := w.registers(transport)
@@ -217,7 +218,7 @@ func TestALostFlowIsToldOfAtOnce(t *testing.T) {
 // So it is at the phone's end, whose connection could be made again: which proxy knows of
 // that is what the phone registers for.
 func TestALostFlowOfOursIsNotMadeAgain(t *testing.T) {
-	for _, transport := range allTransports[1:] {
+	for _, transport := range testkit.AllTransports()[1:] {
 		bubble(t, func(t *testing.T, w *world) {
 			r := w.registers(transport)
 			calls := r.server.takes(t)
@@ -273,7 +274,7 @@ func TestTheLossOfAFlowEndsWhatWaitsForAnAnswer(t *testing.T) {
 func TestFlowsThatCannotBeUsed(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		r, other := w.registers("tcp"), w.stack(otherIP)
-		secure := uriOver("tls", "phone", netip.MustParseAddrPort(phoneIP+":5061"))
+		secure := testkit.URIOver("tls", "phone", netip.MustParseAddrPort(phoneIP+":5061"))
 		for name, c := range map[string]struct {
 			stack  *dialog.Stack
 			flow   *dialog.Flow
@@ -336,7 +337,7 @@ func TestAFlowSaysWhatItIs(t *testing.T) {
 // FN5: the call goes where the phone is, when that changes: by a new connection that it
 // makes, or another port of its router.
 func TestACallByAFlowFollowsThePhone(t *testing.T) {
-	for _, transport := range allTransports {
+	for _, transport := range testkit.AllTransports() {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				r := w.registers(transport, func(c *dialog.StackConfig) { c.NAT = dialog.NATNever })
@@ -445,7 +446,7 @@ func alsoUDP(c *dialog.StackConfig) {
 // A connection is needed while a call, or who holds a flow, needs it, however quiet that
 // is.
 func TestAConnectionThatIsNeededIsNotClosedAsIdle(t *testing.T) {
-	for _, transport := range allTransports[1:] {
+	for _, transport := range testkit.AllTransports()[1:] {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				r := w.registers(transport, func(c *dialog.StackConfig) { c.FlowKeepAlive = -1 })

@@ -13,6 +13,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // An INVITE whose Contact leads nowhere was offered to the application.
@@ -191,7 +192,7 @@ func TestAReplayedInviteIsAnotherCall(t *testing.T) {
 		first := <-calls
 		require.NoError(t, first.Accept(context.Background()))
 		ok := p.next("200 INVITE")
-		require.NoError(t, p.Send(b.Addr(), p.Request(dialogtest.Request{Method: "ACK", URI: "sip:b@" + stackIP, ToTag: toTagOf(ok.Message)})))
+		require.NoError(t, p.Send(b.Addr(), p.Request(dialogtest.Request{Method: "ACK", URI: "sip:b@" + stackIP, ToTag: testkit.ToTag(ok.Message)})))
 		time.Sleep(40 * time.Second)
 		require.NoError(t, p.Send(b.Addr(), text))
 		second := <-calls

@@ -3,7 +3,6 @@ package test
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"testing/synctest"
 	"time"
 
@@ -29,15 +28,9 @@ func (l *peerCall) progress(code int, opts ...dialog.ResponseOpt) {
 	require.NoError(l.t, l.d.Provisional(context.Background(), code, "", opts...))
 }
 
-// rseq is a response's RSeq, zero without one.
-func rseq(res sip.Message) uint32 {
-	n, _ := strconv.ParseUint(value(res, "RSeq"), 10, 32)
-	return uint32(n)
-}
-
 // rackFor is the RAck that acknowledges a response.
 func rackFor(res sip.Message) string {
-	return fmt.Sprintf("RAck: %d %d INVITE", rseq(res), res.CSeq().SeqNo)
+	return fmt.Sprintf("RAck: %d %d INVITE", testkit.RSeq(res), res.CSeq().SeqNo)
 }
 
 // prack acknowledges a provisional response and returns the text of the PRACK.
@@ -68,7 +61,7 @@ func branchIn(text string) string {
 	if err != nil {
 		return ""
 	}
-	return branchOf(msg)
+	return testkit.BranchOf(msg)
 }
 
 // settled checks that the stack holds nothing any more, some time after.

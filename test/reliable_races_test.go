@@ -142,7 +142,7 @@ func TestProvisionalResponsesFromManyGoroutines(t *testing.T) {
 		for range 8 {
 			l.pracked(last)
 			next := p.next("183 INVITE").Message
-			require.Equal(t, rseq(last)+1, rseq(next))
+			require.Equal(t, testkit.RSeq(last)+1, testkit.RSeq(next))
 			last = next
 		}
 		synctest.Wait()

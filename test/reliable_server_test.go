@@ -11,6 +11,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // RFC 3262 3: which provisional responses are sent reliably.
@@ -46,8 +47,8 @@ func TestProvisionalResponsesAreReliableWhereTheCallerAllowsIt(t *testing.T) {
 				sent := w.sent(stackIP, "183 INVITE")[0]
 				if c.reliable {
 					require.Equal(t, "100rel", sent.value(t, "Require"))
-					require.NotZero(t, rseq(sent.msg))
-					require.Less(t, rseq(sent.msg), uint32(1<<31))
+					require.NotZero(t, testkit.RSeq(sent.msg))
+					require.Less(t, testkit.RSeq(sent.msg), uint32(1<<31))
 				} else {
 					require.Empty(t, sent.values("Require"))
 					require.Empty(t, sent.values("RSeq"))
@@ -86,7 +87,7 @@ func TestProvisionalThatIsNeverAcknowledgedEndsTheCall(t *testing.T) {
 		require.Equal(t, "PRACK", cause.Method)
 		require.ErrorIs(t, cause.Err, dialog.ErrTimeout)
 
-		l.ask("PRACK", withHeaders(fmt.Sprintf("RAck: %d 1 INVITE", rseq(early)+1)))
+		l.ask("PRACK", withHeaders(fmt.Sprintf("RAck: %d 1 INVITE", testkit.RSeq(early)+1)))
 		p.next("481 PRACK")
 		l.pracked(early)
 		time.Sleep(33 * time.Second)
@@ -129,7 +130,7 @@ func TestPRACKThatFitsNothing(t *testing.T) {
 		p.next("481 PRACK") // nothing has been sent reliably
 		l.progress(183, withSDP(answerSDP))
 		early := p.next("183 INVITE").Message
-		n := rseq(early)
+		n := testkit.RSeq(early)
 		for _, c := range []struct {
 			headers []string
 			status  int
@@ -180,7 +181,7 @@ func TestProvisionalResponsesLeaveOneAfterTheOther(t *testing.T) {
 			require.Empty(t, w.sent(stackIP, fmt.Sprint(code, " INVITE")), "the one before is not acknowledged")
 			l.pracked(last)
 			next := p.next(fmt.Sprint(code, " INVITE")).Message
-			require.Equal(t, rseq(last)+1, rseq(next))
+			require.Equal(t, testkit.RSeq(last)+1, testkit.RSeq(next))
 			last = next
 		}
 		// A final answer ends the queue; the PRACK may still come.
@@ -269,11 +270,11 @@ func TestRingingReliablyIsSaidAgain(t *testing.T) {
 		first := w.sent(stackIP, "180 INVITE")[0]
 		l.pracked(first.msg)
 		again := p.next("180 INVITE").Message
-		require.Equal(t, rseq(first.msg)+1, rseq(again))
+		require.Equal(t, testkit.RSeq(first.msg)+1, testkit.RSeq(again))
 		l.pracked(again)
 		time.Sleep(time.Minute)
 		third := p.next("180 INVITE").Message
-		require.Equal(t, rseq(again)+1, rseq(third))
+		require.Equal(t, testkit.RSeq(again)+1, testkit.RSeq(third))
 		synctest.Wait()
 		require.Equal(t, []time.Duration{0, time.Minute, 210 * time.Second}, times(w.sent(stackIP, "180 INVITE")))
 		l.pracked(third)

@@ -12,6 +12,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // naming is the value of a Replaces or Join header that names the call to
@@ -42,7 +43,7 @@ func (p *peer) invited(to *dialog.Stack, headers ...string) *sip.Response {
 func (p *peer) acknowledges(to *dialog.Stack, res *sip.Response) {
 	p.t.Helper()
 	require.NoError(p.t, p.Send(to.Addr(), p.Request(dialogtest.Request{
-		Method: "ACK", URI: contactOf(res), FromTag: "new", ToTag: toTagOf(res),
+		Method: "ACK", URI: contactOf(res), FromTag: "new", ToTag: testkit.ToTag(res),
 	})))
 }
 
@@ -314,7 +315,7 @@ func TestReplacesWithATagOfZeroMatchesNone(t *testing.T) {
 		text := p.Request(dialogtest.Request{Method: "INVITE", URI: "sip:service@" + s.Addr().String(), FromTag: "gone", Body: offerSDP})
 		require.NoError(t, p.Send(s.Addr(), strings.Replace(text, ";tag=gone", "", 1)))
 		ok := p.final("INVITE")
-		ack := p.Request(dialogtest.Request{Method: "ACK", FromTag: "gone", ToTag: toTagOf(ok)})
+		ack := p.Request(dialogtest.Request{Method: "ACK", FromTag: "gone", ToTag: testkit.ToTag(ok)})
 		require.NoError(t, p.Send(s.Addr(), strings.Replace(ack, ";tag=gone", "", 1)))
 		old := <-calls
 		require.Empty(t, old.Key().RemoteTag)

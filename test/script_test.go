@@ -13,6 +13,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // Where the stack under test, its scripted peer and others live.
@@ -64,7 +65,7 @@ func (w *world) rings(b *dialog.Stack, p *peer, change ...func(*dialogtest.Reque
 	require.NoError(w.t, p.Send(l.stack, l.inviteText))
 	ringing := p.next("180 INVITE").Response()
 	l.d = <-calls
-	l.callID, l.stackTag, l.target = ringing.CallID().Value(), toTagOf(ringing), contactOf(ringing)
+	l.callID, l.stackTag, l.target = ringing.CallID().Value(), testkit.ToTag(ringing), contactOf(ringing)
 	return l
 }
 
@@ -101,7 +102,7 @@ func (w *world) calls(a *dialog.Stack, p *peer, opts dialog.InviteOpts) *peerCal
 	l := &peerCall{peer: p, w: w, stack: a.Addr(), d: d.(*dialog.Dialog), tag: farTag}
 	l.invite = p.next("INVITE")
 	req := l.invite.Request()
-	l.callID, l.stackTag, l.target = req.CallID().Value(), fromTagOf(req), contactOf(req)
+	l.callID, l.stackTag, l.target = req.CallID().Value(), testkit.FromTag(req), contactOf(req)
 	l.stackURI, l.peerURI = req.From().Address.String(), req.To().Address.String()
 	return l
 }
@@ -229,14 +230,6 @@ func times(list []wire) []time.Duration {
 	}
 	return offsets
 }
-
-func tagOf(params sip.HeaderParams) string {
-	tag, _ := params.Get("tag")
-	return tag
-}
-
-func toTagOf(msg sip.Message) string   { return tagOf(msg.To().Params) }
-func fromTagOf(msg sip.Message) string { return tagOf(msg.From().Params) }
 
 func contactOf(msg sip.Message) string {
 	return msg.GetHeaders("Contact")[0].(*sip.ContactHeader).Address.String()

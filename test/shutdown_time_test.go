@@ -3,7 +3,6 @@ package test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -38,14 +37,6 @@ func (w *world) downIn(s *dialog.Stack, limit time.Duration) dialog.ShutdownErro
 	var left *dialog.ShutdownError
 	require.ErrorAs(w.t, err, &left)
 	return *left
-}
-
-// isOfTheUnreachable reports whether a Shutdown with time enough has left nothing but
-// calls whose peer has no place, a Contact that was damaged, and, where connections
-// were lost meanwhile, those that have not confirmed their end.
-func isOfTheUnreachable(err error, lost bool) bool {
-	var left *dialog.ShutdownError
-	return err == nil || errors.As(err, &left) && (lost || left.Unanswered == 0) && left.Callbacks == 0
 }
 
 // nowhere is a Contact where nobody answers, nor refuses.

@@ -10,6 +10,7 @@ import (
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
 	"sipdialog.example/dialog/internal/testcert"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // cut is a call between a phone behind a router, which has connected to a server, and
@@ -19,7 +20,7 @@ func (w *world) cut(ca *testcert.Authority, transport string, keepAlive time.Dur
 	over := func(ip string) func(*dialog.StackConfig) {
 		return func(c *dialog.StackConfig) {
 			c.Transport.Protocol, c.KeepUnanswered, c.FlowKeepAlive = transport, true, keepAlive
-			if isSecure(transport) {
+			if testkit.IsSecure(transport) {
 				c.Transport.TLSConfig, c.TLS = ca.Server(ip), ca.Client()
 			}
 		}

@@ -295,7 +295,7 @@ func withTortureStack(t *testing.T, transport string, test func(t *testing.T, s 
 
 func (s *tortureStack) close() {
 	// The callers' Contacts lead nowhere.
-	if err := s.Shutdown(context.Background()); !isOfTheUnreachable(err, false) {
+	if err := s.Shutdown(context.Background()); !testkit.OnlyUnreachable(err, false) {
 		s.t.Errorf("shutdown: %v", err)
 	}
 	s.net.Close()

@@ -3,10 +3,8 @@ package test
 import (
 	"context"
 	"net"
-	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 
@@ -16,10 +14,8 @@ import (
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
 	"sipdialog.example/dialog/internal/testcert"
+	"sipdialog.example/dialog/internal/testkit"
 )
-
-// allTransports are all there are; those that are secure have certificates.
-var allTransports = []string{"udp", "tcp", "tls", "ws", "wss"}
 
 // portOf is the usual port of a transport.
 func portOf(transport string) int {
@@ -35,28 +31,6 @@ func portOf(transport string) int {
 }
 
 func hostPort(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
-
-func isSecure(transport string) bool { return transport == "tls" || transport == "wss" }
-func isWS(transport string) bool     { return transport == "ws" || transport == "wss" }
-
-// uriOver is a URI at an address, to be reached by a transport.
-func uriOver(transport, user string, addr netip.AddrPort) sip.Uri {
-	uri := sip.Uri{Scheme: "sip", User: user, Host: bracketed(addr.Addr().String()), Port: int(addr.Port()), UriParams: sip.NewParams()}
-	if isSecure(transport) {
-		uri.Scheme = "sips"
-	}
-	if transport != "udp" {
-		uri.UriParams.Add("transport", transport)
-	}
-	return uri
-}
-
-func bracketed(host string) string {
-	if strings.Contains(host, ":") {
-		return "[" + host + "]"
-	}
-	return host
-}
 
 // counted is a host whose connections are counted.
 type counted struct {
@@ -130,7 +104,7 @@ func (w *world) site(ip, transport string, ca *testcert.Authority, change ...fun
 	s.Stack = w.stack(ip, func(c *dialog.StackConfig) {
 		c.Network, c.Trace = s.host, s.trace
 		c.Transport.Protocol, c.Transport.Port = transport, portOf(transport)
-		if isSecure(transport) {
+		if testkit.IsSecure(transport) {
 			c.Transport.TLSConfig, c.TLS = ca.Server(ip), ca.Client()
 		}
 		for _, f := range change {
@@ -151,7 +125,7 @@ func (s *site) trace(e dialog.TraceEvent) {
 	s.log = append(s.log, traced{e, msg})
 }
 
-func (s *site) uri(user string) sip.Uri { return uriOver(s.transport, user, s.Addr()) }
+func (s *site) uri(user string) sip.Uri { return testkit.URIOver(s.transport, user, s.Addr()) }
 
 // messages returns what was written, or read, and matches; "" is all.
 func (s *site) messages(outbound bool, what string) []traced {
@@ -170,7 +144,7 @@ func (s *site) messages(outbound bool, what string) []traced {
 func (s *site) requests(outbound bool) []traced {
 	return slices.DeleteFunc(s.messages(outbound, ""), func(m traced) bool {
 		req, ok := m.msg.(*sip.Request)
-		return !ok || toTagOf(req) == ""
+		return !ok || testkit.ToTag(req) == ""
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/internal/testcert"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 var streams = []string{"tcp", "tls", "ws", "wss"}
@@ -91,7 +92,7 @@ func TestLostConnectionLeavesAnEstablishedCall(t *testing.T) {
 				require.Equal(t, dialog.DialogStateEstablished, callee.State())
 				began := time.Now()
 				err := callee.ReInvite(ctx, offer(offerSDP))
-				if isWS(transport) {
+				if testkit.IsWS(transport) {
 					require.ErrorIs(t, err, dialog.ErrTransport)
 				} else {
 					require.NoError(t, err)
@@ -112,7 +113,7 @@ func TestLostConnectionLeavesAnEstablishedCall(t *testing.T) {
 				synctest.Wait()
 				require.NoError(t, callee.ReInvite(ctx, offer(offerSDP)))
 				synctest.Wait()
-				if !isWS(transport) {
+				if !testkit.IsWS(transport) {
 					w.net.BreakStreams()
 					synctest.Wait()
 				}
@@ -141,7 +142,7 @@ func TestLostConnectionEndsAReInviteInProgress(t *testing.T) {
 				w.net.BreakStreams()
 				second := far.next("INVITE")
 				require.Equal(t, cseqOf(first.msg), cseqOf(second.msg))
-				require.NotEqual(t, branchOf(first.msg), branchOf(second.msg))
+				require.NotEqual(t, testkit.BranchOf(first.msg), testkit.BranchOf(second.msg))
 				require.False(t, first.flow.Same(second.flow))
 				far.reply(second, 200, answerSDP)
 				require.NoError(t, <-result)
@@ -181,7 +182,7 @@ func (e *element) invites(t *testing.T, s *site) {
 	req.AppendHeader(&id)
 	req.AppendHeader(&sip.CSeqHeader{SeqNo: 1, MethodName: sip.INVITE})
 	contact := e.uri("far")
-	if isWS(e.transport) {
+	if testkit.IsWS(e.transport) {
 		contact.Host, contact.Port = local.Host, 0
 	}
 	req.AppendHeader(&sip.ContactHeader{Address: contact, Params: sip.NewParams()})
@@ -211,7 +212,7 @@ func TestLostConnectionOfAnIncomingCall(t *testing.T) {
 				synctest.Wait()
 				w.net.BreakStreams()
 				synctest.Wait()
-				if isWS(transport) {
+				if testkit.IsWS(transport) {
 					require.Equal(t, dialog.DialogStateTerminated, d.State())
 					require.Equal(t, dialog.PartyTransport, d.Cause().By)
 					require.ErrorIs(t, d.Cause().Err, dialog.ErrTransport)
@@ -223,7 +224,7 @@ func TestLostConnectionOfAnIncomingCall(t *testing.T) {
 				require.NoError(t, d.Accept(context.Background(), withSDP(answerSDP)))
 				answer := far.next("200 INVITE")
 				require.False(t, answer.flow.Same(ringing.flow))
-				require.Equal(t, toTagOf(ringing.msg), toTagOf(answer.msg))
+				require.Equal(t, testkit.ToTag(ringing.msg), testkit.ToTag(answer.msg))
 				require.NoError(t, d.Close())
 			})
 		})

@@ -14,6 +14,7 @@ import (
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
 	"sipdialog.example/dialog/internal/testcert"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // converse does what a call can do, each from both sides, and ends it from one.
@@ -48,7 +49,7 @@ var sides = []string{"ACK", "INVITE", "ACK", "REFER", "NOTIFY", "BYE"}
 // all listen and connect.
 func TestE4EveryTransportCarriesCallsBothWays(t *testing.T) {
 	ca := testcert.New(t)
-	for _, transport := range allTransports {
+	for _, transport := range testkit.AllTransports() {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				air := w.eavesdrop()
@@ -56,8 +57,8 @@ func TestE4EveryTransportCarriesCallsBothWays(t *testing.T) {
 				a.follows(t)
 				b.follows(t)
 				directly(t, a, b)
-				require.Equal(t, !isSecure(transport), air.heard("INVITE sip"))
-				require.Equal(t, !isSecure(transport), air.heard("SIP/2.0 200 OK"))
+				require.Equal(t, !testkit.IsSecure(transport), air.heard("INVITE sip"))
+				require.Equal(t, !testkit.IsSecure(transport), air.heard("SIP/2.0 200 OK"))
 				require.Equal(t, transport == "ws", air.heard("Sec-WebSocket-Protocol: sip"))
 			})
 			bubble(t, func(t *testing.T, w *world) { // the other direction
@@ -73,7 +74,7 @@ func TestE4EveryTransportCarriesCallsBothWays(t *testing.T) {
 // E4: IPv6 addresses, which stand in brackets wherever a port may follow.
 func TestE4IPv6CarriesCalls(t *testing.T) {
 	ca := testcert.New(t)
-	for _, transport := range allTransports {
+	for _, transport := range testkit.AllTransports() {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				a, b := w.site("fd00::1", transport, ca), w.site("fd00::2", transport, ca)
@@ -82,7 +83,7 @@ func TestE4IPv6CarriesCalls(t *testing.T) {
 				directly(t, a, b)
 				require.Contains(t, b.contact(t, "200 INVITE"), "@[fd00::2]:")
 				for _, m := range a.messages(true, "INVITE") {
-					if !isWS(transport) {
+					if !testkit.IsWS(transport) {
 						require.Contains(t, string(m.Data), "SIP/2.0/"+strings.ToUpper(transport)+" [fd00::1]:")
 					}
 				}
@@ -147,7 +148,7 @@ func directly(t *testing.T, a, b *site) {
 // marks that in its Record-Route.
 func TestE4EveryTransportGoesThroughARecordRoutingHop(t *testing.T) {
 	ca := testcert.New(t)
-	for _, transport := range allTransports {
+	for _, transport := range testkit.AllTransports() {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				a, b := w.site("10.0.0.1", transport, ca), w.site("10.0.0.2", transport, ca)
@@ -174,7 +175,7 @@ func through(t *testing.T, h *hop, a, b *site) {
 	require.Equal(t, "69", value(first.msg, "Max-Forwards"))
 	preloaded := h.route("")
 	for _, m := range a.messages(true, "INVITE") {
-		if toTagOf(m.msg) == "" {
+		if testkit.ToTag(m.msg) == "" {
 			require.Equal(t, []string{"<" + preloaded.String() + ">"}, values(m.msg, "Route"))
 			require.Equal(t, uriText(b.uri("bob")), recipient(m))
 		}
@@ -195,12 +196,12 @@ func through(t *testing.T, h *hop, a, b *site) {
 	checkTargets(t, a, b)
 	stream := h.transport != "udp"
 	// The proxy knows how to connect to a, but for a WebSocket client.
-	oneConnection(t, a, stream, stream && !isWS(h.transport))
+	oneConnection(t, a, stream, stream && !testkit.IsWS(h.transport))
 	oneConnection(t, b, false, stream)
 	if stream {
 		require.Len(t, ways(b), 1)
 	}
-	if isWS(h.transport) {
+	if testkit.IsWS(h.transport) {
 		require.Len(t, ways(a), 1)
 	}
 }
@@ -223,7 +224,7 @@ func checkContact(t *testing.T, s *site, contact string, client bool) {
 	var got sip.Uri
 	require.NoError(t, sip.ParseUri(contact, &got))
 	want := s.uri(got.User)
-	if client && isWS(s.transport) {
+	if client && testkit.IsWS(s.transport) {
 		require.Regexp(t, `^[0-9a-f]+\.invalid$`, got.Host)
 		want.Host, want.Port = got.Host, 0
 	}

@@ -129,7 +129,7 @@ func TestE4PlaintextOnATLSPortGetsNowhere(t *testing.T) {
 
 				plain := map[string]string{"tls": "tcp", "wss": "ws"}[transport]
 				a := w.site("10.0.0.1", plain, ca)
-				_ = a.refused(t, uriOver(plain, "bob", b.Addr()))
+				_ = a.refused(t, testkit.URIOver(plain, "bob", b.Addr()))
 
 				silent, err := w.net.Host("10.0.0.8").DialContext(context.Background(), "tcp", b.Addr().String())
 				require.NoError(t, err)

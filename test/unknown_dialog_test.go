@@ -11,6 +11,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // FD3. RFC 6665 4.1, 4.2: the application's own subscriptions are dialogs of which
@@ -20,7 +21,7 @@ func TestRequestsInDialogsOfTheApplicationsReachItsHandler(t *testing.T) {
 		a, p := w.stack(stackIP), w.peer(peerIP)
 		notified := make(chan string, 1)
 		require.NoError(t, a.OnRequest("NOTIFY", func(_ context.Context, req *sip.Request) dialog.Answer {
-			notified <- value(req, "Event") + " " + toTagOf(req)
+			notified <- value(req, "Event") + " " + testkit.ToTag(req)
 			return dialog.Answer{}
 		}))
 		req := sip.NewRequest(sip.SUBSCRIBE, uri("mwi", peerIP))
@@ -29,13 +30,13 @@ func TestRequestsInDialogsOfTheApplicationsReachItsHandler(t *testing.T) {
 		subscribe := p.next("SUBSCRIBE")
 		p.reply(subscribe, dialogtest.Response{Code: 200, ToTag: farTag})
 		require.NoError(t, <-done)
-		ours := fromTagOf(subscribe.Message)
+		ours := testkit.FromTag(subscribe.Message)
 		res := p.ask(a, dialogtest.Request{
 			Method: "NOTIFY", URI: "sip:mwi@" + stackIP, FromTag: farTag, ToTag: ours, CallID: subscribe.Request().CallID().Value(),
 			Headers: []string{"Event: message-summary", "Subscription-State: active;expires=60"},
 		})
 		require.Equal(t, 200, res.StatusCode)
-		require.Equal(t, ours, toTagOf(res))
+		require.Equal(t, ours, testkit.ToTag(res))
 		require.Equal(t, "message-summary "+ours, <-notified)
 	})
 }
@@ -45,18 +46,18 @@ func TestSubscribeThatRefreshesReachesTheHandler(t *testing.T) {
 		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
 		tags := make(chan string, 2)
 		require.NoError(t, b.OnRequest("SUBSCRIBE", func(_ context.Context, req *sip.Request) dialog.Answer {
-			tags <- toTagOf(req)
+			tags <- testkit.ToTag(req)
 			return dialog.Answer{Status: 202}
 		}))
 		r := dialogtest.Request{Method: "SUBSCRIBE", URI: "sip:b@10.0.0.2", Headers: []string{"Event: presence"}}
 		first := p.ask(b, r)
 		require.Equal(t, 202, first.StatusCode)
 		require.Empty(t, <-tags)
-		r.ToTag, r.CSeq = toTagOf(first), 2
+		r.ToTag, r.CSeq = testkit.ToTag(first), 2
 		again := p.ask(b, r)
 		require.Equal(t, 202, again.StatusCode)
-		require.Equal(t, toTagOf(first), toTagOf(again))
-		require.Equal(t, toTagOf(first), <-tags)
+		require.Equal(t, testkit.ToTag(first), testkit.ToTag(again))
+		require.Equal(t, testkit.ToTag(first), <-tags)
 	})
 }
 
@@ -113,7 +114,7 @@ func TestNotifyOfASecondForkOfAReferIsRefused(t *testing.T) {
 		p.reply(refer, dialogtest.Response{Code: 202, ToTag: farTag})
 		notify := func(tag, status string) int {
 			return p.ask(a, dialogtest.Request{
-				Method: "NOTIFY", URI: "sip:a@" + stackIP, FromTag: tag, ToTag: fromTagOf(refer.Message), CallID: refer.Request().CallID().Value(),
+				Method: "NOTIFY", URI: "sip:a@" + stackIP, FromTag: tag, ToTag: testkit.FromTag(refer.Message), CallID: refer.Request().CallID().Value(),
 				Headers: []string{"Event: refer", "Subscription-State: terminated;reason=noresource", "Content-Type: message/sipfrag"}, Body: status,
 			}).StatusCode
 		}

@@ -11,6 +11,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 func TestUpdateChangesTheSessionAndTheTarget(t *testing.T) {
@@ -198,7 +199,7 @@ func TestForkThatHadAnUpdateIsEndedInOrder(t *testing.T) {
 			p.next("ACK")
 		}
 		bye := p.next("BYE")
-		require.Equal(t, "a", toTagOf(bye.Message))
+		require.Equal(t, "a", testkit.ToTag(bye.Message))
 		require.Greater(t, bye.Request().CSeq().SeqNo, update.Request().CSeq().SeqNo)
 		p.reply(bye, dialogtest.Response{Code: 200})
 		hangUp(t, d, p)

@@ -7,9 +7,6 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
-
-	"sipdialog.example/dialog"
-	"sipdialog.example/dialog/internal/testhook"
 )
 
 // Main is a package's TestMain: no goroutine may be left. It also makes package net read
@@ -26,6 +23,3 @@ func NoNames() *net.Resolver {
 		return nil, net.ErrClosed
 	}}
 }
-
-// Held is what a stack holds: zero, once its calls have ended and been forgotten.
-func Held(s *dialog.Stack) testhook.Held { return s.Held(testhook.Key{}) }

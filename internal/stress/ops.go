@@ -1,4 +1,4 @@
-package test
+package stress
 
 import (
 	"context"
@@ -88,7 +88,7 @@ func plainOperations() []operation {
 func dialogOperations() []operation {
 	return []operation{
 		{"Dialog.Accept", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			opts := []dialog.ResponseOpt{nil, withSDP(answerSDP)}
+			opts := []dialog.ResponseOpt{nil, answered()}
 			if a.dice.chance(15) {
 				opts = append(opts, func(*sip.Response) { panic("option") })
 			}
@@ -102,7 +102,7 @@ func dialogOperations() []operation {
 		}},
 		{"Dialog.Provisional", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			a.check(d.Provisional(ctx, pick(a.dice, []int{100, 180, 183}), "",
-				pick(a.dice, []dialog.ResponseOpt{nil, dialog.WithReliable(), withSDP(answerSDP), withSDP(answerSDP)})))
+				pick(a.dice, []dialog.ResponseOpt{nil, dialog.WithReliable(), answered(), answered()})))
 		}},
 		{"Dialog.ByeWith", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			a.check(d.ByeWith(ctx, dialog.ByeOpts{Reason: "stress", Reasons: []dialog.Reason{{Protocol: "Q.850", Cause: 16}}, Headers: []dialog.Header{{Name: "Subject", Value: "stress"}}}))
@@ -409,7 +409,7 @@ func (a *application) offerHandler(d *dialog.Dialog) dialog.OfferHandler {
 		case n < 5:
 			a.dice.pause(time.Second)
 		}
-		return dialog.NewBody("application/sdp", []byte(answerSDP)), nil
+		return session(testkit.AnswerSDP), nil
 	}
 }
 
@@ -442,13 +442,13 @@ func (a *application) offered() dialog.InviteOpts {
 	case n < 5:
 		return dialog.InviteOpts{}
 	case n == 5: // too long for a datagram (RFC 3261 18.1.1)
-		return offer(offerSDP + strings.Repeat("a=stress\r\n", 150))
+		return dialog.InviteOpts{Body: session(testkit.OfferSDP + strings.Repeat("a=stress\r\n", 150))}
 	case n < 9:
-		opts := offer(offerSDP)
+		opts := dialog.InviteOpts{Body: session(testkit.OfferSDP)}
 		opts.FollowRedirects = n - 5
 		return opts
 	default:
-		return offer(offerSDP)
+		return dialog.InviteOpts{Body: session(testkit.OfferSDP)}
 	}
 }
 
@@ -457,12 +457,12 @@ func (a *application) target() sip.Uri {
 	n := a.dice.intn(100)
 	switch {
 	case n >= 95:
-		return uri("stress", nobodyIP)
+		return uri(nobodyIP)
 	case a.node.protocol == "udp" && n >= 50:
-		return uri("stress", chaosIP)
+		return uri(chaosIP)
 	}
 	host := a.round.endpoint(pick(a.dice, hostsOf(a.node.protocol)))
-	return uriOver(a.node.protocol, "stress", host)
+	return testkit.URIOver(a.node.protocol, "stress", host)
 }
 
 // inconsistent reports whether a view of a dialog contradicts itself.
@@ -472,4 +472,13 @@ func inconsistent(info dialog.Info) bool {
 	history := info.History
 	last := len(history) == 0 || history[len(history)-1].State == info.State
 	return ended != told || !last
+}
+
+func session(text string) dialog.Body { return dialog.NewBody("application/sdp", []byte(text)) }
+
+// answered gives a response a session.
+func answered() dialog.ResponseOpt { return dialog.WithBody(session(testkit.AnswerSDP)) }
+
+func uri(host string) sip.Uri {
+	return sip.Uri{Scheme: "sip", User: "stress", Host: host, Port: 5060}
 }

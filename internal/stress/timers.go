@@ -1,4 +1,4 @@
-package test
+package stress
 
 import (
 	"fmt"
@@ -8,6 +8,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // Session timers (RFC 4028) in a round: what the stacks ask for, the scripted
@@ -33,7 +34,7 @@ func timerHeaders(refresher string) []string {
 func (c *chaos) timedScripts(in dialogtest.Received, tag string) []script {
 	answer := func(refresher string) func() {
 		return func() {
-			c.answer(in, dialogtest.Response{Code: 200, ToTag: tag, Body: answerSDP, Headers: timerHeaders(refresher)[:2+c.dice.intn(2)]})
+			c.answer(in, dialogtest.Response{Code: 200, ToTag: tag, Body: testkit.AnswerSDP, Headers: timerHeaders(refresher)[:2+c.dice.intn(2)]})
 		}
 	}
 	return []script{

@@ -1,4 +1,4 @@
-package test
+package stress
 
 import (
 	"fmt"
@@ -22,7 +22,7 @@ func (r *round) newPhone(transport, public string) *phoneNode {
 		RandomPorts: true, Filtering: dialogtest.AddressAndPortDependent, Seed: r.seed,
 		BindingTime: 30*time.Second + r.dice.upTo(time.Minute),
 	})
-	return &phoneNode{node: r.newNodeAt(router.Host(phoneIP), public, "0.0.0.0", transport), router: router}
+	return &phoneNode{node: r.newNodeAt(router.Host("192.168.0.2"), public, "0.0.0.0", transport), router: router}
 }
 
 // forget has a router lose what it knows: bindings, and connections, of which neither end

@@ -1,4 +1,4 @@
-package test
+package stress
 
 import (
 	"context"
@@ -13,11 +13,13 @@ import (
 // Replaces and Join, right and wrong, from stacks and from the scripted peer.
 
 // expectedTakeovers is what a run has to have seen of them.
-var expectedTakeovers = []string{
-	"script: calls with Replaces", "script: calls with Replaces of nothing", "script: calls with Replaces while early",
-	"script: calls with Replaces twice", "script: calls with Replaces and Join", "script: calls with Join",
-	"callback: replacement asked", "callback: replacement refused", "callback: replacement not decided", "cause: replaced",
-	"script: asks INFO with Replaces", "sent: 603 INVITE", "sent: 403 INVITE", "sent: 400 INFO",
+func expectedTakeovers() []string {
+	return []string{
+		"script: calls with Replaces", "script: calls with Replaces of nothing", "script: calls with Replaces while early",
+		"script: calls with Replaces twice", "script: calls with Replaces and Join", "script: calls with Join",
+		"callback: replacement asked", "callback: replacement refused", "callback: replacement not decided", "cause: replaced",
+		"script: asks INFO with Replaces", "sent: 603 INVITE", "sent: 403 INVITE", "sent: 400 INFO",
+	}
 }
 
 // replaces makes of an INVITE one that names a call of this stack's to its

@@ -1,4 +1,4 @@
-package test
+package stress
 
 import (
 	"context"
@@ -56,7 +56,7 @@ func (r *round) newNode(ip, protocol string) *node {
 // newNodeAt starts a stack on a host, bound to an address of its; ip is its name.
 func (r *round) newNodeAt(host *dialogtest.Host, ip, address, protocol string) *node {
 	n := &node{round: r, ip: ip, protocol: protocol, dice: r.dice.child()}
-	n.tap = &socketTap{host: host, cover: r.cover, opaque: isWS(protocol) || isSecure(protocol)}
+	n.tap = &socketTap{host: host, cover: r.cover, opaque: testkit.IsWS(protocol) || testkit.IsSecure(protocol)}
 	n.reliable = pick(n.dice, []dialog.Reliability{0, 0, 0, 0, dialog.ReliableOff, dialog.ReliableRequired})
 	limit := 120
 	if ip == udpTwo {
@@ -81,7 +81,7 @@ func (r *round) newNodeAt(host *dialogtest.Host, ip, address, protocol string) *
 	if ip == udpOne {
 		config.AuthorizeReplaces, config.AuthorizeJoin = nil, nil
 	}
-	if isSecure(protocol) {
+	if testkit.IsSecure(protocol) {
 		config.Transport.TLSConfig, config.TLS = r.ca.Server(ip), r.ca.Client()
 	}
 	stack, err := dialog.NewStack(config)
@@ -151,15 +151,15 @@ func (n *node) incoming(d dialog.IDialog) {
 	n.watch(call, a)
 	ctx := context.Background()
 	if a.dice.chance(40) { // reliably, where the caller knows that
-		a.check(call.Provisional(ctx, 183, "", withSDP(answerSDP)))
+		a.check(call.Provisional(ctx, 183, "", answered()))
 	}
 	switch k := a.dice.intn(20); {
 	case k < 8:
-		a.check(call.Accept(ctx, withSDP(answerSDP)))
+		a.check(call.Accept(ctx, answered()))
 	case k < 12:
 		n.round.goes(func() {
 			a.dice.pause(3 * time.Second)
-			a.check(call.Accept(ctx, withSDP(answerSDP)))
+			a.check(call.Accept(ctx, answered()))
 		})
 	case k == 12:
 		a.check(call.Accept(ctx)) // no answer to the offer
@@ -167,14 +167,14 @@ func (n *node) incoming(d dialog.IDialog) {
 		a.check(call.Reject(ctx, sip.StatusBusyHere, ""))
 	case k == 14: // only one of them can decide
 		for _, decide := range []func() error{
-			func() error { return call.Accept(ctx, withSDP(answerSDP)) }, func() error { return call.Reject(ctx, 486, "") },
+			func() error { return call.Accept(ctx, answered()) }, func() error { return call.Reject(ctx, 486, "") },
 			func() error { return call.Accept(ctx) }, func() error { return call.Reject(ctx, 603, "") },
 		} {
 			n.round.goes(func() { a.check(decide()) })
 		}
 	case k == 15:
 		a.check(call.Accept(ctx, func(*sip.Response) { panic("option") }))
-		a.check(call.Accept(ctx, withSDP(answerSDP)))
+		a.check(call.Accept(ctx, answered()))
 	case k == 16:
 		n.round.cover.hit("callback: nobody answers")
 	default:

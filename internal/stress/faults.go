@@ -1,4 +1,4 @@
-package test
+package stress
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // archive keeps some of the datagrams that were sent, to be sent again.
@@ -69,7 +70,7 @@ func (r *round) replay(d *dice) {
 func (r *round) forge(d *dice) {
 	whole := r.chaos.Request(dialogtest.Request{
 		Method: pick(d, []string{"INVITE", "BYE", "ACK", "CANCEL", "OPTIONS", "REFER", "NOTIFY", "FOO"}),
-		URI:    "sip:stress@" + udpOne, CallID: "forged", ToTag: pick(d, []string{"", "forged"}), Body: offerSDP,
+		URI:    "sip:stress@" + udpOne, CallID: "forged", ToTag: pick(d, []string{"", "forged"}), Body: testkit.OfferSDP,
 	})
 	for name, text := range map[string]string{
 		"without From":         strings.Replace(whole, "\r\nFrom:", "\r\nX-From:", 1),

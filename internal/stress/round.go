@@ -1,8 +1,9 @@
-package test
+// Package stress tries everything at once, at random, on stacks over every transport. The
+// stress test of the root runs it.
+package stress
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -16,11 +17,7 @@ import (
 
 	"sipdialog.example/dialog/dialogtest"
 	"sipdialog.example/dialog/internal/testcert"
-)
-
-var (
-	stressSeed     = flag.Uint64("stress.seed", 0, "seed of the stress test's first round; 0 takes one at random")
-	stressDuration = flag.Duration("stress.duration", 0, "how long the stress test runs; 0 is some seconds")
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // The hosts of a round.
@@ -62,7 +59,7 @@ func hostsOf(transport string) []string {
 // streamHosts are those whose stacks have connections.
 func streamHosts() []string {
 	var list []string
-	for _, transport := range allTransports[1:] {
+	for _, transport := range testkit.AllTransports()[1:] {
 		list = append(list, hostsOf(transport)...)
 	}
 	return list
@@ -75,27 +72,20 @@ const (
 	inHaste
 )
 
-// TestStress runs rounds until its time is over: on stacks of every
-// transport, two of them with IPv6, two behind routers, and against a scripted peer, goroutines and callbacks call every method at random while
-// messages, timers and faults come as they may. Then it reads from the sockets
-// and the callbacks whether anything went wrong. The seed decides what is
-// tried, not how the goroutines interleave.
-func TestStress(t *testing.T) {
-	seed := *stressSeed
+// Run runs rounds until the time is over, and each thing that is expected has occurred:
+// on stacks of every transport, two of them with IPv6, two behind routers, and against a
+// scripted peer, goroutines and callbacks call every method at random while messages,
+// timers and faults come as they may. Then it reads from the sockets and the callbacks
+// whether anything went wrong. The seed decides what is tried, not how the goroutines
+// interleave; 0 takes one at random.
+func Run(t *testing.T, seed uint64, duration time.Duration) {
+	t.Helper()
 	if seed == 0 {
 		seed = rand.Uint64N(1 << 40)
 	}
-	duration := *stressDuration
-	switch {
-	case duration > 0:
-	case testing.Short():
-		duration = 2 * time.Second
-	default:
-		duration = 3 * time.Second
-	}
 	fmt.Printf("stress: -stress.seed=%d -stress.duration=%v\n", seed, duration)
 
-	cover := newCoverage(expectedWire, expectedTimers, expectedFaults, expectedCallbacks, expectedErrors, expectedScript, expectedTakeovers)
+	cover := newCoverage(expectedWire(), expectedTimers(), expectedFaults(), expectedCallbacks(), expectedErrors(), expectedScript(), expectedTakeovers())
 	for _, op := range operations() {
 		cover.knows(op.name)
 	}
@@ -168,7 +158,7 @@ func newRound(t *testing.T, cover *coverage, ca *testcert.Authority, seed uint64
 		}
 	}
 	r.net.Tap(r.archive.keep)
-	for _, transport := range allTransports {
+	for _, transport := range testkit.AllTransports() {
 		for _, ip := range hostsOf(transport) {
 			r.nodes = append(r.nodes, r.newNode(ip, transport))
 		}
@@ -298,7 +288,7 @@ func (r *round) shutdownAll(limit time.Duration) {
 		n.shutdown(ctx) // waits for the one at work, whoever began it
 		// A BYE whose connection is lost then is not confirmed.
 		lost := n.tap.lostBetween(began.Add(-time.Minute), n.down)
-		if limit > time.Minute && !isOfTheUnreachable(n.downErr, lost) {
+		if limit > time.Minute && !testkit.OnlyUnreachable(n.downErr, lost) {
 			r.errorf("", "%s: Shutdown with time enough: %v", n.ip, n.downErr)
 		}
 	}
@@ -355,7 +345,7 @@ func (r *round) breakStreams(d *dice) {
 		r.net.BreakStreams()
 		return
 	}
-	transport := pick(d, allTransports[1:])
+	transport := pick(d, testkit.AllTransports()[1:])
 	r.cover.hit("fault: streams broken, " + transport)
 	r.net.Host(pick(d, hostsOf(transport))).BreakStreams()
 }

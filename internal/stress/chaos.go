@@ -1,4 +1,4 @@
-package test
+package stress
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // chaos is a scripted peer that says what it likes: it answers or not, late,
@@ -128,9 +129,9 @@ func (c *chaos) asked(in dialogtest.Received, req *sip.Request) {
 	switch req.Method {
 	case sip.INVITE:
 		c.mu.Lock()
-		c.invites[branchOf(req)] = in
+		c.invites[testkit.BranchOf(req)] = in
 		c.mu.Unlock()
-		if toTag(req) == "" {
+		if testkit.ToTag(req) == "" {
 			c.play("INVITE ", c.initialScripts(in))
 		} else {
 			c.play("re-INVITE ", c.reinviteScripts(in))
@@ -151,7 +152,7 @@ func (c *chaos) asked(in dialogtest.Received, req *sip.Request) {
 	case sip.UPDATE:
 		c.play("UPDATE ", c.refreshScripts(in))
 	case sip.PRACK:
-		answered := func() { c.answer(in, dialogtest.Response{Code: 200, Body: answerSDP}) }
+		answered := func() { c.answer(in, dialogtest.Response{Code: 200, Body: testkit.AnswerSDP}) }
 		if len(req.Body()) > 0 && c.dice.chance(70) {
 			c.play("PRACK ", []script{{"answered", answered}})
 			return
@@ -162,26 +163,11 @@ func (c *chaos) asked(in dialogtest.Received, req *sip.Request) {
 	}
 }
 
-func branchOf(msg sip.Message) string {
-	branch, _ := msg.Via().Params.Get("branch")
-	return branch
-}
-
-func fromTag(msg sip.Message) string {
-	tag, _ := msg.From().Params.Get("tag")
-	return tag
-}
-
-func toTag(msg sip.Message) string {
-	tag, _ := msg.To().Params.Get("tag")
-	return tag
-}
-
 // initialScripts are the ways to take a call.
 func (c *chaos) initialScripts(in dialogtest.Received) []script {
 	tag := fmt.Sprintf("c%d", c.dice.intn(1<<30))
-	c.remember(in, tag, fromTag(in.Message))
-	ok := dialogtest.Response{Code: 200, ToTag: tag, Body: answerSDP}
+	c.remember(in, tag, testkit.FromTag(in.Message))
+	ok := dialogtest.Response{Code: 200, ToTag: tag, Body: testkit.AnswerSDP}
 	ring := dialogtest.Response{Code: 180, ToTag: tag}
 	say := func(wait time.Duration, list ...dialogtest.Response) {
 		for _, r := range list {
@@ -202,12 +188,12 @@ func (c *chaos) initialScripts(in dialogtest.Received) []script {
 		{"answered by forks", func() {
 			other := ok
 			other.ToTag = tag + "-b"
-			say(time.Second, ring, dialogtest.Response{Code: 183, ToTag: other.ToTag, Body: answerSDP}, ok, other, other, ok)
+			say(time.Second, ring, dialogtest.Response{Code: 183, ToTag: other.ToTag, Body: testkit.AnswerSDP}, ok, other, other, ok)
 			c.pause(20 * time.Second)
 			say(0, other)
 		}},
 		{"early media", func() {
-			say(time.Second, dialogtest.Response{Code: 183, ToTag: tag, Body: answerSDP}, dialogtest.Response{Code: 183, Body: answerSDP}, ok)
+			say(time.Second, dialogtest.Response{Code: 183, ToTag: tag, Body: testkit.AnswerSDP}, dialogtest.Response{Code: 183, Body: testkit.AnswerSDP}, ok)
 		}},
 		{"refused", func() { say(time.Second, ring, dialogtest.Response{Code: refusal, ToTag: tag}) }},
 		{"refused twice", func() {
@@ -236,7 +222,7 @@ func (c *chaos) initialScripts(in dialogtest.Received) []script {
 }
 
 func (c *chaos) reinviteScripts(in dialogtest.Received) []script {
-	ok := dialogtest.Response{Code: 200, Body: answerSDP}
+	ok := dialogtest.Response{Code: 200, Body: testkit.AnswerSDP}
 	say := func(list ...dialogtest.Response) func() {
 		return func() {
 			for _, r := range list {
@@ -246,7 +232,7 @@ func (c *chaos) reinviteScripts(in dialogtest.Received) []script {
 	}
 	reliably := func(last int) func() {
 		return func() {
-			c.answer(in, dialogtest.Response{Code: 183, Headers: []string{"Require: 100rel", "RSeq: 5"}, Body: answerSDP})
+			c.answer(in, dialogtest.Response{Code: 183, Headers: []string{"Require: 100rel", "RSeq: 5"}, Body: testkit.AnswerSDP})
 			c.pause(2 * time.Second)
 			c.answer(in, dialogtest.Response{Code: last})
 		}
@@ -261,7 +247,7 @@ func (c *chaos) reinviteScripts(in dialogtest.Received) []script {
 }
 
 func (c *chaos) referScripts(in dialogtest.Received, req *sip.Request) []script {
-	mine := toTag(req)
+	mine := testkit.ToTag(req)
 	if mine == "" {
 		c.round.cover.hit("script: REFER outside calls")
 		mine = "outside"
@@ -269,7 +255,7 @@ func (c *chaos) referScripts(in dialogtest.Received, req *sip.Request) []script 
 	accepted := dialogtest.Response{Code: 202, ToTag: mine}
 	notify := func(state string) {
 		body := "SIP/2.0 200 OK\n"
-		c.request("NOTIFY", in, mine, fromTag(req), body,
+		c.request("NOTIFY", in, mine, testkit.FromTag(req), body,
 			fmt.Sprintf("Event: refer;id=%d", req.CSeq().SeqNo), "Subscription-State: "+state, "Content-Type: message/sipfrag")
 	}
 	return []script{
@@ -295,9 +281,9 @@ func (c *chaos) referScripts(in dialogtest.Received, req *sip.Request) []script 
 func (c *chaos) notifies(in dialogtest.Received, req *sip.Request, mine string) {
 	event := fmt.Sprintf("Event: refer;id=%d", req.CSeq().SeqNo)
 	for _, wrong := range []string{"Content-Type: text/plain", "X-Type: none"} {
-		c.request("NOTIFY", in, mine, fromTag(req), "nonsense\n", event, "Subscription-State: active", wrong)
+		c.request("NOTIFY", in, mine, testkit.FromTag(req), "nonsense\n", event, "Subscription-State: active", wrong)
 	}
-	c.request("NOTIFY", in, mine, fromTag(req), "", event)
+	c.request("NOTIFY", in, mine, testkit.FromTag(req), "", event)
 	for range 1 + c.dice.intn(5) {
 		c.pause(5 * time.Second)
 		headers := []string{
@@ -309,7 +295,7 @@ func (c *chaos) notifies(in dialogtest.Received, req *sip.Request, mine string) 
 			pick(c.dice, []string{"Content-Type: message/sipfrag", "Content-Type: text/plain", "X-Type: none"}),
 		}
 		body := pick(c.dice, []string{"", "SIP/2.0 180 Ringing\n", "SIP/2.0 200 OK\n", "SIP/2.0 486 Busy Here\n", "nonsense\n"})
-		c.request("NOTIFY", in, mine, fromTag(req), body, headers...)
+		c.request("NOTIFY", in, mine, testkit.FromTag(req), body, headers...)
 	}
 }
 
@@ -317,7 +303,7 @@ func (c *chaos) notifies(in dialogtest.Received, req *sip.Request, mine string) 
 func (c *chaos) cancelled(in dialogtest.Received, req *sip.Request, code int) {
 	c.answer(in, dialogtest.Response{Code: 200, ToTag: "cancelled"})
 	c.mu.Lock()
-	invite, ok := c.invites[branchOf(req)]
+	invite, ok := c.invites[testkit.BranchOf(req)]
 	c.mu.Unlock()
 	if ok {
 		c.answer(invite, dialogtest.Response{Code: code, ToTag: "cancelled"})
@@ -326,7 +312,7 @@ func (c *chaos) cancelled(in dialogtest.Received, req *sip.Request, code int) {
 
 // sometimes does something inside a call that a stack has just acknowledged.
 func (c *chaos) sometimes(in dialogtest.Received, ack *sip.Request) {
-	tag := toTag(ack)
+	tag := testkit.ToTag(ack)
 	if tag == "" || tag == "cancelled" || c.dice.chance(30) {
 		return
 	}
@@ -345,18 +331,18 @@ func (c *chaos) answered(in dialogtest.Received, res *sip.Response) {
 	ack := func(seq uint32) {
 		c.say(in.From, c.Request(dialogtest.Request{
 			Method: "ACK", URI: "sip:stress@" + in.From.String(), CallID: res.CallID().Value(), CSeq: seq,
-			FromTag: fromTag(res), ToTag: toTag(res), Branch: "",
+			FromTag: testkit.FromTag(res), ToTag: testkit.ToTag(res), Branch: "",
 		}))
 	}
 	seq := res.CSeq().SeqNo
 	if res.StatusCode < 300 {
-		c.remember(in, fromTag(res), toTag(res))
+		c.remember(in, testkit.FromTag(res), testkit.ToTag(res))
 	}
 	if res.StatusCode >= 300 {
 		if c.dice.chance(80) {
 			c.say(in.From, c.Request(dialogtest.Request{
 				Method: "ACK", URI: "sip:stress@" + in.From.String(), CallID: res.CallID().Value(), CSeq: seq,
-				FromTag: fromTag(res), ToTag: toTag(res), Branch: branchOf(res),
+				FromTag: testkit.FromTag(res), ToTag: testkit.ToTag(res), Branch: testkit.BranchOf(res),
 			}))
 		}
 		return
@@ -370,7 +356,7 @@ func (c *chaos) answered(in dialogtest.Received, res *sip.Response) {
 		{"not acknowledged", func() { c.pause(time.Minute) }},
 	})
 	if c.dice.chance(40) {
-		c.inside(in, fromTag(res))
+		c.inside(in, testkit.FromTag(res))
 	}
 }
 
@@ -383,7 +369,7 @@ func (c *chaos) callSomebody() {
 	to := netip.MustParseAddrPort(pick(c.dice, []string{udpOne, udpTwo, lostIP}) + ":5060")
 	invite := dialogtest.Request{
 		Method: "INVITE", URI: "sip:stress@" + to.String(), CallID: id, FromTag: "c-" + id, CSeq: 1,
-		Branch: "z9hG4bK-" + id, Body: offerSDP,
+		Branch: "z9hG4bK-" + id, Body: testkit.OfferSDP,
 	}
 	if c.dice.chance(60) {
 		invite.Headers = []string{"Supported: 100rel"}
@@ -472,7 +458,7 @@ func (c *chaos) inside(in dialogtest.Received, tag string) {
 func (c *chaos) demand(method string, in dialogtest.Received, tag string, headers ...string) {
 	body := ""
 	if method == "INVITE" && len(headers) > 0 {
-		body = offerSDP
+		body = testkit.OfferSDP
 	}
 	mine, theirs := tags(in.Message, tag)
 	c.request(method, in, mine, theirs, body, headers...)
@@ -480,10 +466,10 @@ func (c *chaos) demand(method string, in dialogtest.Received, tag string, header
 
 // tags returns a call's tags: ours, and the stack's.
 func tags(msg sip.Message, mine string) (string, string) {
-	if fromTag(msg) == mine {
-		return mine, toTag(msg)
+	if testkit.FromTag(msg) == mine {
+		return mine, testkit.ToTag(msg)
 	}
-	return mine, fromTag(msg)
+	return mine, testkit.FromTag(msg)
 }
 
 func (c *chaos) request(method string, in dialogtest.Received, mine, theirs, body string, headers ...string) {

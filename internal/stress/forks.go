@@ -1,4 +1,4 @@
-package test
+package stress
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // The scripted peer as several that answer one INVITE, by responses that are
@@ -25,12 +26,12 @@ func (c *chaos) forkScripts(in dialogtest.Received, tag string) []script {
 	}
 	return []script{
 		{"reliably", func() {
-			says("", 183, 5, answerSDP)
-			says("", 183, 5, answerSDP)
+			says("", 183, 5, testkit.AnswerSDP)
+			says("", 183, 5, testkit.AnswerSDP)
 			says("", 180, 6, "")
-			says("", 200, 0, answerSDP)
+			says("", 200, 0, testkit.AnswerSDP)
 		}},
-		{"reliably, with an offer", func() { says("", 183, 1, offerSDP); says("", 200, 0, "") }},
+		{"reliably, with an offer", func() { says("", 183, 1, testkit.OfferSDP); says("", 200, 0, "") }},
 		{"reliably, with a gap", func() {
 			says("", 180, 1, "")
 			says("", 180, 3, "")
@@ -39,27 +40,27 @@ func (c *chaos) forkScripts(in dialogtest.Received, tag string) []script {
 		}},
 		{"reliably, without a number", func() {
 			c.answer(in, dialogtest.Response{Code: 183, ToTag: tag, Headers: []string{"Require: 100rel"}})
-			says("", 200, 0, answerSDP)
+			says("", 200, 0, testkit.AnswerSDP)
 		}},
 		{"reliably, by forks", func() {
-			says("", 183, 1, answerSDP)
-			says("-b", 183, 70, answerSDP)
+			says("", 183, 1, testkit.AnswerSDP)
+			says("-b", 183, 70, testkit.AnswerSDP)
 			says("", 180, 2, "")
-			says("-b", 200, 0, answerSDP)
-			says("", 200, 0, answerSDP)
+			says("-b", 200, 0, testkit.AnswerSDP)
+			says("", 200, 0, testkit.AnswerSDP)
 		}},
 		{"ended by 199", func() {
 			says("", 180, 0, "")
 			says("-b", 199, 4, "")
 			says("", 199, 0, "")
-			says(pick(c.dice, []string{"", "-b"}), pick(c.dice, []int{200, 486}), 0, answerSDP)
+			says(pick(c.dice, []string{"", "-b"}), pick(c.dice, []int{200, 486}), 0, testkit.AnswerSDP)
 		}},
 		{"BYE of one of two", func() {
-			says("", 183, 1, answerSDP)
+			says("", 183, 1, testkit.AnswerSDP)
 			says("-b", 180, 0, "")
 			c.demand("BYE", in, tag)
 			c.demand("UPDATE", in, tag+"-b", "Contact: <sip:moved@"+chaosIP+">")
-			says("-b", pick(c.dice, []int{200, 486}), 0, answerSDP)
+			says("-b", pick(c.dice, []int{200, 486}), 0, testkit.AnswerSDP)
 		}},
 	}
 }
@@ -81,7 +82,7 @@ func (a *application) prackOffer(context.Context, dialog.ForkInfo) dialog.Body {
 		panic("prackOffer")
 	}
 	time.Sleep(a.dice.upTo(3 * time.Second))
-	return dialog.NewBody("application/sdp", []byte(offerSDP))
+	return session(testkit.OfferSDP)
 }
 
 // checkProvisionals: a reliable provisional response that is the next in its early

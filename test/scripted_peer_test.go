@@ -10,6 +10,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // scriptedPeer is a scripted peer that treats every call alike, and keeps for each
@@ -98,13 +99,13 @@ func (f *scriptedPeer) say(in dialogtest.Received, answers ...dialogtest.Respons
 }
 
 func (f *scriptedPeer) answer(in dialogtest.Received, req *sip.Request) {
-	branch := branchOf(req)
+	branch := testkit.BranchOf(req)
 	switch req.Method {
 	case sip.INVITE:
 		f.mu.Lock()
 		f.invites[branch] = in
 		answers := f.invite
-		if toTag(req) != "" {
+		if testkit.ToTag(req) != "" {
 			answers = f.again
 		}
 		f.mu.Unlock()
@@ -130,10 +131,10 @@ func (f *scriptedPeer) acknowledge(in dialogtest.Received, res *sip.Response) {
 	}
 	ack := dialogtest.Request{
 		Method: "ACK", URI: "sip:stack@" + in.From.String(), CallID: res.CallID().Value(), CSeq: res.CSeq().SeqNo,
-		FromTag: fromTag(res), ToTag: toTag(res),
+		FromTag: testkit.FromTag(res), ToTag: testkit.ToTag(res),
 	}
 	if !res.IsSuccess() {
-		ack.Branch = branchOf(res)
+		ack.Branch = testkit.BranchOf(res)
 	}
 	_ = f.Send(in.From, f.Request(ack))
 }

@@ -1,4 +1,4 @@
-package test
+package stress
 
 import (
 	"fmt"
@@ -9,6 +9,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // The scripted peer's part in reliable provisional responses (RFC 3262), and
@@ -17,18 +18,18 @@ import (
 // early goes on after a provisional response to a call of the peer's own. Each
 // repetition of a reliable one is another chance.
 func (c *chaos) early(in dialogtest.Received, res *sip.Response) {
-	n, call := rseq(res), res.CallID().Value()
+	n, call := testkit.RSeq(res), res.CallID().Value()
 	if n == 0 || strings.HasSuffix(call, "3") || strings.HasSuffix(call, "7") {
 		return // some are never acknowledged, however often they are repeated
 	}
 	prack := func(rack, body string, headers ...string) {
-		c.request("PRACK", in, fromTag(res), toTag(res), body, append(headers, "RAck: "+rack)...)
+		c.request("PRACK", in, testkit.FromTag(res), testkit.ToTag(res), body, append(headers, "RAck: "+rack)...)
 	}
 	right := fmt.Sprintf("%d %d INVITE", n, res.CSeq().SeqNo)
 	c.play("1xx ", []script{
 		{"acknowledged", func() { prack(right, "") }},
 		{"acknowledged", func() { prack(right, "") }},
-		{"acknowledged with a session", func() { prack(right, offerSDP) }},
+		{"acknowledged with a session", func() { prack(right, testkit.OfferSDP) }},
 		{"acknowledged with nonsense", func() { prack(right, "v=0\r\nnonsense", "Content-Type: application/sdp") }},
 		{"acknowledged late", func() { c.pause(40 * time.Second); prack(right, "") }},
 		{"acknowledged twice", func() { prack(right, ""); prack(right, "") }},
@@ -36,7 +37,7 @@ func (c *chaos) early(in dialogtest.Received, res *sip.Response) {
 		{"acknowledged without a number", func() { prack("INVITE", "") }},
 		{"acknowledged, and hung up", func() {
 			prack(right, "")
-			c.request("BYE", in, fromTag(res), toTag(res), "")
+			c.request("BYE", in, testkit.FromTag(res), testkit.ToTag(res), "")
 		}},
 		{"not acknowledged", func() {}},
 		{"not acknowledged", func() {}},

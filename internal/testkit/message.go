@@ -1,0 +1,41 @@
+package testkit
+
+import (
+	"strconv"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// OfferSDP is alice's session, as an offer.
+const OfferSDP = "v=0\r\no=alice 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 8\r\na=sendrecv\r\n"
+
+// AnswerSDP is bob's, as an answer to it.
+const AnswerSDP = "v=0\r\no=bob 7 1 IN IP4 10.0.0.2\r\ns=-\r\nc=IN IP4 10.0.0.2\r\nt=0 0\r\nm=audio 5000 RTP/AVP 0\r\na=sendrecv\r\n"
+
+// BranchOf returns the branch of the top Via.
+func BranchOf(msg sip.Message) string { return param(msg.Via().Params, "branch") }
+
+// FromTag returns the tag of From.
+func FromTag(msg sip.Message) string { return param(msg.From().Params, "tag") }
+
+// ToTag returns the tag of To, "" outside a dialog.
+func ToTag(msg sip.Message) string { return param(msg.To().Params, "tag") }
+
+func param(params sip.HeaderParams, name string) string {
+	value, _ := params.Get(name)
+	return value
+}
+
+// Value returns the first line of a header, "" without one.
+func Value(msg sip.Message, name string) string {
+	if h := msg.GetHeaders(name); len(h) > 0 {
+		return h[0].Value()
+	}
+	return ""
+}
+
+// RSeq returns a response's RSeq, zero without one.
+func RSeq(res sip.Message) uint32 {
+	n, _ := strconv.ParseUint(Value(res, "RSeq"), 10, 32)
+	return uint32(n)
+}
