@@ -1,7 +1,7 @@
 // Package auth answers digest challenges (RFC 3261 22, RFC 7616, RFC 8760) for
 // a user agent client: any number of realms, of servers and proxies, in one
-// request. It knows to which destination each digest was sent, and repeats it
-// there only.
+// request. It records the destination of each digest, and sends the digest again
+// only there.
 package auth
 
 import (
@@ -16,45 +16,46 @@ import (
 // Login is a user name and a password.
 type Login struct{ Username, Password string }
 
-// Decide returns the user name and password for a challenge, or false. It is
-// called with no lock held.
+// Decide returns the user name and password for a challenge, or false. It runs
+// with no lock held.
 type Decide func(Challenge) (Login, bool)
 
-// Destination is where a request goes.
+// Destination describes where a request goes.
 type Destination struct {
-	// Hop is the address that it is sent to.
+	// Hop is the address that the request is sent to.
 	Hop netip.AddrPort
-	// Target is the host and port of the Request-URI, and Path every place behind
-	// Hop that the request names: further routes, and Target. Path is empty when
-	// Hop is the target itself. Places are written as Place does.
+	// Target is the host and port of the Request-URI. Path has every place behind
+	// Hop that the request names: further routes, and Target. It is empty if Hop is
+	// the target itself. Both have the format of Place.
 	Target string
 	Path   []string
-	// From and To are who sends it, and whom it is for: user and host.
+	// From and To are the sender and the recipient of the request: user and host.
 	From, To string
-	// InDialog is true for a request whose way the peer has named.
+	// InDialog is true for a request whose route the peer has set.
 	InDialog bool
-	// Proxy is true when Hop is the outbound proxy, and ProxyName its place as
-	// configured; empty: there is none.
+	// Proxy is true if Hop is the outbound proxy. ProxyName is the proxy's place as
+	// configured, empty without a proxy.
 	Proxy     bool
 	ProxyName string
 }
 
-// Scope keeps the challenges of one Call-ID, so that later requests of it carry
-// credentials at once (RFC 3261 22.3). The zero value is ready; all methods may be
-// called from any goroutine.
+// Scope keeps the challenges of one Call-ID, so that its later requests carry
+// credentials at once (RFC 3261 22.3). The zero value is ready to use. All methods
+// may be called from any goroutine.
 type Scope struct {
 	mu sync.Mutex // guards the field below
-	// known maps a space to what was last sent for it, and where to.
+	// known maps a space to the last answer for it, and the answer's destination.
 	known map[space]lastSent
 }
 
-// lastSent is an answer, and the hop it was sent to.
+// lastSent is an answer, and the hop that it was sent to.
 type lastSent struct {
 	*answer
 	hop netip.AddrPort
 }
 
-// maxSpaces bounds the realms of a scope: a path has few, a hostile peer many.
+// maxSpaces bounds the realms of a scope: a path has few, but a hostile peer can send
+// many.
 const maxSpaces = 16
 
 func (s *Scope) get(nextHop netip.AddrPort) map[space]*answer {
@@ -81,7 +82,7 @@ func (s *Scope) put(sp space, a *answer, nextHop netip.AddrPort) {
 	s.known[sp] = lastSent{a, nextHop}
 }
 
-// forgetServers drops what is not a proxy's.
+// forgetServers drops the answers to servers, and keeps those to proxies.
 func (s *Scope) forgetServers() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,11 +93,11 @@ func (s *Scope) forgetServers() {
 	}
 }
 
-// maxTries bounds how often one request is sent anew.
+// maxTries bounds how often one request is sent again.
 const maxTries = 8
 
 // Attempt is one request and its retries. All methods may be called from any
-// goroutine: a Decide may answer after the request has gone elsewhere.
+// goroutine: a Decide may return after the request has gone to another server.
 type Attempt struct {
 	// Set at construction.
 
@@ -108,28 +109,28 @@ type Attempt struct {
 	mu sync.Mutex // guards the fields below
 	// round counts the servers that the request has been sent to.
 	round int
-	// asked are the spaces that challenged this request, and whether a stale
-	// nonce of theirs was forgiven already; own is what answers them.
+	// asked has the spaces that challenged this request, with true if a stale nonce
+	// of the space was accepted already; own has the answers to them.
 	asked map[space]bool
 	own   map[space]*answer
 	tries int
-	// written is what Authorize has put into the request, seq and hop say for which
-	// sending of it, and sent whether it has left like that.
+	// written has the values that Authorize has put into the request. seq and hop
+	// identify the copy of the request, and sent is true once it has been sent.
 	written map[space]written
 	seq     uint32
 	hop     netip.AddrPort
 	sent    bool
 }
 
-// written is a header value that an answer has made, the nth of its nonce.
+// written is a header value made from an answer, with the nth use of its nonce.
 type written struct {
 	*answer
 	value string
 	n     int
 }
 
-// Begin returns the attempt of a new request. strict leaves challenges with MD5
-// and without qop unanswered.
+// Begin returns the attempt for a new request. If strict is true, challenges with MD5
+// and without qop are not answered.
 func (c *Cache) Begin(scope *Scope, strict bool) *Attempt {
 	return &Attempt{
 		cache: c, scope: scope, strict: strict,
@@ -137,9 +138,9 @@ func (c *Cache) Begin(scope *Scope, strict bool) *Attempt {
 	}
 }
 
-// Anew begins again with another server (RFC 3261 8.1.3.4): what the one before
-// has refused does not count, and it does not get that one's credentials. Those
-// of a proxy stay for requests by the same way.
+// Anew begins again with another server (RFC 3261 8.1.3.4). Refusals of the previous
+// server do not count, and the new server does not get its credentials. Those for a
+// proxy stay for requests to the same hop.
 func (a *Attempt) Anew() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -150,14 +151,14 @@ func (a *Attempt) Anew() {
 	a.scope.forgetServers()
 }
 
-// Authorize puts credentials into a request that is about to be sent to that
-// destination: for each realm that has challenged the request itself, another one
-// of its Call-ID on the same way, or one outside it to the same destination. It
-// replaces what it has put there before, and asks nobody. What it returns is called
-// when the request has been written, or is not to be as it stands: requests that use
-// one nonce are numbered and written one after the other, so that a server sees the
-// counts rise (RFC 7616 3.4). It waits for the one before until ctx ends, for a moment
-// at most.
+// Authorize puts credentials into a request that is about to be sent to the
+// destination: for each realm that has challenged the request itself, another request
+// of its Call-ID to the same hop, or a request outside it to the same destination. It
+// replaces the credentials of earlier calls, and calls no Decide. The caller calls the
+// result when the request has been written, or will not be sent unchanged. Requests with
+// the same nonce are numbered and written one after the other, so that a server sees
+// rising counts (RFC 7616 3.4). Authorize waits for the request before it until ctx ends,
+// for half a second at most.
 func (a *Attempt) Authorize(ctx context.Context, req *sip.Request, to Destination) (written func(sent bool)) {
 	answers := a.answers(to)
 	leave := enter(ctx, answers)
@@ -180,7 +181,7 @@ func (a *Attempt) writeLocked(req *sip.Request, to Destination, answers map[spac
 	}
 	a.written = make(map[space]written)
 	for sp, known := range answers {
-		w := before[sp] // it may be made ready again, for another transport
+		w := before[sp] // the same copy may be prepared again, for another transport
 		if w.answer != known || !known.count.isLatest(w.n) {
 			n := known.count.next()
 			value, err := known.credentials(req, n)
@@ -196,8 +197,8 @@ func (a *Attempt) writeLocked(req *sip.Request, to Destination, answers map[spac
 	}
 }
 
-// answers returns what the request carries. What it was challenged for itself goes
-// before what others were.
+// answers returns the answers for the request. Answers to its own challenges take
+// precedence over those to other requests.
 func (a *Attempt) answers(to Destination) map[space]*answer {
 	answers := a.cache.get(to)
 	maps.Copy(answers, a.scope.get(to.Hop))
@@ -207,8 +208,8 @@ func (a *Attempt) answers(to Destination) map[space]*answer {
 	return answers
 }
 
-// removeLocked takes out what Authorize has written. Headers of the application's
-// own stay.
+// removeLocked removes the headers that Authorize has written. Headers of the
+// application stay.
 func (a *Attempt) removeLocked(req *sip.Request) {
 	for sp, w := range a.written {
 		kept := req.GetHeaders(sp.header())
@@ -222,10 +223,10 @@ func (a *Attempt) removeLocked(req *sip.Request) {
 	}
 }
 
-// Challenged takes a 401 or 407 and reports whether the request is to be sent once
-// more: there are credentials for a challenge in it, and none that was answered has
-// been refused. A nonce that the server calls stale is tried once more. It asks
-// decide, which may take its time: what that knows after Anew is of no use.
+// Challenged handles a 401 or 407 and reports whether the request should be sent again:
+// there are credentials for a challenge in the response, and no credentials that were
+// sent have been refused. A stale nonce is renewed once. Challenged calls decide, which
+// may block; its result is ignored after Anew.
 func (a *Attempt) Challenged(res *sip.Response, decide Decide) bool {
 	round, ok := a.begin()
 	if !ok {
@@ -247,14 +248,14 @@ func (a *Attempt) Challenged(res *sip.Response, decide Decide) bool {
 		return false
 	}
 	for sp, known := range learnt {
-		_, again := a.asked[sp]
-		a.asked[sp] = again
+		_, stale := a.asked[sp]
+		a.asked[sp] = stale
 		a.own[sp] = known
 	}
 	return len(learnt) > 0
 }
 
-// begin counts a try, unless there were enough.
+// begin counts a try; ok is false beyond maxTries.
 func (a *Attempt) begin() (round int, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -262,8 +263,9 @@ func (a *Attempt) begin() (round int, ok bool) {
 	return a.round, a.tries <= maxTries
 }
 
-// mayAnswer: a space that challenges again after its own challenge was answered has
-// refused the password (RFC 3261 22.1), unless it says that the nonce is stale, once.
+// mayAnswer reports whether a challenge may be answered. A space that challenges again
+// after an answer has refused the password (RFC 3261 22.1), unless it calls the nonce
+// stale for the first time.
 func (a *Attempt) mayAnswer(sp space, stale bool) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -11,24 +11,24 @@ import (
 	"github.com/icholy/digest"
 )
 
-// Cache is what a stack has sent, and where to: per destination and realm (RFC 3261
-// 22.2). The zero value is ready; all methods may be called from any goroutine.
+// Cache has the answers that a stack has sent, per destination and realm (RFC 3261
+// 22.2). The zero value is ready to use. All methods may be called from any goroutine.
 type Cache struct {
 	mu sync.Mutex // guards the fields below
-	// hops maps an address to what was sent there, records counts all of that;
+	// hops maps an address to the answers sent there; records counts all of them;
 	// clock numbers the uses.
 	hops    map[netip.AddrPort]*hop
 	records int
 	clock   uint64
-	// nonces maps a nonce to how often it was used, in whichever request; counts
-	// numbers them.
+	// nonces maps a nonce to its use count in all requests; counts numbers the
+	// counts.
 	nonces map[nonce]*count
 	counts uint64
-	// proxies are the addresses of the outbound proxy, the latest last.
+	// proxies has the addresses of the outbound proxy, the latest last.
 	proxies []netip.AddrPort
 }
 
-// hop is what was sent to one address, the oldest first.
+// hop has the answers sent to one address, the oldest first.
 type hop struct {
 	used    uint64
 	records []record
@@ -39,26 +39,26 @@ type record struct {
 	space
 	*answer
 	from, to string
-	// target is the Request-URI's place where the application has chosen that,
-	// direct true when it was the hop itself; again is true when other requests to
-	// the same destination may carry the answer.
+	// target is the Request-URI's place if the application has chosen it. direct is
+	// true if the place was the hop itself. again is true if other requests to the
+	// same destination may carry the answer.
 	target        string
 	direct, again bool
 }
 
 const (
-	// maxRecords bounds what is remembered, maxHopRecords that of one address. The
-	// least recently used address goes first.
+	// maxRecords bounds the answers kept, maxHopRecords those of one address. The
+	// least recently used address is forgotten first.
 	maxRecords    = 2000
 	maxHopRecords = 100
-	// maxNonces bounds the nonces whose count is kept.
+	// maxNonces bounds the nonces with a count.
 	maxNonces = 1000
 	// maxProxies bounds the addresses that the outbound proxy may have.
 	maxProxies = 16
 )
 
-// get returns what a request to that destination carries: of servers what was sent
-// for the same To to the same place, of proxies what is the outbound proxy's (RFC 3261
+// get returns the answers for a request to the destination: those to servers that were
+// sent for the same To to the same place, and those to the outbound proxy (RFC 3261
 // 22.3).
 func (c *Cache) get(to Destination) map[space]*answer {
 	c.mu.Lock()
@@ -76,14 +76,14 @@ func (c *Cache) get(to Destination) map[space]*answer {
 	return found
 }
 
-// put notes what is sent.
+// put records an answer that is sent.
 func (c *Cache) put(sp space, a *answer, to Destination) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := record{space: sp, answer: a, from: to.From, to: to.To, target: to.Target, direct: len(to.Path) == 0}
 	r.again = sp.proxy && to.Proxy || !sp.proxy && !to.InDialog
 	if to.InDialog && !r.direct {
-		r.target = "" // the peer's Contact names it: that proves nothing
+		r.target = "" // the peer's Contact names the target: that proves nothing
 	}
 	h := c.hopLocked(to.Hop)
 	before := len(h.records)
@@ -112,7 +112,7 @@ func (c *Cache) hopLocked(address netip.AddrPort) *hop {
 	return h
 }
 
-// makeRoomLocked forgets what was sent to the address that was used least recently.
+// makeRoomLocked forgets the answers to the least recently used address.
 func (c *Cache) makeRoomLocked() {
 	for c.records > maxRecords {
 		var oldest netip.AddrPort
@@ -127,13 +127,13 @@ func (c *Cache) makeRoomLocked() {
 	}
 }
 
-// IsProxy reports whether an address is the outbound proxy's, and remembers it when
-// it is said to be.
-func (c *Cache) IsProxy(address netip.AddrPort, said bool) bool {
+// IsProxy reports whether an address belongs to the outbound proxy. If isProxy is true,
+// it does, and IsProxy remembers the address.
+func (c *Cache) IsProxy(address netip.AddrPort, isProxy bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	known := slices.Contains(c.proxies, address)
-	if known || !said {
+	if known || !isProxy {
 		return known
 	}
 	if len(c.proxies) >= maxProxies {
@@ -143,9 +143,9 @@ func (c *Cache) IsProxy(address netip.AddrPort, said bool) bool {
 	return true
 }
 
-// Known reports whether a destination has been sent credentials of that realm
-// before, or is the outbound proxy: a proxy is known when the hop is, a server when
-// everything is that the request passes on its way. An empty user means any.
+// Known reports whether a destination has been sent credentials of the challenge's realm
+// before, or is the outbound proxy. A proxy is known if the hop is known, a server if
+// every place on the path of the request is known. An empty user means any user.
 func (c *Cache) Known(challenge Challenge, to Destination, user string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -177,11 +177,10 @@ func (c *Cache) sentLocked(realm, place, user string) bool {
 	return false
 }
 
-// nonce is what a count belongs to.
+// nonce identifies the nonce of a count.
 type nonce struct{ realm, nonce string }
 
-// answer returns an answer to a challenge, which counts with all others to the same
-// nonce.
+// answer returns an answer to a challenge. All answers to one nonce share its count.
 func (c *Cache) answer(challenge *digest.Challenge, login Login) *answer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -195,8 +194,8 @@ func (c *Cache) answer(challenge *digest.Challenge, login Login) *answer {
 	return &answer{challenge: challenge, login: login, count: n}
 }
 
-// keepNonceLocked makes room by forgetting some other nonce, whichever: answers
-// that are in use keep their count.
+// keepNonceLocked makes room by forgetting an arbitrary nonce: answers in use keep
+// their count.
 func (c *Cache) keepNonceLocked(key nonce, n *count) {
 	if c.nonces == nil {
 		c.nonces = make(map[nonce]*count)
@@ -210,7 +209,7 @@ func (c *Cache) keepNonceLocked(key nonce, n *count) {
 	c.nonces[key] = n
 }
 
-// Place writes a host and a port, so that the same place reads the same.
+// Place formats a host and a port, so that equal places have equal texts.
 func Place(host string, port uint16) string {
 	host = strings.ToLower(strings.Trim(host, "[]"))
 	if address, err := netip.ParseAddr(host); err == nil {

@@ -17,16 +17,16 @@ const (
 	proxyAuthorization = "Proxy-Authorization"
 )
 
-// Challenge is what a server or a proxy asks, without its nonce.
+// Challenge is the challenge of a server or a proxy, without its nonce.
 type Challenge struct {
 	Realm string
 	// Proxy is true for a Proxy-Authenticate, false for a WWW-Authenticate.
 	Proxy bool
-	// Algorithm is as the challenge has it, "MD5" when it says nothing.
+	// Algorithm is the challenge's algorithm, "MD5" if it has none.
 	Algorithm string
 	// QOP lists the qualities of protection; nil: none.
 	QOP []string
-	// Stale says that the nonce was too old, not the password wrong.
+	// Stale is true if the nonce was too old, and the password not wrong.
 	Stale bool
 }
 
@@ -41,7 +41,7 @@ func viewOf(sp space, c *digest.Challenge) Challenge {
 	return view
 }
 
-// space is what a challenge is for: a realm of a server, or of a proxy.
+// space is the protection space of a challenge: a realm of a server, or of a proxy.
 type space struct {
 	proxy bool
 	realm string
@@ -57,9 +57,9 @@ func (s space) header() string {
 // maxChallenge bounds a challenge that is kept.
 const maxChallenge = 4 << 10
 
-// challengesIn reads the challenges of a response: of several for one realm
-// the strongest algorithm that can be answered (RFC 8760 2.4 lets policy
-// decide). strict leaves out MD5 without qop.
+// challengesIn returns the challenges of a response. Of several for one realm it
+// returns the one with the strongest algorithm that can be answered (RFC 8760 2.4 leaves
+// this to policy). If strict is true, it leaves out MD5 without qop.
 func challengesIn(res *sip.Response, strict bool) map[space]*digest.Challenge {
 	best := make(map[space]*digest.Challenge)
 	collect := func(name string, proxy bool) {
@@ -79,7 +79,7 @@ func challengesIn(res *sip.Response, strict bool) map[space]*digest.Challenge {
 	return best
 }
 
-// readChallenge returns a challenge that can be answered.
+// readChallenge parses a challenge; ok is false if it cannot be answered.
 func readChallenge(value string) (*digest.Challenge, bool) {
 	if len(value) > maxChallenge {
 		return nil, false
@@ -95,8 +95,8 @@ func readChallenge(value string) (*digest.Challenge, bool) {
 	return challenge, digest.CanDigest(challenge)
 }
 
-// isLegacy reports whether a challenge is one of RFC 2069: the digest has nothing
-// in it that is ours but the password.
+// isLegacy reports whether a challenge follows RFC 2069: such a digest contains no value
+// of ours but the password.
 func isLegacy(c *digest.Challenge) bool { return len(c.QOP) == 0 && strength(c) == 1 }
 
 func strength(c *digest.Challenge) int {
@@ -110,19 +110,19 @@ func strength(c *digest.Challenge) int {
 	}
 }
 
-// valid refuses what no quoted-string can say (RFC 3261 25.1).
+// valid reports whether a quoted-string can contain the user name (RFC 3261 25.1).
 func (l Login) valid() bool { return !strings.ContainsAny(l.Username, "\r\n\x00") }
 
-// answer is a challenge with what answers it. It is not changed; the count is
-// shared by all answers to the same nonce.
+// answer is a challenge with the login that answers it. It is immutable; all answers to
+// one nonce share its count.
 type answer struct {
 	challenge *digest.Challenge
 	login     Login
 	count     *count
 }
 
-// credentials computes the header value for a request, the nth with that nonce (RFC
-// 7616 3.4).
+// credentials computes the header value for a request, the nth with the nonce (RFC 7616
+// 3.4).
 func (a *answer) credentials(req *sip.Request, n int) (string, error) {
 	credentials, err := digest.Digest(a.challenge, digest.Options{
 		Method: string(req.Method), URI: req.Recipient.String(), Count: n,
@@ -135,21 +135,21 @@ func (a *answer) credentials(req *sip.Request, n int) (string, error) {
 	return headerOf(credentials), nil
 }
 
-// headerOf is the value of an Authorization (RFC 3261 25.1): what the server has
-// quoted goes back to it as it came. Some of them want the response last.
+// headerOf returns the value of an Authorization (RFC 3261 25.1). Quoted values of the
+// server are repeated unchanged. Some servers expect the response parameter last.
 func headerOf(c *digest.Credentials) string {
 	var b strings.Builder
 	b.WriteString("Digest username=" + sipmsg.Quote(c.Username))
 	for _, param := range []struct {
 		name, value string
-		said        bool
+		isSet       bool
 	}{
 		{"realm", sipmsg.Quote(c.Realm), true}, {"nonce", sipmsg.Quote(c.Nonce), true}, {"uri", sipmsg.Quote(c.URI), true},
 		{"algorithm", c.Algorithm, c.Algorithm != ""}, {"cnonce", sipmsg.Quote(c.Cnonce), c.QOP != ""},
 		{"opaque", sipmsg.Quote(c.Opaque), c.Opaque != ""}, {"qop", c.QOP, c.QOP != ""},
 		{"nc", fmt.Sprintf("%08x", c.Nc), c.QOP != ""}, {"userhash", "true", c.Userhash}, {"response", sipmsg.Quote(c.Response), true},
 	} {
-		if param.said {
+		if param.isSet {
 			b.WriteString(", " + param.name + "=" + param.value)
 		}
 	}

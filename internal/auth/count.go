@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// count is how often a nonce has been used. It synchronises itself.
+// count is the use count of a nonce. It is safe for concurrent use.
 type count struct {
 	// Set at construction.
 
-	// order is the one in which several are entered.
+	// order is the place of the count when several are entered.
 	order uint64
-	// slot is full while somebody numbers a request and writes it.
+	// slot is full while a request is numbered and written.
 	slot chan struct{}
 
 	used atomic.Int32
@@ -37,13 +37,12 @@ func (c *count) enter(ctx context.Context) bool {
 	}
 }
 
-// orderWait is how long one who writes may keep back others that use the same nonce: a
-// write takes no time, but a trace of the application's may.
+// orderWait bounds how long a write may delay other requests with the same nonce. A write
+// takes no time, but a Trace function of the application may block.
 const orderWait = 500 * time.Millisecond
 
-// enter waits until nobody else is numbering and writing a request that counts one of
-// the nonces of these answers, or ctx ends, or that takes too long: then the counts may
-// leave in another order.
+// enter waits until no other request with one of the answers' nonces is being numbered
+// and written. If ctx or orderWait ends first, counts may leave in another order.
 func enter(ctx context.Context, answers map[space]*answer) (leave func()) {
 	ctx, cancel := context.WithTimeout(ctx, orderWait)
 	defer cancel()
@@ -60,8 +59,8 @@ func enter(ctx context.Context, answers map[space]*answer) (leave func()) {
 	}
 }
 
-// countsOf returns the counts that answers raise, each once and in their order, so
-// that two requests never wait for each other. Without qop nothing is counted.
+// countsOf returns the counts of answers, each once and in their order, so that two
+// requests never wait for each other. Without qop a nonce has no count.
 func countsOf(answers map[space]*answer) []*count {
 	var counts []*count
 	for _, a := range answers {

@@ -1,11 +1,10 @@
-// Package errtext makes errors that read well: one line, in which nothing is said
-// twice, and in which errors.Is and errors.As find all that there is.
+// Package errtext builds error texts of one line without repetition. errors.Is and
+// errors.As find every error in them.
 package errtext
 
 import "strings"
 
-// As marks err: errors.Is finds kind in it, while its text says no more than err's
-// does.
+// As marks err with kind: errors.Is finds kind in the result, whose text is that of err.
 func As(kind, err error) error { return &marked{kind, err} }
 
 type marked struct{ kind, err error }
@@ -13,8 +12,8 @@ type marked struct{ kind, err error }
 func (m *marked) Error() string   { return m.err.Error() }
 func (m *marked) Unwrap() []error { return []error{m.kind, m.err} }
 
-// Line joins what failed one after the other, in one line: nil for nothing, and one
-// error as it is. What reads as one before is left out of the text.
+// Line joins failures in one line, in their order. It returns nil for none, and a single
+// error unchanged. The text leaves out repetitions.
 func Line(failures ...error) error {
 	switch len(failures) {
 	case 0:
@@ -31,10 +30,10 @@ func (l line) Unwrap() []error { return l }
 
 func (l line) Error() string {
 	var texts []string
-	said := make(map[string]bool)
+	seen := make(map[string]bool)
 	for _, err := range l {
-		if text := err.Error(); !said[text] {
-			said[text] = true
+		if text := err.Error(); !seen[text] {
+			seen[text] = true
 			texts = append(texts, text)
 		}
 	}

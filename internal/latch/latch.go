@@ -1,10 +1,10 @@
-// Package latch is an event that goroutines wait for. Most of them nobody ever waits
-// for: the channel is made when somebody does.
+// Package latch has an event that goroutines can wait for. No goroutine waits for most
+// events, so the channel is made only when one does.
 package latch
 
-// Latch is closed, until the event opens it. The zero value is closed, and of the size
-// of a pointer. Not safe for concurrent use: its owner's mutex guards it, and the
-// channels are received from without.
+// Latch is closed until the event opens it. The zero value is closed. A Latch has the size
+// of a pointer. It is not safe for concurrent use: its owner's mutex guards it. Its channels
+// may be received from without the mutex.
 type Latch struct {
 	c chan struct{}
 }
@@ -14,7 +14,7 @@ var opened = make(chan struct{})
 
 func init() { close(opened) }
 
-// C returns a channel that is closed when the latch is opened, or woken next.
+// C returns a channel that the next Open or Wake closes.
 func (l *Latch) C() <-chan struct{} {
 	if l.c == nil {
 		l.c = make(chan struct{})
@@ -22,7 +22,7 @@ func (l *Latch) C() <-chan struct{} {
 	return l.c
 }
 
-// Open opens the latch for ever: the event has happened.
+// Open opens the latch permanently: the event has happened.
 func (l *Latch) Open() {
 	l.Wake()
 	l.c = opened
@@ -36,8 +36,8 @@ func (l *Latch) OpenIf(happened bool) *Latch {
 	return l
 }
 
-// Wake closes the channels that C has returned, for those who wait now to look again.
-// It does nothing to an open latch.
+// Wake closes the channels that C has returned, so that waiting goroutines check their
+// condition again. It does nothing to an open latch.
 func (l *Latch) Wake() {
 	if l.c == nil || l.c == opened {
 		return

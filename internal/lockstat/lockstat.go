@@ -1,6 +1,6 @@
-// Package lockstat has a read-write mutex that counts how often, and how long,
-// it was waited for. A lock that is free costs one more atomic operation than
-// sync.RWMutex's; the clock is read only by those who have to wait.
+// Package lockstat has a read-write mutex that counts the waits for it, and their
+// duration. Locking a free mutex costs one more atomic operation than sync.RWMutex. Only a
+// goroutine that has to wait reads the clock.
 package lockstat
 
 import (
@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// Stats counts the waiting at any number of mutexes. The zero value is ready;
-// it is safe for concurrent use.
+// Stats counts the waits for any number of mutexes. The zero value is ready to use. It is
+// safe for concurrent use.
 type Stats struct {
 	waits  atomic.Uint64
 	waited atomic.Int64
 }
 
-// Waits returns how often somebody had to wait.
+// Waits returns the number of waits.
 func (s *Stats) Waits() uint64 { return s.waits.Load() }
 
-// Waited returns how long they waited altogether.
+// Waited returns the total duration of the waits.
 func (s *Stats) Waited() time.Duration { return time.Duration(s.waited.Load()) }
 
 func (s *Stats) add(since time.Time) {
@@ -27,9 +27,8 @@ func (s *Stats) add(since time.Time) {
 	s.waited.Add(int64(time.Since(since)))
 }
 
-// RWMutex is a sync.RWMutex that counts into Stats, when that is not nil. The
-// zero value is an unlocked mutex that does not count. Stats is set before the
-// mutex is used.
+// RWMutex is a sync.RWMutex that counts into Stats unless Stats is nil. The zero value is
+// an unlocked mutex that does not count. Stats must be set before the mutex is used.
 type RWMutex struct {
 	Stats *Stats
 

@@ -1,11 +1,11 @@
 // Package mailbox delivers callbacks in order, one at a time, with no lock
-// held, and survives what they do.
+// held, and survives their panics.
 //
-// Whoever changes a state pushes the callbacks that tell of it while it still
-// holds the lock that guards the state: so the order of delivery is the order
-// of the changes. The callbacks run on a goroutine that exists only while
-// there is something to deliver. A callback that panics, or that ends its
-// goroutine (runtime.Goexit), costs itself only.
+// A function that changes a state pushes the callbacks for the change while it
+// holds the lock that guards the state. So callbacks are delivered in the order
+// of the changes. They run on a goroutine that exists only while calls wait. A
+// callback that panics, or that ends its goroutine (runtime.Goexit), ends only
+// itself.
 package mailbox
 
 import (
@@ -14,29 +14,29 @@ import (
 	"sync"
 )
 
-// ErrGoexit is what Panicked is told when a callback ended its goroutine.
+// ErrGoexit is passed to Panicked if a callback ended its goroutine.
 var ErrGoexit = errors.New("callback called runtime.Goexit")
 
-// DefaultBound is how many calls wait when Bound is zero.
+// DefaultBound is the bound if Bound is zero.
 const DefaultBound = 64
 
 // Mailbox is an ordered queue of calls. The zero value is ready to use. All
-// methods may be called from any goroutine, from inside a call, and with the
-// caller's own locks held: they take only the mailbox's mutex, and return
-// without waiting for a call.
+// methods may be called from any goroutine, from inside a call, and while the
+// caller holds its own locks: they take only the mailbox's mutex, and do not
+// wait for a call.
 type Mailbox struct {
 	// Set at construction, if at all.
 
-	// Go starts the delivering goroutine and reports whether it did; nil is
-	// the go statement. When it refuses, what waits is dropped.
+	// Go starts the delivering goroutine and reports whether it did; nil means
+	// the go statement. If it reports false, the waiting calls are dropped.
 	Go func(func()) bool
-	// Run, unless nil, is given each call to run, once: so that what runs can be
-	// counted apart from what waits.
+	// Run, unless nil, runs each call once. So running calls can be counted
+	// separately from waiting ones.
 	Run func(call func())
-	// Panicked is told, on the delivering goroutine, of a call that panicked
-	// (with the value) or ended its goroutine (with ErrGoexit), and its stack.
+	// Panicked runs on the delivering goroutine after a call that panicked or
+	// ended its goroutine. It gets the panic's value, or ErrGoexit, and the stack.
 	Panicked func(value any, stack []byte)
-	// Bound is how many calls may wait before Offer refuses; zero is
+	// Bound is the number of waiting calls at which Offer refuses; zero means
 	// DefaultBound.
 	Bound int
 
@@ -49,25 +49,26 @@ type Mailbox struct {
 	dropped uint64
 }
 
-// entry is one call; delivered, when not nil, is closed when it is over.
+// entry is one call; delivered, unless nil, is closed when the call has returned.
 type entry struct {
 	call      func()
 	delivered chan struct{}
 }
 
-// Push queues calls, in order, however long the queue is. When nothing was
-// being delivered it returns a channel that is closed once all of them are
-// over, else nil: whoever waits on the result never waits for a callback that
-// it may itself be running in. After Seal, and with no calls, it does nothing.
+// Push queues calls, in order, without a bound. If no call was being delivered,
+// it returns a channel that is closed when all of them have returned, else nil.
+// So a caller that waits on the result never waits for the callback in which it
+// runs. After Seal, and without calls, Push does nothing.
 func (m *Mailbox) Push(calls ...func()) <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.pushLocked(calls)
 }
 
-// Offer is Push for what may be lost: it refuses, counts, and reports false
-// when Bound calls wait already or the mailbox is sealed. Calls offered together
-// are taken together, however many: all who are registered are told, or nobody.
+// Offer is Push for calls that may be lost: it refuses, counts, and reports false
+// if Bound calls wait already or the mailbox is sealed. Calls that are offered
+// together are accepted together, regardless of their number: all registered
+// callbacks run, or none.
 func (m *Mailbox) Offer(calls ...func()) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -79,7 +80,7 @@ func (m *Mailbox) Offer(calls ...func()) bool {
 	return true
 }
 
-// Seal pushes the last calls: what is pushed afterwards is ignored.
+// Seal pushes the last calls. Later pushes are ignored.
 func (m *Mailbox) Seal(calls ...func()) <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -88,14 +89,15 @@ func (m *Mailbox) Seal(calls ...func()) <-chan struct{} {
 	return delivered
 }
 
-// Dropped returns how often Offer refused.
+// Dropped returns the number of refusals by Offer, and of calls that were dropped
+// because Go reported false.
 func (m *Mailbox) Dropped() uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.dropped
 }
 
-// Waiting returns how many calls have not begun.
+// Waiting returns the number of calls that have not begun.
 func (m *Mailbox) Waiting() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -144,8 +146,8 @@ func (m *Mailbox) dropAllLocked() {
 	m.queue, m.running = nil, false
 }
 
-// drain delivers until the queue is empty. A Goexit in a call runs the
-// deferred function, which hands the rest to a new goroutine.
+// drain delivers calls until the queue is empty. A Goexit in a call runs the
+// deferred function, which starts a new goroutine for the other calls.
 func (m *Mailbox) drain() {
 	empty := false
 	defer func() {
@@ -212,7 +214,7 @@ func (m *Mailbox) report(value any) {
 	if m.Panicked == nil {
 		return
 	}
-	// The logger behind Panicked is a stranger's as well.
+	// Panicked calls a logger of the application, which may panic too.
 	defer func() { _ = recover() }()
 	m.Panicked(value, debug.Stack())
 }

@@ -1,5 +1,5 @@
-// Package multipart takes apart bodies of several parts (RFC 2046 5.1), as SIP has
-// them (RFC 5621). It copies nothing that needs no decoding, and bounds what it reads.
+// Package multipart splits multipart bodies (RFC 2046 5.1) as SIP uses them (RFC 5621).
+// It copies only data that it has to decode, and its work is bounded.
 package multipart
 
 import (
@@ -13,38 +13,38 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// What is beyond these bounds is not there: the parts of a body, parts in parts
-// included, of which a peer needs two or three, while 1 MiB has room for 100,000; how
-// deep they are in one another; and the length of a header.
+// Parts and headers beyond these bounds are ignored. maxParts counts the parts of a body
+// and the parts in them: a peer needs two or three, while 1 MiB has room for 100,000.
+// maxDepth bounds their nesting, maxHeader the length of a header.
 const (
 	maxParts  = 64
 	maxDepth  = 8
 	maxHeader = 4 << 10
 )
 
-// Part is a body, or a part of one that has no parts itself.
+// Part is a body, or a part of a body that has no parts itself.
 type Part struct {
 	// Type is the value of Content-Type, Disposition that of Content-Disposition,
 	// Encoding that of Content-Encoding; each may be empty.
 	Type, Disposition, Encoding string
-	// Data is the content without its transfer encoding, unless that cannot be undone.
-	// Offset is where it stands in the whole body, -1 when it had to be decoded.
+	// Data is the content without its transfer encoding, unless it cannot be decoded.
+	// Offset is its place in the whole body, -1 if it had to be decoded.
 	Data   []byte
 	Offset int
-	// Alternative is true for a part of a multipart/alternative: the last of those
-	// that are understood counts (RFC 2046 5.1.4).
+	// Alternative is true for a part of a multipart/alternative. The last supported
+	// part of these is used (RFC 2046 5.1.4).
 	Alternative bool
 }
 
-// IsMultipart reports whether a content type is one of several parts.
+// IsMultipart reports whether a content type is a multipart type.
 func IsMultipart(contentType string) bool {
 	t := mediaType(contentType)
 	return len(t) > len("multipart/") && strings.EqualFold(t[:len("multipart/")], "multipart/")
 }
 
-// Parts returns the parts of a body that have no parts themselves, in their order;
-// the body itself where its type is not multipart. An unknown kind of multipart is
-// taken as multipart/mixed (RFC 5621 4.2).
+// Parts returns the parts of a body that have no parts themselves, in their order. If
+// the type of the body is not multipart, it returns the body itself. An unknown multipart
+// subtype is handled as multipart/mixed (RFC 5621 4.2).
 func Parts(whole Part) []Part {
 	r := reader{left: maxParts}
 	r.read(whole, 0)
@@ -82,9 +82,9 @@ func (r *reader) read(p Part, depth int) {
 	}
 }
 
-// Split returns the parts of a body, byte for byte, header included: they may be
-// signed (RFC 2046 5.1.1). One that no delimiter ends is left out. It reads the body
-// once and copies nothing.
+// Split returns the parts of a body, byte for byte and with their headers, since they may
+// be signed (RFC 2046 5.1.1). It leaves out a part without a delimiter at its end. It reads
+// the body once and copies nothing.
 func Split(body []byte, boundary string) [][]byte {
 	var parts [][]byte
 	for from, to := range split(body, boundary, false) {
@@ -95,9 +95,8 @@ func Split(body []byte, boundary string) [][]byte {
 	return parts
 }
 
-// split is where each part begins and ends. The line end before a delimiter is the
-// delimiter's (RFC 2046 5.1.1). The last part may end with the body when unended says
-// so.
+// split yields the begin and end of each part. The line end before a delimiter belongs to
+// the delimiter (RFC 2046 5.1.1). If unended is true, the last part may end with the body.
 func split(data []byte, boundary string, unended bool) iter.Seq2[int, int] {
 	return func(yield func(from, to int) bool) {
 		from := -1
@@ -117,8 +116,9 @@ func split(data []byte, boundary string, unended bool) iter.Seq2[int, int] {
 	}
 }
 
-// delimiter finds the next delimiter from a place on: where the line end before it
-// begins, and where its line ends; last is true for the closing one.
+// delimiter finds the next delimiter from an offset on. It returns where the line end
+// before the delimiter begins, and where the delimiter's line ends; last is true for the
+// closing delimiter.
 func delimiter(data []byte, at int, boundary string) (begin, end int, last bool) {
 	mark := []byte("--" + boundary)
 	for {
@@ -140,7 +140,7 @@ func delimiter(data []byte, at int, boundary string) (begin, end int, last bool)
 	}
 }
 
-// beforeLineEnd is where the line end before a place begins.
+// beforeLineEnd returns where the line end before an offset begins.
 func beforeLineEnd(data []byte, at int) int {
 	if at > 0 && data[at-1] == '\n' {
 		at--
@@ -151,7 +151,7 @@ func beforeLineEnd(data []byte, at int) int {
 	return at
 }
 
-// parse reads the header of a part, and undoes its transfer encoding.
+// parse reads the header of a part, and decodes its content.
 func parse(text []byte) Part {
 	var p Part
 	encoding, rest, name := "", text, ""
@@ -163,7 +163,7 @@ func parse(text []byte) Part {
 			break
 		}
 		value := string(line)
-		if line[0] != ' ' && line[0] != '\t' { // else the header goes on
+		if line[0] != ' ' && line[0] != '\t' { // else a continuation line
 			name, value, _ = strings.Cut(value, ":")
 		}
 		switch strings.ToLower(strings.TrimSpace(name)) {
@@ -201,8 +201,8 @@ func isPlain(encoding string) bool {
 	return false
 }
 
-// decoded undoes a transfer encoding (RFC 2045 6.7, 6.8), unless it is unknown, or
-// broken.
+// decoded removes a transfer encoding (RFC 2045 6.7, 6.8). It returns the data unchanged
+// if the encoding is unknown, or the data malformed.
 func decoded(data []byte, encoding string) []byte {
 	var content io.Reader
 	switch {

@@ -1,4 +1,5 @@
-// Package rate has token buckets, one or one a source, bounded in number.
+// Package rate has token buckets: a single one, or one for each source, bounded in
+// number.
 package rate
 
 import (
@@ -7,8 +8,8 @@ import (
 	"time"
 )
 
-// Bucket lets through so many events a second, and as many at once. A nil
-// bucket lets all through. It is safe for concurrent use.
+// Bucket allows a number of events a second, and as many at once. A nil bucket
+// allows all events. It is safe for concurrent use.
 type Bucket struct {
 	perSecond float64
 
@@ -17,8 +18,8 @@ type Bucket struct {
 	last   time.Time
 }
 
-// NewBucket returns a full bucket; nil for a rate that is not positive: no
-// limit.
+// NewBucket returns a full bucket; nil, which has no limit, for a rate that is not
+// positive.
 func NewBucket(perSecond float64) *Bucket {
 	if perSecond <= 0 {
 		return nil
@@ -26,10 +27,11 @@ func NewBucket(perSecond float64) *Bucket {
 	return &Bucket{perSecond: perSecond, tokens: burst(perSecond)}
 }
 
-// burst is how many may come at once: those of one second, but at least one.
+// burst is the number of events allowed at once: those of one second, but at least
+// one.
 func burst(perSecond float64) float64 { return math.Max(perSecond, 1) }
 
-// Take takes a token, and reports whether there was one.
+// Take takes a token, and reports whether the bucket had one.
 func (b *Bucket) Take(now time.Time) bool {
 	if b == nil {
 		return true
@@ -58,8 +60,8 @@ func (b *Bucket) full(now time.Time) bool {
 	return b.tokens >= burst(b.perSecond)
 }
 
-// Sources is a bucket a source. A nil Sources lets all through. It is safe for
-// concurrent use.
+// Sources has a bucket for each source. A nil Sources allows all events. It is safe
+// for concurrent use.
 type Sources[K comparable] struct {
 	perSecond float64
 	most      int
@@ -69,11 +71,11 @@ type Sources[K comparable] struct {
 	swept   time.Time
 }
 
-// sweepPause keeps a flood of new sources from costing a sweep each.
+// sweepPause bounds the sweeps, so that in a flood not every new source causes one.
 const sweepPause = 100 * time.Millisecond
 
-// NewSources returns buckets for at most so many sources; nil for a rate that
-// is not positive.
+// NewSources returns buckets for at most most sources; nil for a rate that is not
+// positive.
 func NewSources[K comparable](perSecond float64, most int) *Sources[K] {
 	if perSecond <= 0 {
 		return nil
@@ -81,9 +83,10 @@ func NewSources[K comparable](perSecond float64, most int) *Sources[K] {
 	return &Sources[K]{perSecond: perSecond, most: most, buckets: make(map[K]*Bucket)}
 }
 
-// Take takes a token of that source's. Beyond the number of sources that are
-// kept, those that have been quiet are forgotten; if none has, the newcomer is
-// refused: spoofed sources must not wash out the others' counts.
+// Take takes a token of the source's bucket, and reports whether it had one. If as
+// many sources are kept as allowed, quiet sources are forgotten. If none was quiet,
+// Take refuses the new source: spoofed sources must not displace the counts of the
+// others.
 func (s *Sources[K]) Take(source K, now time.Time) bool {
 	if s == nil {
 		return true

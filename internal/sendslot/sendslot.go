@@ -8,21 +8,21 @@ import (
 	"sync"
 )
 
-// Slot is held while a request is built and written. It is waited for with a
-// context, unlike a mutex, since a write may mean a look-up and a dial. It is
-// granted first come, first served. The zero value is free.
+// Slot is held while a request is built and written. Unlike a mutex it is waited for
+// with a context, since a write may need a DNS look-up and a dial. It is granted in the
+// order of arrival. The zero value is free.
 type Slot struct {
 	mu sync.Mutex // guards the fields below
-	// holders counts the one who acquired the slot, and those who joined.
+	// holders counts the request that acquired the slot, and those that joined.
 	holders int
 	waiting []Ticket
 }
 
-// Ticket is a place in the queue for the slot: it is closed when the slot is
-// granted. nil has been granted at once.
+// Ticket is a place in the queue for the slot. It is closed when the slot is granted;
+// a nil Ticket was granted at once.
 type Ticket chan struct{}
 
-// Acquire waits for the slot until ctx ends, and returns ctx's error then.
+// Acquire waits for the slot. If ctx ends first, it returns the error of ctx.
 func (s *Slot) Acquire(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -30,8 +30,7 @@ func (s *Slot) Acquire(ctx context.Context) error {
 	return s.Wait(ctx, s.Enqueue())
 }
 
-// Enqueue takes a place in the queue without waiting. Wait or WaitOrJoin has to
-// follow.
+// Enqueue takes a place in the queue without waiting. Wait or WaitOrJoin must follow.
 func (s *Slot) Enqueue() Ticket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,7 +43,7 @@ func (s *Slot) Enqueue() Ticket {
 	return ticket
 }
 
-// Wait is Acquire for a place in the queue, which it gives up when ctx ends.
+// Wait is Acquire for a place in the queue. It leaves the queue when ctx ends.
 func (s *Slot) Wait(ctx context.Context, ticket Ticket) error {
 	if ticket == nil {
 		return nil
@@ -58,30 +57,31 @@ func (s *Slot) Wait(ctx context.Context, ticket Ticket) error {
 	}
 }
 
-// WaitOrJoin is Wait that joins when ctx ends: for a request that must not be kept
-// back for ever by one that hangs in a dial.
+// WaitOrJoin is Wait that joins the slot when ctx ends. It is for a request that a
+// request hanging in a dial must not delay for ever.
 func (s *Slot) WaitOrJoin(ctx context.Context, ticket Ticket) {
 	if s.Wait(ctx, ticket) != nil {
 		s.Join()
 	}
 }
 
-// Join shares the slot with its holder, if any, without waiting: for a request that
-// must not wait, such as an ACK. The slot is free again when all have released it.
+// Join shares the slot with its holder, if any, without waiting. It is for a request
+// that must not wait, such as an ACK. The slot is free again when all holders have
+// released it.
 func (s *Slot) Join() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.holders++
 }
 
-// Release grants the slot to the first in the queue once nobody holds it.
+// Release gives the slot up. When it has no holder left, the first in the queue gets it.
 func (s *Slot) Release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.releaseLocked()
 }
 
-// abandon leaves the queue, or releases the slot when it was just granted.
+// abandon leaves the queue, or releases the slot if it was just granted.
 func (s *Slot) abandon(ticket Ticket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,9 +1,9 @@
 package tasks
 
-// Apart runs f on a goroutine of its own and waits for it, so that neither a
-// panic nor runtime.Goexit in f ends the caller: f may be a stranger's, called
-// from a read loop. It reports whether f returned, else what it panicked with,
-// nil for Goexit.
+// Apart runs f on a new goroutine and waits for it. So neither a panic nor
+// runtime.Goexit in f ends the caller, which may be a read loop that calls a
+// function of the application. It reports whether f returned. If not, panicked
+// is the value of the panic, nil after Goexit.
 func Apart(f func()) (panicked any, returned bool) {
 	done := make(chan struct{})
 	go func() {

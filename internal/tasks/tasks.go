@@ -1,5 +1,5 @@
-// Package tasks counts goroutines, so that whoever started them can wait for
-// them with a bound and say how many are left.
+// Package tasks counts goroutines. So their owner can wait for them with a bound
+// and report how many are left.
 package tasks
 
 import (
@@ -8,10 +8,10 @@ import (
 	"sync"
 )
 
-// Group counts the goroutines started through it, and those that run something
-// of it. Unlike a sync.WaitGroup it
-// can be waited for with a context, says how many still run, and refuses new
-// ones once it is closed. The zero value is ready to use.
+// Group counts the goroutines that it starts, and other goroutines while they run
+// a function of the group. Unlike a sync.WaitGroup it can be waited for with a
+// context, reports how many still run, and refuses new ones after Close. The zero
+// value is ready to use.
 type Group struct {
 	mu sync.Mutex // guards the fields below
 	// running is the number of functions that have not returned.
@@ -21,14 +21,14 @@ type Group struct {
 	idle chan struct{}
 }
 
-// Go runs f on a goroutine of its own and counts it until it returns. It
-// reports false, and does not run f, after Close.
+// Go runs f on a new goroutine and counts it until f returns. After Close it
+// reports false, and does not run f.
 func (g *Group) Go(f func()) bool {
 	if !g.Begin() {
 		return false
 	}
 	go func() {
-		// Deferred, so that a Goexit inside f is counted out as well.
+		// Deferred, so that End runs after a Goexit in f too.
 		defer g.End()
 		growStack()
 		f()
@@ -44,8 +44,8 @@ func Start(f func()) {
 	}()
 }
 
-// GoLean is Go for what mostly waits, of which there are many: its stack begins as
-// small as they come.
+// GoLean is Go for functions that mostly wait, of which there are many: the stack of
+// the goroutine has the smallest size at first.
 func (g *Group) GoLean(f func()) bool {
 	if !g.Begin() {
 		return false
@@ -57,12 +57,12 @@ func (g *Group) GoLean(f func()) bool {
 	return true
 }
 
-// stackNeeded is what handling a message takes of a goroutine's stack.
+// stackNeeded is the stack size that handling a message needs.
 const stackNeeded = 8 << 10
 
-// growStack makes room on a new goroutine's stack while it is empty. It begins
-// with 2 KiB, and to copy it twice when it is full of frames costs more than
-// the rest of a message's goroutine: 12 % of the CPU of a server.
+// growStack makes room on a new goroutine's stack while the stack is empty. A stack
+// begins with 2 KiB. To copy it twice when it is full of frames costs more than the
+// rest of a message's goroutine: 12 % of the CPU of a server.
 //
 //go:noinline
 func growStack() {
@@ -70,35 +70,35 @@ func growStack() {
 	runtime.KeepAlive(&room)
 }
 
-// Run runs f on the calling goroutine and counts it until f returns. It reports
-// false, and does not run f, after Close. It is for goroutines that somebody
-// else starts: those of time.AfterFunc.
+// Run runs f on the calling goroutine and counts it until f returns. After Close it
+// reports false, and does not run f. It is for goroutines that the group does not
+// start: those of time.AfterFunc.
 func (g *Group) Run(f func()) bool {
 	if !g.Begin() {
 		return false
 	}
-	// Deferred, so that a panic or a Goexit inside f is counted out as well.
+	// Deferred, so that End runs after a panic or a Goexit in f too.
 	defer g.End()
 	f()
 	return true
 }
 
-// Close makes later calls to Go and Run report false. What runs goes on.
+// Close makes later calls to Go and Run report false. Running functions continue.
 func (g *Group) Close() {
 	g.mu.Lock()
 	g.closed = true
 	g.mu.Unlock()
 }
 
-// Running returns how many functions have not returned.
+// Running returns the number of functions that have not returned.
 func (g *Group) Running() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.running
 }
 
-// Wait blocks until nothing runs or ctx ends, and returns how many functions
-// still run: zero unless ctx ended first.
+// Wait blocks until no function runs or ctx ends. It returns the number of functions
+// that still run: zero unless ctx ended first.
 func (g *Group) Wait(ctx context.Context) int {
 	for {
 		idle, n := g.idleChan()
@@ -113,8 +113,8 @@ func (g *Group) Wait(ctx context.Context) int {
 	}
 }
 
-// CloseIdle waits as Wait does, and then closes: in the moment in which nothing
-// runs, so that nothing begins in between, or when ctx ends.
+// CloseIdle waits as Wait does, and closes the group when no function runs, or when ctx
+// ends. The check and the close are atomic, so that no function begins in between.
 func (g *Group) CloseIdle(ctx context.Context) int {
 	for {
 		idle, n := g.closeIfIdle()
@@ -137,8 +137,8 @@ func (g *Group) closeIfIdle() (idle <-chan struct{}, running int) {
 	return g.idleLocked(), g.running
 }
 
-// Begin counts something that the caller does until End. It reports false after
-// Close, and nothing is counted then.
+// Begin counts the work of the caller until End. After Close it reports false, and
+// counts nothing.
 func (g *Group) Begin() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -149,7 +149,7 @@ func (g *Group) Begin() bool {
 	return true
 }
 
-// End counts out what Begin has counted.
+// End ends the work that Begin has counted.
 func (g *Group) End() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
