@@ -68,19 +68,20 @@ func (a *ackSender) undecided(ours Body, res *sip.Response) (handler OfferHandle
 	d := a.d
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
+	s := d.currentLocked()
 	offer = offerIn2xx(ours, res)
 	switch {
 	case offer == nil:
 		return nil, nil, nil, nil
 	case d.ending != nil || d.state == DialogStateTerminated:
-		return nil, offer, d.negotiation.Refusal(offer), nil
+		return nil, offer, s.negotiation.Refusal(offer), nil
 	}
-	d.negotiation.ReceiveOffer(a, offer)
+	s.negotiation.ReceiveOffer(a, offer)
 	if d.offerHandler != nil {
 		d.ackWaits = true
 		return d.offerHandler, offer, nil, nil
 	}
-	answer, err = d.negotiation.AnswerOrRefusal(offer)
+	answer, err = s.negotiation.AnswerOrRefusal(offer)
 	return nil, offer, answer, err
 }
 
@@ -126,18 +127,19 @@ func (a *ackSender) acknowledged(ack ackTx, err error, body Body, made offeransw
 		a.ack, a.body = ack, body
 	}
 	a.d.ackWaits = false
-	a.d.negotiation.SendAnswer(a, body, made)
+	a.d.currentLocked().negotiation.SendAnswer(a, body, made)
 }
 
 // send writes the ACK; with now it does not wait.
 func (a *ackSender) send(body Body, now bool) (ackTx, error) {
 	d := a.d
 	d.mutex.RLock()
-	req := d.requestLocked(sip.ACK, a.seq)
+	s := d.currentLocked()
+	req := s.requestLocked(s.Ack(a.seq))
 	for _, h := range a.credentials {
 		req.AppendHeader(h)
 	}
-	opt := d.optionsLocked()
+	opt := s.optionsLocked()
 	d.mutex.RUnlock()
 	opt.NoWait = now
 	setBody(req, body)
@@ -158,7 +160,7 @@ func (a *ackSender) send(body Body, now bool) (ackTx, error) {
 // is not tried again once the call has ended on both sides.
 func (a *ackSender) acknowledgeAgain() {
 	a.d.mutex.RLock()
-	ack, body, flow := a.ack, a.body, a.d.natFlowLocked()
+	ack, body, flow := a.ack, a.body, a.d.currentLocked().natFlowLocked()
 	waits := a.d.ackWaits || a.sending || a.over || a.d.phase == phaseCleared
 	a.d.mutex.RUnlock()
 	switch {

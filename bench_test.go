@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog/internal/dialogstate"
 )
 
 // hotKeys is how many calls are looked up over and over, however many there are.
@@ -61,6 +63,12 @@ func enrolled(b *testing.B, n int) (*Stack, []DialogKey) {
 	return s, enrol(s, n)
 }
 
+// withPeer gives a dialog a peer of that tag.
+func withPeer(d *Dialog, tag string) *Dialog {
+	d.setCurrentLocked(&dialogState{d: d, State: dialogstate.Restore(dialogstate.View{LocalTag: d.localTag, RemoteTag: tag})})
+	return d
+}
+
 // enrol takes n established calls into a stack that is not started, without a
 // word on the network, and returns their keys.
 func enrol(s *Stack, n int) []DialogKey {
@@ -68,10 +76,9 @@ func enrol(s *Stack, n int) []DialogKey {
 	defer s.mutex.Unlock()
 	keys := make([]DialogKey, n)
 	for i := range keys {
-		d := s.adopt(&Dialog{
-			stack: s, callID: randomHex(16), localTag: TagGen(), remoteTag: strconv.Itoa(i),
-			state: DialogStateEstablished,
-		})
+		d := s.adopt(withPeer(&Dialog{
+			stack: s, callID: randomHex(16), localTag: TagGen(), state: DialogStateEstablished,
+		}, strconv.Itoa(i)))
 		keys[i] = d.keyLocked()
 		s.dialogs[keys[i]] = d
 	}

@@ -293,14 +293,10 @@ func (x *clientRequest) resend(change func(*sip.Request)) bool {
 	return true
 }
 
-// newClientRequest returns a client request of this dialog. mayRepeat, unless nil, may
-// forbid that a request is sent again; it is called with the mutex held.
-func (d *Dialog) newClientRequest(opt txn.RequestOptions, mayRepeat func() error) (*clientRequest, error) {
-	return d.newClientRequestIn(d.currentFork(), opt, mayRepeat)
-}
-
-// newClientRequestIn is newClientRequest for a request in an early dialog, unless e is nil.
-func (d *Dialog) newClientRequestIn(e *earlyDialog, opt txn.RequestOptions, mayRepeat func() error) (*clientRequest, error) {
+// newClientRequest returns a client request of this dialog, for a request in an early
+// dialog unless e is nil. mayRepeat, unless nil, may forbid that a request is sent again;
+// it is called with the mutex held.
+func (d *Dialog) newClientRequest(e *earlyDialog, opt txn.RequestOptions, mayRepeat func() error) (*clientRequest, error) {
 	layer, err := d.transactionLayer()
 	if err != nil {
 		return nil, err
@@ -334,11 +330,7 @@ func (d *Dialog) nextSeq(e *earlyDialog, mayRepeat func() error) (seq uint32, er
 	if e.isGone() {
 		return 0, ErrTerminated // it would overtake the BYE that releases the fork
 	}
-	d.inDialogStateLocked(e, func() {
-		d.localSeq++
-		seq = d.localSeq
-	})
-	return seq, nil
+	return d.stateOfLocked(e).NextSeq(), nil
 }
 
 // credentialsIn returns copies of the Authorization and Proxy-Authorization headers of

@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipuri"
 )
 
 // Identity is the identity of the peer, as the messages of its side give it (RFC 3325,
@@ -45,7 +47,7 @@ func (d *Dialog) OnIdentity(callback func(Identity)) {
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.identityWatchers = append(d.identityWatchers, &identityWatcher{callback: callback, told: d.peerIdentity})
+	d.identityWatchers = append(d.identityWatchers, &identityWatcher{callback: callback, told: d.currentLocked().peerIdentity})
 }
 
 // peerIdentity is the identity of the peer.
@@ -93,35 +95,34 @@ type identityWatcher struct {
 }
 
 // learnIdentityLocked sets the peer's identity from an accepted request or a response.
-func (d *Dialog) learnIdentityLocked(msg message) {
+func (s *dialogState) learnIdentityLocked(msg message) {
 	msg = learnable(msg)
 	if _, isResponse := msg.(*sip.Response); !isResponse {
-		d.learnFromLocked(nameAddrIn(msg, "From"))
+		s.learnFromLocked(nameAddrIn(msg, "From"))
 	}
-	if now := d.config().assertedIn(msg); now != nil && !now.same(d.asserted) {
-		d.asserted = now
+	if now := s.d.config().assertedIn(msg); now != nil && !now.same(s.asserted) {
+		s.asserted = now
 	}
 }
 
 // learnFromLocked sets the peer's identity from the From of a request. Another From is
 // the To of later requests of ours too (RFC 4916 4.4.2), and ends the assertion about
 // the one before. A missing display name is no change.
-func (d *Dialog) learnFromLocked(from nameAddr) {
-	moved := !sameAddress(from.uri, d.remote.nameAddr().uri)
+func (s *dialogState) learnFromLocked(from nameAddr) {
+	moved := !sipuri.SameOfAny(from.uri, s.remote.nameAddr().uri)
 	if lacksHost(from.uri) || !moved && from.display == "" {
 		return
 	}
 	if moved {
-		d.asserted = nil
+		s.asserted = nil
 	}
-	d.remote = from.party()
+	s.remote = from.party()
 }
 
-// tellIdentityLocked reports a change. It is not called while the fields of another
-// early dialog are in place of the dialog's.
+// tellIdentityLocked reports a change, in the current dialog.
 func (d *Dialog) tellIdentityLocked() {
 	for _, w := range d.identityWatchers {
-		if !w.queued && !w.told.same(d.peerIdentity) {
+		if !w.queued && !w.told.same(d.currentLocked().peerIdentity) {
 			w.queued = true
 			d.mailbox.Push(func() { d.tellIdentity(w) })
 		}
@@ -131,7 +132,7 @@ func (d *Dialog) tellIdentityLocked() {
 // tellIdentity calls a watcher, unless the change was undone meanwhile.
 func (d *Dialog) tellIdentity(w *identityWatcher) {
 	d.mutex.Lock()
-	now := d.peerIdentity
+	now := d.currentLocked().peerIdentity
 	changed := !w.told.same(now)
 	w.queued, w.told = false, now
 	d.mutex.Unlock()

@@ -9,6 +9,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -16,11 +17,12 @@ import (
 // reaches us.
 
 // contactLocked is our Contact for a peer on that flow.
-func (d *Dialog) contactLocked(local transport.Local) sip.Header {
+func (s *dialogState) contactLocked(local transport.Local) sip.Header {
+	d := s.d
 	if d.contact != nil {
 		return sip.HeaderClone(d.contact)
 	}
-	return d.stack.contactAt(d.local.nameAddr().uri.User, local, d.isSecureLocked())
+	return d.stack.contactAt(d.local.nameAddr().uri.User, local, s.isSecureLocked())
 }
 
 // contactTo is contactLocked for a response to a request of the peer's.
@@ -28,7 +30,7 @@ func (d *Dialog) contactTo(tx serverTx) sip.Header {
 	local := tx.Local()
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return d.contactLocked(local)
+	return d.currentLocked().contactLocked(local)
 }
 
 // contactValue is contactTo as it is written.
@@ -39,7 +41,7 @@ func (d *Dialog) contactValue(tx serverTx) string {
 	if d.contact != nil {
 		return d.contact.Value()
 	}
-	secure := d.isSecureLocked()
+	secure := d.currentLocked().isSecureLocked()
 	if secure {
 		local = d.stack.secured(local)
 	}
@@ -48,9 +50,7 @@ func (d *Dialog) contactValue(tx serverTx) string {
 
 // isSecureLocked reports whether our Contact must be a SIPS URI: the INVITE was for
 // one, or the first hop or the peer has one (RFC 3261 8.1.1.8, 12.1.1).
-func (d *Dialog) isSecureLocked() bool {
-	return d.secure || isSIPS(d.remoteTarget) || len(d.routeSet) > 0 && isSIPS(d.routeSet[0])
-}
+func (s *dialogState) isSecureLocked() bool { return s.d.secure || s.IsSecure() }
 
 // contactTo is the Contact of a response to a request outside calls, with the user of
 // its Request-URI.
@@ -58,9 +58,9 @@ func (s *Stack) contactTo(tx serverTx) sip.Header {
 	req := tx.Message()
 	secure := req.Scheme() == "sips"
 	if routes := recordRoutes(req); len(routes) > 0 {
-		secure = secure || isSIPS(routes[0])
+		secure = secure || sipuri.IsSIPS(routes[0])
 	} else if targets := contacts(req); len(targets) > 0 {
-		secure = secure || isSIPS(targets[0])
+		secure = secure || sipuri.IsSIPS(targets[0])
 	}
 	return s.contactAt(nameAddrIn(req, "To").uri.User, tx.Local(), secure)
 }

@@ -98,7 +98,7 @@ func (d *Dialog) guarded(name string, decide func() (Body, error)) (made Body, e
 // waits for an answer for ever.
 func (d *Dialog) abortOffers() {
 	d.mutex.Lock()
-	in, out, update := d.reinviteIn, d.reinviteOut, d.updateIn
+	in, out, update := d.reinviteIn, d.reinviteOut, d.currentLocked().updateIn
 	early := func() {}
 	if d.invite != nil {
 		early = d.invite.refuseOpenLocked()
@@ -139,9 +139,7 @@ func (d *Dialog) decideLate(carrier sip.RequestMethod, handler OfferHandler, off
 	if err == nil && !isNilBody(answer) {
 		return answer, offeranswer.ByApplication, nil
 	}
-	d.mutex.RLock()
-	defer d.mutex.RUnlock()
-	return d.negotiation.Refusal(offer), offeranswer.ByDefault, err
+	return d.refusal(offer), offeranswer.ByDefault, err
 }
 
 // await has the application decide on a goroutine of its own, and waits until ctx

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -13,7 +14,6 @@ import (
 	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/lockstat"
 	"sipdialog.example/dialog/internal/mailbox"
-	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sendslot"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
@@ -58,34 +58,20 @@ type Dialog struct {
 	// closed tells that Terminated was delivered; nil when nobody has to wait.
 	closed <-chan struct{}
 
-	// remoteTag is the peer's tag; before a UAC has learnt it, empty.
-	remoteTag string
-	// local and remote are the From and To of our requests, without tags.
-	local party
-	peerIdentity
+	// current is the state of the dialog with the peer; remoteTarget and routeSet show it.
+	// See currentLocked.
+	current      atomic.Pointer[dialogState]
+	remoteTarget sip.Uri
+	routeSet     []sip.Uri
+	// local is the From of our requests, without its tag.
+	local            party
 	identityWatchers []*identityWatcher
 	// contact is our Contact, when the application chose it; secure is true when
 	// the INVITE was for a SIPS URI.
-	contact  sip.Header
-	secure   bool
-	localSeq uint32
-	// remoteSeq is the CSeq of the peer's latest request, once there is one.
-	remoteSeq      uint32
-	remoteSeqKnown bool
-	remoteTarget   sip.Uri
-	routeSet       []sip.Uri
-	// flow is the one by which the peer's latest INVITE, or response to ours, arrived.
-	// nat is true when its Contact does not lead there, inboundConn when it was an
-	// INVITE: the peer may have opened the connection.
-	flow        *transport.Flow
-	nat         bool
-	inboundConn bool
-	// flowNamed is true when the application has named the flow: nothing else leads to
-	// the peer.
-	flowNamed bool
+	contact sip.Header
+	secure  bool
 	// kept is the flow that is held open for the call.
-	kept   *transport.Flow
-	detour *detour // nil: none
+	kept *transport.Flow
 	// aliases are the keys under which the dialog was known before.
 	aliases []DialogKey
 
@@ -110,9 +96,6 @@ type Dialog struct {
 	// has no final answer yet.
 	reinviteOut *reinviteClient
 	reinviteIn  *reinviteServer
-	// updateOut and updateIn are the same for UPDATE.
-	updateOut *updateClient
-	updateIn  *updateServer
 	// retransmissions are the 2xx of ours that repeat until their ACK comes; acked wakes
 	// when there are none.
 	retransmissions []*retransmission
@@ -122,11 +105,10 @@ type Dialog struct {
 	ackWaits bool
 	// hungUp is opened when a hang-up begins: nobody waits for a decision of the
 	// application's any more.
-	hungUp      latch.Latch
-	negotiation offeranswer.Negotiation
-	timer       sessionTimer
-	limit       *time.Timer
-	refresh     *time.Timer
+	hungUp  latch.Latch
+	timer   sessionTimer
+	limit   *time.Timer
+	refresh *time.Timer
 	// unwatch ends the watch over the connection of an unanswered INVITE.
 	unwatch func()
 
@@ -137,9 +119,6 @@ type Dialog struct {
 	handlers       handlerMap
 	requests       *mailbox.Mailbox // for those; nil before the first request
 	dtmfCallback   func(DTMF)
-	// peerPackages are the Info Packages that the peer takes (RFC 6086); nil
-	// when it has not said.
-	peerPackages []string
 	// keptBody is the latest body that came while nobody was registered; keptOffer
 	// is true when it is an offer that came before Accept, which answers it.
 	keptBody  Body

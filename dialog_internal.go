@@ -3,17 +3,12 @@ package dialog
 import (
 	"context"
 	"net/netip"
-	"slices"
 	"time"
 
-	"github.com/emiago/sipgo/sip"
-
-	"sipdialog.example/dialog/internal/transport"
-	"sipdialog.example/dialog/internal/txn"
 )
 
 func (d *Dialog) keyLocked() DialogKey {
-	return DialogKey{CallID: d.callID, LocalTag: d.localTag, RemoteTag: d.remoteTag}
+	return DialogKey{CallID: d.callID, LocalTag: d.localTag, RemoteTag: d.currentLocked().RemoteTag()}
 }
 
 // config returns the stack's configuration, or the defaults.
@@ -94,108 +89,6 @@ func (b bothLocked) unlock() {
 	if b.d.stack != nil {
 		b.d.stack.mutex.Unlock()
 	}
-}
-
-// learnLocked sets target and route set from a response that makes or confirms the
-// dialog (RFC 3261 12.1.2, 13.2.2.4).
-func (d *Dialog) learnLocked(res *sip.Response) {
-	if targets := contacts(res); len(targets) > 0 {
-		d.remoteTarget = targets[0]
-	}
-	d.learnPackagesLocked(res)
-	d.routeSet = recordRoutes(res)
-	slices.Reverse(d.routeSet)
-}
-
-// nextRequestLocked builds the next request of the dialog: reading and raising
-// the CSeq is one critical section.
-func (d *Dialog) nextRequestLocked(method sip.RequestMethod) *sip.Request {
-	d.localSeq++
-	return d.requestLocked(method, d.localSeq)
-}
-
-// requestLocked builds a request inside the dialog (RFC 3261 12.2.1.1).
-func (d *Dialog) requestLocked(method sip.RequestMethod, seq uint32) *sip.Request {
-	target, routes := d.pathLocked()
-	req := sip.NewRequest(method, target)
-	for _, route := range routes {
-		req.AppendHeader(&sip.RouteHeader{Address: route})
-	}
-	req.AppendHeader(d.local.nameAddr().from(d.localTag))
-	req.AppendHeader(d.remote.nameAddr().to(d.remoteTag))
-	id := sip.CallIDHeader(d.callID)
-	req.AppendHeader(&id)
-	req.AppendHeader(&sip.CSeqHeader{SeqNo: seq, MethodName: method})
-	hops := sip.MaxForwardsHeader(70)
-	req.AppendHeader(&hops)
-	if agent := d.config().userAgent(); agent != "" {
-		req.AppendHeader(sip.NewHeader("User-Agent", agent))
-	}
-	return req
-}
-
-// pathLocked returns the Request-URI and the Route headers (RFC 3261 12.2.1.1). When
-// the first hop is a strict router it is the Request-URI, and the target ends the
-// route.
-func (d *Dialog) pathLocked() (target sip.Uri, routes []sip.Uri) {
-	target = *d.remoteTarget.Clone()
-	target.Headers = nil
-	for _, route := range d.routeSet {
-		routes = append(routes, *route.Clone())
-	}
-	if len(routes) == 0 || isLoose(routes[0]) {
-		return target, routes
-	}
-	first := routes[0]
-	first.Headers = nil
-	removeParam(&first.UriParams, "method")
-	return first, append(routes[1:], target)
-}
-
-// hopLocked is the next hop of requests: the first route, else the target (RFC 3261
-// 8.1.2).
-func (d *Dialog) hopLocked() sip.Uri {
-	if len(d.routeSet) > 0 {
-		return *d.routeSet[0].Clone()
-	}
-	return *d.remoteTarget.Clone()
-}
-
-// optionsLocked returns the options with which requests of this dialog are sent.
-func (d *Dialog) optionsLocked() txn.RequestOptions {
-	opt := txn.RequestOptions{Flow: d.flowLocked(), NextHop: d.hopLocked(), Prepare: d.prepare}
-	if opt.Flow != nil && opt.Flow == d.natFlowLocked() {
-		opt.FlowOnly, opt.NoStream = d.flowNamed || isUnreachable(d.remoteTarget, opt.Flow), true
-		opt.Reopen = !d.flowNamed
-	}
-	return opt
-}
-
-// prepare fills in the headers that depend on the address by which the peer reaches us:
-// the Contact of requests that make or refresh a dialog, and the host in the From of a
-// first INVITE.
-func (d *Dialog) prepare(req *sip.Request, local transport.Local) {
-	switch req.Method {
-	case sip.INVITE, sip.UPDATE, sip.REFER, sip.NOTIFY, sip.SUBSCRIBE:
-	default:
-		return
-	}
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
-	if toTag(req) != "" {
-		d.timer.NoteMinSE(minSE(req))
-	} else if isSIPS(req.Recipient) {
-		d.secure = true
-	}
-	if caller := d.local.nameAddr(); caller.uri.Host == "" {
-		caller.uri.Host = bracketed(local.Host)
-		d.local = caller.party()
-		if from := req.From(); from != nil {
-			from.Address = *caller.uri.Clone()
-		}
-	}
-	removeHeaders(req, "Contact")
-	req.AppendHeader(d.contactLocked(local))
 }
 
 // keepBodyLocked gives a body to the callbacks, or keeps it for the first that is

@@ -260,15 +260,16 @@ func (d *Dialog) sendBye() {
 
 	d.mutex.Lock()
 	e := d.ending
-	req := d.nextRequestLocked(sip.BYE)
+	s := d.currentLocked()
+	req := s.nextRequestLocked(sip.BYE)
 	for _, h := range e.reasons {
 		req.AppendHeader(sip.HeaderClone(h))
 	}
 	appendHeaders(req, e.headers)
-	opt := d.optionsLocked()
+	opt := s.optionsLocked()
 	d.mutex.Unlock()
 
-	x, err := d.newClientRequest(opt, nil)
+	x, err := d.newClientRequest(nil, opt, nil)
 	if err == nil {
 		x.response, x.done = func(*sip.Response) {}, d.byeEnded
 		err = x.send(d.baseContext(), req)

@@ -26,13 +26,15 @@ func (d *Dialog) note(event, peer, method string, attrs ...slog.Attr) {
 
 // peerLocked is where the peer's messages come from, or ours go to before there are any.
 func (d *Dialog) peerLocked() string {
-	if d.flow != nil {
-		return d.flow.RemoteAddr().String()
+	s := d.currentLocked()
+	if s.flow != nil {
+		return s.flow.RemoteAddr().String()
 	}
-	if d.remoteTarget.Port == 0 {
-		return d.remoteTarget.Host
+	target := s.Target()
+	if target.Port == 0 {
+		return target.Host
 	}
-	return net.JoinHostPort(d.remoteTarget.Host, strconv.Itoa(d.remoteTarget.Port))
+	return net.JoinHostPort(target.Host, strconv.Itoa(target.Port))
 }
 
 func (d *Dialog) peer() string {
@@ -41,16 +43,17 @@ func (d *Dialog) peer() string {
 	return d.peerLocked()
 }
 
-func (d *Dialog) logPlaced() {
-	if d.debugs() {
-		d.note("call placed", d.peer(), string(sip.INVITE), slog.String("to", d.remote.uriText()))
-	}
-}
+func (d *Dialog) logPlaced()  { d.logBegun("call placed", "to") }
+func (d *Dialog) logArrived() { d.logBegun("call arrived", "from") }
 
-func (d *Dialog) logArrived() {
-	if d.debugs() {
-		d.note("call arrived", d.peer(), string(sip.INVITE), slog.String("from", d.remote.uriText()))
+func (d *Dialog) logBegun(event, role string) {
+	if !d.debugs() {
+		return
 	}
+	d.mutex.RLock()
+	peer, remote := d.peerLocked(), d.currentLocked().remote
+	d.mutex.RUnlock()
+	d.note(event, peer, string(sip.INVITE), slog.String(role, remote.uriText()))
 }
 
 // logStateLocked tells of a change: an INVITE is behind each but the last.

@@ -6,6 +6,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/txn"
 )
 
@@ -69,7 +70,7 @@ func subscriptionsOf(d *Dialog) int {
 }
 
 // SameURI compares two URIs as a redirection does.
-func SameURI(a, b sip.Uri) bool { return sameURI(a, b) }
+func SameURI(a, b sip.Uri) bool { return sipuri.Same(a, b) }
 
 // HoldLocks locks a dialog and its stack until the result is called.
 func HoldLocks(d *Dialog) (release func()) {

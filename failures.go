@@ -59,38 +59,29 @@ func isSubscribers(method sip.RequestMethod) bool {
 
 // failed ends the part that a refused request ends: the call, by BYE, as the peer may
 // still count it as established (RFC 3261 12.2.1.2), and with the dialog all its
-// subscriptions.
-func (d *Dialog) failed(method sip.RequestMethod, code int, reason string) {
-	d.failedIn(nil, method, code, reason)
-}
-
-// failedIn is failed for a request in an early dialog, unless e is nil: it ends nothing
-// else.
-func (d *Dialog) failedIn(e *earlyDialog, method sip.RequestMethod, code int, reason string) {
+// subscriptions. A request in an early dialog, unless e is nil, ends nothing else.
+func (d *Dialog) failed(e *earlyDialog, method sip.RequestMethod, code int, reason string) {
 	effect := d.effectOf(method, code)
 	if effect == endsDialog {
 		d.dropSubscriptions(&ResponseError{Method: string(method), StatusCode: code, Reason: reason})
 	}
 	if effect == endsDialog || (effect == endsUsage && !isSubscribers(method)) {
-		d.hangupIn(e, Cause{By: PartyRemote, Method: string(method), Status: code, Reason: reason})
+		d.hangupEarly(e, Cause{By: PartyRemote, Method: string(method), Status: code, Reason: reason})
 	}
 }
 
 // unanswered is failed for a request that got no response: a timeout counts as 408 (RFC
 // 3261 8.1.3.1); a lost connection ends nothing, the next request opens another.
-func (d *Dialog) unanswered(method sip.RequestMethod, err error) { d.unansweredIn(nil, method, err) }
-
-// unansweredIn is failedIn for a request that got no answer.
-func (d *Dialog) unansweredIn(e *earlyDialog, method sip.RequestMethod, err error) {
+func (d *Dialog) unanswered(e *earlyDialog, method sip.RequestMethod, err error) {
 	if !errors.Is(callError(err), ErrTimeout) || isSubscribers(method) ||
 		d.effectOf(method, sip.StatusRequestTimeout) == endsNothing {
 		return
 	}
-	d.hangupIn(e, Cause{By: PartyTimeout, Method: string(method), Err: ErrTimeout})
+	d.hangupEarly(e, Cause{By: PartyTimeout, Method: string(method), Err: ErrTimeout})
 }
 
-// hangupIn ends the call, or only an early dialog of it, unless e is nil.
-func (d *Dialog) hangupIn(e *earlyDialog, cause Cause) {
+// hangupEarly ends an early dialog, and with the last one the call; for nil the call.
+func (d *Dialog) hangupEarly(e *earlyDialog, cause Cause) {
 	if e == nil {
 		d.hangup(&ending{cause: cause})
 		return

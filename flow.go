@@ -9,6 +9,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
 )
@@ -42,7 +43,7 @@ func FlowFrom(ctx context.Context) *Flow {
 func (d *Dialog) Flow() *Flow {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return d.stack.flowOf(d.flow)
+	return d.stack.flowOf(d.currentLocked().flow)
 }
 
 // flowOf makes a flow of the transport's known outside; nil for none.
@@ -167,7 +168,7 @@ func (s *Stack) usableFlow(f *Flow, hop sip.Uri) (*transport.Flow, error) {
 		return nil, invalid("a Flow that nothing has come by")
 	case f.stack != s:
 		return nil, invalid("a Flow of another stack")
-	case isSIPS(hop) && !isSecure(f.flow): // RFC 3261 26.2.2
+	case sipuri.IsSIPS(hop) && !isSecure(f.flow): // RFC 3261 26.2.2
 		return nil, invalid("%s by %s", hop.String(), f.Transport())
 	}
 	return f.flow, f.Err()
@@ -201,7 +202,8 @@ func lostFlow(opt txn.RequestOptions, err error) error {
 // else; nil changes nothing.
 func (d *Dialog) takeFlowLocked(f *transport.Flow) {
 	if f != nil {
-		d.flow, d.flowNamed = f, true
+		s := d.currentLocked()
+		s.flow, s.flowNamed = f, true
 		d.keepLocked()
 	}
 }

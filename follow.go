@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipuri"
 )
 
 // FollowRefer places the call that a REFER asks for: the first REFER of this call,
@@ -132,10 +134,10 @@ func referenced(referTo sip.Uri) (sip.Uri, error) {
 	if scheme := strings.ToLower(target.Scheme); scheme != "sip" && scheme != "sips" {
 		return target, fmt.Errorf("%w: scheme %q", ErrReference, target.Scheme)
 	}
-	if method, ok := findParam(target.UriParams, "method"); ok && !strings.EqualFold(method, "INVITE") {
+	if method, ok := sipuri.Param(target.UriParams, "method"); ok && !strings.EqualFold(method, "INVITE") {
 		return target, fmt.Errorf("%w: method %q", ErrReference, method)
 	}
-	removeParam(&target.UriParams, "method") // RFC 3261 19.1.1: not in a Request-URI
+	sipuri.RemoveParam(&target.UriParams, "method") // RFC 3261 19.1.1: not in a Request-URI
 	return target, nil
 }
 

@@ -5,17 +5,15 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
-	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sipmsg"
-	"sipdialog.example/dialog/internal/transport"
 )
 
 // Several early dialogs of one INVITE of ours (RFC 3261 12.1.2, 13.2.2.1). A
 // proxy may fork the INVITE: each To tag in a 101 to 199 makes an early dialog,
 // with its own target, route set, CSeq numbers, reliable provisional responses
-// and session. To the application all are one call, whose own fields are those
-// of the current one: the oldest early dialog that lives, and from the first
-// 2xx on the one that has answered.
+// and session: its dialogState. To the application all are one call, which sends in
+// the current one: the oldest early dialog that lives, and from the first 2xx on the
+// one that has answered.
 
 // maxForks bounds the early dialogs of a call, and the forks that are released after a
 // 2xx. For a To tag beyond it only a 2xx is heeded.
@@ -25,54 +23,18 @@ const maxForks = 64
 // CSeq does no harm (RFC 3261 12.2.2).
 const reservedSeqs = 16
 
-// dialogState is the part of a Dialog that each early dialog has for itself.
-type dialogState struct {
-	remoteTag        string
-	peerIdentity     peerIdentity
-	localSeq         uint32
-	remoteSeq        uint32
-	remoteSeqKnown   bool
-	remoteTarget     sip.Uri
-	routeSet         []sip.Uri
-	flow             *transport.Flow
-	nat, inboundConn bool
-	flowNamed        bool
-	detour           *detour
-	negotiation      offeranswer.Negotiation
-	peerPackages     []string
-	updateOut        *updateClient
-	updateIn         *updateServer
-}
-
-func (d *Dialog) dialogStateLocked() dialogState {
-	return dialogState{
-		remoteTag: d.remoteTag, peerIdentity: d.peerIdentity, localSeq: d.localSeq, remoteSeq: d.remoteSeq, remoteSeqKnown: d.remoteSeqKnown,
-		remoteTarget: d.remoteTarget, routeSet: d.routeSet, flow: d.flow, nat: d.nat, inboundConn: d.inboundConn, flowNamed: d.flowNamed, detour: d.detour,
-		negotiation: d.negotiation, peerPackages: d.peerPackages, updateOut: d.updateOut, updateIn: d.updateIn,
-	}
-}
-
-func (d *Dialog) setDialogStateLocked(l dialogState) {
-	d.remoteTag, d.localSeq, d.remoteSeq, d.remoteSeqKnown = l.remoteTag, l.localSeq, l.remoteSeq, l.remoteSeqKnown
-	d.peerIdentity = l.peerIdentity
-	d.remoteTarget, d.routeSet, d.flow, d.nat, d.inboundConn, d.detour = l.remoteTarget, l.routeSet, l.flow, l.nat, l.inboundConn, l.detour
-	d.flowNamed = l.flowNamed
-	d.negotiation, d.peerPackages, d.updateOut, d.updateIn = l.negotiation, l.peerPackages, l.updateOut, l.updateIn
-}
-
 // earlyDialog is the early dialog that one To tag makes of our INVITE.
 type earlyDialog struct {
 	// Set at construction.
 
-	i *inviteClient
+	i     *inviteClient
+	state *dialogState
 	// gone is closed when no message belongs to it any more: it has ended, or the call
 	// has become another one's.
 	gone chan struct{}
 
 	// The dialog's mutex guards the fields below.
 
-	// state holds its fields while it is not the current one.
-	state dialogState
 	// learnt is true once a response has set target and route set.
 	learnt bool
 	// status and body are those of the latest response, reasons those of its end.
@@ -107,33 +69,6 @@ func (e *earlyDialog) mayRepeatLocked() error {
 	return nil
 }
 
-// inStateLocked runs f while the dialog's own fields are those of this early dialog, so
-// that the functions which build and handle requests serve every fork.
-func (e *earlyDialog) inStateLocked(f func()) {
-	i, d := e.i, e.i.d
-	if i.current == e || i.won && !e.isGone() {
-		f()
-		return
-	}
-	current, held := i.current, d.dialogStateLocked()
-	i.current = e
-	d.setDialogStateLocked(e.state)
-	f()
-	e.state = d.dialogStateLocked()
-	d.setDialogStateLocked(held)
-	i.current = current
-	d.keepLocked() // that of the current one again
-}
-
-// inDialogStateLocked is inStateLocked for e, or f alone outside early dialogs.
-func (d *Dialog) inDialogStateLocked(e *earlyDialog, f func()) {
-	if e == nil {
-		f()
-		return
-	}
-	e.inStateLocked(f)
-}
-
 // forkLocked returns the early dialog of a To tag, or nil.
 func (i *inviteClient) forkLocked(tag string) *earlyDialog {
 	for _, e := range i.early {
@@ -144,24 +79,17 @@ func (i *inviteClient) forkLocked(tag string) *earlyDialog {
 	return nil
 }
 
-func (e *earlyDialog) tagLocked() string {
-	if e.i.current == e {
-		return e.i.d.remoteTag
-	}
-	return e.state.remoteTag
-}
+func (e *earlyDialog) tagLocked() string { return e.state.RemoteTag() }
 
-// addForkLocked makes the early dialog of a new To tag. Its CSeq continues that of the
-// INVITE (RFC 3261 12.1.2); the CSeq of its peer is not known yet.
+// addForkLocked makes the early dialog of a new To tag. Its state begins as that of the
+// INVITE, before its first response.
 func (i *inviteClient) addForkLocked(tag string) *earlyDialog {
 	if i.origin == nil {
-		origin := i.d.dialogStateLocked()
-		i.origin = &origin
+		i.origin = i.d.currentLocked()
 	}
-	l := *i.origin
-	l.remoteTag, l.localSeq, l.remoteSeq, l.remoteSeqKnown = tag, i.seq, 0, false
-	l.remoteTarget = *i.origin.remoteTarget.Clone()
-	e := &earlyDialog{i: i, gone: make(chan struct{}), state: l}
+	state := *i.origin
+	state.State = i.origin.Fork(tag, i.seq)
+	e := &earlyDialog{i: i, gone: make(chan struct{}), state: &state}
 	e.reliableClient = reliableClient{d: i.d, early: e, carrier: i, offered: !isNilBody(i.offer), propose: i.propose}
 	i.early = append(i.early, e)
 	return e
@@ -172,7 +100,7 @@ func (i *inviteClient) invitedLocked() peerIdentity {
 	if i.origin != nil {
 		return i.origin.peerIdentity
 	}
-	return i.d.peerIdentity
+	return i.d.currentLocked().peerIdentity
 }
 
 // answeringLocked returns the early dialog of a response, and makes it if need be. It
@@ -210,46 +138,38 @@ func (i *inviteClient) makeCurrentLocked(e *earlyDialog) {
 	if i.current == e {
 		return
 	}
-	if i.current != nil {
-		i.current.state = d.dialogStateLocked()
-	}
 	old := d.keyLocked()
 	i.current = e
-	d.setDialogStateLocked(e.state)
-	d.keepLocked()
+	d.setCurrentLocked(e.state)
 	if d.keyLocked() != old {
 		d.stack.rekeyLocked(d, old)
 	}
 	d.tellIdentityLocked()
 }
 
-// learnLocked sets target, route set, identity and flow of the current early dialog
-// from a response.
-func (i *inviteClient) learnLocked(res *sip.Response) {
-	d := i.d
-	d.learnLocked(res)
-	d.learnIdentityLocked(res)
+// learnLocked sets target, route set, identity and flow of a dialog from a response.
+func (i *inviteClient) learnLocked(s *dialogState, res *sip.Response) {
+	s.learnLocked(res)
+	s.learnIdentityLocked(res)
 	if i.tx != nil && i.tx.Flow() != nil {
-		d.flow = i.tx.Heard()
-		d.nat = d.config().NAT.hides(d.remoteTarget, d.flow)
-		d.keepLocked()
+		s.flow = i.tx.Heard()
+		s.nat = i.d.config().NAT.hides(s.Target(), s.flow)
+		i.d.keepLocked()
 	}
 }
 
 // heardLocked notes a provisional response of the early dialog. A second one moves the
 // target only when it is reliable (RFC 6141 4.3).
 func (e *earlyDialog) heardLocked(res *sip.Response) {
-	e.inStateLocked(func() {
-		switch {
-		case !e.learnt:
-			e.learnt = true
-			e.i.learnLocked(res)
-		case e.d.rseqOf(res) != 0:
-			e.i.d.refreshTargetLocked(res)
-		default:
-			e.i.d.learnIdentityLocked(res)
-		}
-	})
+	switch {
+	case !e.learnt:
+		e.learnt = true
+		e.i.learnLocked(e.state, res)
+	case e.d.rseqOf(res) != 0:
+		e.state.refreshTargetLocked(res)
+	default:
+		e.state.learnIdentityLocked(res)
+	}
 	e.status = res.StatusCode
 	if body := bodyOf(res); body != nil {
 		e.keepBodyLocked(body)
@@ -294,8 +214,7 @@ func (e *earlyDialog) livesLocked() bool { return e.learnt && !e.ended }
 // refuseOpenLocked returns a function that refuses the peer's UPDATE that is not
 // decided.
 func (e *earlyDialog) refuseOpenLocked() (release func()) {
-	var open *updateServer
-	e.inStateLocked(func() { open = e.i.d.updateIn })
+	open := e.state.updateIn
 	if open == nil {
 		return func() {}
 	}
@@ -362,7 +281,7 @@ func (d *Dialog) forkOf(req *sipmsg.Message) (e *earlyDialog, ok bool) {
 	defer d.mutex.Unlock()
 	i, tag := d.invite, fromTag(req)
 	if i == nil || i.won || d.phase != phaseInviting {
-		return nil, tag == d.remoteTag
+		return nil, tag == d.currentLocked().RemoteTag()
 	}
 	e = i.forkLocked(tag)
 	switch {
@@ -370,9 +289,7 @@ func (d *Dialog) forkOf(req *sipmsg.Message) (e *earlyDialog, ok bool) {
 		return nil, false
 	case e == nil:
 		e = i.addForkLocked(tag)
-		if targets := contacts(req); len(targets) > 0 {
-			e.state.remoteTarget = targets[0]
-		}
+		e.state.Refresh(contacts(req))
 	case e.isGone(), e.ended && req.Method != sip.BYE:
 		return nil, false
 	}
@@ -424,11 +341,26 @@ func (i *inviteClient) fork(res *sip.Response) (fork *Dialog, isNew bool) {
 	}
 	both := fork.lockBoth()
 	defer both.unlock()
-	fork.invite.learnLocked(res)
+	fork.invite.learnLocked(fork.currentLocked(), res)
 	if fork.stack.releasing != nil {
 		fork.stack.releasing[fork.keyLocked()] = fork
 	}
 	return fork, true
+}
+
+// releasedLocked returns the state of the call of a further fork. Where there is an
+// early dialog, requests may have been sent in it, and a NOTIFY may still be: above the
+// BYE and its repetitions with credentials.
+func (i *inviteClient) releasedLocked(fork *Dialog, tag string) *dialogState {
+	now := i.d.currentLocked()
+	s := &dialogState{
+		d: fork, State: now.Fork(tag, i.seq), peerIdentity: i.invitedLocked(),
+		detour: now.detour, flow: now.flow, flowNamed: now.flowNamed,
+	}
+	if e := i.forkLocked(tag); e != nil {
+		s.State, s.peerIdentity = e.state.Split(reservedSeqs), e.state.peerIdentity
+	}
+	return s
 }
 
 func (i *inviteClient) newForkLocked(tag string) *Dialog {
@@ -440,17 +372,9 @@ func (i *inviteClient) newForkLocked(tag string) *Dialog {
 	fork := &Dialog{
 		stack: d.stack, isUAC: true, callID: d.callID, localTag: d.localTag,
 		state: DialogStateTerminated, phase: phaseAwaitingACK,
-		ending:    end,
-		remoteTag: tag, local: d.local, peerIdentity: i.invitedLocked(), localSeq: i.seq,
-		remoteTarget: *d.remoteTarget.Clone(), detour: d.detour, flow: d.flow, flowNamed: d.flowNamed,
+		ending: end, local: d.local,
 	}
-	if e := i.forkLocked(tag); e != nil {
-		// Requests may have been sent in it, and a NOTIFY may still be: above the
-		// BYE and its repetitions with credentials.
-		e.inStateLocked(func() {
-			fork.peerIdentity, fork.localSeq, d.localSeq = d.peerIdentity, d.localSeq, d.localSeq+reservedSeqs
-		})
-	}
+	fork.setCurrentLocked(i.releasedLocked(fork, tag))
 	fork.invite = &inviteClient{
 		ackSender: ackSender{d: fork, seq: i.seq, credentials: i.credentials},
 		tx:        i.tx, offer: i.offer, won: true, winner: tag,

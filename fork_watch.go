@@ -66,9 +66,11 @@ func (d *Dialog) OnFork(callback func(ForkInfo)) {
 }
 
 func (e *earlyDialog) infoLocked() ForkInfo {
-	info := ForkInfo{RemoteTag: e.tagLocked(), Status: e.status, Body: keptOrNil(e.body), Ended: e.ended, Reasons: slices.Clone(e.reasons)}
-	e.inStateLocked(func() { info.RemoteTarget = *e.i.d.remoteTarget.Clone() })
-	return info
+	target := e.state.Target()
+	return ForkInfo{
+		RemoteTag: e.tagLocked(), RemoteTarget: *target.Clone(),
+		Status: e.status, Body: keptOrNil(e.body), Ended: e.ended, Reasons: slices.Clone(e.reasons),
+	}
 }
 
 // tellForkLocked queues the calls of OnFork's callbacks.

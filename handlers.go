@@ -9,6 +9,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/dialogstate"
 	"sipdialog.example/dialog/internal/multipart"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sipmsg"
@@ -338,17 +339,21 @@ func (s *Stack) newCallee(tx serverTx, req *sipmsg.Message) *Dialog {
 	d := &Dialog{
 		stack: s, callID: callID(req), localTag: tx.ToTag(),
 		phase: phaseIncoming, pendingInvite: tx,
-		remoteTag: fromTag(req), remoteSeq: cseq(req), remoteSeqKnown: true,
-		routeSet: recordRoutes(req), remoteTarget: targetsOf(req)[0],
-		local: partyIn(req, "To"), peerIdentity: peerIdentity{partyIn(req, "From"), s.config.assertedIn(req)},
+		local: partyIn(req, "To"),
 	}
 	d.arrived = req.Keep()
-	d.learnFlowLocked(tx)
+	said := dialogstate.Message{Tag: fromTag(req), CSeq: cseq(req), Targets: targetsOf(req), Routes: recordRoutes(req)}
+	state := &dialogState{
+		d: d, State: dialogstate.FromRequest(tx.ToTag(), said),
+		peerIdentity: peerIdentity{partyIn(req, "From"), s.config.assertedIn(req)},
+	}
+	d.setCurrentLocked(state)
+	state.learnFlowLocked(tx)
 	d.secure = req.Scheme() == "sips"
 	body, offer := s.bodiesOf(req)
 	d.keepOfferLocked(body)
-	d.negotiation.ReceiveOffer(tx, offer)
-	d.learnPackagesLocked(req)
+	state.negotiation.ReceiveOffer(tx, offer)
+	state.learnPackagesLocked(req)
 	return s.adopt(d)
 }
 

@@ -7,6 +7,8 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog/internal/sipuri"
 )
 
 // plain makes headers of lines as messages made by hand have them: of one Go type,
@@ -42,7 +44,7 @@ func TestAnswerWithPlainHeadersMovesAHalfMadeCaller(t *testing.T) {
 			require.Equal(t, "sip:peer@127.0.0.9:5070;transport=tcp", d.remoteTarget.String(), name)
 			require.Equal(t, []string{"c.example", "b.example", "a.example"}, whiteboxHosts(d.routeSet), name)
 			require.Equal(t, 5090, d.routeSet[1].Port, name)
-			require.True(t, isLoose(d.routeSet[0]), name)
+			require.True(t, sipuri.IsLoose(d.routeSet[0]), name)
 			require.Equal(t, DialogKey{LocalTag: "ours", RemoteTag: "theirs"}, d.Key(), name)
 		}
 	}

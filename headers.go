@@ -12,6 +12,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/sipuri"
 )
 
 // TagGen returns a new tag: 16 hex digits of a cryptographic source (RFC 3261
@@ -32,7 +33,9 @@ type nameAddr struct {
 	uri     sip.Uri
 }
 
-func (a nameAddr) same(b nameAddr) bool { return a.display == b.display && sameAddress(a.uri, b.uri) }
+func (a nameAddr) same(b nameAddr) bool {
+	return a.display == b.display && sipuri.SameOfAny(a.uri, b.uri)
+}
 
 func (a nameAddr) from(tag string) *sip.FromHeader {
 	return &sip.FromHeader{DisplayName: a.display, Address: *a.uri.Clone(), Params: tagParams(tag)}
@@ -83,7 +86,7 @@ func tagOf(msg message, name string) string {
 	default:
 		params = addressIn(msg, name).params
 	}
-	tag, _ := findParam(params, "tag")
+	tag, _ := sipuri.Param(params, "tag")
 	return tag
 }
 
@@ -429,7 +432,7 @@ func contacts(msg message) []sip.Uri {
 	}
 	var uris []sip.Uri
 	for _, a := range addressesIn(msg, "Contact") {
-		if isTarget(a.uri) {
+		if sipuri.IsTarget(a.uri) {
 			uris = append(uris, a.uri)
 		}
 	}
@@ -443,7 +446,7 @@ func contactsIn(m *sipmsg.Message) (uris []sip.Uri) {
 		if err != nil {
 			return
 		}
-		if uri, err := sipmsg.ToURI(a.URI); err == nil && isTarget(uri) {
+		if uri, err := sipmsg.ToURI(a.URI); err == nil && sipuri.IsTarget(uri) {
 			uris = append(uris, uri)
 		}
 	})
@@ -470,11 +473,6 @@ func countContacts(msg message) (n int) {
 	return n
 }
 
-func isTarget(uri sip.Uri) bool {
-	scheme := strings.ToLower(uri.Scheme)
-	return !uri.Wildcard && uri.Host != "" && (scheme == "sip" || scheme == "sips")
-}
-
 // readsRoutes reports whether all of a message's Record-Routes can be read: else
 // nobody knows by which way its peer is reached.
 func readsRoutes(msg message) bool {
@@ -488,13 +486,6 @@ func recordRoutes(msg message) []sip.Uri {
 		uris = append(uris, route.uri)
 	}
 	return uris
-}
-
-// isLoose reports whether a route's URI asks for loose routing (RFC 3261
-// 16.12).
-func isLoose(uri sip.Uri) bool {
-	_, loose := findParam(uri.UriParams, "lr")
-	return loose
 }
 
 // oneLine keeps a text from ending the header, or start line, that it goes

@@ -103,7 +103,7 @@ func sizeOfBody(body Body) int {
 // holdInvite counts what a new call of the peer's holds, which nobody else knows of
 // yet; it reports whether it is within the bound.
 func (d *Dialog) holdInvite() bool {
-	return d.holds.take(size(d.arrived) + sizeOfBody(d.keptBody) + len(d.routeSet)*bytesPerRoute)
+	return d.holds.take(size(d.arrived) + sizeOfBody(d.keptBody) + len(d.currentLocked().RouteSet())*bytesPerRoute)
 }
 
 // putAsideLocked keeps a body for the first who registers, instead of the one

@@ -7,6 +7,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/sipuri"
 )
 
 // What the network says of the parties, in requests (Dialog.Request) and in
@@ -113,7 +114,7 @@ func (e HistoryEntry) Reasons() []Reason {
 	var reasons []Reason
 	for _, h := range e.URI.Headers {
 		if strings.EqualFold(h.K, "Reason") {
-			reasons = appendReason(reasons, unescapedAll(h.V))
+			reasons = appendReason(reasons, sipuri.UnescapeAll(h.V))
 		}
 	}
 	return reasons
@@ -126,7 +127,7 @@ func HistoryOf(msg sip.Message) []HistoryEntry {
 	for _, a := range addresses(msg, "History-Info") {
 		e := HistoryEntry{Address: a.Address, Index: a.param("index")}
 		for _, how := range []string{"rc", "mp", "np"} {
-			if _, found := findParam(a.params, how); found {
+			if _, found := sipuri.Param(a.params, how); found {
 				e.ChangedBy, e.From = how, a.param(how)
 			}
 		}
@@ -142,7 +143,7 @@ type addressParams struct {
 }
 
 func (a addressParams) param(name string) string {
-	value, _ := findParam(a.params, name)
+	value, _ := sipuri.Param(a.params, name)
 	return sipmsg.Unquote(value)
 }
 

@@ -70,20 +70,11 @@ func (d *Dialog) handleRequest(tx serverTx, req *sipmsg.Message) {
 }
 
 // inOrder raises the peer's CSeq, or reports that the request is late (RFC 3261
-// 12.2.2). Retransmissions do not come this far. Some peers send their BYE with the
-// CSeq of the request before it. Only a lower CSeq must be refused, so that such a BYE
-// ends the call.
-func (d *Dialog) inOrder(e *earlyDialog, req *sipmsg.Message) (ordered bool) {
+// 12.2.2). Retransmissions do not come this far.
+func (d *Dialog) inOrder(e *earlyDialog, req *sipmsg.Message) bool {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.inDialogStateLocked(e, func() {
-		seq := cseq(req)
-		again := seq == d.remoteSeq && req.Method == sip.BYE
-		if ordered = !d.remoteSeqKnown || seq > d.remoteSeq || again; ordered {
-			d.remoteSeq, d.remoteSeqKnown = seq, true
-		}
-	})
-	return ordered
+	return d.stateOfLocked(e).InOrder(req.Method, cseq(req))
 }
 
 // isMortal reports whether the call is ending (RFC 5407 2).

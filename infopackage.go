@@ -48,7 +48,7 @@ func (d *Dialog) mayInformLocked(req *sip.Request) error {
 	if req.Method != sip.INFO || !hasHeader(req, "Info-Package") {
 		return nil
 	}
-	if name := InfoPackageOf(req); !slices.Contains(d.peerPackages, name) {
+	if name := InfoPackageOf(req); !slices.Contains(d.currentLocked().peerPackages, name) {
 		return fmt.Errorf("%w: %q", ErrInfoPackage, name)
 	}
 	return nil
@@ -88,13 +88,13 @@ const maxPackages = 100
 // learnPackagesLocked sets the packages that the peer accepts, from a message that is
 // accepted. A refused request changes nothing (RFC 6086 5.2.4), nor does one without
 // Recv-Info.
-func (d *Dialog) learnPackagesLocked(msg message) {
+func (s *dialogState) learnPackagesLocked(msg message) {
 	if !hasHeader(msg, "Recv-Info") {
 		return
 	}
 	list := listed(msg, "Recv-Info")
-	d.peerPackages = make([]string, 0, min(len(list), maxPackages))
-	for _, token := range list[:cap(d.peerPackages)] {
-		d.peerPackages = append(d.peerPackages, sipmsg.Bare(token))
+	s.peerPackages = make([]string, 0, min(len(list), maxPackages))
+	for _, token := range list[:cap(s.peerPackages)] {
+		s.peerPackages = append(s.peerPackages, sipmsg.Bare(token))
 	}
 }

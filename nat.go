@@ -7,6 +7,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -118,22 +119,23 @@ func literal(host string) (netip.Addr, bool) {
 
 // learnFlowLocked notes the flow of an INVITE of the peer's, whose Contact is the
 // target by now.
-func (d *Dialog) learnFlowLocked(tx serverTx) {
+func (s *dialogState) learnFlowLocked(tx serverTx) {
 	req := tx.Message()
-	d.flow, d.inboundConn = tx.Flow(), true
-	d.nat = req.Vias == 1 && d.config().NAT.hides(d.remoteTarget, d.flow)
-	d.keepLocked()
+	s.flow, s.inboundConn = tx.Flow(), true
+	s.nat = req.Vias == 1 && s.d.config().NAT.hides(s.Target(), s.flow)
+	s.d.keepLocked()
 }
 
 // keepLocked keeps the flow open that the call goes by, in its place the one before: a
 // connection, and over UDP what leads through a NAT, the peer's or ours.
 func (d *Dialog) keepLocked() {
-	f := d.flow
+	s := d.currentLocked()
+	f := s.flow
 	if f.Same(d.kept) || d.state == DialogStateTerminated {
 		return
 	}
 	d.dropFlowLocked()
-	if f != nil && (f.Reliable() || d.nat || f.Translated()) {
+	if f != nil && (f.Reliable() || s.nat || f.Translated()) {
 		f.Hold()
 		d.kept = f
 	}
@@ -149,9 +151,9 @@ func (d *Dialog) dropFlowLocked() {
 
 // natFlowLocked is the flow of a peer behind a NAT that is reached by it only, or the
 // one that the application has named; else nil.
-func (d *Dialog) natFlowLocked() *transport.Flow {
-	if isWebSocket(d.flow) || d.flowNamed || d.flow != nil && d.nat && len(d.routeSet) == 0 {
-		return d.flow
+func (s *dialogState) natFlowLocked() *transport.Flow {
+	if isWebSocket(s.flow) || s.flowNamed || s.flow != nil && s.nat && len(s.RouteSet()) == 0 {
+		return s.flow
 	}
 	return nil
 }
@@ -160,17 +162,17 @@ func (d *Dialog) natFlowLocked() *transport.Flow {
 // always the flow of a WebSocket, the only one to a browser (RFC 7118 5); that of a
 // peer behind a NAT; and a connection to the next hop, so that no second connection,
 // and no datagram, overtakes earlier messages (RFC 5626 5.3).
-func (d *Dialog) flowLocked() *transport.Flow {
-	if f := d.natFlowLocked(); f != nil {
+func (s *dialogState) flowLocked() *transport.Flow {
+	if f := s.natFlowLocked(); f != nil {
 		return f
 	}
-	f := d.flow
-	nextHop := d.hopLocked()
-	if isOpen(f) && leadsTo(f, nextHop) && (d.inboundConn || portAt(f, nextHop) == f.RemoteAddr().Port()) {
+	f := s.flow
+	nextHop := s.Hop()
+	if isOpen(f) && leadsTo(f, nextHop) && (s.inboundConn || portAt(f, nextHop) == f.RemoteAddr().Port()) {
 		return f
 	}
-	if d.detour.leadsTo(nextHop) {
-		return d.detour.flow
+	if s.detour.leadsTo(nextHop) {
+		return s.detour.flow
 	}
 	return nil
 }
@@ -183,7 +185,7 @@ func portOf(uri sip.Uri) uint16 {
 	switch {
 	case uri.Port != 0:
 		return uint16(uri.Port)
-	case isSIPS(uri), strings.EqualFold(transportOf(uri), "tls"):
+	case sipuri.IsSIPS(uri), strings.EqualFold(transportOf(uri), "tls"):
 		return defaultTLSPort
 	}
 	return defaultPort
@@ -202,9 +204,9 @@ func portAt(f *transport.Flow, uri sip.Uri) uint16 {
 // transport. The source port of the peer is of no account.
 func leadsTo(f *transport.Flow, nextHop sip.Uri) bool {
 	switch name := transportOf(nextHop); {
-	case isSIPS(nextHop) && f.Transport() != "TLS":
+	case sipuri.IsSIPS(nextHop) && f.Transport() != "TLS":
 		return false
-	case !isSIPS(nextHop) && name != "" && !strings.EqualFold(name, f.Transport()):
+	case !sipuri.IsSIPS(nextHop) && name != "" && !strings.EqualFold(name, f.Transport()):
 		return false
 	}
 	address, ok := literal(hostOf(nextHop))
@@ -213,14 +215,14 @@ func leadsTo(f *transport.Flow, nextHop sip.Uri) bool {
 
 // transportOf is the transport parameter of a URI.
 func transportOf(uri sip.Uri) string {
-	name, _ := findParam(uri.UriParams, "transport")
+	name, _ := sipuri.Param(uri.UriParams, "transport")
 	return name
 }
 
 // hostOf is the destination of a URI: its maddr parameter, or its host (RFC 3261
 // 19.1.1).
 func hostOf(uri sip.Uri) string {
-	if maddr, ok := findParam(uri.UriParams, "maddr"); ok && maddr != "" {
+	if maddr, ok := sipuri.Param(uri.UriParams, "maddr"); ok && maddr != "" {
 		return maddr
 	}
 	return uri.Host
@@ -249,7 +251,7 @@ func (t *detour) leadsTo(nextHop sip.Uri) bool {
 // meansUDP reports whether a request for a URI goes by UDP unless it is too long.
 func meansUDP(uri sip.Uri) bool {
 	name := transportOf(uri)
-	return !isSIPS(uri) && (name == "" || strings.EqualFold(name, "udp"))
+	return !sipuri.IsSIPS(uri) && (name == "" || strings.EqualFold(name, "udp"))
 }
 
 // noteDetour notes the TCP connection of a request that was too long for the UDP of its
@@ -260,7 +262,7 @@ func (d *Dialog) noteDetour(e *earlyDialog, nextHop sip.Uri, f *transport.Flow) 
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.inDialogStateLocked(e, func() { d.detour = &detour{flow: f, nextHop: nextHop} })
+	d.stateOfLocked(e).detour = &detour{flow: f, nextHop: nextHop}
 }
 
 // isWebSocket reports whether the peer can be reached by this connection only.
@@ -275,39 +277,39 @@ func isWebSocket(f *transport.Flow) bool {
 func (d *Dialog) reachedBy(e *earlyDialog, tx serverTx) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.inDialogStateLocked(e, func() { d.reachedLocked(tx.Message(), tx.Flow()) })
+	d.stateOfLocked(e).reachedLocked(tx.Message(), tx.Flow())
 }
 
-func (d *Dialog) reachedLocked(req *sipmsg.Message, f *transport.Flow) {
-	if f != nil && (isWebSocket(d.flow) && isWebSocket(f) || d.followsLocked() && req.Vias == 1) {
-		d.moveLocked(f)
+func (s *dialogState) reachedLocked(req *sipmsg.Message, f *transport.Flow) {
+	if f != nil && (isWebSocket(s.flow) && isWebSocket(f) || s.followsLocked() && req.Vias == 1) {
+		s.moveLocked(f)
 	}
 }
 
 // followsLocked reports whether requests go where the peer's messages come from.
-func (d *Dialog) followsLocked() bool { return d.nat || d.flowNamed }
+func (s *dialogState) followsLocked() bool { return s.nat || s.flowNamed }
 
 // heardBy is reachedBy for a response to a request of ours.
 func (d *Dialog) heardBy(e *earlyDialog, res *sip.Response, f *transport.Flow) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.inDialogStateLocked(e, func() {
-		if (d.followsLocked() || isWebSocket(d.flow) && isWebSocket(f)) && toTag(res) == d.remoteTag {
-			d.moveLocked(f)
-		}
-	})
+	s := d.stateOfLocked(e)
+	if (s.followsLocked() || isWebSocket(s.flow) && isWebSocket(f)) && toTag(res) == s.RemoteTag() {
+		s.moveLocked(f)
+	}
 }
 
 // moveLocked makes requests use another flow, if the policy permits it, and also the
 // pending responses to the peer's INVITEs.
-func (d *Dialog) moveLocked(f *transport.Flow) {
-	if d.flow.Same(f) || !d.config().MoveFlow.allows(d.flow, f) {
+func (s *dialogState) moveLocked(f *transport.Flow) {
+	d := s.d
+	if s.flow.Same(f) || !d.config().MoveFlow.allows(s.flow, f) {
 		return
 	}
-	if isEncrypted(d.flow) && !isEncrypted(f) {
+	if isEncrypted(s.flow) && !isEncrypted(f) {
 		return // RFC 3261 26.2.2
 	}
-	d.flow = f
+	s.flow = f
 	d.keepLocked()
 	if d.pendingInvite != nil {
 		d.pendingInvite.ReplyBy(f)

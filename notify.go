@@ -85,10 +85,10 @@ func (r *ReferSubscription) notify(ctx context.Context, n pendingNotify, answere
 	sent := &sentNotify{r: r, number: r.latest, answered: answered}
 	r.unanswered++
 	d.notifying++
-	opt := d.optionsLocked()
+	opt, e := d.currentLocked().optionsLocked(), d.currentForkLocked()
 	d.mutex.Unlock()
 
-	x, err := d.newClientRequest(opt, sent.mayRepeatLocked)
+	x, err := d.newClientRequest(e, opt, sent.mayRepeatLocked)
 	if err == nil {
 		x.overtaken, x.response, x.done = n.retry, sent.response, sent.done
 		err = x.send(ctx, req)
@@ -126,7 +126,7 @@ func (r *ReferSubscription) mayRequestLocked() error {
 	switch {
 	case !r.active:
 		return ErrNoSubscription
-	case r.dialog.remoteTag == "" && r.dialog.state <= DialogStateTrying:
+	case r.dialog.currentLocked().RemoteTag() == "" && r.dialog.state <= DialogStateTrying:
 		return ErrState // no dialog yet to send it in (RFC 3261 12.1.2)
 	case r.dialog.earlyDialogsEndedLocked():
 		return ErrTerminated // it would overtake the BYE that releases a fork
@@ -148,7 +148,7 @@ func (r *ReferSubscription) stateLocked(progress Progress) string {
 }
 
 func (r *ReferSubscription) newNotifyLocked(n pendingNotify) *sip.Request {
-	req := r.dialog.nextRequestLocked(sip.NOTIFY)
+	req := r.dialog.currentLocked().nextRequestLocked(sip.NOTIFY)
 	req.AppendHeader(r.event())
 	req.AppendHeader(sip.NewHeader("Subscription-State", n.state))
 	line := fmt.Sprintf("SIP/2.0 %d %s\r\n", n.progress.Status, n.progress.Reason)
@@ -211,7 +211,7 @@ func (n *sentNotify) response(res *sip.Response) {
 			n.r.drop(err)
 		}
 		n.ended(err)
-		n.r.dialog.failed(sip.NOTIFY, res.StatusCode, res.Reason)
+		n.r.dialog.failed(nil, sip.NOTIFY, res.StatusCode, res.Reason)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -69,18 +70,19 @@ func (s *Stack) newCaller(target sip.Uri, opts InviteOpts, flow *transport.Flow)
 	// RFC 3261 19.1.1: what says how to get there has no place in To.
 	to.Headers = nil
 	for _, name := range []string{"method", "transport", "maddr", "ttl", "lr"} {
-		removeParam(&to.UriParams, name)
+		sipuri.RemoveParam(&to.UriParams, name)
 	}
 	d := &Dialog{
 		stack: s, isUAC: true, callID: randomHex(16), localTag: TagGen(),
 		local:        s.caller(opts, to.Scheme).party(),
-		peerIdentity: peerIdentity{remote: nameAddr{uri: to}.party()},
 		remoteTarget: *target.Clone(),
 		routeSet:     s.preloadedRoute(opts.Route, flow),
 		referral:     opts.referral,
 	}
 	d.choseContactLocked(opts.Contact)
-	d.flow, d.flowNamed = flow, flow != nil // is kept once the peer has answered
+	state := d.currentLocked()
+	state.peerIdentity = peerIdentity{remote: nameAddr{uri: to}.party()}
+	state.flow, state.flowNamed = flow, flow != nil // is kept once the peer has answered
 	return s.adopt(d)
 }
 
@@ -115,7 +117,7 @@ func (s *Stack) preloadedRoute(route []sip.Uri, flow *transport.Flow) []sip.Uri 
 	}
 	if first, _ := s.config.outboundProxy(); route == nil && first != nil && flow == nil {
 		proxy := *first.Clone()
-		if !isLoose(proxy) {
+		if !sipuri.IsLoose(proxy) {
 			proxy.UriParams.Add("lr", "")
 		}
 		own = append(own, proxy)

@@ -83,7 +83,7 @@ func (p *prack) answerTo(offer *SimpleBody, handler OfferHandler) {
 	defer d.mutex.Unlock()
 	p.offer, p.body, p.made, p.refused = nil, answer, offeranswer.ByApplication, err
 	if err != nil || isNilBody(answer) {
-		p.r.inDialogLocked(func() { p.body, p.made = d.negotiation.Refusal(offer), offeranswer.ByDefault })
+		p.body, p.made = p.r.stateLocked().negotiation.Refusal(offer), offeranswer.ByDefault
 	}
 }
 
@@ -125,7 +125,7 @@ func (p *prack) send() error {
 	if !ok {
 		return nil
 	}
-	x, err := d.newClientRequestIn(p.r.early, opt, p.r.early.mayRepeatLocked)
+	x, err := d.newClientRequest(p.r.early, opt, p.r.early.mayRepeatLocked)
 	if err != nil {
 		return err
 	}
@@ -148,15 +148,14 @@ func (p *prack) build() (req *sip.Request, opt txn.RequestOptions, ok bool) {
 	if p.ours && !r.mayOfferLocked() {
 		body = nil // something else was offered meanwhile
 	}
-	r.inDialogLocked(func() {
-		body = d.negotiation.Numbered(body)
-		if p.ours {
-			d.negotiation.SendOffer(p, body, offeranswer.ByApplication)
-		} else {
-			d.negotiation.SendAnswer(p, body, p.made)
-		}
-		req, opt = d.nextRequestLocked(sip.PRACK), d.optionsLocked()
-	})
+	s := r.stateLocked()
+	body = s.negotiation.Numbered(body)
+	if p.ours {
+		s.negotiation.SendOffer(p, body, offeranswer.ByApplication)
+	} else {
+		s.negotiation.SendAnswer(p, body, p.made)
+	}
+	req, opt = s.nextRequestLocked(sip.PRACK), s.optionsLocked()
 	req.AppendHeader(sip.NewHeader("RAck", rel100.RAck{RSeq: p.rseq, CSeq: p.cseq, Method: string(sip.INVITE)}.String()))
 	setBody(req, body) // of this package's own: see guarded
 	return req, opt, true
@@ -184,15 +183,14 @@ func (p *prack) settle(res *sip.Response) {
 	d := p.r.d
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	p.r.inDialogLocked(func() {
-		if d.negotiation.IsOpen(p) && res != nil && res.IsSuccess() {
-			if sessionIn(res) != nil {
-				d.negotiation.ReceiveAnswer(p)
-			}
-			d.keepBodyLocked(bodyOf(res))
+	s := p.r.stateLocked()
+	if s.negotiation.IsOpen(p) && res != nil && res.IsSuccess() {
+		if sessionIn(res) != nil {
+			s.negotiation.ReceiveAnswer(p)
 		}
-		d.negotiation.Rollback(p)
-	})
+		d.keepBodyLocked(bodyOf(res))
+	}
+	s.negotiation.Rollback(p)
 }
 
 // done follows the last response, or takes its place.

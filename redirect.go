@@ -8,6 +8,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/txn"
 )
 
@@ -61,7 +62,7 @@ func (r *redirects) learn(res *sip.Response) {
 	}
 	var named []sip.Uri
 	for _, target := range contactsByRank(res) {
-		removeParam(&target.UriParams, "method")
+		sipuri.RemoveParam(&target.UriParams, "method")
 		target.Headers = nil
 		if r.mayTry(target) {
 			r.known, named = append(r.known, target), append(named, target)
@@ -73,10 +74,10 @@ func (r *redirects) learn(res *sip.Response) {
 
 // mayTry reports whether a target is new, and does not lead from a SIPS URI to another.
 func (r *redirects) mayTry(target sip.Uri) bool {
-	if isSIPS(r.current) && !isSIPS(target) {
+	if sipuri.IsSIPS(r.current) && !sipuri.IsSIPS(target) {
 		return false
 	}
-	return !slices.ContainsFunc(r.known, func(known sip.Uri) bool { return sameURI(known, target) })
+	return !slices.ContainsFunc(r.known, func(known sip.Uri) bool { return sipuri.Same(known, target) })
 }
 
 // retarget addresses an INVITE to the next target. Early dialogs and routes of the
@@ -84,25 +85,21 @@ func (r *redirects) mayTry(target sip.Uri) bool {
 func (i *inviteClient) retarget(req *sip.Request, target sip.Uri, route []sip.Uri) txn.RequestOptions {
 	d := i.d
 	both := d.lockBoth()
-	release := i.forgetForksLocked()
-	d.remoteTarget, d.routeSet = target, route
-	opt := i.aimLocked(req)
+	release := i.leaveLocked(target, route)
+	opt := d.currentLocked().aimLocked(req)
 	both.unlock()
 	release()
 	return opt
 }
 
-// forgetForksLocked ends the early dialogs of the target before. Both mutexes are held;
-// the result is called without.
-func (i *inviteClient) forgetForksLocked() (release func()) {
+// leaveLocked makes another target the dialog's, and ends the early dialogs of the one
+// before. Both mutexes are held; the result is called without.
+func (i *inviteClient) leaveLocked(target sip.Uri, route []sip.Uri) (release func()) {
 	d := i.d
 	release = i.dropLocked(nil)
-	if i.current != nil {
-		i.current.state = d.dialogStateLocked()
-	}
 	i.forgetEarlyLocked()
 	old := d.keyLocked()
-	d.setDialogStateLocked(dialogState{peerIdentity: i.invitedLocked(), localSeq: d.localSeq})
+	d.setCurrentLocked(&dialogState{d: d, State: d.currentLocked().Elsewhere(target, route), peerIdentity: i.invitedLocked()})
 	i.origin = nil
 	if d.keyLocked() != old {
 		d.stack.rekeyLocked(d, old)
@@ -110,16 +107,15 @@ func (i *inviteClient) forgetForksLocked() (release func()) {
 	return release
 }
 
-// aimLocked sends an INVITE to the dialog's target.
-func (i *inviteClient) aimLocked(req *sip.Request) txn.RequestOptions {
-	d := i.d
-	uri, routes := d.pathLocked()
+// aimLocked addresses an INVITE to the dialog's target.
+func (s *dialogState) aimLocked(req *sip.Request) txn.RequestOptions {
+	uri, routes := s.Path()
 	req.Recipient = uri
 	removeHeaders(req, "Route")
 	for _, route := range routes {
 		req.AppendHeader(&sip.RouteHeader{Address: route})
 	}
-	return d.optionsLocked()
+	return s.optionsLocked()
 }
 
 // contactsByRank returns the targets in a response, the one of the highest q first (RFC
@@ -131,7 +127,7 @@ func contactsByRank(res *sip.Response) []sip.Uri {
 	}
 	var list []ranked
 	for _, contact := range addressesIn(res, "Contact") {
-		if isTarget(contact.uri) {
+		if sipuri.IsTarget(contact.uri) {
 			list = append(list, ranked{contact.uri, rank(contact.params)})
 		}
 	}
@@ -145,7 +141,7 @@ func contactsByRank(res *sip.Response) []sip.Uri {
 
 // rank reads a q parameter, from 0 to 1; 1 when it is missing or cannot be read.
 func rank(params sip.HeaderParams) float64 {
-	value, _ := findParam(params, "q")
+	value, _ := sipuri.Param(params, "q")
 	q, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
 	if err != nil || !(q >= 0 && q <= 1) {
 		return 1

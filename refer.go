@@ -7,6 +7,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/sipuri"
 )
 
 // Refer asks the peer to call target (RFC 3515). It returns when the REFER has
@@ -47,7 +48,7 @@ func (d *Dialog) SendReferWithReplaces(ctx context.Context, targetURI sip.Uri, r
 		return err
 	}
 	target := *targetURI.Clone()
-	removeParam(&target.Headers, "Replaces")
+	sipuri.RemoveParam(&target.Headers, "Replaces")
 	target.Headers.Add("Replaces", escapeHeader(info.BuildReplacesHeader()))
 	return d.SendRefer(ctx, target, opts)
 }
@@ -73,14 +74,14 @@ func (d *Dialog) SendRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts
 // writeRefer writes a REFER. The send slot and the mutex are held, and released.
 func (d *Dialog) writeRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts) error {
 	defer d.sendSlot.Release()
-	req := d.nextRequestLocked(sip.REFER)
+	req := d.currentLocked().nextRequestLocked(sip.REFER)
 	d.decorateReferLocked(req, referTo, opts)
 	r := d.newSentReferLocked(req, referTo)
 	r.silent = opts != nil && opts.RequireNoSub
-	opt := d.optionsLocked()
+	opt := d.currentLocked().optionsLocked()
 	d.mutex.Unlock()
 
-	x, err := d.newClientRequest(opt, r.mayRepeatLocked)
+	x, err := d.newClientRequest(nil, opt, r.mayRepeatLocked)
 	if err == nil {
 		x.prepared, x.response, x.done = r.prepared, r.referResponse, r.referDone
 		err = x.send(ctx, req)
@@ -228,7 +229,7 @@ func (r *ReferSubscription) referResponse(res *sip.Response) {
 		r.accepted(res)
 	default:
 		r.refused(newResponseError(sip.REFER, res))
-		r.dialog.failed(sip.REFER, res.StatusCode, res.Reason)
+		r.dialog.failed(nil, sip.REFER, res.StatusCode, res.Reason)
 	}
 }
 
@@ -253,7 +254,7 @@ func (r *ReferSubscription) referDone(err error) {
 		return
 	}
 	r.refused(callError(err))
-	r.dialog.unanswered(sip.REFER, err)
+	r.dialog.unanswered(nil, sip.REFER, err)
 }
 
 // refused ends the subscription of a REFER that was not accepted: Wait and WaitRefer

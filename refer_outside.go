@@ -2,7 +2,6 @@ package dialog
 
 import (
 	"context"
-	"slices"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -83,7 +82,7 @@ func (s *Stack) findByNotify(notify *sipmsg.Message) *Dialog {
 	if d == nil || !isReferEvent(notify) || !d.hasSent(eventID(notify)) {
 		return nil
 	}
-	d.establish(fromTag(notify), contacts(notify), recordRoutes(notify))
+	d.establish(fromTag(notify), func(s *dialogState) { s.LearnRequest(saidBy(notify, fromTag(notify))) })
 	return d
 }
 
@@ -96,27 +95,23 @@ func (d *Dialog) hasSent(id string) bool {
 
 // establishFrom is establish for the 2xx to the REFER (RFC 3261 12.1.2).
 func (d *Dialog) establishFrom(res *sip.Response) {
-	routes := recordRoutes(res)
-	slices.Reverse(routes)
-	d.establish(toTag(res), contacts(res), routes)
+	d.establish(toTag(res), func(s *dialogState) { s.LearnResponse(saidBy(res, toTag(res))) })
 }
 
-// establish makes the dialog of a REFER outside calls: it sets tag, target and route
-// set of the peer. It does nothing when there is a dialog already.
-func (d *Dialog) establish(tag string, targets, routes []sip.Uri) {
+// establish makes the dialog of a REFER outside calls with the peer of that tag: learn
+// takes tag, target and route set. It does nothing when there is a dialog already.
+func (d *Dialog) establish(tag string, learn func(*dialogState)) {
 	if !d.outOfDialog || tag == "" {
 		return
 	}
 	both := d.lockBoth()
 	defer both.unlock()
-	old := d.keyLocked()
-	if d.remoteTag != "" || d.stack.subscribed[old] != d {
+	s, old := d.currentLocked(), d.keyLocked()
+	if s.RemoteTag() != "" || d.stack.subscribed[old] != d {
 		return
 	}
-	d.remoteTag, d.routeSet = tag, routes
-	if len(targets) > 0 {
-		d.remoteTarget = targets[0]
-	}
+	learn(s)
+	s.publishLocked()
 	delete(d.stack.subscribed, old)
 	d.stack.subscribed[d.keyLocked()] = d
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -30,7 +31,7 @@ func bindingTime(msg sip.Message) (longest time.Duration, known bool) {
 	values := []string{headerValue(msg, "Expires")}
 	for h := range named(msg, "Contact") {
 		if contact, ok := h.(*sip.ContactHeader); ok {
-			if expires, found := findParam(contact.Params, "expires"); found {
+			if expires, found := sipuri.Param(contact.Params, "expires"); found {
 				values = append(values, expires)
 			}
 		}

@@ -110,7 +110,7 @@ func (s *Stack) register(d *Dialog) error {
 		s.replacing[d.replacement.call] = d
 	}
 	// The dialog is new: nobody else holds its mutex.
-	s.dialogs[DialogKey{CallID: d.callID, LocalTag: d.localTag, RemoteTag: d.remoteTag}] = d
+	s.dialogs[d.keyLocked()] = d
 	return nil
 }
 

@@ -46,23 +46,24 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, build offerB
 		d.mutex.Unlock()
 		return nil, err
 	}
-	if err := build.intoLocked(&opts, &d.negotiation); err != nil {
+	s := d.currentLocked()
+	if err := build.intoLocked(&opts, &s.negotiation); err != nil {
 		d.mutex.Unlock()
 		return nil, err
 	}
-	flow, err := d.stack.usableFlow(opts.Flow, d.hopLocked())
+	flow, err := d.stack.usableFlow(opts.Flow, s.Hop())
 	if err != nil {
 		d.mutex.Unlock()
 		return nil, err
 	}
 	d.takeFlowLocked(flow)
 	d.choseContactLocked(opts.Contact)
-	re := d.newReInviteLocked(opts)
-	req := d.newInviteLocked(opts)
-	opt := d.optionsLocked()
+	re := s.newReInviteLocked(opts)
+	req := s.newInviteLocked(opts)
+	opt := s.optionsLocked()
 	d.mutex.Unlock()
 
-	x, err := d.newClientRequest(opt, re.mayRepeatLocked)
+	x, err := d.newClientRequest(nil, opt, re.mayRepeatLocked)
 	if err == nil {
 		x.prepared, x.leaving, x.sent = re.prepared, re.leaving, re.written
 		x.response, x.done = re.response, re.done
@@ -78,14 +79,15 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, build offerB
 }
 
 // newReInviteLocked opens a re-INVITE, and its offer.
-func (d *Dialog) newReInviteLocked(opts InviteOpts) *reinviteClient {
+func (s *dialogState) newReInviteLocked(opts InviteOpts) *reinviteClient {
+	d := s.d
 	re := &reinviteClient{
 		ackSender: ackSender{d: d}, offer: offeranswer.Description(opts.Body), final: make(chan struct{}),
-		target: *d.remoteTarget.Clone(), before: d.negotiation,
+		target: s.Target(), before: s.negotiation,
 	}
 	re.reliable = &reliableClient{d: d, carrier: re, offered: !isNilBody(re.offer), propose: opts.PrackOffer}
 	d.reinviteOut = re
-	d.negotiation.SendOffer(re, re.offer, offeranswer.ByApplication)
+	s.negotiation.SendOffer(re, re.offer, offeranswer.ByApplication)
 	return re
 }
 
@@ -101,7 +103,7 @@ func (re *reinviteClient) prepared(*sip.Request) {
 	r.answered = true
 	re.reliable = &reliableClient{d: d, carrier: re, offered: r.offered, propose: r.propose}
 	re.body = nil
-	d.negotiation.SendOffer(re, re.offer, offeranswer.ByApplication)
+	d.currentLocked().negotiation.SendOffer(re, re.offer, offeranswer.ByApplication)
 }
 
 // mayRepeatLocked keeps a re-INVITE that was given up from leaving once more.
@@ -115,7 +117,7 @@ func (re *reinviteClient) mayRepeatLocked() error {
 // mayInviteLocked refuses a second INVITE, in either direction (RFC 3261 14.1),
 // and one while an offer is open: a re-INVITE brings one, here or in its 2xx.
 func (d *Dialog) mayInviteLocked() error {
-	if d.reinviteOut != nil || d.reinviteIn != nil || d.negotiation.State() != offeranswer.Stable {
+	if d.reinviteOut != nil || d.reinviteIn != nil || d.currentLocked().negotiation.State() != offeranswer.Stable {
 		return ErrPending
 	}
 	return nil
@@ -182,7 +184,7 @@ func (re *reinviteClient) outcome() (Body, error) {
 // closeLocked lets another INVITE begin. An offer that nobody has answered comes
 // to nothing.
 func (re *reinviteClient) closeLocked() {
-	re.d.negotiation.Rollback(re)
+	re.d.currentLocked().negotiation.Rollback(re)
 	re.reliable.answered = true
 	if re.d.reinviteOut == re {
 		re.d.reinviteOut = nil
@@ -217,7 +219,7 @@ func (re *reinviteClient) provisionalLocked(res *sip.Response) (then func()) {
 	case !r.inOrderLocked(res):
 		return r.repeatedLocked(res)
 	}
-	d.answeredAtLocked(re.target, res)
+	d.currentLocked().answeredAtLocked(re.target, res)
 	d.tellIdentityLocked()
 	then = r.acknowledgeLocked(res)
 	if r.negotiated && re.body == nil {
@@ -239,14 +241,14 @@ func (re *reinviteClient) success(res *sip.Response) {
 	d.sendSlot.Join()
 	d.mutex.Lock()
 	re.taken, re.reliable.answered = true, true
-	d.answeredAtLocked(re.target, res)
+	d.currentLocked().answeredAtLocked(re.target, res)
 	d.tellIdentityLocked()
 	agreed := re.reliable.negotiated
 	if !agreed { // else it stands
 		re.body = sessionIn(res)
 	}
 	d.keepBodyLocked(bodyOf(res))
-	d.negotiation.ReceiveAnswer(re)
+	d.currentLocked().negotiation.ReceiveAnswer(re)
 	d.agreeTimerLocked(res, sessiontimer.UAC, res)
 	d.mutex.Unlock()
 	if agreed { // no session is in the 2xx (RFC 3262 5)
@@ -282,10 +284,10 @@ func (re *reinviteClient) refused(res *sip.Response) {
 		re.closeLocked()
 		re.endLocked(newResponseError(sip.INVITE, res))
 	}
-	undone, stands := !taken && re.reliable.negotiated, d.negotiation.Local()
+	undone, stands := !taken && re.reliable.negotiated, d.currentLocked().negotiation.Local()
 	d.mutex.Unlock()
 	if !taken {
-		d.failed(sip.INVITE, res.StatusCode, res.Reason)
+		d.failed(nil, sip.INVITE, res.StatusCode, res.Reason)
 	}
 	if undone {
 		d.background(func() { re.restore(stands) })
@@ -326,6 +328,6 @@ func (re *reinviteClient) done(err error) {
 	}
 	d.mutex.Unlock()
 	if unanswered {
-		d.unanswered(sip.INVITE, err)
+		d.unanswered(nil, sip.INVITE, err)
 	}
 }

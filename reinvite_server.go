@@ -33,9 +33,10 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sipmsg.Message) {
 		return
 	}
 	d.reinviteIn = in
-	d.negotiation.ReceiveOffer(in, offer)
+	s := d.currentLocked()
+	s.negotiation.ReceiveOffer(in, offer)
 	d.keepBodyLocked(body)
-	handler, ours := d.offerHandler, d.negotiation
+	handler, ours := d.offerHandler, s.negotiation
 	d.mutex.Unlock()
 	// Not before it is known here: an INVITE of ours that follows the 100 is a mistake
 	// of ours (RFC 3261 14.1), one that does not merely crosses.
@@ -74,12 +75,13 @@ func (d *Dialog) offerToComeLocked() bool {
 }
 
 func (d *Dialog) refuseReInviteLocked(tx serverTx) *sip.Response {
+	negotiation := d.currentLocked().negotiation.State()
 	switch {
 	case d.phase == phaseIncoming || d.reinviteIn != nil:
 		return tooSoon(tx)
-	case d.phase == phaseInviting || d.reinviteOut != nil || d.ackWaits || d.negotiation.State() == offeranswer.HaveLocalOffer:
+	case d.phase == phaseInviting || d.reinviteOut != nil || d.ackWaits || negotiation == offeranswer.HaveLocalOffer:
 		return tx.NewResponse(sip.StatusRequestPending, "")
-	case d.negotiation.State() == offeranswer.HaveRemoteOffer: // that of an UPDATE
+	case negotiation == offeranswer.HaveRemoteOffer: // that of an UPDATE
 		return tooSoon(tx)
 	}
 	return nil
@@ -93,7 +95,7 @@ func (d *Dialog) claimReInvite(in *reinviteServer) bool {
 		return false
 	}
 	d.reinviteIn = nil
-	d.negotiation.Rollback(in)
+	d.currentLocked().negotiation.Rollback(in)
 	return true
 }
 
@@ -112,17 +114,18 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made offeranswe
 		return
 	}
 	d.reinviteIn = nil
-	d.refreshTargetLocked(req)
+	s := d.currentLocked()
+	s.refreshTargetLocked(req)
 	d.tellIdentityLocked()
-	d.learnFlowLocked(in.tx)
+	s.learnFlowLocked(in.tx)
 	u := &retransmission{tx: in.tx, seq: cseq(req)}
-	ours := d.negotiation.Numbered(answer)
+	ours := s.negotiation.Numbered(answer)
 	setBody(res, ours)
-	if d.negotiation.IsOpen(in) {
-		d.negotiation.SendAnswer(in, ours, made)
+	if s.negotiation.IsOpen(in) {
+		s.negotiation.SendAnswer(in, ours, made)
 		d.logAcceptedLocked(sip.INVITE, made)
 	} else {
-		d.negotiation.SendOffer(u, ours, made)
+		s.negotiation.SendOffer(u, ours, made)
 	}
 	d.agreeTimerLocked(res, sessiontimer.UAS, req)
 	d.retransmitLocked(u)

@@ -44,9 +44,8 @@ func (d *Dialog) rseqOf(res *sip.Response) uint32 {
 	return rel100.ParseRSeq(headerValue(res, "RSeq"))
 }
 
-// inDialogLocked runs f while the dialog's own fields are those of the one that
-// the responses are in.
-func (r *reliableClient) inDialogLocked(f func()) { r.d.inDialogStateLocked(r.early, f) }
+// stateLocked is the state of the dialog that the responses are in.
+func (r *reliableClient) stateLocked() *dialogState { return r.d.stateOfLocked(r.early) }
 
 // unwanted is closed when no PRACK is sent any more; nil, which never is, outside the
 // early dialogs.
@@ -85,7 +84,7 @@ func (r *reliableClient) acknowledgeLocked(res *sip.Response) (then func()) {
 	r.order.Take(rseq)
 	p := &prack{r: r, rseq: rseq, cseq: cseq(res)}
 	if body := sdpIn(res); body != nil && !r.negotiated {
-		r.inDialogLocked(func() { r.negotiateLocked(p, res.StatusCode, body) })
+		r.negotiateLocked(p, res.StatusCode, body)
 		if r.offered && r.propose != nil && r.mayOfferLocked() && res.StatusCode != statusEarlyDialogTerminated {
 			response := r.responseLocked(res)
 			p.propose = func(ctx context.Context) Body { return r.propose(ctx, response) }
@@ -97,12 +96,10 @@ func (r *reliableClient) acknowledgeLocked(res *sip.Response) (then func()) {
 // mayOfferLocked reports whether the PRACK to the response that has answered our
 // offer may bring another (RFC 3262 5, RFC 6337 3.2): a session is agreed on, and no
 // offer, and no UPDATE of ours, is open.
-func (r *reliableClient) mayOfferLocked() (may bool) {
-	d := r.d
-	r.inDialogLocked(func() {
-		may = d.negotiation.Agreed() && d.negotiation.State() == offeranswer.Stable && d.updateOut == nil
-	})
-	return may && d.ending == nil && d.state != DialogStateTerminated
+func (r *reliableClient) mayOfferLocked() bool {
+	d, s := r.d, r.stateLocked()
+	return s.negotiation.Agreed() && s.negotiation.State() == offeranswer.Stable && s.updateOut == nil &&
+		d.ending == nil && d.state != DialogStateTerminated
 }
 
 // responseLocked is what a response tells whoever may make an offer.
@@ -110,8 +107,10 @@ func (r *reliableClient) responseLocked(res *sip.Response) ForkInfo {
 	if r.early != nil {
 		return r.early.infoLocked()
 	}
+	s := r.stateLocked()
+	target := s.Target()
 	return ForkInfo{
-		RemoteTag: r.d.remoteTag, RemoteTarget: *r.d.remoteTarget.Clone(),
+		RemoteTag: s.RemoteTag(), RemoteTarget: *target.Clone(),
 		Status: res.StatusCode, Body: keptOrNil(bodyOf(res)),
 	}
 }
@@ -120,18 +119,19 @@ func (r *reliableClient) responseLocked(res *sip.Response) ForkInfo {
 // offer, or the offer when we made none (RFC 3262 5). With nobody to decide that,
 // our session answers; where we have none it stays unanswered, as one in a 2xx does.
 func (r *reliableClient) negotiateLocked(p *prack, status int, body *SimpleBody) {
+	s := r.stateLocked()
 	switch {
 	case r.offered:
-		r.d.negotiation.ReceiveAnswer(r.carrier)
+		s.negotiation.ReceiveAnswer(r.carrier)
 		r.negotiated = true
 	case status == statusEarlyDialogTerminated:
-		p.body = r.d.negotiation.Refusal(body) // without media, as the offer should be (RFC 6228 5)
+		p.body = s.negotiation.Refusal(body) // without media, as the offer should be (RFC 6228 5)
 	case r.d.offerHandler != nil:
-		r.d.negotiation.ReceiveOffer(p, body)
+		s.negotiation.ReceiveOffer(p, body)
 		r.negotiated, p.offer = true, body
 	default:
-		if p.body, p.refused = r.d.negotiation.AnswerOrRefusal(body); p.body != nil {
-			r.d.negotiation.ReceiveOffer(p, body)
+		if p.body, p.refused = s.negotiation.AnswerOrRefusal(body); p.body != nil {
+			s.negotiation.ReceiveOffer(p, body)
 			r.negotiated = true
 		}
 	}

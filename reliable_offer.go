@@ -42,21 +42,22 @@ func badRack(tx serverTx) *sip.Response {
 // to our offer, or an offer once the INVITE's has been answered. What it returns
 // answers the PRACK.
 func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, req *sipmsg.Message) (answer func()) {
-	body, answersUs := sessionIn(req), d.negotiation.IsOpen(p)
+	s := d.currentLocked()
+	body, answersUs := sessionIn(req), s.negotiation.IsOpen(p)
 	if p.body != nil {
-		d.negotiation.SendAnswer(p.tx, p.body, offeranswer.ByApplication)
+		s.negotiation.SendAnswer(p.tx, p.body, offeranswer.ByApplication)
 	}
 	if body != nil {
-		d.negotiation.ReceiveAnswer(p)
+		s.negotiation.ReceiveAnswer(p)
 	}
-	d.negotiation.Rollback(p)
+	s.negotiation.Rollback(p)
 	switch {
 	case answersUs || body == nil || !offeranswer.IsSDP(body): // any other body is taken as in an ACK (RFC 3262 3)
 		d.keepBodyLocked(bodyOf(req))
 	case d.mayOfferInPrackLocked():
-		d.updateIn = &updateServer{tx: tx, body: bodyOf(req), offer: body, prack: true, cancel: func() {}}
-		d.negotiation.ReceiveOffer(d.updateIn, body)
-		return d.answerUpdateLocked(d.updateIn)
+		s.updateIn = &updateServer{tx: tx, body: bodyOf(req), offer: body, prack: true, cancel: func() {}}
+		s.negotiation.ReceiveOffer(s.updateIn, body)
+		return d.answerUpdateLocked(s.updateIn)
 	default:
 		// Two offers at once: the PRACK gets its 200 all the same, and no answer.
 		return func() {
@@ -70,7 +71,8 @@ func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, req *sipmsg.Messag
 // mayOfferInPrackLocked reports whether the INVITE's offer, or ours, was answered,
 // and no other one, and no UPDATE, is open.
 func (d *Dialog) mayOfferInPrackLocked() bool {
-	return d.negotiation.Agreed() && d.negotiation.State() == offeranswer.Stable && d.updateIn == nil &&
+	s := d.currentLocked()
+	return s.negotiation.Agreed() && s.negotiation.State() == offeranswer.Stable && s.updateIn == nil &&
 		d.ending == nil && d.state != DialogStateTerminated
 }
 
@@ -93,8 +95,9 @@ func (d *Dialog) acceptPrack(in *updateServer, answer Body, made offeranswer.Ori
 		d.mutex.Unlock()
 		return
 	}
-	answer = d.negotiation.Numbered(answer)
-	d.negotiation.SendAnswer(in, answer, made)
+	s := d.currentLocked()
+	answer = s.negotiation.Numbered(answer)
+	s.negotiation.SendAnswer(in, answer, made)
 	d.logAcceptedLocked(sip.PRACK, made)
 	d.mutex.Unlock()
 	d.answerPrack(in.tx, answer)
@@ -111,7 +114,7 @@ func (d *Dialog) refusePrack(in *updateServer) {
 	in.cancel()
 	d.logRefused(sip.PRACK, sip.StatusNotAcceptableHere)
 	d.mutex.Lock()
-	d.negotiation.Sent(answer)
+	d.currentLocked().negotiation.Sent(answer)
 	d.mutex.Unlock()
 	d.answerPrack(in.tx, answer)
 	if d.State() == DialogStateTerminated {
@@ -124,7 +127,7 @@ func (d *Dialog) refusePrack(in *updateServer) {
 // offer to follow it; nil when there is none.
 func (d *Dialog) withoutMedia(offer *SimpleBody) (answer, again Body) {
 	d.mutex.RLock()
-	standing, allowsUpdate := d.negotiation, d.reliable.allowsUpdate
+	standing, allowsUpdate := d.currentLocked().negotiation, d.reliable.allowsUpdate
 	d.mutex.RUnlock()
 	if answer = standing.Refusal(offer); answer == nil || !allowsUpdate {
 		return answer, nil

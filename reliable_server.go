@@ -70,7 +70,7 @@ func (d *Dialog) sendProvisional(tx serverTx, res *sip.Response) error {
 func (d *Dialog) previewLocked(res *sip.Response) *SimpleBody {
 	d.numberLocked(res)
 	body := sdpIn(res)
-	d.negotiation.Sent(keptOrNil(body))
+	d.currentLocked().negotiation.Sent(keptOrNil(body))
 	return body
 }
 
@@ -125,8 +125,8 @@ func (d *Dialog) nextProvisionalLocked() (send func() error) {
 		return func() error { return nil }
 	}
 	r.code = p.res.StatusCode
-	if !r.offer && !d.negotiation.Agreed() { // RFC 3262 5
-		d.negotiation.SendOffer(p, keptOrNil(p.body), offeranswer.ByApplication)
+	if s := d.currentLocked(); !r.offer && !s.negotiation.Agreed() { // RFC 3262 5
+		s.negotiation.SendOffer(p, keptOrNil(p.body), offeranswer.ByApplication)
 	}
 	p.res.AppendHeader(sip.NewHeader("Require", rel100.Tag))
 	p.res.AppendHeader(sip.NewHeader("RSeq", rel100.FormatRSeq(rseq)))
@@ -242,8 +242,8 @@ func (d *Dialog) waitPracked(ctx context.Context) error {
 // PRACK its answer, or a reliable response is being written: none may leave after the
 // final response.
 func (d *Dialog) awaitsPRACKLocked() bool {
-	r := d.reliable
-	return r != nil && r.writing > 0 || r.inFlight() || d.updateIn != nil && d.updateIn.prack
+	r, update := d.reliable, d.currentLocked().updateIn
+	return r != nil && r.writing > 0 || r.inFlight() || update != nil && update.prack
 }
 
 // unmarkReliable removes what WithReliable has added, and reports whether there

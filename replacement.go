@@ -154,12 +154,12 @@ func (d *Dialog) hasPeer(tag string) (lives, ended bool) {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
 	if d.phase != phaseInviting || d.invite == nil {
-		return d.remoteTag == tag, false
+		return d.currentLocked().RemoteTag() == tag, false
 	}
 	if e := d.invite.forkLocked(tag); e != nil {
 		return e.livesLocked(), e.ended
 	}
-	return tag == "" && d.remoteTag == "" && d.state > DialogStateTrying, false
+	return tag == "" && d.currentLocked().RemoteTag() == "" && d.state > DialogStateTrying, false
 }
 
 // rejection is the status for an INVITE whose call cannot be replaced or joined now, or

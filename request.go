@@ -6,6 +6,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
 )
@@ -148,10 +149,10 @@ func (s *Stack) fillHosts(req *sip.Request, local transport.Local) {
 	if to := req.To(); lacksHost(to.Address) { // that of a REGISTER
 		to.Address.Host = bracketed(local.Host)
 	}
-	secure := isSIPS(req.Recipient) || isSIPS(addressIn(req, "Route").uri)
+	secure := sipuri.IsSIPS(req.Recipient) || sipuri.IsSIPS(addressIn(req, "Route").uri)
 	for h := range named(req, "Contact") {
 		if contact, ok := h.(*sip.ContactHeader); ok && contact.Address.Host == "" && !contact.Address.Wildcard {
-			own := s.contactAt(contact.Address.User, local, secure || isSIPS(contact.Address)).Address
+			own := s.contactAt(contact.Address.User, local, secure || sipuri.IsSIPS(contact.Address)).Address
 			own.UriParams = append(own.UriParams, contact.Address.UriParams...)
 			contact.Address = own
 		}
@@ -201,8 +202,8 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 		d.mutex.Unlock()
 		return nil, err
 	}
-	req := d.nextRequestLocked(from.Method)
-	opt, e := d.optionsLocked(), d.currentForkLocked()
+	s, e := d.currentLocked(), d.currentForkLocked()
+	req, opt := s.nextRequestLocked(from.Method), s.optionsLocked()
 	d.mutex.Unlock()
 	for _, h := range from.Headers() {
 		if setBy(h.Name()) == "" {
@@ -215,17 +216,17 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 	req.SetBody(from.Body())
 
 	w := newWaiter()
-	x, err := d.newClientRequestIn(e, opt, e.mayRepeatLocked)
+	x, err := d.newClientRequest(e, opt, e.mayRepeatLocked)
 	if err == nil {
 		x.response = func(res *sip.Response) {
 			if res.StatusCode >= 300 {
-				d.failedIn(e, from.Method, res.StatusCode, res.Reason)
+				d.failed(e, from.Method, res.StatusCode, res.Reason)
 			}
 			w.response(res)
 		}
 		x.done = func(err error) {
 			if err != nil {
-				d.unansweredIn(e, from.Method, err)
+				d.unanswered(e, from.Method, err)
 			}
 			w.done(err)
 		}

@@ -49,27 +49,28 @@ func defaultAnswer(n *offeranswer.Negotiation, req *sipmsg.Message, offer *Simpl
 	return n.DefaultAnswer(offer)
 }
 
-// negotiationLocked returns a copy of the negotiation of an early dialog, else of the
-// call's.
-func (d *Dialog) negotiationLocked(e *earlyDialog) (n offeranswer.Negotiation) {
-	d.inDialogStateLocked(e, func() { n = d.negotiation })
-	return n
-}
-
 // numbered gives a body its version: see [offeranswer.Negotiation.Numbered]. It locks
 // the mutex.
 func (d *Dialog) numbered(ours Body) Body {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return d.negotiation.Numbered(ours)
+	return d.currentLocked().negotiation.Numbered(ours)
+}
+
+// refusal refuses each stream of an offer; nil for nil. It locks the mutex.
+func (d *Dialog) refusal(offer *SimpleBody) Body {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.currentLocked().negotiation.Refusal(offer)
 }
 
 // numberLocked is numbered for a response of ours.
 func (d *Dialog) numberLocked(res *sip.Response) {
-	if !d.negotiation.HasSent() {
+	s := d.currentLocked()
+	if !s.negotiation.HasSent() {
 		return
 	}
 	if body := bodyOf(res); body != nil {
-		res.SetBody(d.negotiation.Numbered(body).Data())
+		res.SetBody(s.negotiation.Numbered(body).Data())
 	}
 }

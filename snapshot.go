@@ -50,14 +50,15 @@ type StateChange struct {
 func (d *Dialog) Info() Info {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
+	s := d.currentLocked()
 	info := Info{
 		Key: d.keyLocked(), State: d.state, IsUAC: d.isUAC,
-		Local: d.local.address(), Remote: d.remote.address(),
+		Local: d.local.address(), Remote: s.remote.address(),
 		RemoteTarget: *d.remoteTarget.Clone(),
-		LocalSeq:     d.localSeq, RemoteSeq: d.remoteSeq, Cause: d.cause,
+		LocalSeq:     s.LocalSeq(), RemoteSeq: s.RemoteSeq(), Cause: d.cause,
 	}
-	info.Identity = d.peerIdentity.identity()
-	info.PeerInfoPackages = slices.Clone(d.peerPackages)
+	info.Identity = s.peerIdentity.identity()
+	info.PeerInfoPackages = slices.Clone(s.peerPackages)
 	for _, route := range d.routeSet {
 		info.RouteSet = append(info.RouteSet, *route.Clone())
 	}

@@ -98,14 +98,14 @@ func (r *ReferSubscription) subscribe(ctx context.Context) error {
 	}
 	defer d.sendSlot.Release()
 	life := d.config().referLife()
-	req := d.nextRequestLocked(sip.SUBSCRIBE)
+	req := d.currentLocked().nextRequestLocked(sip.SUBSCRIBE)
 	req.AppendHeader(r.event())
 	req.AppendHeader(expires(life))
 	req.AppendHeader(sip.NewHeader("Accept", mediaType(typeSIPFrag)))
-	opt := d.optionsLocked()
+	opt, e := d.currentLocked().optionsLocked(), d.currentForkLocked()
 	d.mutex.Unlock()
 
-	x, err := d.newClientRequest(opt, r.mayRequestLocked)
+	x, err := d.newClientRequest(e, opt, r.mayRequestLocked)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func (r *ReferSubscription) subscribeResponse(res *sip.Response, asked time.Dura
 		r.drop(newResponseError(sip.SUBSCRIBE, res))
 	}
 	r.refreshed(0)
-	r.dialog.failed(sip.SUBSCRIBE, res.StatusCode, res.Reason)
+	r.dialog.failed(nil, sip.SUBSCRIBE, res.StatusCode, res.Reason)
 }
 
 // subscribeDone ends the subscription when a refresh gets no response (RFC 5057 5.2).

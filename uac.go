@@ -29,8 +29,8 @@ type inviteClient struct {
 	// offer is the body that was sent, if any.
 	offer Body
 	// early are the early dialogs, in the order of their first responses; see
-	// fork.go. current is the one whose fields are the dialog's own, origin the
-	// dialog's fields before the first.
+	// fork.go. current is the one in which the call sends, origin the state of the call
+	// before the first.
 	early   []*earlyDialog
 	current *earlyDialog
 	origin  *dialogState
@@ -104,22 +104,23 @@ func (d *Dialog) writeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 		d.mutex.Unlock()
 		return nil, cause.answerError()
 	}
-	req := d.newInviteLocked(opts)
+	s := d.currentLocked()
+	req := s.newInviteLocked(opts)
 	opts.nameCalls(req)
 	if opts.Anonymous {
 		req.AppendHeader(sip.NewHeader("Privacy", "id"))
 	}
 	i := &inviteClient{ackSender: ackSender{d: d}, offer: offeranswer.Description(opts.Body), choose: opts.Choose, propose: opts.PrackOffer}
-	i.redirects = newRedirects(opts.FollowRedirects, d.remoteTarget, d.routeSet)
+	i.redirects = newRedirects(opts.FollowRedirects, s.Target(), s.RouteSet())
 	d.invite = i
 	d.phase = phaseInviting
-	d.negotiation.SendOffer(i, i.offer, offeranswer.ByApplication)
+	s.negotiation.SendOffer(i, i.offer, offeranswer.ByApplication)
 	delivered, _ := d.setStateLocked(DialogStateTrying)
 	d.limitLocked()
-	opt := d.optionsLocked()
+	opt := s.optionsLocked()
 	d.mutex.Unlock()
 
-	x, err := d.newClientRequest(opt, i.mayRepeatLocked)
+	x, err := d.newClientRequest(nil, opt, i.mayRepeatLocked)
 	if err == nil {
 		x.prepared, x.leaving, x.sent = i.prepared, i.leaving, i.inviteWritten
 		x.response, x.done = func(res *sip.Response) { _ = d.processResponse(res) }, i.ended
@@ -142,13 +143,13 @@ func (i *inviteClient) mayRepeatLocked() error {
 }
 
 // newInviteLocked builds an INVITE, the first or a later one (RFC 3261 13.2.1).
-func (d *Dialog) newInviteLocked(opts InviteOpts) *sip.Request {
-	req := d.nextRequestLocked(sip.INVITE)
+func (s *dialogState) newInviteLocked(opts InviteOpts) *sip.Request {
+	d, req := s.d, s.nextRequestLocked(sip.INVITE)
 	if opts.MaxForwards > 0 {
 		*req.MaxForwards() = sip.MaxForwardsHeader(opts.MaxForwards)
 	}
 	req.AppendHeader(d.stack.allow(d.handlers))
-	if d.remoteTag == "" { // the first
+	if s.RemoteTag() == "" { // the first
 		req.AppendHeader(sip.NewHeader("Supported", d.config().supported()+", "+tagEarlyDialogTerminated))
 		d.config().requireReliable(req)
 	} else {
@@ -183,9 +184,10 @@ func (i *inviteClient) prepared(*sip.Request) {
 	i.d.mutex.Lock()
 	release := i.dropLocked(nil)
 	if i.current != nil {
-		i.current.state = i.d.dialogStateLocked() // what answers a request in it looks there
-		i.d.negotiation, i.d.updateOut, i.d.updateIn = offeranswer.Negotiation{}, nil, nil
-		i.d.negotiation.SendOffer(i, i.offer, offeranswer.ByApplication)
+		next := *i.current.state // its own is that of who answers a request in it
+		next.negotiation, next.updateOut, next.updateIn = offeranswer.Negotiation{}, nil, nil
+		next.negotiation.SendOffer(i, i.offer, offeranswer.ByApplication)
+		i.d.setCurrentLocked(&next)
 	}
 	i.forgetEarlyLocked()
 	i.d.mutex.Unlock()
@@ -260,7 +262,7 @@ func (d *Dialog) invitation() *inviteClient {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if d.invite == nil {
-		d.invite = &inviteClient{ackSender: ackSender{d: d, seq: d.localSeq}}
+		d.invite = &inviteClient{ackSender: ackSender{d: d, seq: d.currentLocked().LocalSeq()}}
 	}
 	return d.invite
 }
@@ -385,7 +387,7 @@ func (i *inviteClient) accept(res *sip.Response) {
 	d.keepBodyLocked(bodyOf(res))
 	d.tellForkLocked(e)
 	d.tellIdentityLocked()
-	d.negotiation.ReceiveAnswer(i)
+	e.state.negotiation.ReceiveAnswer(i)
 	d.agreeTimerLocked(res, sessiontimer.UAC, res)
 	// Established is entered once the ACK has left, so that nothing a callback
 	// sends can overtake it.
@@ -474,7 +476,7 @@ func (i *inviteClient) releaseFork(res *sip.Response) {
 	case fork == nil:
 	case isNew:
 		fork.sendSlot.Join()
-		fork.invite.acknowledge(fork.negotiation.Refusal(offerIn2xx(fork.invite.offer, res)), offeranswer.ByDefault, func() {
+		fork.invite.acknowledge(fork.refusal(offerIn2xx(fork.invite.offer, res)), offeranswer.ByDefault, func() {
 			i.d.finalGoodbye(func() { i.d.drainSendSlot(); fork.invite.established() })
 		})
 	default:

@@ -152,14 +152,15 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	d.stopRingingLocked()
 	u := &retransmission{tx: tx, seq: cseq(tx.Message()), initial: true}
 	d.numberLocked(res)
+	s := d.currentLocked()
 	switch ours := keptOrNil(sessionIn(res)); {
-	case d.negotiation.IsOpen(tx):
-		d.negotiation.SendAnswer(tx, ours, offeranswer.ByApplication)
+	case s.negotiation.IsOpen(tx):
+		s.negotiation.SendAnswer(tx, ours, offeranswer.ByApplication)
 		d.logAcceptedLocked(sip.INVITE, offeranswer.ByApplication)
-	case !d.negotiation.Agreed():
-		d.negotiation.SendOffer(u, ours, offeranswer.ByApplication)
+	case !s.negotiation.Agreed():
+		s.negotiation.SendOffer(u, ours, offeranswer.ByApplication)
 	default: // neither offer nor answer (RFC 6337 3.1)
-		d.negotiation.Sent(ours)
+		s.negotiation.Sent(ours)
 	}
 	d.retransmitLocked(u)
 	makeRoom := d.unconfirmedNow()
@@ -268,12 +269,13 @@ func (d *Dialog) handleAck(ack *sipmsg.Message, flow *transport.Flow) {
 		d.mutex.Unlock()
 		return
 	}
-	d.reachedLocked(ack, flow)
+	s := d.currentLocked()
+	s.reachedLocked(ack, flow)
 	d.stopRetransmissionLocked(u)
 	if u.initial || sessionIn(ack) != nil { // of the first there is nothing to go back to
-		d.negotiation.ReceiveAnswer(u)
+		s.negotiation.ReceiveAnswer(u)
 	}
-	d.negotiation.Rollback(u)
+	s.negotiation.Rollback(u)
 	d.keepBodyLocked(bodyOf(ack))
 	release := func() {}
 	if u.initial && d.phase == phaseAwaitingACK {

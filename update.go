@@ -58,20 +58,21 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 		return nil, err
 	}
 	defer d.sendSlot.Release()
-	req := d.nextRequestLocked(sip.UPDATE)
+	s := d.currentLocked()
+	req := s.nextRequestLocked(sip.UPDATE)
 	req.AppendHeader(d.stack.allow(d.handlers))
 	req.AppendHeader(d.stack.supported())
 	d.askTimerLocked(req)
 	appendHeaders(req, headers)
-	offer = d.negotiation.Numbered(offer)
+	offer = s.negotiation.Numbered(offer)
 	setBody(req, offer)
-	out := &updateClient{d: d, fork: d.currentForkLocked(), target: *d.remoteTarget.Clone(), offer: offer, waiter: newWaiter()}
-	d.updateOut = out
-	d.negotiation.SendOffer(out, offer, offeranswer.ByApplication)
-	opt := d.optionsLocked()
+	out := &updateClient{d: d, fork: d.currentForkLocked(), target: s.Target(), offer: offer, waiter: newWaiter()}
+	s.updateOut = out
+	s.negotiation.SendOffer(out, offer, offeranswer.ByApplication)
+	opt := s.optionsLocked()
 	d.mutex.Unlock()
 
-	x, err := d.newClientRequestIn(out.fork, opt, out.mayRepeatLocked)
+	x, err := d.newClientRequest(out.fork, opt, out.mayRepeatLocked)
 	if err == nil {
 		x.response, x.done = out.response, out.done
 		err = x.send(ctx, req)
@@ -84,10 +85,11 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 }
 
 func (d *Dialog) mayUpdateLocked(offer Body) error {
+	s := d.currentLocked()
 	switch {
 	case d.ending != nil || !d.isEarlyLocked() && d.state != DialogStateEstablished:
 		return &StateError{Op: "Update", State: d.state, Need: "Established state, or a peer that rings"}
-	case d.ackWaits, d.updateOut != nil, offer != nil && (d.negotiation.State() != offeranswer.Stable || d.offerToComeLocked() || d.noSessionLocked()):
+	case d.ackWaits, s.updateOut != nil, offer != nil && (s.negotiation.State() != offeranswer.Stable || d.offerToComeLocked() || d.noSessionLocked()):
 		return ErrPending
 	}
 	return nil
@@ -96,7 +98,7 @@ func (d *Dialog) mayUpdateLocked(offer Body) error {
 // isEarlyLocked reports whether there is an early dialog (RFC 3261 12.1) to send
 // requests in.
 func (d *Dialog) isEarlyLocked() bool {
-	return d.state == DialogStateRinging && d.remoteTag != "" && !d.earlyDialogsEndedLocked()
+	return d.state == DialogStateRinging && d.currentLocked().RemoteTag() != "" && !d.earlyDialogsEndedLocked()
 }
 
 // earlyDialogsEndedLocked reports whether no early dialog of our INVITE is left.
@@ -107,7 +109,7 @@ func (d *Dialog) earlyDialogsEndedLocked() bool {
 // noSessionLocked reports whether reliable provisional responses to the INVITE,
 // which is not answered, have brought no offer and answer yet (RFC 3311 5.1).
 func (d *Dialog) noSessionLocked() bool {
-	return (d.phase == phaseInviting || d.phase == phaseIncoming) && !d.negotiation.Agreed()
+	return (d.phase == phaseInviting || d.phase == phaseIncoming) && !d.currentLocked().negotiation.Agreed()
 }
 
 // updateClient is an UPDATE of ours that has no final answer.
@@ -124,7 +126,7 @@ func (u *updateClient) response(res *sip.Response) {
 		return
 	}
 	if u.over(res) && !res.IsSuccess() {
-		u.d.failedIn(u.fork, sip.UPDATE, res.StatusCode, res.Reason)
+		u.d.failed(u.fork, sip.UPDATE, res.StatusCode, res.Reason)
 	}
 	u.waiter.response(res)
 }
@@ -134,7 +136,7 @@ func (u *updateClient) done(err error) {
 		return
 	}
 	if u.over(nil) {
-		u.d.unansweredIn(u.fork, sip.UPDATE, err)
+		u.d.unanswered(u.fork, sip.UPDATE, err)
 	}
 	u.waiter.done(err)
 }
@@ -142,7 +144,7 @@ func (u *updateClient) done(err error) {
 // mayRepeatLocked keeps an UPDATE in an early dialog that was left from going out
 // once more in another.
 func (u *updateClient) mayRepeatLocked() error {
-	if u.d.updateOut != u {
+	if u.d.currentLocked().updateOut != u {
 		return ErrCanceled
 	}
 	return nil
@@ -154,26 +156,24 @@ func (u *updateClient) mayRepeatLocked() error {
 func (u *updateClient) over(res *sip.Response) (ours bool) {
 	u.d.mutex.Lock()
 	defer u.d.mutex.Unlock()
-	ours = u.d.updateOut == u
-	u.d.inDialogStateLocked(u.fork, func() {
-		if u.d.updateOut != u {
-			return
-		}
-		u.d.updateOut = nil
+	s := u.d.stateOfLocked(u.fork)
+	ours = u.d.currentLocked().updateOut == u
+	if s.updateOut == u {
+		s.updateOut = nil
 		if res != nil && res.IsSuccess() {
-			u.acceptedLocked(res)
+			u.acceptedLocked(s, res)
 		}
-		u.d.negotiation.Rollback(u)
-	})
+		s.negotiation.Rollback(u)
+	}
 	u.d.tellIdentityLocked()
 	return ours
 }
 
 // acceptedLocked takes a 2xx.
-func (u *updateClient) acceptedLocked(res *sip.Response) {
+func (u *updateClient) acceptedLocked(s *dialogState, res *sip.Response) {
 	d := u.d
-	d.answeredAtLocked(u.target, res)
-	d.negotiation.ReceiveAnswer(u)
+	s.answeredAtLocked(u.target, res)
+	s.negotiation.ReceiveAnswer(u)
 	if d.state == DialogStateEstablished {
 		d.agreeTimerLocked(res, sessiontimer.UAC, res)
 	}

@@ -49,7 +49,7 @@ func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
 	if in.offer != nil && handler != nil {
 		ctx, in.cancel = context.WithTimeout(context.Background(), decisionTime)
 	}
-	ours := d.negotiationLocked(in.fork)
+	ours := d.stateOfLocked(in.fork).negotiation
 	d.keepOfferLocked(in.body)
 	return func() {
 		switch {
@@ -82,20 +82,19 @@ func (d *Dialog) answerUpdate(in *updateServer, ours offeranswer.Negotiation) {
 
 // beginUpdateLocked opens an UPDATE, or returns why not.
 func (d *Dialog) beginUpdateLocked(in *updateServer) (refusal *sip.Response) {
-	d.inDialogStateLocked(in.fork, func() {
-		if refusal = d.refuseUpdateLocked(in); refusal == nil {
-			d.updateIn = in
-			d.negotiation.ReceiveOffer(in, in.offer)
-		}
-	})
+	s := d.stateOfLocked(in.fork)
+	if refusal = s.refuseUpdateLocked(in); refusal == nil {
+		s.updateIn = in
+		s.negotiation.ReceiveOffer(in, in.offer)
+	}
 	return refusal
 }
 
-func (d *Dialog) refuseUpdateLocked(in *updateServer) *sip.Response {
+func (s *dialogState) refuseUpdateLocked(in *updateServer) *sip.Response {
 	switch {
-	case d.updateIn != nil, in.offer != nil && (d.negotiation.State() == offeranswer.HaveRemoteOffer || d.reinviteIn != nil):
+	case s.updateIn != nil, in.offer != nil && (s.negotiation.State() == offeranswer.HaveRemoteOffer || s.d.reinviteIn != nil):
 		return tooSoon(in.tx)
-	case in.offer != nil && d.negotiation.State() == offeranswer.HaveLocalOffer:
+	case in.offer != nil && s.negotiation.State() == offeranswer.HaveLocalOffer:
 		return in.tx.NewResponse(sip.StatusRequestPending, "")
 	}
 	return nil
@@ -114,18 +113,17 @@ func (d *Dialog) claimUpdate(in *updateServer) (ours bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if ours = d.claimUpdateLocked(in); ours {
-		d.inDialogStateLocked(in.fork, func() { d.negotiation.Rollback(in) })
+		d.stateOfLocked(in.fork).negotiation.Rollback(in)
 	}
 	return ours
 }
 
 // claimUpdateLocked is that for whoever answers it either way.
 func (d *Dialog) claimUpdateLocked(in *updateServer) (ours bool) {
-	d.inDialogStateLocked(in.fork, func() {
-		if ours = d.updateIn == in; ours {
-			d.updateIn = nil
-		}
-	})
+	s := d.stateOfLocked(in.fork)
+	if ours = s.updateIn == in; ours {
+		s.updateIn = nil
+	}
 	return ours
 }
 
@@ -142,13 +140,12 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made offeranswer.Or
 		d.mutex.Unlock()
 		return
 	}
-	d.inDialogStateLocked(in.fork, func() {
-		d.refreshTargetLocked(in.tx.Message())
-		d.learnFlowLocked(in.tx)
-		ours := d.negotiation.Numbered(answer)
-		setBody(res, ours)
-		d.negotiation.SendAnswer(in, ours, made)
-	})
+	s := d.stateOfLocked(in.fork)
+	s.refreshTargetLocked(in.tx.Message())
+	s.learnFlowLocked(in.tx)
+	ours := s.negotiation.Numbered(answer)
+	setBody(res, ours)
+	s.negotiation.SendAnswer(in, ours, made)
 	d.tellIdentityLocked()
 	if in.offer != nil {
 		d.logAcceptedLocked(sip.UPDATE, made)

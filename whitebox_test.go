@@ -83,7 +83,7 @@ func TestReferOnAHalfMadeDialogLeavesOneSubscription(t *testing.T) {
 		require.Same(t, d, sub.dialog)
 		require.Equal(t, "carol", sub.referToURI.User)
 		require.Nil(t, sub.expiry, "no timer runs")
-		require.Zero(t, d.localSeq, "nothing was sent")
+		require.Zero(t, d.Info().LocalSeq, "nothing was sent")
 
 		require.NoError(t, d.HandleIncomingRefer(whiteboxRefer(3), target, &ReplacesInfo{CallID: "id", FromTag: "f", ToTag: "t"}))
 		require.Len(t, d.GetAllReferSubscriptions(), 2)
@@ -255,7 +255,7 @@ func TestNoMethodOfAHalfMadeDialogPanics(t *testing.T) {
 			"ReferReplace":  func() { _ = d.ReferReplace(ctx, d, ReferOpts{}) },
 			"WaitRefer":     func() { _, _ = d.WaitRefer(ctx) },
 			"SendReferWithReplaces": func() {
-				_ = d.SendReferWithReplaces(ctx, uri, &Dialog{callID: "id", localTag: "l", remoteTag: "r"}, nil)
+				_ = d.SendReferWithReplaces(ctx, uri, withPeer(&Dialog{callID: "id", localTag: "l"}, "r"), nil)
 			},
 			"HandleIncomingRefer":      func() { _ = d.HandleIncomingRefer(whiteboxRefer(2), uri, &ReplacesInfo{}) },
 			"GetReferSubscription":     func() { d.GetReferSubscription("2 REFER") },
@@ -418,7 +418,7 @@ func TestInviteOfACallThatShutdownFoundIsNotSent(t *testing.T) {
 	require.NoError(t, s.register(d))
 	d.hangup(&ending{cause: Cause{By: PartyShutdown}})
 	require.ErrorIs(t, d.sendInvite(context.Background(), InviteOpts{}), ErrShutdown)
-	require.Zero(t, d.localSeq)
+	require.Zero(t, d.Info().LocalSeq)
 	require.NoError(t, s.Shutdown(context.Background()))
 }
 
@@ -497,7 +497,7 @@ func TestResponseOptionOfOldTests(t *testing.T) {
 func TestReplacesThatMatchesSeveralCallsMatchesNone(t *testing.T) {
 	s := &Stack{config: &StackConfig{}, dialogs: make(map[DialogKey]*Dialog)}
 	for _, tag := range []string{"0", ""} {
-		d := &Dialog{stack: s, callID: "id", localTag: "l", remoteTag: tag, state: DialogStateEstablished}
+		d := withPeer(&Dialog{stack: s, callID: "id", localTag: "l", state: DialogStateEstablished}, tag)
 		s.dialogs[d.Key()] = d
 	}
 	call, ended := s.findNamed(&ReplacesInfo{CallID: "id", FromTag: "0", ToTag: "l"})

@@ -1,4 +1,5 @@
-package dialog
+// Package sipuri compares URIs, and reads and removes their parameters (RFC 3261 19.1).
+package sipuri
 
 import (
 	"net/url"
@@ -9,34 +10,41 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// sameURI compares two URIs as RFC 3261 19.1.4 has it. The relation is not
-// transitive.
-func sameURI(a, b sip.Uri) bool {
+// Same compares two SIP URIs as RFC 3261 19.1.4 has it. The relation is not transitive.
+func Same(a, b sip.Uri) bool {
 	return strings.EqualFold(a.Scheme, b.Scheme) &&
 		unescaped(a.User) == unescaped(b.User) && unescaped(a.Password) == unescaped(b.Password) &&
 		strings.EqualFold(unescaped(a.Host), unescaped(b.Host)) && a.Port == b.Port &&
 		sameParams(a.UriParams, b.UriParams) && sameHeaders(a.Headers, b.Headers)
 }
 
-// sameAddress is sameURI for URIs of any scheme.
-func sameAddress(a, b sip.Uri) bool { return a.Raw() == b.Raw() && sameURI(a, b) }
+// SameOfAny is Same for URIs of any scheme.
+func SameOfAny(a, b sip.Uri) bool { return a.Raw() == b.Raw() && Same(a, b) }
 
 // sameParams: what both have must match; some count also where only one has
 // them, the others do not.
 func sameParams(a, b sip.HeaderParams) bool {
-	telling := []string{"transport", "user", "ttl", "method", "maddr"}
 	for _, pair := range [][2]sip.HeaderParams{{a, b}, {b, a}} {
 		for _, param := range pair[0] {
-			other, both := findParam(pair[1], param.K)
+			other, both := Param(pair[1], param.K)
 			switch {
 			case both && !strings.EqualFold(unescaped(param.V), unescaped(other)):
 				return false
-			case !both && containsFold(telling, param.K):
+			case !both && isTelling(param.K):
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// isTelling reports whether a parameter that only one URI has makes them differ.
+func isTelling(param string) bool {
+	switch strings.ToLower(param) {
+	case "transport", "user", "ttl", "method", "maddr":
+		return true
+	}
+	return false
 }
 
 // sameHeaders: none is ever ignored, their order is.
@@ -53,7 +61,8 @@ func headerPairs(headers sip.HeaderParams) []string {
 	return pairs
 }
 
-func findParam(params sip.HeaderParams, name string) (value string, found bool) {
+// Param returns the value of a parameter, whose name may be in any case.
+func Param(params sip.HeaderParams, name string) (value string, found bool) {
 	for _, param := range params {
 		if strings.EqualFold(param.K, name) {
 			return param.V, true
@@ -62,13 +71,13 @@ func findParam(params sip.HeaderParams, name string) (value string, found bool) 
 	return "", false
 }
 
-// removeParam removes all parameters of that name (RFC 3261 7.3.1: in any case).
-func removeParam(params *sip.HeaderParams, name string) {
+// RemoveParam removes all parameters of that name (RFC 3261 7.3.1: in any case).
+func RemoveParam(params *sip.HeaderParams, name string) {
 	*params = slices.DeleteFunc(*params, func(param sip.HeaderKV) bool { return strings.EqualFold(param.K, name) })
 }
 
-// unescapedAll undoes every escape.
-func unescapedAll(s string) string {
+// UnescapeAll undoes every escape.
+func UnescapeAll(s string) string {
 	plain, err := url.PathUnescape(s)
 	if err != nil {
 		return s
@@ -79,6 +88,9 @@ func unescapedAll(s string) string {
 // unescaped undoes the escapes of characters that mean the same without (RFC
 // 3261 19.1.4): all that are not reserved (RFC 2396 2.2).
 func unescaped(s string) string {
+	if strings.IndexByte(s, '%') < 0 {
+		return s
+	}
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		if s[i] == '%' && i+2 < len(s) {
@@ -100,5 +112,17 @@ func unescaped(s string) string {
 	return b.String()
 }
 
-// isSIPS reports whether a URI asks for TLS on each hop (RFC 3261 26.2.2).
-func isSIPS(uri sip.Uri) bool { return strings.EqualFold(uri.Scheme, "sips") }
+// IsSIPS reports whether a URI asks for TLS on each hop (RFC 3261 26.2.2).
+func IsSIPS(uri sip.Uri) bool { return strings.EqualFold(uri.Scheme, "sips") }
+
+// IsTarget reports whether a URI can be the target of requests: a SIP or SIPS URI with
+// a host (RFC 3261 8.1.1.8, 12.1.1).
+func IsTarget(uri sip.Uri) bool {
+	return !uri.Wildcard && uri.Host != "" && (strings.EqualFold(uri.Scheme, "sip") || IsSIPS(uri))
+}
+
+// IsLoose reports whether the URI of a route asks for loose routing (RFC 3261 16.12).
+func IsLoose(uri sip.Uri) bool {
+	_, loose := Param(uri.UriParams, "lr")
+	return loose
+}

@@ -1,0 +1,229 @@
+package dialog
+
+import (
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/dialogstate"
+	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/sipuri"
+	"sipdialog.example/dialog/internal/transport"
+	"sipdialog.example/dialog/internal/txn"
+)
+
+// dialogState is the state of one dialog: that of RFC 3261 12, and what else the early
+// dialogs of an INVITE do not share. Each early dialog has its own, and the call has a
+// current one. The mutex of its Dialog guards it.
+type dialogState struct {
+	dialogstate.State
+
+	// d is set at construction.
+	d *Dialog
+
+	peerIdentity
+	// flow is the one by which the peer's latest INVITE, or response to ours, arrived.
+	// nat is true when its Contact does not lead there, inboundConn when it was an
+	// INVITE: the peer may have opened the connection. flowNamed is true when the
+	// application has named the flow: nothing else leads to the peer.
+	flow                        *transport.Flow
+	nat, inboundConn, flowNamed bool
+	detour                      *detour // nil: none
+	negotiation                 offeranswer.Negotiation
+	// peerPackages are the Info Packages that the peer takes (RFC 6086); nil when it has
+	// not said.
+	peerPackages []string
+	// updateOut is an UPDATE of ours, updateIn one of the peer's, that has no final
+	// answer yet.
+	updateOut *updateClient
+	updateIn  *updateServer
+}
+
+// currentLocked returns the state in which the call sends: of the current early dialog,
+// else of the call. A dialog that has none gets it from what is published of it, as one
+// that is about to send its INVITE does. Readers may be the first to ask.
+func (d *Dialog) currentLocked() *dialogState {
+	if s := d.current.Load(); s != nil {
+		return s
+	}
+	d.current.CompareAndSwap(nil, &dialogState{d: d, State: dialogstate.Restore(dialogstate.View{
+		LocalTag: d.localTag, Target: d.remoteTarget, RouteSet: d.routeSet,
+	})})
+	return d.current.Load()
+}
+
+// setCurrentLocked makes another state the current one, and keeps its flow open.
+func (d *Dialog) setCurrentLocked(s *dialogState) {
+	d.current.Store(s)
+	s.publishLocked()
+	d.keepLocked()
+}
+
+// publishLocked shows target and route set of the current state.
+func (s *dialogState) publishLocked() {
+	if s.d.current.Load() == s {
+		s.d.remoteTarget, s.d.routeSet = s.Target(), s.RouteSet()
+	}
+}
+
+// stateOfLocked returns the state of an early dialog, or the current one for nil.
+func (d *Dialog) stateOfLocked(e *earlyDialog) *dialogState {
+	if e != nil {
+		return e.state
+	}
+	return d.currentLocked()
+}
+
+// saidBy is what a message of the peer's says of the dialog: tag is the peer's.
+func saidBy(msg message, tag string) dialogstate.Message {
+	return dialogstate.Message{Tag: tag, CSeq: cseq(msg), Targets: contacts(msg), Routes: recordRoutes(msg)}
+}
+
+// learnLocked takes target, route set and Info Packages from a response that makes or
+// confirms the dialog (RFC 3261 12.1.2, 13.2.2.4).
+func (s *dialogState) learnLocked(res *sip.Response) {
+	s.LearnResponse(saidBy(res, toTag(res)))
+	s.publishLocked()
+	s.learnPackagesLocked(res)
+}
+
+// refreshTargetLocked sets the target from a re-INVITE or UPDATE, or a 2xx to one (RFC
+// 3261 12.2.1.2, 12.2.2), and the peer's identity and packages.
+func (s *dialogState) refreshTargetLocked(msg message) {
+	msg = learnable(msg)
+	s.Refresh(contacts(msg))
+	s.refreshedLocked(msg)
+}
+
+// answeredAtLocked is refreshTargetLocked for the response to a request of ours that was
+// sent to target (RFC 6141 4.8).
+func (s *dialogState) answeredAtLocked(target sip.Uri, res *sip.Response) {
+	msg := learnable(res)
+	s.RefreshBy(contacts(msg), target)
+	s.refreshedLocked(msg)
+}
+
+func (s *dialogState) refreshedLocked(msg message) {
+	s.publishLocked()
+	s.learnPackagesLocked(msg)
+	s.learnIdentityLocked(msg)
+}
+
+// nextRequestLocked builds the next request of the dialog: reading and raising the CSeq
+// is one critical section.
+func (s *dialogState) nextRequestLocked(method sip.RequestMethod) *sip.Request {
+	return s.requestLocked(s.Next(method))
+}
+
+// requestLocked builds a request inside the dialog (RFC 3261 12.2.1.1).
+func (s *dialogState) requestLocked(r dialogstate.Request) *sip.Request {
+	d := s.d
+	req := sip.NewRequest(r.Method, r.URI)
+	for _, route := range r.Route {
+		req.AppendHeader(&sip.RouteHeader{Address: route})
+	}
+	req.AppendHeader(d.local.nameAddr().from(r.FromTag))
+	req.AppendHeader(s.remote.nameAddr().to(r.ToTag))
+	id := sip.CallIDHeader(d.callID)
+	req.AppendHeader(&id)
+	req.AppendHeader(&sip.CSeqHeader{SeqNo: r.CSeq, MethodName: r.Method})
+	hops := sip.MaxForwardsHeader(70)
+	req.AppendHeader(&hops)
+	if agent := d.config().userAgent(); agent != "" {
+		req.AppendHeader(sip.NewHeader("User-Agent", agent))
+	}
+	return req
+}
+
+// optionsLocked returns the options with which requests of this dialog are sent.
+func (s *dialogState) optionsLocked() txn.RequestOptions {
+	opt := txn.RequestOptions{Flow: s.flowLocked(), NextHop: s.Hop(), Prepare: s.prepare}
+	if opt.Flow != nil && opt.Flow == s.natFlowLocked() {
+		opt.FlowOnly, opt.NoStream = s.flowNamed || isUnreachable(s.Target(), opt.Flow), true
+		opt.Reopen = !s.flowNamed
+	}
+	return opt
+}
+
+// prepare fills in the headers that depend on the address by which the peer reaches us:
+// the Contact of requests that make or refresh a dialog, and the host in the From of a
+// first INVITE.
+func (s *dialogState) prepare(req *sip.Request, local transport.Local) {
+	switch req.Method {
+	case sip.INVITE, sip.UPDATE, sip.REFER, sip.NOTIFY, sip.SUBSCRIBE:
+	default:
+		return
+	}
+	d := s.d
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if toTag(req) != "" {
+		d.timer.NoteMinSE(minSE(req))
+	} else if sipuri.IsSIPS(req.Recipient) {
+		d.secure = true
+	}
+	if caller := d.local.nameAddr(); caller.uri.Host == "" {
+		caller.uri.Host = bracketed(local.Host)
+		d.local = caller.party()
+		if from := req.From(); from != nil {
+			from.Address = *caller.uri.Clone()
+		}
+	}
+	removeHeaders(req, "Contact")
+	req.AppendHeader(s.contactLocked(local))
+}
+
+// targetsOf are the targets that an INVITE gives for later requests. A client of RFC
+// 2543, whose branch has no magic cookie, may have no Contact: its From is the target
+// then (RFC 4475 3.4.1).
+func targetsOf(invite *sipmsg.Message) []sip.Uri {
+	if hasHeader(invite, "Contact") {
+		return contacts(invite)
+	}
+	from := nameAddrIn(invite, "From").uri
+	if strings.HasPrefix(invite.Via.Branch(), sip.RFC3261BranchMagicCookie) || !sipuri.IsTarget(from) {
+		return nil
+	}
+	return []sip.Uri{from}
+}
+
+// countTargets counts targetsOf, and makes no list.
+func countTargets(invite *sipmsg.Message) (n int) {
+	if !hasHeader(invite, "Contact") {
+		return len(targetsOf(invite))
+	}
+	invite.Each("Contact", func(value string) {
+		if a, err := sipmsg.ParseAddress(value); err == nil && namesTarget(a.URI) {
+			n++
+		}
+	})
+	return n
+}
+
+// namesTarget is isTarget for the text of a URI.
+func namesTarget(text string) bool {
+	uri, err := sipmsg.ParseURI(text)
+	return err == nil && uri.IsSIP() && uri.Host != "*"
+}
+
+// largeText is the size of header fields from which on they are not kept for the sake
+// of a few of them.
+const largeText = 4 << 10
+
+// learnable is a message, or of a large one the fields that a dialog learns from: a
+// dialog that keeps a part of a message keeps its whole text.
+func learnable(msg message) message {
+	m, isText := msg.(*sipmsg.Message)
+	if full, ok := msg.(sip.Message); ok {
+		m = sipmsg.Of(full)
+	}
+	if m == nil || len(m.Text()) < largeText {
+		return msg
+	}
+	excerpt := m.Excerpt("From", "Contact", "Recv-Info", "P-Asserted-Identity", "Privacy")
+	if isText {
+		return excerpt
+	}
+	return excerpt.NewSIP()
+}

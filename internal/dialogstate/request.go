@@ -1,0 +1,82 @@
+package dialogstate
+
+import (
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipuri"
+)
+
+// Request is what the state gives a request of ours (RFC 3261 12.2.1.1).
+type Request struct {
+	Method         sip.RequestMethod
+	URI            sip.Uri
+	Route          []sip.Uri
+	CSeq           uint32
+	FromTag, ToTag string
+}
+
+// Next returns the next request of the dialog. It draws a CSeq number.
+func (s *State) Next(method sip.RequestMethod) Request { return s.request(method, s.NextSeq()) }
+
+// Ack returns the ACK to a 2xx: it has the CSeq number of its INVITE, whatever was sent
+// since (RFC 3261 13.2.2.4), and target and route of now.
+func (s *State) Ack(invite uint32) Request { return s.request(sip.ACK, invite) }
+
+func (s *State) request(method sip.RequestMethod, seq uint32) Request {
+	uri, route := s.Path()
+	return Request{Method: method, URI: uri, Route: route, CSeq: seq, FromTag: s.localTag, ToTag: s.remoteTag}
+}
+
+// NextSeq draws the next CSeq number: for a request, or for one that is sent again.
+func (s *State) NextSeq() uint32 {
+	s.draw(1)
+	return s.localSeq
+}
+
+// draw takes n CSeq numbers. All that are ever used are taken here.
+func (s *State) draw(n uint32) { s.localSeq += n }
+
+// Path returns the Request-URI of our requests, and their Route (RFC 3261 12.2.1.1). A
+// strict router, as the first hop, is the Request-URI, and the target ends the route.
+// Both are copies.
+func (s *State) Path() (uri sip.Uri, route []sip.Uri) {
+	target := *s.target.Clone()
+	target.Headers = nil
+	for _, hop := range s.routes {
+		route = append(route, *hop.Clone())
+	}
+	if len(route) == 0 || sipuri.IsLoose(route[0]) {
+		return target, route
+	}
+	first := route[0]
+	first.Headers = nil
+	sipuri.RemoveParam(&first.UriParams, "method")
+	return first, append(route[1:], target)
+}
+
+// Hop returns the next hop of our requests, a copy: the first route, else the target
+// (RFC 3261 8.1.2).
+func (s *State) Hop() sip.Uri {
+	if len(s.routes) > 0 {
+		return *s.routes[0].Clone()
+	}
+	return *s.target.Clone()
+}
+
+// IsSecure reports whether the first hop, or the peer, has a SIPS URI: our Contact is
+// one then (RFC 3261 12.1.1, 12.1.2).
+func (s *State) IsSecure() bool {
+	return sipuri.IsSIPS(s.target) || len(s.routes) > 0 && sipuri.IsSIPS(s.routes[0])
+}
+
+// InOrder takes a request of the peer's, and reports whether it is in order (RFC 3261
+// 12.2.2): only a lower CSeq than before must be refused. Some peers send their BYE with
+// the CSeq of the request before it; such a BYE is taken.
+func (s *State) InOrder(method sip.RequestMethod, seq uint32) bool {
+	repeated := seq == s.remoteSeq && method == sip.BYE
+	if s.remoteSeqKnown && seq <= s.remoteSeq && !repeated {
+		return false
+	}
+	s.remoteSeq, s.remoteSeqKnown = seq, true
+	return true
+}
