@@ -7,12 +7,13 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// Which part of a body is an offer or an answer (RFC 3261 20.11, RFC 5621).
+// The functions of this file find the offer or the answer in a body (RFC 3261 20.11, RFC
+// 5621).
 
 // TypeSDP is the media type of session descriptions.
 const TypeSDP = "application/sdp"
 
-// body is a Body that is made here.
+// body is a Body that this package makes.
 type body struct {
 	contentType string
 	data        []byte
@@ -31,7 +32,7 @@ func isSDPType(contentType string) bool {
 }
 
 // Description returns the session description in a body of ours: the body itself, or
-// the part of it that is one; nil when it has none.
+// one of its parts; nil if the body has none.
 func Description(whole Body) Body {
 	if isNone(whole) || !multipart.IsMultipart(whole.ContentType()) {
 		return whole
@@ -43,9 +44,9 @@ func Description(whole Body) Body {
 	return &body{part.Type, part.Data}
 }
 
-// SessionPart returns the session description in a body. A body of one type may be of
-// any, as only the application can tell what it describes; of several parts one has to
-// be SDP.
+// SessionPart returns the session description in a body. A body without parts may have any
+// type, as only the application knows what it describes. In a multipart body the session
+// description must be SDP.
 func SessionPart(whole multipart.Part) (session multipart.Part, ok bool) {
 	if !multipart.IsMultipart(whole.Type) {
 		return whole, DescribesSession(whole)
@@ -54,8 +55,8 @@ func SessionPart(whole multipart.Part) (session multipart.Part, ok bool) {
 		if len(part.Data) == 0 || !isSDPType(part.Type) || !DescribesSession(part) {
 			continue
 		}
-		better := part.Alternative && session.Alternative || IsOptional(session) && !IsOptional(part)
-		if !ok || better {
+		preferred := part.Alternative && session.Alternative || IsOptional(session) && !IsOptional(part)
+		if !ok || preferred {
 			session, ok = part, true
 		}
 	}

@@ -8,15 +8,15 @@ import (
 	"sipdialog.example/dialog/internal/sdp"
 )
 
-// The offers and answers that follow from what the application wants, and the versions
-// of all that we send. Nothing that one offer of the peer's takes away is lost: see
-// [sdp.Wanted].
+// The functions of this file build the offers and answers for the session that the
+// application wants, and number them. If an offer of the peer leaves out a part of that
+// session, the part is not lost: see [sdp.Wanted].
 
-// ErrNoSession says that we have offered or answered no SDP.
+// ErrNoSession means that we have neither offered nor answered SDP.
 var ErrNoSession = errors.New("dialog: no session of ours")
 
-// preferences is what the application wants of the session. ErrNoSession: it has sent
-// nothing, or its SDP cannot be read.
+// preferences returns the session that the application wants. It returns ErrNoSession if
+// the application has sent none, or if its SDP cannot be read.
 func (n *Negotiation) preferences() (*sdp.Wanted, error) {
 	if n.wanted != nil {
 		return n.wanted, nil
@@ -32,14 +32,14 @@ func (n *Negotiation) preferences() (*sdp.Wanted, error) {
 	return n.wanted, nil
 }
 
-// prefer notes what the application wants, by an offer of its own, or by its answer to
-// remote.
+// prefer records the session that the application wants, from an offer of its own, or
+// from its answer to remote.
 func (n *Negotiation) prefer(local, remote Body) {
 	before, _ := n.preferences()
 	first := n.preferred == nil
 	n.preferred, n.wanted = local, nil
 	if first && !limitsDirection(remote) {
-		return // most calls have no other: it is read when it is needed
+		return // most calls have no other SDP of ours: preferences parses it if needed
 	}
 	ours, err := sdp.Parse(local.Data())
 	if err != nil {
@@ -52,13 +52,12 @@ func (n *Negotiation) prefer(local, remote Body) {
 	n.wanted = before.Offered(ours)
 }
 
-// limitsDirection reports whether an offer may leave its answer no choice of
-// direction.
+// limitsDirection reports whether an offer may restrict the direction in its answer.
 func limitsDirection(offer Body) bool {
 	return !isNone(offer) && (bytes.Contains(offer.Data(), []byte("only")) || bytes.Contains(offer.Data(), []byte("inactive")))
 }
 
-// parse reads a body; nil for none.
+// parse reads a body; it returns nil for no body.
 func parse(body Body) (*sdp.Description, error) {
 	if isNone(body) {
 		return nil, nil
@@ -66,7 +65,7 @@ func parse(body Body) (*sdp.Description, error) {
 	return sdp.Parse(body.Data())
 }
 
-// parseOrNil is parse that returns nil for a body that cannot be read, too.
+// parseOrNil is parse, but also returns nil for a body that cannot be read.
 func parseOrNil(body Body) *sdp.Description {
 	description, _ := parse(body)
 	return description
@@ -74,12 +73,12 @@ func parseOrNil(body Body) *sdp.Description {
 
 func bodyOf(description *sdp.Description) Body { return &body{TypeSDP, description.Bytes()} }
 
-// Offer is an offer of the session as the application wants it, in its next version:
-// what the peer's hold has made of it is not ours to keep (RFC 6337 5.3). An offer that
-// was refused has used its version up (RFC 6337 5.2.5).
+// Offer returns an offer of the session that the application wants, in the next version.
+// A hold by the peer does not change this session (RFC 6337 5.3). A refused offer has used
+// up its version (RFC 6337 5.2.5).
 func (n *Negotiation) Offer() (Body, error) { return n.OfferAfter(n) }
 
-// OfferAfter is Offer where the negotiation has gone on since, and is as now says.
+// OfferAfter is Offer for an earlier copy of a negotiation whose present state is now.
 func (n *Negotiation) OfferAfter(now *Negotiation) (Body, error) {
 	offer, err := n.nextAfter(now)
 	if err != nil {
@@ -96,7 +95,7 @@ func (n *Negotiation) nextAfter(now *Negotiation) (*sdp.Description, error) {
 	return wanted.Offer(parseOrNil(now.local)).WithVersion(now.version + 1), nil
 }
 
-// OfferWithDirections is Offer with other directions of its streams.
+// OfferWithDirections is Offer with the directions of its streams changed.
 func (n *Negotiation) OfferWithDirections(change func(sdp.Direction) sdp.Direction) (Body, error) {
 	offer, err := n.nextAfter(n)
 	if err != nil {
@@ -105,9 +104,9 @@ func (n *Negotiation) OfferWithDirections(change func(sdp.Direction) sdp.Directi
 	return bodyOf(offer.WithDirections(change)), nil
 }
 
-// Refresh is the offer that changes nothing: the last one, byte by byte (RFC 4028
-// 7.4), unless an offer that came to nothing was sent since, or our application wants
-// more than the peer has left of it; nil when we have no session.
+// Refresh returns the offer that changes nothing: the last one, byte by byte (RFC 4028
+// 7.4). It returns a new one if a later offer was rolled back, or if the application wants
+// more than the peer has accepted. It returns nil if we have no session.
 func (n *Negotiation) Refresh() (Body, error) {
 	offer, err := n.Offer()
 	if err != nil || n.isUnchanged(offer) {
@@ -116,21 +115,21 @@ func (n *Negotiation) Refresh() (Body, error) {
 	return offer, nil
 }
 
-// isUnchanged reports whether our SDP says what stands, and what stands can be sent
-// once more: an offer that came to nothing was sent since otherwise, and a version
-// only goes up (RFC 6337 5.2.5).
+// isUnchanged reports whether our SDP describes the current session, and the current
+// description can be sent again. If an offer that was rolled back was sent since, it cannot,
+// since a version only rises (RFC 6337 5.2.5).
 func (n *Negotiation) isUnchanged(ours Body) bool {
-	stands := parseOrNil(n.local)
-	if isNone(ours) || stands == nil || !bytes.Equal(n.last.Data(), n.local.Data()) {
+	current := parseOrNil(n.local)
+	if isNone(ours) || current == nil || !bytes.Equal(n.last.Data(), n.local.Data()) {
 		return false
 	}
 	next, err := sdp.Parse(ours.Data())
-	return err == nil && sdp.Same(next, stands)
+	return err == nil && sdp.Same(next, current)
 }
 
-// DefaultAnswer is the answer, where nobody decides it, to an offer, or the offer to a
-// message without one. It is nil without a session of ours, and to an offer that is
-// not SDP. Errors: sdp.ErrUnreadable, *sdp.Unacceptable.
+// DefaultAnswer returns the answer to an offer that no callback decides. To a message
+// without an offer it returns an offer. It returns nil if we have no session, and for an
+// offer that is not SDP. Errors: sdp.ErrUnreadable, *sdp.Unacceptable.
 func (n *Negotiation) DefaultAnswer(offer Body) (Body, error) {
 	if !isNone(offer) && !IsSDP(offer) {
 		return nil, nil
@@ -153,8 +152,8 @@ func (n *Negotiation) DefaultAnswer(offer Body) (Body, error) {
 	return bodyOf(answer.WithVersion(n.version + 1)), nil
 }
 
-// RefreshAnswer is DefaultAnswer to a refresh: one that changes nothing is answered
-// with what stands (RFC 4028 7.4).
+// RefreshAnswer is DefaultAnswer to a refresh. If the refresh changes nothing, the answer
+// is the current description (RFC 4028 7.4).
 func (n *Negotiation) RefreshAnswer(offer Body) (Body, error) {
 	answer, err := n.DefaultAnswer(offer)
 	if err == nil && n.isUnchanged(answer) {
@@ -164,8 +163,8 @@ func (n *Negotiation) RefreshAnswer(offer Body) (Body, error) {
 }
 
 // AnswerOrRefusal is DefaultAnswer to an offer in a response, which only an answer can
-// refuse: the error says that it does, and that the call has to end (RFC 3261
-// 13.2.2.4, RFC 6337 2.3). An offer that cannot be read has no answer.
+// refuse (RFC 3261 13.2.2.4, RFC 6337 2.3). An error means that the answer refuses the
+// offer, and that the call must end. An offer that cannot be read has no answer.
 func (n *Negotiation) AnswerOrRefusal(offer Body) (Body, error) {
 	answer, err := n.DefaultAnswer(offer)
 	switch {
@@ -177,8 +176,8 @@ func (n *Negotiation) AnswerOrRefusal(offer Body) (Body, error) {
 	return answer, nil
 }
 
-// Refusal is the answer that has port 0 in every line of an offer; nil without an
-// offer that can be read.
+// Refusal returns the answer with port 0 in every line of an offer; nil if the offer
+// cannot be read.
 func (n *Negotiation) Refusal(offer Body) Body {
 	theirs := parseOrNil(offer)
 	if theirs == nil {

@@ -1,6 +1,6 @@
-// Package offeranswer is the offer/answer model (RFC 3264, RFC 6337) of one dialog:
-// whose offer is open, what the two ends have agreed upon, and the offers and answers
-// that follow from what the application wants. It is pure: it knows no message, no
+// Package offeranswer implements the offer/answer model (RFC 3264, RFC 6337) of one
+// dialog: the open offer, the session that was negotiated, and the offers and answers that
+// follow from the session that the application wants. It is pure: it has no message, no
 // clock and no lock.
 package offeranswer
 
@@ -10,14 +10,14 @@ import (
 	"sipdialog.example/dialog/internal/sdp"
 )
 
-// Body is the body of a message, or the part of one that describes the session. It is
-// never changed. A nil Body, and one without data, is none.
+// Body is the body of a message, or the part of it that describes the session. It is
+// immutable. A nil Body, and one without data, means no body.
 type Body interface {
 	ContentType() string
 	Data() []byte
 }
 
-// State says whose offer has no answer yet, in the words of RFC 8829 3.2.
+// State tells which side's offer has no answer yet, in the terms of RFC 8829 3.2.
 type State int
 
 const (
@@ -31,16 +31,16 @@ func (s State) String() string {
 	return [...]string{"stable", "have-local-offer", "have-remote-offer"}[s]
 }
 
-// Origin says who has made an offer or an answer of ours.
+// Origin tells whether the application or the stack has made an offer or answer of ours.
 type Origin int
 
 const (
-	// ByDefault: nobody has decided it, it follows from what there was.
+	// ByDefault: the stack has made it from the session.
 	ByDefault Origin = iota
 	ByApplication
 )
 
-// String names who has made an answer.
+// String returns the name of the origin.
 func (o Origin) String() string {
 	if o == ByApplication {
 		return "application"
@@ -48,8 +48,8 @@ func (o Origin) String() string {
 	return "default"
 }
 
-// Negotiation is what the two ends of one dialog, early or confirmed, agree upon. At
-// most one offer is open (RFC 3264 4):
+// Negotiation is the offer/answer state of one dialog, early or confirmed. At most one
+// offer is open (RFC 3264 4):
 //
 //	        SendOffer                     ReceiveAnswer, Rollback
 //	Stable -----------> HaveLocalOffer ---------------------------> Stable
@@ -58,33 +58,33 @@ func (o Origin) String() string {
 //
 // An offer belongs to its owner, the exchange that carries it: the INVITE and its
 // responses, a reliable response and its PRACK, a PRACK, an UPDATE. Only the owner
-// closes it. A caller asks for the State before it begins an exchange; where the peer
-// breaks the rules the later offer counts, as it is the one that the peer waits for,
-// and the owner of the other closes nothing.
+// closes it. A caller checks State before it begins an exchange. If the peer breaks the
+// rules, the later offer replaces the earlier, since the peer waits for its answer, and
+// the owner of the earlier offer closes nothing.
 //
-// The zero value has agreed upon nothing. A copy is independent. Not safe for
+// The zero value has no session. A copy is independent. A Negotiation is not safe for
 // concurrent use.
 type Negotiation struct {
-	// local is the last offer or answer of ours that the peer has taken, preferred
-	// the last of those that the application has made; wanted is what it wants by
-	// that, nil until it is needed.
+	// local is the last offer or answer of ours that the peer has accepted, preferred
+	// the last of those that the application has made. wanted is the session that the
+	// application wants by preferred, nil until it is needed.
 	local, preferred Body
 	wanted           *sdp.Wanted
-	// last is the last SDP of ours that was sent, whatever came of it, version the
-	// highest in the o= line of any.
+	// last is the last SDP that we have sent, accepted or not, version the highest
+	// version in the o= line of any.
 	last    Body
 	version uint64
 	// agreed is true once an offer was answered.
 	agreed bool
-	// state says whose offer is open; owner carries it, origin has made it if it is
-	// ours.
+	// state tells which side's offer is open. owner is the exchange that carries it,
+	// origin its origin if it is ours.
 	state  State
 	owner  any
 	offer  Body
 	origin Origin
 }
 
-// State says whose offer is open.
+// State tells which side's offer is open.
 func (n *Negotiation) State() State { return n.state }
 
 // IsOpen reports whether the owner's offer has no answer yet.
@@ -93,10 +93,10 @@ func (n *Negotiation) IsOpen(owner any) bool { return n.state != Stable && n.own
 // Agreed reports whether an offer was answered.
 func (n *Negotiation) Agreed() bool { return n.agreed }
 
-// Local is our session description as the peer knows it; nil for none.
+// Local returns our session description as the peer knows it; nil if there is none.
 func (n *Negotiation) Local() Body { return n.local }
 
-// SendOffer opens an offer of ours. A body that describes no session has none.
+// SendOffer opens an offer of ours. It does nothing if the body describes no session.
 func (n *Negotiation) SendOffer(owner any, local Body, origin Origin) {
 	if local = Description(local); isNone(local) {
 		return
@@ -105,8 +105,7 @@ func (n *Negotiation) SendOffer(owner any, local Body, origin Origin) {
 	n.Sent(local)
 }
 
-// ReceiveOffer opens an offer of the peer's. A message without a session description
-// has none.
+// ReceiveOffer opens an offer of the peer. It does nothing without a session description.
 func (n *Negotiation) ReceiveOffer(owner any, remote Body) {
 	if !isNone(remote) {
 		n.state, n.owner, n.offer = HaveRemoteOffer, owner, remote
@@ -120,8 +119,8 @@ func (n *Negotiation) ReceiveAnswer(owner any) {
 	}
 }
 
-// SendAnswer closes an offer of the peer's with an answer of ours. Without an answer
-// our session stays as it was.
+// SendAnswer closes an offer of the peer with an answer of ours. Without an answer our
+// session does not change.
 func (n *Negotiation) SendAnswer(owner any, local Body, origin Origin) {
 	if n.state == HaveRemoteOffer && n.owner == owner {
 		local = Description(local)
@@ -130,17 +129,17 @@ func (n *Negotiation) SendAnswer(owner any, local Body, origin Origin) {
 	}
 }
 
-// Rollback closes an offer that comes to nothing: the session is as it was before (RFC
-// 3261 14.1, 14.2, RFC 3311 5.1, 5.2).
+// Rollback closes an offer without an answer: the session does not change (RFC 3261 14.1,
+// 14.2, RFC 3311 5.1, 5.2).
 func (n *Negotiation) Rollback(owner any) {
 	if n.IsOpen(owner) {
 		n.state, n.owner, n.offer = Stable, nil, nil
 	}
 }
 
-// commit closes the exchange with our description in it, the answer to remote unless
-// that is nil. A description that stands already, as a refresh offers it, is no choice
-// of the application's.
+// commit closes the exchange with our description in it. The description is an answer to
+// remote, unless remote is nil. If it is the current one already, as in a refresh, the
+// application has made no new choice.
 func (n *Negotiation) commit(local, remote Body, origin Origin) {
 	n.Rollback(n.owner)
 	n.agreed = true

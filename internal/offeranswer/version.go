@@ -7,11 +7,11 @@ import (
 	"sipdialog.example/dialog/internal/sdp"
 )
 
-// HasSent reports whether an SDP of ours was sent, whatever came of it.
+// HasSent reports whether we have sent SDP, accepted or not.
 func (n *Negotiation) HasSent() bool { return n.last != nil }
 
-// Sent notes an SDP that we are about to send, whatever comes of it: its version is
-// used up.
+// Sent records SDP that we are about to send. Its version is used up even if the SDP is
+// refused.
 func (n *Negotiation) Sent(local Body) {
 	if isNone(local) || !IsSDP(local) {
 		return
@@ -22,9 +22,9 @@ func (n *Negotiation) Sent(local Body) {
 	}
 }
 
-// Numbered returns a body of the application's that is to be sent next, with a version
-// that does not go back, and goes up with a change (RFC 3264 8), whoever has made the
-// one before.
+// Numbered returns a body of the application, which is sent next, with a version that
+// does not decrease, and rises with a change (RFC 3264 8), even if the stack has made the
+// SDP before it.
 func (n *Negotiation) Numbered(local Body) Body {
 	if !n.HasSent() || isNone(local) {
 		return local
@@ -44,8 +44,8 @@ func (n *Negotiation) Numbered(local Body) Body {
 	return withVersion(local, part, least)
 }
 
-// withVersion returns a body whose session description has another version; the body
-// itself where that cannot be written.
+// withVersion returns a body whose session description has another version. It returns
+// the body itself if the part was decoded, and so cannot be replaced.
 func withVersion(whole Body, part multipart.Part, version uint64) Body {
 	if part.Offset < 0 {
 		return whole

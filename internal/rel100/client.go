@@ -1,44 +1,43 @@
 package rel100
 
-// Client is the reliable provisional responses to one INVITE that come in one dialog,
-// and the PRACKs P to them (RFC 3262 4). Not safe for concurrent use; the zero value
-// has received none.
+// Client has the order of the reliable provisional responses to one INVITE in one dialog,
+// and of the PRACKs P to them (RFC 3262 4). It is not safe for concurrent use. The zero
+// value has received no response.
 type Client[P any] struct {
-	// latest is the RSeq of the latest response taken; zero: none.
+	// latest is the RSeq of the latest accepted response; zero: none.
 	latest uint32
-	// pracks are those to be sent; the first is under way.
+	// pracks are the PRACKs to be sent; the first is in progress.
 	pracks []P
-	// failed is a PRACK that did not get through, failedRSeq that of its response;
-	// zero: none.
+	// failed is a PRACK that failed, failedRSeq the RSeq of its response; zero: none.
 	failed     P
 	failedRSeq uint32
 }
 
-// Order says what to do with a reliable provisional response (RFC 3262 4).
+// Order is the handling of a reliable provisional response (RFC 3262 4).
 type Order int
 
 const (
-	// InOrder: the response is taken, and acknowledged. It is the first, or its RSeq
+	// InOrder: the response is accepted and acknowledged. It is the first, or its RSeq
 	// is one higher than that of the latest.
 	InOrder Order = iota
-	// Repeated: it is the latest once more. It gets no second PRACK, unless the
-	// first has failed: see Resend.
+	// Repeated: the response is a retransmission of the latest. It gets no second
+	// PRACK, unless the first has failed: see Resend.
 	Repeated
-	// OutOfOrder: it is older, or one before it is missing. It is ignored.
+	// OutOfOrder: the response is older, or one before it is missing. It is ignored.
 	OutOfOrder
-	// TooMany: the peer has not answered the PRACKs to [MaxQueued] responses before
-	// it. It is ignored.
+	// TooMany: the peer has not answered the PRACKs to [MaxQueued] earlier responses.
+	// The response is ignored.
 	TooMany
 )
 
-// Check says what to do with a response. It changes nothing.
+// Check returns the handling of a response. It changes nothing.
 func (c *Client[P]) Check(rseq uint32) Order {
 	switch {
 	case c.latest == 0:
 		return InOrder
 	case rseq == c.latest:
 		return Repeated
-	case rseq != c.latest+1 || rseq == 0: // it does not wrap around
+	case rseq != c.latest+1 || rseq == 0: // an RSeq does not wrap around
 		return OutOfOrder
 	case len(c.pracks) >= MaxQueued:
 		return TooMany
@@ -47,22 +46,22 @@ func (c *Client[P]) Check(rseq uint32) Order {
 	}
 }
 
-// Take notes that a response was taken.
+// Take records that a response was accepted.
 func (c *Client[P]) Take(rseq uint32) { c.latest = rseq }
 
-// Started reports whether a response was taken.
+// Started reports whether a response was accepted.
 func (c *Client[P]) Started() bool { return c.latest != 0 }
 
-// Enqueue puts a PRACK behind those before it: each is sent when the one before is
-// answered, so that they arrive in the order of their CSeq. It reports whether this
-// one is to be sent now.
+// Enqueue appends a PRACK to the queue. Each PRACK is sent after the response to the one
+// before it, so that they arrive in the order of their CSeq. Enqueue reports whether this
+// one should be sent now.
 func (c *Client[P]) Enqueue(prack P) (now bool) {
 	c.pracks = append(c.pracks, prack)
 	return len(c.pracks) == 1
 }
 
-// Done notes that the PRACK under way is over. It returns the one to be sent next, if
-// there is one.
+// Done records that the PRACK in progress has ended. It returns the next one to be sent;
+// ok is false if there is none.
 func (c *Client[P]) Done() (next P, ok bool) {
 	if len(c.pracks) > 0 {
 		c.pracks = c.pracks[1:]
@@ -73,11 +72,11 @@ func (c *Client[P]) Done() (next P, ok bool) {
 	return c.pracks[0], true
 }
 
-// Drop forgets the PRACKs: none is sent any more.
+// Drop drops all queued PRACKs.
 func (c *Client[P]) Drop() { c.pracks = nil }
 
-// Fail keeps a PRACK that did not get through for when its response is repeated. It
-// reports false when a later response was taken: the peer has given that one up.
+// Fail keeps a failed PRACK until its response is repeated. It reports false if a later
+// response was accepted: the peer no longer repeats the earlier one.
 func (c *Client[P]) Fail(rseq uint32, prack P) bool {
 	if rseq != c.latest {
 		return false
@@ -86,8 +85,8 @@ func (c *Client[P]) Fail(rseq uint32, prack P) bool {
 	return true
 }
 
-// Resend returns the PRACK that failed, to be sent again upon a response that is
-// repeated; ok is false when it has not.
+// Resend returns the failed PRACK, which is sent again for a repeated response; ok is
+// false if the PRACK to that response has not failed.
 func (c *Client[P]) Resend(rseq uint32) (prack P, ok bool) {
 	if c.failedRSeq == 0 || rseq != c.failedRSeq {
 		return prack, false

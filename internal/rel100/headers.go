@@ -1,7 +1,7 @@
-// Package rel100 is the order of reliable provisional responses (RFC 3262), both
-// roles: [Server] numbers those of a UAS and matches the PRACKs, [Client] tells a UAC
-// which responses to take and queues its PRACKs. It is pure: it has no clock and no
-// timer, and holds no message.
+// Package rel100 keeps the order of reliable provisional responses (RFC 3262) in both
+// roles. [Server] numbers the responses of a UAS and matches the PRACKs. [Client] tells a
+// UAC which responses to accept, and queues its PRACKs. The package is pure: it has no
+// clock, no timer and no message.
 package rel100
 
 import (
@@ -12,8 +12,8 @@ import (
 // Tag is the option tag (RFC 3262 8.1).
 const Tag = "100rel"
 
-// MaxQueued bounds how many reliable provisional responses of one INVITE wait for the
-// PRACK of the one before, ours and the peer's.
+// MaxQueued bounds the reliable provisional responses of one INVITE that wait for the
+// PRACK to an earlier one, both ours and the peer's.
 const MaxQueued = 16
 
 // RAck names the response that a PRACK acknowledges (RFC 3262 7.2).
@@ -41,8 +41,8 @@ func (r RAck) String() string {
 	return FormatRSeq(r.RSeq) + " " + strconv.FormatUint(uint64(r.CSeq), 10) + " " + r.Method
 }
 
-// ParseRSeq reads an RSeq header; zero, which is no RSeq, when it cannot be read (RFC
-// 3262 7.1).
+// ParseRSeq reads an RSeq header. It returns zero, which is not a valid RSeq, if the
+// header cannot be read (RFC 3262 7.1).
 func ParseRSeq(value string) uint32 {
 	rseq, err := strconv.ParseUint(value, 10, 32)
 	if err != nil {

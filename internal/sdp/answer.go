@@ -5,18 +5,18 @@ import (
 	"strings"
 )
 
-// Unacceptable says why no line of an offer is acceptable.
+// Unacceptable is the error for an offer without an acceptable line.
 type Unacceptable struct {
 	Warnings []Warning
 }
 
-// Error says the first reason.
+// Error returns the first reason.
 func (u *Unacceptable) Error() string { return "sdp: no line acceptable: " + u.Warnings[0].String() }
 
 // Warning is a code of the Warning header (RFC 3261 20.43).
 type Warning int
 
-// What an offer may ask for that there is not.
+// The reasons why a line of an offer is not acceptable.
 const (
 	NoTransport Warning = 302
 	NoMedia     Warning = 304
@@ -38,10 +38,9 @@ func (w Warning) String() string {
 	}
 }
 
-// Answer is the answer to an offer that follows from what is wanted: a line of ours
-// for each of the offer's, cut down to what both have, and port 0 for those that
-// we have not (RFC 3264 6). An offer of which no line is acceptable has no answer;
-// one that wants none has.
+// Answer returns the answer to an offer: for each line of the offer a line with the
+// formats that both sides have, or port 0 if no wanted stream matches (RFC 3264 6). An
+// offer without an acceptable line has no answer, unless all of its lines have port 0.
 func (w *Wanted) Answer(offer *Description) (*Description, *Unacceptable) {
 	streams, place := w.place(offer.Media, func(stream, line Media) bool {
 		return stream.isOpen() && line.isOpen() && sameKind(stream, line) && len(common(stream, line)) > 0
@@ -69,7 +68,7 @@ func (w *Wanted) Answer(offer *Description) (*Description, *Unacceptable) {
 	return answer, nil
 }
 
-// whyNot says why no stream fits a line.
+// whyNot returns the reasons why no stream matches a line.
 func whyNot(streams []Media, line Media) []Warning {
 	kind := func(m Media) bool { return m.isOpen() && strings.EqualFold(m.Kind, line.Kind) }
 	whole := func(m Media) bool { return m.isOpen() && sameKind(m, line) }
@@ -85,13 +84,13 @@ func whyNot(streams []Media, line Media) []Warning {
 	}
 }
 
-// rank puts the reasons first that most peers understand.
+// rank orders the reasons: those that most peers understand come first.
 func (w Warning) rank() int {
 	return slices.Index([]Warning{NoMedia, NoFormat, NoTransport, NoSense}, w)
 }
 
-// Refusal answers an offer with port 0 in every line (RFC 3264 6): in ours, or
-// without a session of ours, under the session lines of the offer.
+// Refusal returns the answer with port 0 in every line of an offer (RFC 3264 6). Its
+// session lines are those of ours, or of the offer if ours is nil.
 func Refusal(offer, ours *Description) *Description {
 	if ours == nil {
 		ours = offer
@@ -104,8 +103,8 @@ func Refusal(offer, ours *Description) *Description {
 	return refusal
 }
 
-// withTimesOf gives session lines the time of the offer (RFC 3264 6), if it has one,
-// and else leaves them their own, if they have one.
+// withTimesOf returns session lines with the time of the offer (RFC 3264 6). If the offer
+// has none, they keep their own time, or get "0 0".
 func withTimesOf(offer *Description, lines []Line) []Line {
 	isTime := func(l Line) bool { return strings.IndexByte("trz", l.Type) >= 0 }
 	times := slices.DeleteFunc(slices.Clone(offer.Session), func(l Line) bool { return !isTime(l) })
@@ -118,39 +117,40 @@ func withTimesOf(offer *Description, lines []Line) []Line {
 	return lines
 }
 
-// common are the formats of a stream that a line has too, in the order of the
-// stream. Keys and comfort noise alone are no common format of one that has more.
+// common returns the formats of a stream that a line has too, in the order of the
+// stream. It returns none if only auxiliary formats match, and the stream has others.
 func common(stream, line Media) []string {
 	var formats []string
-	aside := 0
+	auxiliary := 0
 	for _, format := range stream.Formats {
 		if !slices.Contains(line.Formats, format) || !sameCodec(stream.codec(format), line.codec(format)) {
 			continue
 		}
 		formats = append(formats, format)
-		if stream.isAside(format) {
-			aside++
+		if stream.isAuxiliary(format) {
+			auxiliary++
 		}
 	}
-	isMain := func(format string) bool { return !stream.isAside(format) }
-	if aside == len(formats) && slices.ContainsFunc(stream.Formats, isMain) {
+	isMain := func(format string) bool { return !stream.isAuxiliary(format) }
+	if auxiliary == len(formats) && slices.ContainsFunc(stream.Formats, isMain) {
 		return nil
 	}
 	return formats
 }
 
-// isAside reports whether a format goes with others only.
-func (m Media) isAside(format string) bool {
+// isAuxiliary reports whether a format is used only together with others: DTMF events and
+// comfort noise.
+func (m Media) isAuxiliary(format string) bool {
 	name, _, _ := strings.Cut(m.codec(format), "/")
 	return strings.EqualFold(name, "telephone-event") || strings.EqualFold(name, "CN") || name == "" && format == "13"
 }
 
-// sameCodec reports whether two codecs are one, where both are said: a dynamic
-// payload type may be bound to any (RFC 3264 5.1).
+// sameCodec reports whether two codecs are equal, or one is not given. A dynamic payload
+// type may be bound to any codec (RFC 3264 5.1).
 func sameCodec(a, b string) bool { return a == "" || b == "" || strings.EqualFold(a, b) }
 
-// codec is the encoding that rtpmap gives to a format; one channel is as good as
-// none (RFC 8866 6.6).
+// codec returns the encoding that rtpmap gives to a format. It drops "/1", the default
+// number of channels (RFC 8866 6.6).
 func (m Media) codec(format string) string {
 	for _, l := range m.Lines {
 		rest, found := strings.CutPrefix(l.Value, "rtpmap:")
@@ -161,8 +161,8 @@ func (m Media) codec(format string) string {
 	return ""
 }
 
-// formatOf returns the format that a line is about, such as a=fmtp; ok is false
-// for one that is about no single format.
+// formatOf returns the format that a line such as a=fmtp describes; ok is false if the
+// line describes no single format.
 func formatOf(l Line) (format string, ok bool) {
 	name, value, _ := strings.Cut(l.Value, ":")
 	if l.Type != 'a' || !slices.Contains([]string{"rtpmap", "fmtp", "rtcp-fb"}, name) {
@@ -172,8 +172,8 @@ func formatOf(l Line) (format string, ok bool) {
 	return format, format != "*"
 }
 
-// onlyFormats returns the stream with these of its formats, and without the lines
-// that are about others.
+// onlyFormats returns the stream with only these formats, and without the lines that
+// describe others.
 func (m Media) onlyFormats(formats []string) Media {
 	m.Formats = formats
 	m.Lines = slices.DeleteFunc(slices.Clone(m.Lines), func(l Line) bool {
@@ -183,8 +183,8 @@ func (m Media) onlyFormats(formats []string) Media {
 	return m
 }
 
-// andFormatsOf returns the stream with the formats of another, too, whose numbers
-// and codecs it has not.
+// andFormatsOf returns the stream with those formats of the other stream added whose
+// numbers and codecs it does not have.
 func (m Media) andFormatsOf(other Media) Media {
 	has := func(format string) bool { return slices.Contains(m.Formats, format) || m.hasCodec(other.codec(format)) }
 	missing := slices.DeleteFunc(slices.Clone(other.Formats), has)

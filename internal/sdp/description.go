@@ -1,5 +1,5 @@
-// Package sdp reads session descriptions (RFC 8866), as loosely as peers write
-// them, and makes the offers and answers that follow from what an application
+// Package sdp reads session descriptions (RFC 8866), even if peers do not follow the
+// grammar strictly, and builds offers and answers for the session that an application
 // wants (RFC 3264, RFC 6337). It is pure: no state, no clock, no lock.
 package sdp
 
@@ -10,19 +10,20 @@ import (
 	"strings"
 )
 
-// ErrUnreadable says that a text is no session description.
+// ErrUnreadable means that a text is not a session description.
 var ErrUnreadable = errors.New("sdp: not a session description")
 
-// An answer repeats each m= line, and each costs many times its text.
+// The bounds of m= lines: an answer repeats each, and each needs many times the memory of
+// its text.
 const (
 	maxMedia     = 256
 	maxMediaText = 32 << 10
 )
 
-// Description is a session description as its lines: a line that nobody here
-// understands stays as it came. A Description is not changed once it is made.
+// Description is a session description as a list of lines: an unknown line is kept
+// unchanged. A Description is immutable.
 type Description struct {
-	// Session are the lines above the first m= line.
+	// Session has the lines above the first m= line.
 	Session []Line
 	Media   []Media
 }
@@ -35,19 +36,18 @@ type Line struct {
 
 // Media is an m= line, and the lines below it.
 type Media struct {
-	// Kind is the media type, such as audio. Port may name a number of ports
-	// too: "4000/2".
+	// Kind is the media type, such as audio. Port may include a number of ports:
+	// "4000/2".
 	Kind, Port, Proto string
 	Formats           []string
 	Lines             []Line
 }
 
-// Parse reads a text. Any line ends will do, the last line needs none, the order
-// of lines does not matter but for v= and m=, lines may be missing, and unknown
-// ones are kept. What cannot be read at all is ErrUnreadable: a text without v=0
-// in the beginning, with something that is no line, with an m= line whose parts
-// are missing, with more than 256 of them, or more than 32 KiB in them, or with neither
-// o= nor m=.
+// Parse reads a text. It accepts any line ends, and a last line without one. Apart from v=
+// and m= the order of lines does not matter; lines may be missing, and unknown ones are
+// kept. It returns ErrUnreadable for a text that does not begin with v=0, has a malformed
+// line, an m= line with missing parts, more than 256 m= lines, or more than 32 KiB in them,
+// or has neither o= nor m=.
 func Parse(text []byte) (*Description, error) {
 	lines, err := linesOf(text)
 	if err != nil {
@@ -80,7 +80,7 @@ func Parse(text []byte) (*Description, error) {
 	return d, nil
 }
 
-// linesOf splits a text. Blank lines are left out.
+// linesOf splits a text into lines. It leaves out blank lines.
 func linesOf(text []byte) ([]Line, error) {
 	raw := strings.FieldsFunc(strings.TrimPrefix(string(text), "\ufeff"), isLineEnd)
 	lines := make([]Line, 0, len(raw))
@@ -103,7 +103,7 @@ func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
 func isType(t byte) func(Line) bool { return func(l Line) bool { return l.Type == t } }
 
-// mediaOf reads an m= line. One without formats is let pass: it can be refused.
+// mediaOf reads an m= line. It accepts a line without formats, which can be refused.
 func mediaOf(value string, lines []Line) (Media, error) {
 	fields := strings.Fields(value)
 	if len(fields) < 3 {
@@ -112,27 +112,28 @@ func mediaOf(value string, lines []Line) (Media, error) {
 	return Media{Kind: fields[0], Port: fields[1], Proto: fields[2], Formats: fields[3:], Lines: slices.Clip(lines)}, nil
 }
 
-// port returns the port's number; ok is false for what is none.
+// port returns the port number; ok is false if it is not a port number.
 func (m Media) port() (number int, ok bool) {
 	first, _, _ := strings.Cut(m.Port, "/")
 	number, err := strconv.Atoi(first)
 	return number, err == nil && number >= 0 && number <= 65535
 }
 
-// isOpen reports whether the stream is to be used (RFC 3264 5.1, 6).
+// isOpen reports whether the port is not zero: the stream is used (RFC 3264 5.1, 6).
 func (m Media) isOpen() bool {
 	number, ok := m.port()
 	return ok && number > 0
 }
 
-// isClosed reports whether the stream is not to be used; neither that nor open is
-// one whose port cannot be read.
+// isClosed reports whether the port is zero: the stream is not used. A stream whose port
+// cannot be read is neither open nor closed.
 func (m Media) isClosed() bool {
 	number, ok := m.port()
 	return ok && number == 0
 }
 
-// refused is the m= line with port 0 (RFC 3264 6). It lists a format, as it has to.
+// refused returns the m= line with port 0 (RFC 3264 6). It lists at least one format, as
+// the grammar requires.
 func (m Media) refused() Media {
 	formats := m.Formats
 	if len(formats) == 0 {
@@ -141,8 +142,8 @@ func (m Media) refused() Media {
 	return Media{Kind: m.Kind, Port: "0", Proto: m.Proto, Formats: formats}
 }
 
-// order is that of the lines of a section (RFC 8866 5); r= lines belong to the t=
-// line before them.
+// order is the order of lines in a section (RFC 8866 5). r= lines belong to the t= line
+// before them.
 const order = "vosiuepcbtzka"
 
 func rank(l Line) int {
@@ -155,8 +156,8 @@ func rank(l Line) int {
 	return len(order)
 }
 
-// Bytes returns the description as it goes out: lines in the order of RFC 8866 5,
-// each with CRLF.
+// Bytes returns the text of the description: lines in the order of RFC 8866 5, each with
+// CRLF.
 func (d *Description) Bytes() []byte {
 	var text []byte
 	text = appendLines(text, d.Session)

@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// Direction is which way media flow, as seen from the side that says so.
+// Direction is the direction of media, as seen from the side that describes it.
 type Direction uint8
 
 const (
-	// Sends and Receives are the two ways.
+	// Sends and Receives are the bits of a Direction.
 	Sends Direction = 1 << iota
 	Receives
 
@@ -31,7 +31,7 @@ func (d Direction) String() string {
 	}
 }
 
-// mirrored is the direction as seen from the other side (RFC 3264 6.1).
+// mirrored returns the direction as seen from the other side (RFC 3264 6.1).
 func (d Direction) mirrored() Direction {
 	switch d {
 	case Sends:
@@ -62,8 +62,8 @@ func isDirection(l Line) bool {
 	return ok
 }
 
-// Direction is that of a stream, or the session's; sendrecv without either (RFC
-// 8866 6.7).
+// Direction returns the direction of a stream. If the stream has none, it is the
+// session's, and without that sendrecv (RFC 8866 6.7).
 func (d *Description) Direction(m Media) Direction {
 	for _, lines := range [][]Line{m.Lines, d.Session} {
 		if at := slices.IndexFunc(lines, isDirection); at >= 0 {
@@ -74,7 +74,7 @@ func (d *Description) Direction(m Media) Direction {
 	return SendRecv
 }
 
-// with returns the stream with that direction, and no other.
+// with returns the stream with the direction as its only one.
 func (m Media) with(direction Direction) Media {
 	at := slices.IndexFunc(m.Lines, isDirection)
 	if at < 0 {

@@ -8,19 +8,19 @@ import (
 )
 
 // The version in the o= line rises with each change of a session (RFC 3264 8, RFC
-// 6337 5.2.5). The functions that take a text work also when the rest of it cannot
+// 6337 5.2.5). The functions that take a text also work if the rest of the text cannot
 // be read.
 
-// Version returns the version in the o= line of a text; ok is false where there
-// is none that is a number.
+// Version returns the version in the o= line of a text; ok is false if it has no
+// version that is a number.
 func Version(text []byte) (version uint64, ok bool) {
 	from, to := versionAt(text)
 	version, err := strconv.ParseUint(string(text[from:to]), 10, 64)
 	return version, err == nil
 }
 
-// WithVersion returns a text with another version in its o= line, byte for byte
-// the same otherwise; the text itself when it has no such line.
+// WithVersion returns a text with another version in its o= line, and otherwise the same
+// byte for byte. It returns the text itself if it has no such line.
 func WithVersion(text []byte, version uint64) []byte {
 	from, to := versionAt(text)
 	if from == to {
@@ -29,8 +29,8 @@ func WithVersion(text []byte, version uint64) []byte {
 	return slices.Concat(text[:from], strconv.AppendUint(nil, version, 10), text[to:])
 }
 
-// SameContent reports whether two texts are the same but for the version in the o=
-// line, and the ends of lines.
+// SameContent reports whether two texts differ at most in the version of the o= line and
+// in their line ends.
 func SameContent(a, b []byte) bool {
 	return slices.Equal(contentOf(a), contentOf(b))
 }
@@ -39,7 +39,7 @@ func contentOf(text []byte) []string {
 	return strings.FieldsFunc(string(WithVersion(text, 0)), isLineEnd)
 }
 
-// versionAt returns where the version is; the same place twice when it is nowhere.
+// versionAt returns the begin and end of the version; both are equal if there is none.
 func versionAt(text []byte) (from, to int) {
 	for begin := 0; begin < len(text); {
 		line := text[begin:]
@@ -55,8 +55,9 @@ func versionAt(text []byte) (from, to int) {
 	return 0, 0
 }
 
-// versionIn returns where the version is in the value of an o= line: the third of
-// six fields. Counted from the last it is found behind a user name with a space too.
+// versionIn returns the begin and end of the version in the value of an o= line: the
+// third of six fields. It counts from the last field, so that a user name may contain a
+// space.
 func versionIn(value []byte) (from, to int) {
 	fields := 0
 	for range bytes.FieldsSeq(value) {

@@ -5,18 +5,19 @@ import (
 	"strings"
 )
 
-// Wanted is what an application wants of a session, stream by stream: what it once
-// said itself, whatever the peer has made of it since (RFC 6337 5.1). nil is an
-// application that has said nothing. A Wanted is not changed once it is made.
+// Wanted is the session that an application wants, stream by stream. It follows from the
+// application's own SDP, and answers of the peer do not reduce it (RFC 6337 5.1). nil means
+// that the application has sent no SDP. A Wanted is immutable.
 type Wanted struct {
 	Description
-	// spare are streams whose slots others have got: an offer may bring them back.
+	// spare has streams whose m= lines other streams have taken: a later offer may
+	// bring them back.
 	spare []Media
 }
 
-// Offered returns what is wanted after an offer of the application's: what that
-// says, and nothing that it leaves out of a stream. A stream that makes way for one
-// of another kind, as audio for a fax, stays in reserve; one with port 0 is given up.
+// Offered returns the wanted session after an offer of the application: each stream is as
+// in the offer. A stream that another kind of stream replaces, as a fax replaces audio, is
+// kept in spare. A stream with port 0 is dropped.
 func (w *Wanted) Offered(ours *Description) *Wanted {
 	next := &Wanted{Description: *ours}
 	if w == nil {
@@ -33,9 +34,9 @@ func (w *Wanted) Offered(ours *Description) *Wanted {
 	return next
 }
 
-// Answered returns what is wanted after an answer of the application's. That can say
-// no more than the offer has asked: directions and streams that the offer had not are
-// wanted as before, and so are formats, of which an answer often lists but one.
+// Answered returns the wanted session after an answer of the application. An answer
+// cannot contain more than its offer, so directions and streams that the offer did not have
+// are still wanted. So are formats, as an answer often lists only one.
 func (w *Wanted) Answered(ours, offer *Description) *Wanted {
 	if w == nil {
 		w = &Wanted{}
@@ -71,14 +72,14 @@ func (w *Wanted) Answered(ours, offer *Description) *Wanted {
 	return next
 }
 
-// wantedDirection is the direction that is wanted: what an answer says where the
-// offer left it the choice, what was wanted before where not (RFC 6337 5.3).
+// wantedDirection returns the wanted direction: each bit is that of the answer if the
+// offer left a choice, else that of the earlier wanted direction (RFC 6337 5.3).
 func wantedDirection(answered, offered, before Direction) Direction {
 	choice := offered.mirrored()
 	return answered&choice | before&^choice
 }
 
-// directionOr is the direction of a stream, or of one that was never said.
+// directionOr returns the direction of a stream, sendrecv if there is no such stream.
 func (w *Wanted) directionOr(m Media) Direction {
 	if !m.isOpen() {
 		return SendRecv
@@ -86,7 +87,7 @@ func (w *Wanted) directionOr(m Media) Direction {
 	return w.Direction(m)
 }
 
-// keep puts an open stream of before's in reserve, unless there is one of its kind.
+// keep puts an open stream of before into spare, unless there is a stream of its kind.
 func (w *Wanted) keep(before *Wanted, m Media) {
 	is := func(other Media) bool { return other.isOpen() && sameKind(other, m) }
 	if m.isOpen() && !slices.ContainsFunc(w.Media, is) && !slices.ContainsFunc(w.spare, is) {
@@ -94,26 +95,26 @@ func (w *Wanted) keep(before *Wanted, m Media) {
 	}
 }
 
-// alone returns a stream as it has to be written under the session lines of another
-// description to say the same.
+// alone returns a stream with the same meaning under the session lines of another
+// description.
 func (w *Wanted) alone(m Media, under *Description) Media {
 	m = m.with(w.Direction(m))
 	mine, theirs := slices.IndexFunc(w.Session, isType('c')), slices.IndexFunc(under.Session, isType('c'))
 	if mine < 0 || slices.ContainsFunc(m.Lines, isType('c')) || theirs >= 0 && under.Session[theirs] == w.Session[mine] {
 		return m
 	}
-	m.Lines = slices.Insert(m.Lines, 0, w.Session[mine]) // m has lines of its own from here on
+	m.Lines = slices.Insert(m.Lines, 0, w.Session[mine]) // m.with has copied the lines
 	return m
 }
 
-// sameKind reports whether two streams are of the same media and transport.
+// sameKind reports whether two streams have the same media type and transport.
 func sameKind(a, b Media) bool {
 	return strings.EqualFold(a.Kind, b.Kind) && strings.EqualFold(a.Proto, b.Proto)
 }
 
-// place finds a stream for each line, -1 where there is none: that of its own slot
-// first, then one that has nothing to do in its slot. It returns all streams, those
-// in reserve last.
+// place finds a stream for each line: first the stream of the line's own index, then any
+// stream that is not used. It returns all streams, the spare ones last, and for each line
+// the index of its stream, -1 for none.
 func (w *Wanted) place(lines []Media, fits func(stream, line Media) bool) (streams []Media, place []int) {
 	streams = slices.Concat(w.Media, w.spare)
 	used := make([]bool, len(streams))
@@ -134,13 +135,13 @@ func (w *Wanted) place(lines []Media, fits func(stream, line Media) bool) (strea
 	return streams, place
 }
 
-// Offer is what is wanted as an offer that follows what stands, which may be nil.
-// Each stream that stands keeps its place; a slot that nobody wants is refused (RFC
-// 3264 8).
-func (w *Wanted) Offer(stands *Description) *Description {
+// Offer returns an offer of the wanted session that follows the current description, which
+// may be nil. Each current stream keeps its m= line. A line without a wanted stream gets
+// port 0 (RFC 3264 8).
+func (w *Wanted) Offer(current *Description) *Description {
 	var lines []Media
-	if stands != nil {
-		lines = stands.Media
+	if current != nil {
+		lines = current.Media
 	}
 	streams, place := w.place(lines, func(stream, line Media) bool {
 		return line.isOpen() && sameKind(stream, line) && stream.Port == line.Port
@@ -164,10 +165,11 @@ func (w *Wanted) Offer(stands *Description) *Description {
 	return offer
 }
 
-// Same reports whether two descriptions say the same session, whatever their
-// versions, their times, and how they write it.
+// Same reports whether two descriptions describe the same session. It ignores versions,
+// times, the order of line types, and whether a direction belongs to the session or a
+// stream.
 func Same(a, b *Description) bool {
-	if !slices.Equal(a.said(a.Session), b.said(b.Session)) {
+	if !slices.Equal(a.content(a.Session), b.content(b.Session)) {
 		return false
 	}
 	return slices.EqualFunc(a.Media, b.Media, func(m, n Media) bool {
@@ -175,22 +177,22 @@ func Same(a, b *Description) bool {
 			return sameKind(m, n)
 		}
 		return sameKind(m, n) && m.Port == n.Port && slices.Equal(m.Formats, n.Formats) &&
-			a.Direction(m) == b.Direction(n) && slices.Equal(a.said(m.Lines), b.said(n.Lines))
+			a.Direction(m) == b.Direction(n) && slices.Equal(a.content(m.Lines), b.content(n.Lines))
 	})
 }
 
-// said are the lines that say what a session is, in order.
-func (d *Description) said(lines []Line) []Line {
-	var said []Line
+// content returns the lines that describe a session, sorted, without times and directions.
+func (d *Description) content(lines []Line) []Line {
+	var content []Line
 	for _, l := range lines {
 		switch {
 		case strings.IndexByte("trz", l.Type) >= 0, isDirection(l):
 		case l.Type == 'o':
-			said = append(said, Line{'o', string(WithVersion([]byte("o="+l.Value), 0))})
+			content = append(content, Line{'o', string(WithVersion([]byte("o="+l.Value), 0))})
 		default:
-			said = append(said, l)
+			content = append(content, l)
 		}
 	}
-	slices.SortStableFunc(said, func(a, b Line) int { return rank(a) - rank(b) })
-	return said
+	slices.SortStableFunc(content, func(a, b Line) int { return rank(a) - rank(b) })
+	return content
 }

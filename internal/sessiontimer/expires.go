@@ -1,6 +1,6 @@
-// Package sessiontimer is the session timer of RFC 4028, both roles: what a request
-// asks for, what a 2xx grants, and when a session is refreshed or expires. It is
-// pure: it has no clock and no timer, and holds no message.
+// Package sessiontimer implements the session timer of RFC 4028 in both roles: the headers
+// of a request, the grant in a 2xx, and the times of refresh and expiry. It is pure: it has
+// no clock, no timer and no message.
 package sessiontimer
 
 import (
@@ -12,8 +12,8 @@ import (
 // Smallest is the smallest Min-SE, and its default (RFC 4028 5).
 const Smallest = 90 * time.Second
 
-// Refresher names the side that refreshes, by its role in the transaction that
-// agrees upon it (RFC 4028 4).
+// Refresher is the side that refreshes, by its role in the transaction that negotiates
+// the timer (RFC 4028 4).
 type Refresher uint8
 
 const (
@@ -23,18 +23,18 @@ const (
 	UAS
 )
 
-// Expires is the value of a Session-Expires header (RFC 4028 4). Without an Interval
-// there is none.
+// Expires is the value of a Session-Expires header (RFC 4028 4). If Interval is zero,
+// there is no header.
 type Expires struct {
 	Interval  time.Duration
 	Refresher Refresher
 }
 
-// ParseExpires reads a Session-Expires header. The Interval is zero when it cannot be
-// read, the Refresher Undecided when it is missing or unknown.
+// ParseExpires reads a Session-Expires header. The Interval is zero if it cannot be
+// read. The Refresher is Undecided if it is missing or unknown.
 func ParseExpires(value string) Expires {
 	if value == "" {
-		return Expires{} // in most messages
+		return Expires{} // most messages have no such header
 	}
 	bare, params := sipmsg.CutParams(value)
 	interval, _ := sipmsg.Seconds(bare)
@@ -61,13 +61,15 @@ func (e Expires) String() string {
 	}
 }
 
-// Raised is what a request asks for after a 422 with that Min-SE (RFC 4028 7.3, 7.4).
+// Raised returns the Session-Expires of a request after a 422 with that Min-SE (RFC 4028
+// 7.3, 7.4).
 func (e Expires) Raised(minSE time.Duration) Expires {
 	e.Interval = max(e.Interval, minSE)
 	return e
 }
 
-// ParseMinSE reads a Min-SE header (RFC 4028 5); zero without one that can be read.
+// ParseMinSE reads a Min-SE header (RFC 4028 5). It returns zero if the header is missing
+// or cannot be read.
 func ParseMinSE(value string) time.Duration {
 	minSE, _ := sipmsg.Seconds(sipmsg.Bare(value))
 	return minSE

@@ -2,39 +2,39 @@ package sessiontimer
 
 import "time"
 
-// Policy is what one side wants of the session timer.
+// Policy has the session timer settings of one side.
 type Policy struct {
-	// Interval is the session interval that we ask for; zero asks for none, and
-	// takes what the peer asks for.
+	// Interval is the session interval that we ask for. With zero we ask for none,
+	// and accept the interval of the peer.
 	Interval time.Duration
-	// MinSE is the smallest interval that we take; less than [Smallest] is that.
+	// MinSE is the smallest interval that we accept, at least [Smallest].
 	MinSE time.Duration
 }
 
-// Request is what a session refresh request (INVITE or UPDATE) says.
+// Request has the timer headers of a session refresh request (INVITE or UPDATE).
 type Request struct {
 	Expires Expires
 	// MinSE is zero without a Min-SE header.
 	MinSE time.Duration
-	// SupportsTimer is true when the Supported header lists "timer".
+	// SupportsTimer is true if the Supported header lists "timer".
 	SupportsTimer bool
 }
 
-// Smallest is the smallest interval that we take.
+// Smallest returns the smallest interval that we accept.
 func (p Policy) Smallest() time.Duration { return max(p.MinSE, Smallest) }
 
 // IsTooSmall reports whether the request gets 422, with our Smallest as Min-SE. A UAC
-// that does not support the timer could do nothing about it (RFC 4028 9).
+// that does not support the timer gets none, since it could not raise its interval (RFC
+// 4028 9).
 func (p Policy) IsTooSmall(r Request) bool {
 	return r.SupportsTimer && r.Expires.Interval > 0 && r.Expires.Interval < p.Smallest()
 }
 
-// Grant is the Session-Expires of the 2xx to a request: what the request asks for, or
-// what we want; without an Interval there is none (RFC 4028 9). The UAC's choice of
-// the refresher counts; the refresher is the UAS where the UAC does not support the
-// timer, and the UAC where it has not chosen (RFC 4028 9, table 2). An interval is
-// raised only where the rules leave no other: to the Min-SE, and to our smallest
-// where the UAC cannot be refused.
+// Grant returns the Session-Expires of the 2xx to a request: the interval of the request,
+// else ours; if both are zero there is none (RFC 4028 9). The UAC may choose the refresher.
+// The refresher is the UAS if the UAC does not support the timer, and the UAC if it has not
+// chosen (RFC 4028 9, table 2). The interval is raised only if the rules require it: to the
+// Min-SE, and to our smallest interval if the UAC cannot be refused.
 func (p Policy) Grant(r Request) Expires {
 	granted := r.Expires
 	if granted.Interval == 0 {

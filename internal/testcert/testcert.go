@@ -1,5 +1,4 @@
-// Package testcert makes the certificates of the tests. Nothing but tests
-// imports it.
+// Package testcert makes certificates for tests. Only tests import it.
 package testcert
 
 import (
@@ -25,8 +24,8 @@ type Authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-// New makes an authority that is good for six weeks. Call it outside a synctest
-// bubble: the clock there stands in the past, and what is made outside is good
+// New makes an authority that is valid for six weeks. Call it outside a synctest
+// bubble: the clock in the bubble is in the past, and certificates from outside are valid
 // inside too.
 func New(t testing.TB) *Authority {
 	t.Helper()
@@ -52,13 +51,13 @@ func (a *Authority) Pool() *x509.CertPool {
 }
 
 // Issue makes a certificate for names, some of which may be addresses. It is
-// good as long as the authority.
+// valid as long as the authority.
 func (a *Authority) Issue(names ...string) tls.Certificate {
 	a.t.Helper()
 	return a.IssueUntil(a.cert.NotAfter, names...)
 }
 
-// IssueUntil is Issue with an end.
+// IssueUntil is Issue with an expiry time.
 func (a *Authority) IssueUntil(end time.Time, names ...string) tls.Certificate {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -81,11 +80,11 @@ func (a *Authority) IssueUntil(end time.Time, names ...string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// Server is a listener's configuration with a certificate for names.
+// Server returns a listener's configuration with a certificate for names.
 func (a *Authority) Server(names ...string) *tls.Config {
 	a.t.Helper()
 	return &tls.Config{Certificates: []tls.Certificate{a.Issue(names...)}}
 }
 
-// Client trusts the authority.
+// Client returns a configuration that trusts the authority.
 func (a *Authority) Client() *tls.Config { return &tls.Config{RootCAs: a.Pool()} }
