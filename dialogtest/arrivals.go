@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// arrivals holds the datagrams under way in the order in which they arrive,
-// and one timer for the first of them. One timer each would not do: timers that
-// are due at the same instant run in any order. The network's mutex guards it.
+// arrivals holds the datagrams in transit in the order in which they arrive,
+// and one timer for the first of them. A timer for each would not keep the order:
+// timers that are due at the same instant run in any order. The network's mutex
+// guards it.
 type arrivals struct {
 	waiting []arrival
 	timer   *time.Timer
@@ -19,8 +20,8 @@ type arrival struct {
 	packet Packet
 }
 
-// add files a packet behind all that arrive no later. fire runs on a goroutine
-// of its own when something is due.
+// add inserts a packet behind all that arrive no later. fire runs on its own
+// goroutine when a packet is due.
 func (a *arrivals) add(delay time.Duration, p Packet, fire func()) {
 	at := time.Now().Add(delay)
 	i := sort.Search(len(a.waiting), func(i int) bool { return a.waiting[i].at.After(at) })
@@ -42,13 +43,14 @@ func (a *arrivals) due(fire func()) []Packet {
 	return out
 }
 
-// stop forgets everything.
+// stop drops all packets.
 func (a *arrivals) stop() {
 	a.waiting = nil
 	a.arm(nil)
 }
 
-// arm replaces the timer. One that has already fired finds nothing due.
+// arm replaces the timer. A replaced timer that has already fired finds no packet
+// due.
 func (a *arrivals) arm(fire func()) {
 	if a.timer != nil {
 		a.timer.Stop()

@@ -18,7 +18,7 @@ const maxDatagram = 65507
 type packetConn struct {
 	network  *Network
 	host     *Host
-	wildcard bool // bound to whatever address the host has
+	wildcard bool // bound to every address that the host has
 	queueLen int
 	bound    netip.AddrPort // guarded by network.mu
 
@@ -30,7 +30,7 @@ type packetConn struct {
 }
 
 // ReadFrom blocks until a datagram arrives, the socket is closed or the read
-// deadline comes. What does not fit into p is lost.
+// deadline comes. If the datagram is longer than p, the rest is lost.
 func (s *packetConn) ReadFrom(p []byte) (int, net.Addr, error) {
 	packet, err := s.receive(context.Background())
 	if err != nil {
@@ -53,14 +53,14 @@ func (s *packetConn) LocalAddr() net.Addr {
 	return net.UDPAddrFromAddrPort(s.network.shown(s.address(), s.wildcard))
 }
 
-// address is what datagrams are sent from.
+// address returns the address that datagrams are sent from.
 func (s *packetConn) address() netip.AddrPort {
 	s.network.mu.Lock()
 	defer s.network.mu.Unlock()
 	return s.bound
 }
 
-// shown is what a socket says that it is bound to.
+// shown returns the address that a socket reports as its own.
 func (n *Network) shown(bound netip.AddrPort, wildcard bool) netip.AddrPort {
 	switch {
 	case !n.Unspecified || !wildcard:
@@ -124,7 +124,8 @@ func (s *packetConn) receive(ctx context.Context) (Packet, error) {
 	}
 }
 
-// tryReceive takes the first datagram, or returns what to wait for.
+// tryReceive takes the first datagram. If there is none, it returns the channel and
+// the deadline to wait for.
 func (s *packetConn) tryReceive() (p Packet, changed <-chan struct{}, deadline time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,7 +141,7 @@ func (s *packetConn) tryReceive() (p Packet, changed <-chan struct{}, deadline t
 	return p, nil, deadline, nil
 }
 
-// push queues a datagram and reports whether the queue had a place.
+// push queues a datagram and reports whether the queue had room.
 func (s *packetConn) push(p Packet) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,7 +164,7 @@ func (s *packetConn) sendTo(data []byte, to netip.AddrPort) (int, error) {
 	return len(data), nil
 }
 
-// writable returns why a datagram cannot leave this socket.
+// writable returns the error for a datagram that this socket cannot send.
 func (s *packetConn) writable(size int, to netip.AddrPort) error {
 	s.mu.Lock()
 	closed := s.closed
@@ -180,13 +181,15 @@ func (s *packetConn) writable(size int, to netip.AddrPort) error {
 	return nil
 }
 
-// connectedPacketConn is what dialling "udp" gives: a socket with one peer.
+// connectedPacketConn is the connection that dialling "udp" returns: a socket with one
+// peer.
 type connectedPacketConn struct {
 	*packetConn
 	remote netip.AddrPort
 }
 
-// Read blocks as ReadFrom does; datagrams of others than the peer are dropped.
+// Read blocks as ReadFrom does. Datagrams from other addresses than the peer's are
+// dropped.
 func (c *connectedPacketConn) Read(p []byte) (int, error) {
 	for {
 		packet, err := c.receive(context.Background())

@@ -11,28 +11,28 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// Endpoint is a scripted SIP peer on a datagram socket: it does what the test
-// tells it and nothing by itself, no repetitions and no automatic answers.
+// Endpoint is a scripted SIP peer on a datagram socket. It sends only the messages
+// of the test: no retransmissions and no automatic responses.
 type Endpoint struct {
 	socket *packetConn
 	// made counts the requests, for their branches.
 	made atomic.Int64
 }
 
-// Received is a message that has come to an [Endpoint].
+// Received is a message that an [Endpoint] has received.
 type Received struct {
 	Message sip.Message
 	From    netip.AddrPort
-	Data    []byte // as it came
+	Data    []byte // unchanged
 }
 
-// Request returns the message as a request, nil when it is a response.
+// Request returns the message as a request, nil if it is a response.
 func (r Received) Request() *sip.Request {
 	req, _ := r.Message.(*sip.Request)
 	return req
 }
 
-// Response returns the message as a response, nil when it is a request.
+// Response returns the message as a response, nil if it is a request.
 func (r Received) Response() *sip.Response {
 	res, _ := r.Message.(*sip.Response)
 	return res
@@ -50,8 +50,8 @@ func NewEndpoint(h *Host, address string) (*Endpoint, error) {
 // Addr returns the address that the endpoint is bound to.
 func (e *Endpoint) Addr() netip.AddrPort { return e.socket.address() }
 
-// Recv blocks until a message comes, ctx ends or the endpoint is closed. What
-// does not parse is returned with the parser's error.
+// Recv blocks until a message arrives, ctx ends or the endpoint is closed. A datagram
+// that does not parse is returned with the parser's error.
 func (e *Endpoint) Recv(ctx context.Context) (Received, error) {
 	p, err := e.socket.receive(ctx)
 	if err != nil {
@@ -67,14 +67,14 @@ func (e *Endpoint) Recv(ctx context.Context) (Received, error) {
 }
 
 // Send writes text as one datagram and does not block. Line ends may be LF or
-// CRLF; CRLF is sent. Everything else is sent as it is.
+// CRLF; CRLF is sent. All other text is sent unchanged.
 func (e *Endpoint) Send(to netip.AddrPort, text string) error {
 	_, err := e.socket.sendTo([]byte(crlf(text)), to)
 	return err
 }
 
-// Reply sends the response that [Endpoint.Response] makes to where the request
-// came from. It fails when in is not a request.
+// Reply sends the response that [Endpoint.Response] makes to the source of the
+// request. It fails if in is not a request.
 func (e *Endpoint) Reply(in Received, r Response) error {
 	req := in.Request()
 	if req == nil {

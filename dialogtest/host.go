@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// The ports that are given out for port 0 and to connections that are dialled.
+// The ports that are used for port 0 and for dialled connections.
 const (
 	firstEphemeral = 49152
 	lastEphemeral  = 65535
@@ -31,14 +31,14 @@ type Host struct {
 	unreachable bool
 }
 
-// binding is one port that is taken.
+// binding is one port in use.
 type binding struct {
 	transport string
 	host      *Host
 	port      uint16
 }
 
-// Addr returns the host's address now.
+// Addr returns the host's present address.
 func (h *Host) Addr() netip.Addr {
 	h.network.mu.Lock()
 	defer h.network.mu.Unlock()
@@ -47,7 +47,7 @@ func (h *Host) Addr() netip.Addr {
 
 // ListenPacket binds a datagram socket; network is "udp", "udp4" or "udp6". An
 // empty or unspecified IP in address means the host's own, which LocalAddr then
-// says; port 0 picks a free port. The addresses that the socket returns are
+// returns; port 0 picks a free port. The addresses that the socket returns are
 // *net.UDPAddr. It does not block. Errors are *net.OpError around
 // syscall.EADDRINUSE, syscall.EADDRNOTAVAIL or net.ErrClosed.
 func (h *Host) ListenPacket(_ context.Context, network, address string) (net.PacketConn, error) {
@@ -68,16 +68,16 @@ func (h *Host) Listen(_ context.Context, network, address string) (net.Listener,
 	return l, nil
 }
 
-// DialContext connects to an IP address and port, or to the first address of a
-// name of the network's that is of the host's family.
+// DialContext connects to an IP address and port. A name of the network stands for
+// its first address of the host's family.
 //
-// "udp" binds a socket to a free port and does not block; its LocalAddr says
-// the host's address.
+// "udp" binds a socket to a free port and does not block; its LocalAddr returns the
+// host's address.
 //
-// "tcp" connects to a listener. Without one on an existing host the error is
-// syscall.ECONNREFUSED; a host that is unreachable, here or there, and one of the
-// other address family give syscall.EHOSTUNREACH. An address that is no host's
-// swallows the attempt: the call blocks until ctx ends. All of these come in a
+// "tcp" connects to a listener. If the host exists and has no listener, the error is
+// syscall.ECONNREFUSED. If either host is unreachable, or the address belongs to the
+// other family, it is syscall.EHOSTUNREACH. If no host has the address, the attempt
+// gets no reply: the call blocks until ctx ends. All of these errors are wrapped in a
 // *net.OpError.
 func (h *Host) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := h.dial(ctx, network, address)
@@ -89,11 +89,10 @@ func (h *Host) DialContext(ctx context.Context, network, address string) (net.Co
 
 // Unreachable cuts the host off, or connects it again.
 //
-// While it is cut off: datagrams to it vanish, also those already under way;
-// WriteTo on its own sockets fails with syscall.ENETUNREACH; dials from it and to
-// it fail with syscall.EHOSTUNREACH, and so does Write on its connections, at both
-// ends. Reads on those connections go on waiting, and the connections live on
-// afterwards.
+// While it is cut off, datagrams to it are lost, also those in transit. WriteTo on
+// its own sockets fails with syscall.ENETUNREACH. Dials from it and to it fail with
+// syscall.EHOSTUNREACH, and so does Write on its connections, at both ends. Reads on
+// those connections continue to wait, and the connections work again afterwards.
 func (h *Host) Unreachable(cut bool) {
 	h.network.mu.Lock()
 	h.unreachable = cut
@@ -101,13 +100,12 @@ func (h *Host) Unreachable(cut bool) {
 }
 
 // BreakStreams resets the connections to and from this host, as
-// [Network.BreakStreams] does for all.
+// [Network.BreakStreams] does for all hosts.
 func (h *Host) BreakStreams() {
 	h.breakStreams((*stream).reset)
 }
 
-// breakStreams ends the connections to and from this host, also those that a NAT
-// carries.
+// breakStreams ends the connections to and from this host, also those through a NAT.
 func (h *Host) breakStreams(how func(*stream)) {
 	match := func(s *stream) bool { return s.host == h || s.peer == h }
 	h.network.eachStream(match, how)
@@ -231,10 +229,10 @@ func (h *Host) wait(ctx context.Context, until <-chan time.Time) error {
 	}
 }
 
-// errNobody says that no host has the address.
+// errNobody means that no host has the address.
 var errNobody = errors.New("no such host")
 
-// connect makes the two ends of a connection and hands one to the listener.
+// connect makes the two ends of a connection and passes one to the listener.
 func (h *Host) connect(remote netip.AddrPort) (net.Conn, error) {
 	n := h.network
 	if n.gateway != nil && !n.isHost(remote.Addr()) {
@@ -257,8 +255,8 @@ func (n *Network) isHost(ip netip.Addr) bool {
 	return n.hosts[ip] != nil
 }
 
-// dialler is who connects: a host of the network, or one behind a NAT, which then
-// has a public address.
+// dialler is the host that connects: a host of the network, or one behind a NAT, which
+// then has a public address.
 type dialler struct {
 	host   *Host
 	public netip.AddrPort
@@ -279,7 +277,7 @@ func (n *Network) connectFrom(from dialler, remote netip.AddrPort) (*stream, err
 	return here, err
 }
 
-// join gives a listener its end of a connection, and returns the other.
+// join passes one end of a connection to a listener, and returns the other.
 func (n *Network) join(from dialler, local, remote netip.AddrPort, cutOff bool) (*stream, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -323,7 +321,7 @@ func (h *Host) unclaim(local netip.AddrPort) {
 	delete(h.network.ports, binding{"tcp", h, local.Port()})
 }
 
-// claimLocked takes a port; port 0 becomes a free one.
+// claimLocked takes a port. For port 0 it takes a free one.
 func (h *Host) claimLocked(transport string, addr netip.AddrPort) (netip.AddrPort, error) {
 	n := h.network
 	if n.closed {
@@ -340,13 +338,13 @@ func (h *Host) claimLocked(transport string, addr netip.AddrPort) (netip.AddrPor
 	return addr, nil
 }
 
-// freeLocked returns the next free port, or any when all are taken.
+// freeLocked returns the next free port, or any port if all are in use.
 func (h *Host) freeLocked(transport string) netip.AddrPort {
 	var addr netip.AddrPort
 	for range lastEphemeral - firstEphemeral + 1 {
 		addr = netip.AddrPortFrom(h.ip, h.ephemeral)
 		if h.ephemeral++; h.ephemeral < firstEphemeral {
-			h.ephemeral = firstEphemeral // after 65535 came 0
+			h.ephemeral = firstEphemeral // 65535 has wrapped to 0
 		}
 		if _, taken := h.network.ports[binding{transport, h, addr.Port()}]; !taken {
 			break
@@ -382,15 +380,16 @@ func (h *Host) localAddress(transport, network, address string) (netip.AddrPort,
 	return netip.AddrPortFrom(own, uint16(port)), nil
 }
 
-// isWildcard reports whether an address to bind to names no IP address. It has been
-// read by localAddress.
+// isWildcard reports whether an address to bind to names no IP address. localAddress
+// has checked it.
 func isWildcard(address string) bool {
 	host, _, _ := net.SplitHostPort(address)
 	ip, err := netip.ParseAddr(host)
 	return err != nil || ip.IsUnspecified()
 }
 
-// checkFamily refuses networks that do not fit the call or the host's address.
+// checkFamily returns an error for a network that does not match the call or the host's
+// address.
 func (h *Host) checkFamily(transport, network string) error {
 	family, ok := strings.CutPrefix(network, transport)
 	is4 := h.Addr().Is4()
@@ -403,13 +402,13 @@ func (h *Host) checkFamily(transport, network string) error {
 	return nil
 }
 
-// place is an address as the caller has written it.
+// place is an address as the caller wrote it.
 type place struct{ network, address string }
 
 func (p place) Network() string { return p.network }
 func (p place) String() string  { return p.address }
 
-// opError dresses err as package net does.
+// opError wraps err as package net does.
 func opError(op, network string, local, remote net.Addr, err error) error {
 	return &net.OpError{Op: op, Net: network, Source: local, Addr: remote, Err: err}
 }

@@ -11,7 +11,7 @@ import (
 type listener struct {
 	network  *Network
 	host     *Host
-	wildcard bool // bound to whatever address the host has
+	wildcard bool // bound to every address that the host has
 	backlog  int
 	bound    netip.AddrPort // guarded by network.mu
 
@@ -21,7 +21,7 @@ type listener struct {
 	wake   wake
 }
 
-// Accept blocks until somebody connects or the listener is closed.
+// Accept blocks until a connection arrives or the listener is closed.
 func (l *listener) Accept() (net.Conn, error) {
 	for {
 		s, changed := l.tryAccept()
@@ -35,8 +35,8 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// tryAccept takes the first connection, or returns what to wait for; neither
-// once the listener is closed.
+// tryAccept takes the first connection, or returns the channel to wait for. It returns
+// neither after the listener is closed.
 func (l *listener) tryAccept() (*stream, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -51,7 +51,7 @@ func (l *listener) tryAccept() (*stream, <-chan struct{}) {
 	return s, nil
 }
 
-// push queues a connection and reports whether the queue had a place.
+// push queues a connection and reports whether the queue had room.
 func (l *listener) push(s *stream) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -7,8 +7,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// Request says how a request is to look. What is empty is made up, ToTag
-// excepted.
+// Request has the parts of a request. An empty field gets the default named here.
 type Request struct {
 	Method  string // OPTIONS
 	URI     string // sip:service@invalid
@@ -42,11 +41,11 @@ func (e *Endpoint) Request(r Request) string {
 	return e.message(lines, r.Headers, r.Body)
 }
 
-// Response says how a response is to look.
+// Response has the parts of a response. An empty field gets the default named here.
 type Response struct {
 	Code    int
 	Reason  string // the usual one for common codes, else "Scripted"
-	ToTag   string // none; ignored when the request's To has a tag
+	ToTag   string // none; ignored if the request's To has a tag
 	Headers []string
 	Body    string // application/sdp, unless Headers has a Content-Type
 }
@@ -103,7 +102,7 @@ func tag(value string) string {
 	return ";tag=" + value
 }
 
-// token makes a word of an address.
+// token makes a token from an address.
 func token(addr string) string {
 	return "at-" + strings.NewReplacer(":", "-", ".", "-", "[", "", "]", "").Replace(addr)
 }

@@ -5,10 +5,10 @@ import (
 )
 
 // Move gives the host another address of the same family, as a new network or a new
-// lease does. Sockets that are bound to no address go along; those bound to the old
-// one are deaf from then on, and cannot send. Connections die silently: what is
-// written at either end is lost, and neither hears of it. It panics when ip is not
-// such an address, or another host's.
+// lease does. Sockets that are bound to no address move too. Sockets bound to the old
+// address can neither receive nor send any more. Connections die silently: data written
+// at either end is lost, without an error. Move panics if ip is not such an address, or
+// belongs to another host.
 func (h *Host) Move(ip string) {
 	addr := netip.MustParseAddr(ip).Unmap()
 	h.move(addr)

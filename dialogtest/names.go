@@ -10,10 +10,9 @@ import (
 	"sync"
 )
 
-// directory holds the names of a network, which hosts behind its routers know as
-// well.
+// directory holds the names of a network. Hosts behind its routers resolve them too.
 type directory struct {
-	mu       sync.Mutex // guards the fields below; the last that is taken
+	mu       sync.Mutex // guards the fields below; the last mutex in the lock order
 	names    map[string][]netip.Addr
 	services map[string][]net.SRV
 }
@@ -22,10 +21,10 @@ func newDirectory() *directory {
 	return &directory{names: make(map[string][]netip.Addr), services: make(map[string][]net.SRV)}
 }
 
-// Name gives IP addresses a name, in this order, in place of those that it had;
-// none takes the name away. The addresses need not be hosts of the network.
-// Names are not case-sensitive, and a dot at their end means nothing. It panics
-// when one is not an IP address.
+// Name sets the IP addresses of a name, in this order. They replace its earlier
+// addresses; without ips the name is removed. The addresses need not be hosts of the
+// network. Names are not case-sensitive, and a dot at their end is ignored. Name panics
+// if one of ips is not an IP address.
 func (n *Network) Name(name string, ips ...string) {
 	addrs := make([]netip.Addr, len(ips))
 	for i, ip := range ips {
@@ -36,18 +35,18 @@ func (n *Network) Name(name string, ips ...string) {
 	n.directory.mu.Unlock()
 }
 
-// Service sets the SRV records of a service, such as "sip", "udp" and
-// "example.com", in place of those that it had; none takes it away.
+// Service sets the SRV records of a service, such as "sip", "udp" and "example.com".
+// They replace its earlier records; without records the service is removed.
 func (n *Network) Service(service, proto, name string, records ...net.SRV) {
 	n.directory.mu.Lock()
 	n.directory.services[serviceName(service, proto, name)] = slices.Clone(records)
 	n.directory.mu.Unlock()
 }
 
-// LookupNetIP returns the addresses that [Network.Name] has given to a name, as
-// the method of that name of net.Resolver does, and nobody is asked but this
-// network: a name that it does not know is a *net.DNSError. So it is for a host
-// that is unreachable. A stack whose network is a Host looks names up by it.
+// LookupNetIP returns the addresses that [Network.Name] has given to a name, like the
+// method of net.Resolver. It uses only the names of this network. For an unknown name,
+// and on an unreachable host, it returns a *net.DNSError. A stack whose network is a
+// Host resolves names with it.
 func (h *Host) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{ip}, nil
@@ -70,9 +69,9 @@ func (h *Host) LookupNetIP(ctx context.Context, network, host string) ([]netip.A
 	return found, nil
 }
 
-// LookupSRV returns the records that [Network.Service] has set, by their
-// priorities and otherwise in their order: weights are not heeded. Errors are as
-// for LookupNetIP.
+// LookupSRV returns the records that [Network.Service] has set, sorted by priority.
+// Records of one priority keep their order: weights are ignored. Errors are as for
+// LookupNetIP.
 func (h *Host) LookupSRV(ctx context.Context, service, proto, name string) (string, []*net.SRV, error) {
 	full := serviceName(service, proto, name)
 	if err := h.ask(ctx, full); err != nil {
@@ -94,7 +93,7 @@ func (h *Host) LookupSRV(ctx context.Context, service, proto, name string) (stri
 	return full + ".", list, nil
 }
 
-// ask returns why the host cannot ask for a name.
+// ask returns the error for a host that cannot look up a name.
 func (h *Host) ask(ctx context.Context, name string) error {
 	h.network.mu.Lock()
 	defer h.network.mu.Unlock()
@@ -109,13 +108,13 @@ func (h *Host) ask(ctx context.Context, name string) error {
 	return nil
 }
 
-// unknown is the error of a name that does not exist.
+// unknown returns the error for a name that does not exist.
 func unknown(name string) error {
 	return &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
 }
 
-// serviceName is the name of SRV records (RFC 2782). As in net.Resolver, without
-// service and proto it is name itself.
+// serviceName returns the name of SRV records (RFC 2782). As in net.Resolver, without
+// service and proto it returns name itself.
 func serviceName(service, proto, name string) string {
 	if service == "" && proto == "" {
 		return canonical(name)

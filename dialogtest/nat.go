@@ -7,20 +7,21 @@ import (
 	"time"
 )
 
-// Dependence says how much of a destination a NAT looks at (RFC 4787 4.1, 5).
+// Dependence is the part of a destination that a NAT takes into account (RFC 4787 4.1,
+// 5).
 type Dependence int
 
 const (
-	// EndpointIndependent: nothing of it.
+	// EndpointIndependent: no part.
 	EndpointIndependent Dependence = iota
-	// AddressDependent: its address.
+	// AddressDependent: the address.
 	AddressDependent
-	// AddressAndPortDependent: its address and port. A NAT that maps so is often
-	// called symmetric.
+	// AddressAndPortDependent: the address and port. A NAT with such a mapping is
+	// often called symmetric.
 	AddressAndPortDependent
 )
 
-// of returns the part of a destination that counts.
+// of returns the part of a destination that is taken into account.
 func (d Dependence) of(destination netip.AddrPort) netip.AddrPort {
 	switch d {
 	case AddressDependent:
@@ -31,42 +32,43 @@ func (d Dependence) of(destination netip.AddrPort) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// DefaultBindingTime is how long a NAT keeps the binding of a silent UDP flow: as
-// long as Linux keeps one without an answer.
+// DefaultBindingTime is the time for which a NAT keeps the binding of a silent UDP flow:
+// as long as Linux keeps one without a reply.
 const DefaultBindingTime = 30 * time.Second
 
-// mtu is the largest payload of a UDP datagram that is not cut into fragments, over
-// IPv4 and Ethernet.
+// mtu is the largest payload of a UDP datagram that is not fragmented, over IPv4 and
+// Ethernet.
 const mtu = 1472
 
-// NATConfig says what a [NAT] does. The zero value maps and filters by nothing but
-// the inner address, keeps ports where they are free, and forgets a UDP binding
-// after [DefaultBindingTime] of silence.
+// NATConfig is the behaviour of a [NAT]. The zero value maps and filters only by the
+// inner address, keeps the inner port if it is free, and forgets a UDP binding after
+// [DefaultBindingTime] of silence.
 type NATConfig struct {
-	// Mapping says for which destinations an inner socket keeps its public port,
-	// Filtering whose datagrams come back through that port: those of destinations
-	// that it has sent to.
+	// Mapping sets for which destinations an inner socket keeps its public port.
+	// Filtering sets which sources may send through that port: those that match a
+	// destination that the socket has sent to.
 	Mapping, Filtering Dependence
-	// RandomPorts takes public ports at random, by Seed, and does not keep them.
+	// RandomPorts chooses public ports at random, by Seed, and does not keep the inner
+	// port.
 	RandomPorts bool
 	Seed        uint64
 	// BindingTime is the silence after which the binding of a UDP socket is forgotten,
-	// StreamTime that after which a connection is. Zero is DefaultBindingTime for
-	// the first and never for the second; negative never.
+	// StreamTime the silence after which a connection is. Zero means
+	// DefaultBindingTime for the first and never for the second; negative means never.
 	BindingTime, StreamTime time.Duration
 	// DropFragments loses datagrams of more than 1472 bytes.
 	DropFragments bool
 }
 
-// NAT is a router between hosts with private addresses and a [Network]. What is not
-// asked for from inside is dropped silently: datagrams without a binding, and
-// attempts to connect. It is made by [Network.NAT].
+// NAT is a router between hosts with private addresses and a [Network]. It silently
+// drops datagrams from outside without a binding, and attempts to connect from outside.
+// It is made by [Network.NAT].
 type NAT struct {
 	outer, inner *Network
 	public       netip.Addr
 	config       NATConfig
 
-	mu       sync.Mutex // guards the fields below; no network's is taken while it is held
+	mu       sync.Mutex // guards the fields below; no network's mutex is taken under it
 	random   *rand.Rand
 	bindings map[bindingKey]*natBinding
 	byPort   map[uint16]*natBinding
@@ -75,7 +77,7 @@ type NAT struct {
 	dropped  int
 }
 
-// bindingKey is what a binding is found by from inside.
+// bindingKey identifies a binding from inside.
 type bindingKey struct {
 	inner       netip.AddrPort
 	destination netip.AddrPort
@@ -89,9 +91,9 @@ type natBinding struct {
 	permitted map[netip.AddrPort]struct{}
 }
 
-// NAT returns a new router, whose public address must not be a host's. Hosts behind
-// it are made by [NAT.Host]; they form a network of their own, so that two routers may have hosts with the
-// same address. It panics when public is not an IP address.
+// NAT returns a new router. Its public address must not belong to a host. [NAT.Host]
+// makes the hosts behind it. They form their own network, so that two routers may have
+// hosts with the same address. NAT panics if public is not an IP address.
 func (n *Network) NAT(public string, config NATConfig) *NAT {
 	r := &NAT{
 		outer: n, inner: NewNetwork(), public: netip.MustParseAddr(public).Unmap(), config: config,
@@ -116,13 +118,12 @@ func (r *NAT) Addr() netip.Addr { return r.public }
 // does.
 func (r *NAT) Host(ip string) *Host { return r.inner.Host(ip) }
 
-// Inside returns the network behind the router: its policy and its taps are about
-// datagrams with private addresses.
+// Inside returns the network behind the router. Its policy and its taps see datagrams
+// with private addresses.
 func (r *NAT) Inside() *Network { return r.inner }
 
-// Forget drops all bindings and silently cuts all connections, as a router does that
-// is restarted: sockets get new ports, and neither end of a connection hears of
-// it.
+// Forget drops all bindings and silently cuts all connections, like the restart of a
+// router: sockets get new ports, and neither end of a connection gets an error.
 func (r *NAT) Forget() {
 	r.mu.Lock()
 	clear(r.bindings)
@@ -135,15 +136,16 @@ func (r *NAT) Forget() {
 	}
 }
 
-// Dropped returns how many datagrams and connection attempts the router has dropped.
+// Dropped returns the number of datagrams and connection attempts that the router has
+// dropped.
 func (r *NAT) Dropped() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.dropped
 }
 
-// Binding returns the public address that an inner socket has for a destination, if
-// it has one now.
+// Binding returns the present public address of an inner socket for a destination; ok
+// is false if it has none.
 func (r *NAT) Binding(inner, destination netip.AddrPort) (public netip.AddrPort, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -154,7 +156,7 @@ func (r *NAT) Binding(inner, destination netip.AddrPort) (public netip.AddrPort,
 	return netip.AddrPortFrom(r.public, b.port), true
 }
 
-// outbound takes a datagram from inside to the outer network.
+// outbound passes a datagram from inside to the outer network.
 func (r *NAT) outbound(p Packet) {
 	if public, ok := r.translate(p); ok {
 		p.From = public
@@ -176,7 +178,7 @@ func (r *NAT) translate(p Packet) (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(r.public, b.port), true
 }
 
-// bindingLocked returns the binding of a key, and makes it where there is none.
+// bindingLocked returns the binding of a key, and makes it if there is none.
 func (r *NAT) bindingLocked(key bindingKey) *natBinding {
 	if b := r.bindings[key]; b != nil {
 		if !r.hasExpired(b) {
@@ -190,7 +192,7 @@ func (r *NAT) bindingLocked(key bindingKey) *natBinding {
 	return b
 }
 
-// freeLocked chooses a public port; an expired binding does not hold one.
+// freeLocked chooses a public port. The port of an expired binding is free.
 func (r *NAT) freeLocked(wanted uint16) uint16 {
 	isFree := func(port uint16) bool {
 		b := r.byPort[port]
@@ -220,8 +222,7 @@ func (r *NAT) hasExpired(b *natBinding) bool {
 	return silence > 0 && time.Since(b.used) >= silence
 }
 
-// inbound takes a datagram that has come to the public address inside, or drops
-// it.
+// inbound passes a datagram for the public address to the inner network, or drops it.
 func (r *NAT) inbound(p Packet) {
 	if inner, ok := r.admit(p); ok {
 		p.To = inner
@@ -229,8 +230,8 @@ func (r *NAT) inbound(p Packet) {
 	}
 }
 
-// admit returns the inner socket that a datagram is for. It keeps the binding, as
-// Linux does.
+// admit returns the inner socket of a datagram from outside; ok is false if the datagram
+// is dropped. Like Linux, it renews the binding.
 func (r *NAT) admit(p Packet) (netip.AddrPort, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -24,7 +24,7 @@ func (r *NAT) connect(h *Host, remote netip.AddrPort) (*stream, error) {
 	return r.outer.connectFrom(dialler{host: h, public: public, nat: r}, remote)
 }
 
-// drop counts what is not let in.
+// drop counts a dropped attempt.
 func (r *NAT) drop() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -47,8 +47,8 @@ func (r *NAT) carry(here, far *stream) {
 	r.mu.Unlock()
 }
 
-// carried is told of each write; after too long a silence it loses that, and all that
-// comes after it.
+// carried is called for each write. After too long a silence this write and all later
+// ones are lost.
 func (s *natStream) carried() {
 	s.mu.Lock()
 	silence := time.Since(s.used)
@@ -62,7 +62,7 @@ func (s *natStream) carried() {
 	}
 }
 
-// sever cuts both directions without a word.
+// sever cuts both directions silently.
 func (s *natStream) sever() {
 	s.here.sever()
 	s.far.sever()

@@ -9,32 +9,32 @@ import (
 
 // Defaults of the bounds of a [Network].
 const (
-	// DefaultWindow is how many bytes one direction of a stream buffers.
+	// DefaultWindow is the number of bytes that one direction of a stream buffers.
 	DefaultWindow = 64 << 10
-	// DefaultQueue is how many datagrams wait on one socket.
+	// DefaultQueue is the number of datagrams that one socket queues.
 	DefaultQueue = 4096
-	// DefaultBacklog is how many connections wait to be accepted by one listener.
+	// DefaultBacklog is the number of connections that one listener queues for Accept.
 	DefaultBacklog = 1024
 )
 
 // Packet is one datagram, or one Write on a stream.
 type Packet struct {
-	// Time is when it was sent.
+	// Time is the time of sending.
 	Time time.Time
 	// Transport is "udp" or "tcp".
 	Transport string
 	From, To  netip.AddrPort
-	// Data is shared with the network: it may be kept, not changed.
+	// Data is shared with the network: it may be kept, but not changed.
 	Data []byte
 }
 
-// Stats counts the datagrams of a network. One that is repeated arrives several
-// times, so the other numbers need not add up to Sent.
+// Stats counts the datagrams of a network. A repeated datagram arrives several times,
+// so the other numbers need not add up to Sent.
 type Stats struct {
 	Sent      int // written by a socket, or injected
-	Lost      int // the policy said so
+	Lost      int // lost by the policy
 	Delivered int // put on a socket's queue
-	Unclaimed int // nobody was bound to the address, or its host was unreachable
+	Unclaimed int // no socket was bound to the address, or its host was unreachable
 	Overflow  int // the socket's queue was full
 }
 
@@ -43,13 +43,14 @@ type Network struct {
 	// Window, Queue and Backlog replace the defaults above. Set them before the
 	// first socket is opened.
 	Window, Queue, Backlog int
-	// Unspecified makes a socket that is bound to no address, or to an unspecified
-	// one, say so, as an operating system does; else it says the host's own.
+	// Unspecified affects sockets that are bound to no address, or to an unspecified
+	// one. If true, they report the unspecified address, as an operating system does;
+	// else they report the host's own.
 	Unspecified bool
 
 	done chan struct{} // closed by Close
-	// gateway is the NAT that this is the inside of; nil for any other network. It is
-	// set before the first host is made.
+	// gateway is the NAT in front of this network; nil without one. It is set before
+	// the first host is made.
 	gateway   *NAT
 	directory *directory // shared with the networks behind routers
 
@@ -100,21 +101,22 @@ func (n *Network) Host(ip string) *Host {
 	return h
 }
 
-// SetPolicy sets what happens to datagrams sent from now on. The policy
-// returns the delays after which copies arrive; none means that the datagram is
-// lost. A nil policy, the default, delivers each datagram once, at once and in
-// order. Equal delays keep the order of sending. The policy is called on the
-// sender's goroutine with no lock held, possibly by several senders at once.
+// SetPolicy sets the policy for datagrams sent from now on. The policy returns the
+// delays after which copies of a datagram arrive; without a delay the datagram is lost.
+// A nil policy, the default, delivers each datagram once, at once and in order. Equal
+// delays keep the order of sending. The policy runs on the sender's goroutine with no
+// lock held, possibly for several senders at once.
 func (n *Network) SetPolicy(policy func(Packet) []time.Duration) {
 	n.mu.Lock()
 	n.policy = policy
 	n.mu.Unlock()
 }
 
-// SetStreamPolicy sets how long what is written on streams from now on is under way:
-// no write arrives before those before it on its connection. An attempt to connect is
-// asked about as well, as a Packet without data, and takes as long. A nil policy, the
-// default, delivers at once. It is called as that of [Network.SetPolicy].
+// SetStreamPolicy sets the policy for writes on streams from now on. The policy returns
+// the delay of a write; a write never overtakes earlier ones on its connection. The
+// policy also returns the delay of an attempt to connect, which is a Packet without data.
+// A nil policy, the default, delivers at once. The policy runs like that of
+// [Network.SetPolicy].
 func (n *Network) SetStreamPolicy(policy func(Packet) time.Duration) {
 	n.mu.Lock()
 	n.delay = policy
@@ -132,18 +134,18 @@ func (n *Network) streamDelay(from, to netip.AddrPort, data []byte) time.Duratio
 	return policy(Packet{Time: time.Now(), Transport: "tcp", From: from, To: to, Data: data})
 }
 
-// Tap adds a function that sees each datagram when it is sent, lost ones
-// included, and each Write on a stream. It is called on the sender's goroutine
-// before the data goes on, with no lock held, possibly by several senders at
-// once. A write that fails because a host is unreachable is not seen.
+// Tap adds a function that sees each datagram when it is sent, lost ones included,
+// and each Write on a stream. It runs on the sender's goroutine before the data is
+// delivered, with no lock held, possibly for several senders at once. It does not see a
+// write that fails because a host is unreachable.
 func (n *Network) Tap(tap func(Packet)) {
 	n.mu.Lock()
 	n.taps = append(slices.Clip(n.taps), tap)
 	n.mu.Unlock()
 }
 
-// Inject delivers a datagram with any source address, which need not exist.
-// Taps see it; the policy is not asked: it arrives once and at once.
+// Inject delivers a datagram with any source address, which need not exist. Taps see
+// the datagram. The policy does not apply: the datagram arrives once and at once.
 func (n *Network) Inject(from, to netip.AddrPort, data []byte) {
 	p := Packet{Time: time.Now(), Transport: "udp", From: from, To: to, Data: slices.Clone(data)}
 	n.tap(p)
@@ -154,8 +156,8 @@ func (n *Network) Inject(from, to netip.AddrPort, data []byte) {
 	forward.run()
 }
 
-// BreakStreams resets every connection: what was written and not yet read is
-// lost, and reads and writes at both ends fail with syscall.ECONNRESET.
+// BreakStreams resets every connection: data that was not yet read is lost, and reads
+// and writes at both ends fail with syscall.ECONNRESET.
 func (n *Network) BreakStreams() {
 	n.eachStream(func(*stream) bool { return true }, (*stream).reset)
 	n.mu.Lock()
@@ -173,9 +175,9 @@ func (n *Network) Stats() Stats {
 	return n.stats
 }
 
-// Close closes all sockets and listeners, resets all connections and forgets
-// the datagrams under way. Later calls on hosts fail with net.ErrClosed. It does
-// not block and may be called again.
+// Close closes all sockets and listeners, resets all connections and drops the
+// datagrams in transit. Later calls on hosts fail with net.ErrClosed. It does not block
+// and may be called again.
 func (n *Network) Close() {
 	n.mu.Lock()
 	if n.closed {
@@ -200,7 +202,7 @@ func (n *Network) Close() {
 	}
 }
 
-// send passes a datagram to the taps and the policy and on its way.
+// send passes a datagram to the taps and the policy, and delivers it.
 func (n *Network) send(p Packet) {
 	n.tap(p)
 	n.mu.Lock()
@@ -228,8 +230,8 @@ func (n *Network) send(p Packet) {
 	forward.run()
 }
 
-// forwards are what routers have to do with datagrams that have come to them, once
-// the network's mutex is free: they lock another network.
+// forwards has the routers' work on datagrams for them. It runs without the network's
+// mutex, since routers lock another network.
 type forwards []func()
 
 func (f forwards) run() {
@@ -264,8 +266,8 @@ func (n *Network) arriveDue() {
 	forward.run()
 }
 
-// arriveLocked puts a datagram on the queue of the socket it is sent to, or leaves it
-// to a router.
+// arriveLocked puts a datagram on the queue of its destination socket, or returns the
+// work of a router.
 func (n *Network) arriveLocked(p Packet) forwards {
 	s := n.sockets[p.To]
 	router := n.routers[p.To.Addr()]
@@ -284,20 +286,20 @@ func (n *Network) arriveLocked(p Packet) forwards {
 	return nil
 }
 
-// cutOffLocked reports whether ip is a host that has been made unreachable.
+// cutOffLocked reports whether ip belongs to an unreachable host.
 func (n *Network) cutOffLocked(ip netip.Addr) bool {
 	h := n.hosts[ip]
 	return h != nil && h.unreachable
 }
 
-// isCutOff reports whether the host has been made unreachable.
+// isCutOff reports whether the host is unreachable.
 func (h *Host) isCutOff() bool {
 	h.network.mu.Lock()
 	defer h.network.mu.Unlock()
 	return h.unreachable
 }
 
-// eachStream does something to connections, with no lock held.
+// eachStream calls do for each matching connection, with no lock held.
 func (n *Network) eachStream(match func(*stream) bool, do func(*stream)) {
 	n.mu.Lock()
 	var matching []*stream

@@ -9,8 +9,8 @@ import (
 // Lossy returns a policy for [Network.SetPolicy] that loses a datagram with
 // probability loss, repeats one that is not lost with probability dup, and
 // delays each copy by a random time below jitter, which reorders them. The same
-// seed and the same order of sending give the same outcome. Safe for concurrent
-// use.
+// seed and the same order of sending give the same result. The policy is safe for
+// concurrent use.
 func Lossy(seed uint64, loss, dup float64, jitter time.Duration) func(Packet) []time.Duration {
 	var mu sync.Mutex // guards random
 	random := rand.New(rand.NewPCG(seed, seed))
@@ -34,20 +34,20 @@ func Lossy(seed uint64, loss, dup float64, jitter time.Duration) func(Packet) []
 	}
 }
 
-// Congestion is a link that has more to carry than it can.
+// Congestion is an overloaded link.
 type Congestion struct {
 	// Loss is the probability that a datagram, or a segment of a stream, is lost.
 	Loss float64
-	// Jitter bounds the random time that each is under way.
+	// Jitter bounds the random delay of each.
 	Jitter time.Duration
-	// Reorder is the probability that a datagram is held back by another Jitter, so
+	// Reorder is the probability that a datagram is delayed by another Jitter, so
 	// that later ones overtake it.
 	Reorder float64
 	Seed    uint64
 }
 
-// The times after which TCP sends again what it has no acknowledgement for (RFC 6298):
-// at first, and once the round trip is known to be of some 100 ms. They double.
+// The times after which TCP retransmits an unacknowledged segment (RFC 6298): at first,
+// and after it has measured a round trip of some 100 ms. They double.
 const (
 	firstRTO = time.Second
 	laterRTO = 300 * time.Millisecond
@@ -69,9 +69,9 @@ func (c Congestion) Datagrams() func(Packet) []time.Duration {
 	}
 }
 
-// Streams returns a policy for [Network.SetStreamPolicy]: a loss is a delay there, until
-// TCP has sent again what was lost, and so for all that comes behind it. One write is
-// one segment. That TCP sends less after a loss is left out.
+// Streams returns a policy for [Network.SetStreamPolicy]. A lost segment is a delay until
+// TCP has retransmitted it, for this and all later segments. One write is one segment. The
+// policy does not model that TCP sends less after a loss.
 func (c Congestion) Streams() func(Packet) time.Duration {
 	chance := newDice(c.Seed)
 	return func(p Packet) time.Duration {
@@ -87,7 +87,7 @@ func (c Congestion) Streams() func(Packet) time.Duration {
 	}
 }
 
-// dice are random numbers for several goroutines.
+// dice is a source of random numbers for several goroutines.
 type dice struct {
 	mu     sync.Mutex // guards the field below
 	random *rand.Rand

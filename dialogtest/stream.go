@@ -14,14 +14,14 @@ import (
 
 // stream is one end of a connection.
 type stream struct {
-	network       *Network // where it is registered, and seen by taps
+	network       *Network // the network that registers it, and whose taps see it
 	host, peer    *Host
 	local, remote netip.AddrPort
 	seen          netip.AddrPort // local, or the public address that a NAT has given it
 	dialled       bool           // owns its local port
-	carried       func()         // unless nil, told of each write: by a NAT
+	carried       func()         // of a NAT: unless nil, called for each write
 	in, out       *pipe
-	// turn holds one token while a Write is under way, so that writes do not mix.
+	// turn holds one token during a Write, so that writes do not mix.
 	turn chan struct{}
 }
 
@@ -43,7 +43,7 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Write blocks while the peer's window is full, until all is written, the
+// Write blocks while the peer's window is full, until all data is written, the
 // connection is closed or reset, or the write deadline comes.
 func (s *stream) Write(p []byte) (int, error) {
 	n, err := 0, s.cut()
@@ -62,8 +62,8 @@ func (s *stream) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Close ends the connection: the peer reads what was written and then io.EOF,
-// its writes fail with syscall.EPIPE.
+// Close ends the connection: the peer reads the remaining data and then io.EOF, and its
+// writes fail with syscall.EPIPE.
 func (s *stream) Close() error {
 	if !s.out.closeWriter() {
 		return opError("close", "tcp", s.LocalAddr(), s.RemoteAddr(), net.ErrClosed)
@@ -107,14 +107,14 @@ func (s *stream) reset() {
 	s.out.reset()
 }
 
-// sever loses what is under way and all that will be written, silently: neither end
-// hears of it.
+// sever silently loses the data in transit and all later writes: neither end gets an
+// error.
 func (s *stream) sever() {
 	s.in.set((*pipe).sever)
 	s.out.set((*pipe).sever)
 }
 
-// cut returns an error when one of the two hosts is unreachable.
+// cut returns an error if one of the two hosts is unreachable.
 func (s *stream) cut() error {
 	if s.host.isCutOff() || s.peer.isCutOff() {
 		return os.NewSyscallError("write", syscall.EHOSTUNREACH)
@@ -139,7 +139,7 @@ type pipe struct {
 
 	mu                          sync.Mutex // guards the fields below
 	buffer                      []byte
-	underway                    []segment // of the buffer's end
+	underway                    []segment // at the end of the buffer, not arrived yet
 	broken, severed             bool
 	readerClosed, writerClosed  bool
 	readDeadline, writeDeadline time.Time
@@ -152,8 +152,8 @@ type segment struct {
 	length int
 }
 
-// arrivedLocked returns how much of the buffer can be read, and when there will be more:
-// zero when all can be.
+// arrivedLocked returns how much of the buffer can be read, and when more can be; more is
+// zero if all can be read.
 func (p *pipe) arrivedLocked() (n int, more time.Time) {
 	for len(p.underway) > 0 && expired(p.underway[0].at) {
 		p.underway = p.underway[1:]
@@ -168,8 +168,8 @@ func (p *pipe) arrivedLocked() (n int, more time.Time) {
 	return n, more
 }
 
-// departLocked notes that what is written now arrives after a delay, and not before what
-// was written before.
+// departLocked records that the present write arrives after a delay, and not before
+// earlier writes.
 func (p *pipe) departLocked(length int, delay time.Duration) {
 	at := time.Now().Add(delay)
 	if last := len(p.underway) - 1; last >= 0 && at.Before(p.underway[last].at) {
@@ -190,7 +190,8 @@ func (p *pipe) read(b []byte) (int, error) {
 	}
 }
 
-// tryRead takes what there is, or returns what to wait for.
+// tryRead reads the data that has arrived. If there is none, it returns the channel and
+// the deadline to wait for.
 func (p *pipe) tryRead(b []byte) (n int, changed <-chan struct{}, deadline time.Time, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -233,7 +234,8 @@ func (p *pipe) write(b []byte, delay time.Duration) (int, error) {
 	}
 }
 
-// tryWrite writes what fits, or returns what to wait for.
+// tryWrite writes the data that fits. If none fits, it returns the channel and the deadline
+// to wait for.
 func (p *pipe) tryWrite(b []byte, delay time.Duration) (n int, changed <-chan struct{}, deadline time.Time, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -256,7 +258,7 @@ func (p *pipe) tryWrite(b []byte, delay time.Duration) (n int, changed <-chan st
 	return n, nil, deadline, nil
 }
 
-// set changes the pipe and wakes whoever waits.
+// set changes the pipe and wakes all waiting goroutines.
 func (p *pipe) set(change func(*pipe)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -275,7 +277,7 @@ func (p *pipe) closeReader() {
 	p.set(func(p *pipe) { p.readerClosed, p.buffer, p.underway = true, nil, nil })
 }
 
-// sever empties the pipe for good: what the writer still writes fills it.
+// sever empties the pipe permanently. Later writes only fill its buffer.
 func (p *pipe) sever() { p.severed, p.buffer, p.underway = true, nil, nil }
 
 func (p *pipe) reset() {

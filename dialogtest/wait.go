@@ -4,10 +4,10 @@ import (
 	"time"
 )
 
-// wake lets goroutines wait for a change of what a mutex guards. That mutex
-// guards the wake as well.
+// wake lets goroutines wait for a change of the fields that a mutex guards. The same
+// mutex guards the wake.
 type wake struct {
-	// changed is closed at the next change; nil while nobody waits.
+	// changed is closed at the next change; nil while no goroutine waits.
 	changed chan struct{}
 }
 
@@ -19,7 +19,7 @@ func (w *wake) wait() <-chan struct{} {
 	return w.changed
 }
 
-// all wakes everybody who waits.
+// all wakes all waiting goroutines.
 func (w *wake) all() {
 	if w.changed != nil {
 		close(w.changed)
@@ -27,8 +27,8 @@ func (w *wake) all() {
 	}
 }
 
-// pause blocks until changed or done is closed or the deadline has come; a
-// zero deadline never comes. It is called with no mutex held.
+// pause blocks until changed or done is closed or the deadline has come; a zero
+// deadline never comes. The caller holds no mutex.
 func pause(changed, done <-chan struct{}, deadline time.Time) {
 	if deadline.IsZero() {
 		select {
@@ -46,7 +46,7 @@ func pause(changed, done <-chan struct{}, deadline time.Time) {
 	}
 }
 
-// sooner returns the earlier of two deadlines, of which a zero one never comes.
+// sooner returns the earlier of two deadlines. A zero deadline never comes.
 func sooner(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b

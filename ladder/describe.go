@@ -8,11 +8,11 @@ import (
 	"unicode"
 )
 
-// maxLabel bounds what a message can put on one line.
+// maxLabel bounds the text of a message on one line.
 const maxLabel = 72
 
-// keepAlive is the label of what keeps a flow open (RFC 5626 3.5.1); one of
-// these is like the other.
+// keepAlive is the label of a keep-alive (RFC 5626 3.5.1). Keep-alives are not marked as
+// repeats, since all of them are equal.
 const keepAlive = "keep-alive"
 
 // describe returns the label of one message.
@@ -35,8 +35,8 @@ func describe(data []byte) string {
 	return printable(label + agreed(lines))
 }
 
-// agreed returns what a message says of reliable responses (RFC 3262) and of the
-// session's length in seconds (RFC 4028).
+// agreed returns the headers of a message about reliable responses (RFC 3262) and the
+// session interval in seconds (RFC 4028).
 func agreed(lines []string) (label string) {
 	for _, name := range []string{"RSeq", "RAck", "Session-Expires"} {
 		if value, _, _ := strings.Cut(header(lines, name), ";"); value != "" {
@@ -46,7 +46,7 @@ func agreed(lines []string) (label string) {
 	return label
 }
 
-// reported returns the status that a NOTIFY tells of (RFC 3515 2.4.5).
+// reported returns the status that a NOTIFY reports (RFC 3515 2.4.5).
 func reported(fragment string) string {
 	line, _, _ := strings.Cut(fragment, "\n")
 	return strings.TrimSpace(strings.TrimPrefix(line, "SIP/2.0 "))
@@ -76,9 +76,9 @@ func header(lines []string, name string) string {
 	return ""
 }
 
-// directions returns the direction of each media description, or one for all
-// when they agree: its own attribute, else the session's, else sendrecv
-// (RFC 8866 6.7). A stream with port zero is "off" (RFC 3264 6).
+// directions returns the direction of each media description: its own attribute, else
+// the session's, else sendrecv (RFC 8866 6.7). If all are equal, it returns one. A
+// stream with port zero is "off" (RFC 3264 6).
 func directions(sdp string) []string {
 	session, media := "sendrecv", []string(nil)
 	for _, line := range strings.Split(sdp, "\n") {

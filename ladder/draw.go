@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	timeFormat = "%9.3f  " // seconds; what stands left of the first column
+	timeFormat = "%9.3f  " // seconds, left of the first column
 	timeWidth  = 11
 	arrowEnds  = 6 // "--", a blank on both sides of the label, "->"
 	noteMark   = 3 // "* " before a note and a blank behind it
@@ -18,7 +18,7 @@ const (
 type drawing struct {
 	columns []string
 	events  []event
-	x       []int // where each column's line stands
+	x       []int // the position of each column's line
 }
 
 func newDrawing(columns []string, events []event) *drawing {
@@ -27,7 +27,7 @@ func newDrawing(columns []string, events []event) *drawing {
 	for i := 1; i < len(columns); i++ {
 		d.x[i] = d.x[i-1] + d.nameGap(i)
 	}
-	// Near neighbours first: what spans several columns then mostly fits.
+	// Neighbours first: then events that span several columns mostly fit.
 	for span := 1; span < len(columns); span++ {
 		for _, e := range events {
 			d.makeRoom(e, span)
@@ -36,14 +36,14 @@ func newDrawing(columns []string, events []event) *drawing {
 	return d
 }
 
-// nameGap returns how far column i must stand from the one before for their
-// names not to touch.
+// nameGap returns the distance of column i from the one before at which their names
+// do not touch.
 func (d *drawing) nameGap(i int) int {
 	return (width(d.columns[i-1])+1)/2 + width(d.columns[i])/2 + 2
 }
 
-// makeRoom moves columns to the right until an event fits that spans this many
-// of them. A note needs room up to the next column.
+// makeRoom moves columns to the right until an event that spans span columns fits. A
+// note needs room up to the next column.
 func (d *drawing) makeRoom(e event, span int) {
 	left, right, need := min(e.from, e.to), max(e.from, e.to), width(e.label)+arrowEnds+1
 	if left == right {
@@ -75,7 +75,7 @@ func (d *drawing) text() string {
 	return out.String()
 }
 
-// header is the line of names, each centred above its column.
+// header returns the line of names, each centred above its column.
 func (d *drawing) header() []rune {
 	var row []rune
 	for i, name := range d.columns {
@@ -84,7 +84,7 @@ func (d *drawing) header() []rune {
 	return row
 }
 
-// rails is a line on which nothing happens.
+// rails returns a line without events.
 func (d *drawing) rails() []rune {
 	var row []rune
 	for _, x := range d.x {

@@ -8,7 +8,7 @@ import (
 	"sipdialog.example/dialog/ladder"
 )
 
-// A call that is refused, drawn from what a trace or a tap has seen.
+// A refused call, drawn from the messages of a trace or a tap.
 func Example() {
 	alice := netip.MustParseAddrPort("10.0.0.1:5060")
 	bob := netip.MustParseAddrPort("10.0.0.2:5060")

@@ -1,9 +1,8 @@
 // Package ladder draws SIP messages as a call flow in plain text: a column for
 // each participant, an arrow for each message, the time down the left side.
 //
-// A [Ladder] collects messages and notes and is drawn with [Ladder.WriteTo]. It
-// keeps a line of text for each message, so one call or one test is a good
-// span for it.
+// A [Ladder] collects messages and notes, and [Ladder.WriteTo] draws them. It keeps a
+// line of text for each message, so use one for a single call or test.
 package ladder
 
 import (
@@ -24,15 +23,15 @@ type Participant struct {
 	Addr netip.AddrPort
 }
 
-// Ladder collects what is to be drawn. It is made by [New]; its methods may be
-// called from any goroutine and block on nothing but each other.
+// Ladder collects the messages and notes of a drawing. It is made by [New]. Its methods
+// may be called from any goroutine, and block only while another of them runs.
 type Ladder struct {
 	names map[netip.AddrPort]string
 
 	mu      sync.Mutex // guards the fields below
 	columns []string
 	events  []event
-	// seen counts the messages by their digest, to find repetitions.
+	// seen counts the messages by their digest, to find repeats.
 	seen map[[sha256.Size]byte]int
 }
 
@@ -44,14 +43,14 @@ type event struct {
 	label    string
 }
 
-// New returns an empty ladder with the participants' columns in this order.
-// Others get a column when they first appear, named by their address.
+// New returns an empty ladder with the participants' columns in this order. Any other
+// address gets a column when it first appears, named by the address.
 func New(participants ...Participant) *Ladder {
 	l := &Ladder{
 		names: make(map[netip.AddrPort]string),
 		seen:  make(map[[sha256.Size]byte]int),
 	}
-	// Nobody else has l yet: the mutex is not needed.
+	// No other goroutine has l yet, so the mutex is not needed.
 	for _, p := range participants {
 		l.names[unmapped(p.Addr)] = p.Name
 		l.columnLocked(p.Name)
@@ -59,13 +58,13 @@ func New(participants ...Participant) *Ladder {
 	return l
 }
 
-// Message adds one message, sent at t. Requests are shown as method and CSeq
-// number, responses as status and what they answer, both with the direction of
-// each media stream when the body is SDP, and the status of a NOTIFY that reports
-// on a REFER. A message with the same bytes, source and destination as an earlier
-// one is marked as its repeat. What is not SIP is shown by its size, and a
-// message from a participant to itself as a note. Data is one message, as a
-// datagram or a framed stream holds it, and is not kept.
+// Message adds one message, sent at t. A request is shown by its method and CSeq
+// number, a response by its status and its CSeq. If the body is SDP, the direction of
+// each media stream is added; for a NOTIFY about a REFER, the status that it reports. A
+// message with the same bytes, source and destination as an earlier one is marked as its
+// repeat. Data that is not SIP is shown by its size, and a message from a participant to
+// itself as a note. Data is one message, as in a datagram or a framed stream, and is not
+// kept.
 func (l *Ladder) Message(t time.Time, from, to netip.AddrPort, data []byte) {
 	from, to = unmapped(from), unmapped(to)
 	text := describe(data)
@@ -91,15 +90,15 @@ func (l *Ladder) Note(t time.Time, who, text string) {
 	l.events = append(l.events, event{at: t, from: column, to: column, label: printable(text)})
 }
 
-// WriteTo draws what has been added so far, in the order of time; what has the
-// same time stays in the order in which it was added. Times are seconds since
-// the first. No lock is held while w is written to; the error is w's.
+// WriteTo draws all messages and notes so far, in the order of their times. Those with
+// the same time keep the order in which they were added. Times are seconds since the
+// first. WriteTo writes to w with no lock held, and returns the error of w.
 func (l *Ladder) WriteTo(w io.Writer) (int64, error) {
 	n, err := io.WriteString(w, l.String())
 	return int64(n), err
 }
 
-// String returns what WriteTo writes; nothing for a ladder without events.
+// String returns the drawing of WriteTo; an empty string for a ladder without events.
 func (l *Ladder) String() string {
 	l.mu.Lock()
 	columns, events := slices.Clone(l.columns), slices.Clone(l.events)
@@ -111,7 +110,7 @@ func (l *Ladder) String() string {
 	return newDrawing(columns, events).text()
 }
 
-// name returns what an address is called.
+// name returns the name of an address.
 func (l *Ladder) name(addr netip.AddrPort) string {
 	if name, ok := l.names[addr]; ok {
 		return name
@@ -122,7 +121,7 @@ func (l *Ladder) name(addr netip.AddrPort) string {
 	return addr.String()
 }
 
-// columnLocked returns the column of a name, a new one when it has none.
+// columnLocked returns the column of a name, and adds one if there is none.
 func (l *Ladder) columnLocked(name string) int {
 	name = printable(name)
 	if i := slices.Index(l.columns, name); i >= 0 {

@@ -11,7 +11,7 @@ func (s source) ipv4() string {
 	return fmt.Sprintf("%d.%d.%d.%d", s.IntN(256), s.IntN(256), s.IntN(256), s.IntN(256))
 }
 
-// ipv6 is IPv6address, within the eight groups that the grammar does not count.
+// ipv6 returns an IPv6address of at most eight groups; the grammar does not limit them.
 func (s source) ipv6() string {
 	group := func() string { return s.chars(hexDigits, 1, 4) }
 	groups := func(low, high int) string {
@@ -34,7 +34,7 @@ func (s source) ipv6() string {
 	return groups(1, 4) + "::" + groups(0, 3)
 }
 
-// hostname is hostname: labels, the last of which begins with a letter.
+// hostname returns a hostname: labels, the last of which begins with a letter.
 func (s source) hostname() string {
 	label := func(first string) string {
 		text := s.chars(first, 1, 1)
@@ -60,7 +60,7 @@ func (s source) host() string {
 	return s.hostname()
 }
 
-// hostport is hostport of a URI, which has no white space.
+// hostport returns the hostport of a URI, which has no white space.
 func (s source) hostport() string {
 	if s.chance(50) {
 		return s.host()
@@ -68,12 +68,12 @@ func (s source) hostport() string {
 	return s.host() + ":" + s.port()
 }
 
-// uri says what may be in a SIP URI.
+// uri limits the parts of a SIP URI.
 type uri struct {
 	host     string // "": any, with a port or without
-	bare     bool   // without "?", "," and ";", as where it stands without angle brackets (20.10)
+	bare     bool   // without "?", "," and ";", as required without angle brackets (20.10)
 	headers  bool
-	steering bool // may have maddr and transport, which say where to send to
+	steering bool // may have maddr and transport, which set the destination
 	sips     bool
 }
 
@@ -98,7 +98,7 @@ func (s source) sipURI(u uri) string {
 	return text
 }
 
-// userinfo is userinfo or nothing.
+// userinfo returns a userinfo or nothing.
 func (s source) userinfo(bare bool) string {
 	if s.chance(25) {
 		return ""
@@ -126,7 +126,7 @@ func (s source) userinfo(bare bool) string {
 	return text + "@"
 }
 
-// uriParams are some that mean something, each once, and others.
+// uriParams returns known parameters, each at most once, and unknown ones.
 func (s source) uriParams(steering bool) string {
 	known := []string{s.cased("user") + "=" + s.pick("phone", "ip", "x"), s.cased("ttl") + "=1"}
 	if steering {
@@ -140,7 +140,7 @@ func (s source) uriParams(steering bool) string {
 	return text + s.repeat(0, 2, func() string { return s.pick(other(), other()+"="+s.uriText(unreserved+"[]/:&+$", 1, 4)) })
 }
 
-// uriText is characters of a set, and escaped ones.
+// uriText returns characters of a set, and escaped ones.
 func (s source) uriText(set string, low, high int) string {
 	return s.repeat(low, high, func() string {
 		if s.chance(15) {
@@ -154,7 +154,7 @@ func (s source) uriHeader() string {
 	return s.uriText(unreserved+"[]/?:+$", 1, 3) + "=" + s.uriText(unreserved+"[]/?:+$", 0, 3)
 }
 
-// absoluteURI is one of another scheme.
+// absoluteURI returns a URI of another scheme.
 func (s source) absoluteURI(bare bool) string {
 	if bare {
 		return s.pick("tel:+358-555-1234567", "urn:service:sos", "mailto:a@b.example", "isbn:2983792873", "http://example.com/a/b", "data:%00")
@@ -162,8 +162,8 @@ func (s source) absoluteURI(bare bool) string {
 	return s.pick("tel:+1-201-555-0123;phone-context=example.com", "http://a@example.com:80/;p/?q=,", "soap.beep://192.0.2.103:3002", "urn:x:y,z;w?v")
 }
 
-// address is ( name-addr / addr-spec ) of From and To, without parameters. The
-// URI is to be uri, or any.
+// address returns the ( name-addr / addr-spec ) of From and To, without parameters. Its
+// URI is known, or any if known is empty.
 func (s source) address(known string) string {
 	if known != "" {
 		if s.chance(20) && !strings.ContainsAny(known, ",;?") {
@@ -182,7 +182,7 @@ func (s source) address(known string) string {
 	return s.nameAddr(text)
 }
 
-// nameAddr is name-addr.
+// nameAddr returns a name-addr.
 func (s source) nameAddr(uri string) string {
 	name := ""
 	switch s.IntN(5) {
@@ -194,7 +194,7 @@ func (s source) nameAddr(uri string) string {
 	return name + s.sws() + "<" + uri + ">" + s.sws()
 }
 
-// genericParam is generic-param with a name that means nothing.
+// genericParam returns a generic-param with an unknown name.
 func (s source) genericParam() string {
 	name := "x" + s.chars(tokenChars, 0, 5)
 	switch s.IntN(5) {
@@ -208,8 +208,8 @@ func (s source) genericParam() string {
 	return name + s.around("=") + s.quoted()
 }
 
-// params is parameters in any order, each before a SEMI. One of those without a
-// meaning may be there twice.
+// params returns parameters in any order, each after a SEMI. An unknown one may occur
+// twice.
 func (s source) params(known ...string) string {
 	list := known
 	for range s.IntN(4) {
@@ -226,5 +226,5 @@ func (s source) params(known ...string) string {
 	return text
 }
 
-// param is a parameter that means something.
+// param returns a known parameter.
 func (s source) param(name, value string) string { return s.cased(name) + s.around("=") + value }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// field is a header field, in one of the forms of its name.
+// field returns a header field, with one of the forms of its name.
 func (s source) field(name, value string) string {
 	if short := s.shortName(name); short != "" && s.chance(30) {
 		name = short
@@ -22,8 +22,8 @@ func (s source) shortName(name string) string {
 	return ""
 }
 
-// via is one value of Via. The top one says nothing but where the sender is;
-// others may say what a hop before has put in.
+// via returns one value of Via. The top one has only the sender's address; others may
+// have the parameters of an earlier hop.
 func (s source) via(branch string, top bool) string {
 	protocol := s.cased("SIP") + s.around("/") + "2.0" + s.around("/") + s.cased("UDP")
 	if !top {
@@ -44,7 +44,7 @@ func (s source) via(branch string, top bool) string {
 	return protocol + s.lws() + sentBy + s.params(params...)
 }
 
-// vias are the fields of one to five values, of which the first is the top one.
+// vias returns the fields of one to five values. The first value is the top one.
 func (s source) vias(branch string) []string {
 	var fields []string
 	value := s.via(branch, true)
@@ -58,8 +58,7 @@ func (s source) vias(branch string) []string {
 	return append(fields, s.field("Via", value))
 }
 
-// recordRoutes are the fields of as many values; the URIs have the hosts that are
-// given.
+// recordRoutes returns the fields of one value for each host, whose URI has that host.
 func (s source) recordRoutes(hosts ...string) []string {
 	var fields []string
 	for i, host := range hosts {
@@ -75,7 +74,7 @@ func (s source) recordRoutes(hosts ...string) []string {
 	return fields
 }
 
-// contact is the value of a Contact that requests can be sent to.
+// contact returns the value of a Contact that requests can be sent to.
 func (s source) contact(host string) string {
 	text := s.sipURI(uri{host: host})
 	known := []string{}
@@ -88,7 +87,7 @@ func (s source) contact(host string) string {
 	return s.nameAddr(text) + s.params(known...)
 }
 
-// callID is word [ "@" word ].
+// callID returns word [ "@" word ].
 func (s source) callID(unique string) string {
 	text := s.word() + unique
 	if s.chance(50) {
@@ -97,7 +96,7 @@ func (s source) callID(unique string) string {
 	return text
 }
 
-// others are fields that nobody has to understand.
+// others returns fields that a UA need not understand.
 func (s source) others() []string {
 	var fields []string
 	for _, i := range s.Perm(len(single))[:s.IntN(5)] {
@@ -118,7 +117,7 @@ type kind struct {
 	value func(s source) string
 }
 
-// single are those that occur once, repeatable those that are lists.
+// single has the fields that occur once, repeatable those that are lists.
 var (
 	single = []kind{
 		{"Authorization", func(s source) string {
@@ -149,12 +148,12 @@ var (
 	}
 )
 
-// infos are URIs with parameters.
+// infos returns URIs with parameters.
 func (s source) infos() string {
 	return s.list(2, func() string { return "<" + s.absoluteURI(false) + ">" + s.params() })
 }
 
-// contentType is a media type, of text or of a session.
+// contentType returns a media type with parameters.
 func (s source) contentType(kind, subtype string) string {
 	text := s.cased(kind) + s.around("/") + s.cased(subtype)
 	for range s.IntN(3) {
@@ -163,8 +162,7 @@ func (s source) contentType(kind, subtype string) string {
 	return text
 }
 
-// shuffled puts fields in any order; fields of one name that are in one list
-// keep theirs.
+// shuffled returns fields in any order. Fields of one list keep their order.
 func (s source) shuffled(lists ...[]string) string {
 	var text strings.Builder
 	left := 0
@@ -193,7 +191,7 @@ func each(fields []string) [][]string {
 	return lists
 }
 
-// seq is the value of CSeq.
+// seq returns the value of CSeq.
 func (s source) seq(number int, method string) string {
 	return s.pick("", "", "0", "000") + fmt.Sprint(number) + s.lws() + method
 }

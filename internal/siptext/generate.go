@@ -6,17 +6,16 @@ import (
 	"slices"
 )
 
-// Generator writes valid messages at random: quoted strings of every octet that
-// may stand in one, escapes, folds, any order, doubled parameters, compact forms, IPv6
-// references. Two with the same seeds write the same.
+// Generator writes random valid messages: quoted strings with every permitted octet,
+// escapes, folds, any order, doubled parameters, compact forms, IPv6 references. Two
+// generators with the same seeds write the same messages.
 type Generator struct {
 	s      source
 	unique string
 	made   int
 }
 
-// New returns a generator. What has to be unique in its messages has unique in
-// it.
+// New returns a generator. Values that must be unique in its messages contain unique.
 func New(seed, number uint64, unique string) *Generator {
 	return &Generator{s: source{rand.New(rand.NewPCG(seed, number))}, unique: unique}
 }
@@ -26,21 +25,21 @@ func (g *Generator) next() string {
 	return fmt.Sprintf("%s.%d", g.unique, g.made)
 }
 
-// Known is what a message has to say; all else is made up.
+// Known has the required parts of a message; all others are random.
 type Known struct {
 	URI          string // of a request
 	From, To     string // whole values
-	FromURI      string // if From is made up; likewise the others
+	FromURI      string // if From is empty; likewise the others
 	FromTag      string
 	ToURI, ToTag string
 	CallID       string
 	Seq          int
 	ContactHost  string   // host or host:port of Contact's URI; "": no Contact
 	RouteHosts   []string // likewise, of the URIs in Record-Route
-	SDP          string   // the body; "": any but a session
+	SDP          string   // the body; "": any body but SDP
 }
 
-// Method is a method that an endpoint answers outside calls, or does not know.
+// Method returns a method that an endpoint answers outside calls, or an unknown one.
 func (g *Generator) Method() string {
 	switch g.s.IntN(10) {
 	case 0:
@@ -53,8 +52,8 @@ func (g *Generator) Method() string {
 	return "INVITE"
 }
 
-// Status is one of a final response: mostly 200, never one that asks for
-// another request.
+// Status returns the status of a final response: mostly 200, and never one that leads
+// to another request.
 func (g *Generator) Status() int {
 	if g.s.chance(60) {
 		return 200
@@ -67,10 +66,10 @@ func (g *Generator) Status() int {
 	}
 }
 
-// Token is a token.
+// Token returns a token.
 func (g *Generator) Token() string { return g.s.token() }
 
-// Hosts are none to four times the host, with a port or without.
+// Hosts returns zero to four times the host, with a port or without.
 func (g *Generator) Hosts(host string) []string {
 	var list []string
 	for range g.s.IntN(5) {
@@ -79,7 +78,7 @@ func (g *Generator) Hosts(host string) []string {
 	return list
 }
 
-// Host is the host with a port or without.
+// Host returns the host with a port or without.
 func (g *Generator) Host(host string) string {
 	if g.s.chance(50) {
 		return host
@@ -87,7 +86,7 @@ func (g *Generator) Host(host string) string {
 	return host + ":" + g.s.port()
 }
 
-// Request is a request to an endpoint.
+// Request returns a request to an endpoint.
 func (g *Generator) Request(method string, k Known) []byte {
 	s := g.s
 	if k.URI == "" {
@@ -103,8 +102,8 @@ func (g *Generator) Request(method string, k Known) []byte {
 	return g.message(start, method, s.vias("z9hG4bK"+s.token()+g.next()), k)
 }
 
-// Response is a response to a request of the endpoint's, to whose Via something
-// was added.
+// Response returns a response to a request of the endpoint, with parameters added to
+// its Via.
 func (g *Generator) Response(status int, method, via string, k Known) []byte {
 	s := g.s
 	if s.chance(30) {
@@ -114,7 +113,7 @@ func (g *Generator) Response(status int, method, via string, k Known) []byte {
 	return g.message(start, method, []string{s.field("Via", via+s.params())}, k)
 }
 
-// reason is Reason-Phrase.
+// reason returns a Reason-Phrase.
 func (s source) reason() string {
 	return s.repeat(0, 8, func() string {
 		switch s.IntN(6) {
@@ -154,7 +153,7 @@ func (g *Generator) message(start, method string, vias []string, k Known) []byte
 	return []byte(start + s.shuffled(lists...) + "\r\n" + body)
 }
 
-// address is a value of From or To: whole, or made up around a URI and a tag.
+// address returns a value of From or To: whole, or one made from a URI and a tag.
 func (g *Generator) address(whole, uri, tag string) string {
 	if whole != "" {
 		return whole
@@ -166,7 +165,7 @@ func (g *Generator) address(whole, uri, tag string) string {
 	return text + g.s.params(g.s.param("tag", tag))
 }
 
-// octets is a body of any of them.
+// octets returns a body of random octets.
 func (s source) octets() string {
 	return s.repeat(1, 50, func() string { return string([]byte{byte(s.IntN(256))}) })
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// source is where the choices of a message come from.
+// source makes the random choices of a message.
 type source struct{ *rand.Rand }
 
 func (s source) chance(percent int) bool { return s.IntN(100) < percent }
@@ -14,7 +14,7 @@ func (s source) between(low, high int) int { return low + s.IntN(high-low+1) }
 
 func (s source) pick(list ...string) string { return list[s.IntN(len(list))] }
 
-// chars is between low and high octets of set.
+// chars returns between low and high octets of set.
 func (s source) chars(set string, low, high int) string {
 	b := make([]byte, s.between(low, high))
 	for i := range b {
@@ -23,7 +23,7 @@ func (s source) chars(set string, low, high int) string {
 	return string(b)
 }
 
-// repeat is between low and high strings that f makes.
+// repeat returns between low and high strings that f makes.
 func (s source) repeat(low, high int, f func() string) string {
 	var b strings.Builder
 	for range s.between(low, high) {
@@ -47,10 +47,10 @@ const (
 func (s source) token() string { return s.chars(tokenChars, 1, 10) }
 func (s source) word() string  { return s.chars(wordChars, 1, 10) }
 
-// escaped is "%" HEXDIG HEXDIG.
+// escaped returns "%" HEXDIG HEXDIG.
 func (s source) escaped() string { return "%" + s.chars(hexDigits, 2, 2) }
 
-// lws is LWS, sws is SWS: mostly none.
+// lws returns LWS, mostly one space. sws returns SWS, mostly nothing.
 func (s source) lws() string {
 	if s.chance(70) {
 		return " "
@@ -65,11 +65,11 @@ func (s source) sws() string {
 	return s.lws()
 }
 
-// around is a separator with white space where SLASH, EQUAL, SEMI, COMMA and
-// COLON may have some.
+// around returns a separator with white space, as SLASH, EQUAL, SEMI, COMMA and COLON
+// may have it.
 func (s source) around(separator string) string { return s.sws() + separator + s.sws() }
 
-// cased is a literal, in which case does not matter.
+// cased returns a literal in any case, as literals are not case-sensitive.
 func (s source) cased(literal string) string {
 	switch s.IntN(6) {
 	case 0:
@@ -87,7 +87,7 @@ func (s source) cased(literal string) string {
 	return literal
 }
 
-// utf8NonASCII is UTF8-NONASCII, which has more than Unicode.
+// utf8NonASCII returns UTF8-NONASCII, which has more values than Unicode.
 func (s source) utf8NonASCII() string {
 	var lead, rest int
 	switch s.IntN(5) {
@@ -111,8 +111,8 @@ func (s source) utf8NonASCII() string {
 
 func (s source) utf8Cont() string { return string([]byte{byte(s.between(0x80, 0xBF))}) }
 
-// quoted is quoted-string: of every octet that may stand in one, and of what a
-// reader may take for the end of it.
+// quoted returns a quoted-string with every permitted octet, and with texts that a
+// parser may take for its end.
 func (s source) quoted() string {
 	return `"` + s.repeat(0, 8, func() string {
 		switch s.IntN(8) {
@@ -133,7 +133,7 @@ func (s source) quoted() string {
 	}) + `"`
 }
 
-// quotedPair is "\" with any octet of ASCII but CR and LF.
+// quotedPair returns "\" with any octet of ASCII but CR and LF.
 func (s source) quotedPair() string {
 	for {
 		if c := byte(s.between(0, 0x7F)); c != '\r' && c != '\n' {
@@ -142,7 +142,7 @@ func (s source) quotedPair() string {
 	}
 }
 
-// textUTF8 is TEXT-UTF8-TRIM or nothing.
+// textUTF8 returns TEXT-UTF8-TRIM or nothing.
 func (s source) textUTF8() string {
 	return s.repeat(0, 6, func() string {
 		if s.chance(20) {
@@ -152,7 +152,7 @@ func (s source) textUTF8() string {
 	})
 }
 
-// headerValue is that of an extension-header, of which nothing is known.
+// headerValue returns the value of an unknown extension-header.
 func (s source) headerValue() string {
 	return s.repeat(0, 8, func() string {
 		switch s.IntN(6) {
@@ -167,7 +167,7 @@ func (s source) headerValue() string {
 	})
 }
 
-// comment is comment, which may hold others.
+// comment returns a comment, which may contain others.
 func (s source) comment() string {
 	return "(" + s.repeat(0, 5, func() string {
 		switch s.IntN(6) {
@@ -184,7 +184,7 @@ func (s source) comment() string {
 	}) + ")"
 }
 
-// list is one to most of what f makes, between COMMAs.
+// list returns one to most strings that f makes, separated by COMMAs.
 func (s source) list(most int, f func() string) string {
 	text := f()
 	for range s.IntN(most) {

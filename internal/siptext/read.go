@@ -1,6 +1,6 @@
-// Package siptext has SIP messages as text, for tests: it writes valid ones from
-// the grammar of RFC 3261 25.1, at random, and checks which text an answer
-// repeats. It shares no code with the packages that are tested by it.
+// Package siptext handles SIP messages as text, for tests. It writes random valid
+// messages by the grammar of RFC 3261 25.1, and checks which text a response repeats.
+// It shares no code with the packages that it tests.
 package siptext
 
 import (
@@ -12,15 +12,15 @@ import (
 	"strings"
 )
 
-// Message is a message cut into its lines.
+// Message is a message split into its lines.
 type Message struct {
 	Start  string
 	Fields []Field
 	Body   []byte
 }
 
-// Field is a header field. Name is the long form in lower case, Value is as it
-// stands, folds too, without white space around it.
+// Field is a header field. Name is the long form in lower case. Value is the unchanged
+// text with its folds, without white space around it.
 type Field struct{ Name, Value string }
 
 // longNames are the compact forms of RFC 3261 7.3.3 and of later headers.
@@ -29,13 +29,13 @@ var longNames = map[string]string{
 	"m": "contact", "s": "subject", "t": "to", "v": "via", "r": "refer-to", "o": "event", "u": "allow-events", "x": "session-expires",
 }
 
-// space is white space, and what a fold is made of.
+// space has the characters of white space and folds.
 const space = " \t\r\n"
 
 var errNoEnd = errors.New("no empty line after the headers")
 
-// Read cuts the first message off data. Without a Content-Length its body is
-// the rest.
+// Read returns the first message of data, and the rest. Without a Content-Length the
+// message's body extends to the end of data.
 func Read(data []byte) (m Message, rest []byte, err error) {
 	head, rest, ended := bytes.Cut(data, []byte("\r\n\r\n"))
 	if !ended {
@@ -60,7 +60,7 @@ func Read(data []byte) (m Message, rest []byte, err error) {
 	return m, rest[length:], nil
 }
 
-// joined puts continuation lines, with their line ends, to the lines that they
+// joined appends continuation lines, with their line ends, to the lines that they
 // continue.
 func joined(lines []string) []string {
 	var list []string
@@ -82,7 +82,7 @@ func longName(name string) string {
 	return name
 }
 
-// Bytes is the message written anew, with long names in lower case.
+// Bytes returns the text of the message, with long names in lower case.
 func (m Message) Bytes() []byte {
 	var b bytes.Buffer
 	b.WriteString(m.Start + "\r\n")
@@ -94,7 +94,7 @@ func (m Message) Bytes() []byte {
 	return b.Bytes()
 }
 
-// Status is the code of a response, 0 for a request.
+// Status returns the code of a response, 0 for a request.
 func (m Message) Status() int {
 	version, rest, _ := strings.Cut(m.Start, " ")
 	if !strings.EqualFold(version, "SIP/2.0") {
@@ -105,7 +105,7 @@ func (m Message) Status() int {
 	return status
 }
 
-// Method is that of a request, "" for a response.
+// Method returns the method of a request, "" for a response.
 func (m Message) Method() string {
 	if m.Status() != 0 {
 		return ""
@@ -114,14 +114,15 @@ func (m Message) Method() string {
 	return method
 }
 
-// RequestURI is that of a request.
+// RequestURI returns the Request-URI of a request.
 func (m Message) RequestURI() string {
 	_, rest, _ := strings.Cut(m.Start, " ")
 	uri, _, _ := strings.Cut(rest, " ")
 	return uri
 }
 
-// Value is that of the first field of that long name in lower case.
+// Value returns the value of the first field with a name, given in the long form and in
+// lower case.
 func (m Message) Value(name string) string {
 	for _, f := range m.Fields {
 		if f.Name == name {
@@ -131,7 +132,7 @@ func (m Message) Value(name string) string {
 	return ""
 }
 
-// List is the values of all fields of that name, lists cut at their commas.
+// List returns the values of all fields with a name, with lists split at their commas.
 func (m Message) List(name string) []string {
 	var list []string
 	for _, f := range m.Fields {
@@ -144,7 +145,7 @@ func (m Message) List(name string) []string {
 
 var fold = regexp.MustCompile("[ \t]*(?:\r\n[ \t]+)+")
 
-// Same reports whether answered is asked, letter by letter, where a fold may have
+// Same reports whether answered is equal to asked, letter by letter. A fold may have
 // become any white space (RFC 3261 7.3.1).
 func Same(asked, answered string) bool {
 	if !strings.Contains(asked, "\r") {
@@ -167,8 +168,8 @@ func Same(asked, answered string) bool {
 	return answered == ""
 }
 
-// Split cuts text at each separator outside quoted strings and angle brackets,
-// and trims the parts.
+// Split splits text at each separator outside quoted strings and angle brackets, and
+// trims the parts.
 func Split(text string, separator byte) []string {
 	var list []string
 	quoted, bracketed, start := false, false, 0
@@ -193,8 +194,8 @@ func Split(text string, separator byte) []string {
 
 func trim(text string) string { return strings.Trim(text, space) }
 
-// Param is a parameter of a header value: its value, quotes included, and
-// whether it is there.
+// Param returns the value of a parameter of a header value, quotes included, and
+// reports whether it is present.
 func Param(value, name string) (string, bool) {
 	for _, part := range Split(value, ';')[1:] {
 		n, v, _ := strings.Cut(part, "=")
@@ -205,7 +206,7 @@ func Param(value, name string) (string, bool) {
 	return "", false
 }
 
-// Without is value without the parameters of these names.
+// Without returns value without the parameters of these names.
 func Without(value string, names ...string) string {
 	parts := Split(value, ';')
 	kept := parts[:1]
@@ -227,8 +228,8 @@ func isOneOf(name string, names []string) bool {
 	return false
 }
 
-// URI is the text of the URI in an address: between angle brackets, or up to
-// the first parameter.
+// URI returns the text of the URI in an address: between angle brackets, or up to the
+// first parameter.
 func URI(address string) string {
 	quoted := false
 	for i := 0; i < len(address); i++ {

@@ -7,11 +7,12 @@ import (
 	"strconv"
 )
 
-// Repeats checks that a response has what a request had where RFC 3261 8.2.6.2
-// wants it: Via, From, To, Call-ID and CSeq, and in a dialog-creating response
-// Record-Route (12.1.1). White space may differ in place of a fold, around the
-// commas of a list, and around the semicolons of what has got a parameter. source is where the request came
-// from, which the top Via says (18.2.1, RFC 3581 4). To has got a tag.
+// Repeats checks that a response repeats the headers of its request that RFC 3261
+// 8.2.6.2 requires: Via, From, To, Call-ID and CSeq, and in a dialog-creating response
+// Record-Route (12.1.1). White space may differ in place of a fold, around the commas of
+// a list, and around the semicolons of a value that got a parameter. The top Via must
+// have source, the source address of the request (18.2.1, RFC 3581 4). To must have a
+// tag.
 func Repeats(request, response Message, source netip.AddrPort) error {
 	if err := repeatsVia(request.List("via"), response.List("via"), source); err != nil {
 		return err
@@ -53,7 +54,7 @@ func repeatsVia(asked, answered []string, source netip.AddrPort) error {
 	return nil
 }
 
-// saysSource checks what was put into the top Via.
+// saysSource checks the parameters that were added to the top Via.
 func saysSource(before, after string, source netip.AddrPort) error {
 	_, asked := Param(before, "rport")
 	port, told := Param(after, "rport")
@@ -67,8 +68,7 @@ func saysSource(before, after string, source netip.AddrPort) error {
 	return nil
 }
 
-// repeatsTo checks that nothing but a tag was added, if there was none. A 100
-// may have none.
+// repeatsTo checks that only a tag was added to a To without one. A 100 may have none.
 func repeatsTo(asked, answered string, status int) error {
 	tag, tagged := Param(answered, "tag")
 	if _, had := Param(asked, "tag"); had || !tagged && status == 100 {
