@@ -1,0 +1,87 @@
+package storerecord
+
+import (
+	"time"
+
+	"sipdialog.example/dialog"
+)
+
+// The rules of a dialog.Store, on the entry that is there now: nil for none. An engine
+// reads it, has a rule change it, and writes the result if nobody has written meanwhile.
+
+// Alive is the entry unless it has expired; nil for none.
+func (e *Entry) Alive(now time.Time) *Entry {
+	if e == nil || !e.Expires.IsZero() && !now.Before(e.Expires) {
+		return nil
+	}
+	return e
+}
+
+// Save returns the entry that a Save leaves.
+func Save(now *Entry, r dialog.Record) (Entry, error) {
+	if err := mayWrite(now, r.Fence); err != nil {
+		return Entry{}, err
+	}
+	if now != nil && !now.Ended && now.Fence == r.Fence && now.Owner != r.Owner {
+		return Entry{}, dialog.ErrMoved
+	}
+	return Of(r), nil
+}
+
+// mayWrite is what [dialog.Store.Check] says of an entry that is there, or nothing.
+func mayWrite(now *Entry, fence uint64) error {
+	switch {
+	case now == nil || now.Fence < fence:
+		return nil
+	case now.Ended:
+		return dialog.ErrEnded
+	case now.Fence > fence:
+		return dialog.ErrMoved
+	}
+	return nil
+}
+
+// Take returns the entry that a Take leaves.
+func Take(now *Entry, owner string) (Entry, error) {
+	switch {
+	case now == nil:
+		return Entry{}, dialog.ErrNotKept
+	case now.Ended:
+		return Entry{}, dialog.ErrEnded
+	}
+	taken := *now
+	taken.Fence++
+	taken.Owner = owner
+	return taken, nil
+}
+
+// Claim returns the entry that Due leaves, and false when it is not due.
+func Claim(now *Entry, before time.Time, owner string) (claimed Entry, due bool) {
+	if now == nil || now.Ended || now.Due.IsZero() || now.Due.After(before) {
+		return Entry{}, false
+	}
+	claimed, _ = Take(now, owner)
+	claimed.Due = before.Add(dialog.ClaimTime)
+	return claimed, true
+}
+
+// Check returns the result of a Check.
+func Check(now *Entry, fence uint64) error {
+	if now == nil {
+		return dialog.ErrNotKept
+	}
+	return mayWrite(now, fence)
+}
+
+// Drop returns the tombstone that a Drop leaves.
+func Drop(now *Entry, fence uint64, expires time.Time) (Entry, error) {
+	tomb := Entry{Fence: fence, Ended: true, Expires: expires}
+	switch {
+	case now == nil:
+	case now.Ended:
+		tomb.Fence = max(tomb.Fence, now.Fence)
+	case now.Fence > fence:
+		return Entry{}, dialog.ErrMoved
+	}
+	return tomb, nil
+}
