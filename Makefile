@@ -15,7 +15,7 @@ COVER_FILE   ?= bin/coverage.out
 building = @echo "== building $(1); quiet until that is done"
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt fmt-check vet lint test stress fuzz messages cover bench bench-peers bench-peers-draw check-peers soak demo interop-sipp interop-nat ci rename
+.PHONY: help build fmt fmt-check vet lint test stress fuzz messages cover bench bench-peers bench-peers-draw check-peers test-stores soak demo interop-sipp interop-nat ci rename
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,13 @@ bench: ## benchmarks, and whole processes under load: see docs/performance.md an
 	$(GO) run ./bench floods
 	$(GO) test -count 1 -v -run TestAmplification ./test
 
+test-stores: ## the engines of store/, each a module of its own: bolt, a redis-server, a NATS server
+	@GO="$(GO)" sh scripts/need.sh go gcc redis-server
+	$(call building,bbolt; go-redis; a NATS server and its client; all with the race detector)
+	cd store/bolt && $(GO) test -race -timeout $(TEST_TIMEOUT) ./...
+	cd store/redis && $(GO) test -race -timeout $(TEST_TIMEOUT) ./...
+	cd store/nats && $(GO) test -race -timeout $(TEST_TIMEOUT) ./...
+
 soak: ## 200 calls/s with holds and transfers for MINUTES (60): nothing may grow
 	@sh scripts/need.sh go
 	$(GO) run ./bench soak -minutes $(MINUTES)
@@ -102,7 +109,7 @@ interop-nat: ## across routers with network address translation, as root (Linux)
 	@GO="$(GO)" sh scripts/nat.sh $(NAT_FLAGS)
 
 ci: NAT_FLAGS = -or-skip
-ci: fmt-check vet lint test check-peers interop-sipp interop-nat demo ## what CI runs
+ci: fmt-check vet lint test check-peers test-stores interop-sipp interop-nat demo ## what CI runs
 
 rename: ## give the module its real path: make rename MODULE=example.org/you/dialog
 	@GO="$(GO)" sh scripts/rename.sh "$(MODULE)"

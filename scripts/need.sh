@@ -64,6 +64,17 @@ need_sipp() {
 	fail "'sipp' 3.6 or later is missing: install it (Debian and Ubuntu: sip-tester; Fedora, macOS Homebrew: sipp)"
 }
 
+# Debian's package starts a server of its own, which nobody has asked for.
+need_redis() {
+	command -v redis-server >/dev/null 2>&1 && return
+	apt_install redis-server && command -v redis-server >/dev/null 2>&1 ||
+		fail "'redis-server' 6 or later is missing: install it (Debian and Ubuntu: redis-server; Fedora, macOS Homebrew: redis)"
+	echo "need.sh: stopping the service that redis-server's package has started" >&2
+	if command -v invoke-rc.d >/dev/null 2>&1; then
+		$as_root invoke-rc.d redis-server stop >&2 || true
+	fi
+}
+
 # need_tool COMMAND PACKAGE: a command, and the package of Debian's that has it.
 need_tool() {
 	command -v "$1" >/dev/null 2>&1 && return
@@ -76,6 +87,7 @@ for tool in "$@"; do
 	go) need_go ;;
 	gcc) need_gcc ;;
 	sipp) need_sipp ;;
+	redis-server) need_redis ;;
 	nft) need_tool nft nftables ;;
 	ip) need_tool ip iproute2 ;;
 	conntrack) need_tool conntrack conntrack ;;

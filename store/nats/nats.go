@@ -1,0 +1,140 @@
+// Package nats is a [dialog.Store] in NATS JetStream, as a key-value bucket: for several
+// machines. With three replicas no acknowledged change is lost when a server fails.
+//
+// The bucket has two kinds of keys:
+//
+//	call.<key>            a call
+//	due.<minute>.<key>    that the call is due in that minute
+//
+// Each change of a call is written on condition that it is the next after the one that was
+// read. The keys by minute only say where to look: what counts is when the call itself is
+// due. Times are those of the processes: their clocks should not differ by more than a
+// minute.
+//
+// The server is 2.11 or later, since calls expire one by one.
+package nats
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/internal/storerecord"
+)
+
+// Options change how a Store works. The zero value is the default.
+type Options struct {
+	// Bucket names the key-value bucket; empty is "sipdialog".
+	Bucket string
+	// Replicas is how many servers have the bucket; zero is 1. It counts when the bucket
+	// is made.
+	Replicas int
+	// Memory keeps the bucket in memory and not in files. It counts when the bucket is
+	// made.
+	Memory bool
+}
+
+// Store is a Store in JetStream. Make it with [Open].
+type Store struct {
+	js     jetstream.JetStream
+	stream jetstream.Stream
+	prefix string // of subjects
+
+	mu sync.Mutex // guards swept
+	// swept is the minute until which Due has seen everything; zero: nothing yet.
+	swept minute
+}
+
+var _ dialog.Store = (*Store)(nil)
+
+// Open opens the bucket, and makes it if there is none. The caller closes the connection.
+//
+// Errors: those of nats.go; a bucket whose keys cannot expire one by one.
+func Open(ctx context.Context, js jetstream.JetStream, opts Options) (*Store, error) {
+	if opts.Bucket == "" {
+		opts.Bucket = "sipdialog"
+	}
+	prefix := "$KV." + opts.Bucket + "."
+	config := jetstream.StreamConfig{
+		Name: "KV_" + opts.Bucket, Subjects: []string{prefix + ">"}, Replicas: max(opts.Replicas, 1),
+		MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, AllowMsgTTL: true,
+	}
+	if opts.Memory {
+		config.Storage = jetstream.MemoryStorage
+	}
+	stream, err := js.CreateStream(ctx, config)
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		stream, err = js.Stream(ctx, config.Name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("nats: bucket %s: %w", opts.Bucket, err)
+	}
+	if c := stream.CachedInfo().Config; !c.AllowMsgTTL || c.AllowDirect || c.MaxMsgsPerSubject != 1 {
+		return nil, fmt.Errorf("nats: bucket %s was made by something else", opts.Bucket)
+	}
+	return &Store{js: js, stream: stream, prefix: prefix}, nil
+}
+
+// Save is [dialog.Store.Save].
+func (s *Store) Save(ctx context.Context, r dialog.Record) error {
+	_, err := s.change(ctx, r.Key, func(now *storerecord.Entry) (storerecord.Entry, error) { return storerecord.Save(now, r) })
+	return err
+}
+
+// Take is [dialog.Store.Take].
+func (s *Store) Take(ctx context.Context, key dialog.StoreKey, owner string) (dialog.Record, error) {
+	taken, err := s.change(ctx, key, func(now *storerecord.Entry) (storerecord.Entry, error) { return storerecord.Take(now, owner) })
+	if err != nil {
+		return dialog.Record{}, err
+	}
+	return taken.Record(key), nil
+}
+
+// Check is [dialog.Store.Check].
+func (s *Store) Check(ctx context.Context, key dialog.StoreKey, fence uint64) error {
+	now, err := s.read(ctx, key)
+	if err != nil {
+		return err
+	}
+	return storerecord.Check(now.entry, fence)
+}
+
+// Drop is [dialog.Store.Drop].
+func (s *Store) Drop(ctx context.Context, key dialog.StoreKey, fence uint64, tomb time.Duration) error {
+	_, err := s.change(ctx, key, func(now *storerecord.Entry) (storerecord.Entry, error) {
+		return storerecord.Drop(now, fence, time.Now().Add(tomb))
+	})
+	return err
+}
+
+// change writes the entry that a rule makes of the one that is there, and begins anew when
+// another one was written meanwhile.
+func (s *Store) change(ctx context.Context, key dialog.StoreKey, rule func(now *storerecord.Entry) (storerecord.Entry, error)) (storerecord.Entry, error) {
+	h := hints{store: s, key: key}
+	for {
+		now, err := s.read(ctx, key)
+		if err != nil {
+			return storerecord.Entry{}, err
+		}
+		next, err := rule(now.entry)
+		if err != nil {
+			h.drop(ctx)
+			return storerecord.Entry{}, err
+		}
+		if err := h.mark(ctx, now.entry, &next); err != nil {
+			return storerecord.Entry{}, err
+		}
+		switch err := s.write(ctx, key, now, next); {
+		case err == nil:
+			h.left(ctx, now.entry, next)
+			return next, nil
+		case !isLate(err):
+			return storerecord.Entry{}, err
+		}
+	}
+}

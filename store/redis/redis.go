@@ -1,0 +1,133 @@
+// Package redis is a [dialog.Store] in Redis or Valkey, one server, replicated or a
+// cluster: for several machines.
+//
+// A call is a hash with the fields f (fence), o (owner), d (due, in milliseconds by the
+// server's clock), b (the snapshot), or for a tombstone f and t. It expires as any key of
+// Redis does. The calls that are due are in 256 sorted sets, one for each first byte of a
+// StoreKey, whose hash tag puts the calls of one set into one slot of a cluster:
+//
+//	sipdialog:{3f}:3f0c…    a call
+//	sipdialog:{3f}:due      the calls that are due, by time
+//
+// Each operation is one script, and so happens whole or not at all. Times go to the server
+// and come from it as differences: clocks that differ do no harm.
+package redis
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"sipdialog.example/dialog"
+)
+
+// Options change how a Store works. The zero value is the default.
+type Options struct {
+	// Prefix begins all keys; empty is "sipdialog:". It must not have braces.
+	Prefix string
+}
+
+// Store is a Store in Redis. Make it with [New].
+type Store struct {
+	client redis.UniversalClient
+	prefix string
+}
+
+var _ dialog.Store = (*Store)(nil)
+
+// New returns a Store that uses a client, which the caller closes. Set
+// ContextTimeoutEnabled in the client's options: without it an operation waits for the
+// client's own timeouts, however soon its context ends. Nil opts are the defaults.
+func New(client redis.UniversalClient, opts *Options) *Store {
+	prefix := "sipdialog:"
+	if opts != nil && opts.Prefix != "" {
+		prefix = opts.Prefix
+	}
+	return &Store{client: client, prefix: prefix}
+}
+
+// partition is what the keys of one slot begin with.
+func (s *Store) partition(first byte) string {
+	return s.prefix + "{" + hex.EncodeToString([]byte{first}) + "}:"
+}
+
+// keys are the keys of a call and of the sorted set that it is in when it is due.
+func (s *Store) keys(key dialog.StoreKey) []string {
+	partition := s.partition(key[0])
+	return []string{partition + key.String(), partition + "due"}
+}
+
+// Save is [dialog.Store.Save].
+func (s *Store) Save(ctx context.Context, r dialog.Record) error {
+	now := time.Now()
+	return s.run(ctx, saveScript, s.keys(r.Key), r.Key.String(), r.Fence, r.Owner, after(now, r.Due), after(now, r.Expires), r.Data)
+}
+
+// Check is [dialog.Store.Check].
+func (s *Store) Check(ctx context.Context, key dialog.StoreKey, fence uint64) error {
+	return s.run(ctx, checkScript, s.keys(key)[:1], fence)
+}
+
+// Drop is [dialog.Store.Drop].
+func (s *Store) Drop(ctx context.Context, key dialog.StoreKey, fence uint64, tomb time.Duration) error {
+	return s.run(ctx, dropScript, s.keys(key), key.String(), fence, tomb.Milliseconds())
+}
+
+// run runs a script whose result is one word.
+func (s *Store) run(ctx context.Context, script *redis.Script, keys []string, args ...any) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	word, err := script.Run(ctx, s.client, keys, args...).Text()
+	if err != nil {
+		return failed(ctx, err)
+	}
+	return meaning(word)
+}
+
+// meaning is the error that a script's word stands for.
+func meaning(word string) error {
+	switch word {
+	case "ok":
+		return nil
+	case "moved":
+		return dialog.ErrMoved
+	case "ended":
+		return dialog.ErrEnded
+	case "not kept":
+		return dialog.ErrNotKept
+	}
+	return fmt.Errorf("redis: script answered %q", word)
+}
+
+// failed is the error of an operation; the context's where that has ended.
+func failed(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("redis: %w", err)
+}
+
+// after is a time as a script gets it, in milliseconds from now; empty for never.
+func after(now, at time.Time) string {
+	if at.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(at.Sub(now).Milliseconds(), 10)
+}
+
+// at is a time as a script returns it.
+func at(now time.Time, after string) (time.Time, error) {
+	if after == "" {
+		return time.Time{}, nil
+	}
+	ms, err := strconv.ParseInt(after, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("redis: time %q", after)
+	}
+	return now.Add(time.Duration(ms) * time.Millisecond), nil
+}
