@@ -28,7 +28,7 @@ func whole(data []byte) *Message {
 	return m
 }
 
-const tortureDir = "../../testdata/torture"
+const tortureDir = "../../test/testdata/torture"
 
 func torture(t testing.TB, name string) []byte {
 	t.Helper()

@@ -41,10 +41,28 @@ var buffers = sync.Pool{New: func() any { return new(buffer) }}
 // kept for repetitions. The buffer goes back to the others.
 func (w *buffer) exact() []byte {
 	out := bytes.Clone(w.b)
-	if w.b = w.b[:0]; cap(w.b) <= maxPooled {
-		buffers.Put(w)
-	}
+	Lent{w}.GiveBack()
 	return out
+}
+
+// Lent is a message in a buffer that is given back once it was sent.
+type Lent struct{ *buffer }
+
+// Bytes are the message, until GiveBack.
+func (l Lent) Bytes() []byte { return l.b }
+
+// GiveBack gives the buffer to the others.
+func (l Lent) GiveBack() {
+	if l.b = l.b[:0]; cap(l.b) <= maxPooled {
+		buffers.Put(l.buffer)
+	}
+}
+
+// Lend is Reply for a response that is not kept.
+func (m *Message) Lend(r *Reply) Lent {
+	w := buffers.Get().(*buffer)
+	w.b = m.AppendReply(w.b, r)
+	return Lent{w}
 }
 
 // Reply returns a response to the request m: see [Message.AppendReply].

@@ -24,9 +24,19 @@ type Server struct {
 	// weight is what request and response hold, about, if that was counted.
 	weight int
 
-	// sent is the last response, for Repeat; tx.mu guards it. It is here and
-	// not in tx, so that an accepted INVITE holds nothing once the user lets go.
-	sent []byte
+	// sent is the last response, for Repeat and for retransmitted requests; tx.mu
+	// guards it. It is here and not in tx, so that an accepted INVITE holds nothing once
+	// the user lets go.
+	sent response
+}
+
+// response is one of ours: its bytes, or what a provisional one is made of whenever it
+// is sent.
+type response struct {
+	code   int
+	reason string
+	fields []sipmsg.Field
+	data   []byte
 }
 
 // serverTx is the machine. It keeps bytes, not messages, and lets go of the
@@ -44,8 +54,8 @@ type serverTx struct {
 
 	reply *transport.Flow // where responses go
 	final int             // status of the final response
-	last  []byte          // last response, for retransmitted requests
 	user  *Server         // whom the user knows; nil when nothing goes up any more
+	last  []byte          // the final response, for retransmitted requests, without a user
 	held  int             // what is counted of it in Layer.held
 }
 
@@ -162,15 +172,23 @@ func (s *Server) Respond(res *sip.Response) error {
 	if res == nil {
 		return fmt.Errorf("%w: no response", ErrNotAllowed)
 	}
-	return s.respond(res.StatusCode, res.Reason, func() []byte { return s.m.Encode(res) })
+	if err := s.allowed(res.StatusCode); err != nil {
+		return err
+	}
+	return s.respond(response{code: res.StatusCode, reason: res.Reason, data: s.m.Encode(res)})
 }
 
-// Answer is Respond for a response with nothing of its own but the fields.
+// Answer is Respond for a response with nothing of its own but the fields, which it
+// takes over.
 func (s *Server) Answer(code int, reason string, fields ...sipmsg.Field) error {
-	phrase := orPhrase(reason, code)
-	return s.respond(code, phrase, func() []byte {
-		return s.m.Reply(&sipmsg.Reply{Code: code, Reason: phrase, Tag: s.tx.toTag, Fields: fields})
-	})
+	if err := s.allowed(code); err != nil {
+		return err
+	}
+	r := response{code: code, reason: orPhrase(reason, code), fields: fields}
+	if code >= 200 {
+		r = response{code: code, reason: r.reason, data: s.bytes(r)}
+	}
+	return s.respond(r)
 }
 
 func orPhrase(reason string, code int) string {
@@ -180,17 +198,26 @@ func orPhrase(reason string, code int) string {
 	return reason
 }
 
-func (s *Server) respond(code int, reason string, encode func() []byte) error {
-	if err := s.allowed(code); err != nil {
-		return err
+// bytes are those of a response.
+func (s *Server) bytes(r response) []byte {
+	if r.data != nil || r.code == 0 {
+		return r.data
 	}
-	data := encode()
-	do, err := s.decide(code, data)
+	reply := s.reply(r)
+	return s.m.Reply(&reply)
+}
+
+func (s *Server) reply(r response) sipmsg.Reply {
+	return sipmsg.Reply{Code: r.code, Reason: r.reason, Tag: s.tx.toTag, Fields: r.fields}
+}
+
+func (s *Server) respond(r response) error {
+	do, err := s.decide(r)
 	if err != nil || do&send == 0 {
 		return err
 	}
-	s.tx.layer.logAnswer(s.m, s.flow, code, reason)
-	return s.tx.write(data, s)
+	s.tx.layer.logAnswer(s.m, s.flow, r.code, r.reason)
+	return s.write(r)
 }
 
 // Refuse answers 503 with a Retry-After, at a limit, and takes none: the
@@ -198,7 +225,8 @@ func (s *Server) respond(code int, reason string, encode func() []byte) error {
 // answer without one (RFC 3261 8.2.7). Errors: as Respond.
 func (s *Server) Refuse() error {
 	s.tx.layer.refusals.add(s.tx.key)
-	err := s.respond(sip.StatusServiceUnavailable, reasonPhrase(sip.StatusServiceUnavailable), func() []byte { return s.tx.layer.noRoom(s.m, s.tx.key) })
+	const code = sip.StatusServiceUnavailable
+	err := s.respond(response{code: code, reason: reasonPhrase(code), data: s.tx.layer.noRoom(s.m, s.tx.key)})
 	s.tx.close()
 	return err
 }
@@ -219,13 +247,13 @@ func (s *Server) ReplyBy(flow *transport.Flow) { s.tx.replyBy(flow) }
 // ACK comes. Errors: ErrEnded, ErrTransport.
 func (s *Server) Repeat() error {
 	s.tx.mu.Lock()
-	data, st := s.sent, s.tx.state
+	r, st := s.sent, s.tx.state
 	s.tx.mu.Unlock()
-	if data == nil || st == stateConfirmed || st == stateTerminated {
+	if r.code == 0 || st == stateConfirmed || st == stateTerminated {
 		return ErrEnded
 	}
 	s.tx.layer.counters.retransmitted.Add(1)
-	return s.tx.write(data, s)
+	return s.write(r)
 }
 
 func (s *Server) allowed(code int) error {
@@ -240,7 +268,7 @@ func (s *Server) allowed(code int) error {
 
 // decide takes the step of a response; after the first final one there is no
 // other.
-func (s *Server) decide(code int, data []byte) (action, error) {
+func (s *Server) decide(r response) (action, error) {
 	tx := s.tx
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
@@ -248,8 +276,8 @@ func (s *Server) decide(code int, data []byte) (action, error) {
 	case tx.final == 0 && tx.state == stateTerminated:
 		return 0, ErrEnded
 	case tx.final == 0:
-		return tx.respondLocked(s, code, data), nil
-	case code != tx.final || !bytes.Equal(data, s.sent):
+		return tx.respondLocked(s, r), nil
+	case r.code != tx.final || !bytes.Equal(r.data, s.sent.data):
 		return 0, ErrFinalSent
 	case tx.state == stateTerminated:
 		return 0, ErrEnded
@@ -258,18 +286,18 @@ func (s *Server) decide(code int, data []byte) (action, error) {
 	return do, nil
 }
 
-func (tx *serverTx) respondLocked(s *Server, code int, data []byte) action {
-	s.sent, tx.last = data, data
-	if code >= 200 {
-		tx.final = code
+func (tx *serverTx) respondLocked(s *Server, r response) action {
+	s.sent = r
+	if r.code >= 200 {
+		tx.final = r.code
 	}
-	do, _ := tx.advanceLocked(responseEvent(code))
+	do, _ := tx.advanceLocked(responseEvent(r.code))
 	switch tx.state {
 	case stateAccepted: // repeats are the user's, by its own handle
-		tx.last, tx.user = nil, nil
+		tx.user = nil
 	case stateCompleted:
 		if tx.machine == &nonInviteServer {
-			tx.user = nil
+			tx.last, tx.user = r.data, nil
 		}
 	}
 	tx.tidyLocked()
@@ -363,14 +391,22 @@ func (tx *serverTx) stepLocked(e event) []byte {
 		tx.failLocked(tx.user, ErrTimeout)
 	}
 	if e == eventRetry && tx.machine == &nonInviteServer {
-		tx.last = tx.user.m.Reply(&sipmsg.Reply{Code: sip.StatusTrying, Reason: reasonPhrase(sip.StatusTrying)}) // RFC 4320 4.1
+		tx.user.sent = response{code: sip.StatusTrying, reason: reasonPhrase(sip.StatusTrying)} // RFC 4320 4.1
 	}
 	var data []byte
 	if do&send != 0 {
-		data = tx.last
+		data = tx.lastLocked()
 	}
 	tx.tidyLocked()
 	return data
+}
+
+// lastLocked is the last response; nil before the first.
+func (tx *serverTx) lastLocked() []byte {
+	if tx.user != nil {
+		return tx.user.bytes(tx.user.sent)
+	}
+	return tx.last
 }
 
 func (tx *serverTx) onTimer(s *slot, generation uint32, e event) {

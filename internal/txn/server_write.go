@@ -17,6 +17,24 @@ type backup struct {
 	unsure *Server         // is told when that fails
 }
 
+// write sends a response, as that of the transaction does. A provisional one is in
+// nobody's way once it has left, unless a connection may still have it to write.
+func (s *Server) write(r response) error {
+	s.tx.mu.Lock()
+	flow := s.tx.reply
+	s.tx.mu.Unlock()
+	if r.data != nil || flow.Reliable() || s.tx.backup != nil {
+		return s.tx.write(s.bytes(r), s)
+	}
+	reply := s.reply(r)
+	lent := s.m.Lend(&reply)
+	defer lent.GiveBack()
+	if err := flow.Send(lent.Bytes()); err != nil {
+		return errtext.As(ErrTransport, err)
+	}
+	return nil
+}
+
 // write sends a response where responses of this transaction go. When the
 // connection is lost it goes by a new one: write returns nil then, and s, unless
 // nil, is told if that fails.
