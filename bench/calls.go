@@ -19,15 +19,15 @@ import (
 	"sipdialog.example/dialog/bench/internal/drive"
 )
 
-// t1 is RFC 3261's T1 in these runs. A shorter one would shorten the wait for 64*T1,
-// after which transactions let go, and have Shutdown repeat what is not lost.
+// t1 is RFC 3261's T1 in these runs. A shorter T1 would shorten the 64*T1 after which
+// transactions end, but Shutdown would then repeat requests that are not lost.
 const t1 = 500 * time.Millisecond
 
-// atOnce is how many calls are being set up at a time.
+// atOnce is the number of calls that are set up at the same time.
 const atOnce = 100
 
-// measureCalls establishes calls between two processes and has each tell what
-// it holds, then ends them by Shutdown of the caller.
+// measureCalls establishes calls between two processes. Each process reports the memory
+// that it holds; then Shutdown of the caller ends the calls.
 func measureCalls(args []string) error {
 	flags := flag.NewFlagSet("calls", flag.ContinueOnError)
 	n := flags.Int("n", 10000, "how many calls")
@@ -54,8 +54,8 @@ func measureCalls(args []string) error {
 	return callerErr
 }
 
-// runCaller runs the caller. It may shut down once the callee, whose report is its
-// first line, has measured too.
+// runCaller runs the caller. The caller may shut down after the callee has measured too,
+// which the callee's first line reports.
 func runCaller(self string, server *drive.Process, args ...string) error {
 	cmd := exec.Command(self, append([]string{"caller"}, args...)...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -79,14 +79,14 @@ func runCaller(self string, server *drive.Process, args ...string) error {
 	return err
 }
 
-// passOn runs a program whose output is ours.
+// passOn runs a program and passes on its output.
 func passOn(name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd.Run()
 }
 
-// named is a profile's file name, empty when none is wanted.
+// named returns the file name of a profile, empty if no profile is wanted.
 func named(prefix, who string) string {
 	if prefix == "" {
 		return ""
@@ -158,8 +158,8 @@ func call(stack *dialog.Stack, target sip.Uri) error {
 	return d.(*dialog.Dialog).WaitAnswer(context.Background())
 }
 
-// callee answers calls until its standard input ends, and measures once as
-// many as expected are established and nothing else is left of them.
+// callee answers calls until its standard input ends. It measures when the expected
+// number of calls is established, and their transactions have ended.
 func callee(args []string) error {
 	flags := flag.NewFlagSet("callee", flag.ContinueOnError)
 	n := flags.Int("n", 0, "how many calls will come")
@@ -219,13 +219,14 @@ func session(answer *sip.Response) {
 	answer.SetBody([]byte(child.Session))
 }
 
-// held is what a process holds.
+// held has the memory and goroutines of a process.
 type held struct {
 	heap, stacks uint64
 	goroutines   int
 }
 
-// holding collects garbage first: what finalizers free takes a second round.
+// holding measures after two garbage collections: memory that finalizers free needs the
+// second.
 func holding() held {
 	runtime.GC()
 	runtime.GC()
@@ -252,7 +253,7 @@ func report(who string, before, after held, dialogs int) {
 		(int64(after.heap)-int64(before.heap))/int64(max(dialogs, 1)), after.goroutines-before.goroutines)
 }
 
-// shutdown ends all calls and tells what that cost this process.
+// shutdown ends all calls and reports the cost in this process.
 func shutdown(who string, stack *dialog.Stack, n int) error {
 	before, err := child.Now()
 	if err != nil {

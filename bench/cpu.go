@@ -98,8 +98,8 @@ func perCall(u child.Usage, l drive.Load) string {
 		(u.User / n).Microseconds(), (u.System / n).Microseconds(), u.PeakRSS>>10)
 }
 
-// tries is how often a run is made anew. Where nobody repeats a 2xx, one that is
-// lost on the way leaves sipp waiting for ever.
+// tries bounds the attempts of a run. Bare sipgo does not repeat a 2xx, so that sipp waits
+// for a lost one for ever.
 const tries = 5
 
 // again measures until all calls have succeeded.
@@ -113,8 +113,8 @@ func (r role) again(binary string, o cpuOptions, args ...string) (usage child.Us
 	return usage, fmt.Errorf("%s: %w", filepath.Base(binary), err)
 }
 
-// serveOnce starts a server, has sipp call it, and returns what that cost the
-// server.
+// serveOnce starts a server, lets sipp call it, and returns the resources that the server
+// used.
 func serveOnce(binary string, o cpuOptions, args ...string) (child.Usage, error) {
 	p, err := drive.Start(binary, args...)
 	if err != nil {
@@ -129,8 +129,8 @@ func serveOnce(binary string, o cpuOptions, args ...string) (child.Usage, error)
 	return usage, err
 }
 
-// callOnce starts a client that calls sipp, and returns what that cost the
-// client.
+// callOnce starts a client that calls sipp, and returns the resources that the client
+// used.
 func callOnce(binary string, o cpuOptions, args ...string) (child.Usage, error) {
 	callee, err := drive.Answer()
 	if err != nil {

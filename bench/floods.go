@@ -18,18 +18,18 @@ import (
 
 const (
 	mebibyte = 1 << 20
-	// forTransactions and forAllElse are what a stack holds at its default limits.
+	// forTransactions and forAllElse bound the memory of a stack with default limits.
 	forTransactions = 256 * mebibyte
 	forAllElse      = 64 * mebibyte
-	// calm is how long the call in progress is watched before and after a flood.
+	// calm is the time for which the call in progress is watched before and after a flood.
 	calm = time.Second
 	// between is the pause between two requests of the call in progress.
 	between = 5 * time.Millisecond
 )
 
-// measureFloods floods a process with what strangers can send, one flood after the
-// other, each with a process of its own, and watches a call in progress there. It fails
-// when a process holds more than the limits promise, or when the call does not go on.
+// measureFloods runs each flood against its own process, one flood after the other, and
+// watches a call in progress there. It fails if a process holds more than its limits
+// promise, or if the call does not continue.
 func measureFloods(args []string) error {
 	flags := flag.NewFlagSet("floods", flag.ContinueOnError)
 	lasts := flags.Duration("for", 6*time.Second, "how long each flood lasts")
@@ -86,7 +86,7 @@ func (f flood) against(v *victim, lasts time.Duration) error {
 	return errors.Join(floodErr, reportErr, f.within(peak), c.verdict())
 }
 
-// within compares what a process held with what it may.
+// within compares the memory of a process with its bounds.
 func (f flood) within(p peak) error {
 	switch {
 	case p.live > f.bound:
@@ -98,7 +98,7 @@ func (f flood) within(p peak) error {
 	}
 }
 
-// callInProgress is the caller's end of a call to the process that is flooded.
+// callInProgress is the caller's end of a call to the flooded process.
 type callInProgress struct {
 	stack *dialog.Stack
 	call  *dialog.Dialog
@@ -130,7 +130,7 @@ func newCaller(to string) (*callInProgress, error) {
 	return c, nil
 }
 
-// watch sends an INFO after the other, for so long.
+// watch sends INFOs, one after the other, for a time.
 func (c *callInProgress) watch(lasts time.Duration) latency {
 	var took latency
 	for end := time.Now().Add(lasts); time.Now().Before(end); time.Sleep(between) {
@@ -144,7 +144,7 @@ func (c *callInProgress) watch(lasts time.Duration) latency {
 	return took
 }
 
-// verdict says whether the call still goes on.
+// verdict returns an error if the call has ended.
 func (c *callInProgress) verdict() error {
 	if state := c.call.State(); state != dialog.DialogStateEstablished {
 		return errors.Join(c.err, fmt.Errorf("the call in progress is %v", state))
@@ -158,7 +158,7 @@ func (c *callInProgress) end() {
 	_ = c.stack.Shutdown(ctx)
 }
 
-// latency is how long each of some requests took.
+// latency has the response times of some requests.
 type latency []time.Duration
 
 func (l latency) String() string {

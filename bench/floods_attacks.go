@@ -12,8 +12,8 @@ import (
 	"sipdialog.example/dialog/bench/internal/child"
 )
 
-// flood is what strangers send. run goes on until ctx ends; bound is what the process
-// that is flooded may hold meanwhile.
+// flood is one kind of attack. run sends until ctx ends; bound is the memory that the
+// flooded process may hold meanwhile.
 type flood struct {
 	name  string
 	bound uint64
@@ -54,21 +54,21 @@ func floods() []flood {
 	}
 }
 
-// nowhere is where the senders on streams say that they are: the answers go back on the
-// stream all the same.
+// nowhere is the sent-by address of the senders on streams. Responses still go back on the
+// stream.
 const nowhere = "127.0.0.1:9"
 
-// request is one that the process that is flooded has not seen before.
+// request is a request that is new to the flooded process.
 type request struct{ method, callID, toTag, headers, body string }
 
-// over is its text, from an address, with a branch of its own.
+// over returns the text of the request, from an address, with a branch.
 func (r request) over(transport, from, branch string) string {
 	return fmt.Sprintf("%s sip:b@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/%s %s;branch=z9hG4bK%s\r\nMax-Forwards: 70\r\n"+
 		"From: <sip:a@127.0.0.1>;tag=a\r\nTo: <sip:b@127.0.0.1>%s\r\nCall-ID: %s\r\nCSeq: 1 %s\r\nContact: <sip:a@%s>\r\n"+
 		"Content-Length: %d\r\n%s\r\n%s", r.method, transport, from, branch, r.toTag, r.callID, r.method, from, len(r.body), r.headers, r.body)
 }
 
-// paced calls send so many times a second.
+// paced calls send rate times a second.
 func paced(ctx context.Context, rate int, send func(n int)) {
 	for n, start := 0, time.Now(); ctx.Err() == nil; time.Sleep(2 * time.Millisecond) {
 		for due := int(time.Since(start).Seconds() * float64(rate)); n < due && ctx.Err() == nil; n++ {
@@ -77,10 +77,10 @@ func paced(ctx context.Context, rate int, send func(n int)) {
 	}
 }
 
-// sources is from how many addresses the datagrams come.
+// sources is the number of source addresses of the datagrams.
 const sources = 100
 
-// datagrams sends requests over UDP, from many addresses, and reads no answer.
+// datagrams sends requests over UDP, from many addresses, and reads no response.
 func datagrams(rate int, make func(n string) request) func(context.Context, *victim) error {
 	return func(ctx context.Context, v *victim) error {
 		var conns []net.Conn
@@ -101,8 +101,8 @@ func datagrams(rate int, make func(n string) request) func(context.Context, *vic
 	}
 }
 
-// streams keeps so many connections open, on each of which a part of a message was
-// sent. One that is closed is opened again.
+// streams keeps count connections open and sends a part of a message on each. It reopens
+// a connection that is closed.
 func streams(count int, part func(n string) string) func(context.Context, *victim) error {
 	return each(count, func(ctx context.Context, conn net.Conn, n string) {
 		_, _ = conn.Write([]byte(part(n)))
@@ -110,8 +110,8 @@ func streams(count int, part func(n string) string) func(context.Context, *victi
 	})
 }
 
-// conversations has so many connections send requests, each after a response to the one
-// before.
+// conversations sends requests on count connections, each request after the response to
+// the one before.
 func conversations(count int, make func(n string) request) func(context.Context, *victim) error {
 	return each(count, func(ctx context.Context, conn net.Conn, n string) {
 		_, _ = conn.Write([]byte(make(n).over("TCP", nowhere, n)))
@@ -119,10 +119,10 @@ func conversations(count int, make func(n string) request) func(context.Context,
 	})
 }
 
-// again is how long a stranger waits until it opens another connection.
+// again is the wait before an attacker opens another connection.
 const again = 50 * time.Millisecond
 
-// each has count strangers connect over TCP, one time after the other.
+// each lets count attackers connect over TCP, again and again.
 func each(count int, do func(ctx context.Context, conn net.Conn, n string)) func(context.Context, *victim) error {
 	return func(ctx context.Context, v *victim) error {
 		var all sync.WaitGroup
@@ -145,9 +145,8 @@ func each(count int, do func(ctx context.Context, conn net.Conn, n string)) func
 	}
 }
 
-// responses has the process that is flooded place a call, and answers it again and
-// again: with 180s of many forks, then with one 200, whose ACKs go to a peer that does
-// not read.
+// responses lets the flooded process place a call, and repeats responses to it: first 180s
+// of many forks, then one 200. The ACKs go to a peer that does not read.
 func responses(rate int) func(context.Context, *victim) error {
 	return func(ctx context.Context, v *victim) error {
 		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -179,7 +178,7 @@ func responses(rate int) func(context.Context, *victim) error {
 	}
 }
 
-// response answers an INVITE, with a session.
+// response returns a response to an INVITE, with a session.
 func response(invite []byte, status, tag, contact string) []byte {
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "SIP/2.0 %s\r\n", status)

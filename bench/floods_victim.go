@@ -18,14 +18,14 @@ import (
 	"sipdialog.example/dialog/bench/internal/drive"
 )
 
-// victim is the process that is flooded.
+// victim is the flooded process.
 type victim struct{ *drive.Process }
 
-// udp and tcp are where it listens.
+// udp and tcp return the addresses that it listens on.
 func (v *victim) udp() string { return strings.Split(v.Address, ",")[0] }
 func (v *victim) tcp() string { return strings.Split(v.Address, ",")[1] }
 
-// report returns the most that it has held.
+// report returns the peak of the memory that it held.
 func (v *victim) report() (p peak, err error) {
 	if _, err := fmt.Fprintln(v.Stdin, "report"); err != nil {
 		return p, err
@@ -34,21 +34,21 @@ func (v *victim) report() (p peak, err error) {
 	return p, err
 }
 
-// places has it place a call.
+// places lets it place a call.
 func (v *victim) places(address string) error {
 	_, err := fmt.Fprintln(v.Stdin, address)
 	return err
 }
 
-// peak is the most that a process has held at a time. What is live was found by the
-// collector, with the stacks of goroutines; heap has the garbage too.
+// peak is the largest amount that a process held. live is the memory that the collector
+// found alive, with the stacks of goroutines; heap includes the garbage.
 type peak struct {
 	live, heap, transactions uint64
 	goroutines               int
 }
 
-// beVictim is the process itself: a stack at its default limits that takes every call.
-// Each line of its input has it report, or place a call.
+// beVictim runs the flooded process: a stack with default limits that accepts every call.
+// Each line of its input makes it report, or place a call.
 func beVictim() error {
 	stack, err := dialog.NewStack(&dialog.StackConfig{
 		Transport: &dialog.TransportConfig{Protocol: "udp", Address: "127.0.0.1"},
@@ -75,7 +75,7 @@ func beVictim() error {
 	return nil // without Shutdown: nobody would answer its BYEs
 }
 
-// callStranger places a call whose outcome is the stranger's matter.
+// callStranger places a call and ignores its outcome.
 func callStranger(stack *dialog.Stack, address string) {
 	var to sip.Uri
 	if err := sip.ParseUri("sip:stranger@"+address, &to); err != nil {
@@ -85,7 +85,7 @@ func callStranger(stack *dialog.Stack, address string) {
 	_, _ = stack.NewInvite(context.Background(), to, dialog.InviteOpts{Body: dialog.NewBody("application/sdp", []byte(child.Session))})
 }
 
-// peaks looks at its own process.
+// peaks measures its own process.
 type peaks struct {
 	stack *dialog.Stack
 
@@ -93,14 +93,14 @@ type peaks struct {
 	most  peak
 }
 
-// watch looks again and again, until the process ends.
+// watch measures repeatedly, until the process ends.
 func (w *peaks) watch() {
 	for range time.Tick(20 * time.Millisecond) {
 		w.look()
 	}
 }
 
-// now collects garbage first, so that what is live is known.
+// now collects garbage and then measures, so that the live memory is known.
 func (w *peaks) now() peak {
 	runtime.GC()
 	w.look()

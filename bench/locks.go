@@ -19,8 +19,8 @@ var plainLock []byte
 
 const lockstatSource = "internal/lockstat/lockstat.go"
 
-// compareLocks builds the benchmarks of the root package twice, as they are and
-// with plain locks, and runs them in turn. It is run in the module's directory.
+// compareLocks builds the benchmarks of the root package twice, unchanged and with plain
+// locks, and runs them in turn. It must run in the module's directory.
 func compareLocks(args []string) error {
 	flags := flag.NewFlagSet("locks", flag.ContinueOnError)
 	rounds := flags.Int("rounds", 5, "how often each")
@@ -79,7 +79,7 @@ func writeOverlay(dir string) (string, error) {
 
 var benchmarkLine = regexp.MustCompile(`(?m)^(Benchmark\S+)\s+\d+\s+([0-9.]+) ns/op`)
 
-// runBenchmarks adds the times of one run to what is known.
+// runBenchmarks adds the times of one run to times.
 func runBenchmarks(binary, pattern string, times map[string][]float64) error {
 	cmd := exec.Command(binary, "-test.run", "^$", "-test.bench", pattern, "-test.benchtime", "1s")
 	out, err := cmd.CombinedOutput()

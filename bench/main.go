@@ -1,8 +1,8 @@
-// Command bench measures the library as whole processes: the CPU of a server
-// under load, what established calls hold and cost to end, what it costs to count the
-// waiting at locks, what floods of strangers do to a stack and to its calls, and whether
-// anything grows while calls go on for long. It is run by `make bench` and `make soak`;
-// docs/performance.md and docs/security.md say what it found.
+// Command bench measures the library as whole processes: the CPU of a server under
+// load, the memory of established calls and the cost of their end, the cost of counting
+// the waits at locks, the effect of floods on a stack and its calls, and any growth
+// during a long run of calls. `make bench` and `make soak` run it; docs/performance.md and
+// docs/security.md have the results.
 //
 //	go run ./bench cpu [-role client] [-pairs 5] [-rate 1500] [-seconds 5]
 //	go run ./bench calls [-n 10000]

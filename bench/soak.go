@@ -17,8 +17,8 @@ import (
 	"sipdialog.example/dialog/bench/internal/child"
 )
 
-// soak keeps three stacks busy: every call of a's to b is put on hold and resumed,
-// every fourth is transferred to c, every fifth goes over TCP.
+// soak keeps three stacks busy: every call from a to b is put on hold and resumed, every
+// fourth is transferred to c, every fifth goes over TCP.
 type soak struct {
 	a, b, c *dialog.Stack
 	offer   dialog.InviteOpts
@@ -26,10 +26,10 @@ type soak struct {
 	calls, transfers, failures atomic.Int64
 }
 
-// shown is how many errors are written out.
+// shown is the number of errors that are printed.
 const shown = 5
 
-// failed counts what went wrong.
+// failed counts a failure.
 func (s *soak) failed(what string, err error) {
 	if err != nil && s.failures.Add(1) <= shown {
 		_, _ = fmt.Fprintf(os.Stderr, "%s: %v\n", what, err)
@@ -39,9 +39,9 @@ func (s *soak) failed(what string, err error) {
 // callTimeout bounds a whole call.
 const callTimeout = 2 * time.Minute
 
-// measureSoak runs the calls, and fails when heap, goroutines or descriptors are
-// not where they were after the first minute, when a call failed, or when anything
-// is left in the end.
+// measureSoak runs the calls. It fails if heap, goroutines or descriptors differ from
+// those after the first minute, if a call failed, or if a call or goroutine is left at the
+// end.
 func measureSoak(args []string) error {
 	flags := flag.NewFlagSet("soak", flag.ContinueOnError)
 	minutes := flags.Int("minutes", 2, "for how long: two at least")
@@ -92,7 +92,7 @@ func startSoak() (*soak, error) {
 	return s, nil
 }
 
-// follow calls the one that b is referred to, and hangs up after a while.
+// follow calls the target of the REFER to b, and hangs up after a while.
 func (s *soak) follow(call dialog.IDialog, referTo sip.Uri, _ *dialog.ReplacesInfo) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
@@ -104,10 +104,10 @@ func (s *soak) follow(call dialog.IDialog, referTo sip.Uri, _ *dialog.ReplacesIn
 	s.failed("transfer", err)
 }
 
-// talk is what the two of a call do in between.
+// talk is the pause between two requests of a call.
 func talk() { time.Sleep(100*time.Millisecond + rand.N(400*time.Millisecond)) }
 
-// call is one call of a's.
+// call makes one call from a.
 func (s *soak) call() error {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
@@ -130,7 +130,7 @@ func (s *soak) call() error {
 	return d.Bye(ctx, "")
 }
 
-// transfer refers b to c and waits for what comes of it.
+// transfer refers b to c and waits for the outcome.
 func (s *soak) transfer(ctx context.Context, d *dialog.Dialog) error {
 	if err := d.SendRefer(ctx, target(s.c, false), nil); err != nil {
 		return err
@@ -150,7 +150,7 @@ func (s *soak) transfer(ctx context.Context, d *dialog.Dialog) error {
 	return nil
 }
 
-// target is the URI of a stack, over UDP or TCP.
+// target returns the URI of a stack, over UDP or TCP.
 func target(s *dialog.Stack, tcp bool) sip.Uri {
 	address := s.Addrs()[0]
 	uri := sip.Uri{Scheme: "sip", User: "soak", Host: address.Addr().String(), Port: int(address.Port())}
@@ -163,8 +163,8 @@ func target(s *dialog.Stack, tcp bool) sip.Uri {
 
 func (s *soak) stacks() []*dialog.Stack { return []*dialog.Stack{s.a, s.b, s.c} }
 
-// end waits for the transactions to end, and looks for what is left: no dialog
-// before Shutdown, no goroutine after it.
+// end waits for the end of the transactions, and checks that no dialog is left before
+// Shutdown, and no goroutine after it.
 func (s *soak) end(idle int) error {
 	var errs []error
 	for _, stack := range s.stacks() {

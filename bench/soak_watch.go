@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// The times at which a soak is looked at. What lingers of a transaction does so
-// for 32 s, so that the load has settled after a minute.
+// The times at which a soak is measured. Transactions linger for 32 s, so the load has
+// settled after a minute.
 const (
 	settled  = time.Minute
 	window   = 15 * time.Second
@@ -18,8 +18,8 @@ const (
 	everyNow = time.Minute
 )
 
-// watched is what the process held in the first minute after it had settled, and
-// in the last.
+// watched has the levels of the process in the first minute after it had settled, and in
+// the last.
 type watched struct {
 	done          sync.WaitGroup
 	before, after level
@@ -72,7 +72,8 @@ func middle[T uint64 | int](values []T) T {
 	return values[len(values)/2]
 }
 
-// openDescriptors is 0 where the system does not say.
+// openDescriptors returns the number of open descriptors; 0 if the system does not report
+// it.
 func openDescriptors() int {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -81,8 +82,7 @@ func openDescriptors() int {
 	return len(entries)
 }
 
-// How much more is still the same: calls come and go, and their number at a
-// moment is a matter of chance.
+// The permitted growth: calls come and go, and their number at a moment is random.
 const (
 	moreHeap       = 1.15
 	moreGoroutines = 1.25

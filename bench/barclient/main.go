@@ -1,6 +1,5 @@
 // Command barclient makes calls on bare sipgo transactions, without a dialog layer:
-// INVITE, ACK once it is answered, and BYE. It is what bench/client is measured
-// against.
+// INVITE, ACK after the 2xx, and BYE. bench/client is compared with it.
 package main
 
 import (
@@ -61,7 +60,7 @@ func place(client *sipgo.Client, target sip.Uri) error {
 	return err
 }
 
-// inside is a request of the call that was answered; the client adds the rest.
+// inside returns a request inside an answered call; the client adds the other headers.
 func inside(method sip.RequestMethod, invite *sip.Request, answer *sip.Response, seq uint32) *sip.Request {
 	req := sip.NewRequest(method, answer.Contact().Address)
 	req.AppendHeader(sip.HeaderClone(invite.From()))

@@ -1,6 +1,6 @@
 // Command barsipgo answers calls on bare sipgo transactions, without a dialog
-// layer: 180 and 200 to INVITE, nothing to ACK, 200 to BYE. It is what
-// bench/server is measured against.
+// layer: 180 and 200 to INVITE, nothing to ACK, 200 to BYE. bench/server is compared with
+// it.
 package main
 
 import (

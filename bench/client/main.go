@@ -1,5 +1,5 @@
-// Command client makes calls with the library: INVITE, ACK once it is answered, and
-// BYE. See bench/barclient, which it is measured against.
+// Command client makes calls with the library: INVITE, ACK after the 2xx, and BYE. It is
+// compared with bench/barclient.
 package main
 
 import (

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// draw makes a drawing of each thing that was measured.
+// draw makes a drawing of each measured quantity.
 func draw(in, dir string) error {
 	f, err := readFigures(in)
 	if err != nil {
@@ -51,7 +51,7 @@ func draw(in, dir string) error {
 	return nil
 }
 
-// chart is groups of bars, one bar a server.
+// chart has groups of bars, with one bar for each server.
 type chart struct {
 	title, unit string
 	groups      []group
@@ -74,8 +74,8 @@ const (
 
 var colours = []string{"#1f6feb", "#8c959f", "#bf8700", "#a475f9", "#2da44e"}
 
-// svg draws horizontal bars with their spread, and writes median and ratio to bare sipgo
-// beside each. The ground is white, so that it is read on a dark page too.
+// svg draws horizontal bars with their spread, and writes the median and the ratio to bare
+// sipgo beside each. The background is white, so that it can be read on a dark page too.
 func (c chart) svg() string {
 	height := top
 	for _, g := range c.groups {
@@ -118,7 +118,7 @@ func short(v float64) string {
 	return fmt.Sprintf("%.3g", v)
 }
 
-// at is how far along the axis a value is.
+// at returns the position of a value on the axis.
 func (c chart) at(v float64) float64 {
 	most, least := 0.0, math.Inf(1)
 	for _, g := range c.groups {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// figure is what a server took for a load.
+// figure has the resources that a server used under a load.
 type figure struct {
 	round          int
 	server         string
@@ -20,7 +20,7 @@ type figure struct {
 	done, failed   int
 	cpu            time.Duration // of the server, by the calls that succeeded
 	rss            int64         // the peak, in KiB
-	p50, p99, p999 time.Duration // from INVITE to 200, as sipp sees it
+	p50, p99, p999 time.Duration // from INVITE to 200, measured by sipp
 }
 
 func (f figure) String() string {
@@ -28,7 +28,7 @@ func (f figure) String() string {
 		f.server, f.rate, f.cpu.Microseconds(), f.rss>>10, f.p50, f.p99, f.p999, f.failed)
 }
 
-// figures is all that was measured.
+// figures has all results.
 type figures struct {
 	about  []string // of the machine and the versions
 	loads  []figure
@@ -108,7 +108,7 @@ func (f *figures) read(line string) error {
 
 func micro(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 
-// measured is one thing of the loads.
+// measured is one measured quantity.
 type measured struct {
 	title, unit string
 	of          func(figure) float64
@@ -122,8 +122,8 @@ var measures = []measured{
 	{"INVITE to 200, p99.9", "ms", func(f figure) float64 { return f.p999.Seconds() * 1000 }},
 }
 
-// spread is a median with the least and the most; ratio is by that of bare sipgo
-// in the same round.
+// spread is a median with the smallest and the largest value. A ratio compares with bare
+// sipgo in the same round.
 type spread struct{ median, low, high float64 }
 
 func spreadOf(values []float64) spread {
@@ -134,7 +134,7 @@ func spreadOf(values []float64) spread {
 	return spread{values[len(values)/2], values[0], values[len(values)-1]}
 }
 
-// of returns what a server took for a rate, and the ratios.
+// of returns a quantity of a server at a rate, and its ratios.
 func (f *figures) of(m measured, server string, rate int) (value, ratio spread) {
 	var values, ratios []float64
 	for _, l := range f.loads {
@@ -151,7 +151,7 @@ func (f *figures) of(m measured, server string, rate int) (value, ratio spread) 
 	return spreadOf(values), spreadOf(ratios)
 }
 
-// limitOf likewise.
+// limitOf returns the limit of a server, and its ratios.
 func (f *figures) limitOf(server string) (value, ratio spread) {
 	var values, ratios []float64
 	for _, l := range f.limits {
@@ -168,7 +168,7 @@ func (f *figures) limitOf(server string) (value, ratio spread) {
 	return spreadOf(values), spreadOf(ratios)
 }
 
-// summarise writes a table as docs/performance.md has it.
+// summarise writes the table of docs/performance.md.
 func (f *figures) summarise(w io.Writer) {
 	_, _ = fmt.Fprint(w, "\n| |")
 	for _, s := range servers {

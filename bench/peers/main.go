@@ -1,8 +1,7 @@
-// Command peers measures this library beside others, as servers that sipp calls:
-// bare sipgo transactions, sipgo's dialogs, diago without its media, and a loop that
-// copies header lines. It is a module of its own, so that nobody who uses the
-// library has their dependencies. `make bench-peers` runs it, and docs/performance.md
-// shows what it found.
+// Command peers compares this library with others, as servers that sipp calls: bare
+// sipgo transactions, sipgo's dialogs, diago without its media, and a loop that copies
+// header lines. It is a separate module, so that users of the library do not get their
+// dependencies. `make bench-peers` runs it, and docs/performance.md has the results.
 //
 //	go run . measure -o ../../docs/peers.tsv [-rounds 5] [-seconds 5] [-searches 2]
 //	go run . draw -i ../../docs/peers.tsv -dir ../../docs

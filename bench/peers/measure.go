@@ -11,7 +11,7 @@ import (
 	"sipdialog.example/dialog/bench/internal/drive"
 )
 
-// server is one of those that are measured.
+// server is a measured server.
 type server struct{ binary, title string }
 
 const bare = "barsipgo"
@@ -29,7 +29,7 @@ var rates = []int{500, 1500}
 
 const module = "sipdialog.example/dialog/"
 
-// plan is how much is measured.
+// plan is the extent of a measurement.
 type plan struct {
 	rounds, seconds, searches int
 
@@ -37,8 +37,8 @@ type plan struct {
 	figures figures
 }
 
-// measure writes the figures after each round, so that a run that is broken off
-// leaves what it has.
+// measure writes the figures after each round, so that an interrupted run keeps its
+// results.
 func (p *plan) measure(out string) error {
 	dir, err := os.MkdirTemp("", "peers")
 	if err != nil {
@@ -70,13 +70,13 @@ func (p *plan) measure(out string) error {
 	return nil
 }
 
-// rotated is the servers in an order that is another in each round.
+// rotated returns the servers in an order that changes with each round.
 func rotated(round int) []server {
 	n := round % len(servers)
 	return slices.Concat(servers[n:], servers[:n])
 }
 
-// round gives each server each load once.
+// round runs each server once under each load.
 func (p *plan) round(round int) error {
 	for _, rate := range rates {
 		for _, s := range rotated(round) {

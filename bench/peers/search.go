@@ -11,13 +11,13 @@ const (
 	firstRate     = 2000
 	searchSeconds = 3
 	tolerated     = 0.01
-	// saturated is the part of a rate below which sipp does not reach it.
+	// saturated is the part of a rate that sipp must reach; below it sipp is the limit.
 	saturated = 0.9
 	precision = 1.1
 )
 
-// limit is the highest rate that was reached with few failures, and whether it
-// was sipp that reached no more.
+// limit is the highest rate that was reached with few failures, and whether sipp could
+// not reach a higher one.
 type limit struct {
 	round  int
 	server string
@@ -25,7 +25,7 @@ type limit struct {
 	sipp   bool
 }
 
-// search looks for each server's limit.
+// search finds each server's limit.
 func (p *plan) search(round int) error {
 	for _, s := range rotated(round) {
 		l, err := p.limitOf(s)
@@ -39,8 +39,7 @@ func (p *plan) search(round int) error {
 	return nil
 }
 
-// limitOf doubles the rate until too many calls fail, and halves the distance
-// from there on.
+// limitOf doubles the rate until too many calls fail, and then halves the distance.
 func (p *plan) limitOf(s server) (limit, error) {
 	best := limit{server: s.binary}
 	low, high, rate := 0.0, 0.0, float64(firstRate)

@@ -17,19 +17,19 @@ import (
 	"sipdialog.example/dialog/bench/internal/drive"
 )
 
-// outcome is what became of sipp's calls.
+// outcome is the result of sipp's calls.
 type outcome struct {
 	done, failed int
 	rate         float64         // calls begun a second
 	times        []time.Duration // from INVITE to 200, in rising order
 }
 
-// patience is how long sipp waits for an answer: a call whose 200 is lost, and
-// not repeated, has failed then.
+// patience is the time that sipp waits for a response. A call whose 200 is lost, and not
+// repeated, then fails.
 const patience = 3 * time.Second
 
-// callAll has sipp make the calls. timed also takes the times from a log of
-// messages, which has microseconds: sipp's own clock ticks every 4 ms.
+// callAll lets sipp make the calls. If timed is true, it also reads the response times from
+// a log of messages, which has microseconds: sipp's own clock ticks every 4 ms.
 func callAll(address string, l drive.Load, timed bool) (outcome, error) {
 	dir, err := os.MkdirTemp("", "sipp")
 	if err != nil {
@@ -53,7 +53,7 @@ func callAll(address string, l drive.Load, timed bool) (outcome, error) {
 	sipp := exec.Command("sipp", append(args, address)...)
 	sipp.Dir, sipp.Stdout, sipp.Stderr = dir, io.Discard, &complaints
 	var failed *exec.ExitError
-	// It exits with 1 when a call has failed.
+	// sipp exits with 1 if a call has failed.
 	if err := sipp.Run(); err != nil && (!errors.As(err, &failed) || failed.ExitCode() != 1) {
 		return outcome{}, fmt.Errorf("sipp: %w: %s", err, complaints.String())
 	}
@@ -116,7 +116,7 @@ func (r row) number(name string) int {
 	return n
 }
 
-// moment is in seconds: the last part of what sipp writes.
+// moment returns a time in seconds, the last part of sipp's text.
 func (r row) moment(name string) float64 {
 	_, text, _ := strings.Cut(r.value(name), "\t")
 	_, text, _ = strings.Cut(text, "\t")
@@ -124,7 +124,7 @@ func (r row) moment(name string) float64 {
 	return seconds
 }
 
-// readTimes reads how long each INVITE waited for its 200.
+// readTimes reads the time from each INVITE to its 200.
 func readTimes(path string) ([]time.Duration, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -157,7 +157,7 @@ func readTimes(path string) ([]time.Duration, error) {
 	return times, lines.Err()
 }
 
-// quantile is the time that a part of the calls was answered in.
+// quantile returns the time within which a part of the calls was answered.
 func (o outcome) quantile(part float64) time.Duration {
 	if len(o.times) == 0 {
 		return 0

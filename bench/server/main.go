@@ -1,5 +1,5 @@
 // Command server answers calls with the library: 180 at once, 200 from the
-// callback. See bench/barsipgo, which it is measured against.
+// callback. It is compared with bench/barsipgo.
 package main
 
 import (
@@ -24,7 +24,8 @@ func start() (string, error) {
 	stack, err := dialog.NewStack(&dialog.StackConfig{
 		Transport:  &dialog.TransportConfig{Protocol: "udp", Address: "127.0.0.1"},
 		MaxDialogs: -1,
-		// Two a call stay for 32 s: the default is for 3,100 calls a second.
+		// Two transactions of each call stay for 32 s: the default suffices for 3,100
+		// calls a second.
 		Limits: dialog.Limits{Transactions: 1 << 20, TransactionBytes: 4 << 30},
 	})
 	if err != nil {

@@ -1,8 +1,8 @@
 // Command demo makes calls between three stacks on loopback UDP: alice calls
 // bob, who sends early media reliably before he answers; she holds and resumes
-// the call, refreshes its session, and has bob call carol instead. It prints
-// every message and every change of state as a ladder, and exits 0 only when
-// all of it was as it should be.
+// the call, refreshes its session, and transfers bob to carol. It prints every
+// message and every change of state as a ladder, and exits 0 only if all of them
+// were as expected.
 //
 //	go run ./cmd/demo [-v]
 package main
@@ -45,8 +45,7 @@ func demo(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// run plays the scene and prints it. What went wrong is in the error, which
-// names the step.
+// run plays the scene and prints it. The error names the step that failed.
 func run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
 	s, err := openScene(ctx, logger)
 	if err != nil {

@@ -16,25 +16,24 @@ import (
 	"sipdialog.example/dialog/ladder"
 )
 
-// record holds all that happened: every message once, as its sender wrote it,
-// and every note that somebody made.
+// record holds every message once, as its sender wrote it, and every note.
 type record struct {
 	mu           sync.Mutex // guards the fields below
 	participants []ladder.Participant
 	events       []event
 	seen         map[string]bool
-	// flow is the messages as lines like "alice>bob INVITE sendrecv",
-	// without those that the transport made necessary to repeat.
+	// flow has the messages as lines like "alice>bob INVITE sendrecv", without
+	// retransmissions.
 	flow []string
 	// notes are lines like "alice outgoing: Ringing".
 	notes []string
-	// flowRead and notesRead are how much of both a step has expected.
+	// flowRead and notesRead count the entries that earlier steps have expected.
 	flowRead, notesRead int
-	// changed is closed when something is added, and replaced.
+	// changed is closed and replaced at each addition.
 	changed chan struct{}
 }
 
-// event is a line of the ladder: a message, or a note when data is nil.
+// event is a line of the ladder: a message, or a note if data is nil.
 type event struct {
 	at        time.Time
 	from, to  netip.AddrPort
@@ -46,15 +45,15 @@ func newRecord() *record {
 	return &record{seen: make(map[string]bool), changed: make(chan struct{})}
 }
 
-// meet says who has an address.
+// meet records the name of an address.
 func (r *record) meet(name string, addr netip.AddrPort) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.participants = append(r.participants, ladder.Participant{Name: name, Addr: addr})
 }
 
-// trace takes what a stack of that name sends. What it reads has been taken
-// from the one that sent it.
+// trace records the messages that the stack with that name sends. It ignores those that
+// the stack receives, since their sender's trace has recorded them.
 func (r *record) trace(name string) func(dialog.TraceEvent) {
 	return func(e dialog.TraceEvent) {
 		if e.Outbound {
@@ -65,11 +64,11 @@ func (r *record) trace(name string) func(dialog.TraceEvent) {
 
 func (r *record) message(name string, e dialog.TraceEvent) {
 	data := slices.Clone(e.Data)
-	what := describe(data)
+	label := describe(data)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, event{at: e.Time, from: e.Local, to: e.Remote, data: data})
-	line := name + ">" + r.nameLocked(e.Remote) + " " + what
+	line := name + ">" + r.nameLocked(e.Remote) + " " + label
 	if key := line + "\n" + string(data); !r.seen[key] {
 		r.seen[key] = true
 		r.flow = append(r.flow, line)
@@ -77,7 +76,7 @@ func (r *record) message(name string, e dialog.TraceEvent) {
 	r.wakeLocked()
 }
 
-// note adds a remark at somebody's column.
+// note adds a remark at a participant's column.
 func (r *record) note(who, text string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -100,9 +99,9 @@ func (r *record) wakeLocked() {
 	r.changed = make(chan struct{})
 }
 
-// expect waits until there are as many new messages and notes as given, and
-// compares: the messages in their order, the notes in any, since those of two
-// stacks have none. A wrong message ends the waiting.
+// expect waits until there are as many new messages and notes as given, and compares
+// them: the messages in their order, the notes in any order, since the notes of two
+// stacks have no common order. A wrong message ends the wait.
 func (r *record) expect(ctx context.Context, flow, notes []string) error {
 	for {
 		r.mu.Lock()
@@ -135,7 +134,7 @@ func compare(wantFlow, flow, wantNotes, notes []string) error {
 
 func list(lines []string) string { return "[" + strings.Join(lines, "; ") + "]" }
 
-// nothingMore fails when there is something that no step expected.
+// nothingMore fails if there is a message or note that no step expected.
 func (r *record) nothingMore() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -145,7 +144,7 @@ func (r *record) nothingMore() error {
 	return nil
 }
 
-// ladder draws all that happened.
+// ladder draws all messages and notes.
 func (r *record) ladder() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -193,8 +192,8 @@ func describe(data []byte) string {
 	return strings.Join(parts, " ")
 }
 
-// content is what matters of a body: the status that it reports, or the
-// direction of the media.
+// content returns the part of a body that the steps check: the status that it reports,
+// or the direction of the media.
 func content(body string) string {
 	// RFC 3515 2.4.5: the body of a NOTIFY is the status line of the new call.
 	if words := strings.Fields(body); strings.HasPrefix(body, "SIP/2.0 ") && len(words) > 1 {

@@ -11,8 +11,8 @@ import (
 	"sipdialog.example/dialog"
 )
 
-// scene is the three people and the calls between them. One goroutine plays
-// it; a step leaves behind what later ones need.
+// scene has the three people and the calls between them. One goroutine plays it; a step
+// stores the values that later steps need.
 type scene struct {
 	record            *record
 	alice, bob, carol *person
@@ -22,13 +22,13 @@ type scene struct {
 	sent, received       *dialog.ReferSubscription
 }
 
-// step is something that is done, and what must have been seen after it.
+// step is an action, with the messages and notes expected after it.
 type step struct {
 	name  string
 	do    func(ctx context.Context) error
 	flow  []string
 	notes []string
-	// check looks at what else must hold; may be nil.
+	// check, unless nil, checks further conditions.
 	check func() error
 }
 
@@ -62,7 +62,7 @@ func (s *scene) close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// play goes through the steps up to the first that fails.
+// play runs the steps up to the first that fails.
 func (s *scene) play(ctx context.Context, steps []step, out io.Writer) error {
 	for i, next := range steps {
 		if err := s.playStep(ctx, next); err != nil {

@@ -2,8 +2,8 @@ package main
 
 import "context"
 
-// steps is the script: what is done, in order, and everything that must come
-// of it.
+// steps returns the script: the actions in their order, and all expected messages and
+// notes.
 func (s *scene) steps() []step {
 	return []step{
 		{

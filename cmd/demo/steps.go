@@ -15,8 +15,8 @@ func (s *scene) aliceCalls(ctx context.Context) (err error) {
 	return err
 }
 
-// bobSendsEarlyMedia answers alice's offer. She knows RFC 3262, so bob's stack
-// sends the 183 until hers has acknowledged it.
+// bobSendsEarlyMedia answers alice's offer. Her stack supports RFC 3262, so bob's stack
+// repeats the 183 until hers has acknowledged it.
 func (s *scene) bobSendsEarlyMedia(ctx context.Context) error {
 	return s.bobsCall.Provisional(ctx, 183, "", dialog.WithBody(s.bob.session()))
 }
@@ -31,7 +31,7 @@ func (s *scene) bothRing() error {
 	return nil
 }
 
-// bobAnswers needs no session any more: it was in the 183.
+// bobAnswers sends a 200 without a session, since the 183 had it.
 func (s *scene) bobAnswers(ctx context.Context) error {
 	if err := s.bobsCall.Accept(ctx); err != nil {
 		return err
@@ -39,16 +39,15 @@ func (s *scene) bobAnswers(ctx context.Context) error {
 	return s.alicesCall.WaitAnswer(ctx)
 }
 
-// aliceRefreshes sends the very UPDATE that her stack sends when half of the
-// session's time is over (RFC 4028 7.4). 90 s is the least there is, and longer
-// than anybody watches.
+// aliceRefreshes sends the same UPDATE that her stack sends after half of the session
+// interval (RFC 4028 7.4). 90 s is the shortest interval, and too long for a demo.
 func (s *scene) aliceRefreshes(ctx context.Context) error {
 	_, err := s.alicesCall.Update(ctx, nil)
 	return err
 }
 
-// aliceRefers asks bob to call carol. Bob's stack agrees by itself (202, NOTIFY
-// 100) and then tells bob.
+// aliceRefers asks bob to call carol. Bob's stack accepts by itself (202, NOTIFY 100)
+// and then calls bob's callback.
 func (s *scene) aliceRefers(ctx context.Context) (err error) {
 	if err = s.alicesCall.Refer(ctx, s.carol.uri(), dialog.ReferOpts{}); err != nil {
 		return err
@@ -97,8 +96,8 @@ func (s *scene) carolAnswers(ctx context.Context) error {
 	return err
 }
 
-// tellAlice reports the call to carol. Alice's stack knows of it before it
-// answers the NOTIFY.
+// tellAlice reports the status of the call to carol. Alice's stack has the report before
+// it answers the NOTIFY.
 func (s *scene) tellAlice(ctx context.Context, status int, reason string) error {
 	if err := s.received.SendNotify(ctx, status, reason); err != nil {
 		return err
@@ -116,7 +115,7 @@ func (s *scene) transferBegan() error {
 	return nil
 }
 
-// hungUp checks both ends of a call that is over.
+// hungUp checks both ends of a call that has ended.
 func (s *scene) hungUp(by, other *call) error {
 	if err := by.ended(dialog.PartyLocal); err != nil {
 		return err
@@ -132,7 +131,7 @@ func (s *scene) hungUp(by, other *call) error {
 	return nil
 }
 
-// receive waits for what a channel brings, or for its closing.
+// receive waits for a value from a channel, or for its close.
 func receive[T any](ctx context.Context, from <-chan T) (value T, err error) {
 	select {
 	case value = <-from:

@@ -1,5 +1,6 @@
-// Command transfer calls two people, connects them with each other, and leaves:
-// an attended transfer (RFC 5589 7.3). Its session names a port that nobody serves.
+// Command transfer calls two people, connects them with each other, and hangs up: an
+// attended transfer (RFC 5589 7.3). It sends no media, and its session names an unused
+// port.
 //
 //	go run ./examples/transfer sip:bob@127.0.0.1:5060 sip:carol@127.0.0.1:5070
 package main
@@ -31,7 +32,7 @@ func run(ctx context.Context, whom, to string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = stack.Shutdown(ctx) }() // hangs up what is left
+	defer func() { _ = stack.Shutdown(ctx) }() // ends the remaining calls
 	if err := stack.Start(ctx); err != nil {
 		return err
 	}
@@ -43,13 +44,13 @@ func run(ctx context.Context, whom, to string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", to, err)
 	}
-	// Bob is to call Carol, in the place of our call with her, which she then ends.
+	// We ask Bob to call Carol. His call replaces our call with her, which she then ends.
 	if err := bob.ReferReplace(ctx, carol, dialog.ReferOpts{}); err != nil {
 		return err
 	}
 	refer, err := bob.WaitRefer(ctx)
 	if err != nil {
-		return err // he will not
+		return err // Bob refuses
 	}
 	if outcome, err := refer.Wait(ctx); err != nil {
 		return err

@@ -24,7 +24,7 @@ func party(t *testing.T, user string) (*dialog.Stack, string, <-chan *dialog.Dia
 	require.NoError(t, err)
 	calls := make(chan *dialog.Dialog, 3)
 	stack.OnIncomingDialog(func(call dialog.IDialog) {
-		calls <- call.(*dialog.Dialog) // before what another call may follow upon
+		calls <- call.(*dialog.Dialog) // before Accept, after which another call may arrive
 		answer := dialog.NewBody("application/sdp", []byte(session))
 		if err := call.Accept(context.Background(), dialog.WithBody(answer)); err != nil {
 			t.Errorf("accept: %v", err)

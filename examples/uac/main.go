@@ -1,6 +1,5 @@
-// Command uac calls somebody, keeps the call for a while and hangs up; ctrl-C
-// hangs up at once. It sends no media: its session names a port that nobody
-// serves.
+// Command uac makes a call, keeps it for a while and hangs up; ctrl-C hangs up at
+// once. It sends no media: its session names an unused port.
 //
 //	go run ./examples/uac -to sip:bob@127.0.0.1:5060
 package main
@@ -53,7 +52,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// Not ctx: ctrl-C should end the call first, then the stack.
+	// Not ctx, since ctrl-C should end the call first, then the stack.
 	if err := stack.Start(context.Background()); err != nil {
 		return err
 	}
@@ -70,7 +69,7 @@ func call(ctx context.Context, stack *dialog.Stack, target sip.Uri, keep time.Du
 		"m=audio 4000 RTP/AVP 0\r\na=sendrecv\r\n", stack.Addr().Addr())
 	offer := dialog.InviteOpts{
 		Body: dialog.NewBody("application/sdp", []byte(session)),
-		// Before the INVITE leaves: so no state is missed.
+		// Setup runs before the INVITE is sent, so that no state is missed.
 		Setup: func(d *dialog.Dialog) {
 			d.OnStateChange(func(state dialog.DialogState) { _, _ = fmt.Fprintln(out, state) })
 		},
@@ -81,7 +80,7 @@ func call(ctx context.Context, stack *dialog.Stack, target sip.Uri, keep time.Du
 	}
 	d := placed.(*dialog.Dialog)
 	if err := d.WaitAnswer(ctx); err != nil {
-		return err // given up or refused: nothing is left to hang up
+		return err // cancelled or refused: there is no call to hang up
 	}
 	select {
 	case <-time.After(keep):
@@ -93,7 +92,7 @@ func call(ctx context.Context, stack *dialog.Stack, target sip.Uri, keep time.Du
 	return d.Bye(hangup, "")
 }
 
-// shutdown waits for what is under way, such as the answer to a CANCEL.
+// shutdown waits for pending responses, such as the response to a CANCEL.
 func shutdown(stack *dialog.Stack) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()

@@ -1,6 +1,6 @@
 // Command uas is an answering machine: it answers every call, keeps it for a
 // while and hangs up; ctrl-C ends it and the calls. It sends no media: its
-// session names a port that nobody serves.
+// session names an unused port.
 //
 //	go run ./examples/uas -listen 127.0.0.1:5060
 package main
@@ -55,21 +55,20 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	_, _ = fmt.Fprintln(out, "listening on", stack.Addr())
 	<-ctx.Done()
-	// Hangs up what is left.
+	// Shutdown ends the remaining calls.
 	end, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	return stack.Shutdown(end)
 }
 
-// machine is what all calls have in common.
+// machine has the values that all calls share.
 type machine struct {
 	stack *dialog.Stack
 	keep  time.Duration
 	out   io.Writer
 }
 
-// take answers a call and ends it. It runs once for each call, on a goroutine
-// of its own.
+// take answers a call and ends it. It runs once for each call, on its own goroutine.
 func (m *machine) take(ctx context.Context, call *dialog.Dialog) {
 	id := call.Key().CallID
 	call.OnStateChange(func(state dialog.DialogState) { _, _ = fmt.Fprintln(m.out, id, state) })

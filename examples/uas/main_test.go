@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// start runs the machine and returns its URI, and what ends it.
+// start runs the machine and returns its URI, and a function that ends it.
 func start(t *testing.T, args ...string) (machine sip.Uri, end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	read, write := io.Pipe()

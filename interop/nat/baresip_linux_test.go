@@ -27,7 +27,8 @@ type baresip struct {
 	said    *bufio.Reader
 }
 
-// The configuration of one without sound, which takes orders on a port of its machine.
+// The configuration of a baresip without sound, which accepts commands on a port of its
+// machine.
 const baresipConfig = `
 module_path %s
 sip_listen 0.0.0.0:5060
@@ -42,7 +43,7 @@ module_app ctrl_tcp.so
 ctrl_tcp_listen 127.0.0.1:4444
 `
 
-// Calls of a baresip behind a router, both ways, after its registration.
+// Calls from and to a baresip behind a router, after its registration.
 func TestBaresip(t *testing.T) {
 	path, err := exec.LookPath("baresip")
 	if err != nil {
@@ -69,7 +70,7 @@ func TestBaresip(t *testing.T) {
 			out := s.called()
 			within(t, soon, "accepting", func(ctx context.Context) error { return out.Accept(ctx, withBody) })
 			s.speaks(out)
-			if transport == "udp" { // a connection it does not make anew
+			if transport == "udp" { // baresip does not open a lost connection again
 				r.forget()
 			}
 			b.order("hangup", "")
@@ -83,14 +84,14 @@ func TestBaresip(t *testing.T) {
 	}
 }
 
-// binding is the one of a user, or a zero one.
+// binding returns the binding of a user; zero if there is none.
 func (s *server) binding(user string) binding {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.bindings[user]
 }
 
-// invites calls a user, who answers at once.
+// invites calls a user that answers at once.
 func (s *server) invites(user string) *dialog.Dialog {
 	s.t.Helper()
 	var call *dialog.Dialog
@@ -106,7 +107,7 @@ func (s *server) invites(user string) *dialog.Dialog {
 	return call
 }
 
-// speaks has the server hold and resume.
+// speaks lets the server hold and resume the call.
 func (s *server) speaks(d *dialog.Dialog) {
 	s.t.Helper()
 	within(s.t, soon, "the server holds", d.Hold)
@@ -132,7 +133,7 @@ func startBaresip(t *testing.T, n *namespace, path, modules, transport string) *
 	return b
 }
 
-// order gives an order, as a netstring, and waits until it is confirmed.
+// order sends a command, as a netstring, and waits for its confirmation.
 func (b *baresip) order(command, params string) {
 	b.t.Helper()
 	text, err := json.Marshal(map[string]string{"command": command, "params": params, "token": "order"})
@@ -157,8 +158,7 @@ func (b *baresip) order(command, params string) {
 	}
 }
 
-// start runs a program on this network until the test is over, and no longer than this
-// program.
+// start runs a program on this network until the end of the test, or of this program.
 func (n *namespace) start(t *testing.T, path string, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -170,7 +170,7 @@ func (n *namespace) start(t *testing.T, path string, args ...string) {
 	started, ended := make(chan error), make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = n.inside(func() error { // the thread lives as long as the program
+		_ = n.inside(func() error { // the thread must live as long as the program
 			err := cmd.Start()
 			started <- err
 			if err == nil {

@@ -9,7 +9,7 @@ import (
 // times of UDP bindings, in seconds.
 const (
 	hasty = 5
-	linux = 30 // without an answer
+	linux = 30 // without a reply
 )
 
 var (

@@ -1,4 +1,4 @@
-// Package nat has tests of the library across real routers: network namespaces
-// joined by virtual cables, and nftables masquerade between them, as a router at
-// home does it. They need Linux and root; `make interop-nat` runs them.
+// Package nat tests the library across real routers: network namespaces that are
+// joined by virtual cables, with nftables masquerade between them, as in a home
+// router. The tests need Linux and root; `make interop-nat` runs them.
 package nat

@@ -8,8 +8,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// The tests change the network of nobody but themselves, but they need root for it, and
-// take a minute: they are run when asked for.
+// The tests change only their own networks, but they need root and take a minute. So they
+// run only with this flag.
 var wanted = flag.Bool("nat", false, "run the tests that need root, nft, ip and conntrack")
 
 var traced = flag.Bool("trace", false, "print the first line of each message")

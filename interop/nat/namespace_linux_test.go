@@ -13,12 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// namespace is the network of one machine. It has no name: the kernel removes it, with
-// its interfaces and rules, when this program ends, however it does. It is the
-// dialog.Network of the stacks on that machine.
+// namespace is the network of one machine. It has no name, so the kernel removes it, with
+// its interfaces and rules, when this program ends or crashes. It is the dialog.Network of
+// the stacks on that machine.
 type namespace struct{ file *os.File }
 
-// newNamespace makes a network that has nothing but a loopback interface.
+// newNamespace makes a network that has only a loopback interface.
 func newNamespace() (*namespace, error) {
 	n := &namespace{}
 	err := onThread(func() error {
@@ -35,7 +35,7 @@ func newNamespace() (*namespace, error) {
 	return n, n.ip("link set lo up")
 }
 
-// onThread runs f on a thread of its own, which ends with it.
+// onThread runs f on its own thread, which ends with f.
 func onThread(f func() error) error {
 	done := make(chan error)
 	go func() {
@@ -45,7 +45,7 @@ func onThread(f func() error) error {
 	return <-done
 }
 
-// inside runs f on a thread that is on this network. What it opens stays there.
+// inside runs f on a thread of this network. Sockets that f opens stay on this network.
 func (n *namespace) inside(f func() error) error {
 	return onThread(func() error {
 		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
@@ -80,7 +80,7 @@ func (n *namespace) DialContext(ctx context.Context, network, address string) (n
 	return n.dial(ctx, new(net.Dialer), network, address)
 }
 
-// DialFrom connects from an address of this machine's.
+// DialFrom connects from an address of this machine.
 func (n *namespace) DialFrom(ctx context.Context, network, local, address string) (net.Conn, error) {
 	own, err := netip.ParseAddr(local)
 	if err != nil {

@@ -9,8 +9,7 @@ import (
 	"sipdialog.example/dialog"
 )
 
-// The phone's call rings longer than the router remembers: its INVITE is repeated in
-// time.
+// The phone's call rings longer than its binding lasts: the INVITE is repeated in time.
 func TestACallRingsLongerThanTheBindingOfTheCaller(t *testing.T) {
 	w := newWorld(t)
 	p := w.serve().phone(w.router(25), "alice", "udp")
@@ -19,8 +18,8 @@ func TestACallRingsLongerThanTheBindingOfTheCaller(t *testing.T) {
 	c.end(c.server)
 }
 
-// A router that forgets sooner than anybody can repeat: the answer is repeated, and goes
-// where the INVITE comes from in the end.
+// The binding expires sooner than the INVITE is repeated: the 200 is repeated, and goes
+// to the source of the latest copy of the INVITE.
 func TestACallRingsMuchLongerThanTheBindingOfTheCaller(t *testing.T) {
 	w := newWorld(t)
 	p := w.serve().phone(w.router(hasty), "alice", "udp")
@@ -29,8 +28,8 @@ func TestACallRingsMuchLongerThanTheBindingOfTheCaller(t *testing.T) {
 	c.end(c.server)
 }
 
-// A called phone rings longer than its binding lasts: its answer comes by a new one, to
-// which all goes that follows.
+// A called phone rings longer than its binding lasts: its 200 comes from a new binding,
+// and all later requests go there.
 func TestACallRingsLongerThanTheBindingOfTheCallee(t *testing.T) {
 	w := newWorld(t)
 	s := w.serve()
@@ -40,8 +39,8 @@ func TestACallRingsLongerThanTheBindingOfTheCallee(t *testing.T) {
 	c.end(c.server)
 }
 
-// over runs a test over each of the transports, in a call of the phone's and in one of
-// the server's.
+// over runs a test over each of the transports, in a call by the phone and in one by the
+// server.
 func over(t *testing.T, transports []string, test func(t *testing.T, p *phone, c *call), change ...func(*dialog.StackConfig)) {
 	t.Parallel()
 	for _, transport := range transports {
@@ -61,8 +60,8 @@ func over(t *testing.T, transports []string, test func(t *testing.T, p *phone, c
 	}
 }
 
-// The router forgets all there is in a call: the next request of the phone's shows the
-// way, by a new port or a new connection.
+// The router forgets all bindings during a call: the next request of the phone comes from
+// a new port or a new connection, which later requests use.
 func TestBindingsAreForgottenInACall(t *testing.T) {
 	over(t, transports, func(_ *testing.T, p *phone, c *call) {
 		for range 3 {
@@ -75,8 +74,8 @@ func TestBindingsAreForgottenInACall(t *testing.T) {
 	})
 }
 
-// A connection that is cut silently in a call is noticed by its keep-alives, and made
-// anew when it is needed.
+// A connection is cut silently during a call: keep-alives detect that, and the next
+// request opens a new one.
 func TestConnectionsAreCutInACall(t *testing.T) {
 	over(t, streams, func(t *testing.T, p *phone, c *call) {
 		p.cut()
@@ -87,7 +86,7 @@ func TestConnectionsAreCutInACall(t *testing.T) {
 	}, func(config *dialog.StackConfig) { config.KeepAlive = 3 * time.Second })
 }
 
-// The phone gets another address in a call, and says so by a re-INVITE.
+// The phone gets another address during a call, and sends it in a re-INVITE.
 func TestAPhoneMovesInACall(t *testing.T) {
 	over(t, transports, func(t *testing.T, p *phone, c *call) {
 		p.move()
@@ -104,7 +103,7 @@ func TestAPhoneMovesInACall(t *testing.T) {
 	}, func(config *dialog.StackConfig) { config.KeepAlive = 3 * time.Second })
 }
 
-// Two phones behind two routers have the same address, and are two.
+// Two phones behind two routers have the same private address, and their calls do not mix.
 func TestTwoPhonesHaveTheSameContact(t *testing.T) {
 	t.Parallel()
 	for _, transport := range transports {

@@ -16,10 +16,10 @@ import (
 	"sipdialog.example/dialog/internal/testcert"
 )
 
-// soon bounds what has to happen at once.
+// soon bounds the waits.
 const soon = 10 * time.Second
 
-// ports are where the server listens.
+// ports has the server's ports.
 var ports = map[string]int{"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 8080, "wss": 8443}
 
 // station is a stack on a machine, and its incoming calls.
@@ -73,16 +73,16 @@ func (s *station) called() *dialog.Dialog {
 	}
 }
 
-// server is a registrar that calls whom it has registered.
+// server is a registrar that calls registered users.
 type server struct {
 	*station
-	client *tls.Config // of who trusts it
+	client *tls.Config // of a client that trusts it
 
 	mu       sync.Mutex // guards the field below
 	bindings map[string]binding
 }
 
-// binding is how a registered user is reached.
+// binding is the Contact and the flow of a registered user.
 type binding struct {
 	contact sip.Uri
 	flow    *dialog.Flow
@@ -108,7 +108,7 @@ func (w *world) serve(change ...func(*dialog.StackConfig)) *server {
 	return s
 }
 
-// register takes a registration.
+// register accepts a registration.
 func (s *server) register(ctx context.Context, req *sip.Request) dialog.Answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,8 +116,8 @@ func (s *server) register(ctx context.Context, req *sip.Request) dialog.Answer {
 	return dialog.Answer{}
 }
 
-// calls has the server call a phone by the flow of its registration, which answers after
-// a while.
+// calls lets the server call a phone on the flow of its registration. The phone answers
+// after the time ringing.
 func (s *server) calls(p *phone, ringing time.Duration) *call {
 	s.t.Helper()
 	s.mu.Lock()
@@ -126,7 +126,7 @@ func (s *server) calls(p *phone, ringing time.Duration) *call {
 	return ring(s.station, p.station, b.contact, dialog.InviteOpts{Flow: b.flow}, ringing).call(false)
 }
 
-// phone is one behind a router that has registered by a transport.
+// phone is a phone behind a router that has registered over a transport.
 type phone struct {
 	*station
 	*router
@@ -153,7 +153,7 @@ func (s *server) phone(r *router, name, transport string, change ...func(*dialog
 	return p
 }
 
-// to is the URI of a user at the server.
+// to returns the URI of a user at the server.
 func (p *phone) to(user string) sip.Uri {
 	uri := sip.Uri{Scheme: "sip", User: user, Host: serverIP, Port: ports[p.transport]}
 	if p.transport == "tls" || p.transport == "wss" {

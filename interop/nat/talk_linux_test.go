@@ -32,7 +32,7 @@ type call struct {
 	server *dialog.Dialog
 }
 
-// within gives up after a while.
+// within fails the test if f takes longer than limit.
 func within(t *testing.T, limit time.Duration, what string, f func(context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -41,7 +41,7 @@ func within(t *testing.T, limit time.Duration, what string, f func(context.Conte
 	require.NoError(t, f(ctx), "%s, after %s", what, time.Since(began))
 }
 
-// calls has the phone call the server, which answers after a while.
+// calls lets the phone call the server, which answers after the time ringing.
 func (p *phone) calls(ringing time.Duration) *call {
 	p.station.t.Helper()
 	return ring(p.station, p.server.station, p.to("service"), dialog.InviteOpts{}, ringing).call(true)
@@ -78,7 +78,7 @@ func (e ends) call(phoneCalls bool) *call {
 	return &call{t: e.t, phone: e.callee, server: e.caller}
 }
 
-// talk has both ends say something: what each says has to be heard at the other.
+// talk lets each end send requests, which the other must answer.
 func (c *call) talk() {
 	c.t.Helper()
 	for name, d := range map[string]*dialog.Dialog{"the phone": c.phone, "the server": c.server} {
@@ -87,7 +87,7 @@ func (c *call) talk() {
 	}
 }
 
-// end has one end hang up, and waits for the other.
+// end lets one end hang up, and waits for the other.
 func (c *call) end(by *dialog.Dialog) {
 	c.t.Helper()
 	within(c.t, soon, "hanging up", func(ctx context.Context) error { return by.Bye(ctx, "") })
@@ -104,7 +104,7 @@ func (c *call) end(by *dialog.Dialog) {
 func (c *call) phoneEnd() *dialog.Dialog  { return c.phone }
 func (c *call) serverEnd() *dialog.Dialog { return c.server }
 
-// phoneSpeaks has the phone say something.
+// phoneSpeaks lets the phone send an INFO.
 func (c *call) phoneSpeaks() {
 	c.t.Helper()
 	within(c.t, soon, "the phone speaks", func(ctx context.Context) error { return c.phone.SendInfo(ctx, nil) })

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The machines of the tests. All phones have the same private address, each behind a
-// router of its own.
+// The machines of the tests. All phones have the same private address, each behind its
+// own router.
 const (
 	serverIP  = "203.0.113.200"
 	routerIP  = "203.0.113.%d" // from 1
@@ -26,7 +26,7 @@ type world struct {
 	routers int
 }
 
-// machine makes a namespace that lasts as long as the test.
+// machine makes a namespace that is closed at the end of the test.
 func machine(t *testing.T) *namespace {
 	n, err := newNamespace()
 	require.NoError(t, err)
@@ -50,7 +50,7 @@ func (w *world) attach(n *namespace, name, ip string) {
 	require.NoError(w.t, n.ip("addr add "+ip+"/24 dev outside\nlink set outside up"))
 }
 
-// router is one with a phone behind it.
+// router is a router with a phone behind it.
 type router struct {
 	*namespace
 	t      *testing.T
@@ -59,8 +59,8 @@ type router struct {
 	epoch  int
 }
 
-// The rules of a router at home: ports are changed, and what was not asked for is
-// dropped without a word. Connections are marked with the epoch that they are of.
+// The rules of a home router: ports are changed, and unsolicited packets are dropped
+// silently. Connections are marked with their epoch.
 const rules = `
 table ip home {
 	chain translate {
@@ -82,8 +82,7 @@ table ip home {
 }
 `
 
-// router makes a router, and a machine behind it. UDP bindings last as many seconds as
-// given.
+// router makes a router, and a machine behind it. UDP bindings last udpSeconds.
 func (w *world) router(udpSeconds int) *router {
 	w.t.Helper()
 	w.routers++
@@ -100,13 +99,13 @@ func (w *world) router(udpSeconds int) *router {
 	return r
 }
 
-// forget drops all bindings, as a router does that is restarted.
+// forget drops all bindings, like the restart of a router.
 func (r *router) forget() {
 	r.t.Helper()
 	require.NoError(r.t, r.run("", nil, "conntrack", "-F"))
 }
 
-// cut loses all that goes by the connections there are: neither end hears of it.
+// cut silently drops all packets of existing connections: neither end gets an error.
 func (r *router) cut() {
 	r.t.Helper()
 	r.epoch++

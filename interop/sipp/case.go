@@ -12,17 +12,17 @@ import (
 	"sipdialog.example/dialog"
 )
 
-// testCase is a stack and a sipp with one scenario. Exactly one of answer, call
-// and do is set: who calls whom.
+// testCase is a stack and a sipp with one scenario. Exactly one of answer, call and do
+// is set: it decides which side calls.
 type testCase struct {
 	name     string
 	scenario string
 	protocol string
 	calls    int
-	// lasts is how long the case waits for a timer that nothing shortens: it has
-	// so much more time, and runs beside the others.
+	// lasts is the wait for a timer that cannot be shortened. The case has so much more
+	// time, and runs beside the others.
 	lasts time.Duration
-	// outcomes is how many the library has; zero: one of each call.
+	// outcomes is the number of outcomes of the library; zero: one for each call.
 	outcomes int
 	timers   dialog.Timers
 	network  dialog.Network // nil: the operating system's
@@ -32,18 +32,18 @@ type testCase struct {
 	configure func(config *dialog.StackConfig)
 	// answer plays the library's side of a call that sipp makes.
 	answer func(ctx context.Context, d *dialog.Dialog) error
-	// refer follows a REFER of sipp's in that call, and is an outcome too.
+	// refer follows a REFER of sipp in that call. Its result is an outcome too.
 	refer func(ctx context.Context, d *dialog.Dialog, to sip.Uri) error
 	// call makes a call to sipp and plays it to its end.
 	call func(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error)
-	// do sends sipp what belongs to no call.
+	// do sends sipp requests outside calls.
 	do func(ctx context.Context, stack *dialog.Stack, target sip.Uri) error
-	// wire, if not nil, judges what sipp sent and received.
+	// wire, if not nil, checks the messages that sipp sent and received.
 	wire func(log []message) error
 }
 
-// outcome is what one call came to on the library's side; without a dialog, what
-// was no call.
+// outcome is the result of one call on the library's side. For a request outside calls
+// it has no dialog.
 type outcome struct {
 	dialog *dialog.Dialog
 	err    error
@@ -52,7 +52,8 @@ type outcome struct {
 // limit bounds the case.
 func (c testCase) limit() time.Duration { return caseLimit + c.lasts }
 
-// run plays the case, with sipp's files in dir; anew when sipp's port was taken.
+// run plays the case, with sipp's files in dir. It repeats the case if sipp's port was
+// taken.
 func (c testCase) run(dir string) error {
 	for tries := 1; ; tries++ {
 		err := c.once(dir)
@@ -85,7 +86,7 @@ func (c testCase) once(dir string) error {
 	playErr := c.play(ctx, stack, dir)
 	grace := 5 * time.Second
 	if playErr != nil {
-		grace = 100 * time.Millisecond // sipp is gone: nobody answers
+		grace = 100 * time.Millisecond // sipp has exited and answers nothing
 	}
 	shutdownCtx, release := context.WithTimeout(context.Background(), grace)
 	defer release()
@@ -95,7 +96,7 @@ func (c testCase) once(dir string) error {
 	return playErr
 }
 
-// credentials are what the stack answers challenges with.
+// credentials returns the stack's answer to a challenge.
 func (c testCase) credentials(string) (username, password string, ok bool) {
 	return "library", c.password, c.password != ""
 }
@@ -167,7 +168,7 @@ func (c testCase) connect(ctx context.Context, stack *dialog.Stack, dir string, 
 	return sipp, nil
 }
 
-// loopback is the URI of who listens on a port.
+// loopback returns the URI of a UA that listens on a port.
 func loopback(user string, port int, protocol string) sip.Uri {
 	uri := sip.Uri{Scheme: "sip", User: user, Host: "127.0.0.1", Port: port}
 	if protocol == "tcp" {
@@ -183,8 +184,7 @@ func (c testCase) expected() int {
 	return c.calls
 }
 
-// collect waits for every call and for sipp. Once sipp has failed, or the
-// library has, the rest of the case means nothing.
+// collect waits for every call and for sipp. It stops if sipp or the library fails.
 func (c testCase) collect(ctx context.Context, outcomes <-chan outcome, exited <-chan error) ([]*dialog.Dialog, error) {
 	var dialogs []*dialog.Dialog
 	for done := false; !done || len(dialogs) < c.expected(); {
@@ -206,7 +206,7 @@ func (c testCase) collect(ctx context.Context, outcomes <-chan outcome, exited <
 	return dialogs, nil
 }
 
-// failed adds to the library's error what sipp has to say, if it comes soon.
+// failed adds sipp's error to the library's, if sipp exits soon.
 func (c testCase) failed(ctx context.Context, err error, exited <-chan error, done bool) error {
 	err = fmt.Errorf("library: %w", err)
 	if done {
@@ -215,14 +215,14 @@ func (c testCase) failed(ctx context.Context, err error, exited <-chan error, do
 	soon, cancel := context.WithTimeout(ctx, 7*time.Second)
 	defer cancel()
 	select {
-	case said := <-exited:
-		return errors.Join(err, said)
+	case sippErr := <-exited:
+		return errors.Join(err, sippErr)
 	case <-soon.Done():
 		return errors.Join(err, errors.New("sipp: still running"))
 	}
 }
 
-// judge reads sipp's log and looks at every message of the library's.
+// judge reads sipp's log and checks every message of the library.
 func (c testCase) judge(path string) error {
 	log, err := readLog(path)
 	if err != nil {

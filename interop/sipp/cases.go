@@ -54,7 +54,7 @@ func cases() []testCase {
 	), transferCases(), sessionCases(), offerCases(), renewalCases(), informCases(), identityCases())
 }
 
-// overBoth returns each case twice: over UDP, and under a name of its own over TCP.
+// overBoth returns each case twice: over UDP, and with another name over TCP.
 func overBoth(cases ...testCase) []testCase {
 	var both []testCase
 	for _, c := range cases {
@@ -71,7 +71,7 @@ func withSDP(res *sip.Response) {
 	res.SetBody([]byte(librarySDP))
 }
 
-// accept answers, and checks what may be said right after.
+// accept checks the state of a call, and answers it.
 func accept(ctx context.Context, d *dialog.Dialog) error {
 	if state := d.State(); state != dialog.DialogStateRinging {
 		return fmt.Errorf("an incoming call is %s", state)
@@ -82,8 +82,8 @@ func accept(ctx context.Context, d *dialog.Dialog) error {
 	return nil
 }
 
-// answerUntilBye answers a call and waits for its end; bodies are what the caller
-// is to have offered meanwhile.
+// answerUntilBye answers a call and waits for its end. bodies are the caller's expected
+// offers.
 func answerUntilBye(bodies ...string) func(ctx context.Context, d *dialog.Dialog) error {
 	return func(ctx context.Context, d *dialog.Dialog) error {
 		seen := watch(d)
@@ -105,7 +105,7 @@ func untilBye(ctx context.Context, d *dialog.Dialog, seen *watcher, bodies ...st
 		endedBy(d, dialog.PartyRemote, "BYE"))
 }
 
-// answerEarly answers the offer before the call: Accept has to wait for the PRACK.
+// answerEarly answers the offer before the call: Accept must wait for the PRACK.
 func answerEarly(ctx context.Context, d *dialog.Dialog) error {
 	seen := watch(d)
 	if err := d.Provisional(ctx, sip.StatusSessionInProgress, "", withSDP); err != nil {
@@ -117,7 +117,7 @@ func answerEarly(ctx context.Context, d *dialog.Dialog) error {
 	return untilBye(ctx, d, seen, "o=sipp 100 1 ")
 }
 
-// answerAndBye hangs up at once: Bye has to wait for the ACK.
+// answerAndBye hangs up at once: Bye must wait for the ACK.
 func answerAndBye(ctx context.Context, d *dialog.Dialog) error {
 	seen := watch(d)
 	if err := accept(ctx, d); err != nil {
@@ -177,7 +177,7 @@ func callAndBye(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts d
 	if state := d.State(); state != dialog.DialogStateEstablished {
 		return nil, fmt.Errorf("an answered call is %s", state)
 	}
-	pause(ctx, 300*time.Millisecond) // the call: a fork's second answer comes meanwhile
+	pause(ctx, 300*time.Millisecond) // the call: the 200 of a second fork comes meanwhile
 	return d, hangUp(ctx, d, seen)
 }
 
@@ -204,7 +204,7 @@ func callRefused(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts 
 	return callEndedBy(ctx, stack, target, opts, sip.StatusBusyHere)
 }
 
-// callForbidden expects what sipp says to a wrong digest.
+// callForbidden expects sipp's response to a wrong digest.
 func callForbidden(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
 	return callEndedBy(ctx, stack, target, opts, sip.StatusForbidden)
 }

@@ -18,7 +18,7 @@ import (
 //go:embed scenarios/*.xml
 var scenarios embed.FS
 
-// The files a sipp leaves in its directory.
+// The files that sipp writes in its directory.
 const (
 	scenarioFile = "scenario.xml"
 	messageLog   = "messages.log"
@@ -26,7 +26,8 @@ const (
 	screenLog    = "screen.log"
 )
 
-// errPortTaken says that somebody took sipp's port between freePort and sipp.
+// errPortTaken means that another process took sipp's port between freePort and the
+// start of sipp.
 var errPortTaken = errors.New("the port was taken")
 
 // maxTries bounds how often a case looks for another port.
@@ -94,7 +95,7 @@ func arguments(c testCase, port int, peer string) []string {
 	return arguments
 }
 
-// wait returns nil when sipp was content with every call, else what it says.
+// wait returns nil if every call succeeded for sipp, else sipp's errors.
 func (s *child) wait() error {
 	err := s.cmd.Wait()
 	_ = s.stdout.Close()
@@ -111,8 +112,8 @@ func (s *child) wait() error {
 	return fmt.Errorf("sipp: %w\n%s", err, indent(string(said)))
 }
 
-// freePort finds a port nobody uses, as yet. sipp has to be told one, since it does
-// not tell which it took.
+// freePort finds an unused port. sipp gets it as an argument, since sipp does not report
+// a port that it chooses.
 func freePort(protocol string) (int, error) {
 	if protocol == "tcp" {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -128,7 +129,7 @@ func freePort(protocol string) (int, error) {
 	return conn.LocalAddr().(*net.UDPAddr).Port, conn.Close()
 }
 
-// waitListening returns once somebody listens on sipp's port.
+// waitListening returns when a process listens on sipp's port.
 func (s *child) waitListening(ctx context.Context, protocol string) error {
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port))
 	probe := probeUDP
@@ -144,8 +145,8 @@ func (s *child) waitListening(ctx context.Context, protocol string) error {
 	return fmt.Errorf("sipp does not listen: %w", ctx.Err())
 }
 
-// probeUDP sends a keep-alive (RFC 5626 4.4.1), which sipp ignores. Where
-// nobody listens the kernel refuses it.
+// probeUDP sends a keep-alive (RFC 5626 4.4.1), which sipp ignores. If no process
+// listens, the kernel refuses it.
 func probeUDP(address string) bool {
 	conn, err := net.Dial("udp", address)
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/icholy/digest"
 )
 
-// proxyDigests verifies the digest of every Proxy-Authorization that sipp got,
-// since sipp itself only looks at Authorization.
+// proxyDigests verifies the digest of every Proxy-Authorization that sipp received,
+// since sipp itself checks only Authorization.
 func proxyDigests(password string) func([]message) error {
 	return func(log []message) error {
 		verified := 0

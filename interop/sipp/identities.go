@@ -10,8 +10,8 @@ import (
 	"sipdialog.example/dialog"
 )
 
-// identityCases are the cases of what the network says of the parties, and of the
-// reason for the end.
+// identityCases are the cases of the headers about identities, and of the Reason for the
+// end.
 func identityCases() []testCase {
 	return []testCase{
 		{name: "sipp-says-who", scenario: "assert_in.xml", protocol: "udp", calls: 1, answer: answerToWhom},
@@ -19,7 +19,8 @@ func identityCases() []testCase {
 	}
 }
 
-// answerToWhom reads who calls, says who answers, and learns why it is over.
+// answerToWhom reads the caller's identity, sends the callee's, and checks the Reason of
+// the BYE.
 func answerToWhom(ctx context.Context, d *dialog.Dialog) error {
 	invite := d.Request()
 	got := fmt.Sprint(dialog.AssertedIdentities(invite), dialog.PrivacyOf(invite), dialog.DiversionsOf(invite), dialog.HistoryOf(invite))
@@ -43,7 +44,8 @@ func answerToWhom(ctx context.Context, d *dialog.Dialog) error {
 	return errors.Join(seen.states("Established", "Terminated"), endedBy(d, dialog.PartyRemote, "BYE"))
 }
 
-// callAndSayWho says who calls, and why it hangs up, and reads who has answered.
+// callAndSayWho sends the caller's identity, reads the callee's, and sends a Reason in
+// the BYE.
 func callAndSayWho(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
 	opts.Headers = []dialog.Header{
 		{Name: "P-Asserted-Identity", Value: `"Alice, A." <sip:alice@example.com>`}, {Name: "Privacy", Value: "id"},

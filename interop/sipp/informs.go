@@ -21,8 +21,8 @@ func informCases() []testCase {
 	}
 }
 
-// answerInformed answers a call in which sipp presses two keys, and sends one INFO
-// of the package we know.
+// answerInformed answers a call in which sipp sends two DTMF keys, and one INFO of the
+// package that we support.
 func answerInformed(ctx context.Context, d *dialog.Dialog) error {
 	keys, news := make(chan dialog.DTMF, 9), make(chan string, 9)
 	d.OnDTMF(func(key dialog.DTMF) { keys <- key })
@@ -49,7 +49,7 @@ func answerInformed(ctx context.Context, d *dialog.Dialog) error {
 	return errors.Join(seen.states("Established", "Terminated"), endedBy(d, dialog.PartyRemote, "BYE"))
 }
 
-// drain returns what a channel holds.
+// drain returns the values that a channel holds.
 func drain[T any](from <-chan T) []T {
 	var all []T
 	for len(from) > 0 {
@@ -58,8 +58,7 @@ func drain[T any](from <-chan T) []T {
 	return all
 }
 
-// callAndInform sends keys and INFOs of two packages, the second of which sipp
-// takes no more.
+// callAndInform sends keys and INFOs of two packages. sipp no longer accepts the second.
 func callAndInform(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
 	d, seen, err := established(ctx, stack, target, opts)
 	if err != nil {

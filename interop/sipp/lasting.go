@@ -12,8 +12,8 @@ import (
 	"sipdialog.example/dialog"
 )
 
-// The least session interval (RFC 4028 4), when half of it the refresh falls due
-// (10), and a third before its end the BYE.
+// The shortest session interval (RFC 4028 4). The refresh is due after half of it, and
+// the BYE a third before its end (10).
 const (
 	leastInterval = 90 * time.Second
 	refreshDue    = leastInterval / 2
@@ -53,9 +53,9 @@ func callUntilEnd(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts
 	return d, errors.Join(seen.states("Established", "Terminated"), endedBy(d, by, "BYE"))
 }
 
-// silentUntil judges a call in which, for so long, nothing is said, and then the
-// library sends what its timer demands. The timer starts when the library has read, or
-// answers, what sipp sent before the silence; an ACK starts none.
+// silentUntil checks a call without messages for the time due, after which the library
+// sends the request of its timer. The timer starts with the last message before the
+// silence that sipp sent; an ACK starts none.
 func silentUntil(request string, due time.Duration) func([]message) error {
 	return func(log []message) error {
 		began := log[0].at

@@ -1,8 +1,8 @@
-// Command sipp plays the library against sipp, a SIP test tool that shares no
+// Command sipp tests the library against sipp, a SIP test tool that shares no
 // code with it. Each case starts a stack on the loopback interface and a sipp
-// with one of the scenarios of this directory; the scenarios check what the
-// library sends, header by header, and this program checks what the library
-// told its application. It exits 0 when all cases passed.
+// with one of the scenarios of this directory. The scenarios check the library's
+// messages, header by header, and this program checks the library's callbacks and
+// results. It exits 0 if all cases passed.
 //
 //	go run ./interop/sipp [-run REGEXP] [-parallel N] [-keep]
 package main
@@ -33,7 +33,7 @@ func main() {
 	}
 }
 
-// result is what came of a case.
+// result is the result of a case.
 type result struct {
 	name    string
 	elapsed time.Duration
@@ -74,8 +74,8 @@ func run(only string, parallel int, keep bool) error {
 	return nil
 }
 
-// start runs the wanted cases: so many at a time, beside those that wait for a
-// timer. The channel it returns is closed behind the last result.
+// start runs the wanted cases: parallel of them at a time, beside those that wait for a
+// timer. It closes the returned channel after the last result.
 func start(wanted *regexp.Regexp, parallel int, root string) <-chan result {
 	results := make(chan result)
 	slots := make(chan struct{}, parallel)
@@ -88,7 +88,7 @@ func start(wanted *regexp.Regexp, parallel int, root string) <-chan result {
 			}
 			slot := slots
 			if c.lasts > 0 {
-				slot = make(chan struct{}, 1) // of its own
+				slot = make(chan struct{}, 1) // its own slot
 			}
 			slot <- struct{}{}
 			running.Add(1)

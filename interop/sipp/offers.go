@@ -12,8 +12,8 @@ import (
 	"sipdialog.example/dialog"
 )
 
-// offerCases are the cases of offers in a response, in its ACK or PRACK, and of
-// those that are refused.
+// offerCases are the cases of offers in a response, in its ACK or PRACK, and of refused
+// offers.
 func offerCases() []testCase {
 	return overBoth(
 		testCase{name: "sipp-asks-for-offers", scenario: "ask_in.xml", calls: 1, answer: answerWithOffers},
@@ -22,7 +22,7 @@ func offerCases() []testCase {
 }
 
 // answerWithOffers offers a session in a reliable 183, answers the offer in the
-// PRACK to a 182, and makes another for a re-INVITE; video it refuses.
+// PRACK to a 182, and makes another offer for a re-INVITE. It refuses video.
 func answerWithOffers(ctx context.Context, d *dialog.Dialog) error {
 	seen := watch(d)
 	d.OnOffer(func(_ context.Context, theirs dialog.Body) (dialog.Body, error) {
@@ -41,7 +41,7 @@ func answerWithOffers(ctx context.Context, d *dialog.Dialog) error {
 	if err := seen.untilBodies(ctx, 1); err != nil {
 		return err
 	}
-	pause(ctx, 100*time.Millisecond) // the answer to the PRACK leaves first
+	pause(ctx, 100*time.Millisecond) // the response to the PRACK leaves first
 	if err := d.Provisional(ctx, sip.StatusQueued, "", dialog.WithReliable()); err != nil {
 		return fmt.Errorf("progress: %w", err)
 	}
@@ -60,8 +60,8 @@ func answerWithOffers(ctx context.Context, d *dialog.Dialog) error {
 		endedBy(d, dialog.PartyRemote, "BYE"))
 }
 
-// callWithoutOffer has sipp offer, in a reliable 183 and in the 200 to a re-INVITE,
-// and gives a second re-INVITE up.
+// callWithoutOffer lets sipp make the offers, in a reliable 183 and in the 200 to a
+// re-INVITE, and cancels a second re-INVITE.
 func callWithoutOffer(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
 	opts.Body = nil
 	opts.Setup = func(d *dialog.Dialog) {

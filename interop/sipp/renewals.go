@@ -21,8 +21,8 @@ func renewalCases() []testCase {
 	), testCase{name: "sipp-redirects", scenario: "redirect_out.xml", protocol: "udp", calls: 1, call: callRedirected})
 }
 
-// callAndRefresh refreshes the session before it is due, and once more after sipp
-// has done so: its refresh changes the target, too.
+// callAndRefresh refreshes the session early, and again after sipp has refreshed it.
+// sipp's refresh also changes the target.
 func callAndRefresh(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
 	d, seen, err := established(ctx, stack, target, opts)
 	if err != nil {
@@ -37,14 +37,14 @@ func callAndRefresh(ctx context.Context, stack *dialog.Stack, target sip.Uri, op
 		}
 		pause(ctx, 20*time.Millisecond)
 	}
-	pause(ctx, 100*time.Millisecond) // the answer
+	pause(ctx, 100*time.Millisecond) // the response
 	if _, err := d.Update(ctx, nil); err != nil {
 		return nil, fmt.Errorf("updating: %w", err)
 	}
 	return d, hangUp(ctx, d, seen)
 }
 
-// callRedirected follows a 302 to two targets, of which the second answers.
+// callRedirected follows a 302 to two targets. The second answers.
 func callRedirected(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
 	opts.FollowRedirects = 4
 	d, seen, err := established(ctx, stack, target, opts)

@@ -28,7 +28,7 @@ func sessionCases() []testCase {
 	))
 }
 
-// offer is the library's session in a later version, with further lines.
+// offer returns the library's session in a later version, with further lines.
 func offer(version int, lines ...string) dialog.Body {
 	text := strings.Replace(librarySDP, "o=library 7000 1 ", fmt.Sprintf("o=library 7000 %d ", version), 1)
 	for _, line := range lines {
@@ -49,7 +49,7 @@ func established(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts 
 	return d, seen, nil
 }
 
-// hangUp ends an established call, whose states have been seen.
+// hangUp ends an established call, and checks its states.
 func hangUp(ctx context.Context, d *dialog.Dialog, seen *watcher) error {
 	if err := d.Bye(ctx, "done"); err != nil {
 		return fmt.Errorf("hanging up: %w", err)
@@ -60,8 +60,8 @@ func hangUp(ctx context.Context, d *dialog.Dialog, seen *watcher) error {
 	return errors.Join(seen.states("Established", "Terminated"), endedBy(d, dialog.PartyLocal, "BYE"))
 }
 
-// answerUpdated answers the offer in a reliable 183, and the call once an UPDATE
-// has come; it hangs up after two more.
+// answerUpdated answers the offer in a reliable 183, and the call after an UPDATE. It
+// hangs up after two more UPDATEs.
 func answerUpdated(ctx context.Context, d *dialog.Dialog) error {
 	seen := watch(d)
 	if err := d.Provisional(ctx, sip.StatusSessionInProgress, "", withSDP); err != nil {
@@ -70,7 +70,7 @@ func answerUpdated(ctx context.Context, d *dialog.Dialog) error {
 	if err := seen.untilBodies(ctx, 2); err != nil {
 		return err
 	}
-	pause(ctx, 100*time.Millisecond) // the answer to the UPDATE leaves first
+	pause(ctx, 100*time.Millisecond) // the response to the UPDATE leaves first
 	if err := d.Accept(ctx); err != nil {
 		return fmt.Errorf("accepting: %w", err)
 	}
@@ -84,7 +84,7 @@ func answerUpdated(ctx context.Context, d *dialog.Dialog) error {
 	return seen.bodies("o=sipp 100 1 ", "a=sendonly", "o=sipp 100 3 ")
 }
 
-// callForked is callAndBye for a call one of whose early dialogs is told to be over.
+// callForked is callAndBye for a call in which a 199 ends one of the early dialogs.
 func callForked(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
 	over := make(chan dialog.ForkInfo, 9)
 	opts.Setup = func(d *dialog.Dialog) {
@@ -142,8 +142,8 @@ func callAndUpdate(ctx context.Context, stack *dialog.Stack, target sip.Uri, opt
 	return d, hangUp(ctx, d, seen)
 }
 
-// callAndAgree puts a second offer into the PRACK, and a third into a re-INVITE, all
-// of which sipp answers before it accepts.
+// callAndAgree puts a second offer into the PRACK, and a third into a re-INVITE. sipp
+// answers each before it accepts.
 func callAndAgree(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
 	opts.PrackOffer = func(context.Context, dialog.ForkInfo) dialog.Body { return offer(2, "a=sendonly") }
 	d, seen, err := established(ctx, stack, target, opts)
@@ -175,7 +175,7 @@ func callAndHold(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts 
 	return d, hangUp(ctx, d, seen)
 }
 
-// update sends an offer by UPDATE and wants an answer that contains part.
+// update sends an offer by UPDATE and checks that the answer contains part.
 func update(ctx context.Context, d *dialog.Dialog, offer dialog.Body, part string) error {
 	answer, err := d.Update(ctx, offer)
 	if err != nil {
@@ -187,8 +187,8 @@ func update(ctx context.Context, d *dialog.Dialog, offer dialog.Body, part strin
 	return nil
 }
 
-// answerAndRenegotiate answers, and sends a re-INVITE and an UPDATE: sipp puts each
-// off once.
+// answerAndRenegotiate answers, and sends a re-INVITE and an UPDATE. sipp refuses each
+// once with a response that leads to a retry.
 func answerAndRenegotiate(ctx context.Context, d *dialog.Dialog) error {
 	seen := watch(d)
 	if err := accept(ctx, d); err != nil {
@@ -211,7 +211,7 @@ func answerAndRenegotiate(ctx context.Context, d *dialog.Dialog) error {
 	return hangUp(ctx, d, seen)
 }
 
-// callAndCross sends a re-INVITE, which one of sipp's crosses.
+// callAndCross sends a re-INVITE that crosses a re-INVITE of sipp.
 func callAndCross(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
 	d, seen, err := established(ctx, stack, target, opts)
 	if err != nil {

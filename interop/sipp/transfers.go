@@ -22,7 +22,7 @@ func transferCases() []testCase {
 	)
 }
 
-// answerReplaced answers two calls, of which the second replaces the first.
+// answerReplaced answers two calls. The second replaces the first.
 func answerReplaced(ctx context.Context, d *dialog.Dialog) error {
 	seen, old := watch(d), d.Replaces()
 	if old != nil && old.State() != dialog.DialogStateEstablished {
@@ -41,7 +41,7 @@ func answerReplaced(ctx context.Context, d *dialog.Dialog) error {
 	return errors.Join(seen.states("Established", "Terminated"), endedBy(d, by, "BYE"))
 }
 
-// consultation is a call of somebody else's, by its key.
+// consultation is a call of another UA, given by its key.
 type consultation struct {
 	dialog.IDialog
 	key dialog.DialogKey
@@ -49,8 +49,7 @@ type consultation struct {
 
 func (c consultation) Key() dialog.DialogKey { return c.key }
 
-// callAndTransfer asks sipp to take somebody else's call over, and hears what
-// came of it.
+// callAndTransfer asks sipp to replace a call of another UA, and waits for the outcome.
 func callAndTransfer(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts dialog.InviteOpts) (*dialog.Dialog, error) {
 	d, seen, err := invite(ctx, stack, target, opts)
 	if err != nil {
@@ -76,7 +75,7 @@ func callAndTransfer(ctx context.Context, stack *dialog.Stack, target sip.Uri, o
 	return d, errors.Join(seen.states("Established", "Terminated"), endedBy(d, dialog.PartyLocal, "BYE"))
 }
 
-// transferred waits for the outcome of a REFER: 200.
+// transferred waits for the outcome of a REFER, which must be 200.
 func transferred(ctx context.Context, d *dialog.Dialog) error {
 	refer, err := d.WaitRefer(ctx)
 	if err != nil {
@@ -92,8 +91,8 @@ func transferred(ctx context.Context, d *dialog.Dialog) error {
 	return nil
 }
 
-// transferToSipp plays an attended transfer whose target is sipp: a further stack
-// calls stack, consults sipp, and has stack take the consultation over.
+// transferToSipp plays an attended transfer with sipp as the target: another stack calls
+// stack, consults sipp, and asks stack to replace the consultation call.
 func transferToSipp(ctx context.Context, stack *dialog.Stack, target sip.Uri) error {
 	protocol := protocolOf(target)
 	transferor, err := startStack(protocol)
@@ -108,7 +107,7 @@ func transferToSipp(ctx context.Context, stack *dialog.Stack, target sip.Uri) er
 	return errors.Join(err, transferor.Shutdown(ctx))
 }
 
-// follow has a stack answer calls and follow one REFER.
+// follow lets a stack answer calls and follow one REFER.
 func follow(ctx context.Context, stack *dialog.Stack) <-chan error {
 	followed := make(chan error, 1)
 	stack.OnIncomingDialog(func(d dialog.IDialog) { _ = d.Accept(ctx, withSDP) })
@@ -123,7 +122,7 @@ func follow(ctx context.Context, stack *dialog.Stack) <-chan error {
 	return followed
 }
 
-// attend is the transferor's part.
+// attend plays the transferor.
 func attend(ctx context.Context, transferor *dialog.Stack, transferee, target sip.Uri) error {
 	opts := dialog.InviteOpts{Body: dialog.NewBody("application/sdp", []byte(librarySDP))}
 	var calls []*dialog.Dialog
@@ -146,8 +145,8 @@ func attend(ctx context.Context, transferor *dialog.Stack, transferee, target si
 	return errors.Join(calls[0].Bye(ctx, "done"), calls[1].Bye(ctx, "done"))
 }
 
-// replacesTheOther: of two INVITEs the second names the first one's call, as
-// sipp knows it, and whom it was sent for.
+// replacesTheOther checks two INVITEs: the second must name the call of the first, from
+// sipp's view, and must have Referred-By.
 func replacesTheOther(log []message) error {
 	var first, second *message
 	toTag := ""
@@ -176,7 +175,7 @@ func replacesTheOther(log []message) error {
 	return nil
 }
 
-// answerTransferring answers a call in which REFERs come.
+// answerTransferring answers a call in which sipp sends REFERs.
 func answerTransferring(ctx context.Context, d *dialog.Dialog) error {
 	seen := watch(d)
 	if err := accept(ctx, d); err != nil {
@@ -188,8 +187,8 @@ func answerTransferring(ctx context.Context, d *dialog.Dialog) error {
 	return errors.Join(seen.states("Established", "Terminated"), endedBy(d, dialog.PartyRemote, "BYE"))
 }
 
-// followElsewhere follows a REFER to a further stack, by whose way alone the one
-// it names is reached.
+// followElsewhere follows a REFER with a Route to another stack, since the target of the
+// REFER cannot be reached directly.
 func followElsewhere(ctx context.Context, d *dialog.Dialog, to sip.Uri) error {
 	protocol := protocolOf(d.Info().RemoteTarget)
 	target, err := startStack(protocol)
@@ -197,11 +196,11 @@ func followElsewhere(ctx context.Context, d *dialog.Dialog, to sip.Uri) error {
 		return err
 	}
 	answerUnlessBusy(ctx, target)
-	way := loopback("", int(target.Addr().Port()), protocol)
-	way.UriParams = append(way.UriParams, sip.HeaderKV{K: "lr"})
+	route := loopback("", int(target.Addr().Port()), protocol)
+	route.UriParams = append(route.UriParams, sip.HeaderKV{K: "lr"})
 	call, err := d.FollowRefer(ctx, to, dialog.InviteOpts{
 		Body:  dialog.NewBody("application/sdp", []byte(librarySDP)),
-		Route: []sip.Uri{way},
+		Route: []sip.Uri{route},
 	})
 	var refused *dialog.ResponseError
 	switch {
@@ -213,7 +212,7 @@ func followElsewhere(ctx context.Context, d *dialog.Dialog, to sip.Uri) error {
 	return errors.Join(err, target.Shutdown(ctx))
 }
 
-// protocolOf is the one by which a target is reached.
+// protocolOf returns the transport of a target.
 func protocolOf(target sip.Uri) string {
 	if transport, found := target.UriParams.Get("transport"); found {
 		return strings.ToLower(transport)
@@ -221,7 +220,7 @@ func protocolOf(target sip.Uri) string {
 	return "udp"
 }
 
-// startStack starts a further stack.
+// startStack starts another stack.
 func startStack(protocol string) (*dialog.Stack, error) {
 	stack, err := dialog.NewStack(&dialog.StackConfig{Transport: &dialog.TransportConfig{Protocol: protocol, Address: "127.0.0.1"}})
 	if err != nil {
@@ -230,7 +229,7 @@ func startStack(protocol string) (*dialog.Stack, error) {
 	return stack, stack.Start(context.Background())
 }
 
-// answerUnlessBusy makes a stack ring; its user "busy" refuses calls, others answer
+// answerUnlessBusy makes a stack ring. Its user "busy" refuses calls, other users answer
 // them.
 func answerUnlessBusy(ctx context.Context, target *dialog.Stack) {
 	target.OnIncomingDialog(func(d dialog.IDialog) {

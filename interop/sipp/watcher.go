@@ -10,14 +10,13 @@ import (
 	"sipdialog.example/dialog"
 )
 
-// watcher collects what a dialog tells its application. A caller can register
-// only once its INVITE is out, and registering does not replay: the answer may
-// have come by then, so that a caller's first states may be missing.
+// watcher collects the notifications of a dialog. It registers after NewInvite has sent
+// the INVITE. Earlier states are not replayed, so a caller's first states may be missing.
 type watcher struct {
 	dialog     *dialog.Dialog
 	terminated chan struct{}
 	late       bool // the call had ended when the watching began
-	// body is sent to when a body has come.
+	// body gets a value for each body.
 	body chan struct{}
 
 	// mu guards the fields below.
@@ -53,7 +52,7 @@ func (w *watcher) bodyCame(body dialog.Body) {
 	}
 }
 
-// untilBodies waits until so many bodies have come.
+// untilBodies waits until n bodies have come.
 func (w *watcher) untilBodies(ctx context.Context, n int) error {
 	for {
 		w.mu.Lock()
@@ -83,8 +82,8 @@ func (w *watcher) untilTerminated(ctx context.Context) error {
 	}
 }
 
-// states compares what was seen with what was expected; of a caller's states
-// with the end of it, and without Ringing.
+// states compares the states seen with those expected. For a caller it compares only the
+// end of the expected ones, and leaves out Ringing.
 func (w *watcher) states(expected ...string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -101,7 +100,7 @@ func (w *watcher) states(expected ...string) error {
 	return nil
 }
 
-// bodies wants one body for each part, containing it, in this order.
+// bodies checks that there is one body for each part, which contains it, in this order.
 func (w *watcher) bodies(parts ...string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

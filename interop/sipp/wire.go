@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// message is one SIP message as sipp saw it.
+// message is one SIP message in sipp's log.
 type message struct {
 	at       time.Time
 	received bool // by sipp: the library sent it
 	text     string
 }
 
-// logEntry matches the two lines sipp puts above a message.
+// logEntry matches the two lines that sipp writes above a message.
 var logEntry = regexp.MustCompile(`(?m)^-{20,} (\d{4}-\d\d-\d\d[ \t]+\d\d:\d\d:\d\d\.\d+)\n\w+ message (sent|received) [^\n]*\n\n`)
 
 // readLog reads a file that sipp -trace_msg wrote.
@@ -45,7 +45,7 @@ func readLog(path string) ([]message, error) {
 	return log, nil
 }
 
-// parts splits a message; sipp ends its log entries with a line end of its own.
+// parts splits a message. sipp ends its log entries with an extra line end.
 func (m message) parts() (startLine string, headers []string, body string) {
 	head, body, _ := strings.Cut(m.text, "\r\n\r\n")
 	lines := strings.Split(head, "\r\n")
@@ -65,7 +65,7 @@ func (m message) values(name string) []string {
 	return values
 }
 
-// wellFormed checks what holds for every message of every case.
+// wellFormed checks the rules for every message of every case.
 func (m message) wellFormed() error {
 	startLine, _, body := m.parts()
 	once := []string{"From", "To", "Call-ID", "CSeq", "Content-Length"}
@@ -89,9 +89,9 @@ func (m message) wellFormed() error {
 	return nil
 }
 
-// repeatsUntilBye judges a 200 to an INVITE that is never acknowledged: sent
-// again after T1, then after twice the last interval up to T2, until a BYE at
-// 64*T1 (RFC 3261 13.3.1.4).
+// repeatsUntilBye checks a 200 to an INVITE that is never acknowledged: it is repeated
+// after T1, then after twice the last interval up to T2, until a BYE at 64*T1 (RFC 3261
+// 13.3.1.4).
 func repeatsUntilBye(t1, t2 time.Duration) func([]message) error {
 	return func(log []message) error {
 		answers, byes := answersAndByes(log)
@@ -131,7 +131,7 @@ func answersAndByes(log []message) (answers, byes []message) {
 	return answers, byes
 }
 
-// repetitions lists when, after the first 200, the others are due.
+// repetitions returns the times of the repetitions, counted from the first 200.
 func repetitions(t1, t2 time.Duration) []time.Duration {
 	var due []time.Duration
 	interval := t1
@@ -142,8 +142,8 @@ func repetitions(t1, t2 time.Duration) []time.Duration {
 	return due
 }
 
-// onTime allows for a busy machine, and for sipp's clock, which ticks every
-// few milliseconds.
+// onTime compares a time with the due time. It allows for a busy machine, and for sipp's
+// clock, which ticks every few milliseconds.
 func onTime(got, due time.Duration) error {
 	if got < due-30*time.Millisecond || got > due+time.Second {
 		return fmt.Errorf("came after %s, due after %s", got, due)

@@ -1,6 +1,6 @@
-// Package child is what the processes of the benchmark have in common: servers say
-// where they listen and wait to be stopped, clients make their calls; then they say
-// what they have cost.
+// Package child has the common code of the benchmark's processes. Servers report the
+// address that they listen on and wait to be stopped; clients make their calls. Then both
+// report the resources that they used.
 package child
 
 import (
@@ -18,21 +18,21 @@ const Session = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\
 	"m=audio 4000 RTP/AVP 0 8 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n" +
 	"a=rtpmap:101 telephone-event/8000\r\na=sendrecv\r\n"
 
-// ReadBuffer is what each server's socket asks the kernel for: as much as the
+// ReadBuffer is the socket buffer that each server requests: the same size as the
 // library's.
 const ReadBuffer = 4 << 20
 
-// Usage is what a process has used since it was ready.
+// Usage has the resources that a process used since it was ready.
 type Usage struct {
 	User, System time.Duration
-	// PeakRSS is in KiB, and of the whole life of the process.
+	// PeakRSS is in KiB, for the whole life of the process.
 	PeakRSS int64
 }
 
-// CPU is user and system time together.
+// CPU returns the sum of user and system time.
 func (u Usage) CPU() time.Duration { return u.User + u.System }
 
-// Now reads the usage of this process alone.
+// Now returns the usage of this process without its children.
 func Now() (Usage, error) {
 	var r syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
@@ -41,8 +41,8 @@ func Now() (Usage, error) {
 	return Usage{User: time.Duration(r.Utime.Nano()), System: time.Duration(r.Stime.Nano()), PeakRSS: int64(r.Maxrss)}, nil
 }
 
-// Serve runs a server: start returns the address it listens on. It ends when
-// standard input does, and then reports the usage since the server was ready.
+// Serve runs a server; start returns the address that it listens on. Serve ends with
+// standard input, and then reports the usage since the server was ready.
 func Serve(start func() (address string, err error)) error {
 	measure := newMeasure()
 	flag.Parse()
@@ -56,7 +56,7 @@ func Serve(start func() (address string, err error)) error {
 	})
 }
 
-// measure reports what a process uses while it works.
+// measure reports the usage of a process while it works.
 type measure struct{ profile, allocs *string }
 
 func newMeasure() measure {

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// tick is how often a client looks which calls are due.
+// tick is the interval at which a client checks which calls are due.
 const tick = 2 * time.Millisecond
 
-// Client runs a client: connect returns what makes one whole call, which is run
-// on a goroutine of its own at the rate that the flags say. It reports the usage
-// from the first call to the end of the last, and fails if a call did.
+// Client runs a client. connect returns a function that makes one whole call; each call
+// runs on its own goroutine, at the rate of the flags. Client reports the usage from the
+// first call to the end of the last, and fails if a call failed.
 func Client(connect func(to string) (call func() error, err error)) error {
 	measure := newMeasure()
 	to := flag.String("to", "", "whom to call: host:port")
@@ -33,9 +33,8 @@ func Client(connect func(to string) (call func() error, err error)) error {
 	})
 }
 
-// Pace makes calls at a rate, each on a goroutine of its own, and returns how many
-// of them failed when the last is over. The first error is written to standard
-// error.
+// Pace makes calls at a rate, each on its own goroutine. It returns the number of failed
+// calls after the last has ended, and writes the first error to standard error.
 func Pace(rate, calls int, call func() error) (failed int64) {
 	var group sync.WaitGroup
 	var failures atomic.Int64

@@ -1,5 +1,5 @@
-// Package drive runs the processes of a benchmark: servers and clients, which
-// are package child's, and sipp at their other end.
+// Package drive runs the processes of a benchmark: servers and clients of package child,
+// and sipp at their other end.
 package drive
 
 import (
@@ -27,17 +27,16 @@ func Build(module, dir string, paths ...string) error {
 	return nil
 }
 
-// Process is a child that runs until its standard input ends, or its work is
-// done.
+// Process is a child process that runs until its standard input or its work ends.
 type Process struct {
 	Cmd   *exec.Cmd
 	Stdin io.WriteCloser
 	Out   *bufio.Reader
-	// Address is where it listens.
+	// Address is the address that it listens on.
 	Address string
 }
 
-// Start returns once the child listens.
+// Start starts a child and returns when it listens.
 func Start(binary string, args ...string) (*Process, error) {
 	p := &Process{Cmd: exec.Command(binary, args...)}
 	p.Cmd.Stderr = os.Stderr
@@ -60,13 +59,13 @@ func Start(binary string, args ...string) (*Process, error) {
 	return p, nil
 }
 
-// Stop ends the child and returns what it has used.
+// Stop ends the child and returns its usage.
 func (p *Process) Stop() (child.Usage, error) {
 	_ = p.Stdin.Close()
 	return p.Wait()
 }
 
-// Wait returns what the child has used when its work is done.
+// Wait returns the usage of the child after the end of its work.
 func (p *Process) Wait() (child.Usage, error) {
 	var usage child.Usage
 	_, err := fmt.Fscanf(p.Out, "usage %d %d %d\n", (*int64)(&usage.User), (*int64)(&usage.System), &usage.PeakRSS)
@@ -76,7 +75,7 @@ func (p *Process) Wait() (child.Usage, error) {
 	return usage, err
 }
 
-// FreePort is a UDP port of the loopback interface that nobody has.
+// FreePort returns an unused UDP port of the loopback interface.
 func FreePort() (int, error) {
 	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {

@@ -12,16 +12,16 @@ import (
 	"time"
 )
 
-// Load is what sipp does to a server, or a client to sipp.
+// Load is the load by sipp on a server, or by a client on sipp.
 type Load struct{ Rate, Seconds int }
 
-// Calls is how many calls that is.
+// Calls returns the number of calls of the load.
 func (l Load) Calls() int { return l.Rate * l.Seconds }
 
-// SocketBuffer is what sipp may have in a socket: as much as the servers ask for.
+// SocketBuffer is the size of sipp's socket buffers: the same as the servers request.
 const SocketBuffer = "4194304"
 
-// Call has sipp make the calls, and fails when one of them did.
+// Call lets sipp make the calls, and fails if one of them failed.
 func Call(address string, l Load, more ...string) error {
 	port, err := FreePort()
 	if err != nil {
@@ -47,7 +47,7 @@ type Callee struct {
 	cmd     *exec.Cmd
 }
 
-// Answer starts one, and returns once it listens.
+// Answer starts a Callee, and returns when it listens.
 func Answer() (*Callee, error) {
 	port, err := FreePort()
 	if err != nil {
@@ -70,7 +70,7 @@ func Answer() (*Callee, error) {
 	return nil, fmt.Errorf("sipp does not listen on %s", c.Address)
 }
 
-// Stop ends it.
+// Stop ends the Callee.
 func (c *Callee) Stop() {
 	_ = c.cmd.Process.Signal(syscall.SIGKILL)
 	_ = c.cmd.Wait()

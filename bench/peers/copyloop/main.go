@@ -1,5 +1,5 @@
 // Command copyloop answers calls by copying header lines: no transactions, no
-// dialogs, one goroutine. It is what the sockets alone cost.
+// dialogs, one goroutine. It measures the cost of the sockets alone.
 package main
 
 import (
@@ -56,7 +56,7 @@ func (l *loop) run() {
 
 var repeated = []string{"\r\nVia: ", "\r\nFrom: ", "\r\nTo: ", "\r\nCall-ID: ", "\r\nCSeq: "}
 
-// answer repeats the first line of each header: sipp sends one Via.
+// answer repeats only the first line of each header, since sipp sends one Via.
 func (l *loop) answer(request []byte, to netip.AddrPort, status, tag, headers, body string) {
 	l.out = append(append(l.out[:0], "SIP/2.0 "...), status...)
 	for _, name := range repeated {

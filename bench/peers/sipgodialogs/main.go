@@ -61,13 +61,13 @@ func serve(server *sipgo.Server, dialogs *sipgo.DialogServerCache) {
 		if err := call.Respond(sip.StatusRinging, "Ringing", nil); err != nil {
 			complain(err)
 		}
-		// It returns once the ACK has come.
+		// It returns when the ACK has arrived.
 		if err := call.RespondSDP([]byte(child.Session)); err != nil {
 			return // no ACK: sipp counts the call as failed
 		}
 		<-call.Context().Done()
 	})
-	// An ACK or BYE of a call that is over is no news here.
+	// An ACK or BYE of an ended call is ignored.
 	server.OnAck(func(req *sip.Request, tx sip.ServerTransaction) { _ = dialogs.ReadAck(req, tx) })
 	server.OnBye(func(req *sip.Request, tx sip.ServerTransaction) { _ = dialogs.ReadBye(req, tx) })
 }
