@@ -2,9 +2,13 @@ package test
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
@@ -33,7 +37,7 @@ func (l *peerCall) contactsAsked(methods ...string) []string {
 			}
 		})
 		req := l.next(method)
-		contacts = append(contacts, value(req.Message, "Contact"))
+		contacts = append(contacts, testkit.Value(req.Message, "Contact"))
 		r := dialogtest.Response{Code: 200, Headers: []string{"Refer-Sub: false"}}
 		if method == "INVITE" {
 			r.Body = answerSDP
@@ -58,7 +62,7 @@ func (l *peerCall) contactsAnswered(methods ...string) []string {
 		default:
 			l.ask(method)
 		}
-		contacts = append(contacts, value(l.peer.final(method), "Contact"))
+		contacts = append(contacts, testkit.Value(l.peer.final(method), "Contact"))
 		if method == "INVITE" {
 			l.acknowledge(l.seq)
 		}
@@ -139,7 +143,7 @@ func TestContactOfInviteOptsIsOursFromThereOn(t *testing.T) {
 		opts.Contact = &mine
 		l := w.calls(w.stack(stackIP), p, opts)
 		const wanted = "<sip:line1@" + stackIP + ":5060>"
-		require.Equal(t, wanted, value(l.invite.Message, "Contact"))
+		require.Equal(t, wanted, testkit.Value(l.invite.Message, "Contact"))
 		l.answer(dialogtest.Response{Code: 200, Body: answerSDP})
 		require.NoError(t, l.d.WaitAnswer(context.Background()))
 		synctest.Wait()
@@ -152,7 +156,7 @@ func TestContactOfInviteOptsIsOursFromThereOn(t *testing.T) {
 		done := began(func() error { return l.d.ReInvite(context.Background(), opts) })
 		re := p.next("INVITE")
 		const then = "<sip:line2@" + stackIP + ":5060>"
-		require.Equal(t, then, value(re.Message, "Contact"))
+		require.Equal(t, then, testkit.Value(re.Message, "Contact"))
 		p.reply(re, dialogtest.Response{Code: 200, Body: answerSDP})
 		require.NoError(t, <-done)
 		require.Equal(t, repeated(then, 2), l.contactsAnswered("INVITE", "UPDATE"))
@@ -174,7 +178,7 @@ func TestContactThatIsNoTargetIsRefused(t *testing.T) {
 			require.ErrorIs(t, l.d.Provisional(context.Background(), 183, "", bad), dialog.ErrInvalidArgument)
 		}
 		l.accepted()
-		require.Equal(t, "<sip:service@"+stackIP+":5060>", value(l.final.Message, "Contact"))
+		require.Equal(t, "<sip:service@"+stackIP+":5060>", testkit.Value(l.final.Message, "Contact"))
 		l.hangUp(p)
 	})
 }
@@ -209,7 +213,7 @@ func TestContactOfASIPCallIsASIPURI(t *testing.T) {
 				checked := 0
 				for _, s := range []*site{a, b} {
 					for _, m := range s.messages(true, "") {
-						contact := value(m.msg, "Contact")
+						contact := testkit.Value(m.msg, "Contact")
 						if contact == "" {
 							continue
 						}
@@ -264,8 +268,8 @@ func TestContactOfOurCallIsASIPSURIWhereItGoesToOne(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, b := w.site("10.0.0.1", "tls", ca), w.site("10.0.0.2", "tls", ca)
 		caller, callee := a.call(t, b.uri("bob"), b.takes(t))
-		require.Equal(t, "<sips:SoftPhone@10.0.0.1:5061;transport=tls>", value(a.messages(true, "INVITE")[0].msg, "Contact"))
-		require.Equal(t, "<sips:bob@10.0.0.2:5061;transport=tls>", value(b.messages(true, "200 INVITE")[0].msg, "Contact"))
+		require.Equal(t, "<sips:SoftPhone@10.0.0.1:5061;transport=tls>", testkit.Value(a.messages(true, "INVITE")[0].msg, "Contact"))
+		require.Equal(t, "<sips:bob@10.0.0.2:5061;transport=tls>", testkit.Value(b.messages(true, "200 INVITE")[0].msg, "Contact"))
 		converse0(t, caller, callee)
 	})
 	bubble(t, func(t *testing.T, w *world) {
@@ -274,7 +278,7 @@ func TestContactOfOurCallIsASIPSURIWhereItGoesToOne(t *testing.T) {
 		target.Scheme = "sip"
 		route.UriParams.Add("lr", "")
 		caller, callee := a.call(t, target, b.takes(t), route)
-		require.Equal(t, "<sips:SoftPhone@10.0.0.1:5061;transport=tls>", value(a.messages(true, "INVITE")[0].msg, "Contact"))
+		require.Equal(t, "<sips:SoftPhone@10.0.0.1:5061;transport=tls>", testkit.Value(a.messages(true, "INVITE")[0].msg, "Contact"))
 		converse0(t, caller, callee)
 	})
 	// Behind a proxy that ends the TLS, the listener for TLS is named.
@@ -284,7 +288,7 @@ func TestContactOfOurCallIsASIPSURIWhereItGoesToOne(t *testing.T) {
 			c.Listeners = []dialog.TransportConfig{{Protocol: "tls", Address: stackIP, Port: 5061, TLSConfig: ca.Server(stackIP)}}
 		})
 		l := w.incoming(s, p, func(r *dialogtest.Request) { r.URI = "sips:service@" + stackIP })
-		require.Equal(t, "<sips:service@"+stackIP+":5061;transport=tls>", value(l.final.Message, "Contact"))
+		require.Equal(t, "<sips:service@"+stackIP+":5061;transport=tls>", testkit.Value(l.final.Message, "Contact"))
 		l.hangUp(p)
 	})
 }
@@ -372,7 +376,7 @@ func TestAnswersToNotifyHaveOurContact(t *testing.T) {
 			Headers: []string{"Event: refer", "Subscription-State: terminated;reason=noresource", "Content-Type: message/sipfrag"}, Body: "SIP/2.0 200 OK",
 		})
 		require.Equal(t, 200, res.StatusCode)
-		require.Equal(t, value(refer.Message, "Contact"), value(res, "Contact"))
+		require.Equal(t, testkit.Value(refer.Message, "Contact"), testkit.Value(res, "Contact"))
 		p.reply(refer, dialogtest.Response{Code: 202, ToTag: farTag})
 		require.NoError(t, <-done)
 	})
@@ -391,9 +395,220 @@ func TestDoGivesAContactToWhatMakesADialog(t *testing.T) {
 				return err
 			})
 			req := p.next(string(method))
-			require.Equal(t, want, value(req.Message, "Contact"))
+			require.Equal(t, want, testkit.Value(req.Message, "Contact"))
 			p.reply(req, dialogtest.Response{Code: 200, ToTag: farTag})
 			require.NoError(t, <-done)
 		})
 	}
+}
+
+// multihomed is a machine that listens on one address, and whose kernel connects
+// from another.
+type multihomed struct {
+	*dialogtest.Host
+	kernel *dialogtest.Host
+}
+
+func (m multihomed) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return m.kernel.DialContext(ctx, network, address)
+}
+
+// multihomedFrom can connect from each of the two.
+type multihomedFrom struct{ multihomed }
+
+func (m multihomedFrom) DialFrom(ctx context.Context, network, local, address string) (net.Conn, error) {
+	for _, h := range []*dialogtest.Host{m.Host, m.kernel} {
+		if h.Addr().String() == local {
+			return h.DialContext(ctx, network, address)
+		}
+	}
+	return nil, net.ErrClosed
+}
+
+// FD19: the connection came from an address that the peer did not know, and the
+// Contact named a port where nobody listened.
+func TestConnectionsComeFromWhereTheContactLeads(t *testing.T) {
+	const kernelIP = "10.0.0.2"
+	for name, c := range map[string]struct {
+		listens []dialog.TransportConfig
+		over    string
+		body    string
+		from    bool   // the network can be told
+		source  string // of the connection
+		contact string
+	}{
+		"TCP": {
+			listens: []dialog.TransportConfig{{Protocol: "tcp", Address: stackIP, Port: 5070}}, over: "tcp",
+			from: true, source: stackIP, contact: "<sip:SoftPhone@" + stackIP + ":5070;transport=tcp>",
+		},
+		"the network cannot be told": {
+			listens: []dialog.TransportConfig{{Protocol: "tcp", Address: stackIP, Port: 5070}}, over: "tcp",
+			source: kernelIP, contact: "<sip:SoftPhone@" + stackIP + ":5070;transport=tcp>",
+		},
+		"a second listener": {
+			listens: []dialog.TransportConfig{{Protocol: "udp", Address: stackIP, Port: 5060}, {Protocol: "tcp", Address: stackIP, Port: 5070}}, over: "tcp",
+			from: true, source: stackIP, contact: "<sip:SoftPhone@" + stackIP + ":5070;transport=tcp>",
+		},
+		"too long for UDP": {
+			listens: []dialog.TransportConfig{{Protocol: "udp", Address: stackIP, Port: 5080}}, over: "", body: longSDP,
+			source: kernelIP, contact: "<sip:SoftPhone@" + stackIP + ":5080>",
+		},
+		"too long for UDP, from there": {
+			listens: []dialog.TransportConfig{{Protocol: "udp", Address: stackIP, Port: 5080}}, over: "", body: longSDP,
+			from: true, source: stackIP, contact: "<sip:SoftPhone@" + stackIP + ":5080>",
+		},
+		"public address": {
+			listens: []dialog.TransportConfig{{Protocol: "tcp", Address: stackIP, Port: 5070, PublicAddress: publicIP, PublicPort: 7000}}, over: "tcp",
+			source: kernelIP, contact: "<sip:SoftPhone@" + publicIP + ":7000;transport=tcp>",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				machine := multihomed{Host: w.net.Host(stackIP), kernel: w.net.Host(kernelIP)}
+				a, p := w.stack(stackIP, func(cfg *dialog.StackConfig) {
+					cfg.Network = machine
+					if c.from {
+						cfg.Network = multihomedFrom{machine}
+					}
+					cfg.Transport, cfg.Listeners = &c.listens[0], c.listens[1:]
+				}), w.peer(peerIP)
+				opened := w.accepts(p.Addr().String())
+				target := uri("bob", peerIP)
+				if c.over != "" {
+					target.UriParams.Add("transport", c.over)
+				}
+				body := offerSDP
+				if c.body != "" {
+					body = c.body
+				}
+				d, err := a.NewInvite(context.Background(), target, offer(body))
+				require.NoError(t, err)
+				conn := <-opened
+				invite := conn.next("INVITE")
+				require.Equal(t, c.source, strings.Split(conn.RemoteAddr().String(), ":")[0])
+				require.Equal(t, c.contact, invite.value(t, "Contact"))
+				conn.write(p.Response(request(invite.msg), dialogtest.Response{Code: 486, ToTag: farTag}))
+				require.Error(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
+				conn.next("ACK")
+			})
+		})
+	}
+}
+
+// FD19: so it is in what is said on the connection later, by either side.
+func TestContactOnAConnectionOfOursNamesTheListener(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		ca := testcert.New(t)
+		near, far := w.site(stackIP, "tls", ca, func(c *dialog.StackConfig) {
+			c.Network = multihomed{Host: w.net.Host(stackIP), kernel: w.net.Host("10.0.0.2")}
+		}), w.site(peerIP, "tls", ca)
+		caller, callee := near.call(t, far.uri("bob"), far.takes(t))
+		require.NoError(t, callee.ReInvite(context.Background(), offer(offerSDP)))
+		_, err := caller.Update(context.Background(), nil)
+		require.NoError(t, err)
+		for _, what := range []string{"INVITE", "200 INVITE", "UPDATE"} {
+			require.Contains(t, near.contact(t, what), "@"+stackIP+":5061", what)
+		}
+		require.NoError(t, caller.Bye(context.Background(), ""))
+	})
+}
+
+// D10: a stack that listens on every address tells each peer the one by which
+// it is reached. This takes the operating system's sockets.
+func TestContactOfAWildcardListenerIsAnAddress(t *testing.T) {
+	far, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = far.Close() }()
+	require.NoError(t, far.SetReadDeadline(time.Now().Add(10*time.Second)))
+	next := func() (wire, net.Addr) {
+		buf := make([]byte, 65535)
+		n, from, err := far.ReadFrom(buf)
+		require.NoError(t, err)
+		msg, err := sip.ParseMessage(buf[:n])
+		require.NoError(t, err)
+		return wire{msg: msg, raw: string(buf[:n])}, from
+	}
+
+	s, err := dialog.NewStack(&dialog.StackConfig{Transport: &dialog.TransportConfig{Protocol: "udp", Address: "0.0.0.0"}})
+	require.NoError(t, err)
+	require.NoError(t, s.Start(context.Background()))
+	defer func() { require.NoError(t, s.Shutdown(context.Background())) }()
+	target := sip.Uri{Scheme: "sip", User: "bob", Host: "127.0.0.1", Port: far.LocalAddr().(*net.UDPAddr).Port}
+	d, err := s.NewInvite(context.Background(), target, offer(offerSDP))
+	require.NoError(t, err)
+
+	invite, from := next()
+	own := fmt.Sprintf("127.0.0.1:%d", s.Addr().Port())
+	require.Equal(t, own, from.String())
+	require.Equal(t, "<sip:SoftPhone@"+own+">", invite.value(t, "Contact"))
+	require.Equal(t, "<sip:SoftPhone@127.0.0.1>;tag="+d.Key().LocalTag, invite.value(t, "From"))
+	require.True(t, strings.HasPrefix(invite.value(t, "Via"), "SIP/2.0/UDP "+own+";"))
+	require.NotContains(t, invite.raw, "0.0.0.0")
+	res := sip.NewResponseFromRequest(request(invite.msg), 486, "Busy Here", nil)
+	_, err = far.WriteTo([]byte(res.String()), from)
+	require.NoError(t, err)
+	require.Error(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
+	ack, _ := next()
+	require.Equal(t, "ACK", testkit.Describe(ack.msg))
+}
+
+// D10: a public address, when one is set, is what peers are told.
+func TestPublicAddressIsWhatPeersAreTold(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a := w.stack(stackIP, func(c *dialog.StackConfig) {
+			c.Transport.PublicAddress, c.Transport.PublicPort = "sip.example.com", 7000
+		})
+		w.calls(a, w.peer(peerIP), offer(offerSDP))
+		invite := w.one(stackIP, "INVITE")
+		require.Equal(t, "<sip:SoftPhone@sip.example.com:7000>", invite.value(t, "Contact"))
+		require.True(t, strings.HasPrefix(invite.value(t, "Via"), "SIP/2.0/UDP sip.example.com:7000;"))
+		require.True(t, strings.HasPrefix(invite.value(t, "From"), "<sip:SoftPhone@sip.example.com>;tag="))
+	})
+}
+
+// The Contact of a call was the caller's own variable.
+func TestContactOfACallIsACopy(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		mine, opts := uri("me", "10.1.1.1"), offer(offerSDP)
+		opts.Contact = &mine
+		l := w.calls(w.stack(stackIP), w.peer(peerIP), opts)
+		mine.User = "changed"
+		l.answer(dialogtest.Response{Code: 200, Body: answerSDP})
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		require.NoError(t, l.d.Refer(context.Background(), uri("c", "10.0.0.5"), dialog.ReferOpts{}))
+		require.Equal(t, "sip:me@10.1.1.1:5060", contactOf(l.next("REFER").Message))
+	})
+}
+
+// An INVITE whose Contact leads nowhere was offered to the application.
+func TestInviteWithoutAUsableContactIsNotOffered(t *testing.T) {
+	for _, contact := range []string{"*", "<tel:+123>", "<sip:>", "<mailto:a@b>"} {
+		t.Run(contact, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				b, p := w.stack(stackIP), w.peer(peerIP)
+				var offered atomic.Int32
+				b.OnIncomingDialog(func(d dialog.IDialog) { offered.Add(1); _ = d.Accept(context.Background()) })
+				w.say(p, b, p.Request(dialogtest.Request{Method: "INVITE", URI: "sip:x@" + stackIP, Headers: []string{"Contact: " + contact}}))
+				synctest.Wait()
+				require.Zero(t, offered.Load())
+				require.Empty(t, w.sent(stackIP, "200 INVITE"))
+				require.Empty(t, b.Dialogs())
+			})
+		})
+	}
+}
+
+func TestRingingWithoutAContact(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.calls(a, p, offer(offerSDP))
+		l.responds(l.invite, dialogtest.Response{Code: 180, ToTag: farTag}, "Contact")
+		synctest.Wait()
+		require.Equal(t, dialog.DialogStateRinging, l.d.State())
+		require.Equal(t, "bob", l.d.Info().RemoteTarget.User)
+		l.answer(dialogtest.Response{Code: 200, Body: answerSDP})
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		require.Equal(t, "peer", l.d.Info().RemoteTarget.User)
+		l.stands(p)
+	})
 }

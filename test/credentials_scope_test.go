@@ -18,6 +18,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // To whom credentials are sent: docs/security.md.
@@ -39,7 +40,7 @@ func (w *world) none(ip string) {
 	defer w.mu.Unlock()
 	for _, m := range w.log {
 		if m.to.Addr().String() == ip {
-			require.Empty(w.t, credentialsOf(m.msg), "%s sent to %s", describe(m.msg), ip)
+			require.Empty(w.t, credentialsOf(m.msg), "%s sent to %s", testkit.Describe(m.msg), ip)
 		}
 	}
 }
@@ -638,3 +639,5 @@ func (b *lockedBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.text.String()
 }
+
+const challenge = `WWW-Authenticate: Digest realm="sip.example", nonce="n1", qop="auth", algorithm=SHA-256`

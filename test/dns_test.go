@@ -294,7 +294,7 @@ func TestNamesInContactAndRouteAreLookedUp(t *testing.T) {
 		}})
 		ack := proxy.next("ACK")
 		require.Equal(t, "sip:bob@nowhere.test", ack.Request().Recipient.String())
-		require.Equal(t, "<sip:proxy.test:5060;lr>", value(ack.Message, "Route"))
+		require.Equal(t, "<sip:proxy.test:5060;lr>", testkit.Value(ack.Message, "Route"))
 		require.NoError(t, routed.d.WaitAnswer(context.Background()))
 
 		// A name that is gone costs the request, not the call.
@@ -338,4 +338,27 @@ func TestTLSVerifiesTheNameThatWasCalled(t *testing.T) {
 			})
 		})
 	}
+}
+
+// FA10: the machine's resolver was asked, which a bubble's clock waited for.
+func TestNamesAreThoseOfTheNetwork(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP, func(c *dialog.StackConfig) { c.Resolver = nil }), w.peer(peerIP)
+		w.net.Name("pbx.example.test", peerIP)
+		w.net.Service("sip", "udp", "example.test", net.SRV{Target: "pbx.example.test.", Port: 5060})
+		for _, host := range []string{"pbx.example.test", "example.test"} {
+			d, err := a.NewInvite(context.Background(), sip.Uri{Scheme: "sip", User: "bob", Host: host}, offer(offerSDP))
+			require.NoError(t, err)
+			p.reply(p.next("INVITE"), dialogtest.Response{Code: 486, ToTag: farTag})
+			require.Error(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
+			p.next("ACK")
+		}
+		for _, host := range []string{"example.com", "localhost", "nobody.test"} {
+			_, err := a.NewInvite(context.Background(), sip.Uri{Scheme: "sip", User: "bob", Host: host}, offer(offerSDP))
+			require.ErrorIs(t, err, dialog.ErrTransport)
+			var unknown *net.DNSError
+			require.ErrorAs(t, err, &unknown)
+			require.True(t, unknown.IsNotFound)
+		}
+	})
 }

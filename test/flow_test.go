@@ -52,7 +52,7 @@ func (s *stream) next(what string) wire {
 	s.t.Helper()
 	require.NoError(s.t, s.SetReadDeadline(time.Now().Add(2*time.Minute)))
 	for {
-		if m := s.read(); describe(m.msg) == what {
+		if m := s.read(); testkit.Describe(m.msg) == what {
 			return m
 		}
 	}

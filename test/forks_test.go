@@ -349,7 +349,7 @@ func TestAResponseWithoutATagMakesNoEarlyDialog(t *testing.T) {
 		for seq, ours := range []action{informs, touches} {
 			result := began(func() error { return ours.do(context.Background(), f.d) })
 			in := f.at["A"].next(ours.name)
-			require.Equal(t, fmt.Sprint(seq+2, " ", ours.name), value(in.Message, "CSeq"))
+			require.Equal(t, fmt.Sprint(seq+2, " ", ours.name), testkit.Value(in.Message, "CSeq"))
 			f.at["A"].reply(in, dialogtest.Response{Code: 200})
 			require.NoError(t, <-result)
 		}
@@ -357,5 +357,256 @@ func TestAResponseWithoutATagMakesNoEarlyDialog(t *testing.T) {
 		require.NoError(t, f.d.WaitAnswer(context.Background()))
 		f.over("A")
 		require.Equal(t, "4 BYE", w.one(stackIP, "BYE").value(t, "CSeq"))
+	})
+}
+
+// Requests of ours in an early dialog.
+
+var informs = action{"INFO", func(ctx context.Context, d *dialog.Dialog) error {
+	return d.SendDTMF(ctx, '5', dialog.DTMFOpts{})
+}}
+
+// RFC 5057 5.1, RFC 3261 12.3: a request that the peer does not know, or does not
+// answer, ends its early dialog, and the call when there is no other. Other
+// failures end nothing.
+func TestARequestThatFailsEndsItsEarlyDialogOnly(t *testing.T) {
+	for _, ours := range []action{touches, informs} {
+		for _, code := range []int{481, 404, 0, 488} {
+			for _, alone := range []bool{true, false} {
+				t.Run(fmt.Sprint(ours.name, code, alone), func(t *testing.T) {
+					bubble(t, func(t *testing.T, w *world) { failsEarly(w, ours, code, alone) })
+				})
+			}
+		}
+	}
+}
+
+func failsEarly(w *world, ours action, code int, alone bool) {
+	f := w.forks(offer(offerSDP))
+	f.says("A", 180, "")
+	if !alone {
+		f.says("B", 180, "")
+	}
+	result := began(func() error { return ours.do(context.Background(), f.d) })
+	in := f.at["A"].next(ours.name)
+	require.Equal(w.t, "2 "+ours.name, testkit.Value(in.Message, "CSeq"))
+	if code != 0 {
+		f.at["A"].reply(in, dialogtest.Response{Code: code})
+	}
+	require.Error(w.t, <-result)
+	synctest.Wait()
+	ends := code != 488
+	if ends && alone {
+		f.reply(f.next("CANCEL"), dialogtest.Response{Code: 200})
+		f.says("A", 487, "")
+		require.Error(w.t, f.d.WaitAnswer(context.Background()))
+		require.Equal(w.t, ours.name, f.d.Cause().Method)
+		f.empty()
+		return
+	}
+	require.Equal(w.t, dialog.DialogStateRinging, f.d.State())
+	require.Equal(w.t, ends, f.d.Forks()[0].Ended)
+	tag := map[bool]string{true: "A", false: "B"}[alone]
+	f.says(tag, 200, answerSDP)
+	require.NoError(w.t, f.d.WaitAnswer(context.Background()))
+	f.over(tag)
+}
+
+// RFC 6086 4.2.1: an INFO needs a dialog, which may be early; keys are pressed
+// before the answer to those who announce something. Either side may.
+func TestKeysInAnEarlyDialog(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
+		calls := waiting(b)
+		placed, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
+		require.NoError(t, err)
+		caller, callee := placed.(*dialog.Dialog), <-calls
+		synctest.Wait()
+		var keys []rune
+		for _, d := range []*dialog.Dialog{caller, callee} {
+			d.OnDTMF(func(key dialog.DTMF) { keys = append(keys, key.Digit) })
+		}
+		require.NoError(t, caller.SendDTMF(context.Background(), '1', dialog.DTMFOpts{}))
+		synctest.Wait()
+		require.NoError(t, callee.SendDTMF(context.Background(), '2', dialog.DTMFOpts{}))
+		synctest.Wait()
+		require.Equal(t, []rune("12"), keys)
+		var wrong *dialog.StateError
+		require.ErrorAs(t, caller.SendMessage(context.Background(), nil), &wrong, "only INFO")
+		require.NoError(t, callee.Accept(context.Background(), withSDP(answerSDP)))
+		require.NoError(t, caller.WaitAnswer(context.Background()))
+		require.NoError(t, caller.Bye(context.Background(), ""))
+		require.ErrorAs(t, caller.SendDTMF(context.Background(), '3', dialog.DTMFOpts{}), &wrong)
+		w.nothingLeft()
+	})
+}
+
+// Before the peer has a tag there is no dialog.
+func TestNoKeysWithoutADialog(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		f := w.forks(offer(offerSDP))
+		var wrong *dialog.StateError
+		require.ErrorAs(t, f.d.SendDTMF(context.Background(), '1', dialog.DTMFOpts{}), &wrong)
+		f.answer(dialogtest.Response{Code: 100})
+		synctest.Wait()
+		require.ErrorAs(t, f.d.SendDTMF(context.Background(), '1', dialog.DTMFOpts{}), &wrong)
+		f.says("A", 200, answerSDP)
+		require.NoError(t, f.d.WaitAnswer(context.Background()))
+		f.over("A")
+	})
+}
+
+// D5: the first 2xx makes the call; the 2xx of another fork is acknowledged and
+// released with its own tag, route and target (RFC 3261 13.2.2.4).
+func TestFurtherForkIsAcknowledgedAndReleased(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		one, two, proxy := w.peer("10.0.0.21"), w.peer("10.0.0.22"), w.peer(proxyIP)
+		l := w.calls(a, p, offer(offerSDP))
+		fork := func(code int, tag, host, route string) {
+			l.answer(dialogtest.Response{Code: code, ToTag: tag, Body: answerSDP, Headers: []string{
+				"Contact: <sip:" + tag + "@" + host + ":5060>", "Record-Route: <sip:" + route + ":5060;lr>",
+			}})
+			synctest.Wait()
+		}
+		fork(180, "one", "10.0.0.21", "10.0.0.21")
+		require.Equal(t, "one", l.d.Key().RemoteTag)
+		fork(180, "two", "10.0.0.22", "10.0.0.22")
+		fork(200, "two", "10.0.0.22", "10.0.0.22")
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		require.Equal(t, "two", l.d.Key().RemoteTag)
+		ack := two.next("ACK")
+		require.Equal(t, "two", testkit.ToTag(ack.Message))
+
+		fork(200, "one", "10.0.0.21", proxyIP)
+		released := proxy.next("ACK")
+		bye := proxy.next("BYE")
+		for _, got := range []dialogtest.Received{released, bye} {
+			req := got.Request()
+			require.Equal(t, "sip:one@10.0.0.21:5060", req.Recipient.String())
+			require.Equal(t, "one", testkit.ToTag(req))
+			require.Equal(t, l.stackTag, testkit.FromTag(req))
+			require.Equal(t, "<sip:"+proxyIP+":5060;lr>", req.GetHeaders("Route")[0].Value())
+		}
+		require.Equal(t, "1 ACK", released.Request().CSeq().Value())
+		require.Equal(t, "2 BYE", bye.Request().CSeq().Value())
+		// The same 2xx again gets the same ACK again, and no second BYE.
+		fork(200, "one", "10.0.0.21", proxyIP)
+		require.Equal(t, string(released.Data), string(proxy.next("ACK").Data))
+		proxy.reply(bye, dialogtest.Response{Code: 200})
+		synctest.Wait()
+		require.Len(t, w.sent(stackIP, "BYE"), 1)
+
+		// The call itself noticed nothing.
+		require.Equal(t, dialog.DialogStateEstablished, l.d.State())
+		require.Equal(t, "two", l.d.Key().RemoteTag)
+		one.quiet("BYE", time.Second)
+		result := began(func() error { return l.d.Bye(context.Background(), "") })
+		last := two.next("BYE")
+		require.Equal(t, "2 BYE", last.Request().CSeq().Value())
+		require.Equal(t, "two", testkit.ToTag(last.Message))
+		require.Equal(t, "sip:two@10.0.0.22:5060", last.Request().Recipient.String())
+		two.reply(last, dialogtest.Response{Code: 200})
+		require.NoError(t, <-result)
+	})
+}
+
+// D5: a fork that answers while the call is given up is released as well.
+func TestForksOfAGivenUpCallAreAllReleased(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.calls(a, p, offer(offerSDP))
+		l.answer(dialogtest.Response{Code: 180, ToTag: "one"})
+		synctest.Wait()
+		require.NoError(t, l.d.Close())
+		for _, tag := range []string{"one", "two", "three"} {
+			l.answer(dialogtest.Response{Code: 200, ToTag: tag, Body: answerSDP})
+			require.Equal(t, tag, testkit.ToTag(p.next("ACK").Message))
+			bye := p.next("BYE")
+			require.Equal(t, tag, testkit.ToTag(bye.Message))
+			p.reply(bye, dialogtest.Response{Code: 200})
+		}
+		synctest.Wait()
+		require.Len(t, w.sent(stackIP, "BYE"), 3)
+	})
+}
+
+// D5, RFC 3261 12.1.2: the peer's CSeq is counted anew for the fork that answers.
+func TestForkThatAnswersCountsItsOwnRequests(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.calls(a, p, offer(offerSDP))
+		l.answer(dialogtest.Response{Code: 180, ToTag: "one"})
+		synctest.Wait()
+		l.ask("INFO", func(r *dialogtest.Request) { r.FromTag, r.CSeq = "one", 100 })
+		p.next("200 INFO")
+		l.answer(dialogtest.Response{Code: 200, ToTag: "two", Body: answerSDP})
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		l.ask("BYE", func(r *dialogtest.Request) { r.FromTag, r.CSeq = "two", 1 })
+		p.next("200 BYE")
+	})
+}
+
+// What another fork had counted, heard of or not, refused the requests of the
+// one that answered (RFC 3261 12.1.2).
+func TestRequestsOfOtherForksDoNotCountForTheOneThatAnswers(t *testing.T) {
+	for name, ringing := range map[string]string{"nobody rang": "", "the one that answers rang": "B", "another one rang": "A"} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				a, p := w.stack(stackIP), w.peer(peerIP)
+				l := w.calls(a, p, offer(offerSDP))
+				if ringing != "" {
+					l.answer(dialogtest.Response{Code: 180, ToTag: ringing})
+					synctest.Wait()
+				}
+				l.ask("OPTIONS", func(r *dialogtest.Request) { r.FromTag, r.CSeq = "A", 100 })
+				p.next("200 OPTIONS")
+				l.answer(dialogtest.Response{Code: 200, ToTag: "B", Body: answerSDP})
+				require.NoError(t, l.d.WaitAnswer(context.Background()))
+				l.ask("BYE", func(r *dialogtest.Request) { r.FromTag, r.CSeq = "B", 2 })
+				p.next("200 BYE")
+				synctest.Wait()
+				require.Equal(t, dialog.DialogStateTerminated, l.d.State())
+			})
+		})
+	}
+}
+
+// A further fork's 2xx that comes again after the fork has been released used
+// to release it once more, with the CSeq of the first BYE.
+func TestAForkIsReleasedOnceHoweverOftenItAnswers(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
+		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), offer(offerSDP))
+		require.NoError(t, err)
+		invite := p.next("INVITE")
+		p.reply(invite, dialogtest.Response{Code: 200, ToTag: "one", Body: answerSDP})
+		p.next("ACK")
+		p.reply(invite, dialogtest.Response{Code: 200, ToTag: "two", Body: answerSDP})
+		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		synctest.Wait()
+		p.reply(invite, dialogtest.Response{Code: 200, ToTag: "two", Body: answerSDP})
+		p.next("ACK")
+		p.quiet("BYE", 2*time.Second)
+		hangUp(t, d.(*dialog.Dialog), p)
+	})
+}
+
+// D1: requests inside the early dialog find it too.
+func TestRequestsInTheEarlyDialogFindTheCall(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.alerting(a, p)
+		require.Equal(t, dialog.DialogStateRinging, l.d.State())
+		require.Equal(t, farTag, l.d.Key().RemoteTag)
+		l.ask("INFO")
+		p.next("200 INFO")
+		// ANSWERS: an INVITE while our own is pending.
+		require.Equal(t, "SIP/2.0 491 Request Pending", l.reinvites(withBody(offerSDP)).startLine())
+		// A REFER needs an established call.
+		l.ask("REFER", withHeaders("Refer-To: <sip:dora@"+otherIP+">"))
+		p.next("491 REFER")
+		l.answer(dialogtest.Response{Code: 486})
+		require.Error(t, l.d.WaitAnswer(context.Background()))
 	})
 }

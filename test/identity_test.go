@@ -2,265 +2,390 @@ package test
 
 import (
 	"context"
+	"fmt"
+	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
-	"github.com/icholy/digest"
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
-func TestInviteSaysWhoCalls(t *testing.T) {
-	alice := &dialog.Address{DisplayName: "Alice \"A\"", URI: sip.Uri{Scheme: "sip", User: "alice", Host: "example.com"}}
-	cases := []struct {
-		name string
-		opts dialog.InviteOpts
-		from string
-		more map[string]string
-	}{
-		{"by default", dialog.InviteOpts{}, "<sip:SoftPhone@10.0.0.1>", nil},
-		{"as the call says", dialog.InviteOpts{From: alice}, `"Alice \"A\"" <sip:alice@example.com>`, nil},
-		{"without a host", dialog.InviteOpts{From: &dialog.Address{URI: sip.Uri{User: "bob"}}}, "<sip:bob@10.0.0.1>", nil},
-		{"anonymously", dialog.InviteOpts{From: alice, Anonymous: true}, `"Anonymous" <sip:anonymous@anonymous.invalid>`, map[string]string{"Privacy": "id"}},
-		{"with headers", dialog.InviteOpts{Headers: []dialog.Header{
-			{Name: "P-Asserted-Identity", Value: "<sip:a@b>"}, {Name: "X-Tab", Value: "a\tb"},
-		}}, "<sip:SoftPhone@10.0.0.1>", map[string]string{"P-Asserted-Identity": "<sip:a@b>", "X-Tab": "a\tb", "Max-Forwards": "70"}},
-		{"with fewer hops", dialog.InviteOpts{MaxForwards: 7}, "<sip:SoftPhone@10.0.0.1>", map[string]string{"Max-Forwards": "7"}},
-		{"with a contact", dialog.InviteOpts{Contact: &sip.Uri{Scheme: "sip", User: "me", Host: "10.0.0.1", Port: 5060}}, "<sip:SoftPhone@10.0.0.1>",
-			map[string]string{"Contact": "<sip:me@10.0.0.1:5060>"}},
+// FD23: who is at the other end after a transfer by a PBX.
+
+const carolAsserted = `P-Asserted-Identity: "Carol" <sip:carol@pbx.example>, <tel:+15551234>`
+
+// identities keeps what OnIdentity is told.
+type identities struct {
+	mu   sync.Mutex
+	told []string
+}
+
+func (i *identities) watch(d *dialog.Dialog) { d.OnIdentity(i.tell) }
+
+func (i *identities) tell(who dialog.Identity) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.told = append(i.told, inWords(who))
+}
+
+// next returns what was told since the last time.
+func (i *identities) next() []string {
+	synctest.Wait()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	told := i.told
+	i.told = nil
+	return told
+}
+
+func inWords(who dialog.Identity) string {
+	text := who.String()
+	if who.Asserted {
+		text += fmt.Sprint(" asserted ", who.Others, who.Privacy)
 	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
+	return text
+}
+
+const carolTold = `"Carol" <sip:carol@pbx.example> asserted [<tel:+15551234>] []`
+
+func headers(lines ...string) func(*dialogtest.Request) {
+	return func(r *dialogtest.Request) { r.Headers = append(r.Headers, append(lines, contactOfPeer)...) }
+}
+
+func from(uri string) func(*dialogtest.Request) {
+	return func(r *dialogtest.Request) { r.From = uri }
+}
+
+// takes sends a request that is accepted, a re-INVITE with its ACK.
+func (l *peerCall) takes(method string, change ...func(*dialogtest.Request)) {
+	l.t.Helper()
+	l.ask(method, change...)
+	res := l.peer.final(method)
+	require.Equal(l.t, 200, res.StatusCode)
+	if method == "INVITE" {
+		l.acknowledge(l.seq)
+	}
+}
+
+// FD23
+func TestWhoIsThereNowIsTold(t *testing.T) {
+	for _, method := range []string{"UPDATE", "INVITE"} {
+		t.Run(method, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
-				a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
-				d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), c.opts)
-				require.NoError(t, err)
-				in := p.next("INVITE")
-				tag := d.Key().LocalTag
-				require.Equal(t, c.from+";tag="+tag, in.Request().From().Value())
-				for name, want := range c.more {
-					require.Equal(t, want, value(in.Message, name))
-				}
-				p.reply(in, dialogtest.Response{Code: 486, ToTag: "x"})
+				l, heard := w.incoming(w.stack(stackIP), w.peer(peerIP)), &identities{}
+				heard.watch(l.d)
+				l.d.OnIdentity(nil)
+				caller := inWords(l.d.Info().Identity)
+				require.Equal(t, "<"+l.peerURI+">", caller)
+
+				l.takes(method, headers(carolAsserted))
+				require.Equal(t, []string{carolTold}, heard.next())
+				require.Equal(t, carolTold, inWords(l.d.Info().Identity))
+				require.Equal(t, netip.MustParseAddrPort(peerIP+":5060"), l.d.Info().Identity.Source)
+
+				l.takes(method)
+				l.takes(method, headers(carolAsserted))
+				require.Empty(t, heard.next(), "a refresh, and the same again")
+				require.Equal(t, carolTold, inWords(l.d.Info().Identity))
+
+				l.takes(method, headers("P-Asserted-Identity: <sip:dora@pbx.example>", "Privacy: id"))
+				require.Equal(t, []string{"<sip:dora@pbx.example> asserted [] [id]"}, heard.next())
+				l.takes(method, from("sip:eve@pbx.example"))
+				require.Equal(t, []string{"<sip:eve@pbx.example>"}, heard.next(), "of whom nothing was asserted")
+				require.Zero(t, w.stacks[0].Stats().Panics, "nil is no callback")
+				hangUp(t, l.d, l.peer)
 			})
 		})
 	}
 }
 
-func TestOutboundProxyIsAPreloadedRoute(t *testing.T) {
+// FD23: in what answers a request of ours.
+func TestWhoAnswersOursIsTold(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		a := w.stack("10.0.0.1", func(c *dialog.StackConfig) { c.OutboundProxy = &sip.Uri{Scheme: "sip", Host: "10.0.0.9", Port: 5060} })
-		proxy := w.peer("10.0.0.9")
-		_, err := a.NewInvite(context.Background(), sip.Uri{Scheme: "sip", User: "bob", Host: "nowhere.invalid"}, dialog.InviteOpts{})
-		require.NoError(t, err)
-		in := proxy.next("INVITE")
-		require.Equal(t, "<sip:10.0.0.9:5060;lr>", value(in.Message, "Route"))
-		require.Equal(t, "sip:bob@nowhere.invalid", in.Request().Recipient.String())
-		proxy.reply(in, dialogtest.Response{Code: 404, ToTag: "x"})
-	})
-}
-
-func TestSetupMissesNothing(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
-		seen := &states{}
-		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), dialog.InviteOpts{Setup: func(d *dialog.Dialog) { seen = watch(d) }})
-		require.NoError(t, err)
-		p.reply(p.next("INVITE"), dialogtest.Response{Code: 486, ToTag: "x"})
-		require.Error(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
-		synctest.Wait()
-		require.Equal(t, []dialog.DialogState{dialog.DialogStateTrying, dialog.DialogStateTerminated}, seen.seen())
-
-		_, err = a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), dialog.InviteOpts{Setup: func(*dialog.Dialog) { panic("setup") }})
-		require.ErrorIs(t, err, dialog.ErrPanic)
-		require.Empty(t, a.Dialogs())
-	})
-}
-
-func TestEarlyMediaAndRedirection(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
-		calls := waiting(b)
-		require.NoError(t, p.Send(b.Addr(), p.Request(dialogtest.Request{Method: "INVITE", URI: "sip:b@10.0.0.2", Headers: []string{contactOfPeer, "Subject: hello"}, Body: offerSDP})))
-		d := <-calls
-		req := d.Request()
-		require.Equal(t, "hello", value(req, "Subject"))
-		require.Equal(t, "10.0.0.9:5060", req.Source())
-		require.Equal(t, offerSDP, string(req.Body()))
-		require.NotSame(t, req, d.Request())
-
-		require.ErrorIs(t, d.Provisional(context.Background(), 200, ""), dialog.ErrInvalidArgument)
-		require.NoError(t, d.Provisional(context.Background(), 183, "", dialog.WithBody(dialog.NewBody("application/sdp", []byte(answerSDP)))))
-		early := p.next("183 INVITE")
-		require.Equal(t, answerSDP, string(early.Message.Body()))
-		require.NotEmpty(t, value(early.Message, "Contact"))
-
-		require.NoError(t, d.RejectWith(context.Background(), 302, "", dialog.WithContacts(uri("carol", "10.0.0.3")),
-			dialog.WithRetryAfter(90*time.Second), dialog.WithWarning(399, "moved"), dialog.WithHeader("X-Why", "because")))
-		res := p.final("INVITE")
-		require.Equal(t, 302, res.StatusCode)
-		require.Equal(t, "<sip:carol@10.0.0.3:5060>", value(res, "Contact"))
-		require.Len(t, res.GetHeaders("Contact"), 1)
-		require.Equal(t, "90", value(res, "Retry-After"))
-		require.Equal(t, `399 dialog "moved"`, value(res, "Warning"))
-		require.Equal(t, "because", value(res, "X-Why"))
-		require.Error(t, d.Provisional(context.Background(), 180, ""))
-	})
-}
-
-func TestInfoIsAConsistentCopy(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
-		caller, callee := w.established(a, b)
-		ctx := caller.Context()
-		require.Len(t, a.Dialogs(), 1)
-		info := caller.Info()
-		require.Equal(t, caller.Key(), info.Key)
-		require.True(t, info.IsUAC)
-		require.Equal(t, "bob", info.Remote.URI.User)
-		require.Equal(t, "10.0.0.2", info.RemoteTarget.Host)
-		require.EqualValues(t, 1, info.LocalSeq)
-		info.RemoteTarget.UriParams.Add("mine", "")
-		require.False(t, caller.Info().RemoteTarget.UriParams.Has("mine"))
-		require.NoError(t, caller.ByeWith(context.Background(), dialog.ByeOpts{Reason: "enough", Headers: []dialog.Header{{Name: "X-Bye", Value: "now"}}}))
-		bye := w.sent("10.0.0.1", "BYE")[0]
-		require.Equal(t, "now", value(bye.msg, "X-Bye"))
-		require.Equal(t, `SIP;text="enough"`, value(bye.msg, "Reason"))
-		<-ctx.Done()
-		require.ErrorIs(t, context.Cause(ctx), dialog.ErrTerminated)
-		synctest.Wait()
-		info = callee.Info()
-		require.Equal(t, dialog.PartyRemote, info.Cause.By)
-		var history []dialog.DialogState
-		for _, change := range info.History {
-			history = append(history, change.State)
+		l, heard := w.outgoing(w.stack(stackIP), w.peer(peerIP)), &identities{}
+		heard.watch(l.d)
+		for method, ask := range map[string]func(context.Context) error{
+			"UPDATE": func(ctx context.Context) error { _, err := l.d.Update(ctx, nil); return err },
+			"INVITE": func(ctx context.Context) error { return l.d.ReInvite(ctx, offer(offerSDP)) },
+		} {
+			who := "sip:" + method + "@pbx.example"
+			result := began(func() error { return ask(context.Background()) })
+			body := ""
+			if method == "INVITE" {
+				body = answerSDP
+			}
+			l.reply(l.next(method), dialogtest.Response{Code: 200, Body: body, Headers: []string{contactOfPeer, "P-Asserted-Identity: <" + who + ">"}})
+			require.NoError(t, <-result)
+			require.Equal(t, []string{"<" + who + "> asserted [] []"}, heard.next())
 		}
-		require.Equal(t, []dialog.DialogState{dialog.DialogStateRinging, dialog.DialogStateEstablished, dialog.DialogStateTerminated}, history)
+		hangUp(t, l.d, l.peer)
 	})
 }
 
-const challenge = `WWW-Authenticate: Digest realm="sip.example", nonce="n1", qop="auth", algorithm=SHA-256`
+// FD23: a refused request tells nothing of who is there.
+func TestWhoIsRefusedIsNotThere(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		l, heard := w.incoming(w.stack(stackIP), w.peer(peerIP)), &identities{}
+		heard.watch(l.d)
+		l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { return nil, fmt.Errorf("no") })
+		for _, method := range []string{"UPDATE", "INVITE"} {
+			l.ask(method, headers(carolAsserted), from("sip:carol@pbx.example"), func(r *dialogtest.Request) { r.Body = offerSDP })
+			require.Equal(t, 488, l.peer.final(method).StatusCode)
+			require.Empty(t, heard.next())
+			require.Equal(t, "<"+l.peerURI+">", inWords(l.d.Info().Identity))
+		}
+		hangUp(t, l.d, l.peer)
+		require.Equal(t, l.peerURI, w.one(stackIP, "BYE").msg.To().Address.String())
+	})
+}
 
-// checkCredentials verifies the digest of a request as a server does.
-func checkCredentials(t *testing.T, msg sip.Message, nonce string, count int) {
-	t.Helper()
-	got, err := digest.ParseCredentials(value(msg, "Authorization"))
-	require.NoError(t, err)
-	require.Equal(t, count, got.Nc)
-	req := msg.(*sip.Request)
-	method := req.Method
-	if method == sip.ACK {
-		method = sip.INVITE // the ACK repeats its INVITE's (RFC 3261 22.1)
+// FD23: each fork says who it is; the call is that of the current early dialog.
+func TestWhoRingsAndWhoAnswersIsTold(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		heard := &identities{}
+		f := w.forks(offer(offerSDP))
+		heard.watch(f.d)
+		asserts := func(who string) string { return "P-Asserted-Identity: <sip:" + who + "@pbx.example>" }
+		told := func(who string) []string { return []string{"<sip:" + who + "@pbx.example> asserted [] []"} }
+		f.says("A", 180, "", asserts("a"))
+		require.Equal(t, told("a"), heard.next())
+		f.says("B", 180, "", asserts("b"))
+		require.Empty(t, heard.next(), "A is the current one")
+		f.says("A", 180, "", asserts("a2"))
+		require.Equal(t, told("a2"), heard.next())
+		f.says("B", 200, answerSDP)
+		require.Equal(t, told("b"), heard.next())
+		require.Equal(t, told("b")[0], inWords(f.d.Info().Identity))
+		f.over("B")
+	})
+}
+
+// FD23: RFC 3325 6, 8.
+func TestAssertionsAreHeededOfTheHopsThatAreListed(t *testing.T) {
+	for name, c := range map[string]struct {
+		listed []netip.Prefix
+		heeded bool
+	}{
+		"no list":        {nil, true},
+		"nobody":         {[]netip.Prefix{}, false},
+		"somebody else":  {[]netip.Prefix{netip.MustParsePrefix("10.0.1.0/24")}, false},
+		"the peer's net": {[]netip.Prefix{netip.MustParsePrefix("10.0.1.0/24"), netip.MustParsePrefix("10.0.0.0/24")}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				b := w.stack(stackIP, func(config *dialog.StackConfig) { config.IdentityFrom = c.listed })
+				l, heard := w.incoming(b, w.peer(peerIP), headers(carolAsserted)), &identities{}
+				require.Equal(t, c.heeded, l.d.Info().Identity.Asserted, "in the INVITE")
+				heard.watch(l.d)
+				l.takes("UPDATE", headers("P-Asserted-Identity: <sip:dora@pbx.example>"))
+				require.Equal(t, c.heeded, len(heard.next()) == 1)
+				require.Equal(t, c.heeded, l.d.Info().Identity.Asserted)
+				hangUp(t, l.d, l.peer)
+			})
+		})
 	}
-	want, err := digest.Digest(&digest.Challenge{Realm: "sip.example", Nonce: nonce, QOP: []string{"auth"}, Algorithm: "SHA-256"},
-		digest.Options{Method: string(method), URI: got.URI, Username: "alice", Password: "secret", Cnonce: got.Cnonce, Count: count})
-	require.NoError(t, err)
-	require.Equal(t, want.Response, got.Response)
 }
 
-// RFC 3261 22: every request but ACK and CANCEL answers challenges, with its
-// next CSeq; the ACK carries its INVITE's credentials.
-func TestChallengesAreAnswered(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		a := w.stack("10.0.0.1", func(c *dialog.StackConfig) {
-			c.Credentials = func(realm string) (string, string, bool) { return "alice", "secret", realm == "sip.example" }
+// FD23: RFC 4916 4.4.1, 4.4.2.
+func TestAnotherFromIsTheToOfLaterRequests(t *testing.T) {
+	for _, method := range []string{"UPDATE", "INVITE"} {
+		t.Run(method, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				l, heard := w.outgoing(w.stack(stackIP), w.peer(peerIP)), &identities{}
+				heard.watch(l.d)
+				l.takes(method, from("sip:carol@pbx.example"))
+				require.Equal(t, []string{"<sip:carol@pbx.example>"}, heard.next())
+				require.Equal(t, "carol", l.d.Info().Remote.URI.User)
+				hangUp(t, l.d, l.peer)
+				to := w.one(stackIP, "BYE").msg.To()
+				require.Equal(t, "sip:carol@pbx.example", to.Address.String())
+				require.Equal(t, farTag, testkit.ToTag(w.one(stackIP, "BYE").msg))
+			})
 		})
-		p := w.peer("10.0.0.9")
-		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), offer(offerSDP))
-		require.NoError(t, err)
-		first := p.next("INVITE")
-		p.reply(first, dialogtest.Response{Code: 401, ToTag: "x", Headers: []string{challenge}})
-		p.next("ACK")
-		second := p.next("INVITE")
-		require.EqualValues(t, 2, second.Request().CSeq().SeqNo)
-		require.Equal(t, first.Request().CallID().Value(), second.Request().CallID().Value())
-		require.Equal(t, first.Request().From().Value(), second.Request().From().Value())
-		require.False(t, second.Request().To().Params.Has("tag"))
-		checkCredentials(t, second.Message, "n1", 1)
-		p.reply(second, dialogtest.Response{Code: 200, ToTag: "b", Headers: []string{contactOfPeer}, Body: answerSDP})
-		ack := p.next("ACK")
-		require.EqualValues(t, 2, ack.Request().CSeq().SeqNo)
-		require.Equal(t, value(second.Message, "Authorization"), value(ack.Message, "Authorization"))
-		require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
+	}
+}
 
-		// Inside the call credentials go along at once; a nonce that aged is renewed.
-		go func() { _ = d.Bye(context.Background(), "") }()
-		bye := p.next("BYE")
-		checkCredentials(t, bye.Message, "n1", 2)
-		p.reply(bye, dialogtest.Response{Code: 401, Headers: []string{`WWW-Authenticate: Digest realm="sip.example", nonce="n2", qop="auth", algorithm=SHA-256, stale=true`}})
-		bye = p.next("BYE")
-		require.EqualValues(t, 4, bye.Request().CSeq().SeqNo)
-		checkCredentials(t, bye.Message, "n2", 1)
-		p.reply(bye, dialogtest.Response{Code: 200})
-		<-d.(*dialog.Dialog).Done()
+// FD23: an early dialog whose From has changed leaves the INVITE's To to the others,
+// and to the next target.
+func TestAnotherFromOfAForkIsThatForksOnly(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		f := w.forks(offer(offerSDP))
+		called := f.peerURI
+		f.says("A", 183, answerSDP)
+		require.Equal(t, 200, f.asks("A", "UPDATE", 1, from("sip:carol@pbx.example")).StatusCode)
+		require.Equal(t, "carol", f.d.Info().Remote.URI.User)
+		f.says("B", 200, answerSDP)
+		remote := f.d.Info().Remote.URI
+		require.Equal(t, called, remote.String())
+		f.over("B")
+	})
+	bubble(t, func(t *testing.T, w *world) {
+		a, p, q := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
+		opts := offer(offerSDP)
+		opts.FollowRedirects = 3
+		l := w.calls(a, p, opts)
+		called := l.peerURI
+		l.answer(dialogtest.Response{Code: 183, Headers: []string{contactOfPeer}, Body: answerSDP})
+		l.takes("UPDATE", from("sip:carol@pbx.example"))
+		require.Equal(t, "carol", l.d.Info().Remote.URI.User)
+		l.answer(dialogtest.Response{Code: 302, Headers: []string{"Contact: <sip:dora@" + otherIP + ">"}})
+		second := q.next("INVITE")
+		require.Equal(t, called, second.Request().To().Address.String())
+		q.reply(second, dialogtest.Response{Code: 200, ToTag: "q", Headers: []string{"Contact: <sip:dora@" + otherIP + ">"}, Body: answerSDP})
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		hangUp(t, l.d, q)
+		require.Equal(t, called, w.one(stackIP, "BYE").msg.To().Address.String())
 	})
 }
 
-func TestWrongPasswordIsRefused(t *testing.T) {
+// FD23: RFC 4916 4.2 demands an UPDATE of who announces it.
+func TestFromChangeIsNotAnnounced(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		a := w.stack("10.0.0.1", func(c *dialog.StackConfig) {
-			c.Credentials = func(string) (string, string, bool) { return "alice", "wrong", true }
+		l := w.outgoing(w.stack(stackIP), w.peer(peerIP))
+		require.NotContains(t, testkit.Value(l.invite.Request(), "Supported"), "from-change")
+		hangUp(t, l.d, l.peer)
+	})
+}
+
+// FD23: whatever the callback does, nothing waits for it; of what changes meanwhile the
+// last is told, and nothing when that is nobody else.
+func TestACallbackOfOnIdentityHoldsNothingUp(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		l, heard := w.incoming(w.stack(stackIP), w.peer(peerIP)), &identities{}
+		release := make(chan struct{})
+		l.d.OnIdentity(func(who dialog.Identity) {
+			heard.tell(who)
+			require.Equal(t, inWords(who), inWords(l.d.Info().Identity))
+			<-release
 		})
-		p := w.peer("10.0.0.9")
-		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), dialog.InviteOpts{})
-		require.NoError(t, err)
-		for range 2 {
-			p.reply(p.next("INVITE"), dialogtest.Response{Code: 401, ToTag: "x", Headers: []string{challenge}})
-		}
-		var refused *dialog.ResponseError
-		require.ErrorAs(t, d.(*dialog.Dialog).WaitAnswer(context.Background()), &refused)
-		require.Equal(t, 401, refused.StatusCode)
-		require.Len(t, w.sent("10.0.0.1", "INVITE"), 2)
+		asserts := func(who string) { l.takes("UPDATE", headers("P-Asserted-Identity: <sip:"+who+"@pbx.example>")) }
+		asserts("a")
+		require.Len(t, heard.next(), 1)
+		asserts("b")
+		asserts("c")
+		close(release)
+		require.Equal(t, []string{"<sip:c@pbx.example> asserted [] []"}, heard.next())
+		hangUp(t, l.d, l.peer)
+		time.Sleep(time.Minute)
 	})
 }
 
-// A call that is given up while its challenge is being answered does not go
-// out once more.
-func TestCancelWhileAChallengeIsAnswered(t *testing.T) {
+// FD23: who was there, somebody else, and the first again: where the callback could not
+// be told of it in time there is nothing to tell.
+func TestWhoIsBackBeforeTheCallbackRunsIsNotToldAgain(t *testing.T) {
+	const asserted = "<sip:%s@pbx.example> asserted [] []"
+	told := func(who string) []string { return []string{fmt.Sprintf(asserted, who)} }
 	bubble(t, func(t *testing.T, w *world) {
-		a, p := w.peerless("10.0.0.1", "sip.example"), w.peer("10.0.0.9")
-		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), dialog.InviteOpts{})
-		require.NoError(t, err)
-		in := p.next("INVITE")
-		p.reply(in, dialogtest.Response{Code: 180, ToTag: "x"})
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		require.ErrorIs(t, d.(*dialog.Dialog).WaitAnswer(ctx), context.Canceled)
-		p.next("CANCEL")
-		p.reply(in, dialogtest.Response{Code: 401, ToTag: "x", Headers: []string{challenge}})
-		<-d.(*dialog.Dialog).Done()
-		require.Len(t, w.sent("10.0.0.1", "INVITE"), 1)
+		l, heard, other := w.incoming(w.stack(stackIP), w.peer(peerIP)), &identities{}, &identities{}
+		release := make(chan struct{})
+		l.d.OnIdentity(func(who dialog.Identity) {
+			heard.tell(who)
+			<-release
+		})
+		other.watch(l.d)
+		asserts := func(who string) { l.takes("UPDATE", headers("P-Asserted-Identity: <sip:"+who+"@pbx.example>")) }
+		asserts("a")
+		require.Equal(t, told("a"), heard.next())
+		require.Empty(t, other.next(), "one at a time")
+		asserts("b")
+		asserts("a")
+		release <- struct{}{}
+		require.Empty(t, heard.next(), "it knows of a")
+		require.Equal(t, told("a"), other.next(), "once")
+		asserts("b")
+		require.Equal(t, told("b"), heard.next())
+		asserts("a")
+		asserts("b")
+		asserts("a")
+		close(release)
+		require.Equal(t, told("a"), heard.next())
+		require.Empty(t, other.next(), "b went by unheard")
+		hangUp(t, l.d, l.peer)
 	})
 }
 
-// peerless starts a stack that has credentials for a realm.
-func (w *world) peerless(ip, realm string) *dialog.Stack {
-	return w.stack(ip, func(c *dialog.StackConfig) {
-		c.Credentials = func(asked string) (string, string, bool) { return "alice", "secret", asked == realm }
-	})
-}
-
-func TestReferAnswersAChallenge(t *testing.T) {
+// FD23: what stands is for Info to say, also for who comes late or while others are
+// told.
+func TestOnIdentityTellsOfChangesOnly(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		a, p := w.peerless("10.0.0.1", "sip.example"), w.peer("10.0.0.9")
-		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), offer(offerSDP))
-		require.NoError(t, err)
-		in := p.next("INVITE")
-		p.reply(in, dialogtest.Response{Code: 200, ToTag: "b", Headers: []string{contactOfPeer}, Body: answerSDP})
-		require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
-		require.NoError(t, d.Refer(context.Background(), uri("carol", "10.0.0.3"), dialog.ReferOpts{}))
-		p.reply(p.next("REFER"), dialogtest.Response{Code: 401, Headers: []string{challenge}})
-		p.reply(p.next("REFER"), dialogtest.Response{Code: 202})
-		sub, err := d.WaitRefer(context.Background())
-		require.NoError(t, err)
-		require.Equal(t, "3 REFER", sub.ID)
-		found, ok := d.(*dialog.Dialog).GetReferSubscription("3 REFER")
-		require.True(t, ok)
-		require.Same(t, sub, found)
-		hangUp(t, d, p)
+		l, late, later := w.incoming(w.stack(stackIP), w.peer(peerIP)), &identities{}, &identities{}
+		asserts := func(who string) { l.takes("UPDATE", headers("P-Asserted-Identity: <sip:"+who+"@pbx.example>")) }
+		asserts("a")
+		l.d.OnIdentity(func(who dialog.Identity) {
+			late.tell(who)
+			later.watch(l.d)
+		})
+		require.Empty(t, late.next())
+		require.Equal(t, "<sip:a@pbx.example> asserted [] []", inWords(l.d.Info().Identity))
+		asserts("a")
+		require.Empty(t, late.next(), "no change")
+		asserts("b")
+		require.Len(t, late.next(), 1)
+		require.Empty(t, later.next(), "registered when it was b already")
+		hangUp(t, l.d, l.peer)
 	})
+}
+
+func invited(headers ...dialog.Header) *sip.Request {
+	req := sip.NewRequest(sip.INVITE, sip.Uri{Scheme: "sip", Host: "example.com"})
+	for _, h := range headers {
+		req.AppendHeader(sip.NewHeader(h.Name, h.Value))
+	}
+	return req
+}
+
+func texts[T fmt.Stringer](list []T) []string {
+	var texts []string
+	for _, v := range list {
+		texts = append(texts, v.String())
+	}
+	return texts
+}
+
+// The examples of RFC 3325 10, RFC 5806 5 and RFC 7044 5.5, and what does not
+// parse.
+func TestWhatTheNetworkSaysIsRead(t *testing.T) {
+	req := invited(
+		dialog.Header{Name: "P-Asserted-Identity", Value: `"Cullen, \"C\" Jennings" <sip:fluffy@cisco.com>, tel:+14085264000`},
+		dialog.Header{Name: "P-Asserted-Identity", Value: `<>, `},
+		dialog.Header{Name: "Privacy", Value: "ID;critical"},
+		dialog.Header{Name: "Diversion", Value: `<sip:+19195551004@uunet.com>;reason=time-of-day;counter=2, <tel:+12125551003>;reason="user-busy";privacy=full;screen=no;limit=5`},
+		dialog.Header{Name: "History-Info", Value: `<sip:bob@example.com>;index=1, <sip:bob@192.0.2.4?Reason=SIP%3bcause%3D302%3Btext%3D%22Moved%22>;index=1.1;rc=1`},
+		dialog.Header{Name: "History-Info", Value: `<sip:carol@example.com>;index=1.2;mp=1`},
+	)
+	require.Equal(t, []string{`"Cullen, \"C\" Jennings" <sip:fluffy@cisco.com>`, "<tel:+14085264000>"}, texts(dialog.AssertedIdentities(req)))
+	require.Equal(t, `Cullen, "C" Jennings`, dialog.AssertedIdentities(req)[0].DisplayName)
+	require.Equal(t, []string{"id", "critical"}, dialog.PrivacyOf(req))
+
+	diversions := dialog.DiversionsOf(req)
+	require.Equal(t, []string{
+		"<sip:+19195551004@uunet.com>;reason=time-of-day;counter=2",
+		"<tel:+12125551003>;reason=user-busy;limit=5;privacy=full;screen=no",
+	}, texts(diversions))
+	require.Equal(t, "user-busy", diversions[1].Reason)
+	require.Equal(t, 2, diversions[0].Counter)
+
+	history := dialog.HistoryOf(req)
+	require.Equal(t, []string{
+		"<sip:bob@example.com>;index=1", "<sip:bob@192.0.2.4?Reason=SIP%3bcause%3D302%3Btext%3D%22Moved%22>;index=1.1;rc=1",
+		"<sip:carol@example.com>;index=1.2;mp=1",
+	}, texts(history))
+	require.Equal(t, []dialog.Reason{{Protocol: "SIP", Cause: 302, Text: "Moved"}}, history[1].Reasons())
+	require.Empty(t, history[0].Reasons())
+	require.Equal(t, "mp", history[2].ChangedBy)
+	require.Equal(t, "1", history[2].From)
+
+	for _, none := range []*sip.Request{invited(), invited(dialog.Header{Name: "Diversion"}, dialog.Header{Name: "Privacy"}, dialog.Header{Name: "History-Info", Value: `"`})} {
+		require.Empty(t, dialog.AssertedIdentities(none))
+		require.Empty(t, dialog.PrivacyOf(none))
+		require.Empty(t, dialog.DiversionsOf(none))
+		require.Empty(t, dialog.HistoryOf(none))
+	}
 }

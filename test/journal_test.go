@@ -36,7 +36,8 @@ type lines struct {
 }
 
 func (h written) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level.Level() }
-func (h written) WithGroup(string) slog.Handler                    { return h }
+
+func (h written) WithGroup(string) slog.Handler { return h }
 
 func (h written) WithAttrs(attrs []slog.Attr) slog.Handler {
 	h.attrs = append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)
@@ -341,5 +342,73 @@ func TestAPanicIsLoggedAsAnError(t *testing.T) {
 		require.Len(t, list, 1, fmt.Sprint(list))
 		require.Equal(t, "ERROR", list[0]["level"])
 		require.Equal(t, "OnIncomingDialog", list[0]["where"])
+	})
+}
+
+// records is a slog handler that keeps what it is given.
+type records struct {
+	attrs []slog.Attr
+	kept  *kept
+}
+
+type kept struct {
+	mu   sync.Mutex // guards the field below
+	list []map[string]string
+}
+
+func (r records) Enabled(context.Context, slog.Level) bool { return true }
+
+func (r records) WithGroup(string) slog.Handler { return r }
+
+func (r records) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return records{append(r.attrs[:len(r.attrs):len(r.attrs)], attrs...), r.kept}
+}
+
+func (r records) Handle(_ context.Context, record slog.Record) error {
+	values := map[string]string{"message": record.Message}
+	for _, a := range r.attrs {
+		values[a.Key] = a.Value.String()
+	}
+	record.Attrs(func(a slog.Attr) bool { values[a.Key] = a.Value.String(); return true })
+	r.kept.mu.Lock()
+	defer r.kept.mu.Unlock()
+	r.kept.list = append(r.kept.list, values)
+	return nil
+}
+
+// Whatever is logged of a call says which one.
+func TestEveryRecordOfACallNamesIt(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		all := &kept{}
+		b := w.stack("10.0.0.2", func(c *dialog.StackConfig) { c.Slog = slog.New(records{kept: all}) })
+		p := w.peer("10.0.0.9")
+		d, inside := w.called(b, p, answerSDP)
+		ctx := context.Background()
+		d.OnStateChange(func(dialog.DialogState) { panic("OnStateChange") })
+		d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { panic("OnOffer") })
+		require.NoError(t, d.OnRequest("INFO", func(context.Context, *sip.Request) dialog.Answer { panic("OnRequest") }))
+		b.OnIncomingRefer(func(dialog.IDialog, sip.Uri, *dialog.ReplacesInfo) { panic("OnIncomingRefer") })
+		require.Equal(t, 500, p.ask(b, inside("INFO", 11)).StatusCode)
+		require.Equal(t, 500, p.ask(b, inside("INVITE", 12, contactOfPeer)).StatusCode)
+		require.NoError(t, p.Send(b.Addr(), p.Request(inside("ACK", 12))))
+		require.Equal(t, 202, p.ask(b, inside("REFER", 13, contactOfPeer, "Refer-To: <sip:c@10.0.0.3>")).StatusCode)
+		w.net.Host("10.0.0.2").Unreachable(true) // its answers cannot be written
+		require.Error(t, d.Bye(ctx, ""))
+		<-d.Done()
+		w.net.Host("10.0.0.2").Unreachable(false)
+		b.OnIncomingDialog(func(dialog.IDialog) { panic("OnIncomingDialog") })
+		require.Equal(t, 500, p.ask(b, dialogtest.Request{Method: "INVITE", URI: "sip:b@10.0.0.2", CallID: d.Key().CallID + "2", Headers: []string{contactOfPeer}}).StatusCode)
+		synctest.Wait()
+
+		all.mu.Lock()
+		defer all.mu.Unlock()
+		where := make(map[string]bool)
+		for _, r := range all.list {
+			where[r["where"]] = true
+			require.Contains(t, []string{d.Key().CallID, d.Key().CallID + "2"}, r["call_id"], "%v", r)
+		}
+		for _, w := range []string{"notification", "OnOffer", "OnIncomingRefer", "OnIncomingDialog", "request handler of INFO"} {
+			require.True(t, where[w], w)
+		}
 	})
 }

@@ -3,16 +3,19 @@ package test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 func (p *peer) invite(id string) dialogtest.Request {
@@ -35,7 +38,7 @@ func (w *world) sentTo(ip, what string) []wire {
 	defer w.mu.Unlock()
 	var list []wire
 	for _, m := range w.log {
-		if m.to.Addr().String() == ip && describe(m.msg) == what {
+		if m.to.Addr().String() == ip && testkit.Describe(m.msg) == what {
 			list = append(list, m)
 		}
 	}
@@ -58,7 +61,7 @@ func TestRateOfInvitesIsLimited(t *testing.T) {
 		ringing, refused := p.answered(w, b, ids("a", 20)...)
 		require.Equal(t, 5, ringing)
 		require.Equal(t, 15, refused)
-		require.NotEmpty(t, value(w.sentTo("10.0.0.9", "503 INVITE")[0].msg, "Retry-After"))
+		require.NotEmpty(t, testkit.Value(w.sentTo("10.0.0.9", "503 INVITE")[0].msg, "Retry-After"))
 		time.Sleep(time.Second)
 		ringing, _ = p.answered(w, b, ids("b", 20)...)
 		require.Equal(t, 5, ringing)
@@ -135,4 +138,293 @@ func TestFloodLeavesCallsAlive(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, dialog.DialogStateTerminated, callee.State())
 	})
+}
+
+// large is a session description of about 10,000 bytes.
+func large(session string) string { return session + strings.Repeat("a=x\r\n", 2000) }
+
+// callBytes bounds what the calls of a stack hold.
+func callBytes(most int) func(*dialog.StackConfig) {
+	return func(c *dialog.StackConfig) { c.Limits.CallBytes = most }
+}
+
+// FX11: large INVITEs are taken up to the bound, and others again when calls end; of
+// what holds little there may be more.
+func TestLargeINVITEsAreTakenUpToABound(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP, callBytes(64<<10)), w.peer(peerIP)
+		answersAll(b)
+		invite := func(id, body string) int {
+			require.NoError(t, p.Send(b.Addr(), p.Request(dialogtest.Request{Method: "INVITE", URI: "sip:b@" + stackIP, CallID: id, Body: body})))
+			return p.final("INVITE").StatusCode
+		}
+		for i := range 5 {
+			require.Equal(t, 200, invite(fmt.Sprint("large", i), large(offerSDP)))
+			require.LessOrEqual(t, b.Stats().CallBytes, 64<<10)
+		}
+		res := invite("one more", large(offerSDP))
+		require.Equal(t, 503, res)
+		require.NotEmpty(t, w.sentTo(p.ip, "503 INVITE")[0].value(t, "Retry-After"))
+		require.EqualValues(t, 1, b.Stats().Refused["call bytes"])
+		require.Equal(t, 200, invite("a small one", offerSDP))
+		require.Len(t, b.Dialogs(), 6)
+
+		time.Sleep(2 * time.Minute) // none was acknowledged
+		require.Zero(t, b.Stats().CallBytes)
+		require.Equal(t, 200, invite("later", large(offerSDP)))
+	})
+}
+
+// One that is refused for another bound holds nothing.
+func TestRefusedINVITEsHoldNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b := w.stack(stackIP, func(c *dialog.StackConfig) { c.MaxDialogs, c.Limits.DialogsPerSource = 2, 1 })
+		b.OnIncomingDialog(func(d dialog.IDialog) {})
+		peers := []*peer{w.peer("10.0.0.11"), w.peer("10.0.0.12"), w.peer("10.0.0.13")}
+		for i := range 6 {
+			p := peers[i/2]
+			require.NoError(t, p.Send(b.Addr(), p.Request(dialogtest.Request{Method: "INVITE", URI: "sip:b@" + stackIP, CallID: fmt.Sprint(i), Body: large(offerSDP)})))
+			synctest.Wait()
+		}
+		require.Len(t, b.Dialogs(), 2)
+		require.Less(t, b.Stats().CallBytes, 45<<10)
+	})
+}
+
+// A body that nobody is registered for is not kept where there is no room; the call
+// and the session go on.
+func TestBodiesForLaterAreKeptUpToABound(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b := w.stack(stackIP, callBytes(16<<10))
+		l := w.incoming(b, w.peer(peerIP))
+		before := b.Stats().CallBytes
+		l.reinvites(withBody(large(offerSDP)))
+		require.Greater(t, b.Stats().CallBytes, before+10000)
+		l.reinvites(withBody(large(large(offerSDP))))
+		require.LessOrEqual(t, b.Stats().CallBytes, before)
+		require.EqualValues(t, 1, b.Stats().Dropped["bodies"])
+		require.Empty(t, drained(bodies(l.d)))
+		l.reinvites(withBody(large(offerSDP)))
+		l.hangUp(l.peer)
+		synctest.Wait()
+		require.Zero(t, b.Stats().CallBytes)
+	})
+}
+
+// Bodies that wait for a callback that is slow are counted until it has had them, and
+// be it that it panics.
+func TestBodiesThatWaitForACallbackAreBounded(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b := w.stack(stackIP, callBytes(50<<10))
+		l := w.incoming(b, w.peer(peerIP))
+		drained(bodies(l.d))
+		before := b.Stats().CallBytes
+		busy := make(chan struct{})
+		heard := 0
+		l.d.OnBody(func(dialog.Body) {
+			<-busy
+			heard++
+			panic("as well")
+		})
+		for range 10 {
+			l.reinvites(withBody(large(offerSDP)))
+			require.LessOrEqual(t, b.Stats().CallBytes, 50<<10)
+		}
+		require.Positive(t, b.Stats().Dropped["bodies"])
+		close(busy)
+		synctest.Wait()
+		require.Equal(t, 3, heard)
+		require.Equal(t, before, b.Stats().CallBytes)
+	})
+}
+
+// Responses to our calls are heeded whatever they hold; of those over the bound the
+// body is not kept.
+func TestBodiesOfResponsesAreKeptUpToABound(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		f := w.forks(offer(offerSDP), callBytes(30<<10))
+		a := w.stacks[0]
+		for _, tag := range []string{"A", "B", "A", "B"} {
+			f.says(tag, 183, large(answerSDP))
+			require.LessOrEqual(t, a.Stats().CallBytes, 30<<10)
+		}
+		require.Positive(t, a.Stats().Dropped["bodies"])
+		f.says("A", 200, large(answerSDP))
+		require.NoError(t, f.d.WaitAnswer(context.Background()))
+		synctest.Wait()
+		require.LessOrEqual(t, a.Stats().CallBytes, 30<<10)
+		require.Equal(t, 200, f.d.Response().StatusCode)
+		f.over("A")
+	})
+}
+
+// REFERs without an outcome, and those that nobody has followed, are counted.
+func TestLargeREFERsAreTakenUpToABound(t *testing.T) {
+	for name, headers := range map[string]string{"with a subscription": "Refer-Sub: true", "without": "Refer-Sub: false"} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				b := w.stack(stackIP, callBytes(50<<10))
+				b.OnIncomingRefer(func(dialog.IDialog, sip.Uri, *dialog.ReplacesInfo) {})
+				l := w.incoming(b, w.peer(peerIP))
+				before := b.Stats().CallBytes
+				refer := func() int {
+					l.ask("REFER", withHeaders("Refer-To: <sip:dora@"+otherIP+">", "Supported: norefersub", headers, "Subject: "+strings.Repeat("x", 10000)))
+					return l.peer.final("REFER").StatusCode
+				}
+				for range 4 {
+					require.Equal(t, 202, refer())
+				}
+				require.Greater(t, b.Stats().CallBytes, before+40000)
+				require.Equal(t, 503, refer())
+				require.EqualValues(t, 1, b.Stats().Refused["call bytes"])
+			})
+		})
+	}
+}
+
+// answersAll answers each call at once.
+func answersAll(s *dialog.Stack) {
+	s.OnIncomingDialog(func(d dialog.IDialog) {
+		_ = d.Accept(context.Background(), dialog.WithBody(dialog.NewBody("application/sdp", []byte(answerSDP))))
+	})
+}
+
+// FX11: 1,000 INVITEs that nobody acknowledges leave room for those who do, though
+// they come from everywhere, and a call that goes on goes on.
+func TestCallsThatNobodyAcknowledgesLeaveRoom(t *testing.T) {
+	bounded(t, 40<<20, func(c *dialog.StackConfig) { c.MaxDialogs = 100 }, func(t *testing.T, w *world, b *dialog.Stack, look func()) {
+		answersAll(b)
+		for i := range 1000 {
+			p := w.peer(fmt.Sprintf("10.1.%d.%d", i/250, i%250+1))
+			require.NoError(t, p.Send(b.Addr(), p.Request(dialogtest.Request{
+				Method: "INVITE", URI: "sip:b@10.0.0.2", CallID: fmt.Sprint("spoofed", i), Body: offerSDP,
+			})))
+			synctest.Wait()
+			stats := b.Stats()
+			require.LessOrEqual(t, stats.Unconfirmed, 50)
+			require.LessOrEqual(t, stats.Dialogs, 51)
+			require.LessOrEqual(t, stats.Releasing, 100)
+		}
+		look()
+		stats := b.Stats()
+		require.Equal(t, 50, stats.Unconfirmed)
+		require.EqualValues(t, 950, stats.Dropped["unconfirmed"])
+		require.Zero(t, stats.Refused["full"])
+		honest := w.stack("10.0.0.3")
+		call, err := honest.NewInvite(context.Background(), uri("b", "10.0.0.2"), offer(offerSDP))
+		require.NoError(t, err)
+		require.NoError(t, call.(*dialog.Dialog).WaitAnswer(context.Background()))
+		synctest.Wait()
+		time.Sleep(2 * time.Minute)
+		require.Equal(t, dialog.DialogStateEstablished, call.State())
+		stats = b.Stats()
+		require.Zero(t, stats.Unconfirmed)
+		require.Zero(t, stats.Releasing)
+		require.Equal(t, 2, stats.Dialogs)
+	})
+}
+
+// FX11: at the edge, altogether and of one source.
+func TestUnconfirmedCallsAreBoundedExactly(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b := w.stack("10.0.0.2", func(c *dialog.StackConfig) {
+			c.Limits.Unconfirmed, c.Limits.UnconfirmedPerSource = 5, 2
+		})
+		answersAll(b)
+		peers := make(map[string]*peer)
+		call := func(ip, id string) {
+			p := peers[ip]
+			if p == nil {
+				p = w.peer(ip)
+				peers[ip] = p
+			}
+			require.NoError(t, p.Send(b.Addr(), p.Request(dialogtest.Request{Method: "INVITE", URI: "sip:b@10.0.0.2", CallID: id, Body: offerSDP})))
+			synctest.Wait()
+		}
+		here := func() (ids []string) {
+			for _, d := range b.Dialogs() {
+				ids = append(ids, d.Info().Key.CallID)
+			}
+			return ids
+		}
+		call("10.0.0.11", "a1")
+		call("10.0.0.11", "a2")
+		require.ElementsMatch(t, []string{"a1", "a2"}, here())
+		call("10.0.0.11", "a3")
+		require.ElementsMatch(t, []string{"a2", "a3"}, here(), "the oldest of its source")
+		call("10.0.0.12", "b1")
+		call("10.0.0.12", "b2")
+		call("10.0.0.13", "c1")
+		require.Len(t, here(), 5)
+		call("10.0.0.14", "d1")
+		require.ElementsMatch(t, []string{"a3", "b1", "b2", "c1", "d1"}, here(), "the oldest of all")
+		require.EqualValues(t, 2, b.Stats().Dropped["unconfirmed"])
+		time.Sleep(2 * time.Minute)
+		require.Empty(t, here())
+	})
+}
+
+// What a call holds of the messages of its peer is counted, or bounded by the size of
+// one header block: what is learnt of a message does not keep its whole text.
+func TestWhatACallHoldsIsCounted(t *testing.T) {
+	const calls, uncounted = 20, 64 << 10
+	junk := strings.Repeat("X-Junk: "+strings.Repeat("j", 1000)+"\r\n", 28) + "X-Junk: j"
+	packages := "Recv-Info: " + strings.Repeat("abcd, ", 4000) + "abcd"
+	asserted := "P-Asserted-Identity: " + strings.Repeat("<sip:a@b>, ", 2000) + "<sip:c@d>"
+	var routes []string
+	for i := range 200 {
+		routes = append(routes, fmt.Sprintf("Record-Route: <sip:10.0.0.9;lr;n=%d>", i))
+	}
+	for name, c := range map[string]struct {
+		invite, reInvite []string
+		offer            string
+	}{
+		"header fields": {invite: []string{junk}, reInvite: []string{junk}},
+		"routes":        {invite: routes},
+		"packages":      {invite: []string{packages}, reInvite: []string{packages}},
+		"a name":        {reInvite: []string{"P-Asserted-Identity: \"" + strings.Repeat("n", 25000) + "\" <sip:a@b.example>"}},
+		"identities":    {invite: []string{asserted}, reInvite: []string{asserted}},
+		"attributes":    {offer: large(offerSDP)},
+		"media":         {offer: offerSDP + strings.Repeat("m=audio 0 RTP/AVP 0\r\n", 250)},
+		"more media":    {offer: offerSDP + strings.Repeat("m=audio 0 RTP/AVP 0\r\n", 2500)},
+		"formats":       {offer: offerSDP + "m=video 5000 RTP/AVP" + strings.Repeat(" 99", 15000) + "\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				b, p := w.stack(stackIP), w.peer(peerIP)
+				answersAll(b)
+				w.deaf()
+				before := heap()
+				for i := range calls {
+					r := dialogtest.Request{
+						Method: "INVITE", URI: "sip:b@" + stackIP, CallID: fmt.Sprint(i), FromTag: farTag, CSeq: 1,
+						Headers: c.invite, Body: offerSDP,
+					}
+					require.NoError(t, p.Send(b.Addr(), p.Request(r)))
+					res := p.final("INVITE")
+					require.Equal(t, 200, res.StatusCode)
+					r.ToTag, _ = res.To().Params.Get("tag")
+					acknowledge := func() {
+						ack := r
+						ack.Method, ack.Headers, ack.Body = "ACK", nil, ""
+						require.NoError(t, p.Send(b.Addr(), p.Request(ack)))
+					}
+					acknowledge()
+					r.CSeq, r.Headers = 2, c.reInvite
+					if c.offer != "" {
+						r.Body = c.offer
+					}
+					require.NoError(t, p.Send(b.Addr(), p.Request(r)))
+					p.final("INVITE")
+					acknowledge()
+				}
+				time.Sleep(time.Minute) // the transactions are over
+				synctest.Wait()
+				require.Len(t, b.Dialogs(), calls)
+				held, counted := (int(heap())-int(before))/calls, b.Stats().CallBytes/calls
+				t.Logf("%d bytes a call, of them %d counted", held, counted)
+				require.Less(t, held, counted+uncounted)
+			})
+		})
+	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // One offer at a time (RFC 3264 4), whichever message it is in, and what is left
@@ -338,6 +339,295 @@ func TestDecisionOnAReINVITEThatIsAnswered(t *testing.T) {
 			synctest.Wait()
 			w.one(stackIP, "200 INVITE")
 			l.acknowledge(2, func(r *dialogtest.Request) { r.Branch = branchIn(invite) })
+			l.stands(p)
+		})
+	}
+}
+
+// Offers that are still open when the INVITE that they came in has its final answer:
+// none stays so.
+
+// The peer does not wait for the PRACK, as it should (RFC 3262 3).
+func TestOfferInA1xxIsDecidedAfterThe2xx(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		f := w.forks(dialog.InviteOpts{})
+		decide := make(chan struct{})
+		f.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { <-decide; return ourSession(), nil })
+		f.says("A", 183, offerSDP, reliably(1)...)
+		f.says("A", 200, "")
+		require.NoError(t, f.d.WaitAnswer(context.Background()))
+		require.ErrorIs(t, f.d.Hold(context.Background()), dialog.ErrPending)
+		close(decide)
+		in := f.at["A"].next("PRACK")
+		require.Equal(t, answerSDP, string(in.Message.Body()))
+		f.at["A"].reply(in, dialogtest.Response{Code: 200})
+		synctest.Wait()
+		held := began(func() error { return f.d.Hold(context.Background()) })
+		f.at["A"].reply(f.at["A"].next("INVITE"), dialogtest.Response{Code: 200, Body: offerSDP})
+		require.NoError(t, <-held)
+		f.over("A")
+	})
+}
+
+// A PRACK that gets no answer ends no call that stands.
+func TestPRACKWithAnOfferThatIsNeverAnswered(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.calls(a, p, proposing(make(chan dialog.ForkInfo, 9)))
+		l.answer(dialogtest.Response{Code: 183, Body: answerSDP, Headers: reliably(1)})
+		p.next("PRACK")
+		l.answer(dialogtest.Response{Code: 200})
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		time.Sleep(40 * time.Second)
+		require.Equal(t, dialog.DialogStateEstablished, l.d.State())
+		held := began(func() error { return l.d.Hold(context.Background()) })
+		p.reply(p.next("INVITE"), dialogtest.Response{Code: 200, Body: answerSDP, Headers: []string{contactOfPeer}})
+		require.NoError(t, <-held)
+		l.hangUp(p)
+	})
+}
+
+// Another early dialog becomes the call.
+func TestUpdateThatIsOpenInAForkThatLoses(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		f := w.forks(offer(offerSDP), withoutRetry)
+		f.says("A", 183, answerSDP, reliably(1)...)
+		f.at["A"].reply(f.at["A"].next("PRACK"), dialogtest.Response{Code: 200})
+		f.says("B", 183, answerSDP, reliably(1)...)
+		f.at["B"].reply(f.at["B"].next("PRACK"), dialogtest.Response{Code: 200})
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		updated := began(func() error { _, err := f.d.Update(ctx, ourSession()); return err })
+		f.at["A"].next("UPDATE")
+		f.says("B", 200, "")
+		require.NoError(t, f.d.WaitAnswer(context.Background()))
+		require.Error(t, <-updated)
+		held := began(func() error { return f.d.Hold(context.Background()) })
+		f.at["B"].reply(f.at["B"].next("INVITE"), dialogtest.Response{Code: 200, Body: answerSDP})
+		require.NoError(t, <-held)
+		f.over("B")
+	})
+}
+
+// What its 200 answers after the refusal is agreed on anew: nothing is to be
+// restored (RFC 6141 3.4).
+func TestPRACKWithAnOfferOutlivesItsReINVITE(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.peer(peerIP)
+		l := w.outgoing(w.stack(stackIP), p)
+		result := began(func() error { return l.d.ReInvite(context.Background(), proposing(make(chan dialog.ForkInfo, 9))) })
+		in := p.next("INVITE")
+		p.reply(in, dialogtest.Response{Code: 183, Body: answerSDP, Headers: reliably(1)})
+		prack := p.next("PRACK")
+		p.reply(in, dialogtest.Response{Code: 403})
+		require.Error(t, <-result)
+		synctest.Wait()
+		p.reply(prack, dialogtest.Response{Code: 200, Body: answerSDP})
+		synctest.Wait()
+		p.quiet("INVITE", time.Minute)
+		held := began(func() error { return l.d.Hold(context.Background()) })
+		p.reply(p.next("INVITE"), dialogtest.Response{Code: 200, Body: offerSDP, Headers: []string{contactOfPeer}})
+		require.NoError(t, <-held)
+		l.stands(p)
+	})
+}
+
+// What a peer sends that it should not, each with its answer: the call goes on,
+// or ends as calls do. How damaged bytes are treated is in malformed_test.go.
+
+const notSDP = "m=audio\r\nthis is not a session\r\n"
+
+// FS6: the application's SDP is its own; a re-INVITE or UPDATE that nobody decides and
+// that cannot be read gets 488 with a Warning (RFC 3261 14.2, RFC 3311 5.2).
+func TestOfferThatDoesNotParse(t *testing.T) {
+	for _, handler := range []string{"none", "answers", "refuses"} {
+		t.Run(handler, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				b, p := w.stack(stackIP), w.peer(peerIP)
+				l := w.rings(b, p, withBody(notSDP))
+				require.Equal(t, notSDP, <-bodiesOnly(l.d), "the application has it as it came")
+				l.accepted()
+				switch handler {
+				case "answers":
+					l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) {
+						return dialog.NewBody("application/sdp", []byte(answerSDP)), nil
+					})
+				case "refuses":
+					l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { return nil, errors.New("cannot be read") })
+				}
+				for _, method := range []string{"INVITE", "UPDATE"} {
+					l.ask(method, withBody(notSDP), withHeaders("Contact: <sip:moved@10.0.0.9:5060>"))
+					res := p.final(method)
+					switch {
+					case handler == "answers":
+						require.Equal(t, 200, res.StatusCode)
+						require.Equal(t, answerSDP, string(res.Body()))
+					default:
+						require.Equal(t, 488, res.StatusCode)
+						require.NotEmpty(t, testkit.Value(res, "Warning"))
+					}
+					if method == "INVITE" && res.StatusCode == 200 {
+						l.acknowledge(l.seq)
+					}
+				}
+				require.Equal(t, handler == "answers", l.d.Info().RemoteTarget.User == "moved")
+				l.stands(p)
+			})
+		})
+	}
+}
+
+// bodiesOnly is bodies without the content types.
+func bodiesOnly(d *dialog.Dialog) <-chan string {
+	list := make(chan string, 100)
+	d.OnBody(func(b dialog.Body) { list <- string(b.Data()) })
+	return list
+}
+
+// In a 2xx, offer or answer, and in an ACK it is the application's to judge: where
+// it refuses an offer that cannot be read, nothing can be answered, and the call
+// ends (RFC 3261 13.2.2.4).
+func TestAcceptanceWithABodyThatDoesNotParse(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.calls(a, p, offer(offerSDP))
+		got := bodiesOnly(l.d)
+		l.answer(dialogtest.Response{Code: 200, Body: notSDP})
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		synctest.Wait()
+		require.Equal(t, notSDP, <-got)
+		result := began(func() error { return l.d.ReInvite(context.Background(), offer(offerSDP)) })
+		p.reply(p.next("INVITE"), dialogtest.Response{Code: 200, Headers: []string{contactOfPeer}, Body: notSDP})
+		require.NoError(t, <-result)
+		result = began(func() error {
+			body, err := l.d.Update(context.Background(), dialog.NewBody("application/sdp", []byte(offerSDP)))
+			if err == nil && string(body.Data()) != notSDP {
+				err = errors.New("another body")
+			}
+			return err
+		})
+		p.reply(p.next("UPDATE"), dialogtest.Response{Code: 200, Headers: []string{contactOfPeer}, Body: notSDP})
+		require.NoError(t, <-result)
+		l.stands(p)
+	})
+	for _, refuse := range []bool{false, true} {
+		bubble(t, func(t *testing.T, w *world) {
+			a, p := w.stack(stackIP), w.peer(peerIP)
+			opts := dialog.InviteOpts{}
+			if refuse {
+				opts.Setup = func(d *dialog.Dialog) {
+					d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { return nil, errors.New("no") })
+				}
+			}
+			l := w.calls(a, p, opts)
+			l.answer(dialogtest.Response{Code: 200, Body: notSDP})
+			ack := p.next("ACK")
+			require.Empty(t, ack.Message.Body())
+			if !refuse {
+				l.stands(p)
+				return
+			}
+			p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+			<-l.d.Done()
+		})
+	}
+}
+
+// A body where nothing was offered answers nothing: in an ACK it goes to OnBody
+// and changes no session, in the 200 to an UPDATE it goes nowhere.
+func TestAnswerToNoOffer(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.rings(b, p)
+		got := bodiesOnly(l.d)
+		require.NoError(t, l.d.Accept(context.Background(), withSDP(answerSDP)))
+		p.next("200 INVITE")
+		l.acknowledge(1, withBody(answerSDP))
+		synctest.Wait()
+		require.Equal(t, []string{offerSDP, answerSDP}, drained(got))
+
+		result := began(func() error {
+			body, err := l.d.Update(context.Background(), nil)
+			if err == nil && body != nil {
+				err = errors.New("an answer to no offer")
+			}
+			return err
+		})
+		p.reply(p.next("UPDATE"), dialogtest.Response{Code: 200, Headers: []string{contactOfPeer}, Body: offerSDP})
+		require.NoError(t, <-result)
+		synctest.Wait()
+		require.Empty(t, drained(got))
+
+		// Nothing is open afterwards.
+		l.ask("INVITE", withBody(offerSDP))
+		require.Equal(t, 200, p.final("INVITE").StatusCode)
+		l.acknowledge(l.seq)
+		l.stands(p)
+	})
+}
+
+// RFC 3261 14.2, RFC 3311 5.2: of two offers at once the second has to wait.
+func TestTwoOffersAtOnce(t *testing.T) {
+	for _, c := range []struct {
+		first, second string
+		code          int
+	}{
+		{"INVITE", "INVITE", 500}, {"INVITE", "UPDATE", 500}, {"UPDATE", "UPDATE", 500}, {"UPDATE", "INVITE", 500},
+	} {
+		t.Run(c.first+" and "+c.second, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				b, p := w.stack(stackIP), w.peer(peerIP)
+				l := w.incoming(b, p)
+				decide := make(chan struct{})
+				l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) {
+					<-decide
+					return dialog.NewBody("application/sdp", []byte(answerSDP)), nil
+				})
+				l.ask(c.first, withBody(offerSDP))
+				first := l.seq
+				synctest.Wait()
+				l.ask(c.second, withBody(offerSDP))
+				refused := p.final(c.second)
+				require.Equal(t, c.code, refused.StatusCode)
+				require.NotEmpty(t, testkit.Value(refused, "Retry-After"))
+				close(decide)
+				res := p.final(c.first)
+				require.Equal(t, 200, res.StatusCode)
+				require.Equal(t, first, res.CSeq().SeqNo)
+				if c.first == "INVITE" {
+					l.acknowledge(first)
+				}
+				l.stands(p)
+			})
+		})
+	}
+}
+
+// RFC 3261 8.2.3: with a list of types another gets 415; without, it is the
+// application's, and nobody's answer has no body. The session stays.
+func TestReINVITEWithAnotherContentType(t *testing.T) {
+	for _, listed := range []bool{true, false} {
+		bubble(t, func(t *testing.T, w *world) {
+			b, p := w.stack(stackIP, func(c *dialog.StackConfig) {
+				if listed {
+					c.AcceptBodies = []string{"application/sdp"}
+				}
+			}), w.peer(peerIP)
+			l := w.incoming(b, p)
+			for _, method := range []string{"INVITE", "UPDATE"} {
+				l.ask(method, withHeaders("Content-Type: text/plain"), withBody("hello"))
+				res := p.final(method)
+				require.Equal(t, map[bool]int{true: 415, false: 200}[listed], res.StatusCode)
+				require.Equal(t, listed, testkit.Value(res, "Accept") == "application/sdp")
+				require.Empty(t, res.Body())
+				if method == "INVITE" && !listed {
+					l.acknowledge(l.seq)
+				}
+			}
+			l.ask("INVITE") // without an offer: our session is as it was
+			res := p.final("INVITE")
+			require.Contains(t, string(res.Body()), "m=audio 5000 RTP/AVP 0\r\n")
+			l.acknowledge(l.seq, withBody(offerSDP))
 			l.stands(p)
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,7 +28,7 @@ func (w *world) ways(ip string) []string {
 	var list []string
 	for _, m := range w.log {
 		if _, ok := m.msg.(*sip.Request); ok && m.from.Addr().String() == ip {
-			list = append(list, fmt.Sprint(describe(m.msg), " ", m.msg.Via().Transport, " ", m.to))
+			list = append(list, fmt.Sprint(testkit.Describe(m.msg), " ", m.msg.Via().Transport, " ", m.to))
 		}
 	}
 	return list
@@ -260,4 +261,127 @@ func TestRequestsToATLSCallerWhoseContactNamesNoTransportGoByItsConnection(t *te
 			require.Equal(t, [2]int{1, 0}, [2]int{dialled, accepted})
 		})
 	}
+}
+
+// cut is a call between a phone behind a router, which has connected to a server, and
+// that server; a request that is not answered leaves it as it is.
+func (w *world) cut(ca *testcert.Authority, transport string, keepAlive time.Duration) (router *dialogtest.NAT, phone, server *dialog.Dialog) {
+	w.t.Helper()
+	over := func(ip string) func(*dialog.StackConfig) {
+		return func(c *dialog.StackConfig) {
+			c.Transport.Protocol, c.KeepUnanswered, c.FlowKeepAlive = transport, true, keepAlive
+			if testkit.IsSecure(transport) {
+				c.Transport.TLSConfig, c.TLS = ca.Server(ip), ca.Client()
+			}
+		}
+	}
+	router = w.net.NAT(routerIP, dialogtest.NATConfig{})
+	phone, server = w.established(w.behind(router, phoneIP, over(phoneIP)), w.stack(serverIP, over(serverIP)))
+	return router, phone, server
+}
+
+// info sends an INFO, and returns what came of it and how long that took.
+func info(d *dialog.Dialog) (time.Duration, error) {
+	began := time.Now()
+	err := d.SendInfo(context.Background(), dialog.NewBody("text/plain", []byte("x")))
+	return time.Since(began), err
+}
+
+// FN8: of a connection that has died without a word one request is the victim; the next
+// goes by a new one, and so does what comes back.
+func TestTheRequestAfterOneThatTimedOutGoesByANewConnection(t *testing.T) {
+	ca := testcert.New(t)
+	for _, transport := range streams {
+		t.Run(transport, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				router, phone, server := w.cut(ca, transport, -1)
+				router.Forget()
+				took, err := info(phone)
+				require.ErrorIs(t, err, dialog.ErrTimeout)
+				require.Equal(t, 32*time.Second, took)
+				took, err = info(phone)
+				require.NoError(t, err)
+				require.Zero(t, took)
+				_, err = info(server)
+				require.NoError(t, err)
+			})
+		})
+	}
+}
+
+// Who cannot be connected to is asked by the connection that there is, and waits for
+// nothing once that has shown to be dead.
+func TestNothingWaitsLongForAConnectionThatIsDead(t *testing.T) {
+	ca := testcert.New(t)
+	for _, transport := range streams {
+		t.Run(transport, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				router, phone, server := w.cut(ca, transport, -1)
+				router.Forget()
+				first := began(func() error { _, err := info(server); return err })
+				time.Sleep(30 * time.Second)
+				took, err := info(server)
+				require.ErrorIs(t, err, dialog.ErrTransport)
+				require.Equal(t, 12*time.Second, took, "the first one's timeout, and ten seconds")
+				require.ErrorIs(t, <-first, dialog.ErrTimeout)
+				took, err = info(server)
+				require.ErrorIs(t, err, dialog.ErrTransport)
+				require.Zero(t, took)
+				require.Equal(t, dialog.DialogStateEstablished, server.State())
+
+				_, _ = info(phone) // finds out, too
+				_, err = info(phone)
+				require.NoError(t, err)
+				_, err = info(server)
+				require.NoError(t, err)
+			})
+		})
+	}
+}
+
+// breaks makes a call over TCP whose connections break, once, when the callee has
+// read such a request and before it can answer it.
+func (w *world) breaks(method string) (caller, callee *dialog.Dialog) {
+	var on atomic.Bool
+	tcp := func(c *dialog.StackConfig) { c.Transport.Protocol = "tcp" }
+	a := w.stack("10.0.0.1", tcp)
+	b := w.stack("10.0.0.2", tcp, func(c *dialog.StackConfig) {
+		c.Trace = func(e dialog.TraceEvent) {
+			if !e.Outbound && strings.HasPrefix(string(e.Data), method+" ") && on.CompareAndSwap(true, false) {
+				w.net.BreakStreams()
+			}
+		}
+	})
+	caller, callee = w.established(a, b)
+	on.Store(true)
+	return caller, callee
+}
+
+// RFC 3263 4.3: a request whose connection breaks before any response goes out
+// once more, identical but for its branch. A peer that had read the first does
+// nothing twice: in its dialog the CSeq is no news (RFC 3261 12.2.2).
+func TestARequestRepeatedOnANewConnectionIsHandledOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		caller, callee := w.breaks("INFO")
+		var handled atomic.Int32
+		require.NoError(t, callee.OnRequest("INFO", func(context.Context, *sip.Request) dialog.Answer {
+			handled.Add(1)
+			return dialog.Answer{}
+		}))
+		// The answer to the first may come by a connection that the peer makes,
+		// before the loss is seen here.
+		if err := caller.SendInfo(context.Background(), dialog.NewBody("text/plain", []byte("once"))); err != nil {
+			var refused *dialog.ResponseError
+			require.ErrorAs(t, err, &refused)
+			require.Equal(t, 500, refused.StatusCode)
+			sent := w.sent("10.0.0.1", "INFO")
+			require.Len(t, sent, 2)
+			require.Equal(t, request(sent[0].msg).CSeq().SeqNo, request(sent[1].msg).CSeq().SeqNo)
+			require.NotEqual(t, testkit.BranchOf(sent[0].msg), testkit.BranchOf(sent[1].msg))
+		}
+		synctest.Wait()
+		require.EqualValues(t, 1, handled.Load())
+		require.NoError(t, caller.Bye(context.Background(), ""))
+		<-callee.Done()
+	})
 }

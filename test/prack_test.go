@@ -31,28 +31,28 @@ func TestReliableResponsesOfTwoForksGetTheirPRACKs(t *testing.T) {
 			at := f.at[tag]
 			in := at.next("PRACK")
 			req := in.Request()
-			require.Equal(t, map[string]string{"A": "100 1 INVITE", "B": "7 1 INVITE"}[tag], value(req, "RAck"))
-			require.Equal(t, "2 PRACK", value(req, "CSeq"))
+			require.Equal(t, map[string]string{"A": "100 1 INVITE", "B": "7 1 INVITE"}[tag], testkit.Value(req, "RAck"))
+			require.Equal(t, "2 PRACK", testkit.Value(req, "CSeq"))
 			require.Equal(t, tag, testkit.ToTag(req))
 			require.Equal(t, "sip:"+tag+"@"+at.Addr().String(), req.Recipient.String())
-			require.Equal(t, "<sip:"+at.Addr().String()+";lr>", value(req, "Route"))
+			require.Equal(t, "<sip:"+at.Addr().String()+";lr>", testkit.Value(req, "Route"))
 			at.reply(in, dialogtest.Response{Code: 200})
 		}
 		f.says("B", 180, "", reliably(8)...)
 		second := f.at["B"].next("PRACK")
-		require.Equal(t, "8 1 INVITE", value(second.Message, "RAck"))
-		require.Equal(t, "3 PRACK", value(second.Message, "CSeq"))
+		require.Equal(t, "8 1 INVITE", testkit.Value(second.Message, "RAck"))
+		require.Equal(t, "3 PRACK", testkit.Value(second.Message, "CSeq"))
 		f.at["B"].reply(second, dialogtest.Response{Code: 200})
 
 		f.says("A", 200, answerSDP)
 		f.at["A"].next("ACK")
 		f.says("B", 200, answerSDP)
 		bye := f.at["B"].next("BYE")
-		require.Equal(t, "4 BYE", value(bye.Message, "CSeq"), "the loser's numbers go on")
+		require.Equal(t, "4 BYE", testkit.Value(bye.Message, "CSeq"), "the loser's numbers go on")
 		f.at["B"].reply(bye, dialogtest.Response{Code: 200})
 		result := began(func() error { return f.d.Bye(context.Background(), "") })
 		bye = f.at["A"].next("BYE")
-		require.Equal(t, "3 BYE", value(bye.Message, "CSeq"))
+		require.Equal(t, "3 BYE", testkit.Value(bye.Message, "CSeq"))
 		f.at["A"].reply(bye, dialogtest.Response{Code: 200})
 		require.NoError(t, <-result)
 		f.empty()
@@ -86,7 +86,7 @@ func TestOnlyTheNextReliableResponseIsAcknowledged(t *testing.T) {
 				require.Equal(t, map[bool]int{true: 183, false: 180}[c.taken], f.d.Forks()[0].Status)
 				f.says("A", 181, "", reliably(6)...)
 				in := f.at["A"].next("PRACK")
-				require.Equal(t, "6 1 INVITE", value(in.Message, "RAck"))
+				require.Equal(t, "6 1 INVITE", testkit.Value(in.Message, "RAck"))
 				f.at["A"].reply(in, dialogtest.Response{Code: 200})
 				f.refused("A")
 			})
@@ -132,7 +132,7 @@ func TestPRACKsOfOneForkWaitForEachOther(t *testing.T) {
 		require.Len(t, w.sent(stackIP, "PRACK"), 1)
 		f.at["A"].reply(first, dialogtest.Response{Code: 200})
 		second := f.at["A"].next("PRACK")
-		require.Equal(t, "2 1 INVITE", value(second.Message, "RAck"))
+		require.Equal(t, "2 1 INVITE", testkit.Value(second.Message, "RAck"))
 		// Its 200 comes after the final answer to the INVITE.
 		f.says("A", 200, answerSDP)
 		f.at["A"].reply(second, dialogtest.Response{Code: 200})
@@ -155,9 +155,9 @@ func TestAChallengedPRACKIsSentAgain(t *testing.T) {
 		at := f.at["B"]
 		at.reply(at.next("PRACK"), dialogtest.Response{Code: 407, Headers: []string{`Proxy-Authenticate: Digest realm="far", nonce="n", algorithm=MD5`}})
 		again := at.next("PRACK")
-		require.Equal(t, "3 PRACK", value(again.Message, "CSeq"))
-		require.Equal(t, "9 1 INVITE", value(again.Message, "RAck"))
-		require.NotEmpty(t, value(again.Message, "Proxy-Authorization"))
+		require.Equal(t, "3 PRACK", testkit.Value(again.Message, "CSeq"))
+		require.Equal(t, "9 1 INVITE", testkit.Value(again.Message, "RAck"))
+		require.NotEmpty(t, testkit.Value(again.Message, "Proxy-Authorization"))
 		at.reply(again, dialogtest.Response{Code: 200})
 		f.says("A", 200, answerSDP)
 		require.NoError(t, f.d.WaitAnswer(context.Background()))
@@ -455,6 +455,305 @@ func TestNothingOvertakesAPRACK(t *testing.T) {
 			f.at["A"].reply(f.at["A"].next("UPDATE"), dialogtest.Response{Code: 200, Body: answerSDP})
 			f.says("A", 486, "")
 			f.empty()
+		})
+	}
+}
+
+// PRACKs and ACKs that did not get through, and leave once more when the response comes
+// again.
+
+// RFC 3261 12.2.2: what was sent after the PRACK has come before it, so it gets 500.
+func TestPRACKThatALaterRequestHasOvertaken(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
+		calls, lost := w.progressing(b, answerSDP), false
+		w.net.SetPolicy(func(p dialogtest.Packet) []time.Duration {
+			if !lost && string(p.Data[:5]) == "PRACK" {
+				lost = true
+				return nil
+			}
+			return []time.Duration{time.Millisecond}
+		})
+		placed, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
+		require.NoError(t, err)
+		caller := placed.(*dialog.Dialog)
+		time.Sleep(100 * time.Millisecond)
+		require.NoError(t, caller.SendInfo(context.Background(), dialog.NewBody("text/plain", []byte("hello"))))
+		require.NoError(t, (<-calls).Accept(context.Background()))
+		require.NoError(t, caller.WaitAnswer(context.Background()))
+		require.NotEmpty(t, w.sent("10.0.0.2", "500 PRACK"))
+		require.NoError(t, caller.Bye(context.Background(), ""))
+	})
+}
+
+// RFC 6337 2.3: a peer that does not take the offer in a PRACK gets one without;
+// an answer goes out again.
+func TestPRACKThatIsRefusedIsSentAgain(t *testing.T) {
+	for _, code := range []int{488, 500} {
+		bubble(t, func(t *testing.T, w *world) {
+			a, p := w.stack(stackIP), w.peer(peerIP)
+			l := w.calls(a, p, proposing(make(chan dialog.ForkInfo, 9)))
+			ring := dialogtest.Response{Code: 183, Body: answerSDP, Headers: reliably(1)}
+			l.answer(ring)
+			first := p.next("PRACK")
+			require.NotEmpty(t, first.Message.Body())
+			p.reply(first, dialogtest.Response{Code: code})
+			p.quiet("PRACK", time.Second)
+			l.answer(ring)
+			second := p.next("PRACK")
+			require.Empty(t, second.Message.Body())
+			require.Equal(t, "1 1 INVITE", testkit.Value(second.Message, "RAck"))
+			require.Equal(t, "3 PRACK", testkit.Value(second.Message, "CSeq"))
+			p.reply(second, dialogtest.Response{Code: 200})
+			l.answer(ring)
+			p.quiet("PRACK", time.Second)
+			l.answer(dialogtest.Response{Code: 200})
+			require.NoError(t, l.d.WaitAnswer(context.Background()))
+			l.hangUp(p)
+		})
+	}
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.calls(a, p, dialog.InviteOpts{})
+		l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { return ourSession(), nil })
+		ring := dialogtest.Response{Code: 183, Body: offerSDP, Headers: reliably(1)}
+		for range 2 {
+			l.answer(ring)
+			in := p.next("PRACK")
+			require.Equal(t, answerSDP, string(in.Message.Body()))
+			p.reply(in, dialogtest.Response{Code: 500})
+		}
+		l.answer(dialogtest.Response{Code: 200})
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		l.hangUp(p)
+	})
+}
+
+// RFC 3262 3: numbers are those of one transaction: a re-INVITE that goes out again
+// with credentials has others, and its offer is open again.
+func TestReliableResponsesToAReINVITEThatIsChallenged(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.peer(peerIP)
+		l := w.outgoing(w.stack(stackIP, func(c *dialog.StackConfig) {
+			c.Credentials = func(string) (string, string, bool) { return "alice", "secret", true }
+		}), p)
+		r := l.renegotiates(context.Background(), held(offerSDP))
+		r.says(183, held(answerSDP), reliably(70)...)
+		r.acknowledged("70 2 INVITE", 200)
+		r.says(407, "", `Proxy-Authenticate: Digest realm="far", nonce="n", algorithm=MD5`)
+		r.in = p.next("INVITE")
+		l.meets("UPDATE", 491)
+		r.says(183, answerSDP, reliably(5)...)
+		r.acknowledged("5 4 INVITE", 200)
+		r.says(200, "")
+		require.Empty(t, p.next("ACK").Message.Body())
+		require.NoError(t, <-r.ended)
+		require.Equal(t, answerSDP, string(r.body.Data()))
+		l.stands(p)
+	})
+}
+
+// A peer that answers no PRACK does not have us keep all that it sends.
+func TestPRACKsThatWaitAreBounded(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.calls(a, p, offer(offerSDP))
+		for n := range 40 {
+			l.answer(dialogtest.Response{Code: 180 + n%4, Headers: reliably(1 + n)})
+		}
+		for n := 1; n <= 16; n++ {
+			in := p.next("PRACK")
+			require.Equal(t, fmt.Sprintf("%d 1 INVITE", n), testkit.Value(in.Message, "RAck"))
+			p.reply(in, dialogtest.Response{Code: 200})
+		}
+		p.quiet("PRACK", time.Second)
+		l.answer(dialogtest.Response{Code: 180, Headers: reliably(17)})
+		p.reply(p.next("PRACK"), dialogtest.Response{Code: 200})
+		l.answer(dialogtest.Response{Code: 200, Body: answerSDP})
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		l.hangUp(p)
+	})
+}
+
+// Offers of ours in a PRACK (RFC 3262 5).
+
+// proposing is a call that offers held(offerSDP) in each PRACK that may.
+func proposing(asked chan<- dialog.ForkInfo) dialog.InviteOpts {
+	opts := offer(offerSDP)
+	opts.PrackOffer = func(_ context.Context, response dialog.ForkInfo) dialog.Body {
+		asked <- response
+		return dialog.NewBody("application/sdp", []byte(held(offerSDP)))
+	}
+	return opts
+}
+
+// The offer is made once the first is answered, and the 200 answers it.
+func TestOurOfferInAPRACK(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		asked := make(chan dialog.ForkInfo, 9)
+		l := w.calls(a, p, proposing(asked))
+		got := bodies(l.d)
+		l.answer(dialogtest.Response{Code: 180, Headers: reliably(1)})
+		plain := p.next("PRACK")
+		require.Empty(t, plain.Message.Body(), "nothing is agreed on")
+		p.reply(plain, dialogtest.Response{Code: 200})
+		l.answer(dialogtest.Response{Code: 183, Body: answerSDP, Headers: reliably(2)})
+		with := p.next("PRACK")
+		require.Equal(t, versioned(held(offerSDP), 2), string(with.Message.Body()))
+		response := <-asked
+		require.Equal(t, 183, response.Status)
+		require.Equal(t, answerSDP, string(response.Body.Data()))
+
+		// It is open: nobody offers anew.
+		_, err := l.d.Update(context.Background(), ourSession())
+		require.ErrorIs(t, err, dialog.ErrPending)
+		l.meets("UPDATE", 491)
+		p.reply(with, dialogtest.Response{Code: 200, Body: "v=0\r\n"})
+		synctest.Wait()
+		require.Equal(t, []string{"application/sdp\n" + answerSDP, "application/sdp\nv=0\r\n"}, drained(got))
+
+		// RFC 6337 3.2: that was the PRACK to make one in.
+		l.answer(dialogtest.Response{Code: 183, Headers: reliably(3)})
+		plain = p.next("PRACK")
+		require.Empty(t, plain.Message.Body())
+		p.reply(plain, dialogtest.Response{Code: 200})
+
+		// It stands: what we have put on hold stays so.
+		l.ask("UPDATE", withBody(answerSDP))
+		require.Contains(t, string(p.next("200 UPDATE").Message.Body()), "a=sendonly")
+		l.answer(dialogtest.Response{Code: 200})
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		require.Empty(t, asked)
+		l.hangUp(p)
+	})
+}
+
+// What comes to nothing leaves the session as it was, and another offer may follow.
+func TestOurOfferInAPRACKThatComesToNothing(t *testing.T) {
+	for name, res := range map[string]dialogtest.Response{
+		"refused": {Code: 488}, "not answered by the 200": {Code: 200}, "answered by the call's answer": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				a, p := w.stack(stackIP), w.peer(peerIP)
+				l := w.calls(a, p, proposing(make(chan dialog.ForkInfo, 9)))
+				l.answer(dialogtest.Response{Code: 183, Body: answerSDP, Headers: reliably(1)})
+				in := p.next("PRACK")
+				if res.Code != 0 {
+					p.reply(in, res)
+				}
+				l.answer(dialogtest.Response{Code: 200})
+				require.NoError(t, l.d.WaitAnswer(context.Background()))
+				p.next("ACK")
+				if res.Code == 0 {
+					p.reply(in, dialogtest.Response{Code: 488})
+				}
+				l.ask("UPDATE", withBody(answerSDP))
+				require.Contains(t, string(p.next("200 UPDATE").Message.Body()), "a=sendrecv", "nothing is on hold")
+				updated := began(func() error {
+					_, err := l.d.Update(context.Background(), dialog.NewBody("application/sdp", []byte(offerSDP)))
+					return err
+				})
+				p.reply(p.next("UPDATE"), dialogtest.Response{Code: 200, Body: answerSDP})
+				require.NoError(t, <-updated)
+				l.hangUp(p)
+			})
+		})
+	}
+}
+
+// The PRACK does not wait for ever, and a function that misbehaves makes no offer.
+func TestPRACKWithoutTheOfferThatIsNotMade(t *testing.T) {
+	for name, c := range map[string]struct {
+		propose func(context.Context, dialog.ForkInfo) dialog.Body
+		after   time.Duration
+	}{
+		"nil":      {func(context.Context, dialog.ForkInfo) dialog.Body { return nil }, 0},
+		"panics":   {func(context.Context, dialog.ForkInfo) dialog.Body { panic("no") }, 0},
+		"too late": {func(ctx context.Context, _ dialog.ForkInfo) dialog.Body { <-ctx.Done(); return ourSession() }, 2 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				a, p := w.stack(stackIP), w.peer(peerIP)
+				opts := offer(offerSDP)
+				opts.PrackOffer = c.propose
+				l := w.calls(a, p, opts)
+				since := time.Now()
+				l.answer(dialogtest.Response{Code: 183, Body: answerSDP, Headers: reliably(1)})
+				in := p.next("PRACK")
+				require.Equal(t, c.after, time.Since(since))
+				require.Empty(t, in.Message.Body())
+				p.reply(in, dialogtest.Response{Code: 200})
+				l.answer(dialogtest.Response{Code: 200})
+				require.NoError(t, l.d.WaitAnswer(context.Background()))
+				l.hangUp(p)
+			})
+		})
+	}
+}
+
+// A call that ends meanwhile does not wait for the offer.
+func TestCallThatEndsWhileAnOfferForAPRACKIsMade(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		opts, let := offer(offerSDP), make(chan struct{})
+		opts.PrackOffer = func(context.Context, dialog.ForkInfo) dialog.Body { <-let; return ourSession() }
+		l := w.calls(a, p, opts)
+		l.answer(dialogtest.Response{Code: 183, Body: answerSDP, Headers: reliably(1)})
+		synctest.Wait()
+		require.NoError(t, l.d.Close())
+		p.reply(p.next("CANCEL"), dialogtest.Response{Code: 200})
+		l.answer(dialogtest.Response{Code: 487})
+		synctest.Wait()
+		close(let)
+		l.settled(a)
+	})
+}
+
+// The peer's UPDATE comes while ours is being made: it goes first, and the PRACK
+// without.
+func TestPRACKWithoutAnOfferThatAnotherHasOvertaken(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		opts, let := offer(offerSDP), make(chan struct{})
+		opts.PrackOffer = func(context.Context, dialog.ForkInfo) dialog.Body { <-let; return ourSession() }
+		l := w.calls(a, p, opts)
+		l.d.OnOffer(func(ctx context.Context, _ dialog.Body) (dialog.Body, error) { <-ctx.Done(); return nil, nil })
+		l.answer(dialogtest.Response{Code: 183, Body: answerSDP, Headers: reliably(1)})
+		l.ask("UPDATE", withBody(offerSDP))
+		synctest.Wait()
+		close(let)
+		in := p.next("PRACK")
+		require.Empty(t, in.Message.Body())
+		p.reply(in, dialogtest.Response{Code: 200})
+		require.Equal(t, 504, p.final("UPDATE").StatusCode)
+		l.answer(dialogtest.Response{Code: 200})
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+		l.hangUp(p)
+	})
+}
+
+// Between two stacks, over a network that loses what it likes.
+func TestStacksAgreeOnTheOfferInAPRACK(t *testing.T) {
+	for seed := range uint64(4) {
+		bubble(t, func(t *testing.T, w *world) {
+			a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
+			w.net.SetPolicy(dialogtest.Lossy(seed, 0.2, 0.2, 400*time.Millisecond))
+			calls := w.progressing(b, answerSDP)
+			d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), proposing(make(chan dialog.ForkInfo, 9)))
+			require.NoError(t, err)
+			got := bodies(d)
+			callee := <-calls
+			heard := bodies(callee)
+			require.NoError(t, callee.Accept(context.Background()))
+			require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
+			synctest.Wait()
+			require.Contains(t, drained(heard), "application/sdp\n"+versioned(held(offerSDP), 2))
+			answers := drained(got)
+			require.Contains(t, answers[len(answers)-1], "a=recvonly")
+			w.net.SetPolicy(nil)
+			require.NoError(t, d.Bye(context.Background(), ""))
 		})
 	}
 }

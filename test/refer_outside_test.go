@@ -221,7 +221,7 @@ func TestReferOutsideCallsAnswersAChallenge(t *testing.T) {
 		x := w.referOutOfDialog(context.Background(), s, p, dialog.ReferOpts{})
 		x.answers(401, credentialsWanted)
 		x.refer = p.next("REFER")
-		require.NotEmpty(t, value(x.refer.Message, "Authorization"))
+		require.NotEmpty(t, testkit.Value(x.refer.Message, "Authorization"))
 		x.answers(202)
 		got := <-x.result
 		require.NoError(t, got.err)

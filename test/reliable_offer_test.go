@@ -13,6 +13,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // An INVITE without an offer: ours is in the first reliable response, the answer
@@ -120,7 +121,7 @@ func TestUpdateHasToWaitForThePRACK(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		l, early := w.answeredEarly()
 		l.ask("UPDATE", withBody(offerSDP))
-		require.NotEmpty(t, value(l.next("500 UPDATE").Message, "Retry-After"))
+		require.NotEmpty(t, testkit.Value(l.next("500 UPDATE").Message, "Retry-After"))
 		_, err := l.d.Update(context.Background(), dialog.NewBody("application/sdp", []byte(answerSDP)))
 		require.ErrorIs(t, err, dialog.ErrPending)
 		l.pracked(early.Message)
@@ -152,7 +153,7 @@ func TestOfferInAPRACK(t *testing.T) {
 			res := l.pracked(early.Message, withBody(held(offerSDP)))
 			require.Contains(t, string(res.Body()), "a=recvonly")
 			require.Contains(t, string(res.Body()), "o=bob 7 2 ")
-			require.Equal(t, "application/sdp", value(res, "Content-Type"))
+			require.Equal(t, "application/sdp", testkit.Value(res, "Content-Type"))
 			synctest.Wait()
 			require.Equal(t, []string{"application/sdp\n" + held(offerSDP)}, drained(got))
 		})
@@ -310,4 +311,463 @@ func TestReliableResponseWithAnotherBodyIsNoAnswer(t *testing.T) {
 			l.stands(p)
 		})
 	}
+}
+
+// FS7, FA3, RFC 3261 13.2.1, RFC 6337 3.1.1, 3.1.2: once a reliable provisional response
+// has brought the answer, or the offer, an SDP in a later response is neither. It goes
+// to OnBody as it came, and does nothing else.
+func TestSDPAfterAReliableAnswerIsNone(t *testing.T) {
+	late := strings.Replace(versioned(answerSDP, 9), "5000", "5998", 1)
+	for _, offers := range []bool{true, false} {
+		bubble(t, func(t *testing.T, w *world) {
+			opts := dialog.InviteOpts{}
+			if offers {
+				opts = offer(offerSDP)
+			}
+			asked := 0
+			opts.Setup = func(d *dialog.Dialog) {
+				d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { asked++; return sdpBody(offerSDP), nil })
+			}
+			l := w.calls(w.stack(stackIP, withoutRetry), w.peer(peerIP), opts)
+			heard := bodies(l.d)
+			again := func(r dialogtest.Response, rseq int) string {
+				r.Headers = reliably(rseq)
+				l.answer(r)
+				in := l.next("PRACK")
+				l.reply(in, dialogtest.Response{Code: 200})
+				synctest.Wait()
+				return string(in.Message.Body())
+			}
+			first := again(dialogtest.Response{Code: 183, Body: answerSDP}, 1)
+			require.Equal(t, map[bool]string{true: "", false: offerSDP}[offers], first)
+			require.Empty(t, again(dialogtest.Response{Code: 183, Body: late}, 2))
+			l.answer(dialogtest.Response{Code: 200, Body: late})
+			require.Empty(t, l.next("ACK").Message.Body())
+			require.NoError(t, l.d.WaitAnswer(context.Background()))
+			synctest.Wait()
+			require.Equal(t, []string{"application/sdp\n" + answerSDP, "application/sdp\n" + late, "application/sdp\n" + late}, drained(heard))
+			require.Equal(t, map[bool]int{true: 0, false: 1}[offers], asked)
+
+			// So it is inside the call.
+			r := l.renegotiates(context.Background(), map[bool]string{true: offerSDP}[offers])
+			r.says(183, answerSDP, reliably(1)...)
+			r.acknowledged("1 4 INVITE", 200)
+			r.says(200, late)
+			require.Empty(t, l.next("ACK").Message.Body())
+			require.NoError(t, <-r.ended)
+			require.Equal(t, answerSDP, string(r.body.Data()))
+			require.Equal(t, map[bool]int{true: 0, false: 2}[offers], asked)
+			l.d.OnOffer(nil)
+			require.Equal(t, []string{"m=audio 4000 RTP/AVP 0 8"}, mLines(l.says(l.d.Hold, answerSDP)))
+			l.stands(l.peer)
+		})
+	}
+}
+
+// progressing has a stack send a reliable 183 with a body, and return the call
+// unanswered.
+func (w *world) progressing(b *dialog.Stack, body string) <-chan *dialog.Dialog {
+	calls := make(chan *dialog.Dialog, 1)
+	b.OnIncomingDialog(func(d dialog.IDialog) {
+		call := d.(*dialog.Dialog)
+		if err := call.Provisional(context.Background(), 183, "", withSDP(body)); err != nil {
+			w.t.Errorf("provisional: %v", err)
+		}
+		calls <- call
+	})
+	return calls
+}
+
+// Two stacks agree upon the session before the call is answered, whatever
+// either insists on, and over a network that loses what it likes.
+func TestStacksAgreeBeforeTheAnswer(t *testing.T) {
+	sets := []dialog.Reliability{dialog.ReliableSupported, dialog.ReliableRequired}
+	for _, caller := range sets {
+		for _, callee := range sets {
+			for _, lossy := range []bool{false, true} {
+				bubble(t, func(t *testing.T, w *world) {
+					a, b := w.stack("10.0.0.1", reliability(caller)), w.stack("10.0.0.2", reliability(callee))
+					if lossy {
+						w.net.SetPolicy(dialogtest.Lossy(uint64(caller)*2+uint64(callee), 0.2, 0.2, 400*time.Millisecond))
+					}
+					calls := w.progressing(b, answerSDP)
+					d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
+					require.NoError(t, err)
+					got := bodies(d)
+					call := <-calls
+					require.NoError(t, call.Accept(context.Background()))
+					require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
+					synctest.Wait()
+					require.Equal(t, []string{"application/sdp\n" + answerSDP}, drained(got))
+					w.net.SetPolicy(nil)
+					require.NoError(t, call.Hold(context.Background()))
+					require.NoError(t, d.Bye(context.Background(), ""))
+				})
+			}
+		}
+	}
+}
+
+// UPDATE both ways before the answer, once the PRACK has settled the session.
+func TestStacksUpdateBeforeTheAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
+		calls := w.progressing(b, answerSDP)
+		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
+		require.NoError(t, err)
+		caller, callee := d.(*dialog.Dialog), <-calls
+		synctest.Wait()
+		for _, c := range []struct {
+			d          *dialog.Dialog
+			body, want string
+		}{{caller, offerSDP, "a=recvonly"}, {callee, answerSDP, "a=inactive"}} {
+			answer, err := c.d.Update(context.Background(), dialog.NewBody("application/sdp", []byte(held(c.body))))
+			require.NoError(t, err)
+			require.Contains(t, string(answer.Data()), c.want)
+		}
+		require.NoError(t, callee.Accept(context.Background()))
+		require.NoError(t, caller.WaitAnswer(context.Background()))
+		synctest.Wait()
+		require.NoError(t, callee.Bye(context.Background(), ""))
+	})
+}
+
+// The INVITE has no offer: the callee's is in the 183, and the caller's
+// application answers it in the PRACK.
+func TestStacksAgreeUponTheCalleesOffer(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
+		calls := w.progressing(b, offerSDP)
+		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), dialog.InviteOpts{Setup: func(d *dialog.Dialog) {
+			d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) {
+				time.Sleep(time.Second)
+				return dialog.NewBody("application/sdp", []byte(answerSDP)), nil
+			})
+		}})
+		require.NoError(t, err)
+		callee := <-calls
+		got := bodies(callee)
+		require.NoError(t, callee.Accept(context.Background()))
+		synctest.Wait()
+		require.Equal(t, []string{"application/sdp\n" + answerSDP}, drained(got))
+		require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
+		require.NoError(t, callee.Hold(context.Background()))
+		require.NoError(t, d.Bye(context.Background(), ""))
+	})
+}
+
+// A caller that is off gets an unreliable 183, and one that a stack insists on
+// and does not know it is turned away.
+func TestStacksThatDoNotWantTheSame(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.stack("10.0.0.1", reliability(dialog.ReliableOff)), w.stack("10.0.0.2")
+		calls := w.progressing(b, answerSDP)
+		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
+		require.NoError(t, err)
+		require.NoError(t, (<-calls).Accept(context.Background(), withSDP(answerSDP)))
+		require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
+		require.NoError(t, d.Bye(context.Background(), ""))
+		require.Empty(t, w.sent("10.0.0.1", "PRACK"))
+
+		c := w.stack("10.0.0.3", reliability(dialog.ReliableRequired))
+		c.OnIncomingDialog(func(dialog.IDialog) { t.Error("must not reach the application") })
+		d, err = a.NewInvite(context.Background(), uri("bob", "10.0.0.3"), offer(offerSDP))
+		require.NoError(t, err)
+		var refused *dialog.ResponseError
+		require.ErrorAs(t, d.(*dialog.Dialog).WaitAnswer(context.Background()), &refused)
+		require.Equal(t, 421, refused.StatusCode)
+	})
+}
+
+// Reliable provisional responses to a re-INVITE of ours (RFC 3262 4, RFC 6141).
+
+// renegotiated is a re-INVITE of ours that the peer has read: body is what
+// Renegotiate returns.
+type renegotiated struct {
+	*peerCall
+	in    dialogtest.Received
+	body  dialog.Body
+	ended <-chan error
+}
+
+func (l *peerCall) renegotiates(ctx context.Context, offer string) *renegotiated {
+	l.t.Helper()
+	r := &renegotiated{peerCall: l}
+	var ours dialog.Body
+	if offer != "" {
+		ours = dialog.NewBody("application/sdp", []byte(offer))
+	}
+	r.ended = began(func() (err error) {
+		r.body, err = l.d.Renegotiate(ctx, ours)
+		return err
+	})
+	r.in = l.next("INVITE")
+	return r
+}
+
+// says answers the re-INVITE.
+func (r *renegotiated) says(code int, body string, headers ...string) {
+	r.t.Helper()
+	r.reply(r.in, dialogtest.Response{Code: code, Body: body, Headers: append([]string{contactOfPeer}, headers...)})
+}
+
+// acknowledged reads the PRACK to a response, answers it and returns its body.
+func (r *renegotiated) acknowledged(rack string, code int) string {
+	r.t.Helper()
+	in := r.next("PRACK")
+	require.Equal(r.t, rack, testkit.Value(in.Message, "RAck"))
+	r.reply(in, dialogtest.Response{Code: code})
+	return string(in.Message.Body())
+}
+
+// The answer in a reliable response is the answer: it moves session and target,
+// and the 2xx has none.
+func TestReliableResponseAnswersOurReINVITE(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.peer(peerIP)
+		l := w.outgoing(w.stack(stackIP), p)
+		got := bodies(l.d)
+		r := l.renegotiates(context.Background(), held(offerSDP))
+		r.reply(r.in, dialogtest.Response{Code: 183, Body: answerSDP, Headers: append(reliably(7), movedTo("there"))})
+		require.Empty(t, r.acknowledged("7 2 INVITE", 200))
+		r.reply(r.in, dialogtest.Response{Code: 183, Body: answerSDP, Headers: reliably(7)}) // repeated
+		p.quiet("PRACK", 100*time.Millisecond)
+		require.Equal(t, "there", l.targetUser())
+		require.Contains(t, drained(got), "application/sdp\n"+answerSDP)
+
+		// Agreed: an UPDATE may offer anew while the re-INVITE is open.
+		l.ask("UPDATE", withBody(offerSDP))
+		require.Contains(t, string(p.next("200 UPDATE").Message.Body()), "a=sendonly", "what we put on hold stays so")
+
+		r.reply(r.in, dialogtest.Response{Code: 200, Headers: []string{movedTo("there")}})
+		require.Empty(t, p.next("ACK").Message.Body())
+		require.NoError(t, <-r.ended)
+		require.Equal(t, answerSDP, string(r.body.Data()))
+		l.hangUp(p)
+	})
+}
+
+// RFC 6141 4.3: one that is not sent reliably changes nothing.
+func TestUnreliableResponseToOurReINVITEChangesNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.peer(peerIP)
+		l := w.outgoing(w.stack(stackIP), p)
+		r := l.renegotiates(context.Background(), held(offerSDP))
+		before := l.targetUser()
+		r.reply(r.in, dialogtest.Response{Code: 183, Body: answerSDP, Headers: []string{movedTo("there")}})
+		synctest.Wait()
+		require.Equal(t, before, l.targetUser())
+		r.says(488, "")
+		p.next("ACK")
+		require.Error(t, <-r.ended)
+		l.ask("UPDATE", withBody(offerSDP))
+		require.Contains(t, string(p.next("200 UPDATE").Message.Body()), "a=sendrecv", "nothing is on hold")
+		require.Empty(t, w.sent(stackIP, "PRACK"))
+		l.hangUp(p)
+	})
+}
+
+// The offer in a reliable response is answered by its PRACK; the ACK has nothing.
+func TestReliableOfferInsideOurReINVITE(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.peer(peerIP)
+		l := w.outgoing(w.stack(stackIP), p)
+		decide := make(chan struct{})
+		l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { <-decide; return ourSession(), nil })
+		r := l.renegotiates(context.Background(), "")
+		r.says(183, offerSDP, reliably(1)...)
+		synctest.Wait()
+
+		// It is open: nobody offers anew.
+		_, err := l.d.Update(context.Background(), ourSession())
+		require.ErrorIs(t, err, dialog.ErrPending)
+		l.meets("UPDATE", 500)
+		close(decide)
+		require.Equal(t, versioned(answerSDP, 2), r.acknowledged("1 2 INVITE", 200))
+		r.says(180, "", reliably(2)...)
+		require.Empty(t, r.acknowledged("2 2 INVITE", 200))
+		r.says(200, "")
+		require.Empty(t, p.next("ACK").Message.Body())
+		require.NoError(t, <-r.ended)
+		require.Equal(t, offerSDP, string(r.body.Data()))
+		l.hangUp(p)
+	})
+}
+
+// An offer that a PRACK has to refuse ends the call, as one in a 2xx does.
+func TestReliableOfferInsideOurReINVITERefused(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.peer(peerIP)
+		l := w.outgoing(w.stack(stackIP), p)
+		l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { return nil, errors.New("no") })
+		r := l.renegotiates(context.Background(), "")
+		r.says(183, offerSDP, reliably(1)...)
+		require.Contains(t, r.acknowledged("1 2 INVITE", 200), "m=audio 0 ")
+		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+		r.says(487, "")
+		require.Error(t, <-r.ended)
+		l.settled(w.stacks[0])
+	})
+}
+
+// RFC 6141 3.4: a refusal that undoes what a reliable response had changed leaves
+// the ends apart: the session from before is offered anew.
+func TestRefusalThatUndoesAReliableAnswerIsMended(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.peer(peerIP)
+		l := w.outgoing(w.stack(stackIP), p)
+		r := l.renegotiates(context.Background(), held(offerSDP)+"m=video 4002 RTP/AVP 31\r\n")
+		r.says(183, held(answerSDP), reliably(1)...)
+		r.acknowledged("1 2 INVITE", 200)
+		r.says(403, "")
+		p.next("ACK")
+		require.Error(t, <-r.ended)
+		again := p.next("INVITE")
+		body := string(again.Message.Body())
+		require.Contains(t, body, "m=audio 4000 RTP/AVP 0 8\r\na=sendrecv")
+		require.Contains(t, body, "m=video 0 ", "an m-line is never taken away (RFC 3264 8)")
+		require.Contains(t, body, "o=alice 1 3 ", "above the version that was refused")
+		p.reply(again, dialogtest.Response{Code: 200, Headers: []string{contactOfPeer}, Body: answerSDP})
+		p.next("ACK")
+		l.stands(p)
+	})
+}
+
+// What both have agreed on since is not undone.
+func TestRefusalThatUndoesAReliableAnswerBeforeAnotherOffer(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.peer(peerIP)
+		l := w.outgoing(w.stack(stackIP), p)
+		r := l.renegotiates(context.Background(), held(offerSDP))
+		r.says(183, held(answerSDP), reliably(1)...)
+		r.acknowledged("1 2 INVITE", 200)
+		r.says(403, "")
+		require.Error(t, <-r.ended)
+		p.reply(p.next("INVITE"), dialogtest.Response{Code: 491})
+		l.ask("UPDATE", withBody(answerSDP))
+		require.Equal(t, 200, p.final("UPDATE").StatusCode)
+		p.quiet("INVITE", time.Minute)
+		l.stands(p)
+	})
+}
+
+// RFC 5057: a PRACK that the peer does not know, or does not answer, ends the call.
+func TestPRACKOfOurReINVITEThatFails(t *testing.T) {
+	for _, code := range []int{481, 0} {
+		bubble(t, func(t *testing.T, w *world) {
+			p := w.peer(peerIP)
+			l := w.outgoing(w.stack(stackIP), p)
+			r := l.renegotiates(context.Background(), offerSDP)
+			r.says(183, "", reliably(1)...)
+			in := p.next("PRACK")
+			if code != 0 {
+				p.reply(in, dialogtest.Response{Code: code})
+			}
+			p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
+			r.says(487, "")
+			require.Error(t, <-r.ended)
+			require.Equal(t, "PRACK", l.d.Cause().Method)
+			l.settled(w.stacks[0])
+		})
+	}
+}
+
+// One that is given up gets its PRACK all the same: the peer repeats the response
+// until then.
+func TestReliableResponseToACancelledReINVITE(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.peer(peerIP)
+		l := w.outgoing(w.stack(stackIP), p)
+		ctx, cancel := context.WithCancel(context.Background())
+		r := l.renegotiates(ctx, offerSDP)
+		r.says(180, "")
+		cancel()
+		require.ErrorIs(t, <-r.ended, context.Canceled)
+		p.reply(p.next("CANCEL"), dialogtest.Response{Code: 200})
+		r.says(183, answerSDP, reliably(3)...)
+		r.acknowledged("3 2 INVITE", 200)
+		r.says(200, "")
+		p.next("ACK")
+		l.stands(p)
+	})
+}
+
+// A retry makes its offer anew: what was agreed on between is in it.
+func TestRetriedHoldIsOfTheSessionAsItIsThen(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.peer(peerIP)
+		l := w.outgoing(w.stack(stackIP), p)
+		ended := began(func() error { return l.d.Hold(context.Background()) })
+		first := p.next("INVITE")
+		require.Contains(t, string(first.Message.Body()), "o=alice 1 2 ")
+		p.reply(first, dialogtest.Response{Code: 491})
+		p.next("ACK")
+		l.ask("UPDATE", withBody(held(offerSDP)))
+		answer := string(p.next("200 UPDATE").Message.Body())
+		require.Contains(t, answer, "o=alice 1 3 ", "the peer has seen another session with version 2")
+		require.Contains(t, answer, "a=recvonly")
+		again := p.next("INVITE")
+		require.Contains(t, string(again.Message.Body()), "o=alice 1 4 ")
+		require.Contains(t, string(again.Message.Body()), "a=sendonly", "we hold as if the peer did not (RFC 6337 5.3)")
+		p.reply(again, dialogtest.Response{Code: 200, Headers: []string{contactOfPeer}, Body: answerSDP})
+		require.NoError(t, <-ended)
+		l.hangUp(p)
+	})
+}
+
+// An offer that we asked for, and that nobody decides, is answered from our
+// session, in the ACK or the PRACK.
+func TestOfferThatWeAskedForAndNobodyDecides(t *testing.T) {
+	for _, reliable := range []bool{true, false} {
+		bubble(t, func(t *testing.T, w *world) {
+			p := w.peer(peerIP)
+			l := w.outgoing(w.stack(stackIP), p)
+			r := l.renegotiates(context.Background(), "")
+			answer := ""
+			if reliable {
+				r.says(183, held(answerSDP), reliably(1)...)
+				answer = r.acknowledged("1 2 INVITE", 200)
+				r.says(200, "")
+				require.Empty(t, p.next("ACK").Message.Body())
+			} else {
+				r.says(200, held(answerSDP))
+				answer = string(p.next("ACK").Message.Body())
+			}
+			require.Contains(t, answer, "o=alice 1 2 ")
+			require.Contains(t, answer, "a=recvonly")
+			require.NoError(t, <-r.ended)
+			require.Equal(t, held(answerSDP), string(r.body.Data()))
+			l.ask("UPDATE", withBody(answerSDP))
+			require.Contains(t, string(p.next("200 UPDATE").Message.Body()), "a=sendrecv", "the hold was the peer's")
+			l.hangUp(p)
+		})
+	}
+}
+
+// FT10: nothing is said in a call behind its BYE, a PRACK whose answer the application
+// was deciding neither.
+func TestNoPRACKLeavesBehindTheBye(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.peer(peerIP)
+		l := w.outgoing(w.stack(stackIP), p)
+		asked, decided := make(chan struct{}), make(chan struct{})
+		l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) {
+			close(asked)
+			<-decided
+			return ourSession(), nil
+		})
+		r := l.renegotiates(context.Background(), "")
+		r.says(183, offerSDP, reliably(7)...)
+		<-asked
+		over := began(func() error { return l.d.Bye(context.Background(), "") })
+		bye := p.next("BYE")
+		close(decided)
+		synctest.Wait()
+		p.reply(bye, dialogtest.Response{Code: 200})
+		require.NoError(t, <-over)
+		require.Error(t, <-r.ended)
+		synctest.Wait()
+		require.Empty(t, w.sent(stackIP, "PRACK"))
+		r.says(487, "")
+	})
 }

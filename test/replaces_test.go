@@ -15,6 +15,154 @@ import (
 	"sipdialog.example/dialog/internal/testkit"
 )
 
+// Replaces: in the Refer-To of a REFER, and in an INVITE (RFC 3891).
+
+// E1, RFC 3891 3: Replaces names the tags as the side has them that is asked to
+// replace: to-tag is its own. In a URI it is escaped.
+func TestReplacesInReferToHasTheTagsOfThePeerAndIsEscaped(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, bob, carol := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
+		withBob := w.outgoing(a, bob)
+		withCarol := w.incoming(a, carol, func(r *dialogtest.Request) { r.CallID, r.FromTag = "x%1+y@carol.example", "ca~rol" })
+		withCarol.tag = "ca~rol"
+		target := sip.Uri{Scheme: "sip", User: "carol", Host: otherIP, Port: 5060}
+
+		require.NoError(t, withBob.d.SendReferWithReplaces(context.Background(), target, withCarol.d, nil))
+		refer := bob.next("REFER")
+		require.Equal(t,
+			"<sip:carol@"+otherIP+":5060?Replaces=x%251+y%40carol.example%3Bfrom-tag%3D"+withCarol.stackTag+"%3Bto-tag%3Dca~rol>",
+			w.one(stackIP, "REFER").value(t, "Refer-To"))
+		bob.reply(refer, dialogtest.Response{Code: 202})
+		_, err := withBob.d.WaitRefer(context.Background())
+		require.NoError(t, err)
+
+		// ReferReplace calls the peer of the replaced dialog, at its Contact.
+		require.NoError(t, withBob.d.ReferReplace(context.Background(), withCarol.d, dialog.ReferOpts{}))
+		bob.next("REFER")
+		require.Equal(t,
+			"<sip:peer@"+otherIP+":5060?Replaces=x%251+y%40carol.example%3Bfrom-tag%3D"+withCarol.stackTag+"%3Bto-tag%3Dca~rol>",
+			w.last(stackIP, "REFER").value(t, "Refer-To"))
+	})
+}
+
+// E1: a call of ours is named likewise, and the two ends of this package agree.
+func TestReplacesOfACallOfOurOwn(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, bob, carol := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
+		withBob, withCarol := w.outgoing(a, bob), w.outgoing(a, carol)
+		require.NoError(t, withBob.d.ReferReplace(context.Background(), withCarol.d, dialog.ReferOpts{}))
+		refer := bob.next("REFER").Request()
+		value := refer.GetHeaders("Refer-To")[0].Value()
+		require.Contains(t, value, "?Replaces="+withCarol.callID+"%3Bfrom-tag%3D"+withCarol.stackTag+"%3Bto-tag%3D"+farTag+">")
+
+		var target sip.Uri
+		_, err := sip.ParseAddressValue(value, &target, &sip.HeaderParams{})
+		require.NoError(t, err)
+		escaped, ok := target.Headers.Get("Replaces")
+		require.True(t, ok)
+		info, err := dialog.ParseReplacesHeader(escaped)
+		require.NoError(t, err)
+		require.Equal(t, &dialog.ReplacesInfo{CallID: withCarol.callID, FromTag: withCarol.stackTag, ToTag: farTag}, info)
+		require.Equal(t, withCarol.callID+";from-tag="+withCarol.stackTag+";to-tag="+farTag, info.BuildReplacesHeader())
+	})
+}
+
+// E1: what cannot be replaced is refused before anything leaves.
+func TestReferReplaceNeedsACallWithAPeer(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, bob := w.stack(stackIP), w.peer(peerIP)
+		l := w.outgoing(a, bob)
+		unanswered := w.calls(a, w.peer(otherIP), offer(offerSDP))
+		for _, other := range []dialog.IDialog{nil, (*dialog.Dialog)(nil), unanswered.d} {
+			require.ErrorIs(t, l.d.ReferReplace(context.Background(), other, dialog.ReferOpts{}), dialog.ErrInvalidArgument)
+			require.ErrorIs(t, l.d.SendReferWithReplaces(context.Background(), uri("x", otherIP), other, nil), dialog.ErrInvalidArgument)
+		}
+		require.Empty(t, w.sent(stackIP, "REFER"))
+		require.NoError(t, unanswered.d.Close())
+	})
+}
+
+// E1: Replaces is read as it stands in a header, and escaped as in a URI.
+func TestParseReplacesHeader(t *testing.T) {
+	good := map[string]dialog.ReplacesInfo{
+		"id;from-tag=f;to-tag=t":                               {CallID: "id", FromTag: "f", ToTag: "t"},
+		"id;to-tag=t;from-tag=f":                               {CallID: "id", FromTag: "f", ToTag: "t"},
+		"id@host;to-tag=t;from-tag=f;early-only":               {CallID: "id@host", FromTag: "f", ToTag: "t", EarlyOnly: true},
+		" id ; TO-TAG = t ; From-Tag = f ; x=y ; Early-Only ":  {CallID: "id", FromTag: "f", ToTag: "t", EarlyOnly: true},
+		"id%40host%3Bto-tag%3Dt%3Bfrom-tag%3Df":                {CallID: "id@host", FromTag: "f", ToTag: "t"},
+		"id%40host%3bto-tag%3dt%3bfrom-tag%3df%3bearly-only":   {CallID: "id@host", FromTag: "f", ToTag: "t", EarlyOnly: true},
+		"a%25b+c%3Bfrom-tag%3Df%3Bto-tag%3Dt":                  {CallID: "a%b+c", FromTag: "f", ToTag: "t"},
+		"a%b+c;from-tag=f;to-tag=t":                            {CallID: "a%b+c", FromTag: "f", ToTag: "t"},
+		"id;from-tag=0;to-tag=0":                               {CallID: "id", FromTag: "0", ToTag: "0"},
+		"425928@bobster.example.org;to-tag=7743;from-tag=6472": {CallID: "425928@bobster.example.org", FromTag: "6472", ToTag: "7743"},
+	}
+	for header, want := range good {
+		got, err := dialog.ParseReplacesHeader(header)
+		require.NoError(t, err, header)
+		require.Equal(t, &want, got, header)
+		back, err := dialog.ParseReplacesHeader(got.BuildReplacesHeader())
+		require.NoError(t, err)
+		require.Equal(t, got, back)
+	}
+	for _, header := range []string{
+		"", ";", "id", "id;from-tag=f", "id;to-tag=t", ";from-tag=f;to-tag=t", "id;from-tag=;to-tag=t",
+		"id;from-tag=f;from-tag=g;to-tag=t", "id;from-tag=f;to-tag=t;to-tag=u", "id%zz",
+	} {
+		_, err := dialog.ParseReplacesHeader(header)
+		require.ErrorIs(t, err, dialog.ErrMalformed, "%q", header)
+	}
+	require.Equal(t, "i;from-tag=f;to-tag=t;early-only",
+		(&dialog.ReplacesInfo{CallID: "i", FromTag: "f", ToTag: "t", EarlyOnly: true}).BuildReplacesHeader())
+}
+
+// arrived is what OnIncomingRefer was called with.
+type arrived struct {
+	dialog   dialog.IDialog
+	referTo  string
+	replaces *dialog.ReplacesInfo
+}
+
+// E1: the Replaces in a Refer-To that arrives reaches the application.
+func TestReplacesInReferToReachesTheApplication(t *testing.T) {
+	info := &dialog.ReplacesInfo{CallID: "x@y", FromTag: "f", ToTag: "t"}
+	cases := []struct {
+		referTo  string
+		uri      string
+		replaces *dialog.ReplacesInfo
+	}{
+		{"<sip:dora@10.0.0.8>", "sip:dora@10.0.0.8", nil},
+		{"sip:dora@10.0.0.8", "sip:dora@10.0.0.8", nil},
+		{`"Dora" <sip:dora@10.0.0.8;transport=udp>`, "sip:dora@10.0.0.8;transport=udp", nil},
+		{"<sip:dora@10.0.0.8?Replaces=x%40y%3Bfrom-tag%3Df%3Bto-tag%3Dt>", "", info},
+		{"<sip:dora@10.0.0.8?replaces=x%40y%3Bto-tag%3Dt%3Bfrom-tag%3Df>", "", info},
+		{"<sip:dora@10.0.0.8;lr?Replaces=x%40y%3Bfrom-tag%3Df%3Bto-tag%3Dt>", "sip:dora@10.0.0.8;lr?Replaces=x%40y%3Bfrom-tag%3Df%3Bto-tag%3Dt", info},
+		{"<sip:dora@10.0.0.8?Accept-Contact=*&Replaces=x%40y%3Bfrom-tag%3Df%3Bto-tag%3Dt>", "", info},
+		{"<sip:dora@10.0.0.8?Replaces=x%40y%3Bfrom-tag%3Df%3Bto-tag%3Dt%3Bearly-only>", "",
+			&dialog.ReplacesInfo{CallID: "x@y", FromTag: "f", ToTag: "t", EarlyOnly: true}},
+	}
+	for _, c := range cases {
+		t.Run(c.referTo, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				b, p := w.stack(stackIP), w.peer(peerIP)
+				l := w.incoming(b, p)
+				got := make(chan arrived, 1)
+				b.OnIncomingRefer(func(d dialog.IDialog, referTo sip.Uri, replaces *dialog.ReplacesInfo) {
+					got <- arrived{d, referTo.String(), replaces}
+				})
+				l.ask("REFER", withHeaders("Refer-To: "+c.referTo))
+				p.next("202 REFER")
+				refer := <-got
+				require.Same(t, l.d, refer.dialog)
+				require.Equal(t, c.replaces, refer.replaces)
+				if c.uri != "" {
+					require.Equal(t, c.uri, refer.referTo)
+				}
+				require.Contains(t, refer.referTo, "sip:dora@10.0.0.8")
+			})
+		})
+	}
+}
+
 // naming is the value of a Replaces or Join header that names the call to
 // the stack.
 func (l *peerCall) naming() string {
@@ -90,7 +238,7 @@ func TestInviteWithReplacesTakesTheCallsPlace(t *testing.T) {
 					old.acknowledge(1)
 				}
 				bye := p.next("BYE")
-				require.Equal(t, `SIP;text="replaced"`, value(bye.Message, "Reason"))
+				require.Equal(t, `SIP;text="replaced"`, testkit.Value(bye.Message, "Reason"))
 				p.reply(bye, dialogtest.Response{Code: 200})
 				synctest.Wait()
 				require.Equal(t, dialog.DialogStateTerminated, old.d.State())
@@ -340,7 +488,7 @@ func TestInviteWithJoinIsHandedOver(t *testing.T) {
 		calls := accepting(t, s)
 		res := other.invited(s, "Join: "+old.naming(), "Require: join")
 		require.Equal(t, 200, res.StatusCode)
-		require.Contains(t, value(res, "Supported"), "join")
+		require.Contains(t, testkit.Value(res, "Supported"), "join")
 		d := <-calls
 		require.Equal(t, old.d, d.Joins())
 		require.Nil(t, d.Replaces())
@@ -370,9 +518,9 @@ func TestInviteNamesACall(t *testing.T) {
 		} {
 			l := w.calls(s, other, c.opts)
 			for name, want := range c.lines {
-				require.Equal(t, want, value(l.invite.Message, name))
+				require.Equal(t, want, testkit.Value(l.invite.Message, name))
 			}
-			require.Contains(t, value(l.invite.Message, "Supported"), "replaces")
+			require.Contains(t, testkit.Value(l.invite.Message, "Supported"), "replaces")
 			l.answer(dialogtest.Response{Code: 486})
 			synctest.Wait()
 		}
@@ -388,5 +536,35 @@ func TestInviteNamesACall(t *testing.T) {
 		require.Nil(t, dialog.ReplacesOf((*dialog.Dialog)(nil)))
 		require.Nil(t, dialog.ReplacesOf(new(dialog.Dialog)))
 		old.over()
+	})
+}
+
+// FuzzDialogNames reads the headers that name a call: what is read is whole, and
+// what it is written as is read as the same.
+func FuzzDialogNames(f *testing.F) {
+	for _, seed := range []string{
+		"98732@sip.example.com;from-tag=r33th4x0r;to-tag=ff87ff", "12adf2f34456gs5;to-tag=12345;from-tag=54321;early-only",
+		"87134@171.161.34.23;to-tag=24796;from-tag=0", "id%3Bto-tag%3DT%3Bfrom-tag%3DF", "a;local-tag=b;remote-tag=c",
+		"a;from-tag=b;from-tag=c;to-tag=d", ";;;==", `a;from-tag="b;to-tag=c";to-tag=d`, `a;to-tag=b;from-tag="c`, `a"<b;from-tag=c;to-tag=d`, "a;to-tag;from-tag=", "%", "a;early-only=;from-tag=%3B;to-tag=b",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		info, err := dialog.ParseReplacesHeader(value)
+		if (err == nil) != (info != nil) {
+			t.Fatalf("%q: %+v, %v", value, info, err)
+		}
+		if err == nil {
+			if info.CallID == "" || info.FromTag == "" || info.ToTag == "" {
+				t.Fatalf("%q: %+v", value, info)
+			}
+			again, err := dialog.ParseReplacesHeader(info.BuildReplacesHeader())
+			if err != nil || *again != *info {
+				t.Fatalf("%q: %+v, then %+v, %v", value, info, again, err)
+			}
+		}
+		if key, err := dialog.ParseTargetDialog(value); err == nil && (key.CallID == "" || key.LocalTag == "" || key.RemoteTag == "") {
+			t.Fatalf("%q: %+v", value, key)
+		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // FS4, RFC 5621: the session description in a body of several parts is the offer, or
@@ -85,7 +86,7 @@ func TestTheSDPAmongPartsIsTheOffer(t *testing.T) {
 					res := l.offers(method, c.body, withHeaders(c.contentType))
 					synctest.Wait()
 					require.Equal(t, 200, res.StatusCode)
-					require.Equal(t, "application/sdp", value(res, "Content-Type"))
+					require.Equal(t, "application/sdp", testkit.Value(res, "Content-Type"))
 					require.Contains(t, string(res.Body()), "m=audio 5000 RTP/AVP 0\r\na=recvonly\r\n")
 					require.Equal(t, []string{strings.TrimPrefix(c.contentType, "Content-Type: ") + "\n" + c.body}, drained(got), "OnBody has it as it came")
 
@@ -153,7 +154,7 @@ func TestSDPAmongPartsThatCannotBeRead(t *testing.T) {
 			for _, method := range []string{"INVITE", "UPDATE"} {
 				res := l.offers(method, body, withHeaders(inMixed))
 				require.Equal(t, 488, res.StatusCode, name)
-				require.NotEmpty(t, value(res, "Warning"))
+				require.NotEmpty(t, testkit.Value(res, "Warning"))
 			}
 			l.stands(l.peer)
 		})
@@ -318,11 +319,69 @@ func TestAcceptBodiesAreThoseOfTheParts(t *testing.T) {
 					res := l.offers(method, c.body, withHeaders(inMixed))
 					require.Equal(t, c.code, res.StatusCode)
 					if c.code == 415 {
-						require.Equal(t, "application/sdp", value(res, "Accept"))
+						require.Equal(t, "application/sdp", testkit.Value(res, "Accept"))
 					}
 				}
 				l.stands(l.peer)
 			})
 		})
 	}
+}
+
+// FD5. RFC 3261 8.2.3, 20.11: a body that its sender can do without is never a reason
+// to refuse, and where it is not understood it is ignored.
+func TestOptionalBodyIsNeverRefused(t *testing.T) {
+	onlySDP := func(c *dialog.StackConfig) { c.AcceptBodies = []string{"application/sdp"} }
+	plain, zipped := "Content-Type: text/plain", "Content-Encoding: gzip"
+	cases := []struct {
+		headers []string
+		status  int
+	}{
+		{[]string{plain, "Content-Disposition: render;handling=optional"}, 200},
+		{[]string{plain, "Content-Disposition: session ; Handling = OPTIONAL"}, 200},
+		{[]string{plain, "Content-Disposition: icon;x=y;handling=optional;z"}, 200},
+		{[]string{zipped, "Content-Type: application/sdp", "Content-Disposition: session;handling=optional"}, 200},
+		{[]string{plain}, 415},
+		{[]string{plain, "Content-Disposition: render"}, 415},
+		{[]string{plain, "Content-Disposition: render;handling=required"}, 415},
+		{[]string{plain, "Content-Disposition: render;handling=another"}, 415},
+		{[]string{plain, "Content-Disposition: optional"}, 415},
+		{[]string{plain, "Content-Disposition: render;x-handling=optional"}, 415},
+		{[]string{zipped, "Content-Type: application/sdp", "Content-Disposition: session"}, 415},
+	}
+	for _, c := range cases {
+		bubble(t, func(t *testing.T, w *world) {
+			b, p := w.stack(stackIP, onlySDP), w.peer(peerIP)
+			b.OnIncomingDialog(func(d dialog.IDialog) {
+				d.OnBody(func(body dialog.Body) { t.Errorf("ignored, not handed out: %s", body.Data()) })
+				if err := d.Accept(context.Background(), withSDP(answerSDP)); err != nil {
+					t.Errorf("accept: %v", err)
+				}
+			})
+			res := p.ask(b, dialogtest.Request{Method: "INVITE", URI: "sip:b@" + stackIP, Headers: c.headers, Body: "hello"})
+			require.Equal(t, c.status, res.StatusCode, "%v", c.headers)
+		})
+	}
+}
+
+// What is ignored offers nothing: an INVITE without an offer is answered with one.
+func TestIgnoredBodyIsNoOffer(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p := w.peer(peerIP)
+		l := w.incoming(w.stack(stackIP, func(c *dialog.StackConfig) { c.AcceptBodies = []string{"application/sdp"} }), p)
+		l.d.OnOffer(func(_ context.Context, asked dialog.Body) (dialog.Body, error) {
+			require.Empty(t, asked.Data())
+			return dialog.NewBody("application/sdp", []byte(answerSDP)), nil
+		})
+		optional := []string{"Content-Type: text/plain", "Content-Disposition: render;handling=optional"}
+		l.ask("INVITE", withHeaders(optional...), withBody("hello"))
+		require.Equal(t, answerSDP, string(l.peer.final("INVITE").Body()))
+		l.acknowledge(l.seq, withBody(offerSDP))
+		l.ask("UPDATE", withHeaders(optional...), withBody("hello"))
+		res := l.peer.final("UPDATE")
+		require.Equal(t, 200, res.StatusCode)
+		require.Empty(t, res.Body())
+		synctest.Wait()
+		l.hangUp(p)
+	})
 }

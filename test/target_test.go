@@ -5,10 +5,12 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // RFC 6141 4: which messages move the target of a dialog. Reliable provisional
@@ -186,4 +188,135 @@ func TestRequestThatCrossesAResponseMovesTheTarget(t *testing.T) {
 			})
 		}
 	}
+}
+
+// D3: neither a refusal nor an unreliable provisional response to a re-INVITE
+// moves the target (RFC 3261 12.2.1.2, RFC 6141 4.3).
+func TestOnlyA2xxRefreshesTheTarget(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.outgoing(a, p)
+		result := began(func() error { return l.d.ReInvite(context.Background(), offer(offerSDP)) })
+		again := p.next("INVITE")
+		moved := []string{"Contact: <sip:moved@" + otherIP + ":5060>"}
+		p.reply(again, dialogtest.Response{Code: 183, Headers: moved})
+		p.reply(again, dialogtest.Response{Code: 488, Headers: moved})
+		var refused *dialog.ResponseError
+		require.ErrorAs(t, <-result, &refused)
+		require.Equal(t, 488, refused.StatusCode)
+		require.Equal(t, "ACK sip:peer@"+peerIP+":5060 SIP/2.0", w.last(stackIP, "ACK").startLine())
+		require.Equal(t, "BYE sip:peer@"+peerIP+":5060 SIP/2.0", l.hangUp(p).startLine())
+	})
+}
+
+// D3, RFC 3261 12.2.1.1: a first hop that routes strictly is the Request-URI,
+// and the target the last Route; it is where the request goes.
+func TestStrictRouterFindsItselfInTheRequestURI(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p, proxy := w.stack(stackIP), w.peer(peerIP), w.peer(proxyIP)
+		l := w.outgoing(a, p,
+			"Record-Route: <sip:p2.example;lr>", "Record-Route: <sip:"+proxyIP+":5060;x=1>")
+		bye := l.hangUp(proxy)
+		for _, m := range []wire{w.one(stackIP, "ACK"), bye} {
+			require.Equal(t, testkit.Describe(m.msg)+" sip:"+proxyIP+":5060;x=1 SIP/2.0", m.startLine())
+			require.Equal(t, []string{"<sip:p2.example;lr>", "<sip:peer@" + peerIP + ":5060>"}, m.values("Route"))
+			require.Equal(t, proxy.Addr(), m.to)
+		}
+	})
+}
+
+// D3: the route set stays that of the first 2xx: Record-Route in a re-INVITE
+// does not change it (RFC 3261 12.2).
+func TestRouteSetStaysForTheLifeOfTheCall(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.outgoing(a, p)
+		l.reinvites(withBody(offerSDP), withHeaders("Record-Route: <sip:"+proxyIP+";lr>"))
+		result := began(func() error { return l.d.ReInvite(context.Background(), offer(offerSDP)) })
+		p.reply(p.next("INVITE"), dialogtest.Response{Code: 200, Body: answerSDP, Headers: []string{"Record-Route: <sip:" + proxyIP + ";lr>"}})
+		require.NoError(t, <-result)
+		require.Empty(t, l.hangUp(p).values("Route"))
+	})
+}
+
+// C3: Record-Route is in the 180 and the 2xx once, as it came, and is the
+// callee's route in that order.
+func TestRecordRouteIsCopiedOnceAndIsTheCalleesRoute(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p, proxy := w.stack(stackIP), w.peer(peerIP), w.peer(proxyIP)
+		near, far := "<sip:"+proxyIP+":5060;lr>", "<sip:p2.example:5060;lr>"
+		l := w.incoming(b, p, withHeaders("Record-Route: "+near, "Record-Route: "+far))
+		for _, what := range []string{"180 INVITE", "200 INVITE"} {
+			require.Equal(t, []string{near, far}, w.one(stackIP, what).values("Record-Route"), what)
+		}
+		bye := l.hangUp(proxy)
+		require.Equal(t, []string{near, far}, bye.values("Route"))
+		require.Equal(t, "BYE sip:peer@"+peerIP+":5060 SIP/2.0", bye.startLine())
+		require.Equal(t, proxy.Addr(), bye.to)
+		require.Empty(t, w.one(stackIP, "100 INVITE").values("Record-Route"))
+	})
+}
+
+// D1: once the peer's tag is known its requests find the call.
+func TestRequestsOfTheCalleeFindTheCall(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, p := w.stack(stackIP), w.peer(peerIP)
+		l := w.calls(a, p, offer(offerSDP))
+		half := l.d.Key()
+		require.Equal(t, dialog.DialogKey{CallID: l.callID, LocalTag: l.stackTag}, half)
+		l.answer(dialogtest.Response{Code: 200, Body: answerSDP})
+		require.NoError(t, l.d.WaitAnswer(context.Background()))
+
+		full := dialog.DialogKey{CallID: l.callID, LocalTag: l.stackTag, RemoteTag: farTag}
+		require.Equal(t, full, l.d.Key())
+		for _, key := range []dialog.DialogKey{full, half} {
+			found, ok := a.DialogByKey(key)
+			require.True(t, ok)
+			require.Same(t, l.d, found)
+		}
+		require.Equal(t, "SIP/2.0 200 OK", l.reinvites(withBody(offerSDP)).startLine())
+		l.ask("REFER", withHeaders("Refer-To: <sip:dora@"+otherIP+">"))
+		p.next("202 REFER")
+		p.reply(p.next("NOTIFY"), dialogtest.Response{Code: 200})
+		// Another tag is another dialog.
+		l.ask("BYE", func(r *dialogtest.Request) { r.FromTag = "stranger" })
+		p.next("481 BYE")
+		synctest.Wait()
+		require.Equal(t, dialog.DialogStateEstablished, l.d.State())
+		l.ask("BYE")
+		p.next("200 BYE")
+		synctest.Wait()
+		require.Equal(t, dialog.DialogStateTerminated, l.d.State())
+		for _, key := range []dialog.DialogKey{full, half} {
+			_, ok := a.DialogByKey(key)
+			require.False(t, ok)
+		}
+	})
+}
+
+func TestOutboundProxyIsAPreloadedRoute(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a := w.stack("10.0.0.1", func(c *dialog.StackConfig) { c.OutboundProxy = &sip.Uri{Scheme: "sip", Host: "10.0.0.9", Port: 5060} })
+		proxy := w.peer("10.0.0.9")
+		_, err := a.NewInvite(context.Background(), sip.Uri{Scheme: "sip", User: "bob", Host: "nowhere.invalid"}, dialog.InviteOpts{})
+		require.NoError(t, err)
+		in := proxy.next("INVITE")
+		require.Equal(t, "<sip:10.0.0.9:5060;lr>", testkit.Value(in.Message, "Route"))
+		require.Equal(t, "sip:bob@nowhere.invalid", in.Request().Recipient.String())
+		proxy.reply(in, dialogtest.Response{Code: 404, ToTag: "x"})
+	})
+}
+
+// An outbound proxy with a transport parameter lost its lr, and was taken for a
+// strict router.
+func TestOutboundProxyWithATransportRoutesLoosely(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		p, proxy := w.peer(peerIP), uri("", peerIP)
+		proxy.UriParams = sip.NewParams()
+		proxy.UriParams.Add("transport", "udp")
+		a := w.stack(stackIP, func(c *dialog.StackConfig) { c.OutboundProxy = &proxy })
+		_, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.77"), offer(offerSDP))
+		require.NoError(t, err)
+		require.Equal(t, "10.0.0.77", p.next("INVITE").Request().Recipient.Host)
+	})
 }

@@ -1,11 +1,18 @@
 package test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -13,6 +20,8 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
+	"sipdialog.example/dialog/ladder"
 )
 
 var drawTransfers = flag.Bool("transfers.draw", false, "write the ladders of the transfers to testdata")
@@ -206,7 +215,7 @@ func playAttendedByAddress(t *testing.T, s *stage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, m := range s.log {
-		if m.to.Addr().String() == targetIP && m.from.Addr().String() == transfereeIP && describe(m.msg) == "INVITE" {
+		if m.to.Addr().String() == targetIP && m.from.Addr().String() == transfereeIP && testkit.Describe(m.msg) == "INVITE" {
 			require.Equal(t, "replaces", m.value(t, "Require"))
 			require.NotEmpty(t, m.value(t, "Referred-By"))
 		}
@@ -270,4 +279,245 @@ func playSemiAttended(t *testing.T, s *stage) {
 	targets := <-s.target.calls
 	require.NoError(t, call.ReferReplace(context.Background(), consultation, dialog.ReferOpts{}))
 	s.attended(t, call, transferees, consultation, targets)
+}
+
+// transfers waits for a REFER that was sent, and returns its outcome.
+func transfers(t *testing.T, d *dialog.Dialog) dialog.Progress {
+	t.Helper()
+	r, err := d.WaitRefer(context.Background())
+	require.NoError(t, err)
+	outcome, err := r.Wait(context.Background())
+	require.NoError(t, err)
+	settled()
+	return outcome
+}
+
+// The people of RFC 5589, in the order of its diagrams.
+const (
+	transferorIP = "10.0.0.1"
+	transfereeIP = "10.0.0.2"
+	targetIP     = "10.0.0.3"
+)
+
+// stage is three stacks between which a transfer is played.
+type stage struct {
+	*world
+	transferor, transferee, target *actor
+}
+
+// actor is one of them: a stack whose application answers calls, and follows
+// REFERs.
+type actor struct {
+	*dialog.Stack
+	w  *world
+	ip string
+	// patience is how long a call made for a REFER may ring.
+	patience time.Duration
+	// answer treats a call that arrives; nil accepts it, but the next one when
+	// refusal is not zero.
+	answer  func(d *dialog.Dialog)
+	refusal atomic.Int32
+	// calls are those that arrived; follows are those made for REFERs, nil for
+	// one that came to nothing.
+	calls, follows chan *dialog.Dialog
+}
+
+func (w *world) actor(ip string, config func(*dialog.StackConfig)) *actor {
+	a := &actor{
+		w: w, ip: ip, patience: 10 * time.Minute,
+		calls: make(chan *dialog.Dialog, 10), follows: make(chan *dialog.Dialog, 10),
+	}
+	a.Stack = w.stack(ip, config)
+	a.OnIncomingDialog(a.called)
+	a.OnIncomingRefer(func(d dialog.IDialog, to sip.Uri, _ *dialog.ReplacesInfo) { a.referred(d.(*dialog.Dialog), to) })
+	return a
+}
+
+func (a *actor) called(call dialog.IDialog) {
+	d := call.(*dialog.Dialog)
+	if a.answer != nil {
+		a.answer(d)
+	} else if code := a.refusal.Swap(0); code != 0 {
+		_ = d.Reject(context.Background(), int(code), "")
+	} else if err := d.Accept(context.Background(), withSDP(answerSDP)); err != nil {
+		a.w.t.Errorf("%s: accept: %v", a.ip, err)
+	}
+	a.calls <- d
+}
+
+func (a *actor) referred(d *dialog.Dialog, to sip.Uri) {
+	ctx, cancel := context.WithTimeout(context.Background(), a.patience)
+	defer cancel()
+	call, _ := d.FollowRefer(ctx, to, offer(offerSDP))
+	a.follows <- call
+}
+
+// refuseNext has an actor refuse the next call.
+func (a *actor) refuseNext(code int) { a.refusal.Store(int32(code)) }
+
+// refusesRefer has an actor not know REFER.
+func (a *actor) refusesRefer() {
+	a.OnReferRequest(func(context.Context, *dialog.ReferRequest) dialog.Answer {
+		return dialog.Answer{Status: sip.StatusNotImplemented}
+	})
+}
+
+// call has a call another, and returns both ends of the established call.
+func (a *actor) call(b *actor) (caller, callee *dialog.Dialog) {
+	t := a.w.t
+	t.Helper()
+	d, err := a.NewInvite(context.Background(), uri("somebody", b.ip), offer(offerSDP))
+	require.NoError(t, err)
+	caller = d.(*dialog.Dialog)
+	require.NoError(t, caller.WaitAnswer(context.Background()))
+	callee = <-b.calls
+	settled()
+	return caller, callee
+}
+
+// settled lets what has been said arrive: the ACK to a 2xx, for example.
+func settled() {
+	time.Sleep(time.Second)
+	synctest.Wait()
+}
+
+// areOver waits until calls are over.
+func areOver(t *testing.T, calls ...*dialog.Dialog) {
+	t.Helper()
+	for _, d := range calls {
+		select {
+		case <-d.Done():
+		case <-time.After(20 * time.Minute):
+			require.Fail(t, "a call goes on", "%+v", d.Info())
+		}
+	}
+}
+
+// onStage plays a scene between three stacks. Nothing is left of it.
+func onStage(t *testing.T, network func(dialogtest.Packet) []time.Duration, config func(*dialog.StackConfig),
+	play func(t *testing.T, s *stage), check func(s *stage),
+) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.net.SetPolicy(network)
+		s := &stage{w, w.actor(transferorIP, config), w.actor(transfereeIP, config), w.actor(targetIP, config)}
+		play(t, s)
+		if check != nil {
+			check(s)
+		}
+		time.Sleep(30 * time.Minute) // what is remembered of calls that ended
+		synctest.Wait()
+		for _, a := range []*actor{s.transferor, s.transferee, s.target} {
+			require.Zero(t, testkit.Held(a.Stack), a.ip)
+		}
+	})
+}
+
+// steady is a network on which a message takes a time of its own between each
+// two, so that a scene has one course only.
+func steady(p dialogtest.Packet) []time.Duration {
+	ends := p.From.Addr().As4()[3] + p.To.Addr().As4()[3]
+	return []time.Duration{time.Duration(ends) * 7 * time.Millisecond}
+}
+
+// patient lets everything be repeated often enough for any loss.
+func patient(c *dialog.StackConfig) {
+	c.Timers.T2, c.TxTimeout, c.RingingLimit = 500*time.Millisecond, 10*time.Minute, 20*time.Minute
+}
+
+// draw returns the ladder of all that was sent.
+func (s *stage) draw() string {
+	participant := func(name, ip string) ladder.Participant {
+		return ladder.Participant{Name: name, Addr: netip.MustParseAddrPort(ip + ":5060")}
+	}
+	l := ladder.New(participant("Transferor", transferorIP), participant("Transferee", transfereeIP), participant("Target", targetIP))
+	s.mu.Lock()
+	log := slices.Clone(s.log)
+	s.mu.Unlock()
+	// What two goroutines send at the same instant has no order.
+	slices.SortStableFunc(log, func(a, b wire) int {
+		return cmp.Or(a.at.Compare(b.at), a.from.Compare(b.from), a.to.Compare(b.to))
+	})
+	for _, m := range log {
+		l.Message(m.at, m.from, m.to, []byte(m.raw))
+	}
+	return l.String()
+}
+
+// checkLadder compares the ladder with the one in testdata.
+func (s *stage) checkLadder(name string) {
+	s.t.Helper()
+	path := filepath.Join("testdata", "transfers", name+".txt")
+	drawn := s.draw()
+	if *drawTransfers {
+		require.NoError(s.t, os.WriteFile(path, []byte(drawn), 0o644))
+	}
+	want, err := os.ReadFile(path)
+	require.NoError(s.t, err)
+	require.Equal(s.t, string(want), drawn)
+}
+
+// Transfers between three stacks on a bad network: a third of the datagrams is
+// lost, others come twice and out of order. The outcome is learnt all the same,
+// whoever hangs up meanwhile, and nothing is left.
+func TestTransfersOnABadNetworkTellTheTruth(t *testing.T) {
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				a, b, c := w.stack(stackIP), w.stack(peerIP), w.stack(otherIP)
+				caller, callee := w.established(a, b)
+				results := followsRefers(context.Background(), b, offer(offerSDP))
+				c.OnIncomingDialog(func(d dialog.IDialog) {
+					if d.(*dialog.Dialog).Request().Recipient.User == "busy" {
+						_ = d.Reject(context.Background(), 486, "")
+						return
+					}
+					_ = d.Accept(context.Background(), withSDP(answerSDP))
+				})
+				w.net.SetPolicy(dialogtest.Lossy(seed, 0.3, 0.2, 700*time.Millisecond))
+				learnt := began(func() error { return learnsOutcomes(caller) })
+				if seed%2 == 0 {
+					time.Sleep(2 * time.Second)
+					_ = caller.Bye(context.Background(), "")
+				}
+				require.NoError(t, <-learnt)
+				w.net.SetPolicy(nil)
+				for range len(results) {
+					if got := <-results; got.call != nil {
+						require.NoError(t, got.call.Bye(context.Background(), ""))
+					}
+				}
+				_, _ = caller.Close(), callee.Close()
+				time.Sleep(5 * time.Minute)
+				synctest.Wait()
+				for _, s := range w.stacks {
+					require.Zero(t, testkit.Held(s))
+				}
+			})
+		})
+	}
+}
+
+// learnsOutcomes refers a call twice and checks what is learnt of it. A REFER
+// that the call's end overtakes is refused.
+func learnsOutcomes(d *dialog.Dialog) error {
+	for _, user := range []string{"busy", "dora"} {
+		target := sip.Uri{Scheme: "sip", User: user, Host: otherIP, Port: 5060}
+		if err := d.Refer(context.Background(), target, dialog.ReferOpts{}); err != nil {
+			return fmt.Errorf("%s: %w", user, err)
+		}
+	}
+	for _, want := range []int{486, 200} {
+		r, err := d.WaitRefer(context.Background())
+		var refused *dialog.ResponseError
+		switch {
+		case errors.As(err, &refused):
+			continue
+		case err != nil:
+			return err
+		}
+		if got, err := r.Wait(context.Background()); err != nil || got.Status != want {
+			return fmt.Errorf("%s: want %d, got %v, %w", r.ID, want, got, err)
+		}
+	}
+	return nil
 }

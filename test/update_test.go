@@ -25,7 +25,7 @@ func TestUpdateChangesTheSessionAndTheTarget(t *testing.T) {
 		require.NoError(t, err)
 		require.Nil(t, body)
 		require.Len(t, w.sent("10.0.0.1", "INVITE"), 1)
-		require.Contains(t, value(w.sent("10.0.0.1", "UPDATE")[0].msg, "Contact"), "10.0.0.1")
+		require.Contains(t, testkit.Value(w.sent("10.0.0.1", "UPDATE")[0].msg, "Contact"), "10.0.0.1")
 	})
 }
 
@@ -44,7 +44,7 @@ func TestUpdateMovesTheTargetOnlyWhenAccepted(t *testing.T) {
 		r.Body = offerSDP
 		res := p.ask(b, r)
 		require.Equal(t, 488, res.StatusCode)
-		require.NotEmpty(t, value(res, "Warning"))
+		require.NotEmpty(t, testkit.Value(res, "Warning"))
 		require.False(t, d.Info().RemoteTarget.UriParams.Has("moved"))
 		require.Equal(t, 200, p.ask(b, inside("UPDATE", 12, moved)).StatusCode)
 		require.True(t, d.Info().RemoteTarget.UriParams.Has("moved"))
@@ -69,7 +69,7 @@ func TestUpdateThatNobodyDecides(t *testing.T) {
 		start := time.Now()
 		second := p.ask(b, inside("UPDATE", 12, contactOfPeer))
 		require.Equal(t, 500, second.StatusCode)
-		require.NotEmpty(t, value(second, "Retry-After"))
+		require.NotEmpty(t, testkit.Value(second, "Retry-After"))
 		require.Equal(t, 504, p.final("UPDATE").StatusCode)
 		require.Equal(t, 2*time.Second, time.Since(start))
 		require.Equal(t, 200, p.ask(b, inside("UPDATE", 13, contactOfPeer)).StatusCode)

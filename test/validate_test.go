@@ -13,6 +13,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
 )
 
 // breaks are texts that would end the line they stand in.
@@ -449,7 +450,7 @@ func TestToOfARequestHasNoHeadersOfTheURI(t *testing.T) {
 		target.Headers.Add("Subject", "a")
 		done := does(s, sip.OPTIONS, target)
 		in := p.next("OPTIONS")
-		require.Equal(t, "<sip:x@"+peerIP+":5060>", value(in.Message, "To"))
+		require.Equal(t, "<sip:x@"+peerIP+":5060>", testkit.Value(in.Message, "To"))
 		p.reply(in, dialogtest.Response{Code: 200, ToTag: "x"})
 		require.NoError(t, <-done)
 	})
@@ -482,7 +483,7 @@ func TestMaxForwardsIsTheApplications(t *testing.T) {
 		l := w.outgoing(s, p)
 		again := began(func() error { return l.d.ReInvite(ctx, dialog.InviteOpts{MaxForwards: 9}) })
 		in := p.next("INVITE")
-		require.Equal(t, "9", value(in.Message, "Max-Forwards"))
+		require.Equal(t, "9", testkit.Value(in.Message, "Max-Forwards"))
 		p.reply(in, dialogtest.Response{Code: 488})
 		require.Error(t, <-again)
 		req := sip.NewRequest(sip.OPTIONS, uri("x", peerIP))
@@ -570,7 +571,7 @@ func TestToOfARegisterIsTheAddressOfRecord(t *testing.T) {
 				}
 				done := began(func() error { _, err := s.Do(context.Background(), req); return err })
 				in := p.next("REGISTER")
-				require.Equal(t, c.want, value(in.Message, "To"))
+				require.Equal(t, c.want, testkit.Value(in.Message, "To"))
 				require.Equal(t, "sip:"+peerIP, in.Request().Recipient.String())
 				p.reply(in, dialogtest.Response{Code: 200, ToTag: "r"})
 				require.NoError(t, <-done)

@@ -65,6 +65,9 @@ func streamHosts() []string {
 	return list
 }
 
+// roundsEnough is how many rounds try everything, as good as surely.
+const roundsEnough = 30
+
 // The ways for a round to end.
 const (
 	inPeace = iota
@@ -98,7 +101,7 @@ func Run(t *testing.T, seed uint64, duration time.Duration) {
 		rounds++
 		spent := time.Since(began)
 		// A busy machine gets more time to try everything at least once.
-		if spent > duration && (len(cover.missing()) == 0 || spent > duration+90*time.Second) {
+		if spent > duration && (len(cover.missing()) == 0 || rounds > roundsEnough && spent > duration+90*time.Second) {
 			break
 		}
 	}

@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"fmt"
 	"strconv"
 
 	"github.com/emiago/sipgo/sip"
@@ -38,4 +39,18 @@ func Value(msg sip.Message, name string) string {
 func RSeq(res sip.Message) uint32 {
 	n, _ := strconv.ParseUint(Value(res, "RSeq"), 10, 32)
 	return uint32(n)
+}
+
+// Describe is a message in short, like "INVITE" or "200 INVITE".
+func Describe(msg sip.Message) string {
+	switch m := msg.(type) {
+	case *sip.Request:
+		return string(m.Method)
+	case *sip.Response:
+		if m.CSeq() == nil {
+			return fmt.Sprint(m.StatusCode) // the answer to what had none
+		}
+		return fmt.Sprintf("%d %s", m.StatusCode, m.CSeq().MethodName)
+	}
+	return ""
 }
