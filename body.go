@@ -6,7 +6,9 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/multipart"
 	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // BodyImpl is a Body made by an application.
@@ -121,4 +123,131 @@ func isNilBody(body Body) bool {
 	default:
 		return false
 	}
+}
+
+// The session descriptions in messages; what becomes of them is internal/offeranswer's.
+
+// sessionIn returns a copy of the session description in a message: its body, or the
+// part of it that is one; nil when it has none.
+func sessionIn(msg message) *SimpleBody {
+	if len(msg.Body()) == 0 {
+		return nil
+	}
+	part, ok := offeranswer.SessionPart(wholeBody(msg))
+	if !ok {
+		return nil
+	}
+	return &SimpleBody{contentType: ownType(part.Type), data: bytes.Clone(part.Data)}
+}
+
+// wholeBody is a message's body, not yet taken apart.
+func wholeBody(msg message) multipart.Part {
+	return multipart.Part{
+		Type: headerValue(msg, "Content-Type"), Disposition: headerValue(msg, "Content-Disposition"), Data: msg.Body(),
+	}
+}
+
+// sdpIn is sessionIn for a message where nothing but SDP counts.
+func sdpIn(msg message) *SimpleBody {
+	if body := sessionIn(msg); body != nil && offeranswer.IsSDP(body) {
+		return body
+	}
+	return nil
+}
+
+// defaultAnswer is the answer to a request, or the offer in the answer to one without
+// an offer, where nobody decides it.
+func defaultAnswer(n *offeranswer.Negotiation, req *sipmsg.Message, offer *SimpleBody) (Body, error) {
+	if sessionExpires(req).Interval > 0 {
+		return n.RefreshAnswer(offer)
+	}
+	return n.DefaultAnswer(offer)
+}
+
+// numbered gives a body its version: see [offeranswer.Negotiation.Numbered]. It locks
+// the mutex.
+func (d *Dialog) numbered(ours Body) Body {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.currentLocked().negotiation.Numbered(ours)
+}
+
+// refusal refuses each stream of an offer; nil for nil. It locks the mutex.
+func (d *Dialog) refusal(offer *SimpleBody) Body {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.currentLocked().negotiation.Refusal(offer)
+}
+
+// numberLocked is numbered for a response of ours.
+func (d *Dialog) numberLocked(res *sip.Response) {
+	s := d.currentLocked()
+	if !s.negotiation.HasSent() {
+		return
+	}
+	if body := bodyOf(res); body != nil {
+		res.SetBody(s.negotiation.Numbered(body).Data())
+	}
+}
+
+// What calls hold of the messages of their peers is counted in Limits.CallBytes.
+
+// bytesPerRoute is the size of a route that was read, above its text.
+const bytesPerRoute = 300
+
+func sizeOfBody(body Body) int {
+	if isNilBody(body) {
+		return 0
+	}
+	return len(body.Data())
+}
+
+// holdInvite counts what a new call of the peer's holds, which nobody else knows of
+// yet; it reports whether it is within the bound.
+func (d *Dialog) holdInvite() bool {
+	return d.holds.Take(d.arrived.Size() + sizeOfBody(d.keptBody) + len(d.currentLocked().RouteSet())*bytesPerRoute)
+}
+
+// putAsideLocked keeps a body for the first who registers, instead of the one
+// before; where there is no room it is dropped.
+func (d *Dialog) putAsideLocked(body *SimpleBody) {
+	fits := d.holds.Replace(sizeOfBody(d.keptBody), sizeOfBody(body), 0)
+	d.keptBody, d.keptOffer = body, false
+	if !fits {
+		d.keptBody = nil
+		d.stack.counters.bodies.Add(1)
+	}
+}
+
+// takeAsideLocked returns the body that was kept, for one who gives its bytes back.
+func (d *Dialog) takeAsideLocked() (kept Body, release func()) {
+	kept, d.keptBody = d.keptBody, nil
+	bytes := sizeOfBody(kept)
+	return kept, func() { d.holds.Give(bytes) }
+}
+
+// dropAsideLocked forgets the body that was kept.
+func (d *Dialog) dropAsideLocked() {
+	_, release := d.takeAsideLocked()
+	release()
+}
+
+// keepResponseLocked notes the latest response to the INVITE; where there is no room
+// for its body, without that.
+func (d *Dialog) keepResponseLocked(kept *sipmsg.Kept) {
+	if !d.holds.Replace(d.answeredBy.Size(), kept.Size(), kept.HeadSize()) {
+		kept = kept.WithoutBody()
+		d.stack.counters.bodies.Add(1)
+	}
+	d.answeredBy = kept
+}
+
+// keepBodyLocked notes the latest body of an early dialog's, if there is room.
+func (e *earlyDialog) keepBodyLocked(body *SimpleBody) {
+	before := sizeOfBody(e.body)
+	if e.d.holds.Replace(before, sizeOfBody(body), before) {
+		e.body = body
+		return
+	}
+	e.d.stack.counters.bodies.Add(1)
 }

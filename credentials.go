@@ -84,7 +84,7 @@ func (x *clientRequest) login(ctx context.Context, asked auth.Challenge) (auth.L
 	if ok && x.stack.config.Authenticate == nil && c.ledByPeer() {
 		ok = x.stack.credentials.Known(asked, to, found.Username)
 	}
-	if x.stack.journal.debugs() {
+	if x.stack.journal.Debugs() {
 		x.log(req).Debug("credentials asked", "method", c.Method, "realm", c.Realm, "proxy", c.Proxy, "peer", c.Peer, "answered", ok)
 	}
 	return auth.Login(found), ok

@@ -11,6 +11,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/budget"
 	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/lockstat"
 	"sipdialog.example/dialog/internal/mailbox"
@@ -139,7 +140,7 @@ type Dialog struct {
 
 	sendSlot    sendslot.Slot
 	mailbox     mailbox.Mailbox
-	holds       holding
+	holds       budget.Share
 	credentials auth.Scope
 	closeOnce   sync.Once
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/netip"
 	"time"
-
 )
 
 func (d *Dialog) keyLocked() DialogKey {
@@ -105,16 +104,16 @@ func (d *Dialog) keepBodyLocked(body *SimpleBody) {
 	calls := make([]func(), len(d.bodyCallbacks))
 	for i, callback := range d.bodyCallbacks {
 		calls[i] = func() {
-			defer d.holds.add(-bytes)
+			defer d.holds.Give(bytes)
 			callback(body)
 		}
 	}
-	if !d.holds.take(bytes * len(calls)) {
+	if !d.holds.Take(bytes * len(calls)) {
 		d.stack.counters.bodies.Add(1)
 		return
 	}
 	if !d.mailbox.Offer(calls...) && d.stack != nil {
-		d.holds.add(-bytes * len(calls))
+		d.holds.Give(bytes * len(calls))
 		d.stack.counters.bodies.Add(1)
 	}
 }

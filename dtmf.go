@@ -2,13 +2,11 @@ package dialog
 
 import (
 	"context"
-	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/dtmf"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -30,13 +28,7 @@ type DTMFOpts struct {
 	Plain bool
 }
 
-const (
-	typeDTMFRelay       = "application/dtmf-relay"
-	typeDTMF            = "application/dtmf"
-	defaultDTMFDuration = 160 * time.Millisecond
-	// dtmfDigits are the digits by their event number (RFC 4733 3.2).
-	dtmfDigits = "0123456789*#ABCD"
-)
+const defaultDTMFDuration = 160 * time.Millisecond
 
 // SendDTMF reports a key to the peer by an INFO of the forms that gateways know:
 // application/dtmf-relay (Signal=5, Duration=160), or application/dtmf. It needs an
@@ -52,16 +44,15 @@ func (d *Dialog) SendDTMF(ctx context.Context, digit rune, opts DTMFOpts) (err e
 	if ctx == nil {
 		return errNilContext("SendDTMF")
 	}
-	index := strings.IndexRune(dtmfDigits, upperDigit(digit))
-	if index < 0 || opts.Duration < 0 {
+	key, ok := dtmf.Digit(digit)
+	if !ok || opts.Duration < 0 {
 		return invalid("key %q for %v", digit, opts.Duration)
 	}
-	digits := dtmfDigits[index : index+1]
 	if opts.Plain {
-		return d.SendInfo(ctx, NewBody(typeDTMF, []byte(digits)))
+		return d.SendInfo(ctx, NewBody(dtmf.TypePlain, []byte(string(key))))
 	}
-	held := orDefault(opts.Duration, defaultDTMFDuration).Milliseconds()
-	return d.SendInfo(ctx, NewBody(typeDTMFRelay, fmt.Appendf(nil, "Signal=%s\r\nDuration=%d\r\n", digits, held)))
+	held := orDefault(opts.Duration, defaultDTMFDuration)
+	return d.SendInfo(ctx, NewBody(dtmf.TypeRelay, dtmf.Relay(dtmf.Key{Digit: key, Duration: held})))
 }
 
 // OnDTMF registers a callback for the keys in INFOs of the peer's, in both forms of
@@ -90,7 +81,7 @@ func (d *Dialog) handledDTMF(tx serverTx, req *sipmsg.Message) bool {
 	switch {
 	case !ok:
 		d.stack.respond(tx, tx.NewResponse(sip.StatusBadRequest, "DTMF cannot be read"))
-	case d.tellKey(callback, key, answered):
+	case d.tellKey(callback, DTMF(key), answered):
 		d.stack.answerWith(tx, sip.StatusOK)
 	default:
 		d.stack.answerWith(tx, sip.StatusServiceUnavailable)
@@ -111,57 +102,9 @@ func (d *Dialog) tellKey(callback func(DTMF), key DTMF, answered <-chan struct{}
 
 // dtmfReader returns the function that reads the body of an INFO; nil when it reports
 // no key, or belongs to a package.
-func dtmfReader(req *sipmsg.Message) func(body string) (DTMF, bool) {
+func dtmfReader(req *sipmsg.Message) func(body string) (dtmf.Key, bool) {
 	if hasHeader(req, "Info-Package") {
 		return nil
 	}
-	switch strings.ToLower(mediaType(headerValue(req, "Content-Type"))) {
-	case typeDTMFRelay:
-		return readRelay
-	case typeDTMF:
-		return readDigit
-	}
-	return nil
-}
-
-// readRelay reads lines of name=value; what is not known is skipped.
-func readRelay(body string) (key DTMF, ok bool) {
-	for _, line := range strings.FieldsFunc(body, func(r rune) bool { return r == '\r' || r == '\n' }) {
-		name, value, _ := strings.Cut(line, "=")
-		switch value = strings.TrimSpace(value); strings.ToLower(strings.TrimSpace(name)) {
-		case "signal":
-			var signal DTMF
-			if signal, ok = readDigit(value); !ok {
-				return DTMF{}, false
-			}
-			key.Digit = signal.Digit
-		case "duration":
-			milliseconds, err := strconv.ParseUint(value, 10, 31)
-			if err != nil {
-				return DTMF{}, false
-			}
-			key.Duration = time.Duration(milliseconds) * time.Millisecond
-		}
-	}
-	return key, ok
-}
-
-// readDigit reads a digit, or the number of its event from 10 on.
-func readDigit(body string) (DTMF, bool) {
-	body = strings.TrimSpace(body)
-	if number, err := strconv.Atoi(body); err == nil && len(body) == 2 && number >= 10 && number < len(dtmfDigits) {
-		return DTMF{Digit: rune(dtmfDigits[number])}, true
-	}
-	if len(body) != 1 || !strings.ContainsRune(dtmfDigits, upperDigit(rune(body[0]))) {
-		return DTMF{}, false
-	}
-	return DTMF{Digit: upperDigit(rune(body[0]))}, true
-}
-
-// upperDigit turns a to d into A to D.
-func upperDigit(digit rune) rune {
-	if digit >= 'a' && digit <= 'd' {
-		return digit - 'a' + 'A'
-	}
-	return digit
+	return dtmf.Reader(mediaType(headerValue(req, "Content-Type")))
 }

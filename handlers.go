@@ -278,11 +278,11 @@ func (s *Stack) handleInvite(tx serverTx, req *sipmsg.Message) {
 	}
 	switch err := s.register(d); {
 	case errors.Is(err, errTooManyFromSource):
-		d.holds.end()
+		d.holds.End()
 		s.busy(tx, &s.counters.source)
 		return
 	case err != nil:
-		d.holds.end()
+		d.holds.End()
 		s.busy(tx, &s.counters.full)
 		return
 	}

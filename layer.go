@@ -5,6 +5,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/journal"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
@@ -69,11 +70,11 @@ type ackTx interface {
 // txnLayer is the transactionLayer of internal/txn.
 type txnLayer struct {
 	layer   *txn.Layer
-	journal *journal
+	journal *journal.Journal
 }
 
 func (r txnLayer) Request(ctx context.Context, req *sip.Request, opt txn.RequestOptions, user txn.ClientUser) (clientTx, error) {
-	r.journal.ask()
+	r.journal.Ask()
 	tx, err := r.layer.Request(ctx, req, opt, user)
 	if err != nil {
 		return nil, err
@@ -96,7 +97,7 @@ func (r txnLayer) CloseBy(ctx context.Context) { r.layer.CloseBy(ctx) }
 type stackUser struct{ stack *Stack }
 
 func (u stackUser) Request(tx *txn.Server) {
-	u.stack.journal.ask()
+	u.stack.journal.Ask()
 	u.stack.handleRequest(tx)
 }
 

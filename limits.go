@@ -4,8 +4,11 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
+
 	"sipdialog.example/dialog/internal/rate"
 	"sipdialog.example/dialog/internal/transport"
+	"sipdialog.example/dialog/internal/unconfirmed"
 )
 
 // Limits bounds what peers can make a stack hold or do. Rates and the number
@@ -119,9 +122,22 @@ const (
 	defaultTombstones     = 10000
 	defaultSubscribed     = 1000
 	leastUnconfirmed      = 4
+	// bytesPerCall is what a call may hold on average, leastCallBytes the bound of a
+	// stack with few calls.
+	bytesPerCall   = 16 << 10
+	leastCallBytes = 16 << 20
 	// maxSources bounds the IP addresses whose rate is kept.
 	maxSources = 10000
 )
+
+// newUnconfirmed counts the calls that were answered and not acknowledged.
+func newUnconfirmed(c *StackConfig) *unconfirmed.Calls[*Dialog] {
+	most, perSource := c.unconfirmed(), c.Limits.UnconfirmedPerSource
+	if perSource == 0 {
+		perSource = min(most, max(leastUnconfirmed, (most+1)/2))
+	}
+	return unconfirmed.New(most, perSource, c.maxDialogs(), func(d *Dialog) netip.Addr { return transport.Source(d.source()) })
+}
 
 func (c *StackConfig) unconfirmed() int {
 	if most := c.Limits.Unconfirmed; most != 0 {
@@ -131,6 +147,16 @@ func (c *StackConfig) unconfirmed() int {
 		return 0
 	}
 	return max(leastUnconfirmed, (c.maxDialogs()+1)/2)
+}
+
+func (c *StackConfig) callBytes() int {
+	switch most := c.Limits.CallBytes; {
+	case most > 0:
+		return most
+	case most < 0 || c.maxDialogs() < 0:
+		return 0
+	}
+	return max(leastCallBytes, c.maxDialogs()*bytesPerCall)
 }
 
 func (c *StackConfig) transportLimits() transport.Limits {
@@ -172,4 +198,41 @@ func sourceOf(source string) netip.Addr {
 		return netip.Addr{}
 	}
 	return address.Addr().Unmap()
+}
+
+// unconfirmedNow counts a call that is answered. The result is called without locks.
+func (d *Dialog) unconfirmedNow() (makeRoom func()) {
+	if d.stack == nil {
+		return func() {}
+	}
+	end, drop := d.stack.unconfirmed.Enter(d)
+	return func() {
+		cause := Cause{By: PartyTimeout, Method: "ACK", Err: ErrTimeout}
+		if end != nil && end.endUnconfirmed(because(sip.StatusRequestTimeout, "no ACK", cause)) {
+			d.stack.counters.unconfirmed.Add(1)
+		}
+		if drop != nil {
+			drop.clear(cause)
+		}
+	}
+}
+
+// endUnconfirmed ends a call unless its ACK has come.
+func (d *Dialog) endUnconfirmed(e *ending) bool {
+	both := d.lockBoth()
+	if d.phase != phaseAwaitingACK {
+		both.unlock()
+		return false
+	}
+	_, release := d.terminateWithLocked(e)
+	both.unlock()
+	release()
+	return true
+}
+
+// confirmed counts it out.
+func (d *Dialog) confirmed() {
+	if d.stack != nil {
+		d.stack.unconfirmed.Leave(d)
+	}
 }

@@ -1,10 +1,16 @@
 package dialog
 
 import (
-	"io"
-	"log"
+	"context"
 	"log/slog"
-	"strings"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/journal"
+	"sipdialog.example/dialog/internal/offeranswer"
 )
 
 // logHandler is the handler of the stack's log: Slog, else that of Logger, else nil.
@@ -13,9 +19,7 @@ func (c *StackConfig) logHandler() slog.Handler {
 	case c.Slog != nil:
 		return c.Slog.Handler()
 	case c.Logger != nil:
-		return slog.NewTextHandler(lineWriter{c.Logger}, &slog.HandlerOptions{
-			Level: slog.LevelInfo, ReplaceAttr: withoutTime,
-		})
+		return journal.Lines(c.Logger)
 	default:
 		return nil
 	}
@@ -34,19 +38,93 @@ func (s *Stack) logOf(tx serverTx) *slog.Logger {
 	return s.log.With("call_id", callID(tx.Message()))
 }
 
-// lineWriter gives each line to a log.Logger, which has its own clock.
-type lineWriter struct{ logger *log.Logger }
+// What is logged of a call at LevelDebug, a line each; that of its messages is the
+// transaction layer's. Each names the call, the peer's address and a method. The
+// functions do nothing, and cost nothing, unless somebody wants to know; they may be
+// called with the dialog's mutex held, which those called …Locked need.
 
-var _ io.Writer = lineWriter{}
+func (d *Dialog) debugs() bool { return d.stack != nil && d.stack.journal.Debugs() }
 
-func (w lineWriter) Write(line []byte) (int, error) {
-	w.logger.Print(strings.TrimSuffix(string(line), "\n"))
-	return len(line), nil
+func (d *Dialog) note(event, peer, method string, attrs ...slog.Attr) {
+	of := []slog.Attr{slog.String("method", method), slog.String("peer", peer)}
+	d.log().LogAttrs(context.Background(), slog.LevelDebug, event, append(of, attrs...)...)
 }
 
-func withoutTime(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) == 0 && a.Key == slog.TimeKey {
-		return slog.Attr{}
+// peerLocked is where the peer's messages come from, or ours go to before there are any.
+func (d *Dialog) peerLocked() string {
+	s := d.currentLocked()
+	if s.flow != nil {
+		return s.flow.RemoteAddr().String()
 	}
-	return a
+	target := s.Target()
+	if target.Port == 0 {
+		return target.Host
+	}
+	return net.JoinHostPort(target.Host, strconv.Itoa(target.Port))
+}
+
+func (d *Dialog) peer() string {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.peerLocked()
+}
+
+func (d *Dialog) logPlaced()  { d.logBegun("call placed", "to") }
+func (d *Dialog) logArrived() { d.logBegun("call arrived", "from") }
+
+func (d *Dialog) logBegun(event, role string) {
+	if !d.debugs() {
+		return
+	}
+	d.mutex.RLock()
+	peer, remote := d.peerLocked(), d.currentLocked().remote
+	d.mutex.RUnlock()
+	d.note(event, peer, string(sip.INVITE), slog.String(role, remote.uriText()))
+}
+
+// logStateLocked tells of a change: an INVITE is behind each but the last.
+func (d *Dialog) logStateLocked(old DialogState) {
+	if !d.debugs() {
+		return
+	}
+	method := string(sip.INVITE)
+	if d.state == DialogStateTerminated {
+		method = d.cause.Method
+	}
+	d.note("state changed", d.peerLocked(), method, slog.String("from", old.String()), slog.String("to", d.state.String()))
+}
+
+// logEndedLocked tells why, and how long the call was answered.
+func (d *Dialog) logEndedLocked() {
+	if !d.debugs() {
+		return
+	}
+	attrs := []slog.Attr{slog.String("by", d.cause.By.String()), slog.Int("status", d.cause.Status), slog.String("reason", d.cause.Reason)}
+	if answered := d.entered[DialogStateEstablished]; !answered.IsZero() {
+		attrs = append(attrs, slog.Duration("lasted", time.Since(answered)))
+	}
+	if d.cause.Err != nil {
+		attrs = append(attrs, slog.Any("error", d.cause.Err)) // not turned to text under the lock
+	}
+	d.note("call ended", d.peerLocked(), d.cause.Method, attrs...)
+}
+
+// logAcceptedLocked tells that an offer of the peer's was answered, by whom.
+func (d *Dialog) logAcceptedLocked(method sip.RequestMethod, made offeranswer.Origin) {
+	if d.debugs() {
+		d.note("offer decided", d.peerLocked(), string(method), slog.Int("status", sip.StatusOK), slog.String("by", made.String()))
+	}
+}
+
+func (d *Dialog) logAccepted(method sip.RequestMethod, made offeranswer.Origin) {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	d.logAcceptedLocked(method, made)
+}
+
+// logRefused tells that one was refused.
+func (d *Dialog) logRefused(method sip.RequestMethod, status int) {
+	if d.debugs() {
+		d.note("offer decided", d.peer(), string(method), slog.Int("status", status))
+	}
 }

@@ -76,7 +76,7 @@ func (d *Dialog) reserveRefer(r *ReferSubscription, req *sipmsg.Message) (over *
 		return &d.stack.counters.subscribed
 	}
 	bytes := len(req.Text()) + len(r.token)
-	if !d.holds.take(bytes) {
+	if !d.holds.Take(bytes) {
 		return &d.stack.counters.bytes
 	}
 	r.bytes = bytes

@@ -177,7 +177,7 @@ func (s *Stack) fileEndedLocked(d *Dialog) {
 		s.subscribed[key] = d
 	default:
 		d.endSubscriptionsLocked(ErrMaxDialogs)
-		d.holds.end()
+		d.holds.End()
 		s.addTombstoneLocked(key, d.reliable.awaited())
 		s.fewerLocked()
 	}

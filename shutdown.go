@@ -160,19 +160,19 @@ func (s *Stack) closeJournal(ctx context.Context) error {
 	defer stop()
 	grace, cancel := context.WithTimeout(late, s.config.graceTime())
 	defer cancel()
-	s.journal.wait(grace)
+	s.journal.Wait(grace)
 	err := s.leftBehind(ctx, false)
 	if err != nil {
 		s.log.Warn("shutdown incomplete", "error", err)
 	}
-	s.journal.close(grace)
+	s.journal.Close(grace)
 	return err
 }
 
 // leftBehind is the result of Shutdown; interrupted says that it was not finished.
 func (s *Stack) leftBehind(ctx context.Context, interrupted bool) error {
 	s.mutex.Lock()
-	result := &ShutdownError{Unreleased: s.untold, Unanswered: s.unanswered, Callbacks: s.callbacksRunning() + s.journal.running()}
+	result := &ShutdownError{Unreleased: s.untold, Unanswered: s.unanswered, Callbacks: s.callbacksRunning() + s.journal.Running()}
 	s.mutex.Unlock()
 	if *result == (ShutdownError{}) && !interrupted {
 		return nil

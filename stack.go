@@ -14,11 +14,14 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/budget"
+	"sipdialog.example/dialog/internal/journal"
 	"sipdialog.example/dialog/internal/lockstat"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/tasks"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
+	"sipdialog.example/dialog/internal/unconfirmed"
 )
 
 // Stack makes and takes calls on its listening sockets. Make it with
@@ -29,7 +32,7 @@ type Stack struct {
 	// Set at construction.
 
 	config    *StackConfig
-	journal   *journal
+	journal   *journal.Journal
 	log       *slog.Logger // into journal
 	admission admission
 	// allowHeader and supportedHeader stand in most messages, goDeliver
@@ -38,8 +41,8 @@ type Stack struct {
 	goDeliver                    func(func()) bool
 	runCallback                  func(func())
 	// unconfirmed and callBytes synchronise themselves.
-	unconfirmed *unconfirmed
-	callBytes   heldBytes
+	unconfirmed *unconfirmed.Calls[*Dialog]
+	callBytes   *budget.Budget
 	// base ends when the layers below are closed, and with it every wait for the
 	// network.
 	base       context.Context
@@ -134,15 +137,15 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 	if err := own.validate(); err != nil {
 		return nil, err
 	}
-	journal := newJournal(own.logHandler())
+	records := journal.New(own.logHandler())
 	s := &Stack{
 		config:    own,
-		journal:   journal,
-		log:       journal.logger(),
+		journal:   records,
+		log:       records.Logger(),
 		admission: newAdmission(own.Limits),
 
 		unconfirmed: newUnconfirmed(own),
-		callBytes:   heldBytes{most: own.callBytes()},
+		callBytes:   budget.New(own.callBytes()),
 
 		bySource:   make(map[netip.Addr]int),
 		dialogs:    make(map[DialogKey]*Dialog),
@@ -357,7 +360,7 @@ func (s *Stack) adopt(d *Dialog) *Dialog {
 	d.mutex.Stats = &s.counters.dialogLocks
 	d.mailbox.Go, d.mailbox.Run = s.goDeliver, s.runCallback
 	d.mailbox.Panicked = func(value any, stack []byte) { s.logPanic(d.log(), "notification", value, stack) }
-	d.holds.all = &s.callBytes
+	d.holds.Belong(s.callBytes)
 	return d
 }
 

@@ -67,7 +67,7 @@ type counters struct {
 func (s *Stack) Stats() Stats {
 	c := &s.counters
 	stats := Stats{
-		Callbacks: s.callbacksRunning(), Unconfirmed: s.unconfirmed.len(), CallBytes: int(s.callBytes.now.Load()),
+		Callbacks: s.callbacksRunning(), Unconfirmed: s.unconfirmed.Len(), CallBytes: s.callBytes.Held(),
 		Placed: c.placed.Load(), Arrived: c.arrived.Load(), Answered: c.answered.Load(),
 		Ended: make(map[Party]uint64),
 		Refused: map[string]uint64{
@@ -76,7 +76,7 @@ func (s *Stack) Stats() Stats {
 		},
 		Dropped: map[string]uint64{
 			"bodies": c.bodies.Load(), "progress": c.progress.Load(), "forks": c.forks.Load(), "answers": c.answers.Load(),
-			"unconfirmed": c.unconfirmed.Load(), "records": s.journal.dropped(),
+			"unconfirmed": c.unconfirmed.Load(), "records": s.journal.Dropped(),
 		},
 		Panics:      c.panics.Load(),
 		StackLock:   lockStats(&c.stackLock),

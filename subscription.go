@@ -155,7 +155,7 @@ func (r *ReferSubscription) endLocked(cause error) {
 // freeLocked counts the REFER out once nobody needs it any more.
 func (r *ReferSubscription) freeLocked() {
 	if r.over && !r.followable {
-		r.dialog.holds.add(-r.bytes)
+		r.dialog.holds.Give(r.bytes)
 		r.bytes = 0
 	}
 }

@@ -232,8 +232,21 @@ func (m *Message) Keep() *Kept {
 	return &Kept{text: m.text, body: m.body, transport: m.Transport, source: m.Source}
 }
 
-// Size is how many bytes it has.
-func (k *Kept) Size() int { return len(k.text) + len(k.body) }
+// Size is how many bytes it has; zero of nil.
+func (k *Kept) Size() int {
+	if k == nil {
+		return 0
+	}
+	return len(k.text) + len(k.body)
+}
+
+// HeadSize is how many bytes it has without its body.
+func (k *Kept) HeadSize() int {
+	if k == nil {
+		return 0
+	}
+	return len(k.text)
+}
 
 // WithoutBody is the message without its body.
 func (k *Kept) WithoutBody() *Kept {

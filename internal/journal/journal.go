@@ -1,4 +1,6 @@
-package dialog
+// Package journal gives log records to the handler of an application: in order, and
+// with no lock held.
+package journal
 
 import (
 	"context"
@@ -14,11 +16,11 @@ import (
 // dropped.
 const maxRecords = 1000
 
-// journal gives log records to the application's handler: in order, on a goroutine of
+// Journal gives log records to the application's handler: in order, on a goroutine of
 // its own that exists only while there are records, with no lock held. So calls go on
 // whatever the handler does, and a record may be made under a lock. nil is the journal
 // of a stack without a log.
-type journal struct {
+type Journal struct {
 	// Set at construction.
 
 	handler slog.Handler
@@ -34,33 +36,33 @@ type journal struct {
 	asked atomic.Int64
 }
 
-// newJournal returns nil for a nil handler.
-func newJournal(handler slog.Handler) *journal {
+// New returns nil for a nil handler.
+func New(handler slog.Handler) *Journal {
 	if handler == nil {
 		return nil
 	}
-	j := &journal{handler: handler, began: time.Now()}
+	j := &Journal{handler: handler, began: time.Now()}
 	j.box.Go, j.box.Bound = j.tasks.Go, maxRecords
 	_, _ = tasks.Apart(j.askNow)
 	return j
 }
 
-// logger returns what the stack logs with.
-func (j *journal) logger() *slog.Logger {
+// Logger returns a logger whose records go into the journal.
+func (j *Journal) Logger() *slog.Logger {
 	if j == nil {
 		return slog.New(slog.DiscardHandler)
 	}
 	return slog.New(recorder{journal: j})
 }
 
-// debugs reports whether records of LevelDebug are wanted. It calls nothing of the
+// Debugs reports whether records of LevelDebug are wanted. It calls nothing of the
 // application's, and may be called under a lock.
-func (j *journal) debugs() bool { return j != nil && j.debug.Load() }
+func (j *Journal) Debugs() bool { return j != nil && j.debug.Load() }
 
-// ask asks the handler once a second whether it takes records of LevelDebug, since the
+// Ask asks the handler once a second whether it takes records of LevelDebug, since the
 // application may have switched that. It is called when a message passes, and does not
 // wait.
-func (j *journal) ask() {
+func (j *Journal) Ask() {
 	if j == nil {
 		return
 	}
@@ -70,48 +72,48 @@ func (j *journal) ask() {
 	}
 }
 
-func (j *journal) askNow() { j.debug.Store(j.handler.Enabled(context.Background(), slog.LevelDebug)) }
+func (j *Journal) askNow() { j.debug.Store(j.handler.Enabled(context.Background(), slog.LevelDebug)) }
 
-// dropped counts the records that were lost.
-func (j *journal) dropped() uint64 {
+// Dropped counts the records that were lost.
+func (j *Journal) Dropped() uint64 {
 	if j == nil {
 		return 0
 	}
 	return j.box.Dropped()
 }
 
-// running counts the goroutine on which the handler is called, while there is one.
-func (j *journal) running() int {
+// Running counts the goroutine on which the handler is called, while there is one.
+func (j *Journal) Running() int {
 	if j == nil {
 		return 0
 	}
 	return j.tasks.Running()
 }
 
-// wait waits until the present records have left, or ctx ends.
-func (j *journal) wait(ctx context.Context) {
+// Wait waits until the present records have left, or ctx ends.
+func (j *Journal) Wait(ctx context.Context) {
 	if j != nil {
 		j.tasks.Wait(ctx)
 	}
 }
 
-// close is wait, and drops later records.
-func (j *journal) close(ctx context.Context) {
+// Close is Wait, and drops later records.
+func (j *Journal) Close(ctx context.Context) {
 	if j != nil {
 		j.tasks.CloseIdle(ctx)
 	}
 }
 
-// recorder is the handler of the stack's own logger.
+// recorder is the handler of that logger.
 type recorder struct {
-	journal *journal
+	journal *Journal
 	// derive makes the application's handler of those that With and WithGroup have
 	// made: it is the application's code, and called where the records are.
 	derive []func(slog.Handler) slog.Handler
 }
 
 func (r recorder) Enabled(_ context.Context, level slog.Level) bool {
-	return level >= slog.LevelInfo || r.journal.debugs()
+	return level >= slog.LevelInfo || r.journal.Debugs()
 }
 
 func (r recorder) Handle(ctx context.Context, record slog.Record) error {
