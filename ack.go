@@ -77,9 +77,9 @@ func (a *ackSender) undecided(ours Body, res *sip.Response) (handler OfferHandle
 		return nil, offer, s.negotiation.Refusal(offer), nil
 	}
 	s.negotiation.ReceiveOffer(a, offer)
-	if d.offerHandler != nil {
+	if handler = d.callbacksLocked().offer; handler != nil {
 		d.ackWaits = true
-		return d.offerHandler, offer, nil, nil
+		return handler, offer, nil, nil
 	}
 	answer, err = s.negotiation.AnswerOrRefusal(offer)
 	return nil, offer, answer, err

@@ -202,26 +202,33 @@ func sizeOfBody(body Body) int {
 	return len(body.Data())
 }
 
+// aside is the latest body that came while nobody was registered. isOffer is true when
+// it is an offer that came before Accept, which answers it.
+type aside struct {
+	body    Body
+	isOffer bool
+}
+
 // holdInvite counts what a new call of the peer's holds, which nobody else knows of
 // yet; it reports whether it is within the bound.
 func (d *Dialog) holdInvite() bool {
-	return d.holds.Take(d.arrived.Size() + sizeOfBody(d.keptBody) + len(d.currentLocked().RouteSet())*bytesPerRoute)
+	return d.holds.Take(d.arrived.Size() + sizeOfBody(d.aside.body) + len(d.currentLocked().RouteSet())*bytesPerRoute)
 }
 
 // putAsideLocked keeps a body for the first who registers, instead of the one
 // before; where there is no room it is dropped.
 func (d *Dialog) putAsideLocked(body *SimpleBody) {
-	fits := d.holds.Replace(sizeOfBody(d.keptBody), sizeOfBody(body), 0)
-	d.keptBody, d.keptOffer = body, false
+	fits := d.holds.Replace(sizeOfBody(d.aside.body), sizeOfBody(body), 0)
+	d.aside = aside{body: body}
 	if !fits {
-		d.keptBody = nil
+		d.aside.body = nil
 		d.stack.counters.bodies.Add(1)
 	}
 }
 
 // takeAsideLocked returns the body that was kept, for one who gives its bytes back.
 func (d *Dialog) takeAsideLocked() (kept Body, release func()) {
-	kept, d.keptBody = d.keptBody, nil
+	kept, d.aside.body = d.aside.body, nil
 	bytes := sizeOfBody(kept)
 	return kept, func() { d.holds.Give(bytes) }
 }

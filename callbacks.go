@@ -3,7 +3,39 @@ package dialog
 import (
 	"log/slog"
 	"runtime/debug"
+
+	"sipdialog.example/dialog/internal/mailbox"
 )
+
+// callbacks are the functions of the application's that a call has. The dialog's mutex
+// guards them.
+type callbacks struct {
+	state    []func(DialogState)
+	body     []func(Body)
+	fork     []func(ForkInfo)
+	identity []*identityWatcher
+	dtmf     func(DTMF)
+	offer    OfferHandler
+	// requests are those of OnRequest, waiting the queue in which requests wait for them.
+	requests handlerMap
+	waiting  *mailbox.Mailbox
+}
+
+// callbacksLocked returns the callbacks that are registered, registerLocked where to
+// register one.
+func (d *Dialog) callbacksLocked() callbacks {
+	if d.callbacks == nil {
+		return callbacks{}
+	}
+	return *d.callbacks
+}
+
+func (d *Dialog) registerLocked() *callbacks {
+	if d.callbacks == nil {
+		d.callbacks = new(callbacks)
+	}
+	return d.callbacks
+}
 
 // guard calls a function of the application's, and then, unless it is nil, also when
 // the function panics or ends its goroutine (runtime.Goexit). Either is counted and

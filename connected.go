@@ -47,7 +47,8 @@ func (d *Dialog) OnIdentity(callback func(Identity)) {
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.identityWatchers = append(d.identityWatchers, &identityWatcher{callback: callback, told: d.currentLocked().peerIdentity})
+	c := d.registerLocked()
+	c.identity = append(c.identity, &identityWatcher{callback: callback, told: d.currentLocked().peerIdentity})
 }
 
 // peerIdentity is the identity of the peer.
@@ -121,7 +122,7 @@ func (s *dialogState) learnFromLocked(from nameAddr) {
 
 // tellIdentityLocked reports a change, in the current dialog.
 func (d *Dialog) tellIdentityLocked() {
-	for _, w := range d.identityWatchers {
+	for _, w := range d.callbacksLocked().identity {
 		if !w.queued && !w.told.same(d.currentLocked().peerIdentity) {
 			w.queued = true
 			d.mailbox.Push(func() { d.tellIdentity(w) })

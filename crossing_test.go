@@ -285,7 +285,7 @@ func TestCallThatFollowedAReferLetsGoOfTheOld(t *testing.T) {
 		followed := <-result
 		followed.mutex.RLock()
 		defer followed.mutex.RUnlock()
-		require.Nil(t, followed.follower)
+		require.Nil(t, followed.followerNow())
 	})
 }
 

@@ -173,5 +173,5 @@ func (d *Dialog) await(ctx context.Context, unwanted <-chan struct{}, decide fun
 func (d *Dialog) hangsUp() <-chan struct{} {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	return d.hungUp.OpenIf(d.ending != nil).C()
+	return d.events.hungUp.OpenIf(d.ending != nil).C()
 }

@@ -29,11 +29,11 @@ type Dialog struct {
 	// Set at construction.
 
 	stack    *Stack
-	isUAC    bool
 	callID   string
 	localTag string
 	// arrived is the INVITE that brought the call; nil for a call of ours.
 	arrived *sipmsg.Kept
+	isUAC   bool
 	// outOfDialog is true for what a REFER outside calls makes: no call, but the dialog
 	// of its subscription. referral is true for a call that follows a REFER.
 	outOfDialog, referral bool
@@ -41,23 +41,27 @@ type Dialog struct {
 	// mutex guards the fields below. It comes after Stack.mutex and before
 	// the mailbox; no two dialogs' are ever held at once.
 	mutex lockstat.RWMutex
+
 	state DialogState
-	phase phase
-	// ending is how the call will end, once that is decided.
-	ending *ending
-	// cause is why it has ended; zero before.
-	cause Cause
-	// peerHungUp is true once the peer's BYE has come, before it is answered.
-	peerHungUp bool
 	// entered says when each state was entered.
 	entered [DialogStateTerminated + 1]time.Time
-	// done is opened when the state becomes Terminated; ctx, made on demand, is
-	// cancelled soon after.
-	done      latch.Latch
-	ctx       context.Context
-	cancelCtx context.CancelCauseFunc
-	// closed tells that Terminated was delivered; nil when nobody has to wait.
-	closed <-chan struct{}
+	phase   phase
+	// ending is how the call will end, once that is decided; ended how it has ended.
+	ending *ending
+	ended  *ended
+	// peerHungUp is true once the peer's BYE has come, before it is answered.
+	peerHungUp bool
+	// ackWaits is true while an ACK of ours waits for the application's
+	// answer to the offer in the 2xx.
+	ackWaits bool
+	// replaced is true once the INVITE of another call, which is being accepted or was,
+	// has taken this one's place.
+	replaced bool
+	// secure is true when the INVITE was for a SIPS URI.
+	secure bool
+	events latches
+	// context is made when it is asked for.
+	context *callContext
 
 	// current is the state of the dialog with the peer; remoteTarget and routeSet show it.
 	// See currentLocked.
@@ -65,76 +69,38 @@ type Dialog struct {
 	remoteTarget sip.Uri
 	routeSet     []sip.Uri
 	// local is the From of our requests, without its tag.
-	local            party
-	identityWatchers []*identityWatcher
-	// contact is our Contact, when the application chose it; secure is true when
-	// the INVITE was for a SIPS URI.
+	local party
+	// contact is our Contact, when the application chose it.
 	contact sip.Header
-	secure  bool
 	// kept is the flow that is held open for the call.
 	kept *transport.Flow
 	// aliases are the keys under which the dialog was known before.
 	aliases []DialogKey
 
-	// invite is the INVITE of ours that began the call (UAC).
-	invite *inviteClient
-	// pendingInvite is the peer's INVITE that began it, until its final answer is
-	// decided (UAS).
-	pendingInvite serverTx
-	// replacement is the call that the peer's INVITE names by Replaces or Join, until that
-	// call is replaced or this one ends. replaced is true once the INVITE of another call,
-	// which is being accepted or was, has taken this one's place.
-	replacement *replacement
-	replaced    bool
-	// answeredBy is the peer's latest response to our INVITE.
-	answeredBy *sipmsg.Kept
-	// reliable sends the provisional responses to the peer's INVITE that must not be lost; nil
-	// before the first.
-	reliable *reliableServer
-	// callOutcome is what WaitAnswer waits for.
+	// invite is the INVITE of ours that began the call (UAC), callOutcome what WaitAnswer
+	// waits for, answeredBy the peer's latest response.
+	invite      *inviteClient
 	callOutcome callOutcome
+	answeredBy  *sipmsg.Kept
+	// incoming is the peer's INVITE that began it (UAS).
+	incoming incoming
+	ringing  ringing
 	// reinviteOut is a re-INVITE of ours, reinviteIn one of the peer's, that
 	// has no final answer yet.
 	reinviteOut *reinviteClient
 	reinviteIn  *reinviteServer
-	// retransmissions are the 2xx of ours that repeat until their ACK comes; acked wakes
-	// when there are none.
+	// retransmissions are the 2xx of ours that repeat until their ACK comes.
 	retransmissions []*retransmission
-	acked           latch.Latch
-	// ackWaits is true while an ACK of ours waits for the application's
-	// answer to the offer in the 2xx.
-	ackWaits bool
-	// hungUp is opened when a hang-up begins: nobody waits for a decision of the
-	// application's any more.
-	hungUp  latch.Latch
-	timer   sessionTimer
-	limit   *time.Timer
-	refresh *time.Timer
-	// unwatch ends the watch over the connection of an unanswered INVITE.
-	unwatch func()
+	timer           sessionTimer
 
-	stateCallbacks []func(DialogState)
-	bodyCallbacks  []func(Body)
-	forkCallbacks  []func(ForkInfo)
-	offerHandler   OfferHandler
-	handlers       handlerMap
-	requests       *mailbox.Mailbox // for those; nil before the first request
-	dtmfCallback   func(DTMF)
-	// keptBody is the latest body that came while nobody was registered; keptOffer
-	// is true when it is an offer that came before Accept, which answers it.
-	keptBody  Body
-	keptOffer bool
+	// callbacks are the functions of the application's, aside what waits for one.
+	callbacks *callbacks
+	aside     aside
 
-	// referSubscriptions are the REFERs received, by CSeq header value.
+	// referSubscriptions are the REFERs received, by CSeq header value; transfers is what
+	// else there is of REFERs.
 	referSubscriptions map[string]*ReferSubscription
-	// sentRefers are the REFERs sent, likewise.
-	sentRefers map[string]*ReferSubscription
-	// transfers is what else there is of both; nil before the first.
-	transfers *transfers
-	// notifying counts the NOTIFYs of ours without an answer.
-	notifying int
-	// follower, in a call that follows a REFER, is told of the call's responses.
-	follower *follower
+	transfers          *transfers
 
 	// What synchronises itself.
 
@@ -143,6 +109,29 @@ type Dialog struct {
 	holds       budget.Share
 	credentials auth.Scope
 	closeOnce   sync.Once
+}
+
+// latches are the events of a call that goroutines wait for.
+type latches struct {
+	// done is opened when the state becomes Terminated, hungUp when a hang-up begins:
+	// nobody waits for a decision of the application's any more. acked wakes when no 2xx
+	// of ours waits for its ACK.
+	done, hungUp, acked latch.Latch
+}
+
+// ended is how a call has ended.
+type ended struct {
+	cause Cause
+	// delivered tells that Terminated was delivered; nil when nobody has to wait.
+	delivered <-chan struct{}
+}
+
+// causeLocked returns the cause of the end; the zero value before it.
+func (d *Dialog) causeLocked() Cause {
+	if d.ended == nil {
+		return Cause{}
+	}
+	return d.ended.cause
 }
 
 // OfferHandler decides an offer of the peer's: it returns the answer, or an
@@ -169,14 +158,14 @@ func (d *Dialog) State() DialogState {
 func (d *Dialog) Cause() Cause {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return d.cause
+	return d.causeLocked()
 }
 
 // Done returns a channel that is closed when the state becomes Terminated.
 func (d *Dialog) Done() <-chan struct{} {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	return d.done.OpenIf(d.state == DialogStateTerminated).C()
+	return d.events.done.OpenIf(d.state == DialogStateTerminated).C()
 }
 
 // IsUAC reports whether we sent the INVITE.
@@ -195,7 +184,8 @@ func (d *Dialog) OnStateChange(callback func(DialogState)) {
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.stateCallbacks = append(d.stateCallbacks, callback)
+	c := d.registerLocked()
+	c.state = append(c.state, callback)
 }
 
 // OnBody registers a callback for the bodies that the peer's INVITE, UPDATE, 1xx,
@@ -228,7 +218,8 @@ func (d *Dialog) OnBody(callback func(Body)) {
 func (d *Dialog) registerBody(callback func(Body)) <-chan struct{} {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.bodyCallbacks = append(d.bodyCallbacks, callback)
+	c := d.registerLocked()
+	c.body = append(c.body, callback)
 	kept, release := d.takeAsideLocked()
 	if kept == nil {
 		return nil
@@ -266,7 +257,7 @@ func (d *Dialog) registerBody(callback func(Body)) <-chan struct{} {
 func (d *Dialog) OnOffer(handler OfferHandler) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.offerHandler = handler
+	d.registerLocked().offer = handler
 }
 
 // Accept answers an incoming call with 200 (RFC 3261 13.3.1.4), changed by
@@ -379,7 +370,7 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if d.pendingInvite != nil {
+	if d.incoming.tx != nil {
 		d.ringAgainLocked()
 	}
 	return nil

@@ -96,13 +96,14 @@ func (d *Dialog) keepBodyLocked(body *SimpleBody) {
 	if body == nil || d.state == DialogStateTerminated {
 		return
 	}
-	if len(d.bodyCallbacks) == 0 {
+	callbacks := d.callbacksLocked().body
+	if len(callbacks) == 0 {
 		d.putAsideLocked(body)
 		return
 	}
 	bytes := sizeOfBody(body)
-	calls := make([]func(), len(d.bodyCallbacks))
-	for i, callback := range d.bodyCallbacks {
+	calls := make([]func(), len(callbacks))
+	for i, callback := range callbacks {
 		calls[i] = func() {
 			defer d.holds.Give(bytes)
 			callback(body)
@@ -122,16 +123,16 @@ func (d *Dialog) keepBodyLocked(body *SimpleBody) {
 func (d *Dialog) keepOfferLocked(offer *SimpleBody) {
 	if offer != nil {
 		d.keepBodyLocked(offer)
-		d.keptOffer = true
+		d.aside.isOffer = true
 	}
 }
 
 // dropOfferLocked forgets an offer that was kept: it has been answered, and callbacks
 // registered from now on get later bodies only.
 func (d *Dialog) dropOfferLocked() {
-	if d.keptOffer {
+	if d.aside.isOffer {
 		d.dropAsideLocked()
-		d.keptOffer = false
+		d.aside.isOffer = false
 	}
 }
 
@@ -140,18 +141,22 @@ func (d *Dialog) dropOfferLocked() {
 func (d *Dialog) lastDelivery() <-chan struct{} {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return d.closed
+	if d.ended == nil {
+		return nil
+	}
+	return d.ended.delivered
 }
 
 // stopRingingLocked stops the timers and watches of an unanswered call, and drops the
 // INVITE that they hold.
 func (d *Dialog) stopRingingLocked() {
-	stopTimer(d.limit)
-	stopTimer(d.refresh)
-	if d.unwatch != nil {
-		d.unwatch()
+	r := d.ringing
+	stopTimer(r.limit)
+	stopTimer(r.again)
+	if r.unwatch != nil {
+		r.unwatch()
 	}
-	d.limit, d.refresh, d.unwatch = nil, nil, nil
+	d.ringing = ringing{}
 }
 
 func stopTimer(t *time.Timer) {

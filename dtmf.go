@@ -63,14 +63,14 @@ func (d *Dialog) SendDTMF(ctx context.Context, digit rune, opts DTMFOpts) (err e
 func (d *Dialog) OnDTMF(callback func(DTMF)) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.dtmfCallback = callback
+	d.registerLocked().dtmf = callback
 }
 
 // handledDTMF takes an INFO that reports a key, if a callback is registered.
 func (d *Dialog) handledDTMF(tx serverTx, req *sipmsg.Message) bool {
 	read := dtmfReader(req)
 	d.mutex.RLock()
-	callback := d.dtmfCallback
+	callback := d.callbacksLocked().dtmf
 	d.mutex.RUnlock()
 	if read == nil || callback == nil {
 		return false

@@ -103,7 +103,7 @@ func (d *Dialog) hangupLocked(e *ending) (release func()) {
 	if d.ending != nil || d.phase == phaseCleared {
 		return func() {}
 	}
-	d.hungUp.Open()
+	d.events.hungUp.Open()
 	switch {
 	case d.phase == phaseInviting:
 		d.ending = e
@@ -225,13 +225,13 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 		cause.Err = behind(cause.Err, d.ending.err)
 	}
 	if d.state != DialogStateTerminated {
-		d.cause = cause
+		d.ended = &ended{cause: cause}
 	}
 	delivered, changed := d.setStateLocked(DialogStateTerminated)
 	if !changed {
 		return nil
 	}
-	d.closed = delivered
+	d.ended.delivered = delivered
 	d.logEndedLocked()
 	if d.stack != nil && cause.By <= PartyShutdown {
 		d.stack.counters.ended[cause.By].Add(1)
@@ -240,13 +240,13 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 	d.stopRingingLocked()
 	d.stopSessionLocked()
 	d.setOutcomeLocked(cause.answerError())
-	d.acked.Wake()
+	d.events.acked.Wake()
 	if d.reinviteOut != nil {
 		d.reinviteOut.endLocked(ErrTerminated)
 	}
 	d.stack.leaveActiveLocked(d)
 	// A chain of calls that replaced one another would stay as long as the last.
-	d.replacement = nil
+	d.incoming.replacement = nil
 	return delivered
 }
 

@@ -203,14 +203,23 @@ type follower struct {
 func (d *Dialog) follows(f *follower) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.follower = f
+	if f != nil || d.transfers != nil {
+		d.transfersLocked().follower = f
+	}
+}
+
+func (d *Dialog) followerNow() *follower {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	if d.transfers == nil {
+		return nil
+	}
+	return d.transfers.follower
 }
 
 // reportReferred reports a response to an INVITE to the referrer.
 func (d *Dialog) reportReferred(res *sip.Response) {
-	d.mutex.RLock()
-	f := d.follower
-	d.mutex.RUnlock()
+	f := d.followerNow()
 	if f != nil && f.isNews(Progress{res.StatusCode, oneLine(res.Reason)}) {
 		f.r.queueNotify(pendingNotify{progress: Progress{res.StatusCode, oneLine(res.Reason)}})
 	}

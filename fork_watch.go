@@ -62,7 +62,8 @@ func (d *Dialog) OnFork(callback func(ForkInfo)) {
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.forkCallbacks = append(d.forkCallbacks, callback)
+	c := d.registerLocked()
+	c.fork = append(c.fork, callback)
 }
 
 func (e *earlyDialog) infoLocked() ForkInfo {
@@ -75,12 +76,13 @@ func (e *earlyDialog) infoLocked() ForkInfo {
 
 // tellForkLocked queues the calls of OnFork's callbacks.
 func (d *Dialog) tellForkLocked(e *earlyDialog) {
-	if len(d.forkCallbacks) == 0 || e.status == 0 || d.state == DialogStateTerminated {
+	callbacks := d.callbacksLocked().fork
+	if len(callbacks) == 0 || e.status == 0 || d.state == DialogStateTerminated {
 		return
 	}
 	info := e.infoLocked()
-	calls := make([]func(), len(d.forkCallbacks))
-	for i, callback := range d.forkCallbacks {
+	calls := make([]func(), len(callbacks))
+	for i, callback := range callbacks {
 		calls[i] = func() { callback(info) }
 	}
 	if !d.mailbox.Offer(calls...) && d.stack != nil {

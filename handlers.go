@@ -271,7 +271,7 @@ func (s *Stack) handleInvite(tx serverTx, req *sipmsg.Message) {
 		return
 	}
 	d := s.newCallee(tx, req)
-	d.replacement = takes
+	d.incoming.replacement = takes
 	if !d.holdInvite() {
 		s.busy(tx, &s.counters.bytes)
 		return
@@ -338,7 +338,7 @@ func (s *Stack) unavailable() int {
 func (s *Stack) newCallee(tx serverTx, req *sipmsg.Message) *Dialog {
 	d := &Dialog{
 		stack: s, callID: callID(req), localTag: tx.ToTag(),
-		phase: phaseIncoming, pendingInvite: tx,
+		phase: phaseIncoming, incoming: incoming{tx: tx},
 		local: partyIn(req, "To"),
 	}
 	d.arrived = req.Keep()

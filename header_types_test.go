@@ -110,7 +110,7 @@ func TestCalleeOfAPlainInvite(t *testing.T) {
 	require.EqualValues(t, 17, info.RemoteSeq)
 	require.Equal(t, `Us "2"`, info.Local.DisplayName)
 	require.Equal(t, "them", info.Remote.URI.User)
-	require.Equal(t, "application/sdp", d.keptBody.ContentType())
+	require.Equal(t, "application/sdp", d.aside.body.ContentType())
 	require.True(t, saysWhere(m))
 	req.AppendHeader(plain("Contact: <sip:other@127.0.0.9>")[0])
 	require.False(t, saysWhere(whiteboxReceived(t, req)), "two")

@@ -111,7 +111,7 @@ func (d *Dialog) handleBye(tx serverTx, req *sipmsg.Message, e *earlyDialog) {
 // 3261 9.2): the dialog's first, or a re-INVITE.
 func (d *Dialog) handleCancel(tx serverTx, cancel *sipmsg.Message) {
 	d.mutex.Lock()
-	first := d.pendingInvite == tx
+	first := d.incoming.tx == tx
 	if first {
 		d.takePendingInviteLocked()
 	}

@@ -89,7 +89,7 @@ func (d *Dialog) logStateLocked(old DialogState) {
 	}
 	method := string(sip.INVITE)
 	if d.state == DialogStateTerminated {
-		method = d.cause.Method
+		method = d.causeLocked().Method
 	}
 	d.note("state changed", d.peerLocked(), method, slog.String("from", old.String()), slog.String("to", d.state.String()))
 }
@@ -99,14 +99,15 @@ func (d *Dialog) logEndedLocked() {
 	if !d.debugs() {
 		return
 	}
-	attrs := []slog.Attr{slog.String("by", d.cause.By.String()), slog.Int("status", d.cause.Status), slog.String("reason", d.cause.Reason)}
+	cause := d.causeLocked()
+	attrs := []slog.Attr{slog.String("by", cause.By.String()), slog.Int("status", cause.Status), slog.String("reason", cause.Reason)}
 	if answered := d.entered[DialogStateEstablished]; !answered.IsZero() {
 		attrs = append(attrs, slog.Duration("lasted", time.Since(answered)))
 	}
-	if d.cause.Err != nil {
-		attrs = append(attrs, slog.Any("error", d.cause.Err)) // not turned to text under the lock
+	if cause.Err != nil {
+		attrs = append(attrs, slog.Any("error", cause.Err)) // not turned to text under the lock
 	}
-	d.note("call ended", d.peerLocked(), d.cause.Method, attrs...)
+	d.note("call ended", d.peerLocked(), cause.Method, attrs...)
 }
 
 // logAcceptedLocked tells that an offer of the peer's was answered, by whom.

@@ -311,8 +311,8 @@ func (s *dialogState) moveLocked(f *transport.Flow) {
 	}
 	s.flow = f
 	d.keepLocked()
-	if d.pendingInvite != nil {
-		d.pendingInvite.ReplyBy(f)
+	if d.incoming.tx != nil {
+		d.incoming.tx.ReplyBy(f)
 	}
 	for _, u := range d.retransmissions {
 		u.tx.ReplyBy(f)
@@ -342,9 +342,9 @@ func (d *Dialog) watchCaller(tx serverTx) {
 	})
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if d.pendingInvite != tx { // answered meanwhile
+	if d.incoming.tx != tx { // answered meanwhile
 		unwatch()
 		return
 	}
-	d.unwatch = unwatch
+	d.ringing.unwatch = unwatch
 }

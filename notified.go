@@ -62,7 +62,7 @@ func (d *Dialog) handleNotify(tx serverTx, req *sipmsg.Message) {
 func (d *Dialog) takeNotify(req *sipmsg.Message) int {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	r := numberedLocked(d.sentRefers, eventID(req))
+	r := numberedLocked(d.sentRefersLocked(), eventID(req))
 	if r == nil {
 		return sip.StatusCallTransactionDoesNotExists // RFC 6665 4.1.3
 	}

@@ -84,7 +84,7 @@ func (r *ReferSubscription) notify(ctx context.Context, n pendingNotify, answere
 	r.latest++
 	sent := &sentNotify{r: r, number: r.latest, answered: answered}
 	r.unanswered++
-	d.notifying++
+	d.transfersLocked().notifying++
 	opt, e := d.currentLocked().optionsLocked(), d.currentForkLocked()
 	d.mutex.Unlock()
 
@@ -231,8 +231,8 @@ func (n *sentNotify) ended(err error) {
 	d := n.r.dialog
 	d.mutex.Lock()
 	n.r.unanswered--
-	if d.notifying > 0 { // dropSubscriptions counts no more
-		d.notifying--
+	if t := d.transfersLocked(); t.notifying > 0 { // dropSubscriptions counts no more
+		t.notifying--
 	}
 	next := n.r.flusherLocked()
 	d.mutex.Unlock()

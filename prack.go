@@ -63,7 +63,7 @@ func (r *reliableClient) endsBy() string {
 func (p *prack) decide() {
 	d := p.r.d
 	d.mutex.RLock()
-	offer, handler, propose := p.offer, d.offerHandler, p.propose
+	offer, handler, propose := p.offer, d.callbacksLocked().offer, p.propose
 	d.mutex.RUnlock()
 	switch {
 	case offer != nil:

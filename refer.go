@@ -174,12 +174,18 @@ func targetDialog(key DialogKey) sip.Header {
 // transfers is what is known of the REFERs of a call, which most calls do not have. The
 // dialog's mutex guards it.
 type transfers struct {
-	// queue is those sent that no WaitRefer has served.
+	// sent are the REFERs sent, by CSeq header value, queue those that no WaitRefer has
+	// served.
+	sent  map[string]*ReferSubscription
 	queue []*ReferSubscription
 	// deciding counts those received that the application has not decided, unfollowed
 	// are those accepted that no FollowRefer has taken.
 	deciding   int
 	unfollowed []*ReferSubscription
+	// notifying counts the NOTIFYs of ours without an answer.
+	notifying int
+	// follower, in a call that follows a REFER, is told of the call's responses.
+	follower *follower
 }
 
 func (d *Dialog) transfersLocked() *transfers {
@@ -189,14 +195,22 @@ func (d *Dialog) transfersLocked() *transfers {
 	return d.transfers
 }
 
+// sentRefersLocked are the REFERs sent, by CSeq header value.
+func (d *Dialog) sentRefersLocked() map[string]*ReferSubscription {
+	if d.transfers == nil {
+		return nil
+	}
+	return d.transfers.sent
+}
+
 func (d *Dialog) newSentReferLocked(req *sip.Request, referTo sip.Uri) *ReferSubscription {
 	r := d.newSubscription(req.CSeq().Value(), referTo)
-	r.sent, r.first, r.answered = true, d.sentRefers == nil, make(chan struct{})
-	if r.first {
-		d.sentRefers = make(map[string]*ReferSubscription)
-	}
-	d.sentRefers[r.ID] = r
 	t := d.transfersLocked()
+	r.sent, r.first, r.answered = true, t.sent == nil, make(chan struct{})
+	if r.first {
+		t.sent = make(map[string]*ReferSubscription)
+	}
+	t.sent[r.ID] = r
 	if len(t.queue) >= maxReferQueue {
 		t.queue = t.queue[1:]
 	}
@@ -211,9 +225,9 @@ func (r *ReferSubscription) prepared(req *sip.Request) {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
 	if id := req.CSeq().Value(); id != r.ID && !r.over {
-		delete(r.dialog.sentRefers, r.ID)
+		delete(r.dialog.transfers.sent, r.ID)
 		r.ID = id
-		r.dialog.sentRefers[id] = r
+		r.dialog.transfers.sent[id] = r
 	}
 }
 

@@ -90,7 +90,7 @@ func (s *Stack) findByNotify(notify *sipmsg.Message) *Dialog {
 func (d *Dialog) hasSent(id string) bool {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return numberedLocked(d.sentRefers, id) != nil
+	return numberedLocked(d.sentRefersLocked(), id) != nil
 }
 
 // establishFrom is establish for the 2xx to the REFER (RFC 3261 12.1.2).

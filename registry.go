@@ -107,7 +107,7 @@ func (s *Stack) register(d *Dialog) error {
 		s.bySource[source]++
 	}
 	if full {
-		s.replacing[d.replacement.call] = d
+		s.replacing[d.incoming.replacement.call] = d
 	}
 	// The dialog is new: nobody else holds its mutex.
 	s.dialogs[d.keyLocked()] = d
@@ -118,7 +118,7 @@ func (s *Stack) register(d *Dialog) error {
 // one that is here (RFC 3891 3). One may wait for each; and a replaced call stays until
 // its BYE is answered, so that calls which replace each other in turn are bounded too.
 func (s *Stack) mayReplaceLocked(d *Dialog, limit int) bool {
-	t := d.replacement
+	t := d.incoming.replacement
 	return t != nil && !t.join && s.replacing[t.call] == nil && len(s.dialogs)-limit < limit && t.rejection() == 0
 }
 
@@ -154,7 +154,7 @@ func (s *Stack) leaveActiveLocked(d *Dialog) {
 	}
 	d.aliases = nil
 	delete(s.replacing, d)
-	if t := d.replacement; t != nil && s.replacing[t.call] == d {
+	if t := d.incoming.replacement; t != nil && s.replacing[t.call] == d {
 		delete(s.replacing, t.call)
 	}
 	s.leaveSourceLocked(d.source())
@@ -178,7 +178,7 @@ func (s *Stack) fileEndedLocked(d *Dialog) {
 	default:
 		d.endSubscriptionsLocked(ErrMaxDialogs)
 		d.holds.End()
-		s.addTombstoneLocked(key, d.reliable.awaited())
+		s.addTombstoneLocked(key, d.incoming.reliable.awaited())
 		s.fewerLocked()
 	}
 }

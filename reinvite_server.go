@@ -36,7 +36,7 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sipmsg.Message) {
 	s := d.currentLocked()
 	s.negotiation.ReceiveOffer(in, offer)
 	d.keepBodyLocked(body)
-	handler, ours := d.offerHandler, s.negotiation
+	handler, ours := d.callbacksLocked().offer, s.negotiation
 	d.mutex.Unlock()
 	// Not before it is known here: an INVITE of ours that follows the 100 is a mistake
 	// of ours (RFC 3261 14.1), one that does not merely crosses.

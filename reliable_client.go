@@ -126,7 +126,7 @@ func (r *reliableClient) negotiateLocked(p *prack, status int, body *SimpleBody)
 		r.negotiated = true
 	case status == statusEarlyDialogTerminated:
 		p.body = s.negotiation.Refusal(body) // without media, as the offer should be (RFC 6228 5)
-	case r.d.offerHandler != nil:
+	case r.d.callbacksLocked().offer != nil:
 		s.negotiation.ReceiveOffer(p, body)
 		r.negotiated, p.offer = true, body
 	default:

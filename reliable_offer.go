@@ -19,7 +19,7 @@ func (d *Dialog) handlePrack(tx serverTx, req *sipmsg.Message) {
 		return
 	}
 	d.mutex.Lock()
-	p := d.reliable.acknowledged(ack)
+	p := d.incoming.reliable.acknowledged(ack)
 	if p == nil {
 		d.mutex.Unlock()
 		d.stack.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
@@ -83,7 +83,7 @@ func (d *Dialog) answerPrack(tx serverTx, body Body) {
 	d.stack.respond(tx, res)
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.reliable.changed.Wake()
+	d.incoming.reliable.changed.Wake()
 }
 
 // acceptPrack answers the offer in a PRACK.
@@ -127,7 +127,7 @@ func (d *Dialog) refusePrack(in *updateServer) {
 // offer to follow it; nil when there is none.
 func (d *Dialog) withoutMedia(offer *SimpleBody) (answer, again Body) {
 	d.mutex.RLock()
-	standing, allowsUpdate := d.currentLocked().negotiation, d.reliable.allowsUpdate
+	standing, allowsUpdate := d.currentLocked().negotiation, d.incoming.reliable.allowsUpdate
 	d.mutex.RUnlock()
 	if answer = standing.Refusal(offer); answer == nil || !allowsUpdate {
 		return answer, nil

@@ -89,17 +89,17 @@ func (d *Dialog) sendsReliably(invite *sipmsg.Message, worth bool) bool {
 // enqueueLocked takes a response in. What it returns writes, and is called
 // without locks.
 func (d *Dialog) enqueueLocked(p *provisional) (send func() error, err error) {
-	if d.pendingInvite == nil {
+	if d.incoming.tx == nil {
 		return nil, ErrAnswered
 	}
-	if d.reliable == nil {
+	if d.incoming.reliable == nil {
 		invite := p.tx.Message()
-		d.reliable = &reliableServer{
+		d.incoming.reliable = &reliableServer{
 			order: rel100.NewServer[*provisional](cseq(invite), 1+uint32(rand.Int32N(rel100.MaxFirstRSeq))),
 			offer: d.stack.hasOffer(invite), allowsUpdate: lists(invite, "Allow", "UPDATE"),
 		}
 	}
-	r := d.reliable
+	r := d.incoming.reliable
 	switch {
 	case r.mustOffer() && p.body == nil:
 		return nil, fmt.Errorf("%w: the first reliable response to an INVITE without an offer carries one (RFC 3262 5)", ErrInvalidArgument)
@@ -119,7 +119,7 @@ func (r *reliableServer) mustOffer() bool {
 // nextProvisionalLocked numbers the next response, unless the one before waits for
 // its PRACK. What it returns writes, and is called without locks.
 func (d *Dialog) nextProvisionalLocked() (send func() error) {
-	r := d.reliable
+	r := d.incoming.reliable
 	p, rseq, ok := r.order.Next()
 	if !ok {
 		return func() error { return nil }
@@ -149,7 +149,7 @@ func (d *Dialog) nextProvisionalLocked() (send func() error) {
 // INVITE is rejected (RFC 3262 3).
 func (d *Dialog) repeatProvisional(p *provisional) {
 	d.mutex.Lock()
-	if outstanding, _ := d.reliable.order.Outstanding(); d.pendingInvite == nil || outstanding != p {
+	if outstanding, _ := d.incoming.reliable.order.Outstanding(); d.incoming.tx == nil || outstanding != p {
 		d.mutex.Unlock()
 		return
 	}
@@ -224,11 +224,11 @@ func (r *reliableServer) inFlight() bool {
 func (d *Dialog) waitPracked(ctx context.Context) error {
 	for {
 		d.mutex.Lock()
-		if d.pendingInvite == nil || !d.awaitsPRACKLocked() {
+		if d.incoming.tx == nil || !d.awaitsPRACKLocked() {
 			d.mutex.Unlock()
 			return nil
 		}
-		changed := d.reliable.changed.C()
+		changed := d.incoming.reliable.changed.C()
 		d.mutex.Unlock()
 		select {
 		case <-changed:
@@ -242,7 +242,7 @@ func (d *Dialog) waitPracked(ctx context.Context) error {
 // PRACK its answer, or a reliable response is being written: none may leave after the
 // final response.
 func (d *Dialog) awaitsPRACKLocked() bool {
-	r, update := d.reliable, d.currentLocked().updateIn
+	r, update := d.incoming.reliable, d.currentLocked().updateIn
 	return r != nil && r.writing > 0 || r.inFlight() || update != nil && update.prack
 }
 

@@ -27,10 +27,10 @@ func (d *Dialog) Joins() *Dialog { return d.named(true) }
 func (d *Dialog) named(join bool) *Dialog {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	if d.replacement == nil || d.replacement.join != join {
+	if d.incoming.replacement == nil || d.incoming.replacement.join != join {
 		return nil
 	}
-	return d.replacement.call
+	return d.incoming.replacement.call
 }
 
 // replacement is the call that an INVITE names by Replaces or Join. It does not change.
@@ -191,7 +191,7 @@ func (d *Dialog) isConfirmedLocked() bool {
 // meanwhile keeps no INVITE from being accepted.
 func (d *Dialog) reserveReplaced() (t *replacement, refusal int) {
 	d.mutex.RLock()
-	t = d.replacement
+	t = d.incoming.replacement
 	d.mutex.RUnlock()
 	if t == nil || t.join {
 		return nil, 0
@@ -225,8 +225,8 @@ func (t *replacement) release() {
 // otherwise.
 func (d *Dialog) endReplaced(t *replacement) {
 	d.mutex.Lock()
-	if d.replacement != nil && !d.replacement.join {
-		d.replacement = nil
+	if d.incoming.replacement != nil && !d.incoming.replacement.join {
+		d.incoming.replacement = nil
 	}
 	d.mutex.Unlock()
 	if t == nil {

@@ -78,7 +78,7 @@ func (d *Dialog) authorized(tx serverTx, t *replacement, ask TakeoverHandler) bo
 	}
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return d.pendingInvite == tx // its caller has not given up
+	return d.incoming.tx == tx // its caller has not given up
 }
 
 // askAuthorization calls the application. If that does not return, the INVITE is

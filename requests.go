@@ -74,7 +74,8 @@ func (d *Dialog) OnRequest(method string, handler RequestHandler) (err error) {
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.handlers = setHandler(d.handlers, m, handler)
+	c := d.registerLocked()
+	c.requests = setHandler(c.requests, m, handler)
 	return nil
 }
 
@@ -162,7 +163,7 @@ func (s *Stack) handlersNow() handlerMap {
 func (d *Dialog) handlersNow() handlerMap {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return d.handlers
+	return d.callbacksLocked().requests
 }
 
 // decision is a request that the application answers, or the time limit.
@@ -314,8 +315,9 @@ func (d *Dialog) handled(tx serverTx, method sip.RequestMethod) bool {
 func (d *Dialog) requestBox() *mailbox.Mailbox {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if d.requests == nil {
-		d.requests = &mailbox.Mailbox{Go: d.stack.goDeliver, Run: d.stack.runCallback}
+	c := d.registerLocked()
+	if c.waiting == nil {
+		c.waiting = &mailbox.Mailbox{Go: d.stack.goDeliver, Run: d.stack.runCallback}
 	}
-	return d.requests
+	return c.waiting
 }

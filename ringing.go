@@ -9,6 +9,15 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
+// ringing are the timers and the watch of a call that is not answered.
+type ringing struct {
+	// limit fires at the ringing limit, again when it is time to say again that the call
+	// rings.
+	limit, again *time.Timer
+	// unwatch ends the watch over the connection of the peer's INVITE.
+	unwatch func()
+}
+
 // ring sends the automatic 180 (RFC 3261 13.3.1.1), unless that is switched off, and
 // repeats it every minute.
 func (d *Dialog) ring(tx serverTx) {
@@ -20,7 +29,7 @@ func (d *Dialog) ring(tx serverTx) {
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if d.phase != phaseIncoming || d.pendingInvite == nil {
+	if d.phase != phaseIncoming || d.incoming.tx == nil {
 		return
 	}
 	d.setStateLocked(DialogStateRinging)
@@ -84,25 +93,25 @@ const reliableRefresh = 150 * time.Second
 
 // ringAgainLocked arms the timer of ringAgain, once.
 func (d *Dialog) ringAgainLocked() {
-	if d.refresh == nil {
-		d.refresh = d.onTime(ringingRefresh, (*Dialog).ringAgain)
+	if d.ringing.again == nil {
+		d.ringing.again = d.onTime(ringingRefresh, (*Dialog).ringAgain)
 	}
 }
 
 func (d *Dialog) ringAgain() {
 	d.mutex.Lock()
-	tx := d.pendingInvite
+	tx := d.incoming.tx
 	if tx == nil || d.state != DialogStateRinging {
 		d.mutex.Unlock()
 		return
 	}
-	if d.reliable != nil && d.reliable.order.Started() {
-		d.refresh.Reset(reliableRefresh)
+	if d.incoming.reliable != nil && d.incoming.reliable.order.Started() {
+		d.ringing.again.Reset(reliableRefresh)
 		d.mutex.Unlock()
 		d.refreshProvisional(tx)
 		return
 	}
-	d.refresh.Reset(ringingRefresh)
+	d.ringing.again.Reset(ringingRefresh)
 	d.mutex.Unlock()
 	if err := tx.Repeat(); err != nil {
 		d.log().Debug("provisional response could not be repeated", "error", err)
@@ -112,7 +121,7 @@ func (d *Dialog) ringAgain() {
 // refreshProvisional tells a caller who knows reliable responses that it still rings.
 func (d *Dialog) refreshProvisional(tx serverTx) {
 	d.mutex.RLock()
-	r := d.reliable
+	r := d.incoming.reliable
 	idle, code := r.order.IsIdle(), r.code
 	d.mutex.RUnlock()
 	if !idle {

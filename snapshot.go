@@ -55,7 +55,7 @@ func (d *Dialog) Info() Info {
 		Key: d.keyLocked(), State: d.state, IsUAC: d.isUAC,
 		Local: d.local.address(), Remote: s.remote.address(),
 		RemoteTarget: *d.remoteTarget.Clone(),
-		LocalSeq:     s.LocalSeq(), RemoteSeq: s.RemoteSeq(), Cause: d.cause,
+		LocalSeq:     s.LocalSeq(), RemoteSeq: s.RemoteSeq(), Cause: d.causeLocked(),
 	}
 	info.Identity = s.peerIdentity.identity()
 	info.PeerInfoPackages = slices.Clone(s.peerPackages)
@@ -129,28 +129,35 @@ func ownRequest(m *sipmsg.Message) *sip.Request {
 	return req
 }
 
+// callContext is the context of a call.
+type callContext struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+}
+
 // Context returns a context that ends when the dialog does; its cause
 // (context.Cause) is then an *EndError.
 func (d *Dialog) Context() context.Context {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if d.ctx == nil {
-		d.ctx, d.cancelCtx = context.WithCancelCause(context.Background())
+	if d.context == nil {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		d.context = &callContext{ctx, cancel}
 		if d.state == DialogStateTerminated {
-			d.cancelCtx(&EndError{d.cause})
+			cancel(&EndError{d.causeLocked()})
 		}
 	}
-	return d.ctx
+	return d.context.ctx
 }
 
 // endContext ends the dialog's context, if Context was called. No lock is held:
 // functions of the application's may run.
 func (d *Dialog) endContext() {
 	d.mutex.RLock()
-	cancel, cause := d.cancelCtx, d.cause
+	c, cause := d.context, d.causeLocked()
 	d.mutex.RUnlock()
-	if cancel != nil {
-		cancel(&EndError{cause})
+	if c != nil {
+		c.cancel(&EndError{cause})
 	}
 }
 

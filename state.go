@@ -135,8 +135,9 @@ func (d *Dialog) setStateLocked(next DialogState) (delivered <-chan struct{}, ch
 	if next == DialogStateEstablished && d.stack != nil {
 		d.stack.counters.answered.Add(1)
 	}
-	calls := make([]func(), len(d.stateCallbacks))
-	for i, callback := range d.stateCallbacks {
+	callbacks := d.callbacksLocked().state
+	calls := make([]func(), len(callbacks))
+	for i, callback := range callbacks {
 		calls[i] = func() { callback(next) }
 	}
 	if next != DialogStateTerminated {
@@ -144,6 +145,6 @@ func (d *Dialog) setStateLocked(next DialogState) (delivered <-chan struct{}, ch
 	}
 	d.dropAsideLocked()
 	delivered = d.mailbox.Seal(calls...)
-	d.done.Open()
+	d.events.done.Open()
 	return delivered, true
 }

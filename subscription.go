@@ -131,7 +131,7 @@ func (r *ReferSubscription) drop(cause error) {
 
 func (r *ReferSubscription) registryLocked() map[string]*ReferSubscription {
 	if r.sent {
-		return r.dialog.sentRefers
+		return r.dialog.sentRefersLocked()
 	}
 	return r.dialog.referSubscriptions
 }
@@ -228,13 +228,13 @@ func (r *ReferSubscription) graceLocked() time.Duration {
 // inUseLocked reports whether anything but the session keeps the dialog: a
 // subscription, or a NOTIFY without a response (RFC 5057 4).
 func (d *Dialog) inUseLocked() bool {
-	return len(d.referSubscriptions)+len(d.sentRefers)+d.notifying > 0
+	return len(d.referSubscriptions)+len(d.sentRefersLocked()) > 0 || d.transfers != nil && d.transfers.notifying > 0
 }
 
 // endSubscriptionsLocked ends all subscriptions without a NOTIFY, when no request finds
 // them any more.
 func (d *Dialog) endSubscriptionsLocked(cause error) {
-	for _, registry := range []map[string]*ReferSubscription{d.referSubscriptions, d.sentRefers} {
+	for _, registry := range []map[string]*ReferSubscription{d.referSubscriptions, d.sentRefersLocked()} {
 		for _, r := range registry {
 			r.answeredLocked(cause)
 			r.endLocked(cause)
@@ -282,7 +282,9 @@ func (d *Dialog) dropSubscriptions(cause error) {
 	}
 	// What still waits for the answer to a NOTIFY keeps the dialog no longer.
 	d.mutex.Lock()
-	d.notifying = 0
+	if d.transfers != nil {
+		d.transfers.notifying = 0
+	}
 	d.mutex.Unlock()
 	d.forgetIfUnused()
 }
@@ -291,7 +293,7 @@ func (d *Dialog) subscriptions() []*ReferSubscription {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
 	var list []*ReferSubscription
-	for _, registry := range []map[string]*ReferSubscription{d.referSubscriptions, d.sentRefers} {
+	for _, registry := range []map[string]*ReferSubscription{d.referSubscriptions, d.sentRefersLocked()} {
 		for _, r := range registry {
 			list = append(list, r)
 		}
@@ -307,7 +309,7 @@ func (d *Dialog) GetReferSubscription(id string) (*ReferSubscription, bool) {
 	if r, ok := d.referSubscriptions[id]; ok {
 		return r, true
 	}
-	r, ok := d.sentRefers[id]
+	r, ok := d.sentRefersLocked()[id]
 	if !ok || !r.active {
 		return nil, false
 	}
@@ -319,7 +321,7 @@ func (d *Dialog) GetAllReferSubscriptions() []*ReferSubscription {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
 	var list []*ReferSubscription
-	for _, registry := range []map[string]*ReferSubscription{d.referSubscriptions, d.sentRefers} {
+	for _, registry := range []map[string]*ReferSubscription{d.referSubscriptions, d.sentRefersLocked()} {
 		for _, r := range registry {
 			if r.active {
 				list = append(list, r)

@@ -97,7 +97,7 @@ func (d *Dialog) writeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 	d.mutex.Lock()
 	if e := d.ending; e != nil || d.state == DialogStateTerminated {
 		// Setup, or Shutdown, came before the INVITE.
-		cause := d.cause
+		cause := d.causeLocked()
 		if e != nil {
 			cause = e.cause
 		}
@@ -148,7 +148,7 @@ func (s *dialogState) newInviteLocked(opts InviteOpts) *sip.Request {
 	if opts.MaxForwards > 0 {
 		*req.MaxForwards() = sip.MaxForwardsHeader(opts.MaxForwards)
 	}
-	req.AppendHeader(d.stack.allow(d.handlers))
+	req.AppendHeader(d.stack.allow(d.callbacksLocked().requests))
 	if s.RemoteTag() == "" { // the first
 		req.AppendHeader(sip.NewHeader("Supported", d.config().supported()+", "+tagEarlyDialogTerminated))
 		d.config().requireReliable(req)
@@ -165,7 +165,7 @@ func (s *dialogState) newInviteLocked(opts InviteOpts) *sip.Request {
 // limitLocked starts the ringing limit.
 func (d *Dialog) limitLocked() {
 	if limit := d.config().ringingLimit(); limit > 0 {
-		d.limit = d.onTime(limit, (*Dialog).rangTooLong)
+		d.ringing.limit = d.onTime(limit, (*Dialog).rangTooLong)
 	}
 }
 

@@ -16,6 +16,18 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
+// incoming is the peer's INVITE that began a call.
+type incoming struct {
+	// tx is its transaction, until its final response is decided.
+	tx serverTx
+	// replacement is the call that it names by Replaces or Join, until that call is
+	// replaced or this one ends.
+	replacement *replacement
+	// reliable sends the provisional responses that must not be lost; nil before the
+	// first.
+	reliable *reliableServer
+}
+
 // retransmission is a 2xx of ours that repeats until its ACK comes (RFC 3261
 // 13.3.1.4). Its fields are guarded by the dialog's mutex.
 type retransmission struct {
@@ -42,19 +54,19 @@ func (d *Dialog) inviteToAnswer(op string) (serverTx, error) {
 	if d.isUAC || d.state != DialogStateRinging {
 		return nil, &StateError{Op: op, State: d.state, Need: "an incoming call in Ringing state"}
 	}
-	if d.pendingInvite == nil {
+	if d.incoming.tx == nil {
 		return nil, ErrAnswered
 	}
-	return d.pendingInvite, nil
+	return d.incoming.tx, nil
 }
 
 // takePendingInviteLocked gives the INVITE to the caller, which decides its final
 // response; nil when another one has. No reliable provisional response leaves after
 // that (RFC 3262 3).
 func (d *Dialog) takePendingInviteLocked() serverTx {
-	tx := d.pendingInvite
-	d.pendingInvite = nil
-	d.reliable.stop()
+	tx := d.incoming.tx
+	d.incoming.tx = nil
+	d.incoming.reliable.stop()
 	return tx
 }
 
@@ -136,7 +148,7 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 		return d.rejectReplacement(tx, refusal)
 	}
 	d.mutex.Lock()
-	if d.pendingInvite == nil {
+	if d.incoming.tx == nil {
 		d.mutex.Unlock()
 		replaced.release()
 		return nil, ErrAnswered
@@ -256,7 +268,7 @@ func (d *Dialog) stopRetransmissionLocked(u *retransmission) {
 	d.retransmissions = slices.DeleteFunc(d.retransmissions, func(other *retransmission) bool { return other == u })
 	if len(d.retransmissions) == 0 {
 		d.retransmissions = nil
-		d.acked.Wake()
+		d.events.acked.Wake()
 	}
 }
 
@@ -305,7 +317,7 @@ func (d *Dialog) waitAcked(ctx context.Context) error {
 		d.mutex.Unlock()
 		return nil
 	}
-	acked := d.acked.C()
+	acked := d.events.acked.C()
 	d.mutex.Unlock()
 	select {
 	case <-acked:

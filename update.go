@@ -60,7 +60,7 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	defer d.sendSlot.Release()
 	s := d.currentLocked()
 	req := s.nextRequestLocked(sip.UPDATE)
-	req.AppendHeader(d.stack.allow(d.handlers))
+	req.AppendHeader(d.stack.allow(d.callbacksLocked().requests))
 	req.AppendHeader(d.stack.supported())
 	d.askTimerLocked(req)
 	appendHeaders(req, headers)

@@ -45,7 +45,7 @@ func (d *Dialog) handleUpdate(tx serverTx, req *sipmsg.Message, e *earlyDialog) 
 // has the application decide; it is called without locks.
 func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
 	var ctx context.Context
-	handler := d.offerHandler
+	handler := d.callbacksLocked().offer
 	if in.offer != nil && handler != nil {
 		ctx, in.cancel = context.WithTimeout(context.Background(), decisionTime)
 	}
