@@ -38,7 +38,7 @@ func requireUnknown(t *testing.T, err error) {
 	require.True(t, failure.IsNotFound)
 }
 
-// What the machine may well know is not known here.
+// The network does not resolve names that the machine may know.
 func TestNamesOfTheMachineAreUnknown(t *testing.T) {
 	h, ctx := newNetwork(t).Host("10.0.0.1"), context.Background()
 	for _, name := range []string{"localhost", "example.com", "", "."} {

@@ -172,8 +172,8 @@ func TestNATCarriesConnectionsFromInsideOnly(t *testing.T) {
 	})
 }
 
-// silent is a connection that has died without a word: what is written is lost, and
-// nothing comes, not even its end.
+// silent checks that a connection has died silently: written data is lost, and the other
+// end reads nothing, not even the end of the stream.
 func silent(t *testing.T, here, far net.Conn) {
 	t.Helper()
 	_, err := here.Write([]byte("lost"))

@@ -41,7 +41,7 @@ func start(t *testing.T, args ...string) (machine sip.Uri, end func()) {
 	}
 }
 
-// call has a new stack call the machine until it is answered.
+// call lets a new stack call the machine, and waits for the answer.
 func call(t *testing.T, machine sip.Uri) *dialog.Dialog {
 	stack, err := dialog.NewStack(&dialog.StackConfig{
 		Transport: &dialog.TransportConfig{Protocol: "udp", Address: "127.0.0.1"},

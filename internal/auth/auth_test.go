@@ -38,13 +38,13 @@ func alice(Challenge) (Login, bool) { return Login{"alice", "secret"}, true }
 
 func nobody(Challenge) (Login, bool) { return Login{}, false }
 
-// at is a request's way straight to a server.
+// at is the destination of a request that goes straight to a server.
 func at(ip string) Destination {
 	hop := netip.AddrPortFrom(netip.MustParseAddr(ip), 5060)
 	return Destination{Hop: hop, Target: hop.String(), From: "alice@example.com", To: "bob@example.com"}
 }
 
-// by is the way to a target behind a hop.
+// by is the destination of a request to a target behind a hop.
 func by(ip, target string) Destination {
 	to := at(ip)
 	to.Target, to.Path = target, []string{target}
@@ -53,10 +53,10 @@ func by(ip, target string) Destination {
 
 var here = at("10.0.0.1")
 
-// begin is a new request of a call of its own.
+// begin begins a new request of a new call.
 func begin(c *Cache) *Attempt { return c.Begin(&Scope{}, false) }
 
-// answered has a request challenged, and sent to there with the answer.
+// answered challenges a request, and sends it to the destination with the answer.
 func answered(t *testing.T, c *Cache, to Destination, headers ...string) {
 	t.Helper()
 	a, code := begin(c), 401
@@ -67,7 +67,7 @@ func answered(t *testing.T, c *Cache, to Destination, headers ...string) {
 	a.Authorize(t.Context(), invite(), to)(true)
 }
 
-// carried are the credentials that a new request takes along.
+// carried returns the credentials of a new request.
 func carried(t *testing.T, c *Cache, to Destination) (server, proxy []*digest.Credentials) {
 	t.Helper()
 	req := invite()
@@ -86,7 +86,7 @@ func sent(t *testing.T, req *sip.Request, header string) []*digest.Credentials {
 	return list
 }
 
-// verify computes the response once more, as the server does.
+// verify computes the digest response again, as the server does.
 func verify(t *testing.T, req *sip.Request, got *digest.Credentials, c *digest.Challenge, password string) bool {
 	t.Helper()
 	want, err := digest.Digest(c, digest.Options{
@@ -139,7 +139,7 @@ func TestLaterRequestsOfACallCarryCredentialsAtOnceAndCount(t *testing.T) {
 	req := invite()
 	second.Authorize(t.Context(), req, here)(true)
 	require.Equal(t, 2, sent(t, req, "Authorization")[0].Nc)
-	// The nonce may have aged: a new challenge is answered once.
+	// The nonce may be too old: a new challenge is answered once.
 	require.True(t, second.Challenged(challenge(401, `WWW-Authenticate: Digest realm="r", nonce="n9", qop="auth"`), alice))
 	second.Authorize(t.Context(), req, here)(true)
 	got := sent(t, req, "Authorization")
@@ -186,7 +186,7 @@ func TestUnknownRealmAlgorithmAndSchemeEnd(t *testing.T) {
 	require.False(t, a.Challenged(challenge(401, `WWW-Authenticate: Digest realm="`+strings.Repeat("r", 5000)+`", nonce="n"`), alice))
 }
 
-// RFC 8760 2.4: it is given up when it can respond to none.
+// RFC 8760 2.4: a request fails only if none of its challenges can be answered.
 func TestOneOfSeveralRealmsIsEnough(t *testing.T) {
 	var cache Cache
 	a := begin(&cache)
@@ -240,7 +240,8 @@ func TestDecideSeesTheChallenge(t *testing.T) {
 	require.Equal(t, Challenge{Realm: "s", Algorithm: "MD5"}, seen[1])
 }
 
-// RFC 3261 22.2: per destination and realm; another has to ask first.
+// RFC 3261 22.2: credentials are kept per destination and realm; another destination must
+// challenge first.
 func TestCredentialsOfAServerAreForItsDestination(t *testing.T) {
 	var cache Cache
 	answered(t, &cache, here, `WWW-Authenticate: Digest realm="r", nonce="n", qop="auth"`)
@@ -262,7 +263,8 @@ func TestCredentialsOfAServerAreForItsDestination(t *testing.T) {
 	}
 }
 
-// RFC 3261 22.3: those of a proxy are for the Call-ID, but for the outbound one's.
+// RFC 3261 22.3: credentials of a proxy are for the Call-ID only, unless it is the
+// outbound proxy.
 func TestCredentialsOfAProxyAreForTheCall(t *testing.T) {
 	const asks = `Proxy-Authenticate: Digest realm="r", nonce="n", qop="auth"`
 	var cache Cache
@@ -299,7 +301,7 @@ func TestCredentialsInACallStayOnTheirWay(t *testing.T) {
 	}
 }
 
-// The request that was challenged is answered at whichever address of its next hop.
+// A challenged request carries its credentials to any address of its next hop.
 func TestARetryMayGoToAnotherAddress(t *testing.T) {
 	var cache Cache
 	a := begin(&cache)
@@ -310,7 +312,7 @@ func TestARetryMayGoToAnotherAddress(t *testing.T) {
 	require.Len(t, sent(t, req, "Authorization"), 1)
 }
 
-// RFC 7616 3.4: the count is the nonce's, in whichever requests it is used.
+// RFC 7616 3.4: all requests with one nonce share its count.
 func TestCountsRiseAcrossRequestsWithOneNonce(t *testing.T) {
 	var cache Cache
 	var attempts []*Attempt
@@ -326,8 +328,8 @@ func TestCountsRiseAcrossRequestsWithOneNonce(t *testing.T) {
 	}
 }
 
-// A request that is made ready once more, for TCP, is the same use of the nonce; one
-// that goes to another address is not.
+// A request that is prepared again, for TCP, is the same use of the nonce. A request to
+// another address is a new use.
 func TestOneSendingIsOneUseOfTheNonce(t *testing.T) {
 	var cache Cache
 	a := begin(&cache)
@@ -341,7 +343,7 @@ func TestOneSendingIsOneUseOfTheNonce(t *testing.T) {
 	a.Authorize(t.Context(), req, here)(false)
 	a.Authorize(t.Context(), req, here)(true)
 	require.Equal(t, 1, nc())
-	a.Authorize(t.Context(), req, here)(false) // it has left, and goes to the same address anew
+	a.Authorize(t.Context(), req, here)(false) // sent before, and again to the same address
 	require.Equal(t, 2, nc())
 	a.Authorize(t.Context(), req, at("10.0.0.2"))(false)
 	require.Equal(t, 3, nc())
@@ -350,8 +352,8 @@ func TestOneSendingIsOneUseOfTheNonce(t *testing.T) {
 	require.Equal(t, 5, nc(), "another one was counted meanwhile")
 }
 
-// Wherever they go, requests with one nonce are numbered once the one before has been
-// written; others need not wait, nor any longer than for a moment.
+// Requests with one nonce, to any destination, are numbered after the request before has
+// been written. Other requests do not wait, and no wait is longer than half a second.
 func TestRequestsWithOneNonceLeaveOneByOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var cache Cache
@@ -387,7 +389,7 @@ func TestRequestsWithOneNonceLeaveOneByOne(t *testing.T) {
 	})
 }
 
-// Requests that carry several nonces never wait for each other.
+// Requests with several nonces never wait for each other.
 func TestRequestsWithSeveralNoncesDoNotBlockEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var cache Cache
@@ -429,7 +431,7 @@ func TestKnownIsWhoHasBeenSentCredentials(t *testing.T) {
 	require.False(t, cache.Known(Challenge{Realm: "s"}, here, ""))
 	require.False(t, cache.Known(server, at("10.0.0.2"), ""))
 
-	// Who challenges may be behind the hop.
+	// The challenger may be behind the hop.
 	require.True(t, cache.Known(proxy, by("10.0.0.1", "stranger.example:5060"), ""))
 	require.False(t, cache.Known(server, by("10.0.0.1", "stranger.example:5060"), ""))
 	require.False(t, cache.Known(server, by("10.0.0.2", here.Target), ""), "a stranger before a server that is known")
@@ -443,8 +445,8 @@ func TestKnownIsWhoHasBeenSentCredentials(t *testing.T) {
 	require.True(t, cache.Known(server, outbound, ""))
 }
 
-// What a hop has only passed on, it has not been sent; nor is a place known that a
-// Contact of a peer's has named.
+// A hop that only passed credentials on is not known. Neither is a place that the Contact
+// of a peer has named.
 func TestKnownIsNotWhoHasPassedCredentialsOn(t *testing.T) {
 	var cache Cache
 	answered(t, &cache, by("10.0.0.1", "a.example:5060"), `WWW-Authenticate: Digest realm="r", nonce="n"`)
@@ -518,8 +520,8 @@ func TestEndlessChallengesEnd(t *testing.T) {
 	require.Equal(t, maxTries, n)
 }
 
-// A request that has gone elsewhere is none of a Decide's that answers then: no
-// server gets what another has asked for.
+// A Decide that returns after the request has gone to another server has no effect: no
+// server gets the credentials that another asked for.
 func TestADecideThatAnswersAfterTheRequestWentElsewhere(t *testing.T) {
 	var cache Cache
 	asked, free := make(chan struct{}, 2), make(chan struct{})

@@ -16,7 +16,7 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// What each call does to those who waited before, and to those who wait after.
+// The effect of each call on earlier and later waiters.
 func TestLatch(t *testing.T) {
 	for name, row := range map[string]struct {
 		do            func(l *Latch)

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// wait fails the test when c is not closed in good time.
+// wait fails the test if c is not closed in time.
 func wait(t *testing.T, c <-chan struct{}) {
 	t.Helper()
 	select {

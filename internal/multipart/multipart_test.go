@@ -9,10 +9,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// crlf gives a text the line ends of the wire.
+// crlf converts the line ends of a text to CRLF.
 func crlf(text string) string { return strings.ReplaceAll(text, "\n", "\r\n") }
 
-// told is what Parts says of a body, a line a part.
+// told returns the result of Parts, one line for each part.
 func told(contentType, body string) []string {
 	var lines []string
 	for _, p := range Parts(Part{Type: contentType, Data: []byte(body)}) {
@@ -75,7 +75,7 @@ func TestPartsOfABody(t *testing.T) {
 	}
 }
 
-// FX10: a body costs what its bytes do.
+// FX10: the cost of a body is bounded by its size.
 func TestPartsAreBounded(t *testing.T) {
 	deep := "--b0\n\nx\n--b0--"
 	for i := 1; i < 20; i++ {

@@ -9,7 +9,7 @@ import (
 	"sipdialog.example/dialog/internal/sdp"
 )
 
-// mediaOf are the m= and a= lines of a body, and the version before them.
+// mediaOf returns the m= and a= lines of a body, and the version before them.
 func mediaOf(t *testing.T, b Body) string {
 	t.Helper()
 	if b == nil {
@@ -27,8 +27,8 @@ func mediaOf(t *testing.T, b Body) string {
 	return strings.Join(lines, " ")
 }
 
-// agreed is a negotiation in which our application has offered that, and the peer
-// accepted.
+// agreed returns a negotiation in which our application has offered ours, and the peer
+// has accepted.
 func agreed(ours Body) *Negotiation {
 	n := new(Negotiation)
 	n.SendOffer("INVITE", ours, ByApplication)
@@ -36,7 +36,7 @@ func agreed(ours Body) *Negotiation {
 	return n
 }
 
-// held is agreed after the peer's hold, which was answered by default.
+// held returns agreed after a hold by the peer, with the default answer.
 func held(t *testing.T, ours Body) *Negotiation {
 	n := agreed(ours)
 	offer := described(9, "m=audio 9 RTP/AVP 0", "a=sendonly")
@@ -47,8 +47,8 @@ func held(t *testing.T, ours Body) *Negotiation {
 	return n
 }
 
-// What nobody decides follows from what the application wants (RFC 3264 6, 8; RFC
-// 6337 5).
+// Default offers and answers follow from the session that the application wants (RFC 3264
+// 6, 8; RFC 6337 5).
 func TestOffersAndAnswersThatFollow(t *testing.T) {
 	wide := described(3, "m=audio 5 RTP/AVP 0 8", "m=video 7 RTP/AVP 31")
 	for name, row := range map[string]struct {
@@ -115,8 +115,8 @@ func answerOrRefuse(offer Body) func(n *Negotiation) (Body, error) {
 	return func(n *Negotiation) (Body, error) { return n.AnswerOrRefusal(offer) }
 }
 
-// RFC 6337 2.3, table 2: an offer that cannot be accepted has no answer where the
-// message can be refused, and else one with port 0 in every line.
+// RFC 6337 2.3, table 2: an unacceptable offer has no answer if its message can be
+// refused, else an answer with port 0 in every line.
 func TestOffersThatCannotBeAccepted(t *testing.T) {
 	n, offer := agreed(described(3)), described(1, "m=video 4 RTP/AVP 31")
 	answer, err := n.DefaultAnswer(offer)
@@ -132,8 +132,8 @@ func TestOffersThatCannotBeAccepted(t *testing.T) {
 	require.Equal(t, "1 m=video 0 RTP/AVP 31", mediaOf(t, unreadable.Refusal(offer)))
 }
 
-// RFC 6337 5.3: what an answer of the application's could not say is wanted as before;
-// what its own offer leaves out is given up.
+// RFC 6337 5.3: a part that the offer did not allow in the application's answer is still
+// wanted. A part that the application's own offer leaves out is dropped.
 func TestWhatTheApplicationWants(t *testing.T) {
 	wide := described(3, "m=audio 5 RTP/AVP 0 8", "m=video 7 RTP/AVP 31")
 	narrow := described(8, "m=audio 5 RTP/AVP 8", "a=recvonly")

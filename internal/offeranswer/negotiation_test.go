@@ -10,7 +10,7 @@ import (
 	"sipdialog.example/dialog/internal/sdp"
 )
 
-// described is a session description with that version and these media lines.
+// described returns a session description with that version and these media lines.
 func described(version int, lines ...string) Body {
 	text := fmt.Sprintf("v=0\r\no=a 1 %d IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\n", version)
 	if len(lines) == 0 {
@@ -32,8 +32,8 @@ func sendAnswer(n *Negotiation, owner any)    { n.SendAnswer(owner, described(1)
 func receiveAnswer(n *Negotiation, owner any) { n.ReceiveAnswer(owner) }
 func rollback(n *Negotiation, owner any)      { n.Rollback(owner) }
 
-// RFC 6337 2.1, table 1: the six patterns, as each side has them, before and after a
-// session was agreed upon; and what undoes each (table 2, RFC 3261 14.1, RFC 3311 5).
+// RFC 6337 2.1, table 1: the six patterns, seen from each side, before and after a session
+// was established; and the rollback of each (table 2, RFC 3261 14.1, RFC 3311 5).
 func TestPatternsOfOffersAndAnswers(t *testing.T) {
 	for pattern, row := range map[string]struct{ offerer, answerer []step }{
 		"1: INVITE, 2xx":     {ours(), theirs()},
@@ -136,7 +136,8 @@ func TestStatesAndInputs(t *testing.T) {
 	}
 }
 
-// A message without a session opens nothing; an answer may say nothing.
+// A message without a session description opens no offer, and closes one without an
+// answer.
 func TestBodiesThatAreNone(t *testing.T) {
 	for name, none := range map[string]Body{"nil": nil, "empty": &body{TypeSDP, nil}} {
 		var n Negotiation
@@ -156,7 +157,7 @@ func TestBodiesThatAreNone(t *testing.T) {
 	require.Equal(t, Stable, n.State(), "no part describes the session")
 }
 
-// The session is the last one agreed upon: what was refused, or is open, is not.
+// The session is the last one negotiated, not a refused or open offer.
 func TestSessionIsTheLatestThatWasAgreedUpon(t *testing.T) {
 	first, second := described(1), described(2, "m=audio 7 RTP/AVP 0")
 	var n Negotiation
@@ -181,8 +182,7 @@ func TestSessionIsTheLatestThatWasAgreedUpon(t *testing.T) {
 	require.Equal(t, Stable, n.State(), "a copy is independent")
 }
 
-// RFC 6337 5.2.5, RFC 3264 8: which version follows. A refused offer has used its
-// version up.
+// RFC 6337 5.2.5, RFC 3264 8: the next version. A refused offer has used up its version.
 func TestVersionsOnlyGoUp(t *testing.T) {
 	version := func(b Body) int {
 		v, ok := sdp.Version(b.Data())
@@ -226,7 +226,7 @@ func TestVersionsOnlyGoUp(t *testing.T) {
 	require.Equal(t, 8, version(next))
 }
 
-// The version of a part is changed in its place; one that had to be decoded is left.
+// The version of a part is changed in place. A part that had to be decoded is unchanged.
 func TestVersionsAmongParts(t *testing.T) {
 	whole := func(encoding string, part []byte) Body {
 		return &body{"multipart/mixed;boundary=x", []byte("--x\r\nContent-Type: application/sdp\r\n" + encoding + "\r\n" + string(part) + "\r\n--x--\r\n")}

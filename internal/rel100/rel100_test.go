@@ -106,8 +106,8 @@ func TestPRACKsThatMatch(t *testing.T) {
 	}
 }
 
-// RFC 3262 3: nothing new after the final response, but the PRACK for what is
-// outstanding still matches.
+// RFC 3262 3: no new response follows the final response, but the PRACK to the
+// outstanding one still matches.
 func TestServerOfAnINVITEThatIsAnswered(t *testing.T) {
 	s := NewServer[string](1, MaxFirstRSeq)
 	s.Enqueue("180")
@@ -162,7 +162,7 @@ func TestScheduleOfRetransmissions(t *testing.T) {
 }
 
 // RFC 3262 4: the first response begins the numbers, the next is one higher, and all
-// others are ignored. Each row is a script of RSeqs, and what becomes of each.
+// others are ignored. Each row is a script of RSeqs, and the handling of each.
 func TestClientOrder(t *testing.T) {
 	words := map[Order]string{InOrder: "taken", Repeated: "repeated", OutOfOrder: "ignored", TooMany: "too many"}
 	for name, row := range map[string]struct {
@@ -199,7 +199,7 @@ func TestClientOrder(t *testing.T) {
 	}
 }
 
-// One PRACK is under way at a time, and those behind it are bounded.
+// One PRACK is in progress at a time, and those that wait are bounded.
 func TestPRACKsWaitForEachOther(t *testing.T) {
 	var c Client[uint32]
 	for rseq := range uint32(MaxQueued) {
@@ -226,8 +226,7 @@ func TestPRACKsWaitForEachOther(t *testing.T) {
 	require.True(t, c.Enqueue(18))
 }
 
-// RFC 3262 4: a response that is repeated gets no second PRACK, unless the first did
-// not get through.
+// RFC 3262 4: a repeated response gets no second PRACK, unless the first has failed.
 func TestPRACKsThatFailedAreSentAgain(t *testing.T) {
 	var c Client[string]
 	c.Take(5)

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// session is a description with these media.
+// session returns a description with these media.
 func session(lines ...string) string {
 	return "v=0\r\no=a 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\n" + strings.Join(lines, "\r\n") + "\r\n"
 }
@@ -19,12 +19,12 @@ func parsed(t testing.TB, text string) *Description {
 	return d
 }
 
-// media are the m= lines and what stands below, without line ends of RFC 8866.
+// media returns the m= lines and the lines below them, with LF as line end.
 func media(d *Description) string {
 	return strings.ReplaceAll(string((&Description{Media: d.Media}).Bytes()), "\r\n", " ")
 }
 
-// FS3, FS5: what peers write is read, and written as RFC 8866 has it.
+// FS3, FS5: descriptions that do not follow RFC 8866 are read, and written as it requires.
 func TestDescriptionsAreReadAsPeersWriteThem(t *testing.T) {
 	const canonical = "v=0\r\no=a 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nb=AS:64\r\nt=0 0\r\na=x\r\nm=audio 4000 RTP/AVP 0 8\r\na=sendrecv\r\n"
 	for name, text := range map[string]string{
@@ -47,7 +47,7 @@ func TestDescriptionsAreReadAsPeersWriteThem(t *testing.T) {
 	}
 }
 
-// Lines of which nobody knows anything stay.
+// Unknown lines are kept.
 func TestUnknownLinesAreKept(t *testing.T) {
 	for _, text := range []string{
 		"v=0\r\no=- x y IN IP4 h\r\ns= \r\nb=WHAT:1\r\nt=0 0\r\nr=7d 1h 0\r\nt=5 6\r\nr=1d 1h 0\r\nm=image 4000 udptl t38\r\na=T38FaxVersion:0\r\n",
@@ -60,7 +60,7 @@ func TestUnknownLinesAreKept(t *testing.T) {
 	}
 }
 
-// FS6: what cannot be read at all.
+// FS6: texts that cannot be read.
 func TestWhatIsNoDescription(t *testing.T) {
 	for _, text := range []string{
 		"", " \r\n", "this is no SDP", "v=nonsense\r\n", "v=1\r\no=a 1 1 IN IP4 h\r\nm=audio 1 RTP/AVP 0\r\n", "v=0\r\n", "v=0\r\ns=-\r\n", "s=0\r\no=a 1 1 IN IP4 h\r\nm=audio 1 RTP/AVP 0\r\n",
@@ -94,7 +94,7 @@ func TestVersions(t *testing.T) {
 	require.False(t, SameContent([]byte("v=0\r\no=a 1 1 IN IP4 h\r\n"), []byte("v=0\r\no=b 1 1 IN IP4 h\r\n")))
 }
 
-// wanted is what an application wants that has said this.
+// wanted returns the wanted session of an application that has offered these lines.
 func wanted(t testing.TB, lines ...string) *Wanted {
 	return (*Wanted)(nil).Offered(parsed(t, session(lines...)))
 }
@@ -104,7 +104,7 @@ const (
 	fourNames = "a=rtpmap:9 G722/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=ptime:20"
 )
 
-// FS1, FS2, FS3: each offer is answered from what is wanted (RFC 3264 6).
+// FS1, FS2, FS3: each answer follows from the wanted session (RFC 3264 6).
 func TestAnswersFollowFromWhatIsWanted(t *testing.T) {
 	for name, c := range map[string]struct {
 		wanted, offer, answer string
@@ -142,7 +142,7 @@ func TestAnswersFollowFromWhatIsWanted(t *testing.T) {
 	}
 }
 
-// FS3: an offer of which nothing is acceptable says why (RFC 3261 20.43).
+// FS3: an offer without an acceptable line gets the reasons (RFC 3261 20.43).
 func TestOfferOfWhichNoLineIsAcceptable(t *testing.T) {
 	for offer, why := range map[string][]Warning{
 		"m=image 4000 udptl t38":                                                       {NoMedia},
@@ -162,7 +162,7 @@ func TestOfferOfWhichNoLineIsAcceptable(t *testing.T) {
 	}
 }
 
-// Comfort noise is no sound, by its number or by its name.
+// Comfort noise alone is no common format, by its number or by its name.
 func TestComfortNoiseAloneIsNoCommonFormat(t *testing.T) {
 	for ours, offer := range map[string]string{
 		"m=audio 5 RTP/AVP 0 13":                         "m=audio 4 RTP/AVP 13",
@@ -174,7 +174,7 @@ func TestComfortNoiseAloneIsNoCommonFormat(t *testing.T) {
 	}
 }
 
-// RFC 3264 6: the time of the answer is the offer's.
+// RFC 3264 6: the answer has the time of the offer.
 func TestTimesOfTheAnswer(t *testing.T) {
 	for offer, times := range map[string]string{
 		"t=5 6\r\nr=7d 1h 0": "t=5 6\r\nr=7d 1h 0\r\n", "s=-": "t=0 0\r\n",
@@ -187,8 +187,8 @@ func TestTimesOfTheAnswer(t *testing.T) {
 	require.Equal(t, "v=0\r\no=a 1 1 IN IP4 h\r\nt=0 0\r\nm=audio 5 RTP/AVP 0\r\na=sendrecv\r\n", string(answer.Bytes()))
 }
 
-// FS1: what an answer of the application's does not say, because the offer did not
-// ask, it goes on wanting.
+// FS1: a part that the offer did not contain, and so the application's answer does not, is
+// still wanted.
 func TestAnswersOfTheApplicationTakeNothingAway(t *testing.T) {
 	const audioVideo = "m=audio 5 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\nm=video 7 RTP/AVP 31"
 	for name, c := range map[string]struct {
@@ -217,7 +217,8 @@ func TestAnswersOfTheApplicationTakeNothingAway(t *testing.T) {
 	}
 }
 
-// An offer of the application's says what it wants, and gives up what it leaves out.
+// An offer of the application sets the wanted session, and drops the parts that it leaves
+// out.
 func TestOffersOfTheApplicationAreWhatItWants(t *testing.T) {
 	w := wanted(t, "m=audio 5 RTP/AVP 0 8", "m=video 7 RTP/AVP 31")
 	w = w.Offered(parsed(t, session("m=audio 6 RTP/AVP 8", "m=video 0 RTP/AVP 31")))
@@ -230,8 +231,8 @@ func TestOffersOfTheApplicationAreWhatItWants(t *testing.T) {
 	require.Equal(t, []Warning{NoMedia}, refused.Warnings)
 }
 
-// A fax takes the place of audio, and audio comes back: by the peer's offers, and by
-// the application's.
+// A fax replaces audio, and audio comes back: by offers of the peer, and of the
+// application.
 func TestAudioThatMadeWayForAFaxComesBack(t *testing.T) {
 	audio, fax := session("m=audio 5 RTP/AVP 0"), session("m=image 6 udptl t38")
 	for name, w := range map[string]*Wanted{
@@ -256,8 +257,8 @@ func TestAudioThatMadeWayForAFaxComesBack(t *testing.T) {
 	}
 }
 
-// FS1, FS2: an offer of ours is what is wanted, whatever the peer has made of it, and
-// takes no m-line away (RFC 3264 8).
+// FS1, FS2: an offer of ours is the wanted session, whatever the peer has accepted of it,
+// and removes no m-line (RFC 3264 8).
 func TestOffersFollowFromWhatIsWanted(t *testing.T) {
 	const audioVideo = "m=audio 5 RTP/AVP 0 8\r\nm=video 7 RTP/AVP 31"
 	for name, c := range map[string]struct {
@@ -310,7 +311,7 @@ func TestDirectionsAreChanged(t *testing.T) {
 	require.NotContains(t, string(d.WithDirections(func(was Direction) Direction { return was }).Bytes()), "t=0 0\r\na=sendonly")
 }
 
-// RFC 3264 6: the origin of a refusal is ours, where there is one.
+// RFC 3264 6: a refusal has our origin, if we have one.
 func TestRefusalsHavePort0InEveryLine(t *testing.T) {
 	offer := parsed(t, "v=0\r\no=b 2 2 IN IP4 h\r\ns=x\r\nt=5 6\r\na=y\r\nm=audio 4 RTP/AVP 0\r\na=z\r\nm=image 4 udptl t38\r\n")
 	require.Equal(t, "v=0\r\no=b 2 2 IN IP4 h\r\ns=x\r\nt=5 6\r\nm=audio 0 RTP/AVP 0\r\nm=image 0 udptl t38\r\n", string(Refusal(offer, nil).Bytes()))
@@ -318,7 +319,7 @@ func TestRefusalsHavePort0InEveryLine(t *testing.T) {
 	require.Equal(t, "v=0\r\no=a 1 9 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=5 6\r\nm=audio 0 RTP/AVP 0\r\nm=image 0 udptl t38\r\n", string(Refusal(offer, ours).Bytes()))
 }
 
-// What says the same, however it is written.
+// Descriptions of the same session in different forms.
 func TestSameSession(t *testing.T) {
 	a := parsed(t, session("b=AS:1", "m=audio 5 RTP/AVP 0\r\na=ptime:20", "m=video 0 RTP/AVP 31"))
 	for text, same := range map[string]bool{
@@ -339,7 +340,7 @@ func TestSameSession(t *testing.T) {
 	}
 }
 
-// Whatever comes in, nothing falls over, and what comes out can be read.
+// No input causes a panic, and every output can be read.
 func FuzzDescriptions(f *testing.F) {
 	for _, text := range []string{session("m=audio 4 RTP/AVP 0"), session(four, fourNames), "v=0\r\no=", session("m=image 4 udptl t38\r\na=inactive"), session("a=sendonly", "m=a 0 b")} {
 		f.Add(text, session(four, fourNames, "m=video 7 RTP/AVP 31"))
@@ -384,7 +385,7 @@ func checkLines(t *testing.T, d, before *Description) {
 	}
 }
 
-// FX11: a description with a great many streams, or formats, is none.
+// FX11: a description with too many streams, or formats, is refused.
 func TestStreamsAreBounded(t *testing.T) {
 	const head = "v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nt=0 0\r\n"
 	line := func(formats int) string { return "m=audio 0 RTP/AVP" + strings.Repeat(" 0", formats) + "\r\n" }

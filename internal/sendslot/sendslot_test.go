@@ -68,8 +68,8 @@ func TestSlotHasOneHolderAtATimeAndIsNeverLost(t *testing.T) {
 	})
 }
 
-// A caller whose context ends in the moment in which the slot is granted
-// either holds it or passes it on.
+// A caller whose context ends at the moment of the grant either holds the slot or
+// releases it.
 func TestSlotIsNotLostWhenItIsGrantedToACallerThatGivesUp(t *testing.T) {
 	for range 500 {
 		var slot Slot
@@ -116,8 +116,7 @@ func TestSlotIsFreeWhenAllWhoJoinedHaveReleasedIt(t *testing.T) {
 	})
 }
 
-// What each way to ask for the slot does when it is free, held, and held until the
-// context ends.
+// The result of each way to request the slot: free, held, and held until the context ends.
 func TestWaysToAskForTheSlot(t *testing.T) {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -46,7 +46,7 @@ func TestMinSEHeaders(t *testing.T) {
 	}
 }
 
-// RFC 4028 9: which requests get 422.
+// RFC 4028 9: the requests that get 422.
 func TestIntervalsThatAreTooSmall(t *testing.T) {
 	for name, row := range map[string]struct {
 		policy   Policy
@@ -121,7 +121,7 @@ func TestIntervalThatIsGranted(t *testing.T) {
 	}
 }
 
-// RFC 4028 7.1, 7.4: what requests of ours ask for.
+// RFC 4028 7.1, 7.4: the timer headers of our requests.
 func TestWhatARequestAsksFor(t *testing.T) {
 	agreed := func(e Expires, role Refresher, minSEs ...time.Duration) (timer Timer) {
 		for _, minSE := range minSEs {
@@ -165,15 +165,15 @@ func TestWhatARequestAsksFor(t *testing.T) {
 	}
 }
 
-// RFC 4028 7.3, 7.4: what the request asks for that follows a 422.
+// RFC 4028 7.3, 7.4: the timer headers of the request after a 422.
 func TestWhatARequestAsksForAfterA422(t *testing.T) {
 	require.Equal(t, Expires{120 * s, UAC}, Expires{90 * s, UAC}.Raised(120*s))
 	require.Equal(t, Expires{1800 * s, UAS}, Expires{1800 * s, UAS}.Raised(120*s))
 	require.Equal(t, Expires{120 * s, Undecided}, Expires{}.Raised(120*s))
 }
 
-// RFC 4028 7.2, 9, 10: who refreshes and when, and when the BYE is due. An answer
-// without a refresher breaks the rules; the UAC refreshes then.
+// RFC 4028 7.2, 9, 10: the refresher, and the times of the refresh and the BYE. A 2xx
+// without a refresher breaks the rules; the UAC then refreshes.
 func TestWhatA2xxAgreesUpon(t *testing.T) {
 	for name, row := range map[string]struct {
 		granted         Expires
@@ -211,7 +211,7 @@ func TestWhatA2xxAgreesUpon(t *testing.T) {
 	}
 }
 
-// RFC 4028 7.2: the most recent 2xx counts, also one that turns the timer off.
+// RFC 4028 7.2: the most recent 2xx takes effect, also one that turns the timer off.
 func TestTheLatest2xxCounts(t *testing.T) {
 	var timer Timer
 	now := time.Unix(1000, 0)
@@ -227,7 +227,7 @@ func TestTheLatest2xxCounts(t *testing.T) {
 	require.Equal(t, 120*s, minSE, "the Min-SE of the dialog stays")
 }
 
-// RFC 4028 10: a refresh that failed is tried again before the session expires.
+// RFC 4028 10: a failed refresh is tried again before the session expires.
 func TestRefreshesAreTriedAgain(t *testing.T) {
 	for _, row := range []struct{ interval, caller, callee time.Duration }{
 		{1800 * s, 225 * s, 112500 * time.Millisecond}, {90 * s, 11250 * time.Millisecond, 5625 * time.Millisecond}, {4 * s, s, s},

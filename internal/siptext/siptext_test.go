@@ -65,8 +65,8 @@ func TestReadAndRepeats(t *testing.T) {
 	}
 }
 
-// Two generators with the same seeds write the same; what they write is read,
-// and ends where it ends.
+// Two generators with the same seeds write the same messages. Each message can be read,
+// and its end is found.
 func TestGeneratorIsDeterministic(t *testing.T) {
 	for number := range uint64(1000) {
 		data := someMessage(New(7, number, "u"))
@@ -91,7 +91,7 @@ func someMessage(g *Generator) []byte {
 	return g.Response(g.Status(), "INVITE", "SIP/2.0/UDP h;branch=z9hG4bK1", known)
 }
 
-// Every octet that may stand in a quoted string does, in some.
+// Every octet that a quoted string may contain occurs in one.
 func TestQuotedStringsHaveEveryOctet(t *testing.T) {
 	s := New(1, 1, "").s
 	plain, paired := map[byte]bool{}, map[byte]bool{}

@@ -95,7 +95,7 @@ func TestGoexitIsCountedOut(t *testing.T) {
 	require.Zero(t, g.Wait(context.Background()))
 }
 
-// FT10: nothing begins between the waiting and the closing.
+// FT10: no function begins between the wait and the close.
 func TestCloseIdleClosesInTheMomentInWhichNothingRuns(t *testing.T) {
 	var g Group
 	leave := make(chan struct{})

@@ -12,9 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// corruption is one fault in what the library sends: in each message that
-// starts with kind, old becomes replacement. Its case has to fail, with a
-// complaint that contains says.
+// corruption is one fault in the library's messages: in each message that starts with
+// kind, old becomes replacement. Its case must fail, with an error that contains says.
 type corruption struct {
 	name        string
 	kind        string
@@ -91,8 +90,8 @@ var corruptions = []corruption{
 	{"sipp-never-acks", "BYE", `(To: .*;tag=)`, "${1}x", "mytag"},
 }
 
-// The scenarios are the proof of what this program says, so each kind of check
-// in them is shown to fail when the message is wrong.
+// The results of this program depend on the checks in the scenarios. So this test shows
+// that each kind of check fails for a wrong message.
 func TestScenariosNoticeAWrongHeader(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts sipp many times")
@@ -137,7 +136,7 @@ func (c corruption) caseOf() testCase {
 	panic("no case " + c.name)
 }
 
-// corruptNetwork is the operating system's UDP, with a fault in what is sent.
+// corruptNetwork is the operating system's UDP, with a fault in the sent messages.
 type corruptNetwork struct {
 	*net.Dialer
 	kind        string
