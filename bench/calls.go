@@ -118,7 +118,7 @@ func caller(args []string) error {
 	if err := place(stack, target, *n); err != nil {
 		return err
 	}
-	settle(stack)
+	waitIdle(stack)
 	report("caller", before, holding(), len(stack.Dialogs()))
 	if err := child.WriteProfile("heap", *heap); err != nil {
 		return err
@@ -197,7 +197,7 @@ func callee(args []string) error {
 	case <-ended:
 		return fmt.Errorf("callee: %d calls of %d", answered.Load(), *n)
 	}
-	settle(stack)
+	waitIdle(stack)
 	report("callee", before, holding(), len(stack.Dialogs()))
 	if err := child.WriteProfile("heap", *heap); err != nil {
 		return err
@@ -235,8 +235,8 @@ func holding() held {
 	return held{heap: m.HeapAlloc, stacks: m.StackInuse, goroutines: runtime.NumGoroutine()}
 }
 
-// settle waits until all transactions have ended, and their last timers too.
-func settle(stack *dialog.Stack) {
+// waitIdle waits until all transactions have ended, and their last timers too.
+func waitIdle(stack *dialog.Stack) {
 	for working(stack) {
 		time.Sleep(t1)
 	}

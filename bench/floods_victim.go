@@ -72,7 +72,7 @@ func beVictim() error {
 		p := w.now()
 		fmt.Println(p.live, p.heap, p.transactions, p.goroutines)
 	}
-	return nil // without Shutdown: nobody would answer its BYEs
+	return nil // without Shutdown, since no peer would answer its BYEs
 }
 
 // callStranger places a call and ignores its outcome.

@@ -168,7 +168,7 @@ func (s *soak) stacks() []*dialog.Stack { return []*dialog.Stack{s.a, s.b, s.c} 
 func (s *soak) end(idle int) error {
 	var errs []error
 	for _, stack := range s.stacks() {
-		settle(stack)
+		waitIdle(stack)
 		if now := stack.Stats(); now.Dialogs+now.Releasing+now.Subscribed > 0 || now.Panics > 0 {
 			errs = append(errs, fmt.Errorf("left of the calls: %+v", now))
 		}

@@ -180,8 +180,8 @@ func describe(data []byte) string {
 	case *sip.Response:
 		parts = append(parts, fmt.Sprint(m.StatusCode), string(m.CSeq().MethodName))
 	}
-	if said := content(string(msg.Body())); said != "" {
-		parts = append(parts, said)
+	if body := content(string(msg.Body())); body != "" {
+		parts = append(parts, body)
 	}
 	if len(msg.GetHeaders("RSeq")) > 0 { // RFC 3262 7.1
 		parts = append(parts, "reliable")

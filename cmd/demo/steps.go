@@ -102,15 +102,15 @@ func (s *scene) tellAlice(ctx context.Context, status int, reason string) error 
 	if err := s.received.SendNotify(ctx, status, reason); err != nil {
 		return err
 	}
-	told := s.sent.Status()
-	s.record.note("alice", fmt.Sprintf("transfer: %d %s", told.Status, told.Reason))
+	reported := s.sent.Status()
+	s.record.note("alice", fmt.Sprintf("transfer: %d %s", reported.Status, reported.Reason))
 	return nil
 }
 
 // transferBegan checks the first report, which bob's stack made by itself.
 func (s *scene) transferBegan() error {
-	if told := s.sent.Status(); told.Status != 100 {
-		return fmt.Errorf("alice was told %d %s, not 100", told.Status, told.Reason)
+	if reported := s.sent.Status(); reported.Status != 100 {
+		return fmt.Errorf("alice was told %d %s, not 100", reported.Status, reported.Reason)
 	}
 	return nil
 }

@@ -40,10 +40,10 @@ type record struct {
 	*answer
 	from, to string
 	// target is the Request-URI's place if the application has chosen it. direct is
-	// true if the place was the hop itself. again is true if other requests to the
+	// true if the place was the hop itself. reusable is true if other requests to the
 	// same destination may carry the answer.
-	target        string
-	direct, again bool
+	target           string
+	direct, reusable bool
 }
 
 const (
@@ -69,7 +69,7 @@ func (c *Cache) get(to Destination) map[space]*answer {
 		return found
 	}
 	for _, r := range h.records {
-		if r.again && r.from == to.From && (r.proxy && to.Proxy || !r.proxy && r.to == to.To && r.target == to.Target) {
+		if r.reusable && r.from == to.From && (r.proxy && to.Proxy || !r.proxy && r.to == to.To && r.target == to.Target) {
 			found[r.space] = r.answer
 		}
 	}
@@ -81,7 +81,7 @@ func (c *Cache) put(sp space, a *answer, to Destination) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := record{space: sp, answer: a, from: to.From, to: to.To, target: to.Target, direct: len(to.Path) == 0}
-	r.again = sp.proxy && to.Proxy || !sp.proxy && !to.InDialog
+	r.reusable = sp.proxy && to.Proxy || !sp.proxy && !to.InDialog
 	if to.InDialog && !r.direct {
 		r.target = "" // the peer's Contact names the target: that proves nothing
 	}

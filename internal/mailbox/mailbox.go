@@ -140,7 +140,7 @@ func (m *Mailbox) startLocked() {
 
 func (m *Mailbox) dropAllLocked() {
 	for _, e := range m.queue {
-		e.finish()
+		e.markDelivered()
 	}
 	m.dropped += uint64(len(m.queue))
 	m.queue, m.running = nil, false
@@ -190,7 +190,7 @@ func (m *Mailbox) restart() {
 
 func (m *Mailbox) invoke(e entry) {
 	returned := false
-	defer e.finish()
+	defer e.markDelivered()
 	defer func() {
 		if value := recover(); value != nil {
 			m.report(value)
@@ -219,7 +219,7 @@ func (m *Mailbox) report(value any) {
 	m.Panicked(value, debug.Stack())
 }
 
-func (e entry) finish() {
+func (e entry) markDelivered() {
 	if e.delivered != nil {
 		close(e.delivered)
 	}

@@ -12,8 +12,8 @@ import (
 // crlf converts the line ends of a text to CRLF.
 func crlf(text string) string { return strings.ReplaceAll(text, "\n", "\r\n") }
 
-// told returns the result of Parts, one line for each part.
-func told(contentType, body string) []string {
+// summary returns the result of Parts, one line for each part.
+func summary(contentType, body string) []string {
 	var lines []string
 	for _, p := range Parts(Part{Type: contentType, Data: []byte(body)}) {
 		line := fmt.Sprintf("%s|%s|%s|%q", p.Type, p.Disposition, p.Encoding, p.Data)
@@ -65,8 +65,8 @@ func TestPartsOfABody(t *testing.T) {
 		"alternatives":         {"multipart/alternative;boundary=b", "--b\nContent-Type: multipart/mixed;boundary=c\n\n--c\n\nx\n--c--\n--b\n\ny\n--b--", []string{`|||"x" alternative`, `|||"y" alternative`}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			require.Equal(t, c.parts, told(c.contentType, crlf(c.body)))
-			unix := told(c.contentType, c.body)
+			require.Equal(t, c.parts, summary(c.contentType, crlf(c.body)))
+			unix := summary(c.contentType, c.body)
 			require.Len(t, unix, len(c.parts), "with LF")
 			for i, part := range c.parts {
 				require.Equal(t, strings.ReplaceAll(strings.ReplaceAll(part, `0\r\n`, `0\n`), `\r\n`, `\n`), strings.ReplaceAll(unix[i], `\r\n`, `\n`))
@@ -80,11 +80,11 @@ func TestPartsAreBounded(t *testing.T) {
 	deep := "--b0\n\nx\n--b0--"
 	for i := 1; i < 20; i++ {
 		if i <= maxDepth {
-			require.Len(t, told(fmt.Sprintf("multipart/mixed;boundary=b%d", i-1), deep), 1)
+			require.Len(t, summary(fmt.Sprintf("multipart/mixed;boundary=b%d", i-1), deep), 1)
 		}
 		deep = fmt.Sprintf("--b%d\nContent-Type: multipart/mixed;boundary=b%d\n\n%s\n--b%d--", i, i-1, deep, i)
 	}
-	require.Empty(t, told("multipart/mixed;boundary=b19", deep))
+	require.Empty(t, summary("multipart/mixed;boundary=b19", deep))
 	const size = 1 << 20
 	for name, body := range map[string]string{
 		"parts":             strings.Repeat("--b\n\nx\n", size/7),

@@ -17,7 +17,7 @@ type Group struct {
 	// running is the number of functions that have not returned.
 	running int
 	closed  bool
-	// idle is closed when running drops to zero; nil while nobody waits.
+	// idle is closed when running drops to zero; nil while no goroutine waits.
 	idle chan struct{}
 }
 
