@@ -1,6 +1,8 @@
 package dialog
 
 import (
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -175,4 +177,161 @@ func number(n int) string {
 		return ""
 	}
 	return strconv.Itoa(n)
+}
+
+// Identity is the identity of the peer, as the messages of its side give it (RFC 3325,
+// RFC 4916).
+type Identity struct {
+	// Address is the first that the network asserts, in P-Asserted-Identity, else the
+	// peer's From, or in a call of ours the To.
+	Address
+	// Asserted is true when the network asserts the Address. It is as trustworthy as
+	// the hop that sent it: see StackConfig.IdentityFrom.
+	Asserted bool
+	// Others are further addresses of the same, such as a tel URI (RFC 3325 9.1).
+	Others []Address
+	// Privacy has the values of the Privacy header that came with the assertion (RFC
+	// 3323 4.2): with "id" the identity must not be shown to others.
+	Privacy []string
+	// Source is where the assertion came from first.
+	Source netip.AddrPort
+}
+
+// OnIdentity registers a callback for changes of the peer's identity: after a transfer
+// or a call pickup by a PBX, for example. The change arrives in a re-INVITE or UPDATE,
+// with or without a body, or in a response to ours or to the INVITE, by
+// P-Asserted-Identity (RFC 3325) or another From (RFC 4916 4.4.2). Requests count once
+// they are accepted. For the identity in the first responses, register in
+// InviteOpts.Setup.
+//
+// A callback is not called for the identity at its registration, however late that is:
+// ask [Dialog.Info] afterwards, so that no change is missed in between.
+//
+// It is called one at a time with the callbacks of OnStateChange and OnBody, with no
+// lock held. Of several changes while one of them runs only the last is reported, and
+// none if the identity is the one reported before. A nil callback is ignored. It never
+// blocks.
+func (d *Dialog) OnIdentity(callback func(Identity)) {
+	if callback == nil {
+		return
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	c := d.registerLocked()
+	c.identity = append(c.identity, &identityWatcher{callback: callback, told: d.currentLocked().peerIdentity})
+}
+
+// peerIdentity is the identity of the peer.
+type peerIdentity struct {
+	// remote is the To of our requests, without its tag.
+	remote party
+	// asserted is the identity that the network asserts, or nil. It is not written to.
+	asserted *Identity
+}
+
+func (f peerIdentity) same(o peerIdentity) bool {
+	return f.remote.nameAddr().same(o.remote.nameAddr()) && (f.asserted == o.asserted || f.asserted.same(o.asserted))
+}
+
+// identity is a copy for the application.
+func (f peerIdentity) identity() Identity {
+	if f.asserted == nil {
+		return Identity{Address: f.remote.address()}
+	}
+	i := *f.asserted
+	i.URI = *i.URI.Clone()
+	i.Others, i.Privacy = slices.Clone(i.Others), slices.Clone(i.Privacy)
+	for n := range i.Others {
+		i.Others[n].URI = *i.Others[n].URI.Clone()
+	}
+	return i
+}
+
+// same reports whether two assertions name the same identity, whichever hop sent them.
+func (i *Identity) same(o *Identity) bool {
+	return i != nil && o != nil && i.Address.same(o.Address) &&
+		slices.EqualFunc(i.Others, o.Others, Address.same) && slices.Equal(i.Privacy, o.Privacy)
+}
+
+func (a Address) same(b Address) bool {
+	return nameAddr{a.DisplayName, a.URI}.same(nameAddr{b.DisplayName, b.URI})
+}
+
+// identityWatcher is a callback of OnIdentity. The dialog's mutex guards the rest: what
+// it has been told, and whether it is about to be called.
+type identityWatcher struct {
+	callback func(Identity)
+	told     peerIdentity
+	queued   bool
+}
+
+// learnIdentityLocked sets the peer's identity from an accepted request or a response.
+func (s *dialogState) learnIdentityLocked(msg message) {
+	msg = learnable(msg)
+	if _, isResponse := msg.(*sip.Response); !isResponse {
+		s.learnFromLocked(nameAddrIn(msg, "From"))
+	}
+	if now := s.d.config().assertedIn(msg); now != nil && !now.same(s.asserted) {
+		s.asserted = now
+	}
+}
+
+// learnFromLocked sets the peer's identity from the From of a request. Another From is
+// the To of later requests of ours too (RFC 4916 4.4.2), and ends the assertion about
+// the one before. A missing display name is no change.
+func (s *dialogState) learnFromLocked(from nameAddr) {
+	moved := !sipuri.SameOfAny(from.uri, s.remote.nameAddr().uri)
+	if lacksHost(from.uri) || !moved && from.display == "" {
+		return
+	}
+	if moved {
+		s.asserted = nil
+	}
+	s.remote = from.party()
+}
+
+// tellIdentityLocked reports a change, in the current dialog.
+func (d *Dialog) tellIdentityLocked() {
+	for _, w := range d.callbacksLocked().identity {
+		if !w.queued && !w.told.same(d.currentLocked().peerIdentity) {
+			w.queued = true
+			d.mailbox.Push(func() { d.tellIdentity(w) })
+		}
+	}
+}
+
+// tellIdentity calls a watcher, unless the change was undone meanwhile.
+func (d *Dialog) tellIdentity(w *identityWatcher) {
+	d.mutex.Lock()
+	now := d.currentLocked().peerIdentity
+	changed := !w.told.same(now)
+	w.queued, w.told = false, now
+	d.mutex.Unlock()
+	if changed {
+		w.callback(now.identity())
+	}
+}
+
+// maxIdentities bounds the asserted identities that are kept: two are allowed (RFC 3325
+// 9.1).
+const maxIdentities = 8
+
+// assertedIn returns the identity that a message asserts, or nil: if there is none, or
+// its sender is not believed.
+func (c *StackConfig) assertedIn(msg message) *Identity {
+	if !hasHeader(msg, "P-Asserted-Identity") {
+		return nil
+	}
+	full := structsOf(msg)
+	list := AssertedIdentities(full)
+	if len(list) == 0 || !c.believes(sourceOf(full.Source())) {
+		return nil
+	}
+	source, _ := netip.ParseAddrPort(full.Source())
+	return &Identity{Address: list[0], Asserted: true, Others: slices.Clone(list[1:min(len(list), maxIdentities)]), Privacy: PrivacyOf(full), Source: source}
+}
+
+func (c *StackConfig) believes(source netip.Addr) bool {
+	source = source.WithZone("")
+	return c.IdentityFrom == nil || slices.ContainsFunc(c.IdentityFrom, func(p netip.Prefix) bool { return p.Contains(source) })
 }
