@@ -228,16 +228,15 @@ func TestCancelledCallThatNobodyEndsIsOverAfterTheTimeout(t *testing.T) {
 func TestCancelWhileAChallengeIsAnswered(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.peerless("10.0.0.1", "sip.example"), w.peer("10.0.0.9")
-		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), dialog.InviteOpts{})
-		require.NoError(t, err)
-		in := p.next("INVITE")
+		call := w.calls(a, p, dialog.InviteOpts{})
+		d, in := call.d, call.invite
 		p.reply(in, dialogtest.Response{Code: 180, ToTag: "x"})
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		require.ErrorIs(t, d.(*dialog.Dialog).WaitAnswer(ctx), context.Canceled)
+		require.ErrorIs(t, d.WaitAnswer(ctx), context.Canceled)
 		p.next("CANCEL")
 		p.reply(in, dialogtest.Response{Code: 401, ToTag: "x", Headers: []string{challenge}})
-		<-d.(*dialog.Dialog).Done()
+		<-d.Done()
 		require.Len(t, w.sent("10.0.0.1", "INVITE"), 1)
 	})
 }
@@ -248,12 +247,11 @@ func TestAnswerAfterCloseDoesNotReviveTheCall(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
 		opts, seen := watchedOffer(offerSDP)
-		d, err := a.NewInvite(context.Background(), uri("peer", p.ip), opts)
-		require.NoError(t, err)
-		in := p.next("INVITE")
+		call := w.calls(a, p, opts)
+		d, in := call.d, call.invite
 		p.reply(in, dialogtest.Response{Code: 180, ToTag: "callee"})
 		synctest.Wait()
-		done := d.(*dialog.Dialog).Done()
+		done := d.Done()
 		require.NoError(t, d.Close())
 		require.Equal(t, dialog.DialogStateTerminated, d.State())
 		<-done
@@ -267,8 +265,8 @@ func TestAnswerAfterCloseDoesNotReviveTheCall(t *testing.T) {
 		require.Equal(t, []dialog.DialogState{
 			dialog.DialogStateTrying, dialog.DialogStateRinging, dialog.DialogStateTerminated,
 		}, seen.seen())
-		require.ErrorIs(t, d.(*dialog.Dialog).WaitAnswer(context.Background()), dialog.ErrCanceled)
-		require.Error(t, d.(*dialog.Dialog).ReInvite(context.Background(), dialog.InviteOpts{}))
+		require.ErrorIs(t, d.WaitAnswer(context.Background()), dialog.ErrCanceled)
+		require.Error(t, d.ReInvite(context.Background(), dialog.InviteOpts{}))
 		_, ok := a.DialogByKey(d.Key())
 		require.False(t, ok)
 	})
@@ -279,9 +277,8 @@ func TestAnswerAfterCloseDoesNotReviveTheCall(t *testing.T) {
 func TestFirstAnswerAfterCloseIsReleased(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
-		d, err := a.NewInvite(context.Background(), uri("peer", p.ip), offer(offerSDP))
-		require.NoError(t, err)
-		in := p.next("INVITE")
+		call := w.calls(a, p, offer(offerSDP))
+		d, in := call.d, call.invite
 		require.NoError(t, d.Close())
 		p.reply(in, dialogtest.Response{Code: 200, ToTag: "callee", Body: answerSDP})
 		p.next("ACK")

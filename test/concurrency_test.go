@@ -68,9 +68,8 @@ func TestStateMayBeReadWhileItChanges(t *testing.T) {
 func TestBodiesArriveWhileCallbacksRegister(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
-		d, err := a.NewInvite(context.Background(), uri("peer", p.ip), offer(offerSDP))
-		require.NoError(t, err)
-		in := p.next("INVITE")
+		call := w.calls(a, p, offer(offerSDP))
+		d, in := call.d, call.invite
 		const callbacks = 100
 		var last [callbacks]atomic.Value
 		registered := make(chan struct{})
@@ -159,9 +158,8 @@ func TestTargetMayMoveWhileRequestsAreBuilt(t *testing.T) {
 func TestRepeatedAnswersGetTheSameAckWhileRequestsAreBuilt(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
-		d, err := a.NewInvite(context.Background(), uri("peer", p.ip), offer(offerSDP))
-		require.NoError(t, err)
-		in := p.next("INVITE")
+		call := w.calls(a, p, offer(offerSDP))
+		d, in := call.d, call.invite
 		stop := overAndOver(func() { _ = d.Refer(context.Background(), uri("carol", "10.0.0.3"), dialog.ReferOpts{}) })
 		defer stop()
 		for range 20 {

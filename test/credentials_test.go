@@ -465,9 +465,8 @@ func TestChallengesAreAnswered(t *testing.T) {
 			c.Credentials = func(realm string) (string, string, bool) { return "alice", "secret", realm == "sip.example" }
 		})
 		p := w.peer("10.0.0.9")
-		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), offer(offerSDP))
-		require.NoError(t, err)
-		first := p.next("INVITE")
+		call := w.calls(a, p, offer(offerSDP))
+		d, first := call.d, call.invite
 		p.reply(first, dialogtest.Response{Code: 401, ToTag: "x", Headers: []string{challenge}})
 		p.next("ACK")
 		second := p.next("INVITE")
@@ -480,7 +479,7 @@ func TestChallengesAreAnswered(t *testing.T) {
 		ack := p.next("ACK")
 		require.EqualValues(t, 2, ack.Request().CSeq().SeqNo)
 		require.Equal(t, testkit.Value(second.Message, "Authorization"), testkit.Value(ack.Message, "Authorization"))
-		require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
+		require.NoError(t, d.WaitAnswer(context.Background()))
 
 		// Inside the call credentials go along at once; a nonce that aged is renewed.
 		go func() { _ = d.Bye(context.Background(), "") }()
@@ -491,7 +490,7 @@ func TestChallengesAreAnswered(t *testing.T) {
 		require.EqualValues(t, 4, bye.Request().CSeq().SeqNo)
 		checkCredentials(t, bye.Message, "n2", 1)
 		p.reply(bye, dialogtest.Response{Code: 200})
-		<-d.(*dialog.Dialog).Done()
+		<-d.Done()
 	})
 }
 

@@ -577,9 +577,8 @@ func TestRequestsOfOtherForksDoNotCountForTheOneThatAnswers(t *testing.T) {
 func TestAForkIsReleasedOnceHoweverOftenItAnswers(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
-		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), offer(offerSDP))
-		require.NoError(t, err)
-		invite := p.next("INVITE")
+		call := w.calls(a, p, offer(offerSDP))
+		d, invite := call.d, call.invite
 		p.reply(invite, dialogtest.Response{Code: 200, ToTag: "one", Body: answerSDP})
 		p.next("ACK")
 		p.reply(invite, dialogtest.Response{Code: 200, ToTag: "two", Body: answerSDP})
@@ -588,7 +587,7 @@ func TestAForkIsReleasedOnceHoweverOftenItAnswers(t *testing.T) {
 		p.reply(invite, dialogtest.Response{Code: 200, ToTag: "two", Body: answerSDP})
 		p.next("ACK")
 		p.quiet("BYE", 2*time.Second)
-		hangUp(t, d.(*dialog.Dialog), p)
+		hangUp(t, d, p)
 	})
 }
 

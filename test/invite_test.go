@@ -149,9 +149,8 @@ func TestInviteSaysWhoCalls(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
-				d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), c.opts)
-				require.NoError(t, err)
-				in := p.next("INVITE")
+				call := w.calls(a, p, c.opts)
+				d, in := call.d, call.invite
 				tag := d.Key().LocalTag
 				require.Equal(t, c.from+";tag="+tag, in.Request().From().Value())
 				for name, want := range c.more {

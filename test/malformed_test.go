@@ -101,9 +101,8 @@ func TestDatagramWithoutANeededHeaderIsRefused(t *testing.T) {
 func TestAnswerWithoutANeededHeaderIsDropped(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
-		d, err := a.NewInvite(context.Background(), uri("peer", p.ip), offer(offerSDP))
-		require.NoError(t, err)
-		in := p.next("INVITE")
+		call := w.calls(a, p, offer(offerSDP))
+		d, in := call.d, call.invite
 		for _, code := range []int{100, 180, 200, 404} {
 			for _, header := range needed {
 				text := p.Response(in.Request(), dialogtest.Response{Code: code, ToTag: "bad", Body: answerSDP})
@@ -115,7 +114,7 @@ func TestAnswerWithoutANeededHeaderIsDropped(t *testing.T) {
 		require.Empty(t, d.Key().RemoteTag)
 		p.reply(in, dialogtest.Response{Code: 200, ToTag: "callee", Body: answerSDP})
 		p.next("ACK")
-		require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
+		require.NoError(t, d.WaitAnswer(context.Background()))
 		defer p.answers(always(200))()
 		require.NoError(t, d.Bye(context.Background(), ""))
 	})

@@ -253,7 +253,7 @@ func TestRequestsToATLSCallerWhoseContactNamesNoTransportGoByItsConnection(t *te
 			callee := <-calls
 			require.NoError(t, callee.Accept(context.Background(), withSDP(answerSDP)))
 			require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
-			time.Sleep(time.Second)
+			synctest.Wait()
 			require.NoError(t, callee.SendInfo(context.Background(), nil))
 			require.Equal(t, "TLS", a.messages(false, "INFO")[0].Transport)
 			require.NoError(t, callee.Bye(context.Background(), ""))

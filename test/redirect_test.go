@@ -33,10 +33,8 @@ func moved(contacts string) dialogtest.Response {
 func TestRedirectionIsFollowedInTheOrderOfQ(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p, low, high := w.stack("10.0.0.1"), w.peer("10.0.0.9"), w.peer("10.0.0.3"), w.peer("10.0.0.4")
-		placed, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), follows(5))
-		require.NoError(t, err)
-		d := placed.(*dialog.Dialog)
-		first := p.next("INVITE")
+		call := w.calls(a, p, follows(5))
+		d, first := call.d, call.invite
 		p.reply(first, dialogtest.Response{Code: 180, ToTag: "moved", Headers: []string{contactOfPeer, "Record-Route: <sip:10.0.0.9;lr>"}})
 		synctest.Wait()
 		early := d.Key()
@@ -183,15 +181,14 @@ func TestRedirectionEndsWithTheCall(t *testing.T) {
 		t.Run(name+", before", func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
-				d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), follows(5))
-				require.NoError(t, err)
-				in := p.next("INVITE")
-				up(d.(*dialog.Dialog))
+				call := w.calls(a, p, follows(5))
+				d, in := call.d, call.invite
+				up(d)
 				p.reply(in, moved("<sip:carol@10.0.0.9>"))
 				p.next("ACK")
 				p.quiet("INVITE", time.Minute)
 				require.Empty(t, a.Dialogs())
-				require.Equal(t, dialog.PartyLocal, d.(*dialog.Dialog).Cause().By)
+				require.Equal(t, dialog.PartyLocal, d.Cause().By)
 			})
 		})
 		t.Run(name+", on its way", func(t *testing.T) {

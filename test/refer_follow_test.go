@@ -66,15 +66,22 @@ func (l *peerCall) hears() (said []string, err error) {
 	}
 }
 
+// referredToDora is a call with a scripted peer, whose REFERs the stack follows, and
+// dora, to whom they may lead.
+func (w *world) referredToDora() (l *peerCall, dora *peer, result <-chan followed) {
+	w.t.Helper()
+	b, dora := w.stack(stackIP), w.peer(otherIP)
+	l = w.incoming(b, w.peer(peerIP))
+	return l, dora, followsRefers(context.Background(), b, offer(offerSDP))
+}
+
 // FollowRefer: the stack under test is referred by one scripted peer to another.
 
 const referToDora = "Refer-To: <sip:dora@" + otherIP + ":5060>"
 
 func TestFollowReferReportsEachProgressAndTheOutcome(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		b, dora := w.stack(stackIP), w.peer(otherIP)
-		l := w.incoming(b, w.peer(peerIP))
-		result := followsRefers(context.Background(), b, offer(offerSDP))
+		l, dora, result := w.referredToDora()
 		l.ask("REFER", withHeaders("Refer-To: <sip:dora@"+otherIP+":5060;method=INVITE?Replaces=x%40y%3Bfrom-tag%3Df%3Bto-tag%3Dt"+
 			"&Subject=Hello%20there&Require=replaces&From=evil&P-Asserted-Identity=sip%3Aboss%40x&Contact=sip%3Aevil&X-Ray=1%0d%0aEvil:2>",
 			"Referred-By: <sip:peer@10.0.0.9>;cid=1"))
@@ -185,9 +192,8 @@ func TestFollowReferRefusesOtherReferences(t *testing.T) {
 func TestFollowReferGoesOnWhenTheReferrerHangsUp(t *testing.T) {
 	for _, code := range []int{200, 481} {
 		bubble(t, func(t *testing.T, w *world) {
-			b, dora := w.stack(stackIP), w.peer(otherIP)
-			l := w.incoming(b, w.peer(peerIP))
-			result := followsRefers(context.Background(), b, offer(offerSDP))
+			l, dora, result := w.referredToDora()
+			b := w.stacks[0]
 			l.ask("REFER", withHeaders(referToDora))
 			l.reply(l.next("NOTIFY"), dialogtest.Response{Code: 200})
 			invite := dora.next("INVITE")
@@ -248,9 +254,7 @@ func TestFollowReferAfterTheCall(t *testing.T) {
 // is overtaken, none lost, and one that was answered 500 is sent again.
 func TestFollowReferKeepsItsReportsInOrder(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		b, dora := w.stack(stackIP), w.peer(otherIP)
-		l := w.incoming(b, w.peer(peerIP))
-		followsRefers(context.Background(), b, offer(offerSDP))
+		l, dora, _ := w.referredToDora()
 		l.ask("REFER", withHeaders(referToDora))
 		first := l.next("NOTIFY")
 		invite := dora.next("INVITE")
@@ -278,9 +282,8 @@ func TestFollowReferKeepsItsReportsInOrder(t *testing.T) {
 // A flood of provisional responses is bounded; the outcome is among what is told.
 func TestFollowReferBoundsWhatWaits(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		b, dora := w.stack(stackIP), w.peer(otherIP)
-		l := w.incoming(b, w.peer(peerIP))
-		followsRefers(context.Background(), b, offer(offerSDP))
+		l, dora, _ := w.referredToDora()
+		b := w.stacks[0]
 		l.ask("REFER", withHeaders(referToDora))
 		first := l.next("NOTIFY")
 		invite := dora.next("INVITE")
@@ -343,9 +346,8 @@ func TestSeveralRefersAreFollowedAtOnce(t *testing.T) {
 // that comes first does, and there are never two last ones.
 func TestFollowReferAndOthersReportOneOutcome(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		b, dora := w.stack(stackIP), w.peer(otherIP)
-		l := w.incoming(b, w.peer(peerIP))
-		result := followsRefers(context.Background(), b, offer(offerSDP))
+		l, dora, result := w.referredToDora()
+		b := w.stacks[0]
 		l.ask("REFER", withHeaders(referToDora))
 		l.reply(l.next("NOTIFY"), dialogtest.Response{Code: 200})
 		invite := dora.next("INVITE")
@@ -356,9 +358,7 @@ func TestFollowReferAndOthersReportOneOutcome(t *testing.T) {
 		w.checkEmpty(b)
 	})
 	bubble(t, func(t *testing.T, w *world) {
-		b, dora := w.stack(stackIP), w.peer(otherIP)
-		l := w.incoming(b, w.peer(peerIP))
-		result := followsRefers(context.Background(), b, offer(offerSDP))
+		l, dora, result := w.referredToDora()
 		r := l.receivedToDora()
 		invite := dora.next("INVITE")
 		sent := began(func() error { return r.SendNotify(context.Background(), 200, "Said Before") })
@@ -413,9 +413,8 @@ func TestFollowReferTakesTheApplicationsOptions(t *testing.T) {
 // Shutdown ends the new call as well, and says so once.
 func TestShutdownWhileAReferIsFollowed(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		b, dora := w.stack(stackIP), w.peer(otherIP)
-		l := w.incoming(b, w.peer(peerIP))
-		result := followsRefers(context.Background(), b, offer(offerSDP))
+		l, dora, result := w.referredToDora()
+		b := w.stacks[0]
 		l.ask("REFER", withHeaders(referToDora))
 		l.reply(l.next("NOTIFY"), dialogtest.Response{Code: 200})
 		invite := dora.next("INVITE")
@@ -442,9 +441,7 @@ func TestShutdownWhileAReferIsFollowed(t *testing.T) {
 // request leaves; what there is to report is not lost.
 func TestReportsWaitForTheACK(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		b, dora := w.stack(stackIP), w.peer(otherIP)
-		l := w.incoming(b, w.peer(peerIP))
-		result := followsRefers(context.Background(), b, offer(offerSDP))
+		l, dora, result := w.referredToDora()
 		decide := make(chan struct{})
 		l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { <-decide; return ourSession(), nil })
 		reinvited := began(func() error { return l.d.ReInvite(context.Background(), dialog.InviteOpts{}) })
@@ -481,9 +478,7 @@ func TestReportsNeverGoBack(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
-				b, dora := w.stack(stackIP), w.peer(otherIP)
-				l := w.incoming(b, w.peer(peerIP))
-				followsRefers(context.Background(), b, offer(offerSDP))
+				l, dora, _ := w.referredToDora()
 				r := l.receivedToDora()
 				invite := dora.next("INVITE")
 				dora.reply(invite, dialogtest.Response{Code: 180, ToTag: "d"})

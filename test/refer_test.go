@@ -813,18 +813,17 @@ func TestUnansweredReferEndsItsSubscription(t *testing.T) {
 func TestReferAnswersAChallenge(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.peerless("10.0.0.1", "sip.example"), w.peer("10.0.0.9")
-		d, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), offer(offerSDP))
-		require.NoError(t, err)
-		in := p.next("INVITE")
+		call := w.calls(a, p, offer(offerSDP))
+		d, in := call.d, call.invite
 		p.reply(in, dialogtest.Response{Code: 200, ToTag: "b", Headers: []string{contactOfPeer}, Body: answerSDP})
-		require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
+		require.NoError(t, d.WaitAnswer(context.Background()))
 		require.NoError(t, d.Refer(context.Background(), uri("carol", "10.0.0.3"), dialog.ReferOpts{}))
 		p.reply(p.next("REFER"), dialogtest.Response{Code: 401, Headers: []string{challenge}})
 		p.reply(p.next("REFER"), dialogtest.Response{Code: 202})
 		sub, err := d.WaitRefer(context.Background())
 		require.NoError(t, err)
 		require.Equal(t, "3 REFER", sub.ID)
-		found, ok := d.(*dialog.Dialog).GetReferSubscription("3 REFER")
+		found, ok := d.GetReferSubscription("3 REFER")
 		require.True(t, ok)
 		require.Same(t, sub, found)
 		hangUp(t, d, p)

@@ -703,9 +703,7 @@ func TestWhatIsNoReferredByTokenStaysHere(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
-				b, dora := w.stack(stackIP), w.peer(otherIP)
-				l := w.incoming(b, w.peer(peerIP))
-				followsRefers(context.Background(), b, offer(offerSDP))
+				l, dora, _ := w.referredToDora()
 				l.ask("REFER", withHeaders(referToDora, c.referredBy, c.kind), withBody(c.body))
 				dora.reply(dora.next("INVITE"), dialogtest.Response{Code: 486})
 				l.told()

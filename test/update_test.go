@@ -184,10 +184,8 @@ func TestUpdateIsAnsweredWhenTheCallEnds(t *testing.T) {
 func TestForkThatHadAnUpdateIsEndedInOrder(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
-		placed, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), dialog.InviteOpts{})
-		require.NoError(t, err)
-		d := placed.(*dialog.Dialog)
-		in := p.next("INVITE")
+		call := w.calls(a, p, dialog.InviteOpts{})
+		d, in := call.d, call.invite
 		p.reply(in, dialogtest.Response{Code: 180, ToTag: "a", Headers: []string{contactOfPeer}})
 		synctest.Wait()
 		updated := began(func() error { _, err := d.Update(context.Background(), nil); return err })
