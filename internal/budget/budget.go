@@ -6,17 +6,17 @@ import (
 	"sync/atomic"
 )
 
-// Budget is the bound and what is held of it. Zero is no bound. It is safe for
-// concurrent use.
+// Budget has a bound and the number of bytes held. The zero value has no bound. It is safe
+// for concurrent use.
 type Budget struct {
 	most int64
 	now  atomic.Int64
 }
 
-// New returns a budget of so many bytes; zero or less is no bound.
+// New returns a budget of most bytes; zero or less means no bound.
 func New(most int) *Budget { return &Budget{most: max(0, int64(most))} }
 
-// Held returns how many bytes are held; none of a nil budget.
+// Held returns the number of bytes held; zero for a nil budget.
 func (b *Budget) Held() int {
 	if b == nil {
 		return 0
@@ -24,7 +24,7 @@ func (b *Budget) Held() int {
 	return int(b.now.Load())
 }
 
-// take counts bytes, unless there is no room for them. There always is for fewer.
+// take counts bytes if there is room for them. A negative number always has room.
 func (b *Budget) take(bytes int) bool {
 	if now := b.now.Add(int64(bytes)); bytes <= 0 || b.most == 0 || now <= b.most {
 		return true
@@ -33,8 +33,8 @@ func (b *Budget) take(bytes int) bool {
 	return false
 }
 
-// Share is one call's part of a budget. Its zero value belongs to none, and has room
-// for everything. After End nothing is counted.
+// Share is one call's part of a budget. The zero value belongs to no budget, and has no
+// bound. After End nothing is counted.
 type Share struct {
 	of *Budget // set at construction
 
@@ -70,9 +70,8 @@ func (s *Share) Give(bytes int) {
 	}
 }
 
-// Replace counts after bytes in the place of before, if there is room for the
-// difference, and reports whether there is; else it counts less, which the caller keeps
-// instead.
+// Replace counts after bytes instead of before, if there is room for the difference, and
+// reports whether there is. Otherwise it counts less bytes, which the caller then keeps.
 func (s *Share) Replace(before, after, less int) bool {
 	if s.Take(after - before) {
 		return true
@@ -81,7 +80,7 @@ func (s *Share) Replace(before, after, less int) bool {
 	return false
 }
 
-// End gives everything back.
+// End gives all bytes back.
 func (s *Share) End() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

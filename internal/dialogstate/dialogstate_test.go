@@ -31,7 +31,7 @@ func texts(list []sip.Uri) (texts []string) {
 
 func text(u sip.Uri) string { return u.String() }
 
-// RFC 3261 12.1.1: the callee's state is made by the INVITE.
+// RFC 3261 12.1.1: the INVITE creates the callee's state.
 func TestRequestMakesTheState(t *testing.T) {
 	s := FromRequest("ours", Message{
 		Tag: "theirs", CSeq: 7, Targets: uris(t, "sip:a@10.0.0.1", "sip:other@10.0.0.2"),
@@ -49,7 +49,7 @@ func TestRequestMakesTheState(t *testing.T) {
 	require.Empty(t, s.Next(sip.BYE).ToTag)
 }
 
-// RFC 3261 12.1.2: the caller's, by a response, with the Record-Routes reversed.
+// RFC 3261 12.1.2: a response creates the caller's state, with the Record-Routes reversed.
 func TestResponseMakesTheState(t *testing.T) {
 	for name, row := range map[string]struct {
 		targets, routes []string
@@ -76,7 +76,7 @@ func TestResponseMakesTheState(t *testing.T) {
 	}
 }
 
-// RFC 3261 13.2.2.4: the 2xx sets the route set anew.
+// RFC 3261 13.2.2.4: the 2xx replaces the route set.
 func TestConfirmingResponseReplacesTheRouteSet(t *testing.T) {
 	s := Restore(View{LocalTag: "ours", Target: uri(t, "sip:b@first")})
 	s.LearnResponse(Message{Tag: "t", Targets: uris(t, "sip:b@early"), Routes: uris(t, "sip:p1;lr", "sip:p2;lr")})
@@ -88,7 +88,7 @@ func TestConfirmingResponseReplacesTheRouteSet(t *testing.T) {
 	require.Equal(t, "sip:b@answered", text(s.Target()))
 }
 
-// RFC 3261 12.1.2: each early dialog has a CSeq of its own, from that of the INVITE on.
+// RFC 3261 12.1.2: each early dialog has its own CSeq, which begins with that of the INVITE.
 func TestForksHaveStatesOfTheirOwn(t *testing.T) {
 	origin := Restore(View{LocalTag: "ours", LocalSeq: 3, RemoteSeq: 9, RemoteSeqKnown: true, Target: uri(t, "sip:b@first"), RouteSet: uris(t, "sip:out;lr")})
 	one, two := origin.Fork("one", 2), origin.Fork("two", 2)
@@ -100,7 +100,7 @@ func TestForksHaveStatesOfTheirOwn(t *testing.T) {
 	require.Equal(t, "sip:b@first", text(two.Target()))
 }
 
-// A released fork and what is still sent in it have different numbers.
+// The BYE of a released fork and other requests in it have different CSeq numbers.
 func TestSplitStatesDrawDifferentNumbers(t *testing.T) {
 	s := Restore(View{LocalSeq: 5})
 	own := s.Split(3)
@@ -167,7 +167,7 @@ func TestRequestsCountUp(t *testing.T) {
 	require.Equal(t, uint32(4), s.LocalSeq())
 }
 
-// RFC 3261 12.2.1.2, 12.2.2: what refreshes the target, and what stays.
+// RFC 3261 12.2.1.2, 12.2.2: the messages that refresh the target, and those that do not.
 func TestTargetIsRefreshed(t *testing.T) {
 	for name, row := range map[string]struct {
 		targets []string
@@ -185,7 +185,7 @@ func TestTargetIsRefreshed(t *testing.T) {
 	}
 }
 
-// RFC 6141 4.8: a request of the peer's has moved the target while ours was under way.
+// RFC 6141 4.8: a request of the peer has refreshed the target while ours was in progress.
 func TestTargetRefreshesThatCross(t *testing.T) {
 	for name, row := range map[string]struct{ sentTo, now, answered, want string }{
 		"nothing crossed, same":             {"sip:b@old", "sip:b@old", "sip:b@old", "sip:b@old"},
@@ -280,15 +280,15 @@ func TestSecureStates(t *testing.T) {
 	}
 }
 
-// What is shown of a state makes it again.
+// A View restores its state.
 func TestViewRestoresTheState(t *testing.T) {
 	s := FromRequest("ours", Message{Tag: "theirs", CSeq: 7, Targets: uris(t, "sip:a@10.0.0.1"), Routes: uris(t, "sip:p;lr")})
 	s.NextSeq()
 	require.Equal(t, s, Restore(s.View()))
 }
 
-// RFC 6665 4.4.1: the NOTIFY that comes before the 2xx makes the dialog, its peer's
-// requests are counted from then on.
+// RFC 6665 4.4.1: a NOTIFY before the 2xx creates the dialog, and the peer's requests are
+// counted from then on.
 func TestNotifyMakesTheStateOfASubscription(t *testing.T) {
 	s := Restore(View{LocalTag: "ours", LocalSeq: 1, Target: uri(t, "sip:b@first")})
 	s.LearnRequest(Message{Tag: "theirs", CSeq: 99, Targets: uris(t, "sip:b@10.0.0.9"), Routes: uris(t, "sip:p1;lr", "sip:p2;lr")})

@@ -6,7 +6,7 @@ import (
 	"sipdialog.example/dialog/internal/sipuri"
 )
 
-// Request is what the state gives a request of ours (RFC 3261 12.2.1.1).
+// Request has the parts of our request that follow from the state (RFC 3261 12.2.1.1).
 type Request struct {
 	Method         sip.RequestMethod
 	URI            sip.Uri
@@ -18,8 +18,8 @@ type Request struct {
 // Next returns the next request of the dialog. It draws a CSeq number.
 func (s *State) Next(method sip.RequestMethod) Request { return s.request(method, s.NextSeq()) }
 
-// Ack returns the ACK to a 2xx: it has the CSeq number of its INVITE, whatever was sent
-// since (RFC 3261 13.2.2.4), and target and route of now.
+// Ack returns the ACK to a 2xx. It has the CSeq number of its INVITE, even if other requests
+// were sent since (RFC 3261 13.2.2.4), and the present target and route.
 func (s *State) Ack(invite uint32) Request { return s.request(sip.ACK, invite) }
 
 func (s *State) request(method sip.RequestMethod, seq uint32) Request {
@@ -33,7 +33,7 @@ func (s *State) NextSeq() uint32 {
 	return s.localSeq
 }
 
-// draw takes n CSeq numbers. All that are ever used are taken here.
+// draw takes n CSeq numbers. Only this function takes them.
 func (s *State) draw(n uint32) { s.localSeq += n }
 
 // Path returns the Request-URI of our requests, and their Route (RFC 3261 12.2.1.1). A
@@ -69,9 +69,9 @@ func (s *State) IsSecure() bool {
 	return sipuri.IsSIPS(s.target) || len(s.routes) > 0 && sipuri.IsSIPS(s.routes[0])
 }
 
-// InOrder takes a request of the peer's, and reports whether it is in order (RFC 3261
-// 12.2.2): only a lower CSeq than before must be refused. Some peers send their BYE with
-// the CSeq of the request before it; such a BYE is taken.
+// InOrder records the CSeq of a request of the peer, and reports whether it is in order
+// (RFC 3261 12.2.2): only a lower CSeq than before must be refused. Some peers send their
+// BYE with the CSeq of the request before it; such a BYE is accepted.
 func (s *State) InOrder(method sip.RequestMethod, seq uint32) bool {
 	repeated := seq == s.remoteSeq && method == sip.BYE
 	if s.remoteSeqKnown && seq <= s.remoteSeq && !repeated {

@@ -1,7 +1,7 @@
 // Package dialogstate is the state of a dialog (RFC 3261 12): its tags, its CSeq
 // numbers, the remote target, and the route set. It makes the state from an INVITE and
-// from a response, moves the target as RFC 6141 says, checks the order of the peer's
-// requests, and gives our requests their CSeq, Request-URI and Route.
+// from a response, refreshes the target by RFC 6141, checks the order of the peer's
+// requests, and sets the CSeq, Request-URI and Route of our requests.
 package dialogstate
 
 import (
@@ -11,8 +11,8 @@ import (
 )
 
 // State is the state of one dialog. Each early dialog of an INVITE has its own. It is
-// not safe for concurrent use: its owner's mutex guards it. URIs that it returns are
-// not to be changed.
+// not safe for concurrent use: its owner's mutex guards it. The caller must not change the
+// URIs that it returns.
 type State struct {
 	localTag, remoteTag string
 	localSeq, remoteSeq uint32
@@ -21,10 +21,10 @@ type State struct {
 	routes              []sip.Uri
 }
 
-// View is a State, field by field: what is shown of it, and kept of it.
+// View has the fields of a State, for applications to read and for storage.
 type View struct {
-	// LocalTag and RemoteTag are the tags; RemoteTag is empty before the peer has told
-	// its tag, and for one of RFC 2543, which has none.
+	// LocalTag and RemoteTag are the tags. RemoteTag is empty before the peer's tag is
+	// known, and for a peer of RFC 2543, which has none.
 	LocalTag, RemoteTag string
 	// LocalSeq is the CSeq number of our latest request, RemoteSeq that of the peer's,
 	// if RemoteSeqKnown: zero is a number too.
@@ -35,7 +35,7 @@ type View struct {
 	RouteSet []sip.Uri
 }
 
-// Message is what a message of the peer's says of the dialog.
+// Message has the dialog state in a message of the peer.
 type Message struct {
 	// Tag is the peer's tag: the From tag of a request, the To tag of a response.
 	Tag  string
@@ -45,8 +45,8 @@ type Message struct {
 	Targets, Routes []sip.Uri
 }
 
-// Restore returns the State with that View. With LocalTag, Target and a route alone it
-// is that of a request of ours that is to make a dialog (RFC 3261 8.1.1.1, 8.1.2).
+// Restore returns the State with that View. With only LocalTag, Target and a route it is
+// the state of a dialog-creating request of ours (RFC 3261 8.1.1.1, 8.1.2).
 func Restore(v View) State {
 	return State{
 		localTag: v.LocalTag, remoteTag: v.RemoteTag,
@@ -55,7 +55,7 @@ func Restore(v View) State {
 	}
 }
 
-// View returns the state as it is.
+// View returns the present fields of the state.
 func (s *State) View() View {
 	return View{
 		LocalTag: s.localTag, RemoteTag: s.remoteTag,
@@ -64,26 +64,25 @@ func (s *State) View() View {
 	}
 }
 
-// FromRequest returns the state that a request of the peer's makes (RFC 3261 12.1.1):
-// the route set in the order of the Record-Routes, and the CSeq of the peer. Ours is
-// not known before our first request.
+// FromRequest returns the state that a request of the peer creates (RFC 3261 12.1.1): the
+// route set in the order of the Record-Routes, and the CSeq of the peer. Our CSeq is not
+// known before our first request.
 func FromRequest(localTag string, req Message) State {
 	s := State{localTag: localTag, remoteSeq: req.CSeq, remoteSeqKnown: true}
 	s.LearnRequest(req)
 	return s
 }
 
-// LearnRequest takes tag, target and route set of a request of the peer's that makes
-// the dialog: of the NOTIFY to a SUBSCRIBE or REFER (RFC 6665 4.4.1).
+// LearnRequest sets tag, target and route set from a request of the peer that creates the
+// dialog: the NOTIFY to a SUBSCRIBE or REFER (RFC 6665 4.4.1).
 func (s *State) LearnRequest(req Message) {
 	s.remoteTag, s.routes = req.Tag, req.Routes
 	s.Refresh(req.Targets)
 }
 
-// LearnResponse takes tag, target and route set of a response that makes or confirms
-// the dialog: the order of the Record-Routes is reversed (RFC 3261 12.1.2). A 2xx sets
-// both anew, whatever the provisional responses before it have said (RFC 3261
-// 13.2.2.4).
+// LearnResponse sets tag, target and route set from a response that creates or confirms the
+// dialog: the order of the Record-Routes is reversed (RFC 3261 12.1.2). A 2xx replaces the
+// target and the route set of earlier provisional responses (RFC 3261 13.2.2.4).
 func (s *State) LearnResponse(res Message) {
 	routes := slices.Clone(res.Routes)
 	slices.Reverse(routes)
@@ -91,20 +90,20 @@ func (s *State) LearnResponse(res Message) {
 	s.Refresh(res.Targets)
 }
 
-// Fork returns the state of the early dialog of one more To tag: its CSeq goes on from
-// that of the INVITE, its peer has sent nothing yet (RFC 3261 12.1.2).
+// Fork returns the state of the early dialog of one more To tag: its CSeq continues from
+// that of the INVITE, and its peer has sent no request yet (RFC 3261 12.1.2).
 func (s *State) Fork(tag string, invite uint32) State {
 	return State{localTag: s.localTag, remoteTag: tag, localSeq: invite, target: *s.target.Clone(), routes: s.routes}
 }
 
-// Elsewhere returns the state for an INVITE that goes to another target: our tag and our
-// CSeq go on (RFC 3261 8.1.3.4), the early dialogs with the target before have ended.
+// Elsewhere returns the state for an INVITE to another target: our tag and our CSeq
+// continue (RFC 3261 8.1.3.4), and the early dialogs with the earlier target have ended.
 func (s *State) Elsewhere(target sip.Uri, routes []sip.Uri) State {
 	return State{localTag: s.localTag, localSeq: s.localSeq, target: target, routes: routes}
 }
 
-// Split returns a copy of the state whose next n requests have CSeq numbers of their
-// own: this state goes on after them. A gap in the CSeq does no harm (RFC 3261 12.2.2).
+// Split returns a copy of the state whose next n requests have their own CSeq numbers: this
+// state continues after them. A gap in the CSeq does no harm (RFC 3261 12.2.2).
 func (s *State) Split(n uint32) State {
 	own := *s
 	s.draw(n)

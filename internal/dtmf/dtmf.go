@@ -1,5 +1,5 @@
-// Package dtmf reads and writes the bodies by which an INFO reports a key: the forms
-// application/dtmf-relay and application/dtmf that gateways know (RFC 6086 2: a legacy
+// Package dtmf reads and writes the bodies of an INFO that reports a key: the forms
+// application/dtmf-relay and application/dtmf that gateways support (RFC 6086 2: a legacy
 // usage, which no RFC defines).
 package dtmf
 
@@ -19,13 +19,13 @@ const (
 // digits are the digits by their event number (RFC 4733 3.2).
 const digits = "0123456789*#ABCD"
 
-// Key is a key that was pressed; Duration is zero when the body does not say.
+// Key is a pressed key; Duration is zero if the body has none.
 type Key struct {
 	Digit    rune
 	Duration time.Duration
 }
 
-// Digit returns the upper case of a digit; ok is false for what is none.
+// Digit returns the upper case of a digit; ok is false if r is not a digit.
 func Digit(r rune) (digit rune, ok bool) {
 	if r >= 'a' && r <= 'd' {
 		r += 'A' - 'a'
@@ -39,8 +39,8 @@ func Relay(k Key) []byte {
 	return fmt.Appendf(nil, "Signal=%c\r\nDuration=%d\r\n", k.Digit, k.Duration.Milliseconds())
 }
 
-// Reader returns the function that reads bodies of a media type; nil when bodies of
-// that type report no key.
+// Reader returns the function that reads bodies of a media type; nil if that type reports
+// no key.
 func Reader(mediaType string) func(body string) (Key, bool) {
 	switch strings.ToLower(mediaType) {
 	case TypeRelay:
@@ -51,7 +51,7 @@ func Reader(mediaType string) func(body string) (Key, bool) {
 	return nil
 }
 
-// readRelay reads lines of name=value; what is not known is skipped.
+// readRelay reads lines of name=value. It skips unknown names.
 func readRelay(body string) (key Key, ok bool) {
 	for _, line := range strings.FieldsFunc(body, func(r rune) bool { return r == '\r' || r == '\n' }) {
 		name, value, _ := strings.Cut(line, "=")

@@ -1,4 +1,4 @@
-// Package journal gives log records to the handler of an application: in order, and
+// Package journal passes log records to the handler of an application: in order, and
 // with no lock held.
 package journal
 
@@ -16,22 +16,22 @@ import (
 // dropped.
 const maxRecords = 1000
 
-// Journal gives log records to the application's handler: in order, on a goroutine of
-// its own that exists only while there are records, with no lock held. So calls go on
-// whatever the handler does, and a record may be made under a lock. nil is the journal
-// of a stack without a log.
+// Journal passes log records to the application's handler: in order, with no lock held, on
+// a goroutine that exists only while records wait. So a blocking handler does not delay
+// calls, and a record may be made under a lock. A nil Journal belongs to a stack without a
+// log.
 type Journal struct {
 	// Set at construction.
 
 	handler slog.Handler
 	began   time.Time
 
-	// What synchronises itself.
+	// The fields below are safe for concurrent use.
 
 	box   mailbox.Mailbox
 	tasks tasks.Group // of the one goroutine
-	// debug is whether the handler takes records of LevelDebug, asked when it was
-	// asked last, in seconds since began: the wall clock may be set.
+	// debug is true if the handler accepts records of LevelDebug. asked is the time of the
+	// last check, in seconds since began: the wall clock may be set.
 	debug atomic.Bool
 	asked atomic.Int64
 }
@@ -55,13 +55,12 @@ func (j *Journal) Logger() *slog.Logger {
 	return slog.New(recorder{journal: j})
 }
 
-// Debugs reports whether records of LevelDebug are wanted. It calls nothing of the
-// application's, and may be called under a lock.
+// Debugs reports whether LevelDebug is enabled. It calls no code of the application, and
+// may be called under a lock.
 func (j *Journal) Debugs() bool { return j != nil && j.debug.Load() }
 
-// Ask asks the handler once a second whether it takes records of LevelDebug, since the
-// application may have switched that. It is called when a message passes, and does not
-// wait.
+// Ask checks at most once a second whether the handler accepts records of LevelDebug, since
+// the application may have switched that. It is called for each message, and does not wait.
 func (j *Journal) Ask() {
 	if j == nil {
 		return
@@ -74,7 +73,7 @@ func (j *Journal) Ask() {
 
 func (j *Journal) askNow() { j.debug.Store(j.handler.Enabled(context.Background(), slog.LevelDebug)) }
 
-// Dropped counts the records that were lost.
+// Dropped returns the number of records that were dropped.
 func (j *Journal) Dropped() uint64 {
 	if j == nil {
 		return 0
@@ -82,7 +81,7 @@ func (j *Journal) Dropped() uint64 {
 	return j.box.Dropped()
 }
 
-// Running counts the goroutine on which the handler is called, while there is one.
+// Running returns 1 while the goroutine that calls the handler exists, else 0.
 func (j *Journal) Running() int {
 	if j == nil {
 		return 0
@@ -90,7 +89,7 @@ func (j *Journal) Running() int {
 	return j.tasks.Running()
 }
 
-// Wait waits until the present records have left, or ctx ends.
+// Wait waits until the handler has got the present records, or ctx ends.
 func (j *Journal) Wait(ctx context.Context) {
 	if j != nil {
 		j.tasks.Wait(ctx)
@@ -104,11 +103,11 @@ func (j *Journal) Close(ctx context.Context) {
 	}
 }
 
-// recorder is the handler of that logger.
+// recorder is the handler of Logger's result.
 type recorder struct {
 	journal *Journal
-	// derive makes the application's handler of those that With and WithGroup have
-	// made: it is the application's code, and called where the records are.
+	// derive applies With and WithGroup to the application's handler. It is code of the
+	// application, and runs where the handler runs.
 	derive []func(slog.Handler) slog.Handler
 }
 

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Lines returns a handler that writes each record as a line of a log.Logger, which has
-// its own clock. It takes no records of LevelDebug.
+// Lines returns a handler that writes each record as a line of a log.Logger, which adds its
+// own time. It does not accept records of LevelDebug.
 func Lines(logger *log.Logger) slog.Handler {
 	return slog.NewTextHandler(lineWriter{logger}, &slog.HandlerOptions{Level: slog.LevelInfo, ReplaceAttr: withoutTime})
 }

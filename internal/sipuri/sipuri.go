@@ -10,7 +10,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// Same compares two SIP URIs as RFC 3261 19.1.4 has it. The relation is not transitive.
+// Same compares two SIP URIs by RFC 3261 19.1.4. The relation is not transitive.
 func Same(a, b sip.Uri) bool {
 	return strings.EqualFold(a.Scheme, b.Scheme) &&
 		unescaped(a.User) == unescaped(b.User) && unescaped(a.Password) == unescaped(b.Password) &&
@@ -21,8 +21,8 @@ func Same(a, b sip.Uri) bool {
 // SameOfAny is Same for URIs of any scheme.
 func SameOfAny(a, b sip.Uri) bool { return a.Raw() == b.Raw() && Same(a, b) }
 
-// sameParams: what both have must match; some count also where only one has
-// them, the others do not.
+// sameParams compares URI parameters. A parameter that both URIs have must match. Some
+// parameters also make the URIs differ if only one has them.
 func sameParams(a, b sip.HeaderParams) bool {
 	for _, pair := range [][2]sip.HeaderParams{{a, b}, {b, a}} {
 		for _, param := range pair[0] {
@@ -47,7 +47,7 @@ func isTelling(param string) bool {
 	return false
 }
 
-// sameHeaders: none is ever ignored, their order is.
+// sameHeaders compares URI headers: all of them count, their order does not.
 func sameHeaders(a, b sip.HeaderParams) bool {
 	return slices.Equal(headerPairs(a), headerPairs(b))
 }
@@ -61,7 +61,7 @@ func headerPairs(headers sip.HeaderParams) []string {
 	return pairs
 }
 
-// Param returns the value of a parameter, whose name may be in any case.
+// Param returns the value of a parameter. Its name is not case-sensitive.
 func Param(params sip.HeaderParams, name string) (value string, found bool) {
 	for _, param := range params {
 		if strings.EqualFold(param.K, name) {
@@ -71,12 +71,13 @@ func Param(params sip.HeaderParams, name string) (value string, found bool) {
 	return "", false
 }
 
-// RemoveParam removes all parameters of that name (RFC 3261 7.3.1: in any case).
+// RemoveParam removes all parameters with that name, which is not case-sensitive (RFC 3261
+// 7.3.1).
 func RemoveParam(params *sip.HeaderParams, name string) {
 	*params = slices.DeleteFunc(*params, func(param sip.HeaderKV) bool { return strings.EqualFold(param.K, name) })
 }
 
-// UnescapeAll undoes every escape.
+// UnescapeAll decodes every escape.
 func UnescapeAll(s string) string {
 	plain, err := url.PathUnescape(s)
 	if err != nil {
@@ -85,8 +86,8 @@ func UnescapeAll(s string) string {
 	return plain
 }
 
-// unescaped undoes the escapes of characters that mean the same without (RFC
-// 3261 19.1.4): all that are not reserved (RFC 2396 2.2).
+// unescaped decodes the escapes of characters that have the same meaning without an escape
+// (RFC 3261 19.1.4): all that are not reserved (RFC 2396 2.2).
 func unescaped(s string) string {
 	if strings.IndexByte(s, '%') < 0 {
 		return s
@@ -112,7 +113,7 @@ func unescaped(s string) string {
 	return b.String()
 }
 
-// IsSIPS reports whether a URI asks for TLS on each hop (RFC 3261 26.2.2).
+// IsSIPS reports whether a URI requires TLS on each hop (RFC 3261 26.2.2).
 func IsSIPS(uri sip.Uri) bool { return strings.EqualFold(uri.Scheme, "sips") }
 
 // IsTarget reports whether a URI can be the target of requests: a SIP or SIPS URI with

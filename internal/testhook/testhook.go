@@ -1,21 +1,21 @@
-// Package testhook is how the tests of this module see what a stack holds. Its types
-// are internal, so that no other module can ask.
+// Package testhook lets the tests of this module see the objects that a stack holds. Its
+// types are internal, so that no other module can do so.
 package testhook
 
 import "sipdialog.example/dialog/internal/txn"
 
-// Key is what Stack.Held asks for. Only this module can make one.
+// Key is the argument of Stack.Held. Only this module can make one.
 type Key struct{ _ struct{} }
 
-// Held is what a stack holds: nothing, in the end.
+// Held has the numbers of objects that a stack holds: zero, after its calls have ended.
 type Held struct {
 	Dialogs, Aliases, Releasing, Subscribed, Replacing, Tombstones int
-	// Sources are the addresses of which another number of calls is counted than
-	// are in progress.
+	// Sources is the number of addresses whose counted calls differ from their calls in
+	// progress.
 	Sources int
-	// Subscriptions are those of the REFERs in what is left of all calls.
+	// Subscriptions is the number of REFER subscriptions in all calls that are left.
 	Subscriptions int
-	// TombstoneTimer is whether the timer runs that forgets the calls that have ended.
+	// TombstoneTimer is true while the timer that forgets ended calls runs.
 	TombstoneTimer     bool
 	Tasks, Byes, Calls int
 	Transactions       txn.Counts

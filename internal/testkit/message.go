@@ -19,7 +19,7 @@ func BranchOf(msg sip.Message) string { return param(msg.Via().Params, "branch")
 // FromTag returns the tag of From.
 func FromTag(msg sip.Message) string { return param(msg.From().Params, "tag") }
 
-// ToTag returns the tag of To, "" outside a dialog.
+// ToTag returns the tag of To; "" outside a dialog.
 func ToTag(msg sip.Message) string { return param(msg.To().Params, "tag") }
 
 func param(params sip.HeaderParams, name string) string {
@@ -27,7 +27,7 @@ func param(params sip.HeaderParams, name string) string {
 	return value
 }
 
-// Value returns the first line of a header, "" without one.
+// Value returns the first line of a header; "" if there is none.
 func Value(msg sip.Message, name string) string {
 	if h := msg.GetHeaders(name); len(h) > 0 {
 		return h[0].Value()
@@ -35,13 +35,13 @@ func Value(msg sip.Message, name string) string {
 	return ""
 }
 
-// RSeq returns a response's RSeq, zero without one.
+// RSeq returns a response's RSeq; zero if there is none.
 func RSeq(res sip.Message) uint32 {
 	n, _ := strconv.ParseUint(Value(res, "RSeq"), 10, 32)
 	return uint32(n)
 }
 
-// Describe is a message in short, like "INVITE" or "200 INVITE".
+// Describe returns a short name of a message, like "INVITE" or "200 INVITE".
 func Describe(msg sip.Message) string {
 	switch m := msg.(type) {
 	case *sip.Request:

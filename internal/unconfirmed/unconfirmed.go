@@ -7,11 +7,11 @@ import (
 	"sync"
 )
 
-// Calls are the calls of peers that were answered 200 and not acknowledged. An
-// INVITE with a forged source is never acknowledged; an honest caller's ACK takes one
-// round trip. So beyond the bound the call that has waited longest ends, and only its
-// release goes on (RFC 3261 13.3.1.4, 15). Of those that are being released the oldest
-// is dropped in the end without a BYE; later requests of its caller get 481.
+// Calls has the calls of peers that got a 200 and have not sent their ACK. An INVITE with
+// a forged source is never acknowledged; the ACK of an honest caller takes one round trip.
+// So beyond the bound the call that has waited longest ends, and only its release continues
+// (RFC 3261 13.3.1.4, 15). If too many calls are being released, the oldest is dropped
+// without a BYE; later requests of its caller get 481.
 //
 // It is safe for concurrent use. A nil *Calls counts nothing.
 type Calls[C comparable] struct {
@@ -26,9 +26,9 @@ type Calls[C comparable] struct {
 	bySource map[netip.Addr]int
 }
 
-// New returns the counter of at most so many calls, of so many from one source, and of
-// so many that have ended and are being released; zero or less: not bounded. sourceOf
-// returns the source of a call, always the same one.
+// New returns Calls with a bound for all calls, for those of one source, and for those that
+// have ended and are being released; zero or less means no bound. sourceOf returns the
+// source of a call, always the same one.
 func New[C comparable](most, perSource, releasing int, sourceOf func(C) netip.Addr) *Calls[C] {
 	return &Calls[C]{
 		most: max(0, most), perSource: max(0, perSource), releasing: max(0, releasing), sourceOf: sourceOf,
@@ -36,8 +36,8 @@ func New[C comparable](most, perSource, releasing int, sourceOf func(C) netip.Ad
 	}
 }
 
-// Enter counts a call. end is a call that ends for it, drop one that is dropped without
-// a BYE; usually both are the zero value.
+// Enter counts a call. end is a call that must end to make room, drop a call that must be
+// dropped without a BYE; usually both are the zero value.
 func (u *Calls[C]) Enter(call C) (end, drop C) {
 	if u == nil {
 		return end, drop
@@ -59,8 +59,8 @@ func (u *Calls[C]) Enter(call C) (end, drop C) {
 	return end, drop
 }
 
-// crowdedOutLocked is the call that makes room for another one of a source; nil while
-// there is room.
+// crowdedOutLocked returns the call that must end to make room for another one of a source;
+// nil while there is room.
 func (u *Calls[C]) crowdedOutLocked(source netip.Addr) *list.Element {
 	switch {
 	case u.perSource > 0 && u.bySource[source] >= u.perSource:
@@ -75,7 +75,7 @@ func (u *Calls[C]) crowdedOutLocked(source netip.Addr) *list.Element {
 	return nil
 }
 
-// Leave uncounts a call that was acknowledged or has ended.
+// Leave stops counting a call that was acknowledged or has ended.
 func (u *Calls[C]) Leave(call C) {
 	if u == nil {
 		return
@@ -101,7 +101,7 @@ func (u *Calls[C]) leaveLocked(call C) {
 	}
 }
 
-// Len returns how many wait for their ACK.
+// Len returns the number of calls that wait for their ACK.
 func (u *Calls[C]) Len() int {
 	if u == nil {
 		return 0
