@@ -1,5 +1,5 @@
-// Package storetest tests an implementation of [dialog.Store]: that it keeps what its
-// documentation promises. It is for those who write one:
+// Package storetest tests whether an implementation of [dialog.Store] follows the
+// documentation of the interface. The author of an implementation calls it like this:
 //
 //	func TestStore(t *testing.T) {
 //		storetest.Run(t, func(t *testing.T) dialog.Store { return open(t) })
@@ -16,17 +16,17 @@ import (
 	"sipdialog.example/dialog"
 )
 
-// patience is how long a test waits for what has to happen.
+// patience is the time for which a test waits for an event.
 const patience = 20 * time.Second
 
-// inexact is how far a time may be off once it was stored: engines round to milliseconds,
-// and may keep times by a clock of their own.
+// inexact bounds the error of a stored time: engines round to milliseconds, and may use
+// their own clock.
 const inexact = 2 * time.Second
 
 // Run tests the Stores that open returns. open is called once for each of the tests, which
-// run at once: a Store is empty, and does not see the records of another. open has
-// t.Cleanup close what needs that. Run takes some seconds, as records have to expire. Run
-// it with the race detector.
+// run at the same time: each Store must be empty, and must not see the records of another.
+// open closes its resources with t.Cleanup. Run takes some seconds, since records must
+// expire. Use the race detector.
 func Run(t *testing.T, open func(t *testing.T) dialog.Store) {
 	for _, c := range []struct {
 		name string
@@ -81,7 +81,7 @@ type harness struct {
 // newKey is the key of a call that was never seen.
 func newKey() dialog.StoreKey { return dialog.NewStoreKey(rand.Text(), rand.Text()) }
 
-// record is one that "a" may save first.
+// record returns a record that "a" may save first.
 func record(data string) dialog.Record {
 	return dialog.Record{
 		Key: newKey(), Fence: 1, Owner: "a", Data: []byte(data),
@@ -157,7 +157,7 @@ func (h *harness) sameTime(what string, got, want time.Time) {
 	}
 }
 
-// comes waits for a condition, and reports whether it has come.
+// comes waits for a condition, and reports whether it became true.
 func comes(condition func() bool) bool {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

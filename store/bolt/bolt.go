@@ -1,7 +1,7 @@
 // Package bolt is a [dialog.Store] in a file (go.etcd.io/bbolt): for one machine, without
-// a server. A process that is killed, or started anew, finds its calls again.
+// a server. A process that was killed or restarted finds its calls again.
 //
-// One process has the file open at a time.
+// Only one process can have the file open at a time.
 package bolt
 
 import (
@@ -18,18 +18,19 @@ import (
 
 // Options change how a Store works. The zero value is the default.
 type Options struct {
-	// LockTimeout is how long Open waits for another process that has the file open, such
-	// as the one before that is being shut down. Zero is 5 s; negative: it waits for ever.
+	// LockTimeout is the time for which Open waits for another process that has the file
+	// open, such as an earlier one that is being shut down. Zero means 5 s, negative that
+	// Open waits for ever.
 	LockTimeout time.Duration
-	// NoSync leaves it to the operating system when it writes to the disk. That is many
-	// times as fast, and loses nothing when the process is killed. When the machine fails
-	// the file may be lost.
+	// NoSync lets the operating system decide when it writes to the disk. This is many
+	// times as fast, and loses nothing if the process is killed. If the machine fails, the
+	// file may be lost.
 	NoSync bool
 }
 
 const (
 	defaultLockTimeout = 5 * time.Second
-	// batchDelay is how long a change waits for others that are written with it.
+	// batchDelay is the time for which a change waits for others, to be written with them.
 	batchDelay = time.Millisecond
 )
 
@@ -39,7 +40,7 @@ type Store struct {
 
 	mu     sync.Mutex // guards the fields below
 	closed bool
-	// open counts the operations that are at work.
+	// open counts the running operations.
 	open sync.WaitGroup
 }
 
@@ -77,7 +78,7 @@ func lockTimeout(wanted time.Duration) time.Duration {
 	return wanted
 }
 
-// Close ends the operations that are at work, and closes the file.
+// Close waits for the running operations, and closes the file.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	s.closed = true
@@ -97,7 +98,7 @@ func (s *Store) begin() error {
 	return nil
 }
 
-// do runs an operation, and waits for it no longer than ctx: a disk may take its time.
+// do runs an operation, and waits for it until ctx ends, since a disk may be slow.
 func (s *Store) do(ctx context.Context, operation func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err

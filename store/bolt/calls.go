@@ -19,7 +19,7 @@ var (
 	expiresBucket = []byte("expires")
 )
 
-// swept is how many entries that have expired each change forgets.
+// swept is the number of expired entries that each change forgets.
 const swept = 8
 
 func makeBuckets(tx *bolt.Tx) error {
@@ -31,13 +31,13 @@ func makeBuckets(tx *bolt.Tx) error {
 	return nil
 }
 
-// calls is what the file has in one transaction.
+// calls has the buckets of the file in one transaction.
 type calls struct {
 	tx  *bolt.Tx
 	now time.Time
 }
 
-// stored is the entry of a key, expired or not; nil for none.
+// stored returns the entry of a key, expired or not; nil for none.
 func (c calls) stored(key dialog.StoreKey) (*storerecord.Entry, error) {
 	data := c.tx.Bucket(callsBucket).Get(key[:])
 	if data == nil {
@@ -50,13 +50,13 @@ func (c calls) stored(key dialog.StoreKey) (*storerecord.Entry, error) {
 	return &e, nil
 }
 
-// entry is the entry of a key that has not expired; nil for none.
+// entry returns the entry of a key unless it has expired; nil for none.
 func (c calls) entry(key dialog.StoreKey) (*storerecord.Entry, error) {
 	e, err := c.stored(key)
 	return e.Alive(c.now), err
 }
 
-// put writes the entry of a key in the place of the one before.
+// put writes the entry of a key in place of the earlier one.
 func (c calls) put(key dialog.StoreKey, e storerecord.Entry) error {
 	if err := c.remove(key); err != nil {
 		return err
@@ -87,7 +87,7 @@ func (c calls) remove(key dialog.StoreKey) error {
 	return c.tx.Bucket(callsBucket).Delete(key[:])
 }
 
-// sweep forgets some of the entries that have expired.
+// sweep forgets some of the expired entries.
 func (c calls) sweep() error {
 	for _, key := range c.until(expiresBucket, c.now, swept) {
 		if err := c.remove(key); err != nil {
@@ -133,7 +133,7 @@ func (c calls) until(bucket []byte, now time.Time, n int) (keys []dialog.StoreKe
 
 const timeSize = 8
 
-// timeKey is a key that sorts by time.
+// timeKey returns a key that sorts by time.
 func timeKey(at time.Time, key dialog.StoreKey) []byte {
 	if at.IsZero() {
 		return key[:] // stands in no bucket of times

@@ -1,5 +1,5 @@
 // Package memory is a [dialog.Store] in the memory of one process: for tests, and for
-// several stacks in one process. It has no goroutine, and needs no end.
+// several stacks in one process. It has no goroutine, and need not be closed.
 package memory
 
 import (
@@ -11,10 +11,10 @@ import (
 	"sipdialog.example/dialog/internal/storerecord"
 )
 
-// maxTombstones bounds the tombstones; beyond it the oldest go early.
+// maxTombstones bounds the tombstones; beyond it the oldest are forgotten early.
 const maxTombstones = 100_000
 
-// swept is how many entries each write looks at, to forget those that have expired.
+// swept is the number of entries that each write checks, to forget expired ones.
 const swept = 4
 
 // Store is a Store in memory. Make it with [New].
@@ -28,7 +28,7 @@ type Store struct {
 
 var _ dialog.Store = (*Store)(nil)
 
-// New returns a Store with nothing in it.
+// New returns an empty Store.
 func New() *Store { return &Store{entries: make(map[dialog.StoreKey]storerecord.Entry)} }
 
 // Len returns how many calls are kept, tombstones left out.

@@ -6,12 +6,11 @@
 //	call.<key>            a call
 //	due.<minute>.<key>    that the call is due in that minute
 //
-// Each change of a call is written on condition that it is the next after the one that was
-// read. The keys by minute only say where to look: what counts is when the call itself is
-// due. Times are those of the processes: their clocks should not differ by more than a
-// minute.
+// Each change of a call is written only if no other change was made since the read. The
+// keys by minute are only an index: the call itself has the time at which it is due. Times
+// are those of the processes, whose clocks should not differ by more than a minute.
 //
-// The server is 2.11 or later, since calls expire one by one.
+// The server must be 2.11 or later, since calls expire one by one.
 package nats
 
 import (
@@ -29,13 +28,13 @@ import (
 
 // Options change how a Store works. The zero value is the default.
 type Options struct {
-	// Bucket names the key-value bucket; empty is "sipdialog".
+	// Bucket is the name of the key-value bucket; empty means "sipdialog".
 	Bucket string
-	// Replicas is how many servers have the bucket; zero is 1. It counts when the bucket
-	// is made.
+	// Replicas is the number of servers that have the bucket; zero means 1. It is used
+	// only when the bucket is created.
 	Replicas int
-	// Memory keeps the bucket in memory and not in files. It counts when the bucket is
-	// made.
+	// Memory keeps the bucket in memory and not in files. It is used only when the bucket
+	// is created.
 	Memory bool
 }
 
@@ -52,7 +51,7 @@ type Store struct {
 
 var _ dialog.Store = (*Store)(nil)
 
-// Open opens the bucket, and makes it if there is none. The caller closes the connection.
+// Open opens the bucket, and creates it if there is none. The caller closes the connection.
 //
 // Errors: those of nats.go; a bucket whose keys cannot expire one by one.
 func Open(ctx context.Context, js jetstream.JetStream, opts Options) (*Store, error) {

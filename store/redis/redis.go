@@ -2,15 +2,15 @@
 // cluster: for several machines.
 //
 // A call is a hash with the fields f (fence), o (owner), d (due, in milliseconds by the
-// server's clock), b (the snapshot), or for a tombstone f and t. It expires as any key of
-// Redis does. The calls that are due are in 256 sorted sets, one for each first byte of a
-// StoreKey, whose hash tag puts the calls of one set into one slot of a cluster:
+// server's clock), b (the snapshot), or for a tombstone f and t. It expires like any key of
+// Redis. The calls that are due are in 256 sorted sets, one for each first byte of a
+// StoreKey. The hash tag of a set puts its calls into one slot of a cluster:
 //
 //	sipdialog:{3f}:3f0c…    a call
 //	sipdialog:{3f}:due      the calls that are due, by time
 //
-// Each operation is one script, and so happens whole or not at all. Times go to the server
-// and come from it as differences: clocks that differ do no harm.
+// Each operation is one script, and so is atomic. Times are sent to the server and returned
+// as differences, so that different clocks do no harm.
 package redis
 
 import (
@@ -27,7 +27,7 @@ import (
 
 // Options change how a Store works. The zero value is the default.
 type Options struct {
-	// Prefix begins all keys; empty is "sipdialog:". It must not have braces.
+	// Prefix is the prefix of all keys; empty means "sipdialog:". It must not have braces.
 	Prefix string
 }
 
@@ -41,7 +41,7 @@ var _ dialog.Store = (*Store)(nil)
 
 // New returns a Store that uses a client, which the caller closes. Set
 // ContextTimeoutEnabled in the client's options: without it an operation waits for the
-// client's own timeouts, however soon its context ends. Nil opts are the defaults.
+// client's own timeouts, even if its context ends earlier. Nil opts mean the defaults.
 func New(client redis.UniversalClient, opts *Options) *Store {
 	prefix := "sipdialog:"
 	if opts != nil && opts.Prefix != "" {
