@@ -46,6 +46,20 @@ type StackConfig struct {
 	NAT NATPolicy
 	// MoveFlow says when the flow to a peer behind a NAT follows its messages.
 	MoveFlow MovePolicy
+	// MoveCredentials, unless nil, has a peer prove who it is before it moves a call
+	// beyond what MoveFlow permits, which must not be MoveInOrder. It returns what the
+	// peer of a call has to know, for the realm that its telephone has the password of, or
+	// false for a peer that has no credentials: then MoveFlow alone decides.
+	//
+	// A request of the peer's that comes by another flow, and would change where requests
+	// go, or a re-INVITE or UPDATE with another Contact, is answered 401 with a digest
+	// challenge (RFC 3261 22.2, RFC 8760), until it carries the right credentials. Not so a BYE, which moves
+	// nothing, an ACK or a CANCEL, which cannot be answered so (RFC 3261 22.1), and
+	// responses: they do what they say, and move the call as far as MoveFlow permits.
+	//
+	// It is called as a RequestHandler is, once a call, when such a request comes first:
+	// that waits for two seconds at most, and gets 500 after a panic.
+	MoveCredentials func(ctx context.Context, d *Dialog) (realm string, c Credentials, ok bool)
 	// LearnPublicAddress has Via and Contact of later messages to a peer say the address
 	// and port that it sees, as its latest response to a request of ours has said
 	// (RFC 3261 18.2.1, RFC 3581), where that is not our own: a NAT is on the way. The
@@ -230,6 +244,9 @@ func (c *StackConfig) validate() error {
 	}
 	if c.MoveFlow < MoveInOrder || c.MoveFlow > MoveNever {
 		return fmt.Errorf("%w: MoveFlow %d", ErrInvalidArgument, c.MoveFlow)
+	}
+	if c.MoveCredentials != nil && c.MoveFlow == MoveInOrder {
+		return fmt.Errorf("%w: MoveCredentials, and a MoveFlow that never asks for them", ErrInvalidArgument)
 	}
 	if c.Reliable < ReliableSupported || c.Reliable > ReliableRequired {
 		return fmt.Errorf("%w: Reliable %d", ErrInvalidArgument, c.Reliable)

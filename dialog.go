@@ -73,7 +73,8 @@ type Dialog struct {
 	// contact is our Contact, when the application chose it.
 	contact sip.Header
 	// kept is the flow that is held open for the call.
-	kept *transport.Flow
+	kept  *transport.Flow
+	mover *mover // nil: not known yet
 	// aliases are the keys under which the dialog was known before.
 	aliases []DialogKey
 

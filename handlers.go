@@ -348,7 +348,7 @@ func (s *Stack) newCallee(tx serverTx, req *sipmsg.Message) *Dialog {
 		peerIdentity: peerIdentity{partyIn(req, "From"), s.config.assertedIn(req)},
 	}
 	d.setCurrentLocked(state)
-	state.learnFlowLocked(tx)
+	state.learnFlowLocked(req, tx.Flow())
 	d.secure = req.Scheme() == "sips"
 	body, offer := s.bodiesOf(req)
 	d.keepOfferLocked(body)

@@ -27,6 +27,9 @@ func (d *Dialog) handleRequest(tx serverTx, req *sipmsg.Message) {
 		d.stack.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
 		return
 	}
+	if d.keepsPlace(tx, req, e) {
+		return
+	}
 	if !d.inOrder(e, req) {
 		d.stack.answerWith(tx, sip.StatusInternalServerError)
 		return

@@ -54,6 +54,9 @@ type serverTx interface {
 	Refuse() error
 	// Dismiss answers a request that belongs to nothing, and needs none either.
 	Dismiss(code int)
+	// Later does work behind what has arrived for its Call-ID, as if it did so now; false
+	// when the layer is closed.
+	Later(work func()) bool
 	// ReplyBy has responses go by another flow from now on.
 	ReplyBy(flow *transport.Flow)
 	// Repeat sends the last response once more, byte for byte.

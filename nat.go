@@ -85,43 +85,16 @@ func isNobodys(host string) bool {
 	return host == "invalid" || strings.HasSuffix(host, ".invalid")
 }
 
-// MovePolicy says when the flow to a peer behind a NAT moves to the source of a message
-// of its. The message always is in order for its call: with its Call-ID and both tags,
-// and for a request the next CSeq, for a response the branch of our request.
-type MovePolicy int
-
-const (
-	// MoveInOrder: by each of those. A router that forgets a flow gives it another
-	// port, and a phone in another network has another address.
-	MoveInOrder MovePolicy = iota
-	// MoveSameAddress: when the IP address stays the same, as behind one router.
-	MoveSameAddress
-	// MoveNever: only with a re-INVITE or UPDATE that is accepted.
-	MoveNever
-)
-
-// allows reports whether the flow may change from one to another.
-func (p MovePolicy) allows(from, to *transport.Flow) bool {
-	switch p {
-	case MoveNever:
-		return false
-	case MoveSameAddress:
-		return from == nil || from.RemoteAddr().Addr() == to.RemoteAddr().Addr()
-	}
-	return true
-}
-
 // literal reads a URI's host as an IP address.
 func literal(host string) (netip.Addr, bool) {
 	address, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	return address.Unmap(), err == nil
 }
 
-// learnFlowLocked notes the flow of an INVITE of the peer's, whose Contact is the
-// target by now.
-func (s *dialogState) learnFlowLocked(tx serverTx) {
-	req := tx.Message()
-	s.flow, s.inboundConn = tx.Flow(), true
+// learnFlowLocked notes the flow of an INVITE or UPDATE of the peer's, whose Contact is
+// the target by now.
+func (s *dialogState) learnFlowLocked(req *sipmsg.Message, f *transport.Flow) {
+	s.flow, s.inboundConn = f, true
 	s.nat = req.Vias == 1 && s.d.config().NAT.hides(s.Target(), s.flow)
 	s.d.keepLocked()
 }
@@ -268,55 +241,6 @@ func (d *Dialog) noteDetour(e *earlyDialog, nextHop sip.Uri, f *transport.Flow) 
 // isWebSocket reports whether the peer can be reached by this connection only.
 func isWebSocket(f *transport.Flow) bool {
 	return f != nil && strings.HasPrefix(f.Transport(), "WS")
-}
-
-// reachedBy notes that a request of the peer's, in order, has arrived by another flow:
-// a router has forgotten the old one, or its connection is lost, which may not be known
-// here. A peer behind a NAT, or with a WebSocket, is reached by it from now on; others
-// by their Contact.
-func (d *Dialog) reachedBy(e *earlyDialog, tx serverTx) {
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
-	d.stateOfLocked(e).reachedLocked(tx.Message(), tx.Flow())
-}
-
-func (s *dialogState) reachedLocked(req *sipmsg.Message, f *transport.Flow) {
-	if f != nil && (isWebSocket(s.flow) && isWebSocket(f) || s.followsLocked() && req.Vias == 1) {
-		s.moveLocked(f)
-	}
-}
-
-// followsLocked reports whether requests go where the peer's messages come from.
-func (s *dialogState) followsLocked() bool { return s.nat || s.flowNamed }
-
-// heardBy is reachedBy for a response to a request of ours.
-func (d *Dialog) heardBy(e *earlyDialog, res *sip.Response, f *transport.Flow) {
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
-	s := d.stateOfLocked(e)
-	if (s.followsLocked() || isWebSocket(s.flow) && isWebSocket(f)) && toTag(res) == s.RemoteTag() {
-		s.moveLocked(f)
-	}
-}
-
-// moveLocked makes requests use another flow, if the policy permits it, and also the
-// pending responses to the peer's INVITEs.
-func (s *dialogState) moveLocked(f *transport.Flow) {
-	d := s.d
-	if s.flow.Same(f) || !d.config().MoveFlow.allows(s.flow, f) {
-		return
-	}
-	if isEncrypted(s.flow) && !isEncrypted(f) {
-		return // RFC 3261 26.2.2
-	}
-	s.flow = f
-	d.keepLocked()
-	if d.incoming.tx != nil {
-		d.incoming.tx.ReplyBy(f)
-	}
-	for _, u := range d.retransmissions {
-		u.tx.ReplyBy(f)
-	}
 }
 
 func isEncrypted(f *transport.Flow) bool {

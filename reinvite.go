@@ -10,6 +10,7 @@ import (
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/transport"
 )
 
 // reinviteClient is a re-INVITE of ours (RFC 3261 14.1). Its fields are
@@ -334,18 +335,27 @@ func (re *reinviteClient) done(err error) {
 }
 
 // reinviteServer is a re-INVITE of the peer's (RFC 3261 14.2) whose final
-// answer is not decided. Its fields are set at construction.
+// answer is not decided. Its fields are set at construction, but for flow.
 type reinviteServer struct {
 	tx serverTx
 	// cancel ends the application's decision.
 	cancel context.CancelFunc
+	// flow is the one by which it came, or the call has moved to since. The dialog's mutex
+	// guards it.
+	flow *transport.Flow
+}
+
+// moveLocked has its answer go where the peer is now.
+func (in *reinviteServer) moveLocked(f *transport.Flow) {
+	in.flow = f
+	in.tx.ReplyBy(f)
 }
 
 // handleReInvite takes a re-INVITE, or tells the peer to wait (RFC 3261 14.2,
 // RFC 5407 3.1.4, 3.1.5).
 func (d *Dialog) handleReInvite(tx serverTx, req *sipmsg.Message) {
 	ctx, cancel := d.decisionContext()
-	in := &reinviteServer{tx: tx, cancel: cancel}
+	in := &reinviteServer{tx: tx, cancel: cancel, flow: tx.Flow()}
 	body, offer := d.stack.bodiesOf(req)
 
 	d.mutex.Lock()
@@ -440,7 +450,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made offeranswe
 	s := d.currentLocked()
 	s.refreshTargetLocked(req)
 	d.tellIdentityLocked()
-	s.learnFlowLocked(in.tx)
+	s.learnFlowLocked(req, in.flow)
 	u := &retransmission{tx: in.tx, seq: cseq(req)}
 	ours := s.negotiation.Numbered(answer)
 	setBody(res, ours)

@@ -213,7 +213,7 @@ func (q *decision) respond(a Answer) {
 	if !q.decided.CompareAndSwap(false, true) {
 		return
 	}
-	q.cancel()
+	defer q.cancel() // not before: Shutdown waits for the handler, and then closes what answers
 	q.stack.decisions.Delete(q)
 	if a.Status == 0 {
 		a.Status = sip.StatusOK

@@ -43,6 +43,8 @@ type Stack struct {
 	// unconfirmed and callBytes synchronise themselves.
 	unconfirmed *unconfirmed.Calls[*Dialog]
 	callBytes   *budget.Budget
+	// verifier is nil without MoveCredentials.
+	verifier *auth.Verifier
 	// base ends when the layers below are closed, and with it every wait for the
 	// network.
 	base       context.Context
@@ -160,6 +162,9 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 	s.goDeliver, s.runCallback = s.deliveries.Go, s.application
 	s.base, s.cancelBase = context.WithCancel(context.Background())
 	s.mutex.Stats = &s.counters.stackLock
+	if own.MoveCredentials != nil {
+		s.verifier = auth.NewVerifier()
+	}
 	return s, nil
 }
 

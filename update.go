@@ -10,6 +10,7 @@ import (
 	"sipdialog.example/dialog/internal/sdp"
 	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/transport"
 )
 
 // Update changes the session, or without an offer only refreshes the target, by
@@ -186,7 +187,7 @@ func (u *updateClient) acceptedLocked(s *dialogState, res *sip.Response) {
 }
 
 // updateServer is an UPDATE of the peer's (RFC 3311 5.2) whose final answer is
-// not decided. Its fields are set at construction.
+// not decided. Its fields are set at construction, but for flow.
 type updateServer struct {
 	tx   serverTx
 	fork *earlyDialog
@@ -196,12 +197,20 @@ type updateServer struct {
 	// prack is true when it is a PRACK with an offer, which is decided alike
 	// (RFC 3262 5).
 	prack bool
+	// flow is as a reinviteServer's.
+	flow *transport.Flow
+}
+
+// moveLocked has its answer go where the peer is now.
+func (in *updateServer) moveLocked(f *transport.Flow) {
+	in.flow = f
+	in.tx.ReplyBy(f)
 }
 
 // handleUpdate takes an UPDATE (RFC 3311 5.2). An offer in it is decided within
 // two seconds, or refused with 504: a non-INVITE cannot wait longer.
 func (d *Dialog) handleUpdate(tx serverTx, req *sipmsg.Message, e *earlyDialog) {
-	in := &updateServer{tx: tx, fork: e, cancel: func() {}}
+	in := &updateServer{tx: tx, fork: e, cancel: func() {}, flow: tx.Flow()}
 	in.body, in.offer = d.stack.bodiesOf(req)
 	d.mutex.Lock()
 	if refusal := d.beginUpdateLocked(in); refusal != nil {
@@ -315,7 +324,7 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made offeranswer.Or
 	}
 	s := d.stateOfLocked(in.fork)
 	s.refreshTargetLocked(in.tx.Message())
-	s.learnFlowLocked(in.tx)
+	s.learnFlowLocked(in.tx.Message(), in.flow)
 	ours := s.negotiation.Numbered(answer)
 	setBody(res, ours)
 	s.negotiation.SendAnswer(in, ours, made)

@@ -702,3 +702,34 @@ func okTo(req *sip.Request) string {
 	}
 	return strings.Join(append(lines, "Content-Length: 0"), "\r\n") + "\r\n\r\n"
 }
+
+// FN5: what the application is still deciding is answered where the peer is by then, and
+// the call stays there.
+func TestTheAnswerToAReInviteFollowsThePhone(t *testing.T) {
+	for _, method := range []string{"INVITE", "UPDATE"} {
+		t.Run(method, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				c := w.fromPhone(w.stack(serverIP))
+				decide := make(chan struct{})
+				c.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) {
+					<-decide
+					return dialog.NewBody("application/sdp", []byte(answerSDP)), nil
+				})
+				c.ask(method, withRport, withHeaders(privateContact), withBody(offerSDP))
+				seq := c.seq
+				synctest.Wait()
+				c.router.Forget()
+				c.ask("INFO", withRport, withHeaders(privateContact))
+				c.next("200 INFO")
+				close(decide)
+				c.next("200 " + method)
+				require.Equal(t, c.seen(), c.d.Flow().Remote().String())
+				if method == "INVITE" {
+					c.acknowledge(seq)
+				}
+				synctest.Wait()
+				require.Equal(t, c.seen(), c.byeTo())
+			})
+		})
+	}
+}

@@ -73,10 +73,15 @@ func (s *State) IsSecure() bool {
 // (RFC 3261 12.2.2): only a lower CSeq than before must be refused. Some peers send their
 // BYE with the CSeq of the request before it; such a BYE is accepted.
 func (s *State) InOrder(method sip.RequestMethod, seq uint32) bool {
-	repeated := seq == s.remoteSeq && method == sip.BYE
-	if s.remoteSeqKnown && seq <= s.remoteSeq && !repeated {
+	if s.IsLate(method, seq) {
 		return false
 	}
 	s.remoteSeq, s.remoteSeqKnown = seq, true
 	return true
+}
+
+// IsLate reports whether a request of the peer's is not in order, and takes nothing.
+func (s *State) IsLate(method sip.RequestMethod, seq uint32) bool {
+	repeated := seq == s.remoteSeq && method == sip.BYE
+	return s.remoteSeqKnown && seq <= s.remoteSeq && !repeated
 }

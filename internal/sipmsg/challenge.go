@@ -21,13 +21,30 @@ type Challenge struct {
 // ParseChallenge reads the value of a WWW-Authenticate or Proxy-Authenticate
 // header: one challenge. It needs a realm and a nonce.
 func ParseChallenge(s string) (Challenge, error) {
+	var c Challenge
+	var realm, nonce bool
+	ok := eachDigestParam(s, func(name, value string, set bool) {
+		realm, nonce = realm || set && name == "realm", nonce || set && name == "nonce"
+		c.set(name, value)
+	})
+	if !ok {
+		return Challenge{}, errChallenge
+	}
+	if !realm || !nonce {
+		return Challenge{}, errChallenge
+	}
+	return c, nil
+}
+
+// eachDigestParam calls f with each parameter of a challenge or of credentials, its name
+// in lower case and its value without quotes, and whether it has a value at all. It
+// reports false for what is of another scheme, or cannot be read.
+func eachDigestParam(s string, f func(name, value string, set bool)) bool {
 	s = trim(s)
 	end := strings.IndexAny(s, lws)
 	if end < 0 || !EqualFold(s[:end], "Digest") {
-		return Challenge{}, errChallenge
+		return false
 	}
-	var c Challenge
-	var realm, nonce bool
 	for rest, more := s[end:], true; more; {
 		var param string
 		if param, rest, more = Cut(rest, ','); param == "" {
@@ -36,15 +53,11 @@ func ParseChallenge(s string) (Challenge, error) {
 		name, value, set := strings.Cut(param, "=")
 		name, value = toLower(trim(name)), trim(value)
 		if !IsToken(name) || !isWhole(value) {
-			return Challenge{}, errChallenge
+			return false
 		}
-		realm, nonce = realm || set && name == "realm", nonce || set && name == "nonce"
-		c.set(name, Unquote(value))
+		f(name, Unquote(value), set)
 	}
-	if !realm || !nonce {
-		return Challenge{}, errChallenge
-	}
-	return c, nil
+	return true
 }
 
 // isWhole reports whether a value is a quoted-string that ends where it does, or

@@ -239,6 +239,10 @@ func (s *Server) Dismiss(code int) {
 	s.tx.layer.dismiss(s.m, s.flow, s.tx.key, code)
 }
 
+// Later does work behind that of the request's Call-ID which waits already. It reports
+// false when the layer is closed.
+func (s *Server) Later(work func()) bool { return s.tx.layer.queues.push(s.callID, 0, work) }
+
 // ReplyBy has the responses that are still to be sent, and repeated, go by another
 // flow, by which their client has been heard since.
 func (s *Server) ReplyBy(flow *transport.Flow) { s.tx.replyBy(flow) }

@@ -1,0 +1,232 @@
+package dialog
+
+import (
+	"context"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// MovePolicy says when the flow to a peer behind a NAT moves to the source of a message
+// of its. The message always is in order for its call: with its Call-ID and both tags,
+// and for a request the next CSeq, for a response the branch of our request. What moves
+// beyond the policy has to have credentials, where StackConfig.MoveCredentials is set.
+type MovePolicy int
+
+const (
+	// MoveInOrder: by each of those. A router that forgets a flow gives it another
+	// port, and a phone in another network has another address.
+	MoveInOrder MovePolicy = iota
+	// MoveSameAddress: when the IP address stays the same, as behind one router; or
+	// with a re-INVITE or UPDATE that is accepted.
+	MoveSameAddress
+	// MoveNever: only with a re-INVITE or UPDATE that is accepted.
+	MoveNever
+)
+
+// allows reports whether the flow may change from one to another.
+func (p MovePolicy) allows(from, to *transport.Flow) bool {
+	switch p {
+	case MoveNever:
+		return false
+	case MoveSameAddress:
+		return from == nil || from.RemoteAddr().Addr() == to.RemoteAddr().Addr()
+	}
+	return true
+}
+
+// allowsTarget is allows for the Contact of the peer.
+func (p MovePolicy) allowsTarget(from, to sip.Uri) bool {
+	switch p {
+	case MoveNever:
+		return placeOf(from) == placeOf(to)
+	case MoveSameAddress:
+		return strings.EqualFold(from.Host, to.Host)
+	}
+	return true
+}
+
+// reachedBy notes that a request of the peer's, in order, has arrived by another flow:
+// a router has forgotten the old one, or its connection is lost, which may not be known
+// here. A peer behind a NAT, or with a WebSocket, is reached by it from now on; others
+// by their Contact.
+func (d *Dialog) reachedBy(e *earlyDialog, tx serverTx) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.stateOfLocked(e).reachedLocked(tx.Message(), tx.Flow())
+}
+
+func (s *dialogState) reachedLocked(req *sipmsg.Message, f *transport.Flow) {
+	if s.followsLocked(req, f) {
+		s.moveLocked(f)
+	}
+}
+
+// followsLocked reports whether requests go by the flow of this one of the peer's, if
+// that may move them.
+func (s *dialogState) followsLocked(req *sipmsg.Message, f *transport.Flow) bool {
+	return f != nil && (isWebSocket(s.flow) && isWebSocket(f) || s.followsPeerLocked() && req.Vias == 1)
+}
+
+// followsPeerLocked reports whether requests go where the peer's messages come from.
+func (s *dialogState) followsPeerLocked() bool { return s.nat || s.flowNamed }
+
+// heardBy is reachedBy for a response to a request of ours.
+func (d *Dialog) heardBy(e *earlyDialog, res *sip.Response, f *transport.Flow) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	s := d.stateOfLocked(e)
+	if (s.followsPeerLocked() || isWebSocket(s.flow) && isWebSocket(f)) && toTag(res) == s.RemoteTag() {
+		s.moveLocked(f)
+	}
+}
+
+// moveLocked makes requests use another flow, if the policy permits it.
+func (s *dialogState) moveLocked(f *transport.Flow) {
+	if !s.flow.Same(f) && s.d.config().MoveFlow.allows(s.flow, f) {
+		s.goByLocked(f)
+	}
+}
+
+// goByLocked makes requests use another flow, and also the pending responses to the
+// peer's.
+func (s *dialogState) goByLocked(f *transport.Flow) {
+	if isEncrypted(s.flow) && !isEncrypted(f) {
+		return // RFC 3261 26.2.2
+	}
+	d := s.d
+	s.flow = f
+	d.keepLocked()
+	if d.incoming.tx != nil {
+		d.incoming.tx.ReplyBy(f)
+	}
+	if d.reinviteIn != nil {
+		d.reinviteIn.moveLocked(f)
+	}
+	if s.updateIn != nil {
+		s.updateIn.moveLocked(f)
+	}
+	for _, u := range d.retransmissions {
+		u.tx.ReplyBy(f)
+	}
+}
+
+// mover is who may move a call: what the application has said of its peer.
+type mover struct {
+	realm string
+	login auth.Login
+	// isNobody is true for a peer without credentials.
+	isNobody bool
+	// uses is guarded by the dialog's mutex.
+	uses auth.Uses
+}
+
+// keepsPlace answers a request that would move the call, if MoveFlow does not permit
+// that and the request does not prove that the peer has sent it: with 401 (RFC 3261
+// 22.2). It reports false when the request is to be handled. A BYE moves nothing, and a
+// peer that does not know its password must get rid of its call all the same.
+//
+// The CSeq of what is refused is not noted: whoever guesses could use the numbers up.
+func (d *Dialog) keepsPlace(tx serverTx, req *sipmsg.Message, e *earlyDialog) (answered bool) {
+	if d.config().MoveCredentials == nil || req.Method == sip.BYE {
+		return false
+	}
+	d.mutex.Lock()
+	s := d.stateOfLocked(e)
+	moves := !s.IsLate(req.Method, cseq(req)) && s.movesBeyondLocked(req, tx.Flow())
+	who := d.mover
+	d.mutex.Unlock()
+	switch {
+	case !moves || who != nil && who.isNobody:
+		return false
+	case who == nil:
+		d.askMover(tx, req)
+		return true
+	}
+	verdict := d.verifyMove(tx, req, e, who)
+	if verdict == auth.Proved {
+		return false
+	}
+	d.log().Debug("move challenged", "method", string(req.Method), "from", req.Source, "stale", verdict == auth.Stale)
+	var challenges []sip.Header
+	for _, value := range d.stack.verifier.Challenge(who.realm, d.ownHalf(), verdict == auth.Stale) {
+		challenges = append(challenges, sip.NewHeader("WWW-Authenticate", value))
+	}
+	d.stack.answerWith(tx, sip.StatusUnauthorized, challenges...)
+	return true
+}
+
+// movesBeyondLocked reports whether a request would change where the peer is reached
+// beyond what MoveFlow permits: by its flow, or as a re-INVITE or UPDATE by its Contact.
+func (s *dialogState) movesBeyondLocked(req *sipmsg.Message, f *transport.Flow) bool {
+	policy, refreshes := s.d.config().MoveFlow, req.Method == sip.INVITE || req.Method == sip.UPDATE
+	if s.flow == nil {
+		return false
+	}
+	if (refreshes || s.followsLocked(req, f)) && !s.flow.Same(f) && !policy.allows(s.flow, f) {
+		return true
+	}
+	targets := contacts(req)
+	return refreshes && len(targets) > 0 && !policy.allowsTarget(s.Target(), targets[0])
+}
+
+// verifyMove checks the credentials of a request, and moves the flow if they are right.
+func (d *Dialog) verifyMove(tx serverTx, req *sipmsg.Message, e *earlyDialog, who *mover) auth.Verdict {
+	proof, verdict := d.stack.verifier.Check(string(req.Method), req.Values("Authorization"), who.realm, who.login, d.ownHalf())
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	switch {
+	case verdict == auth.Proved && !who.uses.Take(proof):
+		return auth.Stale
+	case verdict == auth.Proved:
+		if s := d.stateOfLocked(e); s.followsLocked(req, tx.Flow()) {
+			s.goByLocked(tx.Flow())
+		}
+	}
+	return verdict
+}
+
+// ownHalf is our half of the call's key.
+func (d *Dialog) ownHalf() string { return d.callID + " " + d.localTag }
+
+// askMover asks the application who the peer is, once a call, and then takes the request
+// again.
+func (d *Dialog) askMover(tx serverTx, req *sipmsg.Message) {
+	if req.Method == sip.INVITE {
+		tx.Trying()
+	}
+	q := d.stack.newDecision(tx, d.learnMover, func(a Answer) {
+		if a.Status == sip.StatusOK && !tx.Later(func() { d.handleRequest(tx, req) }) {
+			a = Answer{Status: sip.StatusServiceUnavailable}
+		}
+		if a.Status != sip.StatusOK {
+			d.stack.respond(tx, a.response(tx, d.contactTo))
+		}
+	})
+	if !d.requestBox().Offer(q.run) {
+		q.answer(Answer{Status: sip.StatusServiceUnavailable})
+	}
+}
+
+// learnMover is a RequestHandler, whose 200 means that the peer is known.
+func (d *Dialog) learnMover(ctx context.Context, _ *sip.Request) Answer {
+	d.mutex.RLock()
+	known := d.mover != nil // a request before has asked
+	d.mutex.RUnlock()
+	if known {
+		return Answer{}
+	}
+	realm, c, ok := d.config().MoveCredentials(ctx, d)
+	if err := firstError(checkText("realm", realm), checkText("user name", c.Username)); err != nil {
+		d.log().Error("credentials of the application's cannot be asked for", "error", err)
+		return Answer{Status: sip.StatusInternalServerError}
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.mover = &mover{realm: realm, login: auth.Login(c), isNobody: !ok}
+	return Answer{}
+}
