@@ -249,14 +249,14 @@ func TestAnswerAfterCloseDoesNotReviveTheCall(t *testing.T) {
 		opts, seen := watchedOffer(offerSDP)
 		call := w.calls(a, p, opts)
 		d, in := call.d, call.invite
-		p.reply(in, dialogtest.Response{Code: 180, ToTag: "callee"})
+		p.reply(in, dialogtest.Response{Code: 180, ToTag: farTag})
 		synctest.Wait()
 		done := d.Done()
 		require.NoError(t, d.Close())
 		require.Equal(t, dialog.DialogStateTerminated, d.State())
 		<-done
 		p.next("CANCEL")
-		p.reply(in, dialogtest.Response{Code: 200, ToTag: "callee", Body: answerSDP})
+		p.reply(in, dialogtest.Response{Code: 200, ToTag: farTag, Body: answerSDP})
 		p.next("ACK")
 		bye := p.next("BYE")
 		require.Equal(t, dialog.DialogStateTerminated, d.State())
@@ -280,7 +280,7 @@ func TestFirstAnswerAfterCloseIsReleased(t *testing.T) {
 		call := w.calls(a, p, offer(offerSDP))
 		d, in := call.d, call.invite
 		require.NoError(t, d.Close())
-		p.reply(in, dialogtest.Response{Code: 200, ToTag: "callee", Body: answerSDP})
+		p.reply(in, dialogtest.Response{Code: 200, ToTag: farTag, Body: answerSDP})
 		p.next("ACK")
 		p.reply(p.next("BYE"), dialogtest.Response{Code: 200})
 		synctest.Wait()

@@ -51,8 +51,8 @@ func TestStateMayBeReadWhileItChanges(t *testing.T) {
 		})
 		defer stop()
 		in := p.next("INVITE")
-		p.reply(in, dialogtest.Response{Code: 180, ToTag: "callee"})
-		p.reply(in, dialogtest.Response{Code: 200, ToTag: "callee", Body: answerSDP})
+		p.reply(in, dialogtest.Response{Code: 180, ToTag: farTag})
+		p.reply(in, dialogtest.Response{Code: 200, ToTag: farTag, Body: answerSDP})
 		p.next("ACK")
 		require.NoError(t, d.(*dialog.Dialog).WaitAnswer(context.Background()))
 		require.NoError(t, d.Close())
@@ -80,16 +80,16 @@ func TestBodiesArriveWhileCallbacksRegister(t *testing.T) {
 			})
 		}()
 		for i := range 50 {
-			p.reply(in, dialogtest.Response{Code: 183, ToTag: "callee", Body: fmt.Sprintf("v=%d", i)})
+			p.reply(in, dialogtest.Response{Code: 183, ToTag: farTag, Body: fmt.Sprintf("v=%d", i)})
 		}
 		<-registered
 		synctest.Wait()
-		p.reply(in, dialogtest.Response{Code: 183, ToTag: "callee", Body: "v=last"})
+		p.reply(in, dialogtest.Response{Code: 183, ToTag: farTag, Body: "v=last"})
 		synctest.Wait()
 		for i := range last {
 			require.Equal(t, "v=last", last[i].Load(), "callback %d", i)
 		}
-		p.reply(in, dialogtest.Response{Code: 486, ToTag: "callee"})
+		p.reply(in, dialogtest.Response{Code: 486, ToTag: farTag})
 	})
 }
 
@@ -163,7 +163,7 @@ func TestRepeatedAnswersGetTheSameAckWhileRequestsAreBuilt(t *testing.T) {
 		stop := overAndOver(func() { _ = d.Refer(context.Background(), uri("carol", "10.0.0.3"), dialog.ReferOpts{}) })
 		defer stop()
 		for range 20 {
-			p.reply(in, dialogtest.Response{Code: 200, ToTag: "callee", Body: answerSDP})
+			p.reply(in, dialogtest.Response{Code: 200, ToTag: farTag, Body: answerSDP})
 		}
 		for range 20 {
 			p.next("ACK")

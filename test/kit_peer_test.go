@@ -379,7 +379,7 @@ func (w *world) called(b *dialog.Stack, p *peer, answer string, headers ...strin
 	})
 	res := p.ask(b, dialogtest.Request{Method: "INVITE", URI: "sip:b@10.0.0.2", CSeq: 10, Headers: append(headers, contactOfPeer), Body: offerSDP})
 	require.Equal(w.t, 200, res.StatusCode)
-	tag, _ := res.To().Params.Get("tag")
+	tag := testkit.ToTag(res)
 	inside := func(method string, seq uint32, headers ...string) dialogtest.Request {
 		return dialogtest.Request{Method: method, URI: "sip:b@10.0.0.2", ToTag: tag, CSeq: seq, Headers: headers}
 	}
@@ -420,19 +420,17 @@ func (p *peer) answer(got dialogtest.Received, code func(req *sip.Request) int) 
 	}
 	req := got.Request()
 	if status := code(req); req.Method != sip.ACK && status != 0 {
-		return p.Reply(got, dialogtest.Response{Code: status, ToTag: "callee"})
+		return p.Reply(got, dialogtest.Response{Code: status, ToTag: farTag})
 	}
 	return nil
 }
 
 // ackTo is the ACK to a 2xx that a stack sent us.
 func (p *peer) ackTo(res *sip.Response) string {
-	fromTag, _ := res.From().Params.Get("tag")
-	toTag, _ := res.To().Params.Get("tag")
 	return p.Request(dialogtest.Request{
 		Method: "ACK", URI: res.Contact().Address.String(), CallID: res.CallID().Value(),
-		From: res.From().Address.String(), FromTag: fromTag,
-		To: res.To().Address.String(), ToTag: toTag, CSeq: res.CSeq().SeqNo,
+		From: res.From().Address.String(), FromTag: testkit.FromTag(res),
+		To: res.To().Address.String(), ToTag: testkit.ToTag(res), CSeq: res.CSeq().SeqNo,
 	})
 }
 
@@ -441,9 +439,8 @@ func (p *peer) ackTo(res *sip.Response) string {
 func (p *peer) inside(invite dialogtest.Received, r dialogtest.Request) string {
 	req := invite.Request()
 	r.URI = req.Contact().Address.String()
-	r.From, r.FromTag = req.To().Address.String(), "callee"
-	r.To = req.From().Address.String()
-	r.ToTag, _ = req.From().Params.Get("tag")
+	r.From, r.FromTag = req.To().Address.String(), farTag
+	r.To, r.ToTag = req.From().Address.String(), testkit.FromTag(req)
 	r.CallID = req.CallID().Value()
 	return p.Request(r)
 }
@@ -451,15 +448,9 @@ func (p *peer) inside(invite dialogtest.Received, r dialogtest.Request) string {
 // toPeer makes an established call from a stack to a scripted peer.
 func (w *world) toPeer(s *dialog.Stack, p *peer) (*dialog.Dialog, dialogtest.Received) {
 	w.t.Helper()
-	d, err := s.NewInvite(context.Background(), uri("peer", p.ip), offer(offerSDP))
-	require.NoError(w.t, err)
-	in := p.next("INVITE")
-	p.reply(in, dialogtest.Response{Code: 200, ToTag: "callee", Body: answerSDP})
+	l := w.outgoing(s, p)
 	p.next("ACK")
-	caller := d.(*dialog.Dialog)
-	require.NoError(w.t, caller.WaitAnswer(context.Background()))
-	synctest.Wait()
-	return caller, in
+	return l.d, l.invite
 }
 
 func (w *world) say(p *peer, s *dialog.Stack, text string) {

@@ -338,7 +338,7 @@ func (h *hop) route(token string) sip.Uri {
 
 // request forwards by the routes behind our own, else by the Request-URI.
 func (h *hop) request(ctx context.Context, req *sip.Request, from *transport.Flow) error {
-	branch, _ := req.Via().Params.Get("branch")
+	branch := testkit.BranchOf(req)
 	branch = "z9hG4bK-hop-" + strings.TrimPrefix(branch, "z9hG4bK") // the same for a repetition (16.11)
 	token := ""
 	if strings.HasPrefix(h.transport, "ws") {
@@ -410,7 +410,7 @@ func ownToken(req *sip.Request, own netip.AddrPort) string {
 
 // response goes back by the Via below ours.
 func (h *hop) response(res *sip.Response) error {
-	branch, _ := res.Via().Params.Get("branch")
+	branch := testkit.BranchOf(res)
 	res.RemoveHeader("Via")
 	h.mu.Lock()
 	to := h.ways[branch]

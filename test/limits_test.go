@@ -403,7 +403,7 @@ func TestWhatACallHoldsIsCounted(t *testing.T) {
 					require.NoError(t, p.Send(b.Addr(), p.Request(r)))
 					res := p.final("INVITE")
 					require.Equal(t, 200, res.StatusCode)
-					r.ToTag, _ = res.To().Params.Get("tag")
+					r.ToTag = testkit.ToTag(res)
 					acknowledge := func() {
 						ack := r
 						ack.Method, ack.Headers, ack.Body = "ACK", nil, ""

@@ -112,7 +112,7 @@ func TestAnswerWithoutANeededHeaderIsDropped(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, dialog.DialogStateTrying, d.State())
 		require.Empty(t, d.Key().RemoteTag)
-		p.reply(in, dialogtest.Response{Code: 200, ToTag: "callee", Body: answerSDP})
+		p.reply(in, dialogtest.Response{Code: 200, ToTag: farTag, Body: answerSDP})
 		p.next("ACK")
 		require.NoError(t, d.WaitAnswer(context.Background()))
 		defer p.answers(always(200))()

@@ -279,27 +279,19 @@ func TestRefusalOfTheOtherCallPasses(t *testing.T) {
 					if code == want {
 						require.Equal(t, "Said so", res.Reason)
 						require.Equal(t, "7", testkit.Value(res, "Retry-After"))
-						require.Equal(t, []string{"application/sdp", "text/plain"}, valuesOf(res, "Accept"))
+						require.Equal(t, []string{"application/sdp", "text/plain"}, values(res, "Accept"))
 					} else {
 						require.Empty(t, testkit.Value(res, "Retry-After"))
 						require.Empty(t, testkit.Value(res, "WWW-Authenticate"))
 					}
-					require.Equal(t, []string{`304 far "no, \"never\""`, `399 far "x"`}, valuesOf(res, "Warning"))
-					require.Equal(t, []string{`Q.850;cause=88;text="no"`}, valuesOf(res, "Reason"))
+					require.Equal(t, []string{`304 far "no, \"never\""`, `399 far "x"`}, values(res, "Warning"))
+					require.Equal(t, []string{`Q.850;cause=88;text="no"`}, values(res, "Reason"))
 					require.Equal(t, dialog.DialogStateEstablished, one.d.State())
 					hangUp(t, one.d, one.peer)
 				})
 			})
 		}
 	}
-}
-
-func valuesOf(msg sip.Message, name string) []string {
-	var list []string
-	for _, h := range msg.GetHeaders(name) {
-		list = append(list, h.Value())
-	}
-	return list
 }
 
 // A 488 of the other call that says nothing gets a Warning of ours; the retry of a 491
@@ -322,7 +314,7 @@ func TestRefusalOfTheOtherCallAtItsEdges(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		one, other := w.bridged()
 		res := asksThrough(one, other, "INVITE", dialogtest.Response{Code: 503, Headers: []string{"Retry-After: 0"}})
-		require.Equal(t, []string{"0"}, valuesOf(res, "Retry-After"))
+		require.Equal(t, []string{"0"}, values(res, "Retry-After"))
 		hangUp(t, one.d, one.peer)
 	})
 	refused := dialog.ResponseError{StatusCode: 486, Reasons: []dialog.Reason{{Protocol: "no token", Cause: 1}, {Protocol: "SIP", Cause: 2}}}
@@ -357,10 +349,10 @@ func TestApplicationChoosesTheRefusal(t *testing.T) {
 					require.Equal(t, c.code, res.StatusCode)
 					require.Equal(t, c.reason, res.Reason)
 					require.Equal(t, "3", testkit.Value(res, "Retry-After"))
-					require.Equal(t, []string{`305 me "a"`}, valuesOf(res, "Warning"))
+					require.Equal(t, []string{`305 me "a"`}, values(res, "Warning"))
 					require.Len(t, res.GetHeaders("To"), 1)
-					require.Empty(t, valuesOf(res, "X"), "it would break the response")
-					require.Empty(t, valuesOf(res, "Y"))
+					require.Empty(t, values(res, "X"), "it would break the response")
+					require.Empty(t, values(res, "Y"))
 					require.Empty(t, res.Body())
 					l.stands(l.peer)
 				})

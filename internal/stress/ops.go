@@ -52,7 +52,7 @@ type operation struct {
 // operations calls every method: those without arguments as they are, the
 // others as the lists below say.
 func operations() []operation {
-	list := append(dialogOperations(), append(stackOperations(), referOperations()...)...)
+	list := slices.Concat(callOperations(), transferOperations(), callbackOperations(), stackOperations(), stackCallbackOperations(), referOperations())
 	known := make(map[string]bool)
 	for _, op := range list {
 		known[op.name] = true
@@ -85,7 +85,8 @@ func plainOperations() []operation {
 	return list
 }
 
-func dialogOperations() []operation {
+// callOperations are those of a call from its answer to its end, and of its session.
+func callOperations() []operation {
 	return []operation{
 		{"Dialog.Accept", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			opts := []dialog.ResponseOpt{nil, answered()}
@@ -124,6 +125,11 @@ func dialogOperations() []operation {
 		}},
 		{"Dialog.Hold", func(a *application, ctx context.Context, d *dialog.Dialog) { a.check(d.Hold(ctx)) }},
 		{"Dialog.Resume", func(a *application, ctx context.Context, d *dialog.Dialog) { a.check(d.Resume(ctx)) }},
+	}
+}
+
+func transferOperations() []operation {
+	return []operation{
 		{"Dialog.Refer", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			a.check(d.Refer(ctx, a.target(), dialog.ReferOpts{NoReferSub: a.dice.chance(20)}))
 		}},
@@ -162,6 +168,13 @@ func dialogOperations() []operation {
 				a.node.keepRefer(r)
 			}
 		}},
+	}
+}
+
+// callbackOperations are the callbacks of a call, the requests inside it, and what can be
+// read of it.
+func callbackOperations() []operation {
+	return []operation{
 		{"Dialog.OnStateChange", func(a *application, _ context.Context, d *dialog.Dialog) {
 			d.OnStateChange(func(dialog.DialogState) { a.misbehave(d) })
 		}},
@@ -255,6 +268,13 @@ func stackOperations() []operation {
 			a.check(err)
 			a.node.keepRefer(r)
 		}},
+	}
+}
+
+// stackCallbackOperations are the callbacks of a stack, what can be read of it, its
+// beginning and its end.
+func stackCallbackOperations() []operation {
+	return []operation{
 		{"Stack.OnRequest", func(a *application, _ context.Context, d *dialog.Dialog) {
 			a.check(a.node.stack.OnRequest(pick(a.dice, []string{"MESSAGE", "OPTIONS", "REGISTER"}), a.requestHandler(d)))
 		}},
