@@ -23,7 +23,9 @@ PATH=$PATH:/usr/sbin:/sbin
 export PATH
 sh "$(dirname "$0")/need.sh" nft ip conntrack unshare || cannot "the tools above are missing"
 
-sh "$(dirname "$0")/need.sh" baresip 2>/dev/null || echo "nat.sh: without baresip, which cannot be installed" >&2
+for peer in baresip kamailio; do
+	sh "$(dirname "$0")/need.sh" "$peer" 2>/dev/null || echo "nat.sh: without $peer, which cannot be installed: ITS TESTS ARE SKIPPED" >&2
+done
 
 # What the tests do first, in a network of its own.
 probe='

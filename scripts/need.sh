@@ -82,6 +82,19 @@ need_tool() {
 	fail "'$1' is missing: install it (Debian and Ubuntu: $2)"
 }
 
+# The modules of Debian's kamailio are packages of their own.
+need_kamailio() {
+	set -- kamailio kamailio-tls-modules kamailio-websocket-modules
+	has_kamailio && return
+	apt_install "$@" && has_kamailio && return
+	fail "'kamailio' or a module of its is missing: install it (Debian and Ubuntu: $*)"
+}
+
+has_kamailio() {
+	command -v kamailio >/dev/null 2>&1 &&
+		ls /usr/lib*/*/kamailio/modules/tls.so /usr/lib*/*/kamailio/modules/websocket.so >/dev/null 2>&1
+}
+
 for tool in "$@"; do
 	case $tool in
 	go) need_go ;;
@@ -91,6 +104,7 @@ for tool in "$@"; do
 	nft) need_tool nft nftables ;;
 	ip) need_tool ip iproute2 ;;
 	conntrack) need_tool conntrack conntrack ;;
+	kamailio) need_kamailio ;;
 	baresip) need_tool baresip baresip-core ;;
 	unshare) need_tool unshare util-linux ;;
 	*) fail "do not know how to provide '$tool'" ;;
