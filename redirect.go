@@ -8,6 +8,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/txn"
 )
@@ -99,7 +100,9 @@ func (i *inviteClient) leaveLocked(target sip.Uri, route []sip.Uri) (release fun
 	release = i.dropLocked(nil)
 	i.forgetEarlyLocked()
 	old := d.keyLocked()
-	d.setCurrentLocked(&dialogState{d: d, State: d.currentLocked().Elsewhere(target, route), peerIdentity: i.invitedLocked()})
+	next := &dialogState{d: d, State: d.currentLocked().Elsewhere(target, route), peerIdentity: i.invitedLocked()}
+	next.negotiation.SendOffer(i, i.offer, offeranswer.ByApplication)
+	d.setCurrentLocked(next)
 	i.origin = nil
 	if d.keyLocked() != old {
 		d.stack.rekeyLocked(d, old)

@@ -314,3 +314,31 @@ func TestRedirectionEndsTheEarlyDialogsBefore(t *testing.T) {
 		w.nothingLeft()
 	})
 }
+
+// RFC 3264 4: the offer goes with the INVITE to its next target, so that the answer from
+// there makes the session.
+func TestOfferOfARedirectedINVITEIsAnsweredThere(t *testing.T) {
+	for name, ringing := range map[string]bool{"nobody rang before": false, "an early dialog before": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				a, p, next := w.stack("10.0.0.1"), w.peer("10.0.0.9"), w.peer("10.0.0.3")
+				placed, err := a.NewInvite(context.Background(), uri("bob", "10.0.0.9"), follows(1))
+				require.NoError(t, err)
+				d := placed.(*dialog.Dialog)
+				first := p.next("INVITE")
+				if ringing {
+					p.reply(first, dialogtest.Response{Code: 180, ToTag: "moved", Headers: []string{contactOfPeer}})
+				}
+				p.reply(first, moved("<sip:carol@10.0.0.3>"))
+				next.reply(next.next("INVITE"), dialogtest.Response{Code: 200, ToTag: "carol", Headers: []string{"Contact: <sip:carol@10.0.0.3>"}, Body: answerSDP})
+				require.NoError(t, d.WaitAnswer(context.Background()))
+				next.next("ACK")
+				held := began(func() error { return d.Hold(context.Background()) })
+				again := next.next("INVITE")
+				require.Contains(t, string(again.Message.Body()), "a=sendonly", "our session is known")
+				next.reply(again, dialogtest.Response{Code: 200, ToTag: "carol", Headers: []string{"Contact: <sip:carol@10.0.0.3>"}, Body: answerSDP})
+				require.NoError(t, <-held)
+			})
+		})
+	}
+}
