@@ -293,6 +293,19 @@ func (x *clientRequest) resend(change func(*sip.Request)) bool {
 	return true
 }
 
+// unlockAndSend sends a request that was built under the mutex, which it unlocks: in
+// an early dialog, unless e is nil. set sets what is called with the outcome.
+func (s *dialogState) unlockAndSend(ctx context.Context, req *sip.Request, e *earlyDialog, mayRepeat func() error, set func(x *clientRequest)) error {
+	opt := s.optionsLocked()
+	s.d.mutex.Unlock()
+	x, err := s.d.newClientRequest(e, opt, mayRepeat)
+	if err != nil {
+		return err
+	}
+	set(x)
+	return x.send(ctx, req)
+}
+
 // newClientRequest returns a client request of this dialog, for a request in an early
 // dialog unless e is nil. mayRepeat, unless nil, may forbid that a request is sent again;
 // it is called with the mutex held.

@@ -266,14 +266,9 @@ func (d *Dialog) sendBye() {
 		req.AppendHeader(sip.HeaderClone(h))
 	}
 	appendHeaders(req, e.headers)
-	opt := s.optionsLocked()
-	d.mutex.Unlock()
-
-	x, err := d.newClientRequest(nil, opt, nil)
-	if err == nil {
+	err := s.unlockAndSend(d.baseContext(), req, nil, nil, func(x *clientRequest) {
 		x.response, x.done = func(*sip.Response) {}, d.byeEnded
-		err = x.send(d.baseContext(), req)
-	}
+	})
 	if err != nil {
 		d.byeEnded(err)
 		return

@@ -85,14 +85,9 @@ func (r *ReferSubscription) notify(ctx context.Context, n pendingNotify, answere
 	sent := &sentNotify{r: r, number: r.latest, answered: answered}
 	r.unanswered++
 	d.transfersLocked().notifying++
-	opt, e := d.currentLocked().optionsLocked(), d.currentForkLocked()
-	d.mutex.Unlock()
-
-	x, err := d.newClientRequest(e, opt, sent.mayRepeatLocked)
-	if err == nil {
+	err := d.currentLocked().unlockAndSend(ctx, req, d.currentForkLocked(), sent.mayRepeatLocked, func(x *clientRequest) {
 		x.overtaken, x.response, x.done = n.retry, sent.response, sent.done
-		err = x.send(ctx, req)
-	}
+	})
 	if err != nil {
 		sent.answered = func(error) {}
 		sent.ended(err)

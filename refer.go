@@ -74,18 +74,14 @@ func (d *Dialog) SendRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts
 // writeRefer writes a REFER. The send slot and the mutex are held, and released.
 func (d *Dialog) writeRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts) error {
 	defer d.sendSlot.Release()
-	req := d.currentLocked().nextRequestLocked(sip.REFER)
+	s := d.currentLocked()
+	req := s.nextRequestLocked(sip.REFER)
 	d.decorateReferLocked(req, referTo, opts)
 	r := d.newSentReferLocked(req, referTo)
 	r.silent = opts != nil && opts.RequireNoSub
-	opt := d.currentLocked().optionsLocked()
-	d.mutex.Unlock()
-
-	x, err := d.newClientRequest(nil, opt, r.mayRepeatLocked)
-	if err == nil {
+	err := s.unlockAndSend(ctx, req, nil, r.mayRepeatLocked, func(x *clientRequest) {
 		x.prepared, x.response, x.done = r.prepared, r.referResponse, r.referDone
-		err = x.send(ctx, req)
-	}
+	})
 	if err != nil {
 		d.mutex.Lock()
 		d.dropReferLocked(r)

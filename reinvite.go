@@ -62,15 +62,10 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, build offerB
 	d.choseContactLocked(opts.Contact)
 	re := s.newReInviteLocked(opts)
 	req := s.newInviteLocked(opts)
-	opt := s.optionsLocked()
-	d.mutex.Unlock()
-
-	x, err := d.newClientRequest(nil, opt, re.mayRepeatLocked)
-	if err == nil {
+	err = s.unlockAndSend(ctx, req, nil, re.mayRepeatLocked, func(x *clientRequest) {
 		x.prepared, x.leaving, x.sent = re.prepared, re.leaving, re.written
 		x.response, x.done = re.response, re.done
-		err = x.send(ctx, req)
-	}
+	})
 	if err != nil {
 		d.mutex.Lock()
 		re.endLocked(err)

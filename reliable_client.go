@@ -9,7 +9,6 @@ import (
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sendslot"
-	"sipdialog.example/dialog/internal/txn"
 )
 
 // reliableClient takes the reliable provisional responses to one INVITE of ours
@@ -263,30 +262,22 @@ func (p *prack) send() error {
 	p.queued = false
 	d.sendSlot.WaitOrJoin(wait, p.ticket)
 	defer d.sendSlot.Release()
-	req, opt, ok := p.build()
-	if !ok {
-		return nil
-	}
-	x, err := d.newClientRequest(p.r.early, opt, p.r.early.mayRepeatLocked)
-	if err != nil {
-		return err
-	}
-	x.response, x.done = p.response, p.done
 	ctx, cancel := context.WithTimeout(d.baseContext(), t.T2)
 	defer cancel()
-	return x.send(ctx, req)
+	d.mutex.Lock()
+	if p.r.early.isGone() || d.phase == phaseCleared || d.phase == phaseBye {
+		p.r.order.Drop()
+		d.mutex.Unlock()
+		return nil
+	}
+	return p.r.stateLocked().unlockAndSend(ctx, p.buildLocked(), p.r.early, p.r.early.mayRepeatLocked, func(x *clientRequest) {
+		x.response, x.done = p.response, p.done
+	})
 }
 
-// build builds the PRACK, unless its dialog is over.
-func (p *prack) build() (req *sip.Request, opt txn.RequestOptions, ok bool) {
-	r, d := p.r, p.r.d
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
-	if r.early.isGone() || d.phase == phaseCleared || d.phase == phaseBye {
-		r.order.Drop()
-		return nil, opt, false
-	}
-	body := p.body
+// buildLocked builds the PRACK.
+func (p *prack) buildLocked() *sip.Request {
+	r, body := p.r, p.body
 	if p.ours && !r.mayOfferLocked() {
 		body = nil // something else was offered meanwhile
 	}
@@ -297,10 +288,10 @@ func (p *prack) build() (req *sip.Request, opt txn.RequestOptions, ok bool) {
 	} else {
 		s.negotiation.SendAnswer(p, body, p.made)
 	}
-	req, opt = s.nextRequestLocked(sip.PRACK), s.optionsLocked()
+	req := s.nextRequestLocked(sip.PRACK)
 	req.AppendHeader(sip.NewHeader("RAck", rel100.RAck{RSeq: p.rseq, CSeq: p.cseq, Method: string(sip.INVITE)}.String()))
 	setBody(req, body) // of this package's own: see guarded
-	return req, opt, true
+	return req
 }
 
 func (p *prack) response(res *sip.Response) {

@@ -194,6 +194,12 @@ func (d *Dialog) Do(ctx context.Context, req *sip.Request) (result *sip.Response
 }
 
 func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, error) {
+	var headers []sip.Header // cloned without locks: their types may be the application's
+	for _, h := range from.Headers() {
+		if setBy(h.Name()) == "" {
+			headers = append(headers, sip.HeaderClone(h))
+		}
+	}
 	if err := d.lockToSend(ctx, string(from.Method)); err != nil {
 		return nil, err
 	}
@@ -203,39 +209,35 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 		return nil, err
 	}
 	s, e := d.currentLocked(), d.currentForkLocked()
-	req, opt := s.nextRequestLocked(from.Method), s.optionsLocked()
-	d.mutex.Unlock()
-	for _, h := range from.Headers() {
-		if setBy(h.Name()) == "" {
-			req.AppendHeader(sip.HeaderClone(h))
-		}
+	req := s.nextRequestLocked(from.Method)
+	for _, h := range headers {
+		req.AppendHeader(h)
 	}
 	if hops := from.MaxForwards(); hops != nil {
 		*req.MaxForwards() = *hops
 	}
 	req.SetBody(from.Body())
-
 	w := newWaiter()
-	x, err := d.newClientRequest(e, opt, e.mayRepeatLocked)
-	if err == nil {
-		x.response = func(res *sip.Response) {
-			if res.StatusCode >= 300 {
-				d.failed(e, from.Method, res.StatusCode, res.Reason)
-			}
-			w.response(res)
-		}
-		x.done = func(err error) {
-			if err != nil {
-				d.unanswered(e, from.Method, err)
-			}
-			w.done(err)
-		}
-		err = x.send(ctx, req)
-	}
-	if err != nil {
+	if err := s.unlockAndSend(ctx, req, e, e.mayRepeatLocked, func(x *clientRequest) { d.reportTo(w, e, from.Method, x) }); err != nil {
 		return nil, err
 	}
 	return w, nil
+}
+
+// reportTo has a client request tell a waiter of its outcome, after what a failure ends.
+func (d *Dialog) reportTo(w *waiter, e *earlyDialog, method sip.RequestMethod, x *clientRequest) {
+	x.response = func(res *sip.Response) {
+		if res.StatusCode >= 300 {
+			d.failed(e, method, res.StatusCode, res.Reason)
+		}
+		w.response(res)
+	}
+	x.done = func(err error) {
+		if err != nil {
+			d.unanswered(e, method, err)
+		}
+		w.done(err)
+	}
 }
 
 // SendInfo sends an INFO with a body and waits for its response; see Do. A response of

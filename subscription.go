@@ -439,20 +439,15 @@ func (r *ReferSubscription) subscribe(ctx context.Context) error {
 	}
 	defer d.sendSlot.Release()
 	life := d.config().referLife()
-	req := d.currentLocked().nextRequestLocked(sip.SUBSCRIBE)
+	s := d.currentLocked()
+	req := s.nextRequestLocked(sip.SUBSCRIBE)
 	req.AppendHeader(r.event())
 	req.AppendHeader(expires(life))
 	req.AppendHeader(sip.NewHeader("Accept", mediaType(typeSIPFrag)))
-	opt, e := d.currentLocked().optionsLocked(), d.currentForkLocked()
-	d.mutex.Unlock()
-
-	x, err := d.newClientRequest(e, opt, r.mayRequestLocked)
-	if err != nil {
-		return err
-	}
-	x.response = func(res *sip.Response) { r.subscribeResponse(res, life) }
-	x.done = r.subscribeDone
-	return x.send(ctx, req)
+	return s.unlockAndSend(ctx, req, d.currentForkLocked(), r.mayRequestLocked, func(x *clientRequest) {
+		x.response = func(res *sip.Response) { r.subscribeResponse(res, life) }
+		x.done = r.subscribeDone
+	})
 }
 
 // subscribeResponse takes the response to a refresh. A failure that RFC 6665 4.1.2.2

@@ -117,16 +117,11 @@ func (d *Dialog) writeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 	s.negotiation.SendOffer(i, i.offer, offeranswer.ByApplication)
 	delivered, _ := d.setStateLocked(DialogStateTrying)
 	d.limitLocked()
-	opt := s.optionsLocked()
-	d.mutex.Unlock()
-
-	x, err := d.newClientRequest(nil, opt, i.mayRepeatLocked)
-	if err == nil {
+	err := s.unlockAndSend(ctx, req, nil, i.mayRepeatLocked, func(x *clientRequest) {
 		x.prepared, x.leaving, x.sent = i.prepared, i.leaving, i.inviteWritten
 		x.response, x.done = func(res *sip.Response) { _ = d.processResponse(res) }, i.ended
 		x.alternatives = i.nextTarget
-		err = x.send(ctx, req)
-	}
+	})
 	if err != nil {
 		d.clear(causeOf(sip.INVITE, err))
 	}

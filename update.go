@@ -73,14 +73,9 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	out := &updateClient{d: d, fork: d.currentForkLocked(), target: s.Target(), offer: offer, waiter: newWaiter()}
 	s.updateOut = out
 	s.negotiation.SendOffer(out, offer, offeranswer.ByApplication)
-	opt := s.optionsLocked()
-	d.mutex.Unlock()
-
-	x, err := d.newClientRequest(out.fork, opt, out.mayRepeatLocked)
-	if err == nil {
+	err := s.unlockAndSend(ctx, req, out.fork, out.mayRepeatLocked, func(x *clientRequest) {
 		x.response, x.done = out.response, out.done
-		err = x.send(ctx, req)
-	}
+	})
 	if err != nil {
 		out.over(nil)
 		return nil, err
