@@ -148,8 +148,8 @@ func (a *ackSender) send(body Body, now bool) (ackTx, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A 2xx that comes again asks again. What leaves after the ACK waits as long:
-	// a BYE must not overtake it, and goes by the same way, mostly.
+	// A repeated 2xx leads to another attempt. Messages after the ACK wait as long: a BYE
+	// must not overtake it, and mostly uses the same route.
 	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().timers().T2)
 	defer cancel()
 	return layer.SendAck(ctx, req, opt)

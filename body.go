@@ -17,8 +17,8 @@ type BodyImpl struct {
 	content     []byte
 }
 
-// NewBody returns a body. It keeps content without copying it: the caller
-// must not change it afterwards, or hand in a copy.
+// NewBody returns a body. It keeps content without copying it: the caller must not
+// change content afterwards.
 func NewBody(contentType string, content []byte) *BodyImpl {
 	return &BodyImpl{contentType: contentType, content: content}
 }
@@ -47,7 +47,7 @@ func (b *BodyImpl) Copy() *BodyImpl {
 	return &BodyImpl{contentType: b.contentType, content: bytes.Clone(b.content)}
 }
 
-// SimpleBody is a Body that came off the wire.
+// SimpleBody is a received Body.
 type SimpleBody struct {
 	contentType string
 	data        []byte
@@ -125,7 +125,7 @@ func isNilBody(body Body) bool {
 	}
 }
 
-// The session descriptions in messages; what becomes of them is internal/offeranswer's.
+// The session descriptions in messages. Package offeranswer handles them.
 
 // sessionIn returns a copy of the session description in a message: its body, or the
 // part of it that is one; nil when it has none.
@@ -155,8 +155,8 @@ func sdpIn(msg message) *SimpleBody {
 	return nil
 }
 
-// defaultAnswer is the answer to a request, or the offer in the answer to one without
-// an offer, where nobody decides it.
+// defaultAnswer returns the answer to a request, or the offer in the response to a request
+// without one, if no callback decides it.
 func defaultAnswer(n *offeranswer.Negotiation, req *sipmsg.Message, offer *SimpleBody) (Body, error) {
 	if sessionExpires(req).Interval > 0 {
 		return n.RefreshAnswer(offer)
@@ -190,7 +190,7 @@ func (d *Dialog) numberLocked(res *sip.Response) {
 	}
 }
 
-// What calls hold of the messages of their peers is counted in Limits.CallBytes.
+// The bytes of peers' messages that calls hold. Limits.CallBytes bounds them.
 
 // bytesPerRoute is the size of a route that was read, above its text.
 const bytesPerRoute = 300
@@ -202,21 +202,21 @@ func sizeOfBody(body Body) int {
 	return len(body.Data())
 }
 
-// aside is the latest body that came while nobody was registered. isOffer is true when
+// aside is the latest body that came while no callback was registered. isOffer is true if
 // it is an offer that came before Accept, which answers it.
 type aside struct {
 	body    Body
 	isOffer bool
 }
 
-// holdInvite counts what a new call of the peer's holds, which nobody else knows of
-// yet; it reports whether it is within the bound.
+// holdInvite counts the bytes that a new call of the peer holds, and reports whether they
+// are within the bound. No other goroutine has the call yet.
 func (d *Dialog) holdInvite() bool {
 	return d.holds.Take(d.arrived.Size() + sizeOfBody(d.aside.body) + len(d.currentLocked().RouteSet())*bytesPerRoute)
 }
 
-// putAsideLocked keeps a body for the first who registers, instead of the one
-// before; where there is no room it is dropped.
+// putAsideLocked keeps a body for the first callback, instead of the one before. It drops
+// the body if there is no room.
 func (d *Dialog) putAsideLocked(body *SimpleBody) {
 	fits := d.holds.Replace(sizeOfBody(d.aside.body), sizeOfBody(body), 0)
 	d.aside = aside{body: body}
@@ -226,7 +226,8 @@ func (d *Dialog) putAsideLocked(body *SimpleBody) {
 	}
 }
 
-// takeAsideLocked returns the body that was kept, for one who gives its bytes back.
+// takeAsideLocked returns the body that was kept. The caller gives its bytes back with
+// release.
 func (d *Dialog) takeAsideLocked() (kept Body, release func()) {
 	kept, d.aside.body = d.aside.body, nil
 	bytes := sizeOfBody(kept)

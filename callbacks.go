@@ -54,7 +54,7 @@ func (s *Stack) guard(log func() *slog.Logger, name string, callback, then func(
 	returned = true
 }
 
-// logger is the log of what concerns no call.
+// logger returns the log for records that belong to no call.
 func (s *Stack) logger() *slog.Logger { return s.log }
 
 // logPanic counts a panic of the application's, and logs it.

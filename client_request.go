@@ -104,9 +104,9 @@ func (x *clientRequest) authorize(ctx context.Context, req *sip.Request, flow *t
 	return written
 }
 
-// announce reports a transaction once its request has left, or its first response is
-// here, whichever is noticed first. The second of the two reports it again before it
-// goes on: the first report may not be finished yet.
+// announce reports a transaction when its request has been sent, or its first response has
+// arrived, whichever is noticed first. The second of the two reports it again before it
+// continues, since the first report may not be finished yet.
 func (x *clientRequest) announce(tx clientTx) {
 	x.mu.Lock()
 	nextHop := x.opt.NextHop
@@ -251,8 +251,8 @@ func (x *clientRequest) retryWithCredentials(challenge *sip.Response) {
 	}
 }
 
-// credentials asks the application, on a goroutine of its own, so that the client
-// request goes on if the application does not return.
+// credentials asks the application, on a separate goroutine, so that the client request
+// continues if the application does not return.
 func (x *clientRequest) credentials(challenge *sip.Response) bool {
 	ctx, cancel := context.WithTimeout(x.base, x.timeout)
 	defer cancel()

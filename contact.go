@@ -13,8 +13,7 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// Our Contact: what the application chose, else the address by which the peer
-// reaches us.
+// Our Contact: the application's choice, else the address at which the peer reaches us.
 
 // contactLocked is our Contact for a peer on that flow.
 func (s *dialogState) contactLocked(local transport.Local) sip.Header {

@@ -21,7 +21,7 @@ type Credentials struct{ Username, Password string }
 // String returns the user name.
 func (c Credentials) String() string { return c.Username + ":***" }
 
-// LogValue is what a structured log gets.
+// LogValue returns the value for a structured log.
 func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // Challenge is a digest challenge to a request of ours (RFC 3261 22, RFC 7616 3.3),
@@ -33,10 +33,10 @@ type Challenge struct {
 	Realm string
 	// Proxy is true for a Proxy-Authenticate (407), false for a WWW-Authenticate.
 	Proxy bool
-	// Algorithm is "MD5" also when the challenge has none, QOP nil when it has none.
+	// Algorithm is "MD5" if the challenge has none. QOP is nil if it has none.
 	Algorithm string
 	QOP       []string
-	// Stale says that the nonce was too old, rather than the password wrong.
+	// Stale is true if the nonce was too old, and the password not wrong.
 	Stale bool
 	// Method, From and RequestURI are the request's.
 	Method     string
@@ -51,9 +51,9 @@ type Challenge struct {
 	// Inbound is true in a call that the peer has placed, Referred in one that
 	// follows a REFER: in both the peer has chosen where our requests go.
 	Inbound, Referred bool
-	// Known is true when the destination has been sent credentials of this realm
-	// before, or is the OutboundProxy. Behind a proxy every place on the way of the
-	// request must have been, unless the proxy itself asks.
+	// Known is true if the destination has been sent credentials of this realm before,
+	// or is the OutboundProxy. Behind a proxy every place on the path of the request must
+	// have been sent them, unless the proxy itself challenges.
 	Known bool
 }
 

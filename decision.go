@@ -23,8 +23,8 @@ func (d *Dialog) decisionContext() (context.Context, context.CancelFunc) {
 	return context.WithCancel(context.Background())
 }
 
-// offered is an offer of the peer's that the application decides, and what is done
-// then: of accept and refuse the first call counts.
+// offered is an offer of the peer that the application decides. Of accept and refuse only
+// the first call has an effect.
 type offered struct {
 	offer   *SimpleBody
 	handler OfferHandler
@@ -60,8 +60,8 @@ func (d *Dialog) decide(ctx context.Context, o offered) {
 // tooLate refuses an offer that the application has not decided in time.
 func tooLate() *Refusal { return &Refusal{Status: sip.StatusGatewayTimeout} }
 
-// tooSoon asks the peer to wait for the answer to what it has sent before (RFC
-// 3261 14.2, RFC 3311 5.2).
+// tooSoon asks the peer to wait for the response to its earlier request (RFC 3261 14.2,
+// RFC 3311 5.2).
 func tooSoon(tx serverTx) *sip.Response {
 	res := tx.NewResponse(sip.StatusInternalServerError, "")
 	res.AppendHeader(retryAfter(rand.IntN(11)))
@@ -98,9 +98,9 @@ func (d *Dialog) guarded(name string, decide func() (Body, error)) (made Body, e
 	return own, refusal
 }
 
-// abortOffers ends the re-INVITEs and UPDATEs that are open when the call ends:
-// the peer's are answered (RFC 3261 15.1.2), our re-INVITE is cancelled, lest it
-// waits for an answer for ever.
+// abortOffers ends the re-INVITEs and UPDATEs that are open when the call ends. The
+// peer's are answered (RFC 3261 15.1.2). Our re-INVITE is cancelled, so that it does not
+// wait for a response for ever.
 func (d *Dialog) abortOffers() {
 	d.mutex.Lock()
 	in, out, update := d.reinviteIn, d.reinviteOut, d.currentLocked().updateIn
@@ -174,21 +174,21 @@ func (d *Dialog) await(ctx context.Context, unwanted <-chan struct{}, decide fun
 	return nil, ErrTerminated
 }
 
-// hangsUp returns what is closed when a hang-up begins.
+// hangsUp returns a channel that is closed when a hang-up begins.
 func (d *Dialog) hangsUp() <-chan struct{} {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	return d.events.hungUp.OpenIf(d.ending != nil).C()
 }
 
-// Refusal says how to refuse an offer of the peer's: an error for OnOffer's function to
-// return where 488 will not do. A *ResponseError of another call is refused by its
-// [ResponseError.Refusal]. To refuse a call in this way, use RejectWith(ctx, r.Status,
-// r.Reason, WithHeaders(r.Headers...)).
+// Refusal is the response that refuses an offer of the peer. OnOffer's function returns
+// it as an error to send another response than 488. A *ResponseError of another call
+// refuses with its [ResponseError.Refusal]. To refuse a call like this, use
+// RejectWith(ctx, r.Status, r.Reason, WithHeaders(r.Headers...)).
 type Refusal struct {
-	// Status is 300 to 699; any other is taken as 488.
+	// Status is 300 to 699; any other value means 488.
 	Status int
-	// Reason is the reason phrase; empty is the status's own.
+	// Reason is the reason phrase; empty means the status's own.
 	Reason string
 	// Headers are added to the response: Retry-After, Warning, Reason, Accept.
 	Headers []Header

@@ -34,7 +34,7 @@ type Dialog struct {
 	// arrived is the INVITE that brought the call; nil for a call of ours.
 	arrived *sipmsg.Kept
 	isUAC   bool
-	// outOfDialog is true for what a REFER outside calls makes: no call, but the dialog
+	// outOfDialog is true for the dialog of a REFER outside calls: no call, but the dialog
 	// of its subscription. referral is true for a call that follows a REFER.
 	outOfDialog, referral bool
 
@@ -78,8 +78,8 @@ type Dialog struct {
 	// aliases are the keys under which the dialog was known before.
 	aliases []DialogKey
 
-	// invite is the INVITE of ours that began the call (UAC), callOutcome what WaitAnswer
-	// waits for, answeredBy the peer's latest response.
+	// invite is our INVITE that began the call (UAC), callOutcome the outcome that
+	// WaitAnswer waits for, answeredBy the peer's latest response.
 	invite      *inviteClient
 	callOutcome callOutcome
 	answeredBy  *sipmsg.Kept
@@ -94,12 +94,12 @@ type Dialog struct {
 	retransmissions []*retransmission
 	timer           sessionTimer
 
-	// callbacks are the functions of the application's, aside what waits for one.
+	// callbacks are the functions of the application, aside the body that waits for one.
 	callbacks *callbacks
 	aside     aside
 
-	// referSubscriptions are the REFERs received, by CSeq header value; transfers is what
-	// else there is of REFERs.
+	// referSubscriptions are the REFERs received, by CSeq header value; transfers has the
+	// other state of REFERs.
 	referSubscriptions map[string]*ReferSubscription
 	transfers          *transfers
 
@@ -114,16 +114,17 @@ type Dialog struct {
 
 // latches are the events of a call that goroutines wait for.
 type latches struct {
-	// done is opened when the state becomes Terminated, hungUp when a hang-up begins:
-	// nobody waits for a decision of the application's any more. acked wakes when no 2xx
-	// of ours waits for its ACK.
+	// done is opened when the state becomes Terminated. hungUp is opened when a hang-up
+	// begins, after which no decision of the application is awaited. acked wakes when no
+	// 2xx of ours waits for its ACK.
 	done, hungUp, acked latch.Latch
 }
 
 // ended is how a call has ended.
 type ended struct {
 	cause Cause
-	// delivered tells that Terminated was delivered; nil when nobody has to wait.
+	// delivered is closed when Terminated was delivered; nil if there is nothing to wait
+	// for.
 	delivered <-chan struct{}
 }
 
@@ -135,20 +136,20 @@ func (d *Dialog) causeLocked() Cause {
 	return d.ended.cause
 }
 
-// OfferHandler decides an offer of the peer's: it returns the answer, or an
-// error to refuse it. An offer without Data asks for one of ours: the result is
-// then the offer. ctx ends when the answer is no longer wanted.
+// OfferHandler decides an offer of the peer: it returns the answer, or an error to
+// refuse the offer. An offer without Data asks for our offer, and the result is that
+// offer. ctx ends when the answer is no longer needed.
 type OfferHandler func(ctx context.Context, offer Body) (answer Body, err error)
 
-// Key returns the dialog's identifier now (RFC 3261 12). RemoteTag is empty
-// until the peer has told its tag.
+// Key returns the dialog's present identifier (RFC 3261 12). RemoteTag is empty until
+// the peer's tag is known.
 func (d *Dialog) Key() DialogKey {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
 	return d.keyLocked()
 }
 
-// State returns the dialog's state now.
+// State returns the dialog's present state.
 func (d *Dialog) State() DialogState {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
@@ -175,10 +176,10 @@ func (d *Dialog) IsUAC() bool { return d.isUAC }
 // IsUAS reports whether the peer sent the INVITE.
 func (d *Dialog) IsUAS() bool { return !d.isUAC }
 
-// OnStateChange registers a callback for changes of the state. It is called
-// for those that come later, in their order, after callbacks registered
-// before it, one at a time with OnBody's, with no lock held; Terminated is the
-// last. A nil callback is ignored. It never blocks.
+// OnStateChange registers a callback for later changes of the state. The callback runs
+// in the order of the changes, after callbacks registered before it, one at a time with
+// those of OnBody, with no lock held. Terminated is the last state. A nil callback is
+// ignored. OnStateChange never blocks.
 func (d *Dialog) OnStateChange(callback func(DialogState)) {
 	if callback == nil {
 		return
@@ -189,26 +190,24 @@ func (d *Dialog) OnStateChange(callback func(DialogState)) {
 	c.state = append(c.state, callback)
 }
 
-// OnBody registers a callback for the bodies that the peer's INVITE, UPDATE, 1xx,
-// 2xx, ACK and PRACK carry, as they came: one of several parts (RFC 5621) is handed
-// out whole. It does not tell what carried a body, and not every SDP is an offer or an
-// answer. None is
+// OnBody registers a callback for the bodies of the peer's INVITE, UPDATE, 1xx, 2xx,
+// ACK and PRACK, unchanged: a multipart body (RFC 5621) is delivered whole. The callback
+// does not learn which message carried a body, and not every SDP is an offer or an
+// answer. The following are neither:
 //
-//   - one in a 1xx that is not sent reliably: a preview of the answer (RFC 3261
-//     13.2.1), of which each fork has its own;
-//   - one in a 1xx or 2xx after a reliable 1xx has brought the answer, or the offer
-//     (RFC 6337 3.1.1, 3.1.2): the session does not change;
-//   - one in a request that is refused then, be it by OnOffer;
-//   - one in an ACK, or PRACK, where nothing was offered;
-//   - one that says so by Content-Disposition, such as early-session (RFC 3959).
+//   - SDP in a 1xx that is not sent reliably: a preview of the answer (RFC 3261
+//     13.2.1), which can differ for each fork;
+//   - SDP in a 1xx or 2xx after a reliable 1xx with the answer, or the offer (RFC 6337
+//     3.1.1, 3.1.2): the session does not change;
+//   - SDP in a request that is then refused, for example by OnOffer;
+//   - SDP in an ACK, or PRACK, without an offer before it;
+//   - a body whose Content-Disposition is not session, such as early-session (RFC 3959).
 //
-// OnOffer's function gets offers alone, and Renegotiate and Update return answers
-// alone. Bodies that came while nobody was registered are kept, the
-// latest of them, and go to the first who registers; OnBody then waits until
-// the callback has returned, unless it was called inside a callback, and no
-// longer than the grace time. An offer that Accept has answered is not kept any
-// longer: who registers after Accept hears of the bodies that follow. A nil callback
-// is ignored.
+// OnOffer's function gets only offers, and Renegotiate and Update return only answers.
+// If no callback is registered, the latest body is kept for the first callback. OnBody
+// then waits until that callback has returned, but no longer than the grace time, and
+// not inside a callback. An offer that Accept has answered is no longer kept: a callback
+// registered after Accept gets later bodies only. A nil callback is ignored.
 func (d *Dialog) OnBody(callback func(Body)) {
 	if callback == nil {
 		return
@@ -231,50 +230,48 @@ func (d *Dialog) registerBody(callback func(Body)) <-chan struct{} {
 	})
 }
 
-// OnOffer sets the function that decides the peer's offers: those of its
-// re-INVITEs, UPDATEs and PRACKs, and those that an INVITE of ours without a body
-// has asked for, in the 2xx or in a reliable provisional response. It replaces the
-// one set before; nil restores the default answers: our session as the application
-// has wanted it, cut down to what is offered (RFC 3264 6), and 488 where nothing is
-// left of it. An offer is the body, or the part of it that is SDP (RFC 5621); with
-// a body that describes no session, as without one, the peer asks for an offer. The
-// function is not told which message brought it. It runs on a goroutine of its own
-// with the transaction open, for so long at most:
+// OnOffer sets the function that decides the peer's offers: those in its re-INVITEs,
+// UPDATEs and PRACKs, and those that an INVITE of ours without a body has asked for, in
+// the 2xx or in a reliable provisional response. It replaces the earlier function. Nil
+// restores the default answers: the session that the application wants, restricted to
+// the offer (RFC 3264 6), and 488 if no stream is left. An offer is the body, or the
+// part of it that is SDP (RFC 5621). Without a body, or with one that describes no
+// session, the peer asks for our offer. The function does not learn which message
+// carried the offer. It runs on its own goroutine with the transaction open, at most for
+// this time:
 //
 //   - a re-INVITE: the ringing limit, then 504;
 //   - an UPDATE: two seconds, then 504 (RFC 3311 5.2);
 //   - a PRACK: two seconds;
 //   - an offer that we asked for: three quarters of 64*T1.
 //
-// An error refuses: with 488 and a Warning, or as a [*Refusal] says. An error that
-// Renegotiate, ReInvite or Update on the other call of a bridge has returned refuses
-// as that call was refused: see [ResponseError.Refusal]; 491 if it is ErrPending, so
-// that the peer tries again; 504 if it is ErrTimeout. The version in the answer's o=
-// line is raised where it would go back (RFC 3264 8). A PRACK
-// cannot be refused (RFC 3262 3): it is answered with every port 0, and our last
-// session is offered anew by UPDATE; where that cannot be, the call ends. Nor can an
-// offer that we asked for: the answer has every port 0, and the call ends (RFC 3261
-// 13.2.2.4).
+// An error refuses the offer with 488 and a Warning, or with the response of a
+// [*Refusal]. An error of Renegotiate, ReInvite or Update on the other call of a bridge
+// refuses the offer as that call was refused: see [ResponseError.Refusal]; with 491 for
+// ErrPending, so that the peer retries; with 504 for ErrTimeout. The version in the
+// answer's o= line is raised if it would otherwise decrease (RFC 3264 8).
+//
+// A PRACK cannot be refused (RFC 3262 3): its answer has port 0 in every line, and our
+// last session is offered again by UPDATE; if that is not possible, the call ends. An
+// offer that we asked for cannot be refused either: the answer has port 0 in every line,
+// and the call ends (RFC 3261 13.2.2.4).
 func (d *Dialog) OnOffer(handler OfferHandler) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	d.registerLocked().offer = handler
 }
 
-// Accept answers an incoming call with 200 (RFC 3261 13.3.1.4), changed by
-// opts. It may be called once the call has been offered (OnIncomingDialog),
-// inside that callback or later. It returns when the 200 has left, without
-// waiting for the ACK; the state is then Established. It waits, until ctx ends,
-// for requests of this dialog that are being written, and for the PRACK of
-// provisional responses that were sent reliably with a body (RFC 3262 3). Once
-// such a PRACK has come the session is agreed upon, and no body is needed here. A
-// call that this one replaces (see Replaces) is then ended in the background, by
-// BYE or CANCEL.
+// Accept answers an incoming call with 200 (RFC 3261 13.3.1.4), changed by opts. It may
+// be called inside OnIncomingDialog or later. It returns when the 200 has been sent,
+// without waiting for the ACK; the state is then Established. It waits, until ctx ends,
+// for requests of this dialog that are being written, and for the PRACK of provisional
+// responses that were sent reliably with a body (RFC 3262 3). After such a PRACK the
+// session is established, and no body is needed here. If this call replaces another (see
+// Replaces), the other call then ends in the background, by BYE or CANCEL.
 //
-// Errors: *StateError (not an incoming call, or not ringing, as once it has been
-// answered or given up), ErrAnswered (something else decided the answer meanwhile,
-// or a PRACK did not come), ErrReplaced (of another call: see there), ErrPanic,
-// ErrTransport, ctx's.
+// Errors: *StateError (not an incoming call, or not ringing: it was answered or
+// cancelled), ErrAnswered (another event decided the final response at the same moment,
+// or a PRACK did not come), ErrReplaced (see there), ErrPanic, ErrTransport, that of ctx.
 func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) (err error) {
 	defer naming("Accept", &err)
 	if ctx == nil {
@@ -294,12 +291,11 @@ func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) (err error) {
 }
 
 // Reject refuses an incoming call with a final response of 300 to 699 (RFC 3261
-// 13.3.1.2, 13.3.1.3); an empty reason is the phrase of the code. It may be called in
-// the states in which Accept may. It does not wait for the network, and ends the
-// dialog.
+// 13.3.1.2, 13.3.1.3); an empty reason becomes the code's phrase. It may be called in
+// the same states as Accept. It does not wait for the network, and ends the dialog.
 //
-// Errors: ErrInvalidArgument (another code), *StateError and ErrAnswered as of Accept,
-// ErrTransport, ctx's.
+// Errors: ErrInvalidArgument (another code), *StateError and ErrAnswered as for Accept,
+// ErrTransport, that of ctx.
 func (d *Dialog) Reject(ctx context.Context, code int, reason string) error {
 	return opErr("Reject", d.RejectWith(ctx, code, reason))
 }
@@ -333,20 +329,20 @@ func (d *Dialog) RejectWith(ctx context.Context, code int, reason string, opts .
 	return err
 }
 
-// Provisional sends a provisional response of 101 to 199 to an incoming call that
-// rings: 183 with a body for early media, for example. It may be called in the states
-// in which Accept may, any number of times. It does not wait for the network.
+// Provisional sends a provisional response of 101 to 199 to a ringing incoming call: 183
+// with a body for early media, for example. It may be called in the same states as
+// Accept, any number of times. It does not wait for the network.
 //
-// It is sent reliably (RFC 3262), and repeated until the caller's PRACK, when the
-// caller requires that, or supports it and the response has a body or WithReliable is
-// among opts; see StackConfig.Reliable. Reliable responses leave one after the other:
-// each waits for the PRACK of the one before. When a PRACK does not come for 64*T1 the
-// call is refused with 504. The first one carries our offer when the INVITE has none;
-// the answer, in the PRACK, goes to OnBody.
+// The response is sent reliably (RFC 3262), and repeated until the caller's PRACK, if
+// the caller requires that. If the caller only supports it, the response is reliable if
+// it has a body or opts has WithReliable; see StackConfig.Reliable. Reliable responses
+// are sent one after the other: each waits for the PRACK to the one before. If a PRACK
+// does not come for 64*T1, the call is refused with 504. The first reliable response
+// carries our offer if the INVITE has none; the answer, in the PRACK, goes to OnBody.
 //
 // Errors: ErrInvalidArgument (another code; a first reliable response without the offer
 // that it needs), ErrPending (16 responses wait for PRACK already), *StateError,
-// ErrAnswered, ErrPanic, ErrTransport, ctx's.
+// ErrAnswered, ErrPanic, ErrTransport, that of ctx.
 func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts ...ResponseOpt) (err error) {
 	defer naming("Provisional", &err)
 	if ctx == nil {
@@ -378,13 +374,13 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 }
 
 // WaitAnswer waits for the final response to the INVITE of NewInvite: nil means
-// established. When ctx ends first the call is cancelled: CANCEL leaves as soon as RFC
+// established. If ctx ends first, the call is cancelled: CANCEL is sent as soon as RFC
 // 3261 9.1 allows, a 2xx that crosses it gets its ACK and a BYE, and WaitAnswer returns
-// ctx's error at once. A second call, or a later one, returns the same outcome. OnFork
-// reports each 101 to 199 meanwhile.
+// the error of ctx at once. A second call, or a later one, returns the same outcome.
+// OnFork reports each 101 to 199 meanwhile.
 //
 // Errors: *ResponseError (refused), ErrTimeout, ErrTransport, ErrCanceled (cancelled
-// before), ErrShutdown, *StateError (not an outgoing call), ctx's.
+// before), ErrShutdown, *StateError (not an outgoing call), that of ctx.
 func (d *Dialog) WaitAnswer(ctx context.Context) error {
 	if ctx == nil {
 		return errNilContext("WaitAnswer")
@@ -409,17 +405,17 @@ func (d *Dialog) WaitAnswer(ctx context.Context) error {
 	}
 }
 
-// ReInvite offers a new session inside an established call (RFC 3261 14.1) and
-// waits for the final answer, whose ACK is automatic; a body in it goes to
-// OnBody. After Accept it waits first for the ACK to the 200. When ctx ends
-// first the re-INVITE is cancelled and ctx's error returned; so is, after the
-// ringing limit, one that the peer answers with nothing but provisionals. After a
-// 491, and a 500 or 503 with Retry-After, it is sent again, three times at the
-// most (RFC 3261 14.1), unless StackConfig.NoRetry is set.
+// ReInvite offers a new session inside an established call (RFC 3261 14.1) and waits for
+// the final response, whose ACK is automatic; a body in it goes to OnBody. After Accept
+// it first waits for the ACK to the 200. If ctx ends first, the re-INVITE is cancelled
+// and the error of ctx returned. A re-INVITE that gets only provisional responses is
+// cancelled after the ringing limit. After a 491, and a 500 or 503 with Retry-After, the
+// re-INVITE is sent again, at most three times (RFC 3261 14.1), unless
+// StackConfig.NoRetry is set.
 //
-// Errors: *StateError (its text contains "Established state"), ErrPending
-// (another INVITE, in either direction, has no final answer, an offer is open, or
-// an ACK waits for OnOffer), *ResponseError, ErrTimeout, ErrTransport, ErrTerminated, ctx's.
+// Errors: *StateError (its text contains "Established state"), ErrPending (another
+// INVITE, in either direction, has no final response, an offer is open, or an ACK waits
+// for OnOffer), *ResponseError, ErrTimeout, ErrTransport, ErrTerminated, that of ctx.
 func (d *Dialog) ReInvite(ctx context.Context, opts InviteOpts) (err error) {
 	defer naming("ReInvite", &err)
 	if ctx == nil {
@@ -431,12 +427,12 @@ func (d *Dialog) ReInvite(ctx context.Context, opts InviteOpts) (err error) {
 
 // Bye ends the call. An established call ends by BYE, with reason as its Reason header
 // (RFC 3326); the callee's BYE waits for the ACK to its 2xx, or for 64*T1 (RFC 3261
-// 15). An outgoing call that is not answered ends by CANCEL. For a call that has ended
-// the result is nil. Bye waits until the call has ended: any final response to the BYE
-// ends it, and so does none. The end of ctx ends the waiting only.
+// 15). An outgoing call that is not answered ends by CANCEL. For an ended call the
+// result is nil. Bye waits until the call has ended: with any final response to the BYE,
+// or after TxTimeout without one. The end of ctx ends only the wait.
 //
 // Errors: *StateError (an incoming call that is not answered: use Reject), ErrTimeout
-// and ErrTransport (no response to the BYE; the call has ended all the same), ctx's.
+// and ErrTransport (no response to the BYE; the call has still ended), that of ctx.
 func (d *Dialog) Bye(ctx context.Context, reason string) error {
 	return opErr("Bye", d.ByeWith(ctx, ByeOpts{Reason: reason}))
 }
@@ -482,7 +478,7 @@ func (d *Dialog) waitEnded(ctx context.Context, ours bool) error {
 }
 
 // Hangup ends the call in any state: by BYE, by CANCEL, or by 480 to an incoming call
-// that is not answered. But for the last it is Bye without a reason.
+// that is not answered. In the first two cases it is Bye without a reason.
 func (d *Dialog) Hangup(ctx context.Context) (err error) {
 	defer naming("Hangup", &err)
 	if ctx == nil {
@@ -501,11 +497,11 @@ func (d *Dialog) Hangup(ctx context.Context) (err error) {
 	return d.waitEnded(ctx, ours)
 }
 
-// Close ends the dialog at once: the state is Terminated when it returns, and its
-// callback has been called (unless Close was called inside a callback). It does not
-// wait for the network; the peer gets BYE, CANCEL or 480 in the background. Unlike Bye
-// it ends the subscriptions of REFERs too ([ReferSubscription.Close]), except those
-// that FollowRefer is working on. It may be called any number of times and returns nil.
+// Close ends the dialog at once: when it returns, the state is Terminated, and the
+// callbacks have run (unless Close was called inside a callback). It does not wait for
+// the network; the peer gets BYE, CANCEL or 480 in the background. Unlike Bye it also
+// ends the subscriptions of REFERs ([ReferSubscription.Close]), except those that
+// FollowRefer is working on. It may be called any number of times and returns nil.
 func (d *Dialog) Close() error {
 	var delivered <-chan struct{}
 	release := func() {}

@@ -13,9 +13,9 @@ import (
 	"sipdialog.example/dialog/internal/txn"
 )
 
-// dialogState is the state of one dialog: that of RFC 3261 12, and what else the early
-// dialogs of an INVITE do not share. Each early dialog has its own, and the call has a
-// current one. The mutex of its Dialog guards it.
+// dialogState is the state of one dialog: the state of RFC 3261 12, and all other fields
+// that the early dialogs of an INVITE do not share. Each early dialog has its own, and the
+// call has a current one. The mutex of its Dialog guards it.
 type dialogState struct {
 	dialogstate.State
 
@@ -75,7 +75,7 @@ func (d *Dialog) stateOfLocked(e *earlyDialog) *dialogState {
 	return d.currentLocked()
 }
 
-// saidBy is what a message of the peer's says of the dialog: tag is the peer's.
+// saidBy returns the dialog state in a message of the peer; tag is the peer's.
 func saidBy(msg message, tag string) dialogstate.Message {
 	return dialogstate.Message{Tag: tag, CSeq: cseq(msg), Targets: contacts(msg), Routes: recordRoutes(msg)}
 }

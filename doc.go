@@ -1,11 +1,10 @@
-// Package dialog manages SIP calls: it places them, takes them, changes them,
-// transfers them and ends them, over package sipgo's messages and its own
-// transactions and sockets.
+// Package dialog manages SIP calls: it places, accepts, changes, transfers and ends
+// them. It uses package sipgo's message types, and its own transactions and sockets.
 //
 // # Life of a call
 //
 // A [Stack] listens on a socket. [Stack.NewInvite] places a call and returns a
-// [Dialog]; a call that arrives comes with [Stack.OnIncomingDialog].
+// [Dialog]; [Stack.OnIncomingDialog] delivers incoming calls.
 //
 //	UAC  NewInvite     Init -> Trying
 //	     180           -> Ringing
@@ -14,41 +13,41 @@
 //	     Accept        -> Established, 200       repeated until the ACK comes
 //	both Bye, Close    BYE -> Terminated
 //
-// Whichever way an application stops caring (the end of a context, Close,
-// Shutdown), the peer gets its CANCEL, BYE or final answer, and a 2xx that
-// crosses it its ACK and BYE, in the background.
+// If the application drops a call (by the end of a context, Close or Shutdown), the
+// peer gets its CANCEL, BYE or final response in the background. A 2xx that crosses
+// it gets its ACK and BYE.
 //
 // # Goroutines
 //
 // Every method may be called from any goroutine and from inside any callback,
-// at any time: it returns a result or a typed error. (Trace of a StackConfig is no
-// callback: it is called while messages are written and must not call back.) An established call in which nothing happens owns no
-// goroutine, and no timer unless a session timer was agreed (RFC 4028). A method
-// that blocks says on what, and ends with its context.
+// at any time: it returns a result or a typed error. (StackConfig.Trace is not a
+// callback in this sense: it runs while messages are written and must not call
+// methods.) An idle established call has no goroutine, and no timer unless a session
+// timer was negotiated (RFC 4028). The comment of a blocking method says on what it
+// blocks; the method ends with its context.
 //
 // # Callbacks
 //
 // Notifications ([Dialog.OnStateChange], [Dialog.OnBody], [Dialog.OnFork],
-// [Dialog.OnDTMF]) come one at a time for each dialog, in the order in which
-// things happened, to callbacks in the order of their registration; Terminated is
-// the last. Those of a REFER ([ReferSubscription.OnProgress]) do likewise, for
-// themselves. A method that causes one waits, holding nothing, until it has been
-// delivered, unless it was called inside a callback, and no longer than its context
-// or StackConfig.GraceTime.
+// [Dialog.OnDTMF]) come one at a time for each dialog, in the order of the events, to
+// callbacks in the order of their registration; Terminated is the last. The
+// notifications of a REFER ([ReferSubscription.OnProgress]) have their own order. A
+// method that causes a notification waits until it has been delivered, with no lock
+// held, but no longer than its context or StackConfig.GraceTime. Inside a callback it
+// does not wait.
 //
-// Decisions run on a goroutine of their own and may block: [Stack.OnIncomingDialog]
-// and [Stack.OnIncomingRefer] as long as they like, those for which the peer
-// waits ([Dialog.OnOffer], [Stack.OnReferRequest], [Dialog.OnRequest] and others) as
-// long as each of them says.
+// Decisions run on their own goroutine and may block. [Stack.OnIncomingDialog] and
+// [Stack.OnIncomingRefer] have no time limit. Functions for which the peer waits
+// ([Dialog.OnOffer], [Stack.OnReferRequest], [Dialog.OnRequest] and others) have the
+// time limit that their comments give.
 //
-// No callback runs with a lock held. One that panics, or calls runtime.Goexit,
-// costs itself only: it is logged, and where the peer waits for it, it gets
-// 500.
+// No callback runs with a lock held. A callback that panics, or calls runtime.Goexit,
+// ends only itself: it is logged, and a peer that waits for its decision gets 500.
 //
 // # Locks
 //
-// For those who change this package: Stack.mutex comes before Dialog.mutex,
-// and that before a mailbox; no two dialogs' mutexes are held at once. Under a
-// lock there is no callback, no network, no logger of the application's and no
-// send that may block. docs/concurrency.md says why.
+// This section is for maintainers. Stack.mutex comes before Dialog.mutex, and that
+// before a mailbox. The mutexes of two dialogs are never held at once. No callback, no
+// network operation, no logger of the application and no blocking send runs under a
+// lock. docs/concurrency.md says why.
 package dialog

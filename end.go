@@ -9,9 +9,9 @@ import (
 	"sipdialog.example/dialog/internal/txn"
 )
 
-// phase says which exchange of the call is open on the wire. The state is the
+// phase is the exchange of the call that is open on the wire. The state is the
 // application's view: a dialog that was closed is Terminated at once, while its phase
-// goes on until the peer is released.
+// continues until the peer is released.
 type phase int
 
 const (
@@ -117,7 +117,7 @@ func (d *Dialog) hangupLocked(e *ending) (release func()) {
 		d.ending, d.phase = e, phaseBye
 		return func() { d.spawnBye() }
 	case d.state != DialogStateTerminated:
-		// Nothing was sent or offered, so nobody has to be told.
+		// Nothing was sent or offered, so the peer need not be told.
 		d.ending = e
 		return func() { d.clear(e.cause) }
 	}
@@ -458,7 +458,7 @@ func effectOf(method sip.RequestMethod, code int) effect {
 		case sip.INVITE, sip.BYE, sip.REFER, sip.INFO, sip.UPDATE, sip.PRACK, sip.NOTIFY, sip.SUBSCRIBE:
 			return endsUsage
 		}
-		// OPTIONS, MESSAGE, and what nobody knows (RFC 5057 5.3).
+		// OPTIONS, MESSAGE, and unknown methods (RFC 5057 5.3).
 	case 405, 480, 501:
 		// These end a usage that cannot do without the method.
 		if method == sip.INVITE || isSubscribers(method) {

@@ -13,9 +13,9 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// Errors that methods return with their own name before, and the reason behind:
-// "dialog: NewInvite: transport failed: lookup x.example: no such host". Test with
-// errors.Is, never with ==.
+// The errors of methods. Their text has the name of the method before, and the reason
+// behind: "dialog: NewInvite: transport failed: lookup x.example: no such host". Test
+// with errors.Is, never with ==.
 var (
 	// ErrNotStarted says that Start has not been called, or has failed.
 	ErrNotStarted = errors.New("dialog: stack not started")
@@ -29,10 +29,10 @@ var (
 	ErrMaxDialogs = errors.New("dialog: too many dialogs")
 	// ErrInvalidArgument says that an argument is nil or out of range.
 	ErrInvalidArgument = errors.New("dialog: invalid argument")
-	// ErrState says that the call does not fit the dialog's state or role;
-	// it comes as a *StateError.
+	// ErrState says that the method does not fit the dialog's state or role. It is
+	// returned as a *StateError.
 	ErrState = errors.New("dialog: wrong state")
-	// ErrPending says that another exchange has to end first: an INVITE, an
+	// ErrPending says that another exchange must end first: an INVITE, an
 	// UPDATE, an offer that has no answer, an ACK that waits for its answer, or
 	// reliable provisional responses that wait for their PRACKs.
 	ErrPending = errors.New("dialog: another exchange is pending")
@@ -44,38 +44,37 @@ var (
 	// or that it was answered and the INVITE asked for an early one only. The incoming
 	// call has been refused with 603 or 486.
 	ErrReplaced = errors.New("dialog: call cannot be replaced any more")
-	// ErrCanceled says that the call was given up before it was answered.
+	// ErrCanceled says that the call was cancelled before it was answered.
 	ErrCanceled = errors.New("dialog: call canceled")
 	// ErrTerminated says that the dialog has ended.
 	ErrTerminated = errors.New("dialog: dialog terminated")
-	// ErrTimeout says that no answer came in time.
+	// ErrTimeout says that no response came in time.
 	ErrTimeout = errors.New("dialog: no answer in time")
 	// ErrTransport says that a message could not be sent or a connection
 	// was lost; it wraps the reason.
 	ErrTransport = errors.New("dialog: transport failed")
-	// ErrFlowLost says that the connection of a [Flow] is lost by which a request had to
-	// go. It is a kind of ErrTransport, and wraps the reason. A proxy answers 430 for it
-	// (RFC 5626 5.3.1); a telephone registers again.
+	// ErrFlowLost says that the connection of the [Flow] for a request is lost. It is a
+	// kind of ErrTransport, and wraps the reason. A proxy answers 430 for it (RFC 5626
+	// 5.3.1); a telephone registers again.
 	ErrFlowLost = errtext.As(ErrTransport, errors.New("dialog: flow lost"))
-	// ErrNoRefer says that there is no such REFER: WaitRefer has none to wait
-	// for, FollowRefer none to follow.
+	// ErrNoRefer says that there is no REFER for WaitRefer or FollowRefer.
 	ErrNoRefer = errors.New("dialog: no such REFER")
 	// ErrNoSubscription says that a REFER subscription has ended or cannot
 	// be used.
 	ErrNoSubscription = errors.New("dialog: subscription not active")
-	// ErrNoOutcome says that the outcome of a transfer will not be known; it
-	// comes as a *TransferError.
+	// ErrNoOutcome says that the outcome of a transfer will not be known. It is
+	// returned as a *TransferError.
 	ErrNoOutcome = errors.New("dialog: outcome of the transfer not reported")
 	// ErrReference says that FollowRefer cannot follow a Refer-To: its method is not
 	// INVITE, or its URI is not a SIP URI.
 	ErrReference = errors.New("dialog: reference cannot be followed")
 	// ErrNoSession says that we have offered or answered no SDP in this call.
 	ErrNoSession = offeranswer.ErrNoSession
-	// ErrInfoPackage says that the peer does not take INFOs of that package.
+	// ErrInfoPackage says that the peer does not accept INFOs of that package.
 	ErrInfoPackage = errors.New("dialog: info package not taken by the peer")
-	// ErrMalformed says that a message or header of the peer's cannot be used.
+	// ErrMalformed says that a message or header of the peer cannot be used.
 	ErrMalformed = errors.New("dialog: malformed message")
-	// ErrPanic says that a function of the application's panicked.
+	// ErrPanic says that a function of the application panicked.
 	ErrPanic = errors.New("dialog: application function panicked")
 	// ErrUnsupportedTransport says that the transport is known but cannot be
 	// served.
@@ -98,7 +97,7 @@ func (e *StateError) Error() string {
 	return fmt.Sprintf("dialog: %s needs %s, dialog is %s", e.Op, e.Need, e.State)
 }
 
-// Is makes errors.Is hold for ErrState, and for ErrTerminated when it applies.
+// Is makes errors.Is hold for ErrState, and for ErrTerminated once the dialog has ended.
 func (e *StateError) Is(target error) bool {
 	return target == ErrState || (target == ErrTerminated && e.State == DialogStateTerminated)
 }
@@ -154,17 +153,17 @@ func (e *ResponseError) Error() string {
 // ShutdownError counts the calls and callbacks that were left when the context of
 // Shutdown, or the grace time for callbacks, ended.
 type ShutdownError struct {
-	// Unreleased counts the calls of which the peer was not told the end: it could not
-	// be reached, or RFC 3261 9.1 (no CANCEL before a provisional response) or 15 (no
-	// BYE of the callee before the ACK) forbade it until then.
+	// Unreleased counts the calls whose end the peer does not know: it could not be
+	// reached, or RFC 3261 9.1 (no CANCEL before a provisional response) or 15 (no BYE
+	// of the callee before the ACK) forbade the message until then.
 	Unreleased int
-	// Unanswered counts the calls that were sent their BYE, CANCEL or final
-	// answer, but whose peer had not confirmed it.
+	// Unanswered counts the calls whose BYE, CANCEL or final response was sent, but not
+	// confirmed by the peer.
 	Unanswered int
-	// Callbacks counts the callbacks of the application's that still run, Trace among
+	// Callbacks counts the callbacks of the application that still run, Trace among
 	// them.
 	Callbacks int
-	// Cause is the context's error; nil when only the grace time ended.
+	// Cause is the context's error; nil if only the grace time ended.
 	Cause error
 }
 
@@ -225,8 +224,8 @@ func (e *explanation) Unwrap() []error { return []error{e.kind, e.reason} }
 
 func explained(kind, reason error) error { return &explanation{kind, reason} }
 
-// behind is what failed first, and what failed because of that, or next to it; either
-// may be nil.
+// behind joins the first failure and the next one, which it caused or which followed.
+// Either may be nil.
 func behind(first, next error) error {
 	switch {
 	case first == nil:

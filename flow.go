@@ -16,15 +16,15 @@ import (
 	"sipdialog.example/dialog/internal/txn"
 )
 
-// Flow is a way to one peer (RFC 5626 2): a connection, or over UDP a socket of ours and
-// the peer's address. To a telephone behind a NAT nothing else leads: who takes its
-// REGISTER keeps the flow that it has come by ([FlowFrom]), and calls by it
-// ([InviteOpts], [DoOpts], [ReferOpts]). What is sent by a flow goes by no other, and
-// fails at once with ErrFlowLost when it is lost.
+// Flow is a path to one peer (RFC 5626 2): a connection, or over UDP a socket of ours and
+// the peer's address. A telephone behind a NAT can be reached only by a flow: a registrar
+// keeps the flow of its REGISTER ([FlowFrom]), and places calls on it ([InviteOpts],
+// [DoOpts], [ReferOpts]). A request on a flow uses no other path, and fails at once with
+// ErrFlowLost if the flow is lost.
 //
-// To keep a Flow costs nothing but the memory of its connection. Its methods never block,
-// and may be called from any goroutine and callback, also of the zero Flow, which leads
-// nowhere.
+// A Flow that is kept needs only the memory of its connection. Its methods never block,
+// and may be called from any goroutine and callback. The zero Flow has no peer; its
+// methods may be called too.
 type Flow struct {
 	stack *Stack
 	flow  *transport.Flow
@@ -33,15 +33,16 @@ type Flow struct {
 // flowKey is the key of a context's Flow.
 type flowKey struct{}
 
-// FlowFrom returns the flow that a request has come by, in a [RequestHandler] whose
-// context that is; nil elsewhere.
+// FlowFrom returns the flow of a request from the context of its [RequestHandler]; nil
+// for any other context.
 func FlowFrom(ctx context.Context) *Flow {
 	f, _ := ctx.Value(flowKey{}).(*Flow)
 	return f
 }
 
-// Flow returns the flow by which the peer's INVITE has come, or its answers to ours, or
-// which the call has moved to since (StackConfig.MoveFlow); nil before there is one.
+// Flow returns the present flow of the call: that of the peer's INVITE, or of its
+// responses to ours, or the one that the call has moved to since (StackConfig.MoveFlow).
+// It is nil before the first message of the peer.
 func (d *Dialog) Flow() *Flow {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
@@ -66,7 +67,7 @@ func (f *Flow) Transport() string {
 	return f.flow.Transport()
 }
 
-// Local returns our address, that of UDP as it was bound.
+// Local returns our address; over UDP the address that the socket is bound to.
 func (f *Flow) Local() netip.AddrPort {
 	if f.isNone() {
 		return netip.AddrPort{}
@@ -74,7 +75,7 @@ func (f *Flow) Local() netip.AddrPort {
 	return f.flow.LocalAddr()
 }
 
-// Remote returns the peer's address: that of its router, where there is one.
+// Remote returns the peer's address, or that of its NAT.
 func (f *Flow) Remote() netip.AddrPort {
 	if f.isNone() {
 		return netip.AddrPort{}
@@ -82,7 +83,7 @@ func (f *Flow) Remote() netip.AddrPort {
 	return f.flow.RemoteAddr()
 }
 
-// String is for logs, such as "TLS 198.51.100.1:5061-203.0.113.1:40001".
+// String returns a text for logs, such as "TLS 198.51.100.1:5061-203.0.113.1:40001".
 func (f *Flow) String() string {
 	if f.isNone() {
 		return "no flow"
@@ -98,9 +99,9 @@ func (f *Flow) Equal(o *Flow) bool {
 	return f.flow.Same(o.flow)
 }
 
-// Err returns nil while the flow can be used, else ErrFlowLost with the reason. Nobody
-// can tell that a peer is gone without a word until something is sent: a flow of UDP is
-// good for as long as the stack is.
+// Err returns nil while the flow can be used, else ErrFlowLost with the reason. A peer
+// that disappears silently is detected only when data is sent. A flow over UDP can be
+// used as long as the stack runs.
 func (f *Flow) Err() error {
 	if f.isNone() {
 		return ErrFlowLost
@@ -116,8 +117,9 @@ func lostBy(reason error) error {
 	return explained(ErrFlowLost, reason)
 }
 
-// Done returns what is closed once the flow's connection is lost, Err says why: for a
-// telephone that waits for the loss of one. For many OnLost needs no goroutines.
+// Done returns a channel that is closed when the flow's connection is lost; Err then
+// returns the reason. It suits a telephone that waits for the loss of one flow. For many
+// flows OnLost needs no goroutines.
 func (f *Flow) Done() <-chan struct{} {
 	if f.isNone() {
 		gone := make(chan struct{})
@@ -127,11 +129,12 @@ func (f *Flow) Done() <-chan struct{} {
 	return f.flow.Done()
 }
 
-// OnLost has a function called, once, when the flow's connection is lost, with what Err
-// returns from then on; at once if it is lost already. It is called on a goroutine of its
-// own, with no lock held, and may do what it likes; not by Shutdown, and never for UDP.
-// stop, idempotent, takes the function back: a registrar that has one for each binding
-// calls it when the binding is renewed by the same flow, or goes to another.
+// OnLost registers a function that is called once when the flow's connection is lost,
+// with the error of Err, or at once if the connection is lost already. It runs on its own
+// goroutine, with no lock held, and may block. It is not called for Shutdown, and never
+// for UDP. stop removes the function, and may be called several times: a registrar with a
+// function for each binding calls it when the binding is renewed on the same flow, or
+// moves to another.
 func (f *Flow) OnLost(lost func(error)) (stop func()) {
 	if f.isNone() || lost == nil {
 		return func() {}
@@ -149,10 +152,10 @@ func (f *Flow) OnLost(lost func(error)) (stop func()) {
 	})
 }
 
-// Hold keeps the flow open until release, which is idempotent, is called: for as long as
-// there is a registration by it. Its connection is not closed as idle
-// (Limits.IdleTimeout), and keep-alives are sent where calls would have them. Calls hold
-// their flows themselves.
+// Hold keeps the flow open until release is called, for example as long as a registration
+// uses it. Its connection is not closed as idle (Limits.IdleTimeout), and keep-alives are
+// sent as for calls. release may be called several times. Calls hold their flows
+// themselves.
 func (f *Flow) Hold() (release func()) {
 	if f.isNone() {
 		return func() {}

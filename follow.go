@@ -13,18 +13,18 @@ import (
 	"sipdialog.example/dialog/internal/sipuri"
 )
 
-// FollowRefer places the call that a REFER asks for: the first REFER of this call,
-// accepted and not followed yet, with that Refer-To. It is usually called in
+// FollowRefer places the call that a REFER asks for: the first REFER of this call with
+// that Refer-To that is accepted and not followed yet. It is usually called in
 // OnIncomingRefer. opts are the options of the new call. Replaces and other headers of
 // Refer-To are added (RFC 3261 19.1.5), and Referred-By; From is our side of this call,
 // unless opts name another. A token that proves the referrer (RFC 3892 4) is added to
-// the body, which is multipart/mixed then. The responses to the new INVITE are reported
+// the body, which is then multipart/mixed. The responses to the new INVITE are reported
 // to the referrer by NOTIFY: each 101 to 199 that differs from the one before, and the
-// outcome, which ends the subscription. FollowRefer goes on when the referrer hangs up,
-// and when it ends the subscription (RFC 3515 2.4.4).
+// outcome, which ends the subscription. FollowRefer continues if the referrer hangs up,
+// and if it ends the subscription (RFC 3515 2.4.4).
 //
 // It blocks as NewInvite and then WaitAnswer do, and returns the new call, established.
-// When ctx ends first the new call is cancelled and 487 is reported. This call goes on:
+// If ctx ends first, the new call is cancelled and 487 is reported. This call continues:
 // the application ends it.
 //
 // Errors: ErrNoRefer, ErrReference (501 is reported), and those of [Stack.NewInvite]

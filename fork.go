@@ -177,7 +177,7 @@ func (e *earlyDialog) heardLocked(res *sip.Response) {
 	}
 }
 
-// endLocked ends an early dialog, while the INVITE goes on. Both mutexes are held. The
+// endLocked ends an early dialog, while the INVITE continues. Both mutexes are held. The
 // result answers the UPDATE that is open in it, and is called without locks.
 func (e *earlyDialog) endLocked(reasons []Reason) (release func()) {
 	i := e.i
@@ -398,16 +398,16 @@ type ForkInfo struct {
 	// RemoteTag is the peer's tag. RemoteTarget is the target of requests to it.
 	RemoteTag    string
 	RemoteTarget sip.Uri
-	// Status is that of its latest response.
+	// Status is the status of its latest response.
 	Status int
-	// Body is the latest body in a response, unchanged; nil when there was none. SDP in
-	// it is an answer, or an offer, only when the response was reliable: see OnBody.
+	// Body is the latest body in a response, unchanged; nil if there was none. SDP in
+	// it is an answer, or an offer, only if the response was reliable: see OnBody.
 	Body Body
 	// Ended is true once it has ended: by a BYE or a 199 (RFC 6228), by a PRACK that
 	// failed, or by the 2xx of another one. An early dialog that ended by a 199 may
 	// still answer with a 2xx.
 	Ended bool
-	// Reasons are the Reason headers of the BYE or the 199 (RFC 3326), nil without any.
+	// Reasons are the Reason headers of the BYE or the 199 (RFC 3326); nil if none.
 	// In a 199 they give the refusal of the branch (RFC 6228 5).
 	Reasons []Reason
 }
@@ -435,7 +435,7 @@ func (d *Dialog) Forks() []ForkInfo {
 // each 101 to 199, each end, and the 2xx. It is called one at a time with the callbacks
 // of OnStateChange and OnBody, in their order, with no lock held. Like bodies, changes
 // beyond the bound of the queue are dropped. Earlier changes are not repeated: register
-// in InviteOpts.Setup, or ask Forks. A nil callback is ignored. It never blocks.
+// in InviteOpts.Setup, or call Forks. A nil callback is ignored. OnFork never blocks.
 func (d *Dialog) OnFork(callback func(ForkInfo)) {
 	if callback == nil {
 		return
@@ -554,8 +554,8 @@ func (i *inviteClient) selected(c *forkSelection, yes bool) {
 	i.nextSelection(yes)
 }
 
-// nextSelection goes on to the next 2xx in the queue, or, after one was taken, releases
-// all others.
+// nextSelection continues with the next 2xx in the queue, or, after one was accepted,
+// releases all others.
 func (i *inviteClient) nextSelection(taken bool) {
 	i.d.mutex.Lock()
 	rest := i.selections[1:]

@@ -17,8 +17,8 @@ import (
 	"sipdialog.example/dialog/internal/txn"
 )
 
-// What arrives, one short function a method. The calls of this file come from
-// the transactions below: for one Call-ID one at a time, in the order of
+// The handling of received messages, with one short function for each method. The
+// transaction layer calls these functions: for one Call-ID one at a time, in the order of
 // arrival, with no lock held. They do not wait for the application.
 
 // isKnownMethod reports whether a method is recognised, if not served (RFC 3261

@@ -15,8 +15,7 @@ import (
 	"sipdialog.example/dialog/internal/sipuri"
 )
 
-// TagGen returns a new tag: 16 hex digits of a cryptographic source (RFC 3261
-// 19.3).
+// TagGen returns a new tag: 16 hex digits from a cryptographic source (RFC 3261 19.3).
 func TagGen() string { return randomHex(8) }
 
 func randomHex(n int) string {
@@ -54,9 +53,9 @@ func tagParams(tag string) sip.HeaderParams {
 	return sip.HeaderParams{{K: "tag", V: tag}}
 }
 
-// message is what has header fields: a [sipmsg.Message], which is a request as it was
-// received, or sipgo's structs of a message. The functions of this file read either;
-// of the text of a request no structs are made for what nearly every call has to know.
+// message has header fields: it is a [sipmsg.Message], which is a request as it was
+// received, or a message in sipgo's structs. The functions of this file read both. They
+// make no structs for the fields that nearly every call needs.
 type message interface{ Body() []byte }
 
 // Headers are read by their name, whatever their Go type: the parser makes typed ones
@@ -130,7 +129,7 @@ func cseqValue(msg message) string {
 	return strconv.FormatUint(uint64(number), 10) + " " + string(method)
 }
 
-// nameAddrIn returns who From or To names.
+// nameAddrIn returns the party in From or To.
 func nameAddrIn(msg message, name string) nameAddr {
 	if m, ok := msg.(*sipmsg.Message); ok {
 		return partyIn(m, name).nameAddr()
@@ -139,8 +138,8 @@ func nameAddrIn(msg message, name string) nameAddr {
 	return nameAddr{display: a.display, uri: a.uri}
 }
 
-// party is who From or To names, for as long as a call lasts: the value of the header
-// as it was received, or else who is known otherwise. The latter is not written to.
+// party is the party in From or To, kept as long as a call lasts: the value of the header
+// as it was received, or a party that is known otherwise. The latter is not changed.
 type party struct {
 	text  string
 	known *nameAddr
@@ -153,7 +152,7 @@ func (p party) uriText() string {
 
 func (a nameAddr) party() party { return party{known: &a} }
 
-// partyIn is who From or To of a request names, and shares its text.
+// partyIn returns the party in From or To of a request. It shares the request's text.
 func partyIn(m *sipmsg.Message, name string) party {
 	value, _ := m.Value(name)
 	return party{text: value}
@@ -176,8 +175,8 @@ type address struct {
 	params sip.HeaderParams
 }
 
-// addressIn returns what the first header of that name says; the zero value when
-// there is none that can be read. It shares nothing with the message.
+// addressIn returns the address in the first header of that name; the zero value if there
+// is none that can be read. It shares nothing with the message.
 func addressIn(msg message, name string) address {
 	h := firstHeader(msg, name)
 	if h == nil {
@@ -193,8 +192,8 @@ func addressIn(msg message, name string) address {
 	return list[0]
 }
 
-// addressesIn returns what all headers of that name say; what cannot be read is
-// left out.
+// addressesIn returns the addresses in all headers of that name. It leaves out unreadable
+// ones.
 func addressesIn(msg message, name string) []address {
 	var list []address
 	if m, ok := msg.(*sipmsg.Message); ok {
@@ -207,7 +206,7 @@ func addressesIn(msg message, name string) []address {
 	return list
 }
 
-// typedAddress is what a header of sipgo's says that has one address.
+// typedAddress returns the address in a header type of sipgo that has one address.
 func typedAddress(header sip.Header) (a address, ok bool) {
 	switch h := header.(type) {
 	case *sip.FromHeader:
@@ -247,7 +246,7 @@ func appendAddresses(list []address, header sip.Header) []address {
 	return list
 }
 
-// appendAddress appends what one value says, if it can be read.
+// appendAddress appends the address of one value, if it can be read.
 func appendAddress(list []address, value string) []address {
 	display, uri, params, err := sipmsg.ToAddress(value)
 	if err != nil {
@@ -282,8 +281,8 @@ func typed(req *sip.Request) (*sip.Request, error) {
 	return own, nil
 }
 
-// typedHeaders returns a header as the type of its name, a list as several; what
-// cannot be read stays as it is.
+// typedHeaders returns a header in the type of its name, a list as several headers. An
+// unreadable value is not changed.
 func typedHeaders(h sip.Header) []sip.Header {
 	switch h.(type) {
 	case *sip.FromHeader, *sip.ToHeader, *sip.CallIDHeader, *sip.CSeqHeader, *sip.ContactHeader, *sip.RouteHeader:
@@ -439,7 +438,7 @@ func contacts(msg message) []sip.Uri {
 	return uris
 }
 
-// contactsIn is contacts for what was received.
+// contactsIn is contacts for a received message.
 func contactsIn(m *sipmsg.Message) (uris []sip.Uri) {
 	m.Each("Contact", func(value string) {
 		a, err := sipmsg.ParseAddress(value)
@@ -453,7 +452,7 @@ func contactsIn(m *sipmsg.Message) (uris []sip.Uri) {
 	return uris
 }
 
-// countContacts counts the Contacts of a message, what cannot be read included.
+// countContacts counts the Contacts of a message, unreadable ones included.
 func countContacts(msg message) (n int) {
 	if m, ok := msg.(*sipmsg.Message); ok {
 		m.Each("Contact", func(value string) {
@@ -473,8 +472,8 @@ func countContacts(msg message) (n int) {
 	return n
 }
 
-// readsRoutes reports whether all of a message's Record-Routes can be read: else
-// nobody knows by which way its peer is reached.
+// readsRoutes reports whether all Record-Routes of a message can be read. Otherwise the
+// route to its peer is unknown.
 func readsRoutes(msg message) bool {
 	return len(addressesIn(msg, "Record-Route")) == len(listed(msg, "Record-Route"))
 }
@@ -511,16 +510,16 @@ func retryAfter(seconds int) sip.Header {
 	return sip.NewHeader("Retry-After", strconv.Itoa(seconds))
 }
 
-// HeaderText returns the values of a message's header of that name, one a line of
-// the message, in its order, as they were received: with quotes, parameters and
-// the case of names that sipgo's types do not keep. Only the white space around
-// them, and folds, are gone (RFC 3261 7.3.1). The name may be in any case, and short
-// or long; nil when there is no such header.
+// HeaderText returns the values of a message's headers with that name, one for each
+// line, in the order of the message and as received: with the quotes, parameters and
+// case of names that sipgo's types do not keep. Only the white space around them, and
+// folds, are removed (RFC 3261 7.3.1). The name may be in any case, and short or long.
+// The result is nil if there is no such header.
 //
-// It knows the messages that handlers get, and those that [Dialog.Request],
-// [Dialog.Response] and Do return. Of others (a Clone of such a message, one made by
-// hand) it returns what sipgo writes. What an application has changed in a message is
-// not seen. It never blocks.
+// HeaderText has the received text of the messages that handlers get, and that
+// [Dialog.Request], [Dialog.Response] and Do return. For other messages (a Clone, or one
+// made by hand) it returns the text that sipgo writes. It does not see changes by the
+// application. It never blocks.
 func HeaderText(msg sip.Message, name string) []string {
 	if m := sipmsg.Of(msg); m != nil {
 		return m.Values(name)
@@ -537,10 +536,10 @@ func HeaderText(msg sip.Message, name string) []string {
 // separate nothing. Empty values are left out.
 func HeaderList(text string) []string { return sipmsg.Split(text, ',') }
 
-// HeaderParam returns a parameter of one value of a header, such as "tag" of a
-// From: of the header, not of a URI in angle brackets. Names are compared in any
-// case; a quoted string is returned without its quotes and escapes. ok is true
-// also for a parameter without a value.
+// HeaderParam returns a parameter of one value of a header, such as "tag" of a From.
+// Parameters of a URI in angle brackets are not included. Names are not case-sensitive. A
+// quoted string is returned without its quotes and escapes. ok is also true for a
+// parameter without a value.
 func HeaderParam(value, name string) (param string, ok bool) {
 	_, params, found := sipmsg.Cut(value, ';')
 	if !found {

@@ -12,12 +12,12 @@ import (
 	"sipdialog.example/dialog/internal/sipuri"
 )
 
-// What the network says of the parties, in requests (Dialog.Request) and in
-// responses (Dialog.Response). All of it is to be sent by Headers of InviteOpts,
-// ByeOpts and the like, and by WithHeader in responses.
+// The functions of this file read the network's headers about the parties, in requests
+// (Dialog.Request) and in responses (Dialog.Response). To send such headers, use the
+// Headers of InviteOpts, ByeOpts and others, and WithHeader in responses.
 
-// String returns the address as it stands in a header: the name in quotes, the
-// URI in angle brackets.
+// String returns the address in the form of a header: the name in quotes, the URI in
+// angle brackets.
 func (a Address) String() string {
 	uri := "<" + a.URI.String() + ">"
 	if name := oneLine(a.DisplayName); name != "" {
@@ -26,9 +26,9 @@ func (a Address) String() string {
 	return uri
 }
 
-// AssertedIdentities returns who the network says has sent a message:
-// P-Asserted-Identity (RFC 3325 9.1), one or two addresses, a SIP URI and a tel
-// URI. It means something only where it comes from a trusted hop.
+// AssertedIdentities returns the sender of a message as the network asserts it:
+// P-Asserted-Identity (RFC 3325 9.1), one or two addresses, a SIP URI and a tel URI. It
+// is reliable only if it comes from a trusted hop.
 func AssertedIdentities(msg sip.Message) []Address {
 	var list []Address
 	for _, a := range addresses(msg, "P-Asserted-Identity") {
@@ -53,18 +53,18 @@ func PrivacyOf(msg sip.Message) []string {
 
 // Diversion is one diversion of a call (RFC 5806 4).
 type Diversion struct {
-	// Address is who has diverted it.
+	// Address is the address of the diverting user.
 	Address
-	// Reason says why: "user-busy", "no-answer", "unconditional", …
+	// Reason is the reason: "user-busy", "no-answer", "unconditional", …
 	Reason string
-	// Counter is how many diversions the entry stands for, Limit how many may
-	// follow; zero: not said.
+	// Counter is the number of diversions of the entry, Limit the number that may
+	// follow; zero if not given.
 	Counter, Limit int
 	// Privacy and Screen are the parameters of these names.
 	Privacy, Screen string
 }
 
-// String returns the diversion as it stands in a header.
+// String returns the diversion in the form of a header.
 func (d Diversion) String() string {
 	value := d.Address.String()
 	for _, param := range []struct{ name, value string }{
@@ -95,13 +95,13 @@ type HistoryEntry struct {
 	Address
 	// Index is its place in the tree of targets, such as "1.2.1".
 	Index string
-	// ChangedBy says how the target was found: "rc" the same user's contact,
-	// "mp" another user, "np" unchanged; empty when not said. From is the index
-	// of the entry that it was found from.
+	// ChangedBy tells how the target was found: "rc" a contact of the same user, "mp"
+	// another user, "np" unchanged; empty if not given. From is the index of the entry
+	// from which it was found.
 	ChangedBy, From string
 }
 
-// String returns the entry as it stands in a header.
+// String returns the entry in the form of a header.
 func (e HistoryEntry) String() string {
 	value := e.Address.String() + parameter("index", e.Index)
 	if e.ChangedBy != "" {
@@ -110,8 +110,8 @@ func (e HistoryEntry) String() string {
 	return value
 }
 
-// Reasons returns why that target was left for another (RFC 7044 5): those in
-// its URI.
+// Reasons returns the reasons for which another target replaced this one (RFC 7044 5),
+// from its URI.
 func (e HistoryEntry) Reasons() []Reason {
 	var reasons []Reason
 	for _, h := range e.URI.Headers {
@@ -122,8 +122,7 @@ func (e HistoryEntry) Reasons() []Reason {
 	return reasons
 }
 
-// HistoryOf returns the targets that a request has had, in the header's order
-// (RFC 7044 5).
+// HistoryOf returns the targets of a request, in the order of the header (RFC 7044 5).
 func HistoryOf(msg sip.Message) []HistoryEntry {
 	var list []HistoryEntry
 	for _, a := range addresses(msg, "History-Info") {
@@ -149,8 +148,7 @@ func (a addressParams) param(name string) string {
 	return sipmsg.Unquote(value)
 }
 
-// addresses reads a header that is a list of name-addrs; what cannot be read is
-// left out.
+// addresses reads a header that is a list of name-addrs. It leaves out unreadable ones.
 func addresses(msg message, name string) []addressParams {
 	var list []addressParams
 	for _, a := range addressesIn(msg, name) {
@@ -182,35 +180,35 @@ func number(n int) string {
 // Identity is the identity of the peer, as the messages of its side give it (RFC 3325,
 // RFC 4916).
 type Identity struct {
-	// Address is the first that the network asserts, in P-Asserted-Identity, else the
-	// peer's From, or in a call of ours the To.
+	// Address is the first address that the network asserts, in P-Asserted-Identity,
+	// else the peer's From, or in a call of ours the To.
 	Address
-	// Asserted is true when the network asserts the Address. It is as trustworthy as
-	// the hop that sent it: see StackConfig.IdentityFrom.
+	// Asserted is true if the network asserts the Address. It is as trustworthy as the
+	// hop that sent it: see StackConfig.IdentityFrom.
 	Asserted bool
-	// Others are further addresses of the same, such as a tel URI (RFC 3325 9.1).
+	// Others are further asserted addresses, such as a tel URI (RFC 3325 9.1).
 	Others []Address
 	// Privacy has the values of the Privacy header that came with the assertion (RFC
 	// 3323 4.2): with "id" the identity must not be shown to others.
 	Privacy []string
-	// Source is where the assertion came from first.
+	// Source is the address that the assertion first came from.
 	Source netip.AddrPort
 }
 
 // OnIdentity registers a callback for changes of the peer's identity: after a transfer
 // or a call pickup by a PBX, for example. The change arrives in a re-INVITE or UPDATE,
 // with or without a body, or in a response to ours or to the INVITE, by
-// P-Asserted-Identity (RFC 3325) or another From (RFC 4916 4.4.2). Requests count once
-// they are accepted. For the identity in the first responses, register in
+// P-Asserted-Identity (RFC 3325) or another From (RFC 4916 4.4.2). A request has an effect
+// only if it is accepted. For the identity in the first responses, register in
 // InviteOpts.Setup.
 //
-// A callback is not called for the identity at its registration, however late that is:
-// ask [Dialog.Info] afterwards, so that no change is missed in between.
+// The callback does not get the identity at its registration: call [Dialog.Info] after
+// the registration, so that no change is missed.
 //
 // It is called one at a time with the callbacks of OnStateChange and OnBody, with no
-// lock held. Of several changes while one of them runs only the last is reported, and
-// none if the identity is the one reported before. A nil callback is ignored. It never
-// blocks.
+// lock held. If the identity changes several times while a callback runs, only the last
+// change is reported, and none if the identity is the one reported before. A nil callback
+// is ignored. OnIdentity never blocks.
 func (d *Dialog) OnIdentity(callback func(Identity)) {
 	if callback == nil {
 		return
@@ -257,8 +255,8 @@ func (a Address) same(b Address) bool {
 	return nameAddr{a.DisplayName, a.URI}.same(nameAddr{b.DisplayName, b.URI})
 }
 
-// identityWatcher is a callback of OnIdentity. The dialog's mutex guards the rest: what
-// it has been told, and whether it is about to be called.
+// identityWatcher is a callback of OnIdentity. The dialog's mutex guards the other fields:
+// the identity that was reported to it, and whether it is about to be called.
 type identityWatcher struct {
 	callback func(Identity)
 	told     peerIdentity

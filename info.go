@@ -14,8 +14,8 @@ import (
 )
 
 // InfoPackageOf returns the Info Package of an INFO (RFC 6086 4.2), without its
-// parameters; empty when it has none. A handler of INFO (OnRequest) gets INFOs without
-// a package, and those of StackConfig.InfoPackages.
+// parameters; empty if it has none. A handler of INFO (OnRequest) gets INFOs without a
+// package, and those of StackConfig.InfoPackages.
 func InfoPackageOf(req *sip.Request) string {
 	if req == nil {
 		return ""
@@ -26,9 +26,9 @@ func InfoPackageOf(req *sip.Request) string {
 func packageOf(msg message) string { return sipmsg.Bare(headerValue(msg, "Info-Package")) }
 
 // SendInfoPackage sends an INFO of an Info Package (RFC 6086 4.2.1) and waits for its
-// response; see Do. A response of 300 or more is a *ResponseError: after a 469 the peer
-// accepts that package no more, and nothing ends. An INFO without a response ends the
-// call, as that of SendInfo does.
+// response; see Do. A response of 300 or more is returned as a *ResponseError. After a 469
+// the peer no longer accepts that package, and the call continues. An INFO without a
+// response ends the call, as with SendInfo.
 //
 // Errors: ErrInfoPackage (the peer has not listed it: see Info.PeerInfoPackages), and
 // those of Do.
@@ -101,32 +101,32 @@ func (s *dialogState) learnPackagesLocked(msg message) {
 	}
 }
 
-// DTMF is a key that was pressed, as an INFO reports it.
+// DTMF is a pressed key that an INFO reports.
 type DTMF struct {
 	// Digit is '0' to '9', '*', '#', or 'A' to 'D'.
 	Digit rune
-	// Duration is how long it was held; zero when the INFO does not say.
+	// Duration is the time for which the key was held; zero if the INFO has none.
 	Duration time.Duration
 }
 
 // DTMFOpts are the options of SendDTMF.
 type DTMFOpts struct {
-	// Duration is how long the key is held, in whole milliseconds; zero is
-	// 160 ms. Plain does not tell it.
+	// Duration is the time for which the key is held, in whole milliseconds; zero means
+	// 160 ms. With Plain it is not sent.
 	Duration time.Duration
-	// Plain sends application/dtmf, which has the digit only, rather than
+	// Plain sends application/dtmf, which has only the digit, instead of
 	// application/dtmf-relay.
 	Plain bool
 }
 
 const defaultDTMFDuration = 160 * time.Millisecond
 
-// SendDTMF reports a key to the peer by an INFO of the forms that gateways know:
+// SendDTMF reports a key to the peer by an INFO in the forms that gateways support:
 // application/dtmf-relay (Signal=5, Duration=160), or application/dtmf. It needs an
-// early dialog or an established call and waits for the response, until ctx ends;
-// digits sent one after the other arrive in order. An INFO without a response ends the
-// call, as that of SendInfo does. This is legacy usage of INFO (RFC 6086 2): no Info
-// Package.
+// early dialog or an established call and waits for the response, until ctx ends.
+// Digits that are sent one after the other arrive in order. An INFO without a response
+// ends the call, as with SendInfo. This is legacy usage of INFO (RFC 6086 2), without an
+// Info Package.
 //
 // Errors: ErrInvalidArgument (no digit, a negative Duration), *ResponseError, and those
 // of Do.
@@ -146,11 +146,11 @@ func (d *Dialog) SendDTMF(ctx context.Context, digit rune, opts DTMFOpts) (err e
 	return d.SendInfo(ctx, NewBody(dtmf.TypeRelay, dtmf.Relay(dtmf.Key{Digit: key, Duration: held})))
 }
 
-// OnDTMF registers a callback for the keys in INFOs of the peer's, in both forms of
-// SendDTMF. It is called in their order, one at a time with the callbacks of OnBody and
-// OnStateChange, with no lock held; the INFO has been answered 200. An INFO of these
-// types that cannot be read gets 400. Neither goes to OnRequest's handler. It replaces
-// the callback set before; nil leaves the INFOs to that handler.
+// OnDTMF registers a callback for the keys in INFOs of the peer, in both forms of
+// SendDTMF. The callback runs in the order of the INFOs, one at a time with those of
+// OnBody and OnStateChange, with no lock held, after the INFO has got 200. An INFO of
+// these types that cannot be read gets 400. OnRequest's handler gets neither. OnDTMF
+// replaces the earlier callback; nil leaves the INFOs to OnRequest's handler.
 func (d *Dialog) OnDTMF(callback func(DTMF)) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()

@@ -11,7 +11,7 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// Body is the body of a SIP message. OnBody hands it out, and InviteOpts takes it.
+// Body is the body of a SIP message. OnBody delivers it, and InviteOpts takes it.
 type Body interface {
 	// ContentType is the value of the Content-Type header, such as
 	// "application/sdp".
@@ -31,71 +31,70 @@ type DialogKey struct {
 // It runs on the caller's goroutine with no lock held.
 type ResponseOpt func(resp *sip.Response)
 
-// InviteOpts are the options of NewInvite and ReInvite; the latter heeds Body,
+// InviteOpts are the options of NewInvite and ReInvite. ReInvite uses only Body,
 // Headers, Contact, Flow, MaxForwards and PrackOffer.
 type InviteOpts struct {
-	// Body is the offer, or has it as one of several parts; nil sends an INVITE
-	// without one (RFC 3261 13.2.1). The version in its o= line is raised where it
-	// would go back inside the call (RFC 3264 8).
+	// Body is the offer, or contains it as one of several parts; nil sends an INVITE
+	// without an offer (RFC 3261 13.2.1). The version in its o= line is raised if it
+	// would otherwise decrease inside the call (RFC 3264 8).
 	Body Body
 
 	// Headers are added to the INVITE: P-Asserted-Identity, Diversion, … See Header
-	// for those that cannot be.
+	// for the headers that are refused.
 	Headers []Header
 	// MaxForwards is the largest number of hops that the INVITE may make, at most 255
 	// (RFC 3261 20.22). Zero is 70. A back-to-back user agent passes on one less than
 	// it received (RFC 7332 4).
 	MaxForwards int
-	// From is the caller. Nil is StackConfig.From. An empty host becomes the address by
-	// which the peer reaches us.
+	// From is the caller. Nil means StackConfig.From. An empty host becomes the address
+	// at which the peer reaches us.
 	From *Address
 	// Anonymous hides the caller: From is anonymous@anonymous.invalid, and Privacy: id
-	// asks the network to keep back the identity that it knows (RFC 3323 4.1, RFC 3325
+	// asks the network to withhold the identity that it knows (RFC 3323 4.1, RFC 3325
 	// 7).
 	Anonymous bool
-	// Contact is our Contact in every message of this call from here on. Nil leaves it
-	// as it was. At first that is the address by which the peer reaches us: a SIPS URI
-	// where RFC 3261 8.1.1.8 or 12.1.1 asks for it, else a SIP URI.
+	// Contact is our Contact in every message of this call from now on. Nil does not
+	// change it. The default is the address at which the peer reaches us: a SIPS URI
+	// if RFC 3261 8.1.1.8 or 12.1.1 requires it, else a SIP URI.
 	Contact *sip.Uri
-	// Route is the route the INVITE takes (RFC 3261 8.1.2); nil is
-	// StackConfig.OutboundProxy, and with a Flow none.
+	// Route is the route of the INVITE (RFC 3261 8.1.2). Nil means
+	// StackConfig.OutboundProxy, or no route with a Flow.
 	Route []sip.Uri
-	// Flow is where the call goes, and every request in it, whatever target, Route and
-	// the peer's Contact say: nothing is looked up, and no other connection is made.
-	// When it is lost, requests fail with ErrFlowLost, until the peer has moved on
+	// Flow carries the INVITE and every request of the call, whatever target, Route and
+	// the peer's Contact say: no name is resolved, and no other connection is opened.
+	// After its loss requests fail with ErrFlowLost, until the peer has moved
 	// (StackConfig.MoveFlow) or a re-INVITE has another Flow. Only the targets of
-	// FollowRedirects are found as usual. Nil is no flow.
+	// FollowRedirects are located as usual. Nil means no flow.
 	Flow *Flow
 	// FollowRedirects is the largest number of targets of 300, 301 and 302 responses to
-	// try, one after the other, the Contact of the highest q first (RFC 3261 8.1.3.4).
-	// None is tried twice, and none but SIPS URIs after a SIPS URI. Headers in a
-	// Contact are not heeded. A target that responds with 400 to 599, or not at all,
-	// makes way for the next one; the response of the last one ends the call. Zero
-	// tries none: a *ResponseError brings the targets.
+	// try, one after the other, the Contact with the highest q first (RFC 3261 8.1.3.4).
+	// No target is tried twice, and after a SIPS URI only SIPS URIs are tried. Headers
+	// in a Contact are ignored. If a target responds with 400 to 599, or not at all, the
+	// next one is tried; the response of the last one ends the call. With zero none is
+	// tried, and a *ResponseError has the targets.
 	FollowRedirects int
 	// Replaces names the call at the peer that this INVITE replaces (RFC 3891 4), and
 	// Join the call that it joins (RFC 3911 5): see ReplacesOf. At most one of them may
-	// be set, and it must name a Call-ID and both tags. A peer that does not know the
+	// be set, and it must have a Call-ID and both tags. A peer that does not support the
 	// header ignores it, unless Require asks the peer to refuse the call with 420.
 	Replaces, Join *ReplacesInfo
-	// Require lists the options that the peer must know (RFC 3261 20.32):
+	// Require lists the options that the peer must support (RFC 3261 20.32):
 	// "replaces", "join".
 	Require []string
-	// Choose decides whether a 2xx to the INVITE makes the call. It is called on a
-	// goroutine of its own for one 2xx at a time, in the order of arrival. The fork is
-	// released (ACK, BYE) if Choose returns false, panics, or takes longer than 48*T1,
-	// and the next 2xx is awaited. The call ends when none comes. Nil takes the first
-	// 2xx.
+	// Choose decides whether a 2xx to the INVITE makes the call. It runs on its own
+	// goroutine for one 2xx at a time, in the order of arrival. The fork is released
+	// (ACK, BYE) if Choose returns false, panics, or takes longer than 48*T1, and the
+	// next 2xx is awaited. The call ends if none comes. Nil accepts the first 2xx.
 	Choose func(ForkInfo) bool
 	// PrackOffer returns a further offer for the PRACK to the provisional response that
 	// has answered the offer of the INVITE (RFC 3262 5, RFC 6337 3.2). It is not called
-	// while another offer is open; a nil result makes no offer. It is called on a
-	// goroutine of its own. An offer that takes longer than two seconds is not sent,
-	// and ctx ends. The answer, in the 2xx to the PRACK, goes to OnBody.
+	// while another offer is open; a nil result makes no offer. It runs on its own
+	// goroutine. After two seconds ctx ends, and a later offer is not sent. The answer,
+	// in the 2xx to the PRACK, goes to OnBody.
 	PrackOffer func(ctx context.Context, response ForkInfo) (offer Body)
-	// Setup is called with the dialog before the INVITE leaves, on the caller's
-	// goroutine: callbacks registered in it miss nothing. A panic in it is the error of
-	// NewInvite. It may be nil.
+	// Setup, unless nil, is called with the dialog before the INVITE is sent, on the
+	// caller's goroutine. So callbacks registered in it miss no event. NewInvite returns
+	// a panic in it as an error.
 	Setup func(*Dialog)
 
 	// token is the Referred-By token that goes with the body (RFC 3892). referral is
@@ -106,36 +105,36 @@ type InviteOpts struct {
 
 // ReferOpts are the options of the calls that send a REFER.
 type ReferOpts struct {
-	// ReferSub, when not nil, is sent as the value of Refer-Sub (RFC 4488).
+	// ReferSub, unless nil, is sent as the value of Refer-Sub (RFC 4488).
 	ReferSub *string
 	// NoReferSub asks for no subscription: Refer-Sub: false (RFC 4488 4).
 	NoReferSub bool
-	// RequireNoSub requires that no subscription is made: Require: nosub (RFC 7614
-	// 5.1). A peer that does not know nosub refuses the REFER with 420.
+	// RequireNoSub requires that no subscription is created: Require: nosub (RFC 7614
+	// 5.1). A peer that does not support nosub refuses the REFER with 420.
 	RequireNoSub bool
-	// ReferredBy is the referrer (RFC 3892); nil is our side of the call.
+	// ReferredBy is the referrer (RFC 3892); nil means our side of the call.
 	ReferredBy *Address
-	// TargetDialog is the Key of the call of ours with the same peer to which the REFER
+	// TargetDialog is the Key of our call with the same peer to which the REFER
 	// belongs: Target-Dialog, and Require: tdialog (RFC 4538 3). A peer that does not
-	// know tdialog refuses the REFER with 420. It may be nil.
+	// support tdialog refuses the REFER with 420. It may be nil.
 	TargetDialog *DialogKey
-	// Flow is where a REFER outside calls goes, and what follows it; see
+	// Flow carries a REFER outside calls, and later requests of its subscription; see
 	// InviteOpts.Flow. Inside a call it must be nil.
 	Flow *Flow
-	// Headers are added to the REFER, but for Refer-To, Refer-Sub, and the headers that
-	// Header refuses. A Referred-By here goes before ReferredBy.
+	// Headers are added to the REFER. Refer-To, Refer-Sub, and the headers that Header
+	// refuses are not allowed. A Referred-By here takes precedence over ReferredBy.
 	Headers map[string]string
 }
 
-// IDialog is a call as an application sees it. The dynamic type behind every
-// IDialog this package hands out is *Dialog, which can do more.
+// IDialog is a call as an application sees it. The dynamic type of every IDialog from
+// this package is *Dialog, which has more methods.
 //
 // Every method may be called from any goroutine and from inside any callback.
 type IDialog interface {
-	// Key returns the dialog's identifier. RemoteTag is empty until the peer
-	// has told its tag.
+	// Key returns the dialog's identifier. RemoteTag is empty until the peer's
+	// tag is known.
 	Key() DialogKey
-	// State returns the state now.
+	// State returns the present state.
 	State() DialogState
 	// Accept answers an incoming call with 200; see [Dialog.Accept].
 	Accept(ctx context.Context, opts ...ResponseOpt) error
@@ -146,7 +145,7 @@ type IDialog interface {
 	// ReferReplace asks the peer to take over another call of ours; see
 	// [Dialog.ReferReplace].
 	ReferReplace(ctx context.Context, replaceDialog IDialog, opts ReferOpts) error
-	// WaitRefer waits for the answer to a REFER; see [Dialog.WaitRefer].
+	// WaitRefer waits for the response to a REFER; see [Dialog.WaitRefer].
 	WaitRefer(ctx context.Context) (*ReferSubscription, error)
 	// Bye ends the call; see [Dialog.Bye].
 	Bye(ctx context.Context, reason string) error
@@ -160,15 +159,15 @@ type IDialog interface {
 
 // IStack is the part of a [Stack] that most applications need.
 type IStack interface {
-	// Start binds and serves; see [Stack.Start].
+	// Start binds the sockets and serves them; see [Stack.Start].
 	Start(ctx context.Context) error
-	// Shutdown ends everything; see [Stack.Shutdown].
+	// Shutdown ends all calls and the stack; see [Stack.Shutdown].
 	Shutdown(ctx context.Context) error
 	// NewInvite places a call; see [Stack.NewInvite].
 	NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) (IDialog, error)
 	// DialogByKey finds a call; see [Stack.DialogByKey].
 	DialogByKey(key DialogKey) (*Dialog, bool)
-	// OnIncomingDialog registers the callback for calls that arrive; see
+	// OnIncomingDialog registers the callback for incoming calls; see
 	// [Stack.OnIncomingDialog].
 	OnIncomingDialog(func(IDialog))
 }
@@ -186,22 +185,21 @@ type Address struct {
 	URI         sip.Uri
 }
 
-// Header is a header for a message. It is refused with ErrInvalidArgument, which names
-// the option that sets it, if its name is no token, its value has a line break or
-// another control character, or the message has it already: Via, From, To, Call-ID,
-// CSeq, Max-Forwards, Route, Record-Route, Content-Length, and Contact but in an
-// [Answer] and by [WithHeader].
+// Header is a header for a message. It is refused with ErrInvalidArgument if its name is
+// not a token, if its value has a line break or another control character, or if the
+// stack sets the header itself; the error then names the option for it. These headers
+// are Via, From, To, Call-ID, CSeq, Max-Forwards, Route, Record-Route, Content-Length,
+// and Contact, except in an [Answer] and with [WithHeader].
 type Header struct {
 	Name, Value string
 }
 
 // ByeOpts are the options of ByeWith.
 type ByeOpts struct {
-	// Reason becomes a Reason header (RFC 3326): SIP;text="…", unless it is
-	// one already, such as `Q.850;cause=16`.
+	// Reason becomes a Reason header (RFC 3326): SIP;text="…", unless it is a header
+	// value already, such as `Q.850;cause=16`.
 	Reason string
-	// Reasons become further Reason headers, also in the CANCEL of a call that is not
-	// answered.
+	// Reasons become further Reason headers, also in the CANCEL of an unanswered call.
 	Reasons []Reason
 	// Headers are added to the BYE.
 	Headers []Header
@@ -236,21 +234,22 @@ func WithHeaders(headers ...Header) ResponseOpt {
 }
 
 // WithBody gives a response a body: the answer, or the offer, of Accept and
-// Provisional. Once reliable provisional responses have agreed upon a session, a body
-// in Accept is neither (RFC 6337 3.1.1). The version in an SDP's o= line is raised
-// where it would go back, as Hold and Resume have raised it too (RFC 3264 8).
+// Provisional. After reliable provisional responses have established a session, a body
+// in Accept is neither (RFC 6337 3.1.1). The version in an SDP's o= line is raised if it
+// would otherwise decrease, since Hold and Resume raise it too (RFC 3264 8).
 func WithBody(body Body) ResponseOpt {
 	return func(resp *sip.Response) { setBody(resp, body) }
 }
 
-// WithReliable makes Provisional send the response reliably (RFC 3262) when the caller
-// supports that; other responses are not changed.
+// WithReliable makes Provisional send the response reliably (RFC 3262) if the caller
+// supports that. It does not change other responses.
 func WithReliable() ResponseOpt {
 	return func(resp *sip.Response) { resp.AppendHeader(sip.NewHeader("Require", rel100.Tag)) }
 }
 
-// WithContacts replaces a response's Contact: by the targets of a redirection (RFC 3261
-// 21.3); in Accept and Provisional by our own, one SIP URI, for the rest of the call.
+// WithContacts replaces a response's Contact: in RejectWith by the targets of a
+// redirection (RFC 3261 21.3), in Accept and Provisional by our own Contact, one SIP URI,
+// for the rest of the call.
 func WithContacts(targets ...sip.Uri) ResponseOpt {
 	return func(resp *sip.Response) {
 		var list []sip.Header

@@ -19,8 +19,8 @@ type transactionLayer interface {
 	Request(ctx context.Context, req *sip.Request, opt txn.RequestOptions, user txn.ClientUser) (clientTx, error)
 	// SendAck writes the ACK to a 2xx and keeps its bytes.
 	SendAck(ctx context.Context, req *sip.Request, opt txn.RequestOptions) (ackTx, error)
-	// CloseBy ends all transactions and waits, until ctx ends, for what they still
-	// deliver.
+	// CloseBy ends all transactions and waits, until ctx ends, for their remaining
+	// deliveries.
 	CloseBy(ctx context.Context)
 }
 
@@ -95,8 +95,8 @@ func (r txnLayer) SendAck(ctx context.Context, req *sip.Request, opt txn.Request
 
 func (r txnLayer) CloseBy(ctx context.Context) { r.layer.CloseBy(ctx) }
 
-// stackUser takes what the transaction layer delivers. It keeps these methods off the
-// exported ones of Stack.
+// stackUser receives the deliveries of the transaction layer, so that its methods are not
+// exported methods of Stack.
 type stackUser struct{ stack *Stack }
 
 func (u stackUser) Request(tx *txn.Server) {

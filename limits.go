@@ -11,101 +11,98 @@ import (
 	"sipdialog.example/dialog/internal/unconfirmed"
 )
 
-// Limits bounds what peers can make a stack hold or do. Rates and the number
-// of dialogs a source are not limited unless set; everything else has the
-// default named. What is over a limit is answered 503 with Retry-After where it
-// can be answered, dropped where not, and counted in [Stats]. MaxDialogs is in
-// StackConfig.
+// Limits bounds the memory and work that peers can cause. Rates and the number of
+// dialogs for each source are bounded only if set; every other field has a default. A
+// request beyond a limit gets 503 with Retry-After. Messages that cannot be answered are
+// dropped. Both are counted in [Stats]. MaxDialogs is in StackConfig.
 type Limits struct {
-	// DialogsPerSource bounds the calls in progress that came from one IP
-	// address; zero: not bounded.
+	// DialogsPerSource bounds the calls in progress from one IP address; zero means no
+	// bound.
 	DialogsPerSource int
-	// Unconfirmed bounds the calls of peers that were answered 200 and not acknowledged
-	// yet, and UnconfirmedPerSource those of one IPv4 address, or one IPv6 network of
-	// 64 bits: beyond it the call ends that has waited longest, as if its ACK had not
-	// come in time (Cause.Method is ACK). Zero is half of MaxDialogs, and half of
-	// that, but four at least; negative, or zero without a MaxDialogs: not bounded.
+	// Unconfirmed bounds the calls of peers that got a 200 and have not sent their ACK
+	// yet. UnconfirmedPerSource bounds those of one IPv4 address, or one IPv6 network of
+	// 64 bits. Beyond a bound the call that has waited longest ends, as if its ACK had
+	// not come in time (Cause.Method is ACK). Zero means half of MaxDialogs, and half of
+	// that, but at least four; negative, or zero without a MaxDialogs, means no bound.
 	Unconfirmed, UnconfirmedPerSource int
-	// CallBytes bounds what all calls hold of the messages of their peers: their INVITEs
-	// or responses to ours, bodies that wait for a callback, and REFERs whose outcome is
+	// CallBytes bounds the bytes of peers' messages that all calls hold: INVITEs, or
+	// responses to ours, bodies that wait for a callback, and REFERs whose outcome is
 	// not reported. Beyond it an INVITE that begins a call, and a REFER, get 503; bodies
-	// are not kept for later, nor is that of [Dialog.Response]. Zero is 16 KiB for each
-	// of MaxDialogs, and 16 MiB at least; negative, or zero without a MaxDialogs: not
-	// bounded.
+	// are not kept for later, and [Dialog.Response] has none. Zero means 16 KiB for each
+	// of MaxDialogs, and at least 16 MiB; negative, or zero without a MaxDialogs, means
+	// no bound.
 	CallBytes int
-	// InviteRate and InviteRatePerSource bound the INVITEs outside dialogs that
-	// are taken in a second, altogether and from one IP address; as many may
-	// come at once as in a second. Zero: not bounded.
+	// InviteRate and InviteRatePerSource bound the INVITEs outside dialogs that are
+	// accepted in a second, altogether and from one IP address. As many may come at once
+	// as in a second. Zero means no bound.
 	InviteRate, InviteRatePerSource float64
-	// PendingPerCall bounds what waits to be handled for one Call-ID; zero is 256.
-	// BYE, PRACK and ACK may be 256 more, and the first final response to a request
-	// of ours is always taken. Other responses beyond it are dropped, and repetitions
-	// of a 2xx while one of them waits.
+	// PendingPerCall bounds the messages that wait for one Call-ID; zero means 256. 256
+	// more may be BYE, PRACK and ACK, and the first final response to a request of ours
+	// is always accepted. Other responses beyond the bound are dropped, and so are
+	// retransmissions of a 2xx while one of them waits.
 	PendingPerCall int
 	// Transactions bounds the requests of peers that are being answered, or were
-	// within the last 64*T1, and TransactionBytes what they hold altogether, which is
-	// estimated a little too high; beyond either new ones get 503. Those of calls in
-	// progress may be an eighth more, and 256; the last eighth of the bytes is theirs.
-	// Zero is 200000, and 256 MiB.
+	// answered within the last 64*T1. TransactionBytes bounds the bytes that they hold,
+	// estimated a little too high. Beyond either bound new requests get 503. Requests of
+	// calls in progress may be an eighth more, and 256; the last eighth of the bytes is
+	// reserved for them. Zero means 200000, and 256 MiB.
 	Transactions, TransactionBytes int
 	// SubscriptionsPerDialog bounds the REFERs of one call whose outcome is not
-	// reported; zero is 100.
+	// reported; zero means 100.
 	SubscriptionsPerDialog int
-	// SubscribedCalls bounds the calls that are over but for REFERs whose outcome
-	// is not reported, and the REFERs outside calls; beyond it those of a call end
-	// with it. Zero is 1000. A subscription ends after an hour, however often it is
+	// SubscribedCalls bounds the ended calls with REFERs whose outcome is not reported,
+	// and the REFERs outside calls. Beyond it the subscriptions of a call end with the
+	// call. Zero means 1000. A subscription ends after an hour, however often it is
 	// refreshed.
 	SubscribedCalls int
-	// Tombstones bounds the calls that are remembered for 64*T1 after their
-	// end; beyond it the oldest go early. Zero is 10000.
+	// Tombstones bounds the calls that are remembered for 64*T1 after their end. Beyond
+	// it the oldest are forgotten early. Zero means 10000.
 	Tombstones int
 	// HeaderBytes, Headers and BodyBytes bound one message: its start line and
-	// header block (zero is 32 KiB), the number of its header values (256), and
+	// header block (zero means 32 KiB), the number of its header values (256), and
 	// its body (1 MiB). No header field may be longer than 65535 bytes.
 	HeaderBytes, Headers, BodyBytes int
-	// Connections bounds the streams that peers have opened, Dials those that this
-	// side has, and Handshakes those of peers that are being set up; zero is 10000,
-	// as many as Connections, and 1000.
+	// Connections bounds the streams that peers have opened, Dials the streams that this
+	// side has opened, and Handshakes the peers' streams that are being set up. Zero
+	// means 10000, as many as Connections, and 1000.
 	Connections, Dials, Handshakes int
 	// ConnectionsPerSource and HandshakesPerSource bound those of one IPv4 address, or
-	// one IPv6 network of 64 bits; zero is 1000 and 100, negative not bounded.
+	// one IPv6 network of 64 bits. Zero means 1000 and 100, negative no bound.
 	ConnectionsPerSource, HandshakesPerSource int
-	// UDPRequestBytes is the length above which a request goes by TCP where it would go
-	// by UDP, if the next hop takes connections (RFC 3261 18.1.1); zero is 1300, the most
-	// 65507.
+	// UDPRequestBytes is the length above which a request goes by TCP instead of UDP, if
+	// the next hop accepts connections (RFC 3261 18.1.1). Zero means 1300; the largest
+	// value is 65507.
 	UDPRequestBytes int
-	// StreamBytes bounds what all streams together hold of messages that wait for
-	// their rest, or to be written; beyond it those streams are closed whose messages
-	// wait longest. Zero is 16 MiB.
+	// StreamBytes bounds the bytes of incomplete and unwritten messages that all streams
+	// together hold. Beyond it the streams whose messages have waited longest are
+	// closed. Zero means 16 MiB.
 	StreamBytes int
-	// StreamQueue bounds the messages that wait to be written to one stream; beyond it
-	// the peer is too slow and the stream is closed. Zero is 2048: as many as a busy
-	// trunk gets in a second or two, while StreamBytes bounds what they hold.
+	// StreamQueue bounds the messages that wait to be written to one stream. Beyond it
+	// the peer is too slow and the stream is closed. Zero means 2048: as many as a busy
+	// trunk gets in a second or two, while StreamBytes bounds their bytes.
 	StreamQueue int
-	// IdleTimeout closes a stream on which nothing happens; zero is 30 min,
-	// negative never.
+	// IdleTimeout closes a stream without messages; zero means 30 min, negative never.
 	IdleTimeout time.Duration
-	// SilenceTimeout closes a stream on which a peer that has opened it says nothing
-	// at all; zero is 30 s, negative never.
+	// SilenceTimeout closes a stream on which the peer that has opened it sends nothing
+	// at all; zero means 30 s, negative never.
 	SilenceTimeout time.Duration
-	// DialTimeout bounds the setting up of a connection of ours, with its handshake; zero
-	// is 10 s. Several requests for one destination wait for one dial.
+	// DialTimeout bounds the set-up of a connection of ours, with its handshake; zero
+	// means 10 s. Several requests for one destination wait for one dial.
 	DialTimeout time.Duration
-	// DialPause is how long a destination that could not be connected to is not tried
-	// again, or three times as long as that took, up to 30 s: its error is known at once
-	// meanwhile, so that the next address is tried, or UDP for a long request. One that
-	// refuses at once is tried once more. 1024 are remembered. Zero is 1 s, negative: none
-	// is.
+	// DialPause is the time for which a destination is not tried again after a failed
+	// dial. It is extended to three times the duration of that dial, up to 30 s.
+	// Meanwhile requests get the error at once, so that the next address is tried, or UDP
+	// for a long request. A destination that refuses at once is tried once more. 1024
+	// destinations are remembered. Zero means 1 s, negative no pause.
 	DialPause time.Duration
-	// HandshakeTimeout and WriteTimeout bound a handshake and one write; zero
-	// is 10 s.
+	// HandshakeTimeout and WriteTimeout bound a handshake and one write; zero means 10 s.
 	HandshakeTimeout, WriteTimeout time.Duration
 }
 
-// maxDatagram is what one UDP datagram over IPv4 can carry.
+// maxDatagram is the largest payload of one UDP datagram over IPv4.
 const maxDatagram = 65507
 
-// check refuses what can be no limit of sending.
+// check returns an error for a limit of sending that is out of range.
 func (l Limits) check() error {
 	if l.UDPRequestBytes < 0 || l.UDPRequestBytes > maxDatagram {
 		return invalid("Limits.UDPRequestBytes %d", l.UDPRequestBytes)
@@ -122,8 +119,8 @@ const (
 	defaultTombstones     = 10000
 	defaultSubscribed     = 1000
 	leastUnconfirmed      = 4
-	// bytesPerCall is what a call may hold on average, leastCallBytes the bound of a
-	// stack with few calls.
+	// bytesPerCall is the average number of bytes that a call may hold, leastCallBytes the
+	// bound of a stack with few calls.
 	bytesPerCall   = 16 << 10
 	leastCallBytes = 16 << 20
 	// maxSources bounds the IP addresses whose rate is kept.
@@ -171,7 +168,7 @@ func (c *StackConfig) transportLimits() transport.Limits {
 	}
 }
 
-// admission decides which INVITEs are taken. It is set at construction.
+// admission decides which INVITEs are accepted. It is set at construction.
 type admission struct {
 	all     *rate.Bucket
 	sources *rate.Sources[netip.Addr]
@@ -184,14 +181,14 @@ func newAdmission(l Limits) admission {
 	}
 }
 
-// admits reports whether an INVITE from that address may be taken now. A
-// source over its own rate does not use up that of all.
+// admits reports whether an INVITE from that address is accepted now. A source beyond
+// its own rate does not use up the rate of all.
 func (a admission) admits(source netip.Addr) bool {
 	now := time.Now()
 	return a.sources.Take(source, now) && a.all.Take(now)
 }
 
-// sourceOf is the IP address that a message came from.
+// sourceOf returns the IP address that a message came from.
 func sourceOf(source string) netip.Addr {
 	address, err := netip.ParseAddrPort(source)
 	if err != nil {

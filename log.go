@@ -38,10 +38,10 @@ func (s *Stack) logOf(tx serverTx) *slog.Logger {
 	return s.log.With("call_id", callID(tx.Message()))
 }
 
-// What is logged of a call at LevelDebug, a line each; that of its messages is the
-// transaction layer's. Each names the call, the peer's address and a method. The
-// functions do nothing, and cost nothing, unless somebody wants to know; they may be
-// called with the dialog's mutex held, which those called …Locked need.
+// The log records of a call at LevelDebug, one line for each event. The transaction layer
+// logs the messages. Each record names the call, the peer's address and a method. The
+// functions do nothing, and cost nothing, if LevelDebug is off. They may be called with
+// the dialog's mutex held, which those called …Locked need.
 
 func (d *Dialog) debugs() bool { return d.stack != nil && d.stack.journal.Debugs() }
 
@@ -110,7 +110,7 @@ func (d *Dialog) logEndedLocked() {
 	d.note("call ended", d.peerLocked(), cause.Method, attrs...)
 }
 
-// logAcceptedLocked tells that an offer of the peer's was answered, by whom.
+// logAcceptedLocked logs the answer to an offer of the peer, and its origin.
 func (d *Dialog) logAcceptedLocked(method sip.RequestMethod, made offeranswer.Origin) {
 	if d.debugs() {
 		d.note("offer decided", d.peerLocked(), string(method), slog.Int("status", sip.StatusOK), slog.String("by", made.String()))

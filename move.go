@@ -11,20 +11,20 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// MovePolicy says when the flow to a peer behind a NAT moves to the source of a message
-// of its. The message always is in order for its call: with its Call-ID and both tags,
-// and for a request the next CSeq, for a response the branch of our request. What moves
-// beyond the policy has to have credentials, where StackConfig.MoveCredentials is set.
+// MovePolicy sets when the flow to a peer behind a NAT moves to the source of one of its
+// messages. The message must be in order for the call: it has the Call-ID and both tags,
+// and the next CSeq if it is a request, or the branch of our request if it is a response.
+// With StackConfig.MoveCredentials a request beyond the policy needs credentials.
 type MovePolicy int
 
 const (
-	// MoveInOrder: by each of those. A router that forgets a flow gives it another
-	// port, and a phone in another network has another address.
+	// MoveInOrder: with each such message. A NAT that has forgotten a flow gives it
+	// another port, and a phone in another network has another address.
 	MoveInOrder MovePolicy = iota
-	// MoveSameAddress: when the IP address stays the same, as behind one router; or
-	// with a re-INVITE or UPDATE that is accepted.
+	// MoveSameAddress: if the IP address stays the same, as behind one NAT; or with an
+	// accepted re-INVITE or UPDATE.
 	MoveSameAddress
-	// MoveNever: only with a re-INVITE or UPDATE that is accepted.
+	// MoveNever: only with an accepted re-INVITE or UPDATE.
 	MoveNever
 )
 
@@ -50,10 +50,10 @@ func (p MovePolicy) allowsTarget(from, to sip.Uri) bool {
 	return true
 }
 
-// reachedBy notes that a request of the peer's, in order, has arrived by another flow:
-// a router has forgotten the old one, or its connection is lost, which may not be known
-// here. A peer behind a NAT, or with a WebSocket, is reached by it from now on; others
-// by their Contact.
+// reachedBy records that a request of the peer, in order, has arrived on another flow: a
+// NAT has forgotten the old one, or its connection is lost, perhaps without notice. A peer
+// behind a NAT, or with a WebSocket, is reached on this flow from now on; other peers at
+// their Contact.
 func (d *Dialog) reachedBy(e *earlyDialog, tx serverTx) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()

@@ -11,21 +11,21 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// NATPolicy says when a request inside a call, without a recorded route, goes to the
-// source of the peer's messages rather than to its Contact: a peer behind a NAT may not
-// know the address by which it is reached.
+// NATPolicy sets when a request inside a call, without a recorded route, goes to the
+// source of the peer's messages instead of to its Contact: a peer behind a NAT may not
+// know the address at which it is reached.
 type NATPolicy int
 
 const (
-	// NATAuto: when the address in the Contact has a narrower scope than the source of
-	// the messages (and, for an incoming call, no proxy was passed): of a host, a link
+	// NATAuto: if the address in the Contact has a narrower scope than the source of
+	// the messages (and an incoming call has passed no proxy): that of a host, a link
 	// (169.254/16, fe80::/10), a site (RFC 1918, RFC 4193), or a provider's network
-	// (RFC 6598); or when the Contact has a name without hosts (RFC 7118 5).
+	// (RFC 6598); or if the Contact has a name without hosts (RFC 7118 5).
 	NATAuto NATPolicy = iota
-	// NATNever: never: RFC 3261 12.2.1.1 to the letter.
+	// NATNever: never, as RFC 3261 12.2.1.1 requires.
 	NATNever
-	// NATAlways: whenever the two differ, over UDP in the port too, or the Contact has
-	// a name.
+	// NATAlways: if the two addresses differ, over UDP also if only the ports differ, or
+	// if the Contact has a name.
 	NATAlways
 )
 
@@ -99,8 +99,8 @@ func (s *dialogState) learnFlowLocked(req *sipmsg.Message, f *transport.Flow) {
 	s.d.keepLocked()
 }
 
-// keepLocked keeps the flow open that the call goes by, in its place the one before: a
-// connection, and over UDP what leads through a NAT, the peer's or ours.
+// keepLocked keeps the present flow of the call open, and releases the one before. The
+// flow is a connection, or over UDP a path through a NAT, the peer's or ours.
 func (d *Dialog) keepLocked() {
 	s := d.currentLocked()
 	f := s.flow

@@ -168,25 +168,25 @@ type Progress struct {
 // final reports whether a status is an outcome.
 func (p Progress) final() bool { return p.Status >= 200 }
 
-// TransferError says why the outcome of a transfer will not be known. errors.Is holds
-// for it with ErrNoOutcome, and with every error that Err matches.
+// TransferError is the error for a transfer whose outcome will not be known. errors.Is
+// holds for it with ErrNoOutcome, and with every error that Err matches.
 type TransferError struct {
 	// Last is the last progress that was reported; zero: none.
 	Last Progress
-	// Reason is that of the NOTIFY that ended the subscription without an outcome, such
-	// as "noresource" or "rejected" (RFC 6665 4.1.3); empty without one. RetryAfter is
-	// its delay before another try.
+	// Reason is the reason in the NOTIFY that ended the subscription without an outcome,
+	// such as "noresource" or "rejected" (RFC 6665 4.1.3); empty if it has none.
+	// RetryAfter is the NOTIFY's delay before another attempt.
 	Reason     string
 	RetryAfter time.Duration
-	// Err is what ended the subscription: ErrTimeout (it expired, or the peer
-	// has not answered), ErrTerminated (closed), ErrShutdown, ErrNoSubscription
-	// (the peer granted that there is none), ErrMaxDialogs (the call ended, and
-	// Limits.SubscribedCalls were left of others), a *ResponseError (a request of the
-	// dialog's got a final answer that ends it), or nil (a NOTIFY).
+	// Err is the error that ended the subscription: ErrTimeout (it expired, or the peer
+	// did not respond), ErrTerminated (closed), ErrShutdown, ErrNoSubscription (the peer
+	// agreed to none), ErrMaxDialogs (the call ended, and other ended calls had used up
+	// Limits.SubscribedCalls), a *ResponseError (a request of the dialog got a final
+	// response that ends it), or nil (a NOTIFY).
 	Err error
 }
 
-// Error says what ended the subscription, and the last progress.
+// Error returns the reason for the end of the subscription, and the last progress.
 func (e *TransferError) Error() string {
 	text := ErrNoOutcome.Error()
 	if e.Last.Status != 0 {
@@ -221,11 +221,12 @@ func (r *ReferSubscription) Status() Progress {
 // Wait waits for the outcome of a REFER: the first final status, 200 to 699, in a
 // NOTIFY. A transfer that failed is an outcome too: its error is nil. While a Wait for
 // a REFER of ours is running, the subscription is refreshed before it expires. A second
-// call, or a later one, returns the same. An error comes with the last progress.
+// call, or a later one, returns the same. With an error Wait also returns the last
+// progress.
 //
 // Errors: *TransferError (there will be no outcome), *ResponseError (the REFER was
 // refused), ErrTimeout or ErrTransport (it got no response), ErrNoSubscription (not a
-// subscription of a dialog), ErrInvalidArgument, ctx's.
+// subscription of a dialog), ErrInvalidArgument, that of ctx.
 func (r *ReferSubscription) Wait(ctx context.Context) (result Progress, err error) {
 	defer naming("Wait", &err)
 	if ctx == nil {

@@ -38,7 +38,7 @@ func (n pendingNotify) isLast() bool { return n.progress.final() || n.state != "
 // 5.5). It blocks until the NOTIFY is answered, at most TxTimeout.
 //
 // Errors: ErrInvalidArgument (status out of range), ErrNoSubscription (it has ended, or
-// the REFER was ours), ErrPending, *ResponseError, ErrTimeout, ErrTransport, ctx's.
+// the REFER was ours), ErrPending, *ResponseError, ErrTimeout, ErrTransport, that of ctx.
 func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason string) (err error) {
 	defer naming("SendNotify", &err)
 	if ctx == nil {
@@ -193,8 +193,8 @@ func (n *sentNotify) mayRepeatLocked() error {
 	return nil
 }
 
-// response takes the response to a NOTIFY: a failure that RFC 5057 5.1 counts against
-// the subscription ends it. The new call goes on (RFC 3515 2.4.4).
+// response handles the response to a NOTIFY. A failure that ends the subscription by RFC
+// 5057 5.1 ends it. The new call continues (RFC 3515 2.4.4).
 func (n *sentNotify) response(res *sip.Response) {
 	switch {
 	case res.IsProvisional():
@@ -314,8 +314,8 @@ func (r *ReferSubscription) flush() {
 	}
 }
 
-// write writes one NOTIFY of the queue. When the last cannot be written the
-// subscription ends all the same.
+// write writes one NOTIFY of the queue. If the last cannot be written, the subscription
+// still ends.
 func (r *ReferSubscription) write(n pendingNotify) {
 	ctx, cancel := context.WithTimeout(r.dialog.baseContext(), r.dialog.config().txTimeout())
 	defer cancel()

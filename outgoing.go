@@ -12,13 +12,13 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// NewInvite places a call to target (RFC 3261 13.2.1): it sends an INVITE with
-// opts.Body as the offer, and returns when that has been written; the state is then
-// Trying. ctx bounds only this: look-up, connection and write. Wait for the outcome
-// with [Dialog.WaitAnswer]. Without it the call is cancelled at the ringing limit.
+// NewInvite places a call to target (RFC 3261 13.2.1): it sends an INVITE with opts.Body
+// as the offer, and returns when the INVITE has been written; the state is then Trying.
+// ctx bounds only the look-up, the connection and the write. [Dialog.WaitAnswer] waits
+// for the outcome. An unanswered call is cancelled at the ringing limit.
 //
 // Errors: ErrNotStarted, ErrShutdown, ErrMaxDialogs, ErrInvalidArgument, ErrTransport,
-// ctx's.
+// that of ctx.
 func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) (result IDialog, err error) {
 	defer naming("NewInvite", &err)
 	if ctx == nil {
@@ -67,7 +67,7 @@ func (o InviteOpts) nameCalls(invite *sip.Request) {
 
 func (s *Stack) newCaller(target sip.Uri, opts InviteOpts, flow *transport.Flow) *Dialog {
 	to := *target.Clone()
-	// RFC 3261 19.1.1: what says how to get there has no place in To.
+	// RFC 3261 19.1.1: To has no parameters and headers that set the route.
 	to.Headers = nil
 	for _, name := range []string{"method", "transport", "maddr", "ttl", "lr"} {
 		sipuri.RemoveParam(&to.UriParams, name)

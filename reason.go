@@ -12,16 +12,16 @@ import (
 // Reason is a value of a Reason header (RFC 3326): the reason of a BYE, a CANCEL or a
 // refusal.
 type Reason struct {
-	// Protocol is "SIP" when Cause is a status code, "Q.850" when it is a cause of
-	// ISDN, or another token.
+	// Protocol is "SIP" if Cause is a status code, "Q.850" if it is an ISDN cause, or
+	// another token.
 	Protocol string
-	// Cause is the number, such as 16 of Q.850; zero when there is none.
+	// Cause is the number, such as 16 of Q.850; zero if there is none.
 	Cause int
-	// Text is for people.
+	// Text is a text for humans.
 	Text string
 }
 
-// String returns the reason as it stands in a header.
+// String returns the reason in the form of a header.
 func (r Reason) String() string {
 	value := r.Protocol
 	if r.Cause != 0 {
@@ -33,8 +33,8 @@ func (r Reason) String() string {
 	return value
 }
 
-// ReasonsOf returns the reasons in a message, in its order; unreadable ones are left
-// out. The message may be a request or a response (RFC 6432).
+// ReasonsOf returns the reasons in a message, in their order. It leaves out unreadable
+// ones. The message may be a request or a response (RFC 6432).
 func ReasonsOf(msg sip.Message) []Reason { return reasonsOf(msg) }
 
 func reasonsOf(msg message) []Reason {
@@ -57,8 +57,8 @@ func appendReason(reasons []Reason, value string) []Reason {
 	return append(reasons, r)
 }
 
-// WithReason adds reasons to a final response (RFC 6432), such as a Q.850 cause. A
-// Protocol that is no token makes the method fail.
+// WithReason adds reasons to a final response (RFC 6432), such as a Q.850 cause. If a
+// Protocol is not a token, the method returns an error.
 func WithReason(reasons ...Reason) ResponseOpt {
 	return func(resp *sip.Response) {
 		if err := checkReasons("", reasons); err != nil {

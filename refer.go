@@ -10,20 +10,20 @@ import (
 	"sipdialog.example/dialog/internal/sipuri"
 )
 
-// Refer asks the peer to call target (RFC 3515). It returns when the REFER has
-// been written; wait for its answer with WaitRefer. The call must be
-// established. It ends if the REFER is not answered for TxTimeout (RFC 3261 12.2.1.2),
-// unless StackConfig.KeepUnanswered is set.
+// Refer asks the peer to call target (RFC 3515). It returns when the REFER has been
+// written; WaitRefer waits for its response. The call must be established. It ends if
+// the REFER gets no response for TxTimeout (RFC 3261 12.2.1.2), unless
+// StackConfig.KeepUnanswered is set.
 //
-// Errors: ErrInvalidArgument, *StateError, ErrPending, ErrTransport, ctx's.
+// Errors: ErrInvalidArgument, *StateError, ErrPending, ErrTransport, that of ctx.
 func (d *Dialog) Refer(ctx context.Context, target sip.Uri, opts ReferOpts) error {
 	return opErr("Refer", d.SendRefer(ctx, target, &opts))
 }
 
-// ReferReplace asks the peer to call the peer of replaceDialog and to take
-// that call over: an attended transfer (RFC 5589 7). replaceDialog must be a
-// call of this package, established; for another implementation of IDialog use
-// SendReferWithReplaces. Otherwise it is Refer.
+// ReferReplace asks the peer to call the peer of replaceDialog and to replace that call:
+// an attended transfer (RFC 5589 7). replaceDialog must be an established call of this
+// package; for another implementation of IDialog use SendReferWithReplaces. In all else
+// it is like Refer.
 func (d *Dialog) ReferReplace(ctx context.Context, replaceDialog IDialog, opts ReferOpts) (err error) {
 	defer naming("ReferReplace", &err)
 	other, ok := replaceDialog.(*Dialog)
@@ -36,8 +36,8 @@ func (d *Dialog) ReferReplace(ctx context.Context, replaceDialog IDialog, opts R
 	return d.SendReferWithReplaces(ctx, target, other, &opts)
 }
 
-// SendReferWithReplaces is ReferReplace with the URI to call given. Only
-// replaceDialog's Key is used.
+// SendReferWithReplaces is ReferReplace with a given URI to call. It uses only the Key of
+// replaceDialog.
 func (d *Dialog) SendReferWithReplaces(ctx context.Context, targetURI sip.Uri, replaceDialog IDialog, opts *ReferOpts) (err error) {
 	defer naming("SendReferWithReplaces", &err)
 	info := ReplacesOf(replaceDialog)
@@ -53,7 +53,7 @@ func (d *Dialog) SendReferWithReplaces(ctx context.Context, targetURI sip.Uri, r
 	return d.SendRefer(ctx, target, opts)
 }
 
-// SendRefer is Refer; nil opts are the defaults.
+// SendRefer is Refer; nil opts mean the defaults.
 func (d *Dialog) SendRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts) (err error) {
 	defer naming("SendRefer", &err)
 	if ctx == nil {
@@ -167,8 +167,8 @@ func targetDialog(key DialogKey) sip.Header {
 	return sip.NewHeader("Target-Dialog", key.CallID+";local-tag="+key.RemoteTag+";remote-tag="+key.LocalTag)
 }
 
-// transfers is what is known of the REFERs of a call, which most calls do not have. The
-// dialog's mutex guards it.
+// transfers has the state of the REFERs of a call; most calls have none. The dialog's
+// mutex guards it.
 type transfers struct {
 	// sent are the REFERs sent, by CSeq header value, queue those that no WaitRefer has
 	// served.
@@ -281,13 +281,13 @@ func (r *ReferSubscription) refused(err error) {
 	r.dialog.forgetIfUnused()
 }
 
-// WaitRefer waits for the answer to a REFER that was sent, each call for one,
-// in the order of sending. A 2xx gives the subscription; it has ended already
-// when the peer granted that there is none (Refer-Sub: false). When ctx ends
-// first the REFER can be waited for again. The call may end meanwhile.
+// WaitRefer waits for the response to a REFER that was sent. Each call of WaitRefer
+// waits for one REFER, in the order of sending. A 2xx returns the subscription, which
+// has ended already if the peer agreed to none (Refer-Sub: false). If ctx ends first, a
+// later WaitRefer can wait for the REFER again. The call may end meanwhile.
 //
-// Errors: ErrNoRefer (every REFER has been waited for), *ResponseError
-// (refused), ErrTimeout, ErrTransport, ErrTerminated (Close), ErrShutdown, ctx's.
+// Errors: ErrNoRefer (WaitRefer was called for every REFER), *ResponseError (refused),
+// ErrTimeout, ErrTransport, ErrTerminated (Close), ErrShutdown, that of ctx.
 func (d *Dialog) WaitRefer(ctx context.Context) (result *ReferSubscription, err error) {
 	defer naming("WaitRefer", &err)
 	if ctx == nil {
@@ -341,14 +341,15 @@ func (d *Dialog) dropReferLocked(r *ReferSubscription) {
 // (RFC 3515 2.4.4, RFC 6665 4.4.1): it is a Dialog that is over from the first,
 // like that of a call whose subscriptions have outlived it.
 
-// Refer asks target to call referTo, outside any call (RFC 3515): a telephone that is
-// to dial, for example. With opts.TargetDialog the REFER belongs to a call of ours (RFC
-// 4538). It waits for the response. A 2xx gives the subscription; it has ended already
-// when the peer says that there is none. When ctx ends first the subscription is
-// dropped, and a NOTIFY gets 481. Later NOTIFYs do not depend on ctx.
+// Refer asks target to call referTo, outside any call (RFC 3515): for example to let a
+// telephone dial. With opts.TargetDialog the REFER belongs to a call of ours (RFC 4538).
+// Refer waits for the response. A 2xx returns the subscription, which has ended already
+// if the peer agreed to none. If ctx ends first, the subscription is dropped, and a
+// NOTIFY gets 481. Later NOTIFYs do not depend on ctx.
 //
 // Errors: ErrInvalidArgument, ErrNotStarted, ErrShutdown, ErrMaxDialogs
-// (Limits.SubscribedCalls), *ResponseError (refused), ErrTimeout, ErrTransport, ctx's.
+// (Limits.SubscribedCalls), *ResponseError (refused), ErrTimeout, ErrTransport, that of
+// ctx.
 func (s *Stack) Refer(ctx context.Context, target, referTo sip.Uri, opts ReferOpts) (result *ReferSubscription, err error) {
 	defer naming("Refer", &err)
 	if ctx == nil {

@@ -16,19 +16,19 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// ReferRequest is a REFER that arrived inside a call.
+// ReferRequest is a REFER of the peer inside a call.
 type ReferRequest struct {
-	// Dialog is the call it arrived in.
+	// Dialog is the call of the REFER.
 	Dialog *Dialog
-	// ReferTo is the target of the new call. Replaces is the Replaces header in it, nil
-	// without one.
+	// ReferTo is the target of the new call. Replaces is the Replaces header in it; nil
+	// if there is none.
 	ReferTo  sip.Uri
 	Replaces *ReplacesInfo
-	// ReferredBy is the value of Referred-By (RFC 3892), empty without one. It is not
-	// verified.
+	// ReferredBy is the value of Referred-By (RFC 3892); empty if there is none. It is
+	// not verified.
 	ReferredBy string
-	// Subscription reports the outcome. It is active once the REFER has been accepted;
-	// never, when the peer wants none.
+	// Subscription reports the outcome. It becomes active when the REFER is accepted,
+	// unless the peer wants no subscription.
 	Subscription *ReferSubscription
 	// Request is a copy of the request, for [Stack.TargetDialog] among others.
 	Request *sip.Request
@@ -190,11 +190,10 @@ func isFalse(referSub string) bool {
 
 func requiresNoSub(req message) bool { return lists(req, "Require", tagNoSub) }
 
-// HandleIncomingRefer takes a REFER that has been answered 202: it makes the
-// subscription, sends the first NOTIFY (RFC 3515 2.4.4), and runs OnIncomingRefer on a
-// goroutine of its own. The stack calls it; a second call for the same CSeq does
-// nothing while the subscription of the first one lasts. It does not wait for the
-// network.
+// HandleIncomingRefer handles a REFER that got 202: it creates the subscription, sends
+// the first NOTIFY (RFC 3515 2.4.4), and runs OnIncomingRefer on its own goroutine. The
+// stack calls it. A second call for the same CSeq does nothing while the subscription of
+// the first one lasts. It does not wait for the network.
 //
 // Errors: ErrInvalidArgument, ErrMalformed (no CSeq), *StateError.
 func (d *Dialog) HandleIncomingRefer(req *sip.Request, referTo sip.Uri, replaces *ReplacesInfo) (err error) {
@@ -279,9 +278,9 @@ func (d *Dialog) runReferCallback(refer *ReferRequest) {
 	})
 }
 
-// The Referred-By token (RFC 3892 4): a part of a REFER's body by which the
-// referrer proves to the refer target who it is. Who follows the REFER hands it
-// on as it stands.
+// The Referred-By token (RFC 3892 4): a part of a REFER's body by which the referrer
+// proves its identity to the refer target. The UA that follows the REFER passes it on
+// unchanged.
 
 // maxToken bounds a token: a signature, with certificates.
 const maxToken = 32 << 10

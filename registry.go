@@ -28,8 +28,8 @@ import (
 // errTooManyFromSource refuses a call inside the stack.
 var errTooManyFromSource = errors.New("dialog: too many dialogs of one source")
 
-// DialogByKey returns the call with that key. A key from before the peer's tag
-// was known finds the call until it ends.
+// DialogByKey returns the call with that key. A key without the peer's tag, from before
+// the tag was known, finds the call until it ends.
 func (s *Stack) DialogByKey(key DialogKey) (*Dialog, bool) {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
@@ -161,8 +161,8 @@ func (s *Stack) leaveActiveLocked(d *Dialog) {
 	s.fileEndedLocked(d)
 }
 
-// fileEndedLocked files a call that ended by what is left of it: a peer that is not
-// released, else subscriptions (RFC 5057 4), else a tombstone.
+// fileEndedLocked files an ended call: under releasing while its peer is not released,
+// else under subscribed while it has subscriptions (RFC 5057 4), else as a tombstone.
 func (s *Stack) fileEndedLocked(d *Dialog) {
 	key := d.keyLocked()
 	if s.releasing[key] == d { // not a fork of the same key that was declined

@@ -28,8 +28,8 @@ type reinviteClient struct {
 	final chan struct{}
 	ended bool
 	err   error
-	// taken is true once a 2xx has come, body is what it brought, or a reliable
-	// provisional response before it.
+	// taken is true once a 2xx has come. body is the session description in it, or in a
+	// reliable provisional response before it.
 	taken bool
 	body  *SimpleBody
 	// before is our session before it, reliable takes the provisional responses
@@ -88,8 +88,9 @@ func (s *dialogState) newReInviteLocked(opts InviteOpts) *reinviteClient {
 	return re
 }
 
-// prepared begins a re-INVITE. Where one before it was refused, after reliable responses, these are over: those to come are
-// numbered anew (RFC 3262 3), and the offer is open again.
+// prepared begins a re-INVITE. If an earlier one was refused after reliable responses,
+// those responses are over: the next ones are numbered anew (RFC 3262 3), and the offer is
+// open again.
 func (re *reinviteClient) prepared(*sip.Request) {
 	d, r := re.d, re.reliable
 	d.mutex.Lock()
@@ -146,7 +147,7 @@ func (re *reinviteClient) expire() {
 	re.cancel()
 }
 
-// cancel gives the re-INVITE up; the call goes on.
+// cancel cancels the re-INVITE; the call continues.
 func (re *reinviteClient) cancel() {
 	re.d.mutex.Lock()
 	re.canceled = true
@@ -170,16 +171,15 @@ func (re *reinviteClient) endLocked(err error) {
 	}
 }
 
-// outcome is what came of a re-INVITE that has ended. Responses that come after
-// the ringing limit has ended it may still bring something.
+// outcome returns the result of a re-INVITE that has ended. Responses after the ringing
+// limit may still change it.
 func (re *reinviteClient) outcome() (Body, error) {
 	re.d.mutex.RLock()
 	defer re.d.mutex.RUnlock()
 	return keptOrNil(re.body), re.err
 }
 
-// closeLocked lets another INVITE begin. An offer that nobody has answered comes
-// to nothing.
+// closeLocked lets another INVITE begin. An offer without an answer is rolled back.
 func (re *reinviteClient) closeLocked() {
 	re.d.currentLocked().negotiation.Rollback(re)
 	re.reliable.answered = true
@@ -261,7 +261,7 @@ func (re *reinviteClient) isRepeated() bool {
 	return re.taken
 }
 
-// succeeded is what follows the ACK.
+// succeeded runs after the ACK.
 func (re *reinviteClient) succeeded() {
 	d := re.d
 	d.mutex.Lock()
@@ -271,8 +271,8 @@ func (re *reinviteClient) succeeded() {
 	d.sendSlot.Release()
 }
 
-// refused takes a final answer of 300 or more: session and target stay as they
-// were (RFC 3261 14.1), but for what reliable responses have changed before.
+// refused handles a final response of 300 or more: session and target do not change (RFC
+// 3261 14.1), except for earlier changes by reliable responses.
 func (re *reinviteClient) refused(res *sip.Response) {
 	d := re.d
 	d.mutex.Lock()
@@ -291,9 +291,9 @@ func (re *reinviteClient) refused(res *sip.Response) {
 	}
 }
 
-// restore offers the session from before a re-INVITE that was refused after a
-// reliable response had changed it to what stands: the ends may think differently
-// of it (RFC 6141 3.4), unless they have agreed on another meanwhile.
+// restore offers the session from before a re-INVITE that was refused after a reliable
+// response had changed the session to stands: the two ends may disagree about the session
+// (RFC 6141 3.4). It does nothing if they have negotiated another one meanwhile.
 func (re *reinviteClient) restore(stands Body) {
 	d := re.d
 	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().txTimeout())
@@ -309,7 +309,7 @@ func (re *reinviteClient) restore(stands Body) {
 	}
 }
 
-// errAgreedAnew says that there is nothing to restore; nobody but restore sees it.
+// errAgreedAnew says that there is nothing to restore. Only restore uses it.
 var errAgreedAnew = errors.New("dialog: the session has changed")
 
 // done follows the last response.
@@ -384,7 +384,7 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sipmsg.Message) {
 	}
 }
 
-// answerReInvite answers one that nobody decides.
+// answerReInvite answers a re-INVITE that no callback decides.
 func (d *Dialog) answerReInvite(in *reinviteServer, ours offeranswer.Negotiation, offer *SimpleBody) {
 	answer, err := defaultAnswer(&ours, in.tx.Message(), offer)
 	if err != nil {
@@ -394,9 +394,9 @@ func (d *Dialog) answerReInvite(in *reinviteServer, ours offeranswer.Negotiation
 	d.acceptReInvite(in, answer, offeranswer.ByDefault)
 }
 
-// offerToComeLocked reports whether a re-INVITE without an offer, in either
-// direction, is to bring one in its answer: until then nobody makes another in an
-// UPDATE (RFC 6337 4.1, 4.2, figures 5 and 12).
+// offerToComeLocked reports whether a re-INVITE without an offer is open, in either
+// direction, so that its response will have the offer. Until then an UPDATE must not have
+// another (RFC 6337 4.1, 4.2, figures 5 and 12).
 func (d *Dialog) offerToComeLocked() bool {
 	out := d.reinviteOut
 	return d.reinviteIn != nil || out != nil && !out.reliable.offered && !out.reliable.negotiated
@@ -415,7 +415,7 @@ func (d *Dialog) refuseReInviteLocked(tx serverTx) *sip.Response {
 	return nil
 }
 
-// claimReInvite decides who refuses the re-INVITE: exactly one caller.
+// claimReInvite decides which caller refuses the re-INVITE: exactly one gets true.
 func (d *Dialog) claimReInvite(in *reinviteServer) bool {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
@@ -471,7 +471,7 @@ func (d *Dialog) refuseReInvite(in *reinviteServer, how *Refusal) {
 	d.stack.refuseWith(in.tx, how)
 }
 
-// cancelReInvite answers a cancelled re-INVITE 487; the call goes on.
+// cancelReInvite answers a cancelled re-INVITE with 487; the call continues.
 func (d *Dialog) cancelReInvite(tx serverTx) {
 	d.mutex.RLock()
 	in := d.reinviteIn

@@ -11,9 +11,9 @@ import (
 	"sipdialog.example/dialog/internal/sendslot"
 )
 
-// reliableClient takes the reliable provisional responses to one INVITE of ours
-// that come in one dialog, in their order, and acknowledges each by a PRACK (RFC
-// 3262 4). The dialog's mutex guards what is not set at construction.
+// reliableClient handles the reliable provisional responses to one INVITE of ours in one
+// dialog, in their order, and acknowledges each by a PRACK (RFC 3262 4). The dialog's
+// mutex guards the fields that are not set at construction.
 type reliableClient struct {
 	// Set at construction.
 
@@ -104,7 +104,8 @@ func (r *reliableClient) mayOfferLocked() bool {
 		d.ending == nil && d.state != DialogStateTerminated
 }
 
-// responseLocked is what a response tells whoever may make an offer.
+// responseLocked returns the information about a response for the function that may make
+// an offer.
 func (r *reliableClient) responseLocked(res *sip.Response) ForkInfo {
 	if r.early != nil {
 		return r.early.infoLocked()
@@ -117,9 +118,9 @@ func (r *reliableClient) responseLocked(res *sip.Response) ForkInfo {
 	}
 }
 
-// negotiateLocked takes the first session in a reliable response: the answer to our
-// offer, or the offer when we made none (RFC 3262 5). With nobody to decide that,
-// our session answers; where we have none it stays unanswered, as one in a 2xx does.
+// negotiateLocked handles the first session in a reliable response: the answer to our
+// offer, or the offer if we made none (RFC 3262 5). If no callback decides that offer, our
+// session answers it; without a session it gets no answer, like an offer in a 2xx.
 func (r *reliableClient) negotiateLocked(p *prack, status int, body *SimpleBody) {
 	s := r.stateLocked()
 	switch {
@@ -146,8 +147,8 @@ func (r *reliableClient) enqueueLocked(p *prack) (begin func()) {
 		return func() {}
 	}
 	if p.offer == nil && p.propose == nil {
-		// Before the application hears of the response: what it sends upon it does
-		// not overtake the PRACK.
+		// Before the application gets the response, so that its requests do not overtake
+		// the PRACK.
 		p.ticket, p.queued = r.d.sendSlot.Enqueue(), true
 	}
 	return p.begin
@@ -228,8 +229,8 @@ func (p *prack) answerTo(offer *SimpleBody, handler OfferHandler) {
 	}
 }
 
-// make gets an offer of ours. The peer waits for the PRACK, with or without one:
-// what is not made in the time that an UPDATE has is not sent.
+// make gets an offer of ours. The peer waits for the PRACK, with or without an offer, so
+// an offer that takes longer than the time of an UPDATE is not sent.
 func (p *prack) make(propose func(context.Context) Body) {
 	d := p.r.d
 	ctx, cancel := context.WithTimeout(context.Background(), decisionTime)
@@ -370,9 +371,9 @@ func (p *prack) finish() {
 	}
 }
 
-// failed does what RFC 5057 says of a PRACK that the peer does not know, or does
-// not answer: it ends the early dialog, and the call when there is no other. Once
-// the INVITE is answered it means nothing any more.
+// failed handles a PRACK that the peer refuses with 481, or does not answer (RFC 5057): it
+// ends the early dialog, and the call if there is no other. After the final response to
+// the INVITE it has no effect.
 func (p *prack) failed(cause Cause) {
 	d, e := p.r.d, p.r.early
 	both := d.lockBoth()

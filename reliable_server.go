@@ -87,8 +87,7 @@ func (d *Dialog) sendsReliably(invite *sipmsg.Message, worth bool) bool {
 	}
 }
 
-// enqueueLocked takes a response in. What it returns writes, and is called
-// without locks.
+// enqueueLocked queues a response. The result writes, and is called without locks.
 func (d *Dialog) enqueueLocked(p *provisional) (send func() error, err error) {
 	if d.incoming.tx == nil {
 		return nil, ErrAnswered
@@ -118,7 +117,7 @@ func (r *reliableServer) mustOffer() bool {
 }
 
 // nextProvisionalLocked numbers the next response, unless the one before waits for
-// its PRACK. What it returns writes, and is called without locks.
+// its PRACK. The result writes it, and is called without locks.
 func (d *Dialog) nextProvisionalLocked() (send func() error) {
 	r := d.incoming.reliable
 	p, rseq, ok := r.order.Next()
@@ -198,7 +197,7 @@ func (r *reliableServer) acknowledged(ack rel100.RAck) *provisional {
 	return p
 }
 
-// awaited is what the next PRACK has to say; zero when none is expected.
+// awaited returns the RAck of the next PRACK; zero if no PRACK is expected.
 func (r *reliableServer) awaited() rel100.RAck {
 	if r == nil {
 		return rel100.RAck{}
@@ -247,8 +246,7 @@ func (d *Dialog) awaitsPRACKLocked() bool {
 	return r != nil && r.writing > 0 || r.inFlight() || update != nil && update.prack
 }
 
-// unmarkReliable removes what WithReliable has added, and reports whether there
-// was any.
+// unmarkReliable removes the mark of WithReliable, and reports whether there was one.
 func unmarkReliable(res *sip.Response) bool {
 	removeHeaders(res, "RSeq")
 	tags := listed(res, "Require")
@@ -264,19 +262,19 @@ func unmarkReliable(res *sip.Response) bool {
 	return true
 }
 
-// Reliability says whether provisional responses are sent so that they cannot be
-// lost: the option 100rel, with PRACK (RFC 3262).
+// Reliability sets whether provisional responses are sent reliably: the option 100rel,
+// with PRACK (RFC 3262).
 type Reliability int
 
 const (
-	// ReliableSupported, the default: our calls say that we know it, and
-	// either side may use it.
+	// ReliableSupported, the default: our calls list 100rel in Supported, and either
+	// side may use it.
 	ReliableSupported Reliability = iota
-	// ReliableOff: neither offered nor taken. A call that requires it gets 420,
-	// and PRACK 405.
+	// ReliableOff: 100rel is neither announced nor accepted. A call that requires it
+	// gets 420, and PRACK 405.
 	ReliableOff
-	// ReliableRequired: our calls require it, and a call whose caller does not
-	// know it gets 421.
+	// ReliableRequired: our calls require 100rel, and a caller that does not support it
+	// gets 421.
 	ReliableRequired
 )
 
@@ -315,16 +313,15 @@ func (c *StackConfig) unsupported(required []string) []string {
 	return slices.DeleteFunc(required, func(tag string) bool { return containsFold(known, tag) })
 }
 
-// requireReliable adds to an INVITE that begins a call what the configuration
-// insists on (RFC 3262 4).
+// requireReliable adds 100rel to an INVITE that begins a call, as configured (RFC 3262 4).
 func (c *StackConfig) requireReliable(invite *sip.Request) {
 	if c.Reliable == ReliableRequired {
 		invite.AppendHeader(sip.NewHeader("Require", rel100.Tag))
 	}
 }
 
-// inspectReliable refuses a call whose caller does not know what we insist on
-// (RFC 3261 21.4.16).
+// inspectReliable refuses a call whose caller does not support a required 100rel (RFC 3261
+// 21.4.16).
 func (s *Stack) inspectReliable(tx serverTx, invite *sipmsg.Message) *sip.Response {
 	if s.config.Reliable != ReliableRequired || toTag(invite) != "" || knowsReliable(invite) {
 		return nil
@@ -380,9 +377,8 @@ func badRack(tx serverTx) *sip.Response {
 	return tx.NewResponse(sip.StatusBadRequest, "RAck missing or malformed")
 }
 
-// takePrackLocked takes over what a PRACK brings besides (RFC 3262 5): the answer
-// to our offer, or an offer once the INVITE's has been answered. What it returns
-// answers the PRACK.
+// takePrackLocked handles the body of a PRACK (RFC 3262 5): the answer to our offer, or an
+// offer after the INVITE's was answered. The result answers the PRACK.
 func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, req *sipmsg.Message) (answer func()) {
 	s := d.currentLocked()
 	body, answersUs := sessionIn(req), s.negotiation.IsOpen(p)
@@ -401,7 +397,7 @@ func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, req *sipmsg.Messag
 		s.negotiation.ReceiveOffer(s.updateIn, body)
 		return d.answerUpdateLocked(s.updateIn)
 	default:
-		// Two offers at once: the PRACK gets its 200 all the same, and no answer.
+		// Two offers at once: the PRACK still gets its 200, without an answer.
 		return func() {
 			d.log().Debug("offer in a PRACK out of turn")
 			d.answerPrack(tx, nil)
@@ -445,9 +441,9 @@ func (d *Dialog) acceptPrack(in *updateServer, answer Body, made offeranswer.Ori
 	d.answerPrack(in.tx, answer)
 }
 
-// refusePrack refuses the offer in a PRACK. The PRACK itself cannot be refused
-// (RFC 3262 3): its 200 answers with every port 0, and our last session is
-// offered anew, or the call ends (RFC 6337 2.3).
+// refusePrack refuses the offer in a PRACK. The PRACK itself cannot be refused (RFC 3262
+// 3): the answer in its 200 has port 0 in every line, and our last session is offered
+// again, or the call ends (RFC 6337 2.3).
 func (d *Dialog) refusePrack(in *updateServer) {
 	answer, again := d.withoutMedia(in.offer)
 	if !d.claimUpdate(in) {

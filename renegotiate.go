@@ -12,14 +12,13 @@ import (
 	"sipdialog.example/dialog/internal/sdp"
 )
 
-// maxRetries bounds how often a re-INVITE is sent anew after a 491, or after a
-// 500 or 503 that says when.
+// maxRetries bounds how often a re-INVITE is sent again after a 491, or after a 500 or 503
+// with Retry-After.
 const maxRetries = 3
 
-// Renegotiate is ReInvite that returns what the peer made of it: the session
-// description in the 2xx, or in the reliable provisional response before it; nil when
-// there is none. Without an offer that is the peer's offer, to be answered by OnOffer's
-// function.
+// Renegotiate is ReInvite that also returns the peer's session description: the one in
+// the 2xx, or in the reliable provisional response before it; nil if there is none. If
+// offer is nil, the result is the peer's offer, which OnOffer's function has answered.
 func (d *Dialog) Renegotiate(ctx context.Context, offer Body, headers ...Header) (result Body, err error) {
 	defer naming("Renegotiate", &err)
 	if ctx == nil {
@@ -28,17 +27,16 @@ func (d *Dialog) Renegotiate(ctx context.Context, offer Body, headers ...Header)
 	return d.renegotiate(ctx, InviteOpts{Body: offer, Headers: headers}, nil)
 }
 
-// Hold offers our last session with every stream that we send and receive
-// turned to sendonly, and every one that we only receive to inactive (RFC 3264
-// 8.4). When the peer refuses, the session stays as it was.
+// Hold offers our last session with sendonly for each sendrecv stream, and inactive for
+// each recvonly stream (RFC 3264 8.4). If the peer refuses, the session does not change.
 //
 // Errors: ErrNoSession, and those of ReInvite.
 func (d *Dialog) Hold(ctx context.Context) error {
 	return opErr("Hold", d.withDirections(ctx, func(was sdp.Direction) sdp.Direction { return was &^ sdp.Receives }))
 }
 
-// Resume undoes Hold: sendonly becomes sendrecv, and inactive recvonly. When
-// the peer refuses, the session stays as it was.
+// Resume reverses Hold: sendonly becomes sendrecv, and inactive becomes recvonly. If the
+// peer refuses, the session does not change.
 //
 // Errors: ErrNoSession, and those of ReInvite.
 func (d *Dialog) Resume(ctx context.Context) error {
@@ -109,9 +107,9 @@ func (d *Dialog) reinviteOnce(ctx context.Context, opts InviteOpts, build offerB
 	}
 }
 
-// retryIn reports whether, and when, a refused re-INVITE is to be sent anew:
-// after a 491 within the window of the Call-ID's owner or of the other side (RFC
-// 3261 14.1), after a 500 or 503 when it says.
+// retryIn reports whether, and when, a refused re-INVITE is sent again: after a 491 within
+// the time window of the Call-ID's owner or of the other side (RFC 3261 14.1), after a 500
+// or 503 at its Retry-After.
 func (d *Dialog) retryIn(err error) (time.Duration, bool) {
 	var refused *ResponseError
 	if d.config().NoRetry || !errors.As(err, &refused) {

@@ -16,13 +16,13 @@ import (
 // new one has been accepted.
 
 // Replaces returns the call of ours that an incoming call replaces (RFC 3891): it ends
-// once this one has been accepted. It is nil when the INVITE named none, and once this
-// call has been accepted or has ended: ask before Accept. It never blocks.
+// when this call is accepted. It is nil if the INVITE named none, and after this call has
+// been accepted or has ended, so call it before Accept. It never blocks.
 func (d *Dialog) Replaces() *Dialog { return d.named(false) }
 
 // Joins returns the call of ours that an incoming call asks to join (RFC 3911). The
-// application mixes the media, or refuses with 488. It is nil when the INVITE named
-// none, and once this call has ended. It never blocks.
+// application mixes the media, or refuses with 488. It is nil if the INVITE named none,
+// and after this call has ended. It never blocks.
 func (d *Dialog) Joins() *Dialog { return d.named(true) }
 
 func (d *Dialog) named(join bool) *Dialog {
@@ -248,9 +248,9 @@ type TakeoverRequest struct {
 
 // TakeoverHandler decides whether the sender of an INVITE may replace or join a call.
 // The zero Answer, and every 2xx, permits it; 300 to 699 refuses it: 403, or 401 with a
-// WWW-Authenticate header. The function runs on a goroutine of its own with no lock
-// held, before OnIncomingDialog and the 180. ctx ends when the caller cancels, and
-// after TxTimeout, when the INVITE is answered 504; a panic is 500.
+// WWW-Authenticate header. The function runs on its own goroutine with no lock held,
+// before OnIncomingDialog and the 180. ctx ends when the caller cancels, and after
+// TxTimeout; the INVITE then gets 504. After a panic it gets 500.
 type TakeoverHandler func(ctx context.Context, r TakeoverRequest) Answer
 
 // FromPeer reports whether the INVITE claims to be sent by, or on behalf of, the peer
@@ -353,9 +353,9 @@ func ParseTargetDialog(header string) (DialogKey, error) {
 }
 
 // TargetDialog returns the call in progress that a request names by its Target-Dialog
-// header. Only the elements on the path of that call's messages know its name, so that
-// the sender may be trusted as far as they are (RFC 4538 4). A header that names no
-// call counts as none. It is meant for handlers of requests outside calls
+// header. Only the elements on the path of that call's messages know its tags, so the
+// sender may be trusted as much as they are (RFC 4538 4). It returns false for a header
+// that names no call. It is meant for handlers of requests outside calls
 // (Stack.OnRequest), and for incoming calls (Dialog.Request). It never blocks.
 func (s *Stack) TargetDialog(req *sip.Request) (*Dialog, bool) {
 	if req == nil {

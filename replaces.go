@@ -31,9 +31,9 @@ func (r *ReplacesInfo) BuildReplacesHeader() string {
 	return value
 }
 
-// ReplacesOf names a call for its peer: for the INVITE that replaces that call there
-// (InviteOpts.Replaces), or joins it. It is nil while the call has no peer, and for
-// nil.
+// ReplacesOf returns the name of a call for its peer, for an INVITE that replaces the
+// call there (InviteOpts.Replaces), or joins it. It is nil while the peer's tag is not
+// known, and for a nil call.
 func ReplacesOf(d IDialog) *ReplacesInfo {
 	if own, ok := d.(*Dialog); d == nil || (ok && own == nil) {
 		return nil

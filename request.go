@@ -16,12 +16,12 @@ import (
 // MESSAGE, SUBSCRIBE and the like. req is not changed. Missing headers are added: From,
 // To, Call-ID, CSeq, User-Agent, the Contact of a SUBSCRIBE, NOTIFY or REFER, and the
 // route through the outbound proxy. A From or Contact without a host gets the address
-// by which the peer reaches us. To is the Request-URI, in a REGISTER the address of
-// record, which From is (RFC 3261 10.2). When ctx ends first its error is returned, and
-// the response is not reported.
+// at which the peer reaches us. To is the Request-URI; in a REGISTER it is the address
+// of record, the same as From (RFC 3261 10.2). If ctx ends first, its error is returned,
+// and the response is not reported.
 //
 // Errors: ErrInvalidArgument (a request that belongs to a call, or that could not be
-// read), ErrNotStarted, ErrShutdown, ErrTimeout, ErrTransport, ctx's.
+// read), ErrNotStarted, ErrShutdown, ErrTimeout, ErrTransport, that of ctx.
 func (s *Stack) Do(ctx context.Context, req *sip.Request) (result *sip.Response, err error) {
 	defer naming("Do", &err)
 	result, _, err = s.do(ctx, req, DoOpts{})
@@ -30,15 +30,15 @@ func (s *Stack) Do(ctx context.Context, req *sip.Request) (result *sip.Response,
 
 // DoOpts are the options of DoWith.
 type DoOpts struct {
-	// Flow, unless nil, is where the request goes, whatever its URI and Route say:
-	// nothing is looked up, and nothing else is connected to. The route through the
-	// outbound proxy is not filled in then.
+	// Flow, unless nil, carries the request, whatever its URI and Route say: no name is
+	// resolved, and no other connection is opened. The route through the outbound proxy
+	// is then not added.
 	Flow *Flow
 }
 
-// DoWith is [Stack.Do] with options, and returns the flow that the answer has come by: a
-// telephone keeps that of its REGISTER, sends by it what follows, and registers again when
-// it is lost (RFC 5626 4.4).
+// DoWith is [Stack.Do] with options. It also returns the flow of the response: a
+// telephone keeps the flow of its REGISTER, sends later requests on it, and registers
+// again when it is lost (RFC 5626 4.4).
 //
 // Errors: those of Do, and ErrFlowLost.
 func (s *Stack) DoWith(ctx context.Context, req *sip.Request, opts DoOpts) (result *sip.Response, flow *Flow, err error) {
@@ -164,20 +164,19 @@ func (s *Stack) fillHosts(req *sip.Request, local transport.Local) {
 
 func lacksHost(uri sip.Uri) bool { return uri.Host == "" && uri.Raw() == "" }
 
-// Do sends a request inside the call and waits for the final answer, whatever
-// its status: INFO, MESSAGE, OPTIONS, SUBSCRIBE, or a method of the
-// application's own. Of req only the method, the body, Max-Forwards and headers that
-// a call does not set itself are used. An INFO may be sent as soon as there is an early
-// dialog (RFC 6086 4.2.1), the others once the call is established. What RFC 5057
-// says of a failure happens: a 481 ends the call, or only the early dialog where
-// there are several. So does an INFO that is not answered for TxTimeout, or with 408
-// (RFC 3261 12.2.1.2), unless StackConfig.KeepUnanswered is set; a MESSAGE, an OPTIONS
-// or another method does not. When ctx ends first its error is returned, and the
-// request runs its course unheard: an INFO may end the call later.
+// Do sends a request inside the call and waits for the final response of any status:
+// INFO, MESSAGE, OPTIONS, SUBSCRIBE, or a method of the application. Of req it uses only
+// the method, the body, Max-Forwards and headers that a call does not set itself. An INFO
+// may be sent as soon as there is an early dialog (RFC 6086 4.2.1), other methods once
+// the call is established. A failure has the effect of RFC 5057: a 481 ends the call, or
+// only the early dialog if there are several. So does an INFO that gets no response for
+// TxTimeout, or a 408 (RFC 3261 12.2.1.2), unless StackConfig.KeepUnanswered is set; a
+// MESSAGE, an OPTIONS or another method does not. If ctx ends first, its error is
+// returned, and the transaction continues unobserved: an INFO may still end the call.
 //
-// Errors: ErrInvalidArgument (a method with a way of its own, or a request that could
-// not be read), *StateError (the
-// call is not that far), ErrInfoPackage, ErrPending, ErrTimeout, ErrTransport, ctx's.
+// Errors: ErrInvalidArgument (a method that has its own function, or a request that could
+// not be read), *StateError (too early in the call), ErrInfoPackage, ErrPending,
+// ErrTimeout, ErrTransport, that of ctx.
 func (d *Dialog) Do(ctx context.Context, req *sip.Request) (result *sip.Response, err error) {
 	defer naming("Do", &err)
 	if ctx == nil {
@@ -241,16 +240,16 @@ func (d *Dialog) reportTo(w *waiter, e *earlyDialog, method sip.RequestMethod, x
 }
 
 // SendInfo sends an INFO with a body and waits for its response; see Do. A response of
-// 300 or more is a *ResponseError. A peer that does not respond for TxTimeout loses the
-// call, by BYE, whether or not ctx has ended before, unless StackConfig.KeepUnanswered
-// is set.
+// 300 or more is returned as a *ResponseError. If the peer does not respond for
+// TxTimeout, the call ends by BYE, even if ctx has ended before, unless
+// StackConfig.KeepUnanswered is set.
 func (d *Dialog) SendInfo(ctx context.Context, body Body, headers ...Header) error {
 	return opErr("SendInfo", d.sendBody(ctx, sip.INFO, body, headers))
 }
 
 // SendMessage sends a MESSAGE with a body and waits for its response; see Do. A
-// response of 300 or more is a *ResponseError. No response is ErrTimeout, and does not
-// end the call (RFC 5057 5.3).
+// response of 300 or more is returned as a *ResponseError. Without a response it returns
+// ErrTimeout, and the call continues (RFC 5057 5.3).
 func (d *Dialog) SendMessage(ctx context.Context, body Body, headers ...Header) error {
 	return opErr("SendMessage", d.sendBody(ctx, sip.MESSAGE, body, headers))
 }

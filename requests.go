@@ -21,29 +21,29 @@ import (
 type Answer struct {
 	Status int
 	Reason string
-	// Headers are added. Contacts among them are used as they are: the bindings of a
-	// REGISTER, the targets of a redirection. Without one a 2xx to REFER, SUBSCRIBE or
-	// NOTIFY has our Contact.
+	// Headers are added. Contacts among them are sent unchanged: the bindings of a
+	// REGISTER, the targets of a redirection. Without a Contact here a 2xx to REFER,
+	// SUBSCRIBE or NOTIFY has ours.
 	Headers []Header
 	Body    Body
 }
 
-// RequestHandler answers a request. req is a copy. It has two seconds, after
-// which ctx ends and the request is answered 504 (RFC 4320 leaves no more
-// time); a panic is 500. [FlowFrom] returns from ctx by which flow the request has come.
+// RequestHandler answers a request. req is a copy. The handler has two seconds, after
+// which ctx ends and the request gets 504 (RFC 4320 leaves no more time). A panic gives
+// 500. [FlowFrom] returns the flow of the request from ctx.
 type RequestHandler func(ctx context.Context, req *sip.Request) Answer
 
 // decisionTime is the time limit of a RequestHandler.
 const decisionTime = 2 * time.Second
 
-// OnRequest sets the handler for requests of a method that arrive outside calls:
-// OPTIONS, MESSAGE, NOTIFY, REFER, SUBSCRIBE, REGISTER, PUBLISH, or a method of the
-// application's own. Nil restores the default response. Each request has a goroutine of
-// its own.
+// OnRequest sets the handler for requests of a method outside calls: OPTIONS, MESSAGE,
+// NOTIFY, REFER, SUBSCRIBE, REGISTER, PUBLISH, or a method of the application. Nil
+// restores the default response. Each request has its own goroutine.
 //
-// It gets those too that have a To tag but are in no call of ours: a NOTIFY for a
-// SUBSCRIBE that [Stack.Do] has sent, or a SUBSCRIBE that refreshes one that the
-// handler has accepted (RFC 6665 4). It answers 481 in a dialog that it does not know.
+// The handler also gets requests that have a To tag but are in no call of ours: a NOTIFY
+// for a SUBSCRIBE that [Stack.Do] has sent, or a SUBSCRIBE that refreshes one that the
+// handler has accepted (RFC 6665 4). It must answer 481 in a dialog that it does not
+// know.
 //
 // Errors: ErrInvalidArgument (INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, INFO: they
 // belong to calls).
@@ -59,10 +59,10 @@ func (s *Stack) OnRequest(method string, handler RequestHandler) (err error) {
 	return nil
 }
 
-// OnRequest sets the handler for requests of a method that arrive inside this call:
-// INFO, MESSAGE, OPTIONS, NOTIFY of other events than refer, or a method of the
-// application's own. Nil restores the default response. The requests of one call are
-// handled one at a time, in the order of arrival.
+// OnRequest sets the handler for requests of a method inside this call: INFO, MESSAGE,
+// OPTIONS, NOTIFY of other events than refer, or a method of the application. Nil
+// restores the default response. The requests of one call are handled one at a time, in
+// the order of arrival.
 //
 // Errors: ErrInvalidArgument (INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, REFER: this
 // package handles them itself).

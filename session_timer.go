@@ -69,8 +69,8 @@ func (s *Stack) inspectTimer(tx serverTx, req *sipmsg.Message) *sip.Response {
 	return res
 }
 
-// askTimerLocked adds to an INVITE or UPDATE of ours what it asks of the session timer
-// (RFC 4028 7.1, 7.4).
+// askTimerLocked adds the session timer headers to an INVITE or UPDATE of ours (RFC 4028
+// 7.1, 7.4).
 func (d *Dialog) askTimerLocked(req *sip.Request) {
 	if asked, minSE := d.timer.Ask(d.config().sessionPolicy()); asked.Interval > 0 {
 		setTimer(req, asked, minSE)

@@ -9,25 +9,25 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// Shutdown ends all calls and then the stack: BYE to established calls, CANCEL
-// to those we placed, 503 to those that ring here, and a last NOTIFY (reason
-// noresource) where the outcome of a REFER is still due; the peers' answers are
-// waited for. New calls are refused meanwhile. It returns when nothing of the
-// stack's is left: no call, no goroutine, no socket, no timer.
+// Shutdown ends all calls and then the stack. It sends BYE to established calls, CANCEL
+// to unanswered outgoing calls, 503 to ringing incoming calls, and a last NOTIFY (reason
+// noresource) for each REFER without an outcome, and waits for the peers' responses. New
+// calls are refused meanwhile. It returns when the stack has no call, no goroutine, no
+// socket and no timer left.
 //
-// When ctx ends first it stops waiting, and returns within a tenth of a second. That
-// is for what can be written at once: every call has then been sent its BYE, CANCEL or
-// final answer, unless RFC 3261 9.1 or 15 forbade it or its peer could not be
-// reached, and every subscription its last NOTIFY. Callbacks of the application's that
-// do not return are waited for until ctx or the grace time ends. Sockets and timers
-// are closed all the same.
+// If ctx ends first, Shutdown stops waiting, and returns within a tenth of a second. This
+// time is for messages that can be written at once: every call has then been sent its
+// BYE, CANCEL or final response, unless RFC 3261 9.1 or 15 forbade it or its peer could
+// not be reached, and every subscription its last NOTIFY. Shutdown waits for running
+// callbacks of the application until ctx or the grace time ends. Sockets and timers are
+// closed in any case.
 //
-// It returns nil only when every peer was told, and has said so or has had the 64*T1
-// for that after which RFC 3261 counts the call as over; one that has answered an INVITE
-// with nothing at all in TxTimeout is not there to be told. Otherwise the error, a
-// *ShutdownError, counts what is left. A second call waits for the first, within its
-// own ctx, and returns the same. May be called before Start, and inside a callback
-// (which is then one of those that do not return).
+// Shutdown returns nil only if every peer was told, and has confirmed that, or has had
+// the 64*T1 after which the call is over by RFC 3261. A peer that did not respond to an
+// INVITE at all in TxTimeout cannot be told, and is not counted. Otherwise Shutdown
+// returns a *ShutdownError with the numbers of the calls and callbacks that are left. A
+// second call waits for the first, within its own ctx, and returns the same. Shutdown may
+// be called before Start, and inside a callback (which then counts as still running).
 func (s *Stack) Shutdown(ctx context.Context) (err error) {
 	defer naming("Shutdown", &err)
 	if ctx == nil {
@@ -47,8 +47,8 @@ func (s *Stack) Shutdown(ctx context.Context) (err error) {
 	return s.endShutdown(s.stopInTime(ctx))
 }
 
-// What Shutdown may take beyond its context: until then what is being written may
-// leave, what is closed is waited for, and it returns.
+// The times that Shutdown may take beyond its context: for writes in progress, for the
+// close of the layers, and until its return.
 const (
 	writeOvertime  = 50 * time.Millisecond
 	closeOvertime  = 80 * time.Millisecond
@@ -153,8 +153,8 @@ func (s *Stack) stop(ctx context.Context) error {
 	return s.closeJournal(ctx)
 }
 
-// closeJournal waits until the log records have left, up to the grace time; the last
-// one says what is left behind.
+// closeJournal waits until the log records are delivered, up to the grace time. The last
+// record has the numbers of calls and callbacks that are left.
 func (s *Stack) closeJournal(ctx context.Context) error {
 	late, stop := overtime(ctx, writeOvertime)
 	defer stop()
@@ -198,10 +198,10 @@ func (s *Stack) noteEndLocked(told knowledge) {
 // each, and would repeat most of them before it has read the responses.
 const hangupBatch = 500
 
-// hangupAll ends the calls, the next ones when no more than a batch is not answered.
-// Where that takes half of T1, by which no BYE is repeated yet, it may be the
-// peers that are slow or gone: more go then, and ever more until they keep up. What
-// is left when ctx ends goes at once.
+// hangupAll ends the calls in batches. The next batch follows when at most a batch is
+// unanswered, or after half of T1, before any BYE is repeated: then the peers may be slow
+// or gone, and each next batch is larger until they keep up. When ctx ends, all remaining
+// calls are ended at once.
 func (s *Stack) hangupAll(ctx, written context.Context) {
 	calls := s.openCalls()
 	for batch := hangupBatch; len(calls) > 0; {
@@ -319,8 +319,8 @@ func (s *Stack) closeLayers(ctx, written context.Context) {
 	if client != nil {
 		client.CloseBy(closed)
 	}
-	// Until here what had been received was answered, a BYE that crossed ours
-	// by its tombstone.
+	// Until here all received requests were answered, a BYE that crossed ours by its
+	// tombstone.
 	s.mutex.Lock()
 	s.client = nil
 	s.dropTombstonesLocked()

@@ -20,9 +20,9 @@ type Info struct {
 	State DialogState
 	// IsUAC is true for a call of ours.
 	IsUAC bool
-	// Local and Remote are our side and the peer's, from the From and To headers.
+	// Local and Remote are our address and the peer's, from the From and To headers.
 	Local, Remote Address
-	// Identity is who is at the other end now.
+	// Identity is the peer's present identity.
 	Identity Identity
 	// RemoteTarget is the target of requests to the peer, RouteSet their route (RFC
 	// 3261 12).
@@ -31,22 +31,22 @@ type Info struct {
 	// LocalSeq and RemoteSeq are the CSeq numbers of each side's latest
 	// request.
 	LocalSeq, RemoteSeq uint32
-	// PeerInfoPackages are the Info Packages that the peer accepts (RFC 6086 5); nil
-	// when it has listed none.
+	// PeerInfoPackages are the Info Packages that the peer accepts (RFC 6086 5); nil if
+	// it has sent no list.
 	PeerInfoPackages []string
-	// Cause says why the call ended.
+	// Cause is the cause of the end of the call.
 	Cause Cause
-	// History is the states entered, in order, with the time of each.
+	// History has the states that were entered, in order, with the time of each.
 	History []StateChange
 }
 
-// StateChange is a state and when it was entered.
+// StateChange is a state and the time at which it was entered.
 type StateChange struct {
 	State DialogState
 	At    time.Time
 }
 
-// Info returns the dialog as it is now.
+// Info returns the present state of the dialog.
 func (d *Dialog) Info() Info {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
@@ -76,16 +76,16 @@ func (a nameAddr) address() Address {
 	return Address{DisplayName: sipmsg.Unescape(a.display), URI: *a.uri.Clone()}
 }
 
-// Request returns a copy of the INVITE that brought an incoming call, with the
-// peer's address as its Source; nil for a call of ours.
+// Request returns a copy of the INVITE of an incoming call, with the peer's address as its
+// Source; nil for a call of ours.
 func (d *Dialog) Request() *sip.Request {
 	req, _ := messageOf(d.arrived).(*sip.Request)
 	return req
 }
 
 // Response returns a copy of the peer's latest response to the INVITE of a call of
-// ours, 100 excepted: in the end the one that accepted or refused it. It is nil before
-// the first, and for a call of the peer's.
+// ours, other than 100: at the end the one that accepted or refused it. It is nil before
+// the first, and for a call of the peer.
 func (d *Dialog) Response() *sip.Response {
 	d.mutex.RLock()
 	arrived := d.answeredBy
@@ -108,7 +108,7 @@ func arrivalOf(msg sip.Message) *sipmsg.Kept {
 	return m.Keep()
 }
 
-// messageOf reads it once more, for one who may change it; nil for none.
+// messageOf parses a kept message again, for a caller that may change it; nil for none.
 func messageOf(kept *sipmsg.Kept) sip.Message {
 	if kept == nil {
 		return nil
@@ -164,7 +164,7 @@ func (d *Dialog) endContext() {
 // EndError is the cause of a dialog's context once the dialog has ended.
 type EndError struct{ Cause Cause }
 
-// Error says how the dialog ended.
+// Error returns the cause of the end.
 func (e *EndError) Error() string { return "dialog: ended: " + e.Cause.String() }
 
 // Is makes errors.Is hold for ErrTerminated.

@@ -24,10 +24,9 @@ import (
 	"sipdialog.example/dialog/internal/unconfirmed"
 )
 
-// Stack makes and takes calls on its listening sockets. Make it with
-// [NewStack], run it with [Stack.Start], end it with [Stack.Shutdown]; it does
-// not restart. Every method may be called from any goroutine and from inside
-// any callback.
+// Stack places and receives calls on its listening sockets. [NewStack] makes it,
+// [Stack.Start] starts it, and [Stack.Shutdown] ends it; it does not restart. Every
+// method may be called from any goroutine and from inside any callback.
 type Stack struct {
 	// Set at construction.
 
@@ -78,8 +77,8 @@ type Stack struct {
 	tombstoneTimer *time.Timer
 	// started is closed when the latest Start is over; nil before the first.
 	started <-chan struct{}
-	// few is closed when no more than most calls are left; nil while nobody
-	// waits. stopped is closed when Shutdown is over, stopErr its result.
+	// few is closed when at most most calls are left; nil while no goroutine waits.
+	// stopped is closed when Shutdown is over; stopErr is its result.
 	few     chan struct{}
 	most    int
 	stopped chan struct{}
@@ -88,9 +87,9 @@ type Stack struct {
 	// without their peer knowing, or having said so.
 	untold, unanswered int
 
-	// What synchronises itself: our goroutines, those of them that write a BYE
-	// or a last NOTIFY, those that have the application decide, those that deliver
-	// notifications, what runs of the application's in these and elsewhere, and the
+	// The fields below are safe for concurrent use: our goroutines, those of them that
+	// write a BYE or a last NOTIFY, those that call the application for a decision, those
+	// that deliver notifications, the running functions of the application, and the
 	// challenges of requests outside calls.
 
 	tasks       tasks.Group
@@ -117,8 +116,8 @@ const (
 // errNotMade refuses a Stack that is not NewStack's.
 var errNotMade = fmt.Errorf("%w: stack not made by NewStack", ErrInvalidArgument)
 
-// NewStack returns a stack that is not started. A nil config means the
-// defaults. The config is copied, not changed.
+// NewStack returns a stack that is not started. A nil config means the defaults. The
+// config is copied and not changed.
 //
 // Errors: ErrInvalidArgument (the transport does not validate).
 func NewStack(config *StackConfig) (stack *Stack, err error) {
@@ -168,13 +167,12 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 	return s, nil
 }
 
-// Start binds the configured address and serves it in the background. It
-// returns once the socket is bound, or with the error that kept it from being
-// bound; it may then be called again. The end of ctx begins Shutdown, with the
-// grace time.
+// Start binds the configured addresses and serves them in the background. It returns
+// when the sockets are bound, or with the error of the bind; after an error it may be
+// called again. The end of ctx begins Shutdown, with the grace time.
 //
-// Errors: ErrAlreadyStarted, ErrShutdown, ErrUnsupportedTransport, ErrTransport
-// wrapping the operating system's, ctx's.
+// Errors: ErrAlreadyStarted, ErrShutdown, ErrUnsupportedTransport, ErrTransport wrapping
+// the operating system's, that of ctx.
 func (s *Stack) Start(ctx context.Context) (err error) {
 	defer naming("Start", &err)
 	if ctx == nil {
@@ -243,8 +241,8 @@ func (s *Stack) open(ctx context.Context) error {
 		QueueLen: orDefault(s.config.Limits.PendingPerCall, defaultPendingPerCall), Transactions: s.config.Limits.Transactions,
 		TransactionBytes: s.config.Limits.TransactionBytes, InCall: s.inCall,
 	})
-	// What arrives before the state says so finds a stack that is starting:
-	// it waits for nothing, and is refused.
+	// A message that arrives before the state changes finds a stack that is starting: it
+	// is refused without a wait.
 	addresses, err := s.listen(ctx, sockets)
 	if err == nil && s.serve(layer, sockets, addresses) {
 		return nil
@@ -306,8 +304,8 @@ func (s *Stack) tracer() func(transport.Event) {
 	}
 }
 
-// Addr returns the address on which the stack listens, the first of several; it is not
-// valid before Start. A configured port of 0 has become the free port that was chosen.
+// Addr returns the address that the stack listens on, the first of several; it is not
+// valid before Start. For a configured port of 0 it has the free port that was chosen.
 func (s *Stack) Addr() netip.AddrPort {
 	if addresses := s.Addrs(); len(addresses) > 0 {
 		return addresses[0]
@@ -315,7 +313,7 @@ func (s *Stack) Addr() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Addrs returns all addresses the stack listens on: Transport's, then those of
+// Addrs returns all addresses that the stack listens on: Transport's, then those of
 // Listeners, in order.
 func (s *Stack) Addrs() []netip.AddrPort {
 	s.mutex.RLock()
@@ -323,30 +321,30 @@ func (s *Stack) Addrs() []netip.AddrPort {
 	return slices.Clone(s.addresses)
 }
 
-// OnIncomingDialog sets the callback for incoming calls; nil refuses them with 480. It
-// runs on a goroutine of its own, with no lock held, once the INVITE has been answered
-// 100 and 180, and may block: Accept and Reject may be called in it or later. If it
-// panics before the call is answered the caller gets 500.
+// OnIncomingDialog sets the callback for incoming calls; nil refuses them with 480. The
+// callback runs on its own goroutine, with no lock held, after the INVITE has got 100 and
+// 180, and may block: Accept and Reject may be called in it or later. If it panics before
+// the call is answered, the caller gets 500.
 func (s *Stack) OnIncomingDialog(callback func(IDialog)) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.callbacks.OnIncomingDialog = callback
 }
 
-// OnIncomingRefer sets the callback for REFERs inside a call. It runs on a goroutine of
-// its own after the REFER has been answered 202, and may block. OnReferRequest decides
-// whether to accept a REFER; this callback carries it out, with [Dialog.FollowRefer],
-// or otherwise, and then reports the outcome with [ReferSubscription.SendNotify]. The
-// call may have ended by then. With neither of the two callbacks a REFER is answered
-// 202 and then declined, by a NOTIFY of 603 that ends its subscription.
+// OnIncomingRefer sets the callback for REFERs inside a call. It runs on its own
+// goroutine after the REFER has got 202, and may block. OnReferRequest decides whether to
+// accept a REFER. This callback executes it: with [Dialog.FollowRefer], or in another
+// way, after which it reports the outcome with [ReferSubscription.SendNotify]. The call
+// may have ended by then. If neither callback is set, a REFER gets 202 and is then
+// declined by a NOTIFY of 603, which ends its subscription.
 func (s *Stack) OnIncomingRefer(callback func(dialog IDialog, referTo sip.Uri, replaces *ReplacesInfo)) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.callbacks.OnIncomingRefer = callback
 }
 
-// OnReferRequest sets the function that decides the REFERs inside a call, before their
-// response; nil accepts all. OnIncomingRefer runs after an accepted one. See
+// OnReferRequest sets the function that decides REFERs inside a call before their
+// response; nil accepts all. OnIncomingRefer runs after an accepted REFER. See
 // [ReferHandler].
 func (s *Stack) OnReferRequest(handler ReferHandler) {
 	s.mutex.Lock()

@@ -14,41 +14,45 @@ import (
 // Stats has the present sizes and the counts since Start. Reading it takes a few locks
 // briefly and some atomic loads; counting is always on.
 type Stats struct {
-	// Now: calls in progress, calls that have ended here and whose peer is
-	// being released, those that are over but for a transfer's subscription (and
-	// those of REFERs outside calls), and calls remembered for what may come late.
+	// The present numbers of calls: Dialogs are in progress; Releasing have ended here,
+	// and their peer is being told; Subscribed have ended, but have the subscription of
+	// a transfer (or belong to a REFER outside calls); Tombstones are remembered for
+	// late messages.
 	Dialogs, Releasing, Subscribed, Tombstones int
-	// CallBytes is what calls hold of the messages of their peers.
+	// CallBytes is the number of bytes of peers' messages that calls hold.
 	CallBytes int
-	// Unconfirmed is the calls of peers that were answered and not acknowledged yet.
+	// Unconfirmed is the number of peers' calls that were answered and not acknowledged
+	// yet.
 	Unconfirmed int
-	// Callbacks is how many of the application's callbacks run, Trace among them.
+	// Callbacks is the number of running callbacks of the application, Trace among them.
 	Callbacks int
-	// ClientTransactions and ServerTransactions live, Queues have work.
-	// TransactionBytes is what the latter hold, about.
+	// ClientTransactions and ServerTransactions are the numbers of transactions, Queues
+	// that of Call-IDs with waiting messages. TransactionBytes is about the number of
+	// bytes that server transactions hold.
 	ClientTransactions, ServerTransactions, Queues, TransactionBytes int
-	// Connections and Handshakes are the streams open and being set up, StreamBytes is
-	// what they hold of messages that wait, about.
+	// Connections and Handshakes are the numbers of streams that are open and being set
+	// up. StreamBytes is about the number of bytes of waiting messages that they hold.
 	Connections, Handshakes, StreamBytes int
 
-	// Since Start: calls placed, taken in, and established.
+	// Since Start: calls placed, received, and established.
 	Placed, Arrived, Answered uint64
-	// Ended counts the calls that ended, by who ended them.
+	// Ended counts the calls that ended, by the party that ended them.
 	Ended map[Party]uint64
-	// Refused counts what was refused, and Dropped what was dropped or lost,
-	// by reason.
+	// Refused counts the refusals, and Dropped the messages and other things that were
+	// dropped or lost, by reason.
 	Refused, Dropped map[string]uint64
-	// Panics counts those of the application's code, and any other survived.
+	// Panics counts the recovered panics, those of the application's code among them.
 	Panics uint64
-	// Messages read and written, and those written that had been before.
+	// MessagesIn and MessagesOut count the messages read and written, Retransmissions
+	// the written ones that were repetitions.
 	MessagesIn, MessagesOut, Retransmissions uint64
 
-	// StackLock and DialogLocks are the waiting at the stack's lock, and at
-	// those of all dialogs.
+	// StackLock and DialogLocks are the waits for the stack's lock, and for those of all
+	// dialogs.
 	StackLock, DialogLocks LockStats
 }
 
-// LockStats says how often, and how long altogether, a lock was waited for.
+// LockStats is the number of waits for a lock, and their total duration.
 type LockStats struct {
 	Waits  uint64
 	Waited time.Duration
@@ -138,8 +142,8 @@ func lockStats(l *lockstat.Stats) LockStats {
 	return LockStats{Waits: l.Waits(), Waited: l.Waited()}
 }
 
-// Held counts what the stack holds, for the tests of this module: no other can make the
-// argument. Applications have [Stack.Stats].
+// Held counts the objects that the stack holds. Only the tests of this module can make its
+// argument; applications have [Stack.Stats].
 func (s *Stack) Held(testhook.Key) testhook.Held {
 	s.mutex.RLock()
 	held := testhook.Held{

@@ -9,72 +9,73 @@ import (
 	"time"
 )
 
-// A Store keeps the calls of several processes, so that a call outlives the process that
-// has it. What is in it is a [Record] a call. Each record has one owner, and a fence, a
-// number that grows with each change of owner: whoever has a lower fence has lost the
-// call. docs/cluster.md describes the whole; package storetest tests an implementation.
+// A Store keeps the calls of several processes, so that a call outlives its process. It has
+// one [Record] for each call. Each record has one owner, and a fence: a number that grows
+// with each change of owner. A process with a lower fence has lost the call.
+// docs/cluster.md describes the concept; package storetest tests an implementation.
 //
-// A record that has expired is not there, and neither is one that was never saved or was
-// forgotten by a Store that lost it. A call that was dropped leaves a tombstone, a fence
-// without a record, for as long as Drop says.
+// A record is not found if it has expired, was never saved, or was lost by the Store. A
+// dropped call leaves a tombstone, a fence without a record, for the time given to Drop.
 //
-// All methods may be called from any goroutine. They keep none of their arguments and
-// return nothing that is used again. They return soon after ctx ends, with its error; the
-// change may then have been made or not. Each can be repeated after an error: Save, Check
-// and Drop come out the same, and a second Take is one more change of owner, to the same.
-// An error that is none of this package's says that the Store is not reachable or broken.
+// All methods may be called from any goroutine. They do not keep their arguments, and do
+// not use their results again. They return soon after ctx ends, with its error; the change
+// may then have been made or not. Each can be repeated after an error: Save, Check and Drop
+// have the same result, and a second Take is one more change of owner, to the same owner.
+// An error that is not of this package means that the Store cannot be reached, or is
+// broken.
 type Store interface {
-	// Save writes a record, whole, in place of the one before, the tombstone of a lower
-	// fence included. The owner whose first Save of a call that is has fence 1.
+	// Save writes a whole record in place of the earlier one, or of a tombstone with a
+	// lower fence. The first Save of a call has fence 1.
 	//
 	// Errors: ErrMoved (the stored fence is higher, or the same with another owner),
 	// ErrEnded (a tombstone with that fence or a higher one).
 	Save(ctx context.Context, r Record) error
-	// Take makes owner the owner of a record, with the next fence, and returns it so. Of
-	// several at once each gets a fence of its own: who has the highest has the call.
+	// Take makes owner the owner of a record, with the next fence, and returns the record.
+	// Of several calls at once each gets another fence: the owner with the highest has the
+	// call.
 	//
 	// Errors: ErrNotKept, ErrEnded.
 	Take(ctx context.Context, key StoreKey, owner string) (Record, error)
-	// Check returns nil as long as nobody has a higher fence.
+	// Check returns nil as long as no owner has a higher fence.
 	//
 	// Errors: ErrMoved (the stored fence is higher), ErrEnded (a tombstone with that fence
 	// or a higher one), ErrNotKept (nothing is stored: save the call again).
 	Check(ctx context.Context, key StoreKey, fence uint64) error
-	// Drop puts a tombstone in place of a record, for that long; with tomb zero it leaves
-	// nothing. It does so where nothing is stored, too, and returns nil for a call that was
-	// dropped before.
+	// Drop replaces a record by a tombstone for the time tomb; with zero it leaves nothing.
+	// It also does so if nothing is stored, and returns nil for a call that was dropped
+	// before.
 	//
 	// Errors: ErrMoved (the stored fence is higher: the record stays).
 	Drop(ctx context.Context, key StoreKey, fence uint64, tomb time.Duration) error
-	// Due takes, as Take does, records that are due at before, at most n, and returns
-	// them. Each becomes due again [ClaimTime] after before, unless its new owner saves
-	// it: so it goes to one of several callers, and to another when that one dies. Which
-	// of the records are taken, when there are more, is not said.
+	// Due takes at most n records that are due at before, as Take does, and returns them.
+	// Each becomes due again [ClaimTime] after before, unless its new owner saves it. So one
+	// of several callers gets it, and another one if that process dies. If more than n are
+	// due, the choice is not specified.
 	//
-	// Records that are returned with an error have been taken all the same.
+	// Records that are returned together with an error have been taken too.
 	Due(ctx context.Context, before time.Time, owner string, n int) ([]Record, error)
 }
 
 // Record is a call in a [Store].
 type Record struct {
 	Key StoreKey
-	// Fence grows by one with each change of owner. It is 1 at least, and below 2^53.
+	// Fence grows by one with each change of owner. It is at least 1, and below 2^53.
 	Fence uint64
 	// Owner names the process that has the call, such as "node-7.3f9a".
 	Owner string
-	// Due is when somebody has to see to the call, whoever has it; zero: never.
+	// Due is the time at which a process must work on the call; zero means never.
 	Due time.Time
-	// Expires is when the Store forgets the record; zero: when it is dropped.
+	// Expires is the time at which the Store forgets the record; zero means only Drop.
 	Expires time.Time
-	// Data is the call: a [Snapshot]. The Store does not look into it.
+	// Data is the call: a [Snapshot]. The Store does not read it.
 	Data []byte
 }
 
-// ClaimTime is how long a record that [Store.Due] has taken is not due again.
+// ClaimTime is the time for which a record that [Store.Due] has taken is not due again.
 const ClaimTime = 30 * time.Second
 
-// StoreKey names a call in a [Store]: a hash of its Call-ID and our tag. Any request of
-// the peer's inside the call has both.
+// StoreKey names a call in a [Store]: a hash of its Call-ID and our tag. Every request of
+// the peer inside the call has both.
 type StoreKey [16]byte
 
 // NewStoreKey returns the key of the call with that Call-ID and tag of ours.
@@ -83,7 +84,7 @@ func NewStoreKey(callID, localTag string) StoreKey {
 	return StoreKey(sum[:len(StoreKey{})])
 }
 
-// ParseStoreKey reads what String has written.
+// ParseStoreKey reads the text of String.
 //
 // Errors: ErrInvalidArgument.
 func ParseStoreKey(text string) (key StoreKey, err error) {
@@ -101,7 +102,7 @@ func (k StoreKey) String() string { return hex.EncodeToString(k[:]) }
 var (
 	// ErrMoved says that another process has the call.
 	ErrMoved = errors.New("dialog: call moved to another process")
-	// ErrNotKept says that the Store has no such call.
+	// ErrNotKept says that the Store does not have the call.
 	ErrNotKept = errors.New("dialog: call not kept")
 	// ErrEnded says that the call has ended.
 	ErrEnded = errors.New("dialog: call has ended")

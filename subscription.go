@@ -13,9 +13,9 @@ import (
 
 // ReferSubscription is the implicit subscription of a REFER that we received or sent
 // (RFC 3515 2.4.4). It may outlive the call: a BYE ends the session only (RFC 5057
-// 5.5). It ends by its last NOTIFY, its expiry, a failure that RFC 5057 5.1 counts
-// against it, Close of it or of the dialog, or Shutdown. Its methods may be called from
-// any goroutine and from inside any callback.
+// 5.5). It ends by its last NOTIFY, its expiry, a failure that ends it by RFC 5057 5.1,
+// its Close or the dialog's, or Shutdown. Its methods may be called from any goroutine
+// and from inside any callback.
 type ReferSubscription struct {
 	// ID is the REFER's CSeq header value, such as "2 REFER".
 	ID string
@@ -35,8 +35,8 @@ type ReferSubscription struct {
 
 	// The dialog's mutex guards the fields below.
 
-	// bytes is what is counted of the REFER in Limits.CallBytes; followable is true
-	// while a Follow may claim it.
+	// bytes is the part of the REFER that Limits.CallBytes counts; followable is true
+	// while a Follow may claim the REFER.
 	bytes      int
 	followable bool
 	active     bool
@@ -103,10 +103,11 @@ func (r *ReferSubscription) Done() <-chan struct{} {
 }
 
 // Close ends the subscription for the application at once, without waiting for the
-// network. That of a REFER of ours is forgotten: Wait returns, and the next NOTIFY gets
-// 481, which ends it for the peer (RFC 3515 2.4.4). That of a REFER that we received
-// gets its last NOTIFY, reason noresource, with the last progress. The transfer itself
-// goes on. Close may be called any number of times and returns nil.
+// network. The subscription of a REFER that we sent is forgotten: Wait returns, and the
+// next NOTIFY gets 481, which ends the subscription for the peer (RFC 3515 2.4.4). For a
+// REFER that we received a last NOTIFY is sent, with reason noresource and the last
+// progress. The transfer itself continues. Close may be called any number of times and
+// returns nil.
 func (r *ReferSubscription) Close() error {
 	if r != nil && r.dialog != nil {
 		r.close(ErrTerminated)
@@ -154,7 +155,7 @@ func (r *ReferSubscription) endLocked(cause error) {
 	r.freeLocked()
 }
 
-// freeLocked counts the REFER out once nobody needs it any more.
+// freeLocked stops counting the REFER's bytes when it is no longer needed.
 func (r *ReferSubscription) freeLocked() {
 	if r.over && !r.followable {
 		r.dialog.holds.Give(r.bytes)
@@ -282,7 +283,7 @@ func (d *Dialog) dropSubscriptions(cause error) {
 	for _, r := range d.subscriptions() {
 		r.drop(cause)
 	}
-	// What still waits for the answer to a NOTIFY keeps the dialog no longer.
+	// A NOTIFY that still waits for its response no longer keeps the dialog.
 	d.mutex.Lock()
 	if d.transfers != nil {
 		d.transfers.notifying = 0
@@ -303,8 +304,8 @@ func (d *Dialog) subscriptions() []*ReferSubscription {
 	return list
 }
 
-// GetReferSubscription returns the live subscription with that ID: one of a
-// REFER received before one of a REFER sent.
+// GetReferSubscription returns the active subscription with that ID. A subscription of a
+// REFER that we received takes precedence over one that we sent.
 func (d *Dialog) GetReferSubscription(id string) (*ReferSubscription, bool) {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()

@@ -19,31 +19,31 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// TransportConfig is an address on which a stack listens.
+// TransportConfig is an address that a stack listens on.
 type TransportConfig struct {
 	// Protocol is udp, tcp, tls, ws or wss.
 	Protocol string
 	// Address is the IP address to bind, such as "0.0.0.0", "127.0.0.1" or
 	// "::1"; empty means all addresses.
 	Address string
-	// Port is the port to bind; 0 takes a free one, see [Stack.Addr].
+	// Port is the port to bind; 0 chooses a free one, see [Stack.Addr].
 	Port int
-	// PublicAddress and PublicPort, when set, are told to peers instead of the address
-	// by which they reach us.
+	// PublicAddress and PublicPort, if set, are sent to peers instead of the address at
+	// which they reach us.
 	PublicAddress string
 	PublicPort    int
-	// TLSConfig is needed by tls and wss.
+	// TLSConfig is required for tls and wss.
 	TLSConfig *tls.Config
-	// WebSocket says whose WebSockets a listener of ws or wss takes, and, with any
-	// protocol, how the stack connects to servers of WebSockets. Nil is as an empty
-	// one.
+	// WebSocket sets which WebSockets a listener of ws or wss accepts, and, with any
+	// protocol, how the stack connects to WebSocket servers. Nil is the same as an empty
+	// WebSocketConfig.
 	WebSocket *WebSocketConfig
 }
 
 // TransportLayer names a transport.
 type TransportLayer string
 
-// The transports' names as Via headers have them.
+// The names of the transports in Via headers.
 const (
 	TransportUDP TransportLayer = "UDP"
 	TransportTCP TransportLayer = "TCP"
@@ -51,22 +51,23 @@ const (
 	TransportWS  TransportLayer = "WS"
 )
 
-// Network opens sockets. The operating system's are used where a StackConfig
-// names none; package dialogtest has one that lives in memory. One that has the
-// methods LookupNetIP and LookupSRV of net.Resolver as well, as that has, is asked
-// for names where StackConfig.Resolver is nil. One that has a method
+// Network opens sockets. The default of a StackConfig is the operating system's network;
+// package dialogtest has a network in memory. If StackConfig.Resolver is nil, and a
+// Network also has the methods LookupNetIP and LookupSRV of net.Resolver, as that of
+// dialogtest has, names are resolved with them. If a Network has a method
 //
 //	DialFrom(ctx context.Context, network, local, address string) (net.Conn, error)
 //
-// as the operating system's has, connects by that from the IP address of a listener,
-// so that peers which know the stack by its address know it in both directions.
+// as the operating system's has, connections are opened with it from the IP address of a
+// listener. So peers that identify the stack by its address recognise it in both
+// directions.
 type Network interface {
 	// ListenPacket binds a datagram socket; network is "udp".
 	ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error)
 	// Listen binds a stream listener; network is "tcp".
 	Listen(ctx context.Context, network, address string) (net.Listener, error)
-	// DialContext connects; network is "tcp", or "udp" to learn which local
-	// address reaches a peer.
+	// DialContext connects; network is "tcp", or "udp" to find the local address for a
+	// peer.
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
@@ -102,8 +103,7 @@ func (c *TransportConfig) Validate() error {
 	return c.WebSocket.validate()
 }
 
-// GetListenAddress returns host:port of the socket to bind, with brackets
-// around an IPv6 address.
+// GetListenAddress returns the host:port to bind, with brackets around an IPv6 address.
 func (c *TransportConfig) GetListenAddress() string {
 	if c == nil {
 		return ""
@@ -111,10 +111,9 @@ func (c *TransportConfig) GetListenAddress() string {
 	return joinHostPort(c.Address, c.Port)
 }
 
-// GetPublicAddress returns the host:port that peers are told: PublicAddress and
-// PublicPort where set, else the bound address, with 0.0.0.0 (and ::) replaced by the
-// loopback address, since the address by which a peer reaches us is only known once
-// there is a peer.
+// GetPublicAddress returns the host:port for peers: PublicAddress and PublicPort if set,
+// else the bound address. It replaces 0.0.0.0 (and ::) by the loopback address, since the
+// address at which a peer reaches us is not known without a peer.
 func (c *TransportConfig) GetPublicAddress() string {
 	if c == nil {
 		return ""
@@ -122,9 +121,9 @@ func (c *TransportConfig) GetPublicAddress() string {
 	return joinHostPort(c.publicHost(), c.publicPort())
 }
 
-// GetSIPURI returns a SIP URI for user at the public address: sips for tls and
-// wss, and without the port where it is the transport's default (5060 for udp
-// and tcp, 5061 for tls and wss).
+// GetSIPURI returns a SIP URI for user at the public address. The scheme is sips for tls
+// and wss. The port is left out if it is the transport's default (5060 for udp and tcp,
+// 5061 for tls and wss).
 func (c *TransportConfig) GetSIPURI(user string) string {
 	if c == nil {
 		return ""
@@ -180,11 +179,11 @@ func bracketed(host string) string {
 	return host
 }
 
-// PublicAddr returns our address and port as the peer sees them: those in received and
-// rport of our Via in its latest response to a request of ours (RFC 3261 18.2.1, RFC
-// 3581 4), over UDP, else by the connection to that address and port. Behind a NAT they
-// are not our own, and many NATs use others for each peer. ok is false for a peer that
-// has had no request, or does not send them. It does not block.
+// PublicAddr returns our address and port as the peer sees them: received and rport of
+// our Via in its latest response to a request of ours (RFC 3261 18.2.1, RFC 3581 4), over
+// UDP, or else on the connection to that address and port. Behind a NAT they are not our
+// own, and many NATs use other ones for each peer. ok is false for a peer that has got no
+// request, or does not send them. PublicAddr does not block.
 func (s *Stack) PublicAddr(peer netip.AddrPort) (seen netip.AddrPort, ok bool) {
 	if sockets := s.socketsNow(); sockets != nil {
 		return sockets.Public(peer)
@@ -192,54 +191,54 @@ func (s *Stack) PublicAddr(peer netip.AddrPort) (seen netip.AddrPort, ok bool) {
 	return seen, false
 }
 
-// NetworkChanged says that the host's addresses or routes may have changed. Call it
-// when the operating system reports that. Learnt addresses are forgotten, so that all
-// later messages have the present ones, and no open connection is trusted: each is
-// pinged, and replaced by another where that is possible, until a message arrives by
-// it. No request is sent: a call needs a re-INVITE to tell its peer the new address.
-// Without NetworkChanged the address in an INVITE, re-INVITE, UPDATE, SUBSCRIBE,
-// NOTIFY, REFER or REGISTER is at most a second old, that in any other request at most
-// a minute. It does not block.
+// NetworkChanged tells the stack that the host's addresses or routes may have changed.
+// Call it when the operating system reports that. The stack forgets learnt addresses, so
+// that all later messages have the present ones. It trusts no open connection: each is
+// pinged, and replaced by another if possible, until a message arrives on it. No request
+// is sent: a call needs a re-INVITE to send its peer the new address. Without
+// NetworkChanged the address in an INVITE, re-INVITE, UPDATE, SUBSCRIBE, NOTIFY, REFER or
+// REGISTER is at most a second old, and in any other request at most a minute.
+// NetworkChanged does not block.
 func (s *Stack) NetworkChanged() {
 	if sockets := s.socketsNow(); sockets != nil {
 		sockets.Changed()
 	}
 }
 
-// WebSocketConfig says which clients may open WebSockets to a listener, and how the
+// WebSocketConfig sets which clients may open WebSockets to a listener, and how the
 // stack opens its own.
 type WebSocketConfig struct {
 	// Origins lists the web origins, such as "https://phone.example", whose pages may
 	// connect (RFC 6455 10.2): a browser sends the origin of the page of the script.
-	// "*" is any, "null" a page without one. Nil permits pages of the host to which
-	// they connect, on any port: with other pages every visitor could be made to call
-	// by us. An empty list permits no page. A client that sends no origin is no
-	// browser, and is permitted. Others get 403.
+	// "*" means any origin, "null" a page without one. Nil permits pages of the host to
+	// which they connect, on any port: any other page could make its visitors place
+	// calls through this stack. An empty list permits no page. A client that sends no
+	// origin is not a browser, and is permitted. Others get 403.
 	Origins []string
-	// CheckOrigin, when set, decides instead of Origins about each WebSocket, also for
-	// a client that sends no origin. It gets the HTTP request, with its path, cookies,
-	// RemoteAddr, and TLS if there is. It runs on a goroutine of its own, with no lock
-	// held, and may block until the time limit of a handshake
-	// (Limits.HandshakeTimeout). A panic refuses.
+	// CheckOrigin, if set, decides instead of Origins about each WebSocket, also for a
+	// client that sends no origin. It gets the HTTP request, with its path, cookies,
+	// RemoteAddr, and TLS if used. It runs on its own goroutine, with no lock held, and
+	// may block until the time limit of a handshake (Limits.HandshakeTimeout). A panic
+	// refuses the WebSocket.
 	CheckOrigin func(r *http.Request) bool
-	// Servers are those that need another path or other headers; any other server is
-	// asked for "/".
+	// Servers lists servers that need another path or other headers. The path for any
+	// other server is "/".
 	Servers []WebSocketServer
 }
 
-// WebSocketServer says how to connect to one server by WebSocket. It is used for every
-// message to that host and port, by any URI. A URI in a message never chooses a path or
-// a header.
+// WebSocketServer has the settings for WebSockets to one server. They apply to every
+// message for that host and port, whatever its URI. A URI in a message never sets a path
+// or a header.
 type WebSocketServer struct {
-	// URL is the server's, such as "wss://pbx.example:8089/ws?key=value"; its host
-	// is a name, or a literal address, as SIP URIs have it. The path and the query
-	// are asked for. A StackConfig.OutboundProxy may be such a URL, too.
+	// URL is the URL of the server, such as "wss://pbx.example:8089/ws?key=value". Its
+	// host is written as in SIP URIs: a name, or a literal address. Its path and query
+	// are requested. A StackConfig.OutboundProxy may be such a URL, too.
 	URL string
-	// Header goes along with the HTTP request: Cookie, Authorization, Origin. Those
-	// of the handshake itself cannot be set.
+	// Header is added to the HTTP request: Cookie, Authorization, Origin. The headers of
+	// the handshake itself cannot be set.
 	Header http.Header
-	// Protocols are the subprotocols offered, of which the server chooses one; nil
-	// is "sip" (RFC 7118 4).
+	// Protocols are the offered subprotocols, of which the server chooses one; nil means
+	// "sip" (RFC 7118 4).
 	Protocols []string
 }
 

@@ -206,7 +206,7 @@ func (i *inviteClient) inviteWritten(tx clientTx) {
 	cancel()
 }
 
-// cancelLocked returns what cancels the INVITE, to be called without locks.
+// cancelLocked returns a function that cancels the INVITE. It is called without locks.
 func (i *inviteClient) cancelLocked() func() {
 	tx := i.tx
 	if tx == nil {
@@ -448,8 +448,8 @@ func (i *inviteClient) ended(err error) {
 	i.forgetLocked()
 	i.forks = nil
 	if won {
-		// Nothing can be cancelled any more: what is left of the INVITE would
-		// be as long as the call.
+		// The INVITE can no longer be cancelled: its remaining state would otherwise be
+		// kept as long as the call.
 		i.tx, i.offer, i.redirects, i.choose, i.propose, i.early, i.current, i.origin, i.former = nil, nil, nil, nil, nil, nil, nil, nil, nil
 	}
 	i.d.mutex.Unlock()

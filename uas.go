@@ -118,8 +118,8 @@ func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
 	return nil
 }
 
-// errAwaitsPRACK says that a reliable provisional response was sent just before;
-// nobody but Accept sees it.
+// errAwaitsPRACK says that a reliable provisional response was sent just before. Only
+// Accept uses it.
 var errAwaitsPRACK = errors.New("dialog: a PRACK is to come first")
 
 // acceptInOrder answers once the session of the reliable provisional responses is
@@ -183,8 +183,8 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	makeRoom()
 
 	if err := transportError(tx.Respond(res)); err != nil {
-		// The 200 goes on repeating: the caller gets its answer, and then BYE, once
-		// it can be reached. What it was to replace stays.
+		// The 200 continues to repeat: the caller gets it, and then BYE, when it can be
+		// reached. The call to be replaced stays.
 		replaced.release()
 		_, release := d.terminate(&ending{cause: Cause{By: PartyTransport, Method: "INVITE", Status: res.StatusCode, Err: err}})
 		release()
@@ -382,8 +382,8 @@ func (d *Dialog) newProvisional(tx serverTx, code int, reason string) *sip.Respo
 	return res
 }
 
-// provisionalFields is provisionalHeaders as they are written, for a response that
-// nobody changes.
+// provisionalFields returns provisionalHeaders as text, for a response that no option
+// changes.
 func (d *Dialog) provisionalFields(tx serverTx) []sipmsg.Field {
 	fields := append(make([]sipmsg.Field, 0, 3),
 		sipmsg.Field{Name: "Contact", Value: d.contactValue(tx)},
@@ -437,7 +437,8 @@ func (d *Dialog) ringAgain() {
 	}
 }
 
-// refreshProvisional tells a caller who knows reliable responses that it still rings.
+// refreshProvisional repeats the ringing response for a caller that supports reliable
+// responses.
 func (d *Dialog) refreshProvisional(tx serverTx) {
 	d.mutex.RLock()
 	r := d.incoming.reliable

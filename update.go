@@ -13,18 +13,17 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// Update changes the session, or without an offer only refreshes the target, by
-// UPDATE (RFC 3311): unlike a re-INVITE also before the call is answered, once
-// the peer's tag is known, and the peer decides at once. It returns the answer
-// that the 2xx brings, nil without an offer, and sends again after a 491, or a
-// 500 or 503 with Retry-After, as ReInvite does. A peer that does not answer for
-// TxTimeout loses the call (RFC 3261 12.2.1.2), unless StackConfig.KeepUnanswered is
-// set.
+// Update changes the session by UPDATE (RFC 3311), or only refreshes the target if offer
+// is nil. Unlike a re-INVITE it also works before the call is answered, once the peer's
+// tag is known, and the peer decides at once. Update returns the answer in the 2xx, nil
+// without an offer. After a 491, or a 500 or 503 with Retry-After, the UPDATE is sent
+// again, as for ReInvite. If the peer does not respond for TxTimeout, the call ends (RFC
+// 3261 12.2.1.2), unless StackConfig.KeepUnanswered is set.
 //
-// Errors: *StateError, ErrPending (another UPDATE, or an offer in either
-// direction, is open, one is to come in the answer to a re-INVITE, an ACK waits for
-// OnOffer, or an offer comes before reliable provisional responses have agreed upon
-// a session), *ResponseError, ErrTimeout, ErrTransport, ErrTerminated, ctx's.
+// Errors: *StateError, ErrPending (another UPDATE, or an offer in either direction, is
+// open; an offer will come in the response to a re-INVITE; an ACK waits for OnOffer; or
+// the offer is made before reliable provisional responses have established a session),
+// *ResponseError, ErrTimeout, ErrTransport, ErrTerminated, that of ctx.
 func (d *Dialog) Update(ctx context.Context, offer Body, headers ...Header) (result Body, err error) {
 	defer naming("Update", &err)
 	if ctx == nil {
@@ -149,9 +148,9 @@ func (u *updateClient) mayRepeatLocked() error {
 	return nil
 }
 
-// over takes the outcome, nil when there is no response, and lets another UPDATE
-// begin. It reports false for one in an early dialog that is not the call's any
-// more: what comes of it changes nothing but that.
+// over handles the outcome, nil if there is no response, and lets another UPDATE begin. It
+// reports false for an UPDATE in an early dialog that is no longer the call's: its outcome
+// changes only that early dialog.
 func (u *updateClient) over(res *sip.Response) (ours bool) {
 	u.d.mutex.Lock()
 	defer u.d.mutex.Unlock()
@@ -186,7 +185,7 @@ func (u *updateClient) acceptedLocked(s *dialogState, res *sip.Response) {
 type updateServer struct {
 	tx   serverTx
 	fork *earlyDialog
-	// body is what it carries, offer the session description in that.
+	// body is its body, offer the session description in the body.
 	body, offer *SimpleBody
 	cancel      context.CancelFunc
 	// prack is true when it is a PRACK with an offer, which is decided alike
@@ -218,8 +217,8 @@ func (d *Dialog) handleUpdate(tx serverTx, req *sipmsg.Message, e *earlyDialog) 
 	answer()
 }
 
-// answerUpdateLocked returns what answers an UPDATE, or a PRACK with an offer, or
-// has the application decide; it is called without locks.
+// answerUpdateLocked returns a function that answers an UPDATE, or a PRACK with an offer,
+// or calls the application for the decision. It is called without locks.
 func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
 	var ctx context.Context
 	handler := d.callbacksLocked().offer
@@ -240,9 +239,9 @@ func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
 	}
 }
 
-// answerUpdate answers an offer that nobody decides. The 200 to an UPDATE has to
-// answer it (RFC 3311 5.2): where that cannot be, the offer is refused. A PRACK cannot
-// be (RFC 3262 3): what cannot be read in it gets a 200 without an answer.
+// answerUpdate answers an offer that no callback decides. The 200 to an UPDATE must have
+// an answer (RFC 3311 5.2); if none is possible, the offer is refused. A PRACK cannot be
+// refused (RFC 3262 3): an unreadable offer in it gets a 200 without an answer.
 func (d *Dialog) answerUpdate(in *updateServer, ours offeranswer.Negotiation) {
 	answer, err := defaultAnswer(&ours, in.tx.Message(), in.offer)
 	switch {
@@ -285,7 +284,7 @@ func (d *Dialog) updateOffered(in *updateServer, handler OfferHandler) offered {
 	}
 }
 
-// claimUpdate decides who refuses the UPDATE: exactly one caller.
+// claimUpdate decides which caller refuses the UPDATE: exactly one gets true.
 func (d *Dialog) claimUpdate(in *updateServer) (ours bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
@@ -295,7 +294,7 @@ func (d *Dialog) claimUpdate(in *updateServer) (ours bool) {
 	return ours
 }
 
-// claimUpdateLocked is that for whoever answers it either way.
+// claimUpdateLocked decides which caller answers the UPDATE, with a 2xx or a refusal.
 func (d *Dialog) claimUpdateLocked(in *updateServer) (ours bool) {
 	s := d.stateOfLocked(in.fork)
 	if ours = s.updateIn == in; ours {

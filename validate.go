@@ -49,7 +49,7 @@ func checkToken(what, text string) error {
 	return invalid("%s %q is no token", what, text)
 }
 
-// checkURI refuses a URI that would not be read as what it is.
+// checkURI refuses a URI that, read back, would differ.
 func checkURI(what string, uri sip.Uri) error {
 	uri.Host = bracketed(uri.Host)
 	text := uri.String()
@@ -353,8 +353,8 @@ func checkResponse(asked *sipmsg.Message, res *sip.Response, ours []sip.Header) 
 	return firstError(err, checkTwice(res.Headers()))
 }
 
-// plainHeader is the type of the headers that sipgo has no type for, which is hidden:
-// nobody can change them.
+// plainHeader is the unexported type of the headers for which sipgo has no type: they
+// cannot be changed.
 var plainHeader = reflect.TypeOf(sip.NewHeader("", ""))
 
 // checkTwice refuses a second one of the headers of which there is one (RFC 3261
