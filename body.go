@@ -90,7 +90,7 @@ func ownType(value string) string {
 	return strings.Clone(value)
 }
 
-// ownBody returns a copy of a body of the application's, whose methods are the
+// ownBody returns a copy of a body of the application, whose methods are the
 // application's code and must not run under a lock; nil for none.
 func ownBody(body Body) Body {
 	if isNilBody(body) {

@@ -7,7 +7,7 @@ import (
 	"sipdialog.example/dialog/internal/mailbox"
 )
 
-// callbacks are the functions of the application's that a call has. The dialog's mutex
+// callbacks are the functions of the application that a call has. The dialog's mutex
 // guards them.
 type callbacks struct {
 	state    []func(DialogState)
@@ -37,7 +37,7 @@ func (d *Dialog) registerLocked() *callbacks {
 	return d.callbacks
 }
 
-// guard calls a function of the application's, and then, unless it is nil, also when
+// guard calls a function of the application, and then, unless it is nil, also when
 // the function panics or ends its goroutine (runtime.Goexit). Either is counted and
 // logged; a panic ends here. Without locks.
 func (s *Stack) guard(log func() *slog.Logger, name string, callback, then func()) {
@@ -57,7 +57,7 @@ func (s *Stack) guard(log func() *slog.Logger, name string, callback, then func(
 // logger returns the log for records that belong to no call.
 func (s *Stack) logger() *slog.Logger { return s.log }
 
-// logPanic counts a panic of the application's, and logs it.
+// logPanic counts a panic of the application, and logs it.
 func (s *Stack) logPanic(log *slog.Logger, where string, value any, stack []byte) {
 	s.counters.panics.Add(1)
 	log.Error("application code panicked", "where", where, "panic", value, "stack", string(stack))

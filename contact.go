@@ -24,7 +24,7 @@ func (s *dialogState) contactLocked(local transport.Local) sip.Header {
 	return d.stack.contactAt(d.local.nameAddr().uri.User, local, s.isSecureLocked())
 }
 
-// contactTo is contactLocked for a response to a request of the peer's.
+// contactTo is contactLocked for a response to a request of the peer.
 func (d *Dialog) contactTo(tx serverTx) sip.Header {
 	local := tx.Local()
 	d.mutex.RLock()

@@ -15,7 +15,7 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// decisionContext bounds a decision of the application's by the ringing limit.
+// decisionContext bounds a decision of the application by the ringing limit.
 func (d *Dialog) decisionContext() (context.Context, context.CancelFunc) {
 	if limit := d.config().ringingLimit(); limit > 0 {
 		return context.WithTimeout(context.Background(), limit)
@@ -82,7 +82,7 @@ func (d *Dialog) consult(ctx context.Context, handler OfferHandler, offer *Simpl
 	})
 }
 
-// guarded calls a function of the application's that makes a body; a panic, or
+// guarded calls a function of the application that makes a body; a panic, or
 // Goexit, is ErrPanic. The body is this package's own.
 func (d *Dialog) guarded(name string, decide func() (Body, error)) (made Body, err error) {
 	own, refusal := Body(nil), error(ErrPanic)
@@ -147,7 +147,7 @@ func (d *Dialog) decideLate(carrier sip.RequestMethod, handler OfferHandler, off
 	return d.refusal(offer), offeranswer.ByDefault, err
 }
 
-// await has the application decide on a goroutine of its own, and waits until ctx
+// await has the application decide on its own goroutine, and waits until ctx
 // or the call ends, or is about to, or the decision is unwanted.
 func (d *Dialog) await(ctx context.Context, unwanted <-chan struct{}, decide func() (Body, error)) (Body, error) {
 	type outcome struct {

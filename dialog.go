@@ -86,8 +86,8 @@ type Dialog struct {
 	// incoming is the peer's INVITE that began it (UAS).
 	incoming incoming
 	ringing  ringing
-	// reinviteOut is a re-INVITE of ours, reinviteIn one of the peer's, that
-	// has no final answer yet.
+	// reinviteOut is a re-INVITE of ours, reinviteIn one of the peer, that
+	// has no final response yet.
 	reinviteOut *reinviteClient
 	reinviteIn  *reinviteServer
 	// retransmissions are the 2xx of ours that repeat until their ACK comes.

@@ -34,7 +34,7 @@ type dialogState struct {
 	// peerPackages are the Info Packages that the peer takes (RFC 6086); nil when it has
 	// not said.
 	peerPackages []string
-	// updateOut is an UPDATE of ours, updateIn one of the peer's, that has no final
+	// updateOut is an UPDATE of ours, updateIn one of the peer, that has no final
 	// answer yet.
 	updateOut *updateClient
 	updateIn  *updateServer

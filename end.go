@@ -19,9 +19,9 @@ const (
 	phaseIdle phase = iota
 	// phaseConfirmed: none; the call is established.
 	phaseConfirmed
-	// phaseInviting: our INVITE has no final answer yet.
+	// phaseInviting: our INVITE has no final response yet.
 	phaseInviting
-	// phaseIncoming: the peer's INVITE has no final answer yet.
+	// phaseIncoming: the peer's INVITE has no final response yet.
 	phaseIncoming
 	// phaseAwaitingACK: a 2xx has been sent or received, and its ACK has not.
 	phaseAwaitingACK

@@ -274,7 +274,7 @@ func (d *Dialog) currentForkLocked() *earlyDialog {
 	return d.invite.current
 }
 
-// forkOf returns the early dialog of a request of the peer's, nil for the answered
+// forkOf returns the early dialog of a request of the peer, nil for the answered
 // call. ok is false when there is none. A request that overtakes the response that
 // makes its early dialog makes the early dialog itself.
 func (d *Dialog) forkOf(req *sipmsg.Message) (e *earlyDialog, ok bool) {
@@ -503,7 +503,7 @@ func (i *inviteClient) givenUpLocked() bool {
 	return i.d.ending != nil || i.d.state == DialogStateTerminated
 }
 
-// askChoose calls Choose for the first 2xx in the queue, on a goroutine of its own. The
+// askChoose calls Choose for the first 2xx in the queue, on its own goroutine. The
 // peer repeats its 2xx for 64*T1: a decision that takes longer than 48*T1 counts as
 // false.
 func (i *inviteClient) askChoose() {

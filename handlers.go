@@ -427,10 +427,10 @@ func (s *Stack) handleInDialog(tx serverTx, req *sipmsg.Message) {
 		// The two BYEs crossed (RFC 5407 3.2.1).
 		s.answerWith(tx, sip.StatusOK)
 	case req.Method == sip.PRACK && acknowledges && ack == expected:
-		// It crossed the final answer (RFC 3262 3).
+		// It crossed the final response (RFC 3262 3).
 		s.answerWith(tx, sip.StatusOK)
 	case !ended && !s.subscribes(req) && s.handled(tx, req.Method):
-		// It is in a dialog of the application's: of a SUBSCRIBE sent by Do, say, or
+		// It is in a dialog of the application: of a SUBSCRIBE sent by Do, say, or
 		// one that its handler has accepted (RFC 6665 4).
 	default:
 		tx.Dismiss(sip.StatusCallTransactionDoesNotExists)

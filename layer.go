@@ -36,7 +36,7 @@ type clientTx interface {
 	Heard() *transport.Flow
 }
 
-// serverTx is a request of the peer's that we answer.
+// serverTx is a request of the peer that we answer.
 type serverTx interface {
 	// Message returns the request.
 	Message() *sipmsg.Message

@@ -66,13 +66,13 @@ func (s *dialogState) reachedLocked(req *sipmsg.Message, f *transport.Flow) {
 	}
 }
 
-// followsLocked reports whether requests go by the flow of this one of the peer's, if
-// that may move them.
+// followsLocked reports whether our requests use the flow of this request of the peer, if
+// the request may move them.
 func (s *dialogState) followsLocked(req *sipmsg.Message, f *transport.Flow) bool {
 	return f != nil && (isWebSocket(s.flow) && isWebSocket(f) || s.followsPeerLocked() && req.Vias == 1)
 }
 
-// followsPeerLocked reports whether requests go where the peer's messages come from.
+// followsPeerLocked reports whether our requests go to the source of the peer's messages.
 func (s *dialogState) followsPeerLocked() bool { return s.nat || s.flowNamed }
 
 // heardBy is reachedBy for a response to a request of ours.
@@ -92,8 +92,8 @@ func (s *dialogState) moveLocked(f *transport.Flow) {
 	}
 }
 
-// goByLocked makes requests use another flow, and also the pending responses to the
-// peer's.
+// goByLocked makes our requests use another flow, and also the pending responses to the
+// peer's requests.
 func (s *dialogState) goByLocked(f *transport.Flow) {
 	if isEncrypted(s.flow) && !isEncrypted(f) {
 		return // RFC 3261 26.2.2
@@ -115,7 +115,7 @@ func (s *dialogState) goByLocked(f *transport.Flow) {
 	}
 }
 
-// mover is who may move a call: what the application has said of its peer.
+// mover has the credentials of the peer that may move a call, from the application.
 type mover struct {
 	realm string
 	login auth.Login
@@ -125,12 +125,13 @@ type mover struct {
 	uses auth.Uses
 }
 
-// keepsPlace answers a request that would move the call, if MoveFlow does not permit
-// that and the request does not prove that the peer has sent it: with 401 (RFC 3261
-// 22.2). It reports false when the request is to be handled. A BYE moves nothing, and a
-// peer that does not know its password must get rid of its call all the same.
+// keepsPlace answers a request that would move the call with 401 (RFC 3261 22.2), if
+// MoveFlow does not permit the move and the request does not prove that the peer has sent
+// it. It reports false if the request should be handled. A BYE moves nothing, and a peer
+// without its password must still be able to end its call.
 //
-// The CSeq of what is refused is not noted: whoever guesses could use the numbers up.
+// The CSeq of a refused request is not recorded: otherwise a stranger could use up the
+// numbers.
 func (d *Dialog) keepsPlace(tx serverTx, req *sipmsg.Message, e *earlyDialog) (answered bool) {
 	if d.config().MoveCredentials == nil || req.Method == sip.BYE {
 		return false
@@ -160,8 +161,8 @@ func (d *Dialog) keepsPlace(tx serverTx, req *sipmsg.Message, e *earlyDialog) (a
 	return true
 }
 
-// movesBeyondLocked reports whether a request would change where the peer is reached
-// beyond what MoveFlow permits: by its flow, or as a re-INVITE or UPDATE by its Contact.
+// movesBeyondLocked reports whether a request would change the destination of our requests
+// more than MoveFlow permits: by its flow, or as a re-INVITE or UPDATE by its Contact.
 func (s *dialogState) movesBeyondLocked(req *sipmsg.Message, f *transport.Flow) bool {
 	policy, refreshes := s.d.config().MoveFlow, req.Method == sip.INVITE || req.Method == sip.UPDATE
 	if s.flow == nil {
@@ -193,8 +194,8 @@ func (d *Dialog) verifyMove(tx serverTx, req *sipmsg.Message, e *earlyDialog, wh
 // ownHalf is our half of the call's key.
 func (d *Dialog) ownHalf() string { return d.callID + " " + d.localTag }
 
-// askMover asks the application who the peer is, once a call, and then takes the request
-// again.
+// askMover asks the application for the peer's credentials, once for each call, and then
+// handles the request again.
 func (d *Dialog) askMover(tx serverTx, req *sipmsg.Message) {
 	if req.Method == sip.INVITE {
 		tx.Trying()

@@ -91,7 +91,7 @@ func literal(host string) (netip.Addr, bool) {
 	return address.Unmap(), err == nil
 }
 
-// learnFlowLocked notes the flow of an INVITE or UPDATE of the peer's, whose Contact is
+// learnFlowLocked records the flow of an INVITE or UPDATE of the peer, whose Contact is
 // the target by now.
 func (s *dialogState) learnFlowLocked(req *sipmsg.Message, f *transport.Flow) {
 	s.flow, s.inboundConn = f, true

@@ -370,7 +370,7 @@ func (s *Stack) Refer(ctx context.Context, target, referTo sip.Uri, opts ReferOp
 	if err := s.registerSubscribed(d); err != nil {
 		return nil, err
 	}
-	_ = d.sendSlot.Enqueue() // it is free: nobody else knows of the dialog
+	_ = d.sendSlot.Enqueue() // it is free: no other goroutine has the dialog
 	d.mutex.Lock()
 	err = d.writeRefer(ctx, referTo, &opts)
 	if err == nil {
@@ -397,7 +397,7 @@ func (s *Stack) registerSubscribed(d *Dialog) error {
 	if len(s.subscribed) >= orDefault(s.config.Limits.SubscribedCalls, defaultSubscribed) {
 		return ErrMaxDialogs
 	}
-	// The dialog is new: nobody else holds its mutex.
+	// The dialog is new: no other goroutine holds its mutex.
 	s.subscribed[d.keyLocked()] = d
 	return nil
 }

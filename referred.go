@@ -37,7 +37,7 @@ type ReferRequest struct {
 // ReferHandler decides a REFER before its response. The zero Answer, or one with a
 // status of 200 to 299, accepts it with 202, and OnIncomingRefer runs. A status of 300
 // to 699 refuses it; 603 is the safest (RFC 5057 5.6), since some others end the peer's
-// call too. The handler runs on a goroutine of its own and has two seconds, after which
+// call too. The handler runs on its own goroutine and has two seconds, after which
 // ctx ends and the REFER is answered 504; a panic is 500. To ask the user first, accept
 // the REFER and report 603 later with SendNotify.
 type ReferHandler func(ctx context.Context, refer *ReferRequest) Answer
@@ -239,7 +239,7 @@ func (d *Dialog) takeRefer(r *ReferSubscription) (isNew bool, err error) {
 // startRefer sends the first NOTIFY and calls the application.
 func (d *Dialog) startRefer(refer *ReferRequest) {
 	if _, err := d.transactionLayer(); err != nil {
-		return // no network: there is nobody to tell
+		return // no network: there is no peer to tell
 	}
 	d.background(func() {
 		refer.Subscription.begin()

@@ -51,7 +51,7 @@ func (s *Stack) Dialogs() []*Dialog {
 	return list
 }
 
-// find returns the dialog of a request of the peer's (RFC 3261 12.2.2), or nil. A
+// find returns the dialog of a request of the peer (RFC 3261 12.2.2), or nil. A
 // request that arrives before our own INVITE has learnt the peer's tag finds the dialog
 // by our half of the key.
 func (s *Stack) find(key DialogKey) *Dialog {
@@ -109,7 +109,7 @@ func (s *Stack) register(d *Dialog) error {
 	if full {
 		s.replacing[d.incoming.replacement.call] = d
 	}
-	// The dialog is new: nobody else holds its mutex.
+	// The dialog is new: no other goroutine holds its mutex.
 	s.dialogs[d.keyLocked()] = d
 	return nil
 }

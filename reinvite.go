@@ -159,7 +159,7 @@ func (re *reinviteClient) cancel() {
 }
 
 // endLocked sets the outcome, once. The re-INVITE stays open on the wire until
-// its final answer; see closeLocked.
+// its final response; see closeLocked.
 func (re *reinviteClient) endLocked(err error) {
 	if !re.ended {
 		re.ended, re.err = true, err
@@ -329,7 +329,7 @@ func (re *reinviteClient) done(err error) {
 	}
 }
 
-// reinviteServer is a re-INVITE of the peer's (RFC 3261 14.2) whose final
+// reinviteServer is a re-INVITE of the peer (RFC 3261 14.2) whose final
 // answer is not decided. Its fields are set at construction, but for flow.
 type reinviteServer struct {
 	tx serverTx

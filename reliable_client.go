@@ -26,7 +26,7 @@ type reliableClient struct {
 	// propose is InviteOpts.PrackOffer.
 	propose func(context.Context, ForkInfo) Body
 
-	// answered is true once the re-INVITE has a final answer.
+	// answered is true once the re-INVITE has a final response.
 	answered bool
 	// order tells which responses are taken, and queues the PRACKs to them.
 	order rel100.Client[*prack]

@@ -327,7 +327,7 @@ func (d *Dialog) askAuthorization(ctx context.Context, tx serverTx, t *replaceme
 	return a
 }
 
-// decline refuses an INVITE with an Answer of the application's, unless it was answered
+// decline refuses an INVITE with an Answer of the application, unless it was answered
 // before.
 func (d *Dialog) decline(tx serverTx, a Answer) {
 	a = a.checked(d.log(), 300)

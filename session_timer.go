@@ -139,7 +139,7 @@ func (d *Dialog) sessionExpired() {
 	release()
 }
 
-// refreshSession refreshes, on a goroutine of its own: by UPDATE where the peer
+// refreshSession refreshes, on its own goroutine: by UPDATE where the peer
 // takes it, else by a re-INVITE with the last session (RFC 4028 7.4).
 func (d *Dialog) refreshSession() {
 	d.mutex.RLock()

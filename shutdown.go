@@ -275,7 +275,7 @@ func (s *Stack) waitOpen(ctx context.Context, most int) bool {
 }
 
 // waitWritten lets the BYEs and last NOTIFYs leave that are being written, also
-// when Shutdown's context has ended: that takes no answer of the peer's. So do refusals
+// when Shutdown's context has ended: that needs no response of the peer. So do refusals
 // of calls whose connection is lost: they leave by a new one.
 func (s *Stack) waitWritten(written context.Context) {
 	grace, cancel := context.WithTimeout(written, s.config.graceTime())

@@ -151,7 +151,7 @@ func (d *Dialog) Context() context.Context {
 }
 
 // endContext ends the dialog's context, if Context was called. No lock is held:
-// functions of the application's may run.
+// functions of the application may run.
 func (d *Dialog) endContext() {
 	d.mutex.RLock()
 	c, cause := d.context, d.causeLocked()

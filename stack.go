@@ -367,10 +367,10 @@ func (s *Stack) adopt(d *Dialog) *Dialog {
 	return d
 }
 
-// application runs a callback of the application's, and counts it while it runs.
+// application runs a callback of the application, and counts it while it runs.
 func (s *Stack) application(f func()) { s.running.Run(f) }
 
-// callbacksRunning counts the callbacks of the application's that run.
+// callbacksRunning counts the callbacks of the application that run.
 func (s *Stack) callbacksRunning() int { return s.calls.Running() + s.running.Running() }
 
 // transactions returns the transaction layer, or the reason why there is none.

@@ -59,7 +59,7 @@ type ReferSubscription struct {
 	refreshing      bool
 	// lingers is true once the peer has ended it while the outcome may still come.
 	lingers bool
-	// answered is closed once the REFER has its final answer; err is set when
+	// answered is closed once the REFER has its final response; err is set when
 	// that was no 2xx. waited is true while a WaitRefer waits for it.
 	answered chan struct{}
 	err      error

@@ -89,7 +89,7 @@ func (d *Dialog) newAnswer(tx serverTx) *sip.Response {
 	return res
 }
 
-// applyOpts runs functions of the application's on its own goroutine; a panic
+// applyOpts runs functions of the application on the caller's goroutine; a panic
 // in one becomes the call's error.
 func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
 	defer func() {

@@ -110,7 +110,7 @@ func (d *Dialog) noSessionLocked() bool {
 	return (d.phase == phaseInviting || d.phase == phaseIncoming) && !d.currentLocked().negotiation.Agreed()
 }
 
-// updateClient is an UPDATE of ours that has no final answer.
+// updateClient is an UPDATE of ours that has no final response.
 type updateClient struct {
 	d      *Dialog
 	fork   *earlyDialog // nil outside the early dialogs of our INVITE
@@ -180,7 +180,7 @@ func (u *updateClient) acceptedLocked(s *dialogState, res *sip.Response) {
 	}
 }
 
-// updateServer is an UPDATE of the peer's (RFC 3311 5.2) whose final answer is
+// updateServer is an UPDATE of the peer (RFC 3311 5.2) whose final response is
 // not decided. Its fields are set at construction, but for flow.
 type updateServer struct {
 	tx   serverTx

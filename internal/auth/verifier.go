@@ -16,52 +16,52 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// nonceLife is how long a challenge may be answered: a peer that knows its password
-// needs a round trip, one that asks its user has a moment.
+// nonceLife is the time within which a challenge may be answered. A peer that has its
+// password needs one round trip; a peer that asks its user needs longer.
 const nonceLife = time.Minute
 
-// Verifier challenges requests of peers, and checks what answers that (RFC 3261 22.2,
-// RFC 7616 3.3). It keeps nothing of a challenge: a nonce says when it was made, and has
-// a signature, by a key of the Verifier's own, that is good for one call. All methods may
-// be called from any goroutine.
+// Verifier challenges requests of peers, and checks their credentials (RFC 3261 22.2, RFC
+// 7616 3.3). It stores no challenge: a nonce contains the time at which it was made, and a
+// signature with the Verifier's key that is valid for one call. All methods may be called
+// from any goroutine.
 type Verifier struct {
 	key    [sha256.Size]byte
 	began  time.Time
 	serial atomic.Uint64 // of the latest nonce
 }
 
-// NewVerifier returns one whose nonces nobody else can make.
+// NewVerifier returns a Verifier with a random key, so that its nonces cannot be forged.
 func NewVerifier() *Verifier {
 	v := &Verifier{began: time.Now()}
 	_, _ = rand.Read(v.key[:]) // never fails
 	return v
 }
 
-// Verdict says what credentials prove.
+// Verdict is the result of a check of credentials.
 type Verdict int
 
 const (
-	// Unproved: nothing.
+	// Unproved: the credentials prove nothing.
 	Unproved Verdict = iota
-	// Stale: that their sender knows the password, but not that it is there now: the
-	// nonce is old, or not ours, or has been used.
+	// Stale: the sender knows the password, but the credentials may be a copy: the nonce
+	// is old, or not ours, or was used before.
 	Stale
-	// Proved: that the sender has answered a challenge of ours.
+	// Proved: the sender has answered a challenge of ours.
 	Proved
 )
 
-// Proof is which use of which nonce has proved something.
+// Proof names the nonce and its use by which credentials were proved.
 type Proof struct {
 	serial uint64
 	count  uint32
 }
 
-// Uses remembers by what a call's peer has proved itself, so that nothing proves twice.
-// Whoever has it synchronises.
+// Uses keeps the latest Proof of a call's peer, so that no Proof is accepted twice. It is
+// not safe for concurrent use.
 type Uses struct{ latest Proof }
 
-// Take reports whether a proof is new: of a later nonce than those before, or a later
-// use of the latest.
+// Take reports whether a Proof is new, and keeps it: it has a later nonce than those
+// before, or a later use of the latest nonce.
 func (u *Uses) Take(p Proof) bool {
 	if p.serial < u.latest.serial || p.serial == u.latest.serial && p.count <= u.latest.count {
 		return false
@@ -70,8 +70,8 @@ func (u *Uses) Take(p Proof) bool {
 	return true
 }
 
-// Challenge returns the values of the WWW-Authenticate headers that ask a call's peer who
-// it is, the better algorithm first (RFC 8760 2.4).
+// Challenge returns the values of the WWW-Authenticate headers that challenge a call's
+// peer, the better algorithm first (RFC 8760 2.4).
 func (v *Verifier) Challenge(realm, call string, stale bool) []string {
 	nonce := v.nonce(call)
 	var values []string
@@ -85,13 +85,13 @@ func (v *Verifier) Challenge(realm, call string, stale bool) []string {
 	return values
 }
 
-// maxCredentials bounds how many credentials of one request are looked at: computing a
-// digest is work.
+// maxCredentials bounds the credentials of one request that are checked, since a digest
+// costs CPU.
 const maxCredentials = 4
 
-// Check looks for credentials that answer a challenge for this call by this login, in
-// the values of a request's Authorization headers. Their URI need not be that of the
-// request, which a proxy may have rewritten (RFC 3261 22.4).
+// Check checks the values of a request's Authorization headers for credentials of this
+// login that answer a challenge for this call. Their URI may differ from the Request-URI,
+// which a proxy may have rewritten (RFC 3261 22.4).
 func (v *Verifier) Check(method string, values []string, realm string, login Login, call string) (proof Proof, verdict Verdict) {
 	tried := 0
 	for _, value := range values {
@@ -113,8 +113,9 @@ func (v *Verifier) Check(method string, values []string, realm string, login Log
 	return Proof{}, verdict
 }
 
-// isBy reports whether credentials are made with the password. Without qop and a count
-// they could be used again: RFC 3261 22.4 has everybody send them who is sent a qop.
+// isBy reports whether credentials are made with the password. They must have qop and a
+// count, as without these they could be used again. RFC 3261 22.4 requires both from a
+// client that was sent a qop.
 func isBy(login Login, method string, c sipmsg.Credentials) bool {
 	switch strings.ToUpper(c.Algorithm) {
 	case "", "MD5", "SHA-256":
@@ -130,8 +131,8 @@ func isBy(login Login, method string, c sipmsg.Credentials) bool {
 	return err == nil && subtle.ConstantTimeCompare([]byte(want.Response), []byte(strings.ToLower(c.Response))) == 1
 }
 
-// A nonce is the time and the number of its challenge, and a signature of these and the
-// call.
+// A nonce consists of the time and the number of its challenge, and a signature over these
+// and the call.
 const (
 	nonceData = 16
 	nonceSize = nonceData + 16
@@ -150,7 +151,8 @@ func (v *Verifier) sign(data []byte, call string) []byte {
 	return signature.Sum(nil)[:nonceSize-nonceData]
 }
 
-// opens returns the number of a nonce that is one of ours for this call, and not too old.
+// opens returns the number of a nonce; ok is false if the nonce is not one of ours for this
+// call, or is too old.
 func (v *Verifier) opens(nonce, call string) (serial uint64, ok bool) {
 	data, err := base64.RawURLEncoding.DecodeString(nonce)
 	if err != nil || len(data) != nonceSize || !hmac.Equal(data[nonceData:], v.sign(data[:nonceData], call)) {

@@ -91,7 +91,7 @@ func TestNoncesExpireAndDiffer(t *testing.T) {
 	})
 }
 
-// Any other bit of a nonce, and any other length, is a nonce of nobody's.
+// A nonce with any changed bit, or of another length, is refused.
 func TestANonceCannotBeForged(t *testing.T) {
 	v := NewVerifier()
 	nonce := v.nonce("call")
@@ -122,7 +122,7 @@ func TestNothingProvesTwice(t *testing.T) {
 	}
 }
 
-// What this package answers challenges with is what it takes.
+// A Verifier accepts the credentials of an Attempt.
 func TestAttemptAndVerifierAgree(t *testing.T) {
 	v := NewVerifier()
 	var cache Cache
