@@ -103,7 +103,7 @@ type Dialog struct {
 	referSubscriptions map[string]*ReferSubscription
 	transfers          *transfers
 
-	// What synchronises itself.
+	// The fields below are safe for concurrent use.
 
 	sendSlot    sendslot.Slot
 	mailbox     mailbox.Mailbox

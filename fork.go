@@ -9,15 +9,14 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// Several early dialogs of one INVITE of ours (RFC 3261 12.1.2, 13.2.2.1). A
-// proxy may fork the INVITE: each To tag in a 101 to 199 makes an early dialog,
-// with its own target, route set, CSeq numbers, reliable provisional responses
-// and session: its dialogState. To the application all are one call, which sends in
-// the current one: the oldest early dialog that lives, and from the first 2xx on the
-// one that has answered.
+// The early dialogs of one INVITE of ours (RFC 3261 12.1.2, 13.2.2.1). A proxy may fork
+// the INVITE: each To tag in a 101 to 199 makes an early dialog, with its own target, route
+// set, CSeq numbers, reliable provisional responses and session: its dialogState. For the
+// application all are one call. The call sends in the current early dialog: the oldest one
+// that has not ended, and after the first 2xx the one that has answered.
 
 // maxForks bounds the early dialogs of a call, and the forks that are released after a
-// 2xx. For a To tag beyond it only a 2xx is heeded.
+// 2xx. For a To tag beyond it only a 2xx is handled.
 const maxForks = 64
 
 // reservedSeqs are the CSeq numbers left for the BYE that releases a fork: a gap in the
@@ -30,8 +29,8 @@ type earlyDialog struct {
 
 	i     *inviteClient
 	state *dialogState
-	// gone is closed when no message belongs to it any more: it has ended, or the call
-	// has become another one's.
+	// gone is closed when no message belongs to it any more: it has ended, or another
+	// early dialog has become the call.
 	gone chan struct{}
 
 	// The dialog's mutex guards the fields below.
@@ -42,7 +41,7 @@ type earlyDialog struct {
 	status  int
 	body    *SimpleBody
 	reasons []Reason
-	// ended is true after a BYE, a 199, a PRACK that failed, and a 2xx of another one.
+	// ended is true after a BYE, a 199, a failed PRACK, and a 2xx of another early dialog.
 	ended bool
 
 	reliableClient
@@ -104,7 +103,7 @@ func (i *inviteClient) invitedLocked() peerIdentity {
 	return i.d.currentLocked().peerIdentity
 }
 
-// answeringLocked returns the early dialog of a response, and makes it if need be. It
+// answeringLocked returns the early dialog of a response, and makes it if necessary. It
 // returns nil for a response without a tag, and beyond maxForks.
 func (i *inviteClient) answeringLocked(res *sip.Response) *earlyDialog {
 	tag := toTag(res)
@@ -159,8 +158,8 @@ func (i *inviteClient) learnLocked(s *dialogState, res *sip.Response) {
 	}
 }
 
-// heardLocked notes a provisional response of the early dialog. A second one moves the
-// target only when it is reliable (RFC 6141 4.3).
+// heardLocked records a provisional response of the early dialog. A second one refreshes
+// the target only if it is reliable (RFC 6141 4.3).
 func (e *earlyDialog) heardLocked(res *sip.Response) {
 	switch {
 	case !e.learnt:
@@ -222,9 +221,9 @@ func (e *earlyDialog) refuseOpenLocked() (release func()) {
 	return func() { e.i.d.refuseUpdate(open, &Refusal{Status: sip.StatusCallTransactionDoesNotExists}) }
 }
 
-// dropLocked ends all early dialogs but the winner, if there is one: a 2xx or a refusal
-// has come (RFC 3261 13.2.2.3). They are remembered, with their CSeq, while a 2xx of
-// theirs may come.
+// dropLocked ends all early dialogs but the winner, if there is one, after a 2xx or a
+// refusal (RFC 3261 13.2.2.3). They are remembered, with their CSeq, as long as their 2xx
+// may still come.
 func (i *inviteClient) dropLocked(winner *earlyDialog) (release func()) {
 	release = func() {}
 	for _, e := range i.early {
@@ -297,11 +296,11 @@ func (d *Dialog) forkOf(req *sipmsg.Message) (e *earlyDialog, ok bool) {
 	return e, true
 }
 
-// hungUp takes a BYE in an early dialog, and reports false when that has become the
-// call meanwhile. A callee may not send one (RFC 3261 15), but some do. It ends its own
-// early dialog only: another branch may still answer, and the final response to the
-// INVITE, or the ringing limit, ends the call. A 199 for the last early dialog is
-// treated alike (RFC 6228 4).
+// hungUp handles a BYE in an early dialog, and reports false if that early dialog has
+// become the call meanwhile. A callee may not send such a BYE (RFC 3261 15), but some do.
+// It ends only its own early dialog: another branch may still answer, and the final
+// response to the INVITE, or the ringing limit, ends the call. A 199 for the last early
+// dialog is handled in the same way (RFC 6228 4).
 func (e *earlyDialog) hungUp(bye *sipmsg.Message) bool {
 	both := e.i.d.lockBoth()
 	if e.i.won || e.isGone() {
@@ -318,8 +317,8 @@ func (e *earlyDialog) hungUp(bye *sipmsg.Message) bool {
 
 // fork returns the call of a further fork, which is acknowledged and released, and
 // reports whether it is new. It returns nil without a stack, and beyond maxForks. A 2xx
-// beyond maxForks gets no ACK, so that its peer gives it up (RFC 3261 13.3.1.4): no
-// proxy forks so often, and each call held would last for 64*T1.
+// beyond maxForks gets no ACK, so that its peer ends the call (RFC 3261 13.3.1.4): no proxy
+// makes so many forks, and each call would be kept for 64*T1.
 func (i *inviteClient) fork(res *sip.Response) (fork *Dialog, isNew bool) {
 	d := i.d
 	if d.stack == nil {
@@ -349,9 +348,9 @@ func (i *inviteClient) fork(res *sip.Response) (fork *Dialog, isNew bool) {
 	return fork, true
 }
 
-// releasedLocked returns the state of the call of a further fork. Where there is an
-// early dialog, requests may have been sent in it, and a NOTIFY may still be: above the
-// BYE and its repetitions with credentials.
+// releasedLocked returns the state of the call of a further fork. If there is an early
+// dialog, requests may have been sent in it, and a NOTIFY may still be sent: its CSeq
+// numbers come after those of the BYE and its repetitions with credentials.
 func (i *inviteClient) releasedLocked(fork *Dialog, tag string) *dialogState {
 	now := i.d.currentLocked()
 	s := &dialogState{
@@ -470,7 +469,7 @@ func (d *Dialog) tellForkLocked(e *earlyDialog) {
 	}
 }
 
-// forkSelection is a 2xx about which InviteOpts.Choose is asked.
+// forkSelection is a 2xx that InviteOpts.Choose decides.
 type forkSelection struct {
 	res *sip.Response
 	// asked is true once Choose is called, decided once Choose, the timer or the end of
@@ -497,8 +496,8 @@ func (i *inviteClient) awaitsSelectionLocked(res *sip.Response) (kind successKin
 	return newSelection, true
 }
 
-// givenUpLocked reports whether the call will end: a 2xx then makes it for the BYE only
-// (RFC 3261 9.1, 15).
+// givenUpLocked reports whether the call will end: a 2xx then makes the call only for its
+// BYE (RFC 3261 9.1, 15).
 func (i *inviteClient) givenUpLocked() bool {
 	return i.d.ending != nil || i.d.state == DialogStateTerminated
 }
@@ -531,8 +530,8 @@ func (i *inviteClient) askChoose() {
 	}
 }
 
-// selected carries out the decision of Choose, the timer, or the end of the call. The
-// 2xx stays in the queue until that is done, so that its repetition is recognised.
+// selected executes the decision of Choose, the timer, or the end of the call. The 2xx
+// stays in the queue until then, so that its repetition is recognised.
 func (i *inviteClient) selected(c *forkSelection, yes bool) {
 	d := i.d
 	d.mutex.Lock()
@@ -577,7 +576,7 @@ func (i *inviteClient) nextSelection(taken bool) {
 	i.askChoose()
 }
 
-// releaseUnselected releases a fork that Choose has not taken, by ACK and BYE (RFC 3261
+// releaseUnselected releases a fork that Choose has refused, by ACK and BYE (RFC 3261
 // 13.2.2.4).
 func (i *inviteClient) releaseUnselected(res *sip.Response) {
 	d := i.d

@@ -179,8 +179,7 @@ type sentNotify struct {
 	number   int
 	answered func(error)
 
-	// over is true once it has been answered, or will not be; it synchronises
-	// itself.
+	// over is true once the NOTIFY has its response, or will get none.
 	over atomic.Bool
 }
 

@@ -28,16 +28,16 @@ type reliableClient struct {
 
 	// answered is true once the re-INVITE has a final response.
 	answered bool
-	// order tells which responses are taken, and queues the PRACKs to them.
+	// order tells which responses are accepted, and queues the PRACKs to them.
 	order rel100.Client[*prack]
-	// negotiated is true once one has brought the answer to the INVITE's offer,
-	// or the offer: no session is in the 2xx then (RFC 3262 5).
+	// negotiated is true once a response had the answer to the INVITE's offer, or the
+	// offer: then the 2xx has no session (RFC 3262 5).
 	negotiated bool
 }
 
-// rseqOf returns the RSeq of a provisional response that is sent reliably; zero
-// for another, for one whose RSeq is missing or cannot be read, which cannot be
-// acknowledged (RFC 3262 4, 7.1), and for all when we do not take them.
+// rseqOf returns the RSeq of a reliable provisional response. It returns zero for another
+// response, for one without a readable RSeq, which cannot be acknowledged (RFC 3262 4,
+// 7.1), and for all if we do not accept reliable responses.
 func (d *Dialog) rseqOf(res *sip.Response) uint32 {
 	if d.config().Reliable == ReliableOff || res.StatusCode <= sip.StatusTrying || !res.IsProvisional() ||
 		!isAlone(res, "RSeq") || !requiresReliable(res) {
@@ -49,8 +49,8 @@ func (d *Dialog) rseqOf(res *sip.Response) uint32 {
 // stateLocked is the state of the dialog that the responses are in.
 func (r *reliableClient) stateLocked() *dialogState { return r.d.stateOfLocked(r.early) }
 
-// unwanted is closed when no PRACK is sent any more; nil, which never is, outside the
-// early dialogs.
+// unwanted returns a channel that is closed when no PRACK is sent any more; nil, which
+// blocks for ever, outside the early dialogs.
 func (r *reliableClient) unwanted() <-chan struct{} {
 	if r.early == nil {
 		return nil
@@ -58,15 +58,15 @@ func (r *reliableClient) unwanted() <-chan struct{} {
 	return r.early.gone
 }
 
-// inOrderLocked reports whether the dialog takes a response: it is not reliable, or it
+// inOrderLocked reports whether the dialog accepts a response: it is not reliable, or it
 // is the next reliable one (RFC 3262 4).
 func (r *reliableClient) inOrderLocked(res *sip.Response) bool {
 	rseq := r.d.rseqOf(res)
 	return rseq == 0 || r.order.Check(rseq) == rel100.InOrder
 }
 
-// repeatedLocked takes a reliable response that is not the next: its PRACK is sent
-// again if it did not get through.
+// repeatedLocked handles a reliable response that is not the next one: its PRACK is sent
+// again if it has failed.
 func (r *reliableClient) repeatedLocked(res *sip.Response) (then func()) {
 	p, ok := r.order.Resend(r.d.rseqOf(res))
 	if !ok {
@@ -76,8 +76,8 @@ func (r *reliableClient) repeatedLocked(res *sip.Response) (then func()) {
 	return r.enqueueLocked(p)
 }
 
-// acknowledgeLocked begins the PRACK to a reliable response, and takes note of
-// the session in it; nothing for another.
+// acknowledgeLocked begins the PRACK to a reliable response, and records the session in
+// the response. It does nothing for another response.
 func (r *reliableClient) acknowledgeLocked(res *sip.Response) (then func()) {
 	rseq := r.d.rseqOf(res)
 	if rseq == 0 {
@@ -95,9 +95,9 @@ func (r *reliableClient) acknowledgeLocked(res *sip.Response) (then func()) {
 	return r.enqueueLocked(p)
 }
 
-// mayOfferLocked reports whether the PRACK to the response that has answered our
-// offer may bring another (RFC 3262 5, RFC 6337 3.2): a session is agreed on, and no
-// offer, and no UPDATE of ours, is open.
+// mayOfferLocked reports whether the PRACK to the response that has answered our offer may
+// have another offer (RFC 3262 5, RFC 6337 3.2): a session is established, and no offer,
+// and no UPDATE of ours, is open.
 func (r *reliableClient) mayOfferLocked() bool {
 	d, s := r.d, r.stateLocked()
 	return s.negotiation.Agreed() && s.negotiation.State() == offeranswer.Stable && s.updateOut == nil &&
@@ -160,15 +160,15 @@ type prack struct {
 	r *reliableClient
 	// rseq and cseq are those of the response: the RAck (RFC 3262 7.2).
 	rseq, cseq uint32
-	// offer is the one in the response for the application to decide, propose
-	// asks it for one of ours. body is what comes of either, by its author; ours is
-	// true when that is an offer.
+	// offer is the offer in the response, which the application decides; propose asks the
+	// application for an offer of ours. body is the result of either; ours is true if it
+	// is an offer.
 	offer   *SimpleBody
 	propose func(context.Context) Body
 	body    Body
 	ours    bool
 	made    offeranswer.Origin
-	// refused is why the answer refuses the offer.
+	// refused is the reason for which the answer refuses the offer.
 	refused error
 	// over is true once its outcome is known.
 	over bool
@@ -179,8 +179,8 @@ type prack struct {
 
 func (p *prack) begin() { p.r.d.background(p.run) }
 
-// run gets the answer, or the offer, if there is one to get, and writes the PRACK.
-// A refused offer ends the call behind it, as behind an ACK (RFC 3261 13.2.2.4).
+// run gets the answer, or the offer, if one is needed, and writes the PRACK. If the offer
+// is refused, the call ends after the PRACK, as after an ACK (RFC 3261 13.2.2.4).
 func (p *prack) run() {
 	d := p.r.d
 	p.decide()
@@ -249,9 +249,9 @@ func (p *prack) make(propose func(context.Context) Body) {
 	}
 }
 
-// send writes the PRACK. It waits for the send slot as long as the peer waits before
-// it repeats its response (RFC 3262 3): a request that hangs in a dial does not
-// keep it back for longer.
+// send writes the PRACK. It waits for the send slot as long as the peer waits before it
+// repeats its response (RFC 3262 3), so that a request that hangs in a dial does not delay
+// the PRACK for longer.
 func (p *prack) send() error {
 	d := p.r.d
 	t := d.config().timers()
@@ -311,8 +311,8 @@ func (p *prack) response(res *sip.Response) {
 	}
 }
 
-// settle closes the offer that the PRACK brought, if any: a 2xx has the answer (RFC
-// 3262 5), else it comes to nothing.
+// settle closes the offer in the PRACK, if any: a 2xx has the answer (RFC 3262 5),
+// otherwise the offer is rolled back.
 func (p *prack) settle(res *sip.Response) {
 	d := p.r.d
 	d.mutex.Lock()
@@ -327,7 +327,7 @@ func (p *prack) settle(res *sip.Response) {
 	s.negotiation.Rollback(p)
 }
 
-// done follows the last response, or takes its place.
+// done runs after the last response, or if there is none.
 func (p *prack) done(err error) {
 	err = callError(err)
 	if err == nil {
@@ -342,10 +342,9 @@ func (p *prack) done(err error) {
 	p.postpone()
 }
 
-// postpone is finish for a PRACK that did not get through: it could not be written,
-// a later request overtook it (500, RFC 3261 12.2.2), or the peer does not take its
-// offer (488, RFC 6337 2.3). It is sent when the response comes again, without an
-// offer of ours.
+// postpone is finish for a failed PRACK: it could not be written, a later request overtook
+// it (500, RFC 3261 12.2.2), or the peer refuses its offer (488, RFC 6337 2.3). It is sent
+// again when the response is repeated, without an offer of ours.
 func (p *prack) postpone() {
 	d := p.r.d
 	d.mutex.Lock()

@@ -16,21 +16,20 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// reliableServer sends the provisional responses to the peer's INVITE that must
-// not be lost, one after the other (RFC 3262 3). Its fields are guarded by the
-// dialog's mutex; nil is one that has sent none.
+// reliableServer sends the reliable provisional responses to the peer's INVITE, one after
+// the other (RFC 3262 3). The dialog's mutex guards its fields. A nil reliableServer has
+// sent none.
 type reliableServer struct {
-	// order numbers the responses, and tells which PRACK is for which.
+	// order numbers the responses, and matches the PRACKs to them.
 	order *rel100.Server[*provisional]
-	// offer is true when the INVITE carries an offer, allowsUpdate when its Allow
-	// lists UPDATE.
+	// offer is true if the INVITE has an offer, allowsUpdate if its Allow lists UPDATE.
 	offer        bool
 	allowsUpdate bool
 	// code is the status of the latest response that was sent.
 	code int
-	// writing counts the responses whose first writing is under way.
+	// writing counts the responses that are being written for the first time.
 	writing int
-	// changed wakes Accept, to look again.
+	// changed wakes Accept, so that it checks again.
 	changed latch.Latch
 }
 
@@ -66,7 +65,7 @@ func (d *Dialog) sendProvisional(tx serverTx, res *sip.Response) error {
 	return answerError(send())
 }
 
-// previewLocked notes the session in a response that is about to leave, and returns
+// previewLocked records the session in a response that is about to be sent, and returns
 // it.
 func (d *Dialog) previewLocked(res *sip.Response) *SimpleBody {
 	d.numberLocked(res)
@@ -75,7 +74,8 @@ func (d *Dialog) previewLocked(res *sip.Response) *SimpleBody {
 	return body
 }
 
-// sendsReliably decides as RFC 3262 3 says; the rest is left to us.
+// sendsReliably reports whether a response is sent reliably (RFC 3262 3): always if the
+// caller requires it, and if worth is true and the caller supports it.
 func (d *Dialog) sendsReliably(invite *sipmsg.Message, worth bool) bool {
 	switch {
 	case d.config().Reliable == ReliableOff:
@@ -145,8 +145,8 @@ func (d *Dialog) nextProvisionalLocked() (send func() error) {
 	}
 }
 
-// repeatProvisional sends a response once more, as its schedule says; after that the
-// INVITE is rejected (RFC 3262 3).
+// repeatProvisional sends a response again, by its schedule. At the end of the schedule
+// the INVITE is rejected (RFC 3262 3).
 func (d *Dialog) repeatProvisional(p *provisional) {
 	d.mutex.Lock()
 	if outstanding, _ := d.incoming.reliable.order.Outstanding(); d.incoming.tx == nil || outstanding != p {
@@ -171,8 +171,8 @@ func (d *Dialog) repeatProvisional(p *provisional) {
 	}
 }
 
-// stop ends the sending: the INVITE is answered. The PRACK for the last response
-// may still come (RFC 3262 3).
+// stop stops sending after the final response to the INVITE. The PRACK to the last
+// response may still come (RFC 3262 3).
 func (r *reliableServer) stop() {
 	if r == nil {
 		return

@@ -179,7 +179,7 @@ type decision struct {
 	cancel context.CancelFunc
 	expiry *time.Timer
 
-	// decided is true once somebody answers; it synchronises itself.
+	// decided is true once the request is being answered.
 	decided atomic.Bool
 }
 

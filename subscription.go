@@ -76,7 +76,7 @@ type ReferSubscription struct {
 	// done is opened when the subscription ends.
 	done latch.Latch
 
-	// What synchronises itself.
+	// The fields below are safe for concurrent use.
 
 	mailbox mailbox.Mailbox // for OnProgress
 }

@@ -11,9 +11,9 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// Whatever an application hands over, and a message is made of, is checked here
-// before anything is sent: nothing of it ends the place that it stands in. The
-// functions return ErrInvalidArgument, wrapped once, or nil.
+// The functions of this file check the values from an application before anything is
+// sent: a value must not end the field that contains it. They return ErrInvalidArgument,
+// wrapped once, or nil.
 
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrInvalidArgument, fmt.Sprintf(format, args...))

@@ -21,9 +21,9 @@ import (
 	"sipdialog.example/dialog/internal/testcert"
 )
 
-// kamailioConfig is a registrar and proxy on the internet, as its handbook has it for
-// phones behind routers: who is behind one is remembered by where its messages come from
-// (nathelper), in registrations as in the Contacts of calls.
+// kamailioConfig is a registrar and proxy on the internet, as in Kamailio's handbook for
+// phones behind routers: it remembers such a phone by the source of its messages
+// (nathelper), in registrations and in the Contacts of calls.
 const kamailioConfig = `
 debug=2
 log_stderror=yes
@@ -125,13 +125,13 @@ event_route[xhttp:request] {
 }
 `
 
-// kamailio is the proxy, and who trusts it.
+// kamailio is the proxy, and the TLS configuration of a client that trusts it.
 type kamailio struct {
 	w      *world
 	client *tls.Config
 }
 
-// proxied starts a Kamailio in the place of the server.
+// proxied starts a Kamailio in place of the server.
 func (w *world) proxied(path string) *kamailio {
 	w.t.Helper()
 	ca, dir := testcert.New(w.t), w.t.TempDir()
@@ -170,7 +170,7 @@ type customer struct {
 	name, transport string
 }
 
-// customer starts one and registers it.
+// customer starts a customer and registers it.
 func (k *kamailio) customer(t *testing.T, r *router, name, transport string, change ...func(*dialog.StackConfig)) *customer {
 	t.Helper()
 	proxy := sip.Uri{Scheme: "sip", Host: serverIP, Port: ports[transport], UriParams: sip.HeaderParams{{K: "transport", V: transport}, {K: "lr"}}}
@@ -190,7 +190,7 @@ func (k *kamailio) customer(t *testing.T, r *router, name, transport string, cha
 	return c
 }
 
-// record is the address of record of a user.
+// record returns the address of record of a user.
 func record(user string) sip.Uri { return sip.Uri{Scheme: "sip", User: user, Host: serverIP} }
 
 func (c *customer) register() {
@@ -208,7 +208,7 @@ func (c *customer) register() {
 	})
 }
 
-// calls has one phone call another, which answers after a while.
+// calls lets one phone call another, which answers after the time ringing.
 func (c *customer) calls(other *customer, ringing time.Duration) *call {
 	c.t.Helper()
 	return ring(c.station, other.station, record(other.name), dialog.InviteOpts{}, ringing).call(true)
@@ -217,8 +217,8 @@ func (c *customer) calls(other *customer, ringing time.Duration) *call {
 // pair is two phones behind two routers.
 type pair struct{ alice, bob *customer }
 
-// Calls between phones behind routers by way of a proxy that shares no code with the
-// library. Both have the same private address.
+// Calls between phones behind routers through a proxy that shares no code with the
+// library. Both phones have the same private address.
 func TestKamailio(t *testing.T) {
 	path, err := exec.LookPath("kamailio")
 	if err != nil {
@@ -255,7 +255,7 @@ func TestKamailio(t *testing.T) {
 	}
 }
 
-// pinging notices the loss of a connection within some seconds.
+// pinging sets keep-alives that detect the loss of a connection within some seconds.
 func pinging(config *dialog.StackConfig) { config.KeepAlive = 3 * time.Second }
 
 func callBothWays(_ *testing.T, p *pair) {
@@ -267,24 +267,25 @@ func callBothWays(_ *testing.T, p *pair) {
 	}
 }
 
-// ringLong has a call ring for longer than the routers remember: the caller's INVITE is
-// repeated in time, and the registration of the called phone kept open.
+// ringLong lets a call ring longer than the bindings last: the caller's INVITE is repeated
+// in time, and the flow of the called phone's registration is kept open.
 func ringLong(_ *testing.T, p *pair) {
 	c := p.alice.calls(p.bob, 35*time.Second)
 	c.talk()
 	c.end(c.server)
 }
 
-// ringLate has the called phone ring for longer than its router remembers anything: its
-// answer comes by a new binding, to which the proxy sends what follows.
+// ringLate lets the called phone ring longer than its binding lasts: its 200 comes from a
+// new binding, to which the proxy sends later requests.
 func ringLate(_ *testing.T, p *pair) {
 	c := p.alice.calls(p.bob, 8*time.Second)
 	c.talk()
 	c.end(c.phone)
 }
 
-// forgetBindings has one router after the other forget all there is in a call. What its
-// phone says next, with its Contact, shows the proxy and the other phone the new way.
+// forgetBindings lets one router after the other forget its bindings during a call. The
+// next request of its phone, with its Contact, gives the proxy and the other phone the new
+// route.
 func forgetBindings(t *testing.T, p *pair) {
 	c := p.alice.calls(p.bob, 0)
 	for _, one := range p.ends(c) {
@@ -297,7 +298,7 @@ func forgetBindings(t *testing.T, p *pair) {
 	p.again()
 }
 
-// cutConnections has the connection of one phone after the other die without a word.
+// cutConnections lets the connection of one phone after the other die silently.
 func cutConnections(t *testing.T, p *pair) {
 	c := p.alice.calls(p.bob, 0)
 	for _, one := range p.ends(c) {
@@ -319,8 +320,8 @@ type end struct {
 
 func (p *pair) ends(c *call) []end { return []end{{p.alice, c.phone}, {p.bob, c.server}} }
 
-// settle waits until both ends have the ACKs of what was said before: one that is lost
-// would be sent again, but to where its phone was.
+// settle waits until both ends have the ACKs of earlier INVITEs: a lost ACK would be sent
+// again, but to the old address of its phone.
 func (c *call) settle() {
 	c.t.Helper()
 	for _, d := range []*dialog.Dialog{c.phone, c.server} {
