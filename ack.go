@@ -29,7 +29,7 @@ type ackSender struct {
 	sending bool
 }
 
-// leaving notes the CSeq and credentials of the INVITE that leaves, which its ACK
+// leaving records the CSeq and credentials of the INVITE that leaves, which its ACK
 // repeats.
 func (a *ackSender) leaving(req *sip.Request) {
 	a.d.mutex.Lock()

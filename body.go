@@ -240,7 +240,7 @@ func (d *Dialog) dropAsideLocked() {
 	release()
 }
 
-// keepResponseLocked notes the latest response to the INVITE; where there is no room
+// keepResponseLocked records the latest response to the INVITE; where there is no room
 // for its body, without that.
 func (d *Dialog) keepResponseLocked(kept *sipmsg.Kept) {
 	if !d.holds.Replace(d.answeredBy.Size(), kept.Size(), kept.HeadSize()) {
@@ -250,7 +250,7 @@ func (d *Dialog) keepResponseLocked(kept *sipmsg.Kept) {
 	d.answeredBy = kept
 }
 
-// keepBodyLocked notes the latest body of an early dialog's, if there is room.
+// keepBodyLocked records the latest body of an early dialog, if there is room.
 func (e *earlyDialog) keepBodyLocked(body *SimpleBody) {
 	before := sizeOfBody(e.body)
 	if e.d.holds.Replace(before, sizeOfBody(body), before) {

@@ -119,7 +119,7 @@ func (x *clientRequest) announce(tx clientTx) {
 	}
 }
 
-// Response takes a response from the transaction layer.
+// Response handles a response from the transaction layer.
 func (x *clientRequest) Response(tx *txn.Client, res *sip.Response) {
 	if x.heard != nil {
 		x.heard(res, tx.Heard())

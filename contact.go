@@ -135,7 +135,7 @@ func (s *Stack) secured(local transport.Local) transport.Local {
 	return local
 }
 
-// choseContactLocked notes the application's Contact, unless it is nil.
+// choseContactLocked records the application's Contact, unless it is nil.
 func (d *Dialog) choseContactLocked(uri *sip.Uri) {
 	if uri != nil {
 		d.contact = &sip.ContactHeader{Address: *uri.Clone()}

@@ -190,7 +190,7 @@ func mayTakeOver(name string) bool {
 	return strings.HasPrefix(name, "x-")
 }
 
-// follower takes the responses to the call that follows a REFER.
+// follower handles the responses to the call that follows a REFER.
 type follower struct {
 	r *ReferSubscription // set at construction
 

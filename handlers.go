@@ -32,7 +32,7 @@ func isKnownMethod(method sip.RequestMethod) bool {
 	return false
 }
 
-// handleRequest takes a request that opens a transaction: never ACK or CANCEL.
+// handleRequest handles a request that opens a transaction: never ACK or CANCEL.
 func (s *Stack) handleRequest(tx serverTx) {
 	defer s.recovered(tx)
 	req := tx.Message()
@@ -212,7 +212,7 @@ func (s *Stack) acceptsType(part multipart.Part) bool {
 // mediaType is a content type without its parameters.
 func mediaType(contentType string) string { return sipmsg.Bare(contentType) }
 
-// handleOutOfDialog takes a request without a To tag.
+// handleOutOfDialog handles a request without a To tag.
 func (s *Stack) handleOutOfDialog(tx serverTx, req *sipmsg.Message) {
 	switch {
 	case req.Method == sip.INVITE:
@@ -254,7 +254,7 @@ func (s *Stack) notAllowed(tx serverTx, served handlerMap) {
 	s.answerWith(tx, code, sip.NewHeader("Allow", strings.Join(methods, ", ")))
 }
 
-// handleInvite takes a new call (RFC 3261 13.3.1).
+// handleInvite handles a new call (RFC 3261 13.3.1).
 func (s *Stack) handleInvite(tx serverTx, req *sipmsg.Message) {
 	callback := s.callbacksNow().OnIncomingDialog
 	if callback == nil {
@@ -409,7 +409,7 @@ func (s *Stack) isBelowLimit() bool {
 	return s.readyLocked() == nil && (limit < 0 || len(s.dialogs) < limit)
 }
 
-// handleInDialog takes a request with a To tag (RFC 3261 12.2.2).
+// handleInDialog handles a request with a To tag (RFC 3261 12.2.2).
 func (s *Stack) handleInDialog(tx serverTx, req *sipmsg.Message) {
 	key := keyOfRequest(req)
 	d := s.find(key)
@@ -465,14 +465,14 @@ func (s *Stack) inCall(m *sipmsg.Message) bool {
 	return ended || s.find(key) != nil
 }
 
-// handleAck takes the ACK to a 2xx. One that belongs to nothing is dropped.
+// handleAck handles the ACK to a 2xx. One that belongs to nothing is dropped.
 func (s *Stack) handleAck(req *sipmsg.Message, flow *transport.Flow) {
 	if d := s.find(keyOfRequest(req)); d != nil {
 		d.handleAck(req, flow)
 	}
 }
 
-// handleCancel takes the CANCEL of an INVITE, which has been answered 200.
+// handleCancel handles the CANCEL of an INVITE, which has been answered 200.
 func (s *Stack) handleCancel(tx serverTx, cancel *sipmsg.Message) {
 	key := DialogKey{CallID: callID(cancel), LocalTag: tx.ToTag(), RemoteTag: fromTag(cancel)}
 	if d := s.find(key); d != nil {
@@ -480,7 +480,7 @@ func (s *Stack) handleCancel(tx serverTx, cancel *sipmsg.Message) {
 	}
 }
 
-// handleServerFailure takes the failure of a final response of ours.
+// handleServerFailure handles the failure of a final response of ours.
 func (s *Stack) handleServerFailure(tx serverTx, err error) {
 	req := tx.Message()
 	key := DialogKey{CallID: callID(req), LocalTag: tx.ToTag(), RemoteTag: fromTag(req)}

@@ -20,7 +20,7 @@ func (d *Dialog) handleServerFailure(tx serverTx, err error) {
 	}
 }
 
-// handleRequest takes a request inside the dialog, in CSeq order.
+// handleRequest handles a request inside the dialog, in CSeq order.
 func (d *Dialog) handleRequest(tx serverTx, req *sipmsg.Message) {
 	e, ok := d.forkOf(req)
 	if !ok {
@@ -129,7 +129,7 @@ func (d *Dialog) handleCancel(tx serverTx, cancel *sipmsg.Message) {
 	d.cancelReInvite(tx)
 }
 
-// handleInfo takes an INFO. An INFO of a package that we do not accept gets 469 with
+// handleInfo handles an INFO. An INFO of a package that we do not accept gets 469 with
 // the list of those that we do (RFC 6086 4.2.2).
 func (d *Dialog) handleInfo(tx serverTx, req *sipmsg.Message) {
 	switch {

@@ -157,7 +157,7 @@ func (d *Dialog) OnDTMF(callback func(DTMF)) {
 	d.registerLocked().dtmf = callback
 }
 
-// handledDTMF takes an INFO that reports a key, if a callback is registered.
+// handledDTMF handles an INFO that reports a key, if a callback is registered.
 func (d *Dialog) handledDTMF(tx serverTx, req *sipmsg.Message) bool {
 	read := dtmfReader(req)
 	d.mutex.RLock()

@@ -227,7 +227,7 @@ func meansUDP(uri sip.Uri) bool {
 	return !sipuri.IsSIPS(uri) && (name == "" || strings.EqualFold(name, "udp"))
 }
 
-// noteDetour notes the TCP connection of a request that was too long for the UDP of its
+// noteDetour records the TCP connection of a request that was too long for the UDP of its
 // next hop.
 func (d *Dialog) noteDetour(e *earlyDialog, nextHop sip.Uri, f *transport.Flow) {
 	if f == nil || f.Transport() != "TCP" || !meansUDP(nextHop) {

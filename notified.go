@@ -15,7 +15,7 @@ import (
 
 // The NOTIFYs that arrive, for REFERs we sent.
 
-// handleSubscriptions takes a request that belongs to the subscription of a REFER
+// handleSubscriptions handles a request that belongs to the subscription of a REFER
 // rather than to the session (RFC 5057 5.3), and reports whether it did. It does so
 // also after the end of the session.
 func (d *Dialog) handleSubscriptions(tx serverTx, req *sipmsg.Message) bool {
@@ -46,7 +46,7 @@ func eventID(req *sipmsg.Message) string {
 	return params.Text("id")
 }
 
-// handleNotify takes the peer's NOTIFY for a REFER of ours (RFC 3515 2.4.5).
+// handleNotify handles the peer's NOTIFY for a REFER of ours (RFC 3515 2.4.5).
 func (d *Dialog) handleNotify(tx serverTx, req *sipmsg.Message) {
 	switch code := d.takeNotify(req); code {
 	case sip.StatusUnsupportedMediaType:
@@ -59,7 +59,7 @@ func (d *Dialog) handleNotify(tx serverTx, req *sipmsg.Message) {
 	d.forgetIfUnused()
 }
 
-// takeNotify takes a NOTIFY and returns the status of its response. It may come before
+// takeNotify handles a NOTIFY and returns the status of its response. It may come before
 // the 202 (RFC 3515 2.4.4), and after the end of the call. Without a readable body it
 // reports no progress, but the state of the subscription counts.
 func (d *Dialog) takeNotify(req *sipmsg.Message) int {
@@ -285,7 +285,7 @@ func (r *ReferSubscription) OnProgress(callback func(Progress)) {
 	r.callbacks = append(r.callbacks, callback)
 }
 
-// progressedLocked takes the progress of a NOTIFY. After an outcome it does nothing.
+// progressedLocked handles the progress of a NOTIFY. After an outcome it does nothing.
 func (r *ReferSubscription) progressedLocked(p Progress) {
 	if p == r.status || r.isDecidedLocked() {
 		return
@@ -305,7 +305,7 @@ func (r *ReferSubscription) progressedLocked(p Progress) {
 	}
 }
 
-// failLocked notes that there will be no outcome, unless there is one.
+// failLocked records that there will be no outcome, unless there is one.
 func (r *ReferSubscription) failLocked(cause error) {
 	if r.isDecidedLocked() {
 		return

@@ -157,7 +157,7 @@ func (r *ReferSubscription) event() sip.Header {
 	return sip.NewHeader("Event", "refer;id="+number)
 }
 
-// notifySent notes the content of a NOTIFY that has left.
+// notifySent records the content of a NOTIFY that has left.
 func (r *ReferSubscription) notifySent(n pendingNotify) {
 	r.dialog.mutex.Lock()
 	r.progressedLocked(n.progress)

@@ -231,7 +231,7 @@ func (r *ReferSubscription) prepared(req *sip.Request) {
 // first.
 const maxReferQueue = 1000
 
-// referResponse takes a response to a REFER of ours.
+// referResponse handles a response to a REFER of ours.
 func (r *ReferSubscription) referResponse(res *sip.Response) {
 	switch {
 	case res.IsProvisional():
@@ -243,7 +243,7 @@ func (r *ReferSubscription) referResponse(res *sip.Response) {
 	}
 }
 
-// accepted takes a 2xx to the REFER. It makes the subscription, unless the peer says
+// accepted handles a 2xx to the REFER. It makes the subscription, unless the peer says
 // that there is none (RFC 4488 4). A NOTIFY may change its duration later.
 func (r *ReferSubscription) accepted(res *sip.Response) {
 	r.dialog.establishFrom(res)

@@ -42,7 +42,7 @@ type ReferRequest struct {
 // the REFER and report 603 later with SendNotify.
 type ReferHandler func(ctx context.Context, refer *ReferRequest) Answer
 
-// handleRefer takes a REFER inside the call (RFC 3515 2.4.2).
+// handleRefer handles a REFER inside the call (RFC 3515 2.4.2).
 func (d *Dialog) handleRefer(tx serverTx, req *sipmsg.Message) {
 	if d.State() != DialogStateEstablished {
 		d.stack.answerWith(tx, sip.StatusRequestPending)

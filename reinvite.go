@@ -199,7 +199,7 @@ func (re *reinviteClient) response(res *sip.Response) {
 	}
 }
 
-// provisional takes a 101 to 199. Only one that is sent reliably changes anything:
+// provisional handles a 101 to 199. Only one that is sent reliably changes anything:
 // the target, and the session (RFC 6141 3.3, 4.3).
 func (re *reinviteClient) provisional(res *sip.Response) {
 	re.d.mutex.Lock()
@@ -226,7 +226,7 @@ func (re *reinviteClient) provisionalLocked(res *sip.Response) (then func()) {
 	return then
 }
 
-// success takes a 2xx: the target refreshes (RFC 3261 12.2.1.2), the ACK
+// success handles a 2xx: the target refreshes (RFC 3261 12.2.1.2), the ACK
 // leaves, and the body goes to OnBody.
 func (re *reinviteClient) success(res *sip.Response) {
 	d := re.d
@@ -346,7 +346,7 @@ func (in *reinviteServer) moveLocked(f *transport.Flow) {
 	in.tx.ReplyBy(f)
 }
 
-// handleReInvite takes a re-INVITE, or tells the peer to wait (RFC 3261 14.2,
+// handleReInvite handles a re-INVITE, or tells the peer to wait (RFC 3261 14.2,
 // RFC 5407 3.1.4, 3.1.5).
 func (d *Dialog) handleReInvite(tx serverTx, req *sipmsg.Message) {
 	ctx, cancel := d.decisionContext()

@@ -348,7 +348,7 @@ func rackOf(prack *sipmsg.Message) (ack rel100.RAck, ok bool) {
 	return rel100.ParseRAck(headerValue(prack, "RAck"))
 }
 
-// handlePrack takes a PRACK (RFC 3262 3): 200 when it acknowledges the response
+// handlePrack handles a PRACK (RFC 3262 3): 200 when it acknowledges the response
 // that waits for it, else 481. The answer waits for nothing but the decision
 // about an offer in the PRACK, which has two seconds.
 func (d *Dialog) handlePrack(tx serverTx, req *sipmsg.Message) {

@@ -354,7 +354,7 @@ func (c *StackConfig) referLife() time.Duration {
 // SUBSCRIBE inside a call, for the subscription of a REFER: the subscriber
 // prolongs it, or ends it (RFC 3515 2.4.4, RFC 6665 4.1.2.2, 4.1.2.3).
 
-// handleSubscribe takes the peer's SUBSCRIBE for a REFER that we received.
+// handleSubscribe handles the peer's SUBSCRIBE for a REFER that we received.
 func (d *Dialog) handleSubscribe(tx serverTx, req *sipmsg.Message) {
 	life, ok := expiresOf(req, d.config().referLife())
 	d.mutex.Lock()
@@ -451,7 +451,7 @@ func (r *ReferSubscription) subscribe(ctx context.Context) error {
 	})
 }
 
-// subscribeResponse takes the response to a refresh. A failure that RFC 6665 4.1.2.2
+// subscribeResponse handles the response to a refresh. A failure that RFC 6665 4.1.2.2
 // counts against the subscription ends it; after any other it lasts as long as before.
 func (r *ReferSubscription) subscribeResponse(res *sip.Response, asked time.Duration) {
 	switch {
@@ -476,7 +476,7 @@ func (r *ReferSubscription) subscribeDone(err error) {
 	}
 }
 
-// refreshed notes the result of a refresh; zero: none.
+// refreshed records the result of a refresh; zero: none.
 func (r *ReferSubscription) refreshed(life time.Duration) {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()

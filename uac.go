@@ -220,7 +220,7 @@ func (i *inviteClient) cancelLocked() func() {
 	return func() { tx.Cancel(extra...) }
 }
 
-// processResponse takes a response to the INVITE that began the call: the peer's target
+// processResponse handles a response to the INVITE that began the call: the peer's target
 // and identity, the state, the ACK, and the outcome (RFC 3261 13.2.2).
 func (d *Dialog) processResponse(res *sip.Response) error {
 	if res == nil {
@@ -241,7 +241,7 @@ func (d *Dialog) processResponse(res *sip.Response) error {
 	return nil
 }
 
-// keep notes the latest response for Dialog.Response, up to the first 2xx.
+// keep records the latest response for Dialog.Response, up to the first 2xx.
 func (i *inviteClient) keep(res *sip.Response) {
 	if res.StatusCode == sip.StatusTrying {
 		return
@@ -262,7 +262,7 @@ func (d *Dialog) invitation() *inviteClient {
 	return d.invite
 }
 
-// provisional takes a 101 to 199 (RFC 3261 13.2.2.1): each To tag makes an early
+// provisional handles a 101 to 199 (RFC 3261 13.2.2.1): each To tag makes an early
 // dialog.
 func (i *inviteClient) provisional(res *sip.Response) {
 	both := i.d.lockBoth()
@@ -312,7 +312,7 @@ func (i *inviteClient) provisionalLocked(res *sip.Response) (then func()) {
 // both calls two functions in turn.
 func both(f, g func()) func() { return func() { f(); g() } }
 
-// success takes a 2xx (RFC 3261 13.2.2.4). The first makes the call, unless Choose
+// success handles a 2xx (RFC 3261 13.2.2.4). The first makes the call, unless Choose
 // takes another one. A repetition gets the same ACK again. The 2xx of another fork is
 // released.
 func (i *inviteClient) success(res *sip.Response) {
@@ -421,7 +421,7 @@ func (i *inviteClient) established() {
 	release()
 }
 
-// refused takes a final response of 300 or more, which ends the call.
+// refused handles a final response of 300 or more, which ends the call.
 func (i *inviteClient) refused(res *sip.Response) {
 	i.d.mutex.RLock()
 	won := i.won

@@ -273,7 +273,7 @@ func (d *Dialog) stopRetransmissionLocked(u *retransmission) {
 	}
 }
 
-// handleAck takes the ACK to a 2xx. It belongs to the INVITE with its CSeq number,
+// handleAck handles the ACK to a 2xx. It belongs to the INVITE with its CSeq number,
 // which need not be the latest (RFC 3261 13.2.2.4).
 func (d *Dialog) handleAck(ack *sipmsg.Message, flow *transport.Flow) {
 	d.mutex.Lock()

@@ -167,7 +167,7 @@ func (u *updateClient) over(res *sip.Response) (ours bool) {
 	return ours
 }
 
-// acceptedLocked takes a 2xx.
+// acceptedLocked handles a 2xx.
 func (u *updateClient) acceptedLocked(s *dialogState, res *sip.Response) {
 	d := u.d
 	s.answeredAtLocked(u.target, res)
@@ -201,7 +201,7 @@ func (in *updateServer) moveLocked(f *transport.Flow) {
 	in.tx.ReplyBy(f)
 }
 
-// handleUpdate takes an UPDATE (RFC 3311 5.2). An offer in it is decided within
+// handleUpdate handles an UPDATE (RFC 3311 5.2). An offer in it is decided within
 // two seconds, or refused with 504: a non-INVITE cannot wait longer.
 func (d *Dialog) handleUpdate(tx serverTx, req *sipmsg.Message, e *earlyDialog) {
 	in := &updateServer{tx: tx, fork: e, cancel: func() {}, flow: tx.Flow()}
