@@ -122,9 +122,9 @@ func (d *Dialog) abortOffers() {
 }
 
 // answerLate gets the answer to an offer in a 2xx, for the ACK, or in a reliable
-// provisional response, for the PRACK, which is the carrier; it is not wanted any more when unwanted is
-// closed. When the application refuses, falls over or takes too long, there is none,
-// and the call has to end (RFC 3261 13.2.2.4).
+// provisional response, for the PRACK; carrier is ACK or PRACK. The answer is no longer
+// needed when unwanted is closed. If the application refuses, panics or takes too long,
+// there is no answer, and the call must end (RFC 3261 13.2.2.4).
 func (d *Dialog) answerLate(carrier sip.RequestMethod, handler OfferHandler, offer *SimpleBody, unwanted <-chan struct{}) (Body, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 48*d.config().timers().T1)
 	defer cancel()

@@ -296,7 +296,7 @@ func (d *Dialog) byeError() error {
 	return d.ending.err
 }
 
-// knowledge is how much the peer knows of the end of its call.
+// knowledge is the peer's knowledge of the end of its call.
 type knowledge int
 
 const (

@@ -58,8 +58,8 @@ func (r *ReferSubscription) Follow(ctx context.Context, opts InviteOpts) (result
 	return r.call(ctx, opts)
 }
 
-// followableLocked keeps an accepted REFER for FollowRefer, also beyond the end of its
-// subscription; the oldest go first.
+// followableLocked keeps an accepted REFER for FollowRefer, also after the end of its
+// subscription. The oldest are dropped first.
 func (d *Dialog) followableLocked(r *ReferSubscription) {
 	t := d.transfersLocked()
 	if n := len(t.unfollowed); n > 0 && n >= d.referLimit() {
@@ -166,8 +166,8 @@ func (r *ReferSubscription) inviteOpts(f *follower, opts InviteOpts) InviteOpts 
 	return opts
 }
 
-// headersOf returns the headers in a URI that the INVITE may take over: those with
-// which a referrer cannot speak in our name (RFC 3261 19.1.5).
+// headersOf returns the headers in a URI that are copied to the INVITE: those with which a
+// referrer cannot act in our name (RFC 3261 19.1.5).
 func headersOf(uri sip.Uri) []Header {
 	var list []Header
 	for _, kv := range uri.Headers {
@@ -190,7 +190,7 @@ func mayTakeOver(name string) bool {
 	return strings.HasPrefix(name, "x-")
 }
 
-// follower handles the responses to the call that follows a REFER.
+// follower gets the responses to the call that follows a REFER.
 type follower struct {
 	r *ReferSubscription // set at construction
 

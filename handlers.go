@@ -47,7 +47,7 @@ func (s *Stack) handleRequest(tx serverTx) {
 	s.handleOutOfDialog(tx, req)
 }
 
-// recovered answers 500 when a handler panicked.
+// recovered answers 500 after the panic of a handler.
 func (s *Stack) recovered(tx serverTx) {
 	if value := recover(); value != nil {
 		s.logPanic(s.logOf(tx), "request handler", value, debug.Stack())
@@ -316,7 +316,7 @@ func (s *Stack) refuseNobody(tx serverTx) {
 	s.busy(tx, &s.counters.full)
 }
 
-// busy refuses a request that is over a limit, and counts it.
+// busy refuses a request that is beyond a limit, and counts it.
 func (s *Stack) busy(tx serverTx, counter *atomic.Uint64) {
 	counter.Add(1)
 	if err := tx.Refuse(); err != nil {

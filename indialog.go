@@ -129,7 +129,7 @@ func (d *Dialog) handleCancel(tx serverTx, cancel *sipmsg.Message) {
 	d.cancelReInvite(tx)
 }
 
-// handleInfo handles an INFO. An INFO of a package that we do not accept gets 469 with
+// handleInfo handles an INFO. If we do not accept its package, it gets 469 with
 // the list of those that we do (RFC 6086 4.2.2).
 func (d *Dialog) handleInfo(tx serverTx, req *sipmsg.Message) {
 	switch {

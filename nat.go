@@ -114,7 +114,7 @@ func (d *Dialog) keepLocked() {
 	}
 }
 
-// dropFlowLocked lets go of the flow that is kept open.
+// dropFlowLocked releases the flow that is kept open.
 func (d *Dialog) dropFlowLocked() {
 	if d.kept != nil {
 		d.kept.Release()

@@ -214,9 +214,9 @@ func (d *Dialog) newSentReferLocked(req *sip.Request, referTo sip.Uri) *ReferSub
 	return r
 }
 
-// prepared gives the subscription the CSeq of the REFER that leaves, by which the peer
-// knows it. No other CSeq was handed out: the application gets the subscription only
-// after the 2xx.
+// prepared gives the subscription the CSeq of the REFER that is sent, by which the peer
+// identifies it. No other CSeq was given to the application, which gets the subscription
+// only after the 2xx.
 func (r *ReferSubscription) prepared(req *sip.Request) {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
@@ -227,8 +227,8 @@ func (r *ReferSubscription) prepared(req *sip.Request) {
 	}
 }
 
-// maxReferQueue bounds the REFERs for which no WaitRefer has been called; the oldest go
-// first.
+// maxReferQueue bounds the REFERs for which no WaitRefer has been called. The oldest are
+// dropped first.
 const maxReferQueue = 1000
 
 // referResponse handles a response to a REFER of ours.
@@ -243,8 +243,8 @@ func (r *ReferSubscription) referResponse(res *sip.Response) {
 	}
 }
 
-// accepted handles a 2xx to the REFER. It makes the subscription, unless the peer says
-// that there is none (RFC 4488 4). A NOTIFY may change its duration later.
+// accepted handles a 2xx to the REFER. It creates the subscription, unless the peer agrees
+// to none (RFC 4488 4). A NOTIFY may change its duration later.
 func (r *ReferSubscription) accepted(res *sip.Response) {
 	r.dialog.establishFrom(res)
 	r.dialog.mutex.Lock()

@@ -104,7 +104,7 @@ func (re *reinviteClient) prepared(*sip.Request) {
 	d.currentLocked().negotiation.SendOffer(re, re.offer, offeranswer.ByApplication)
 }
 
-// mayRepeatLocked keeps a re-INVITE that was given up from leaving once more.
+// mayRepeatLocked returns an error for a cancelled re-INVITE, which is not sent again.
 func (re *reinviteClient) mayRepeatLocked() error {
 	if re.canceled || re.ended || re.d.ending != nil {
 		return ErrCanceled
@@ -234,7 +234,7 @@ func (re *reinviteClient) success(res *sip.Response) {
 		re.acknowledgeAgain()
 		return
 	}
-	// Before OnBody can hear of it: nothing it sends may overtake the ACK.
+	// Before OnBody gets the body, so that none of its requests overtakes the ACK.
 	d.sendSlot.Join()
 	d.mutex.Lock()
 	re.taken, re.reliable.answered = true, true
@@ -346,7 +346,7 @@ func (in *reinviteServer) moveLocked(f *transport.Flow) {
 	in.tx.ReplyBy(f)
 }
 
-// handleReInvite handles a re-INVITE, or tells the peer to wait (RFC 3261 14.2,
+// handleReInvite handles a re-INVITE, or asks the peer to wait (RFC 3261 14.2,
 // RFC 5407 3.1.4, 3.1.5).
 func (d *Dialog) handleReInvite(tx serverTx, req *sipmsg.Message) {
 	ctx, cancel := d.decisionContext()

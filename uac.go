@@ -241,7 +241,7 @@ func (d *Dialog) processResponse(res *sip.Response) error {
 	return nil
 }
 
-// keep records the latest response for Dialog.Response, up to the first 2xx.
+// keep stores the latest response for Dialog.Response, up to the first 2xx.
 func (i *inviteClient) keep(res *sip.Response) {
 	if res.StatusCode == sip.StatusTrying {
 		return
