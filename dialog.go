@@ -102,6 +102,8 @@ type Dialog struct {
 	// other state of REFERs.
 	referSubscriptions map[string]*ReferSubscription
 	transfers          *transfers
+	// saved is what the call has for its snapshots alone; nil: nothing.
+	saved *keptCall
 
 	// The fields below are safe for concurrent use.
 

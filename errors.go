@@ -76,6 +76,10 @@ var (
 	ErrMalformed = errors.New("dialog: malformed message")
 	// ErrPanic says that a function of the application panicked.
 	ErrPanic = errors.New("dialog: application function panicked")
+	// ErrVersion says that a snapshot is of a later version.
+	ErrVersion = errors.New("dialog: snapshot of a later version")
+	// ErrExists says that the call to be restored is here already.
+	ErrExists = errors.New("dialog: call exists")
 	// ErrUnsupportedTransport says that the transport is known but cannot be
 	// served.
 	ErrUnsupportedTransport = errors.New("dialog: unsupported transport")

@@ -243,13 +243,7 @@ func isWebSocket(f *transport.Flow) bool {
 	return f != nil && strings.HasPrefix(f.Transport(), "WS")
 }
 
-func isEncrypted(f *transport.Flow) bool {
-	if f == nil {
-		return false
-	}
-	_, encrypted := f.TLS()
-	return encrypted
-}
+func isEncrypted(f *transport.Flow) bool { return f != nil && f.Encrypted() }
 
 // watchCaller ends an unanswered call when its WebSocket is lost: no response can reach
 // its client any more (RFC 7118 5). The response to a TCP client goes by a new

@@ -77,7 +77,7 @@ func (a nameAddr) address() Address {
 }
 
 // Request returns a copy of the INVITE of an incoming call, with the peer's address as its
-// Source; nil for a call of ours.
+// Source; nil for a call of ours, and for a restored one.
 func (d *Dialog) Request() *sip.Request {
 	req, _ := messageOf(d.arrived).(*sip.Request)
 	return req
@@ -85,7 +85,7 @@ func (d *Dialog) Request() *sip.Request {
 
 // Response returns a copy of the peer's latest response to the INVITE of a call of
 // ours, other than 100: at the end the one that accepted or refused it. It is nil before
-// the first, and for a call of the peer.
+// the first, for a call of the peer, and for a restored one.
 func (d *Dialog) Response() *sip.Response {
 	d.mutex.RLock()
 	arrived := d.answeredBy

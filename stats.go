@@ -36,6 +36,8 @@ type Stats struct {
 
 	// Since Start: calls placed, received, and established.
 	Placed, Arrived, Answered uint64
+	// Restored counts the calls that were restored from a snapshot.
+	Restored uint64
 	// Ended counts the calls that ended, by the party that ended them.
 	Ended map[Party]uint64
 	// Refused counts the refusals, and Dropped the messages and other things that were
@@ -60,7 +62,7 @@ type LockStats struct {
 
 // counters are the atomic part of Stats.
 type counters struct {
-	placed, arrived, answered              atomic.Uint64
+	placed, arrived, answered, restored    atomic.Uint64
 	ended                                  [PartyShutdown + 1]atomic.Uint64
 	nobody, full, rate, source, subscribed atomic.Uint64
 	panics, bodies, progress, forks        atomic.Uint64
@@ -74,7 +76,7 @@ func (s *Stack) Stats() Stats {
 	c := &s.counters
 	stats := Stats{
 		Callbacks: s.callbacksRunning(), Unconfirmed: s.unconfirmed.Len(), CallBytes: s.callBytes.Held(),
-		Placed: c.placed.Load(), Arrived: c.arrived.Load(), Answered: c.answered.Load(),
+		Placed: c.placed.Load(), Arrived: c.arrived.Load(), Answered: c.answered.Load(), Restored: c.restored.Load(),
 		Ended: make(map[Party]uint64),
 		Refused: map[string]uint64{
 			"nobody": c.nobody.Load(), "full": c.full.Load(), "rate": c.rate.Load(),

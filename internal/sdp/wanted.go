@@ -196,3 +196,18 @@ func (d *Description) content(lines []Line) []Line {
 	slices.SortStableFunc(content, func(a, b Line) int { return rank(a) - rank(b) })
 	return content
 }
+
+// Spare returns a description that has the streams which are in no slot; nil without any.
+func (w *Wanted) Spare() *Description {
+	if len(w.spare) == 0 {
+		return nil
+	}
+	return &Description{Session: w.Session, Media: w.spare}
+}
+
+// WithSpare returns what is wanted with the streams of a description in reserve.
+func (w *Wanted) WithSpare(spare *Description) *Wanted {
+	next := *w
+	next.spare = spare.Media
+	return &next
+}

@@ -61,7 +61,7 @@ func expectedErrors() []string {
 	return []string{
 		"error: timeout", "error: transport", "error: wrong state", "error: answered", "error: canceled", "error: pending",
 		"error: too many", "error: no REFER", "error: no subscription", "error: no outcome", "error: argument", "error: panic", "error: terminated",
-		"error: shutdown", "error: context", "error: context canceled", "error: refused", "error: package",
+		"error: shutdown", "error: exists", "error: context", "error: context canceled", "error: refused", "error: package",
 		"cause: local", "cause: remote", "cause: timeout", "cause: transport", "cause: shutdown",
 	}
 }

@@ -218,6 +218,24 @@ func callbackOperations() []operation {
 				a.round.errorf(info.Key.CallID, "Info contradicts itself: %+v", info)
 			}
 		}},
+		{"Dialog.SetAppData", func(a *application, _ context.Context, d *dialog.Dialog) {
+			a.check(d.SetAppData([]byte("stress")))
+			_ = d.AppData()
+		}},
+		{"Stack.Restore", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			own, here := a.node.stack.DialogByKey(d.Key())
+			snapshot, err := d.Snapshot()
+			if !here || own != d || err != nil {
+				a.check(err)
+				return
+			}
+			// It is here, or has ended just now.
+			if again, err := a.node.stack.Restore(ctx, snapshot); err != nil {
+				a.check(err)
+			} else {
+				a.round.errorf(again.Key().CallID, "restored beside itself")
+			}
+		}},
 		{"Dialog.Request", func(a *application, _ context.Context, d *dialog.Dialog) {
 			if req := d.Request(); req != nil {
 				_ = req.String()
@@ -378,7 +396,7 @@ func (a *application) check(err error) {
 		{"timeout", dialog.ErrTimeout}, {"transport", dialog.ErrTransport}, {"wrong state", dialog.ErrState},
 		{"answered", dialog.ErrAnswered}, {"replaced", dialog.ErrReplaced}, {"canceled", dialog.ErrCanceled}, {"pending", dialog.ErrPending},
 		{"too many", dialog.ErrMaxDialogs}, {"no REFER", dialog.ErrNoRefer}, {"no subscription", dialog.ErrNoSubscription},
-		{"no outcome", dialog.ErrNoOutcome},
+		{"no outcome", dialog.ErrNoOutcome}, {"exists", dialog.ErrExists}, {"ended", dialog.ErrEnded},
 		{"argument", dialog.ErrInvalidArgument}, {"panic", dialog.ErrPanic}, {"terminated", dialog.ErrTerminated},
 		{"shutdown", dialog.ErrShutdown}, {"package", dialog.ErrInfoPackage}, {"context", context.DeadlineExceeded}, {"context canceled", context.Canceled},
 	} {

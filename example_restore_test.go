@@ -1,0 +1,59 @@
+package dialog_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog"
+)
+
+// A process writes its calls down, and is killed. The one that is started in its place goes
+// on with them.
+func ExampleStack_Restore() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	network.answering("10.0.0.2")
+
+	host := network.Host("10.0.0.1")
+	config := &dialog.StackConfig{
+		Transport: &dialog.TransportConfig{Protocol: "udp", Address: "10.0.0.1", Port: 5060},
+		Network:   host, // left out: the operating system's
+	}
+	alice, err := dialog.NewStack(config)
+	must(err)
+	must(alice.Start(ctx))
+	placed, err := alice.NewInvite(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{Body: audio("sendrecv")})
+	must(err)
+	call := placed.(*dialog.Dialog)
+	must(call.WaitAnswer(ctx))
+	must(call.SetAppData([]byte("account 7")))
+	snapshot, err := call.Snapshot()
+	must(err)
+	text, err := json.Marshal(snapshot) // into a file, a database, a Store
+	must(err)
+
+	host.Unreachable(true) // kill -9
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	_ = alice.Shutdown(ended)
+	host.Unreachable(false)
+
+	again, err := dialog.NewStack(config)
+	must(err)
+	must(again.Start(ctx))
+	defer func() { must(again.Shutdown(ctx)) }()
+	snapshot = new(dialog.Snapshot)
+	must(json.Unmarshal(text, snapshot))
+	call, err = again.Restore(ctx, snapshot)
+	must(err)
+	fmt.Println(call.State(), "with", string(call.AppData()))
+	must(call.Hold(ctx))
+	must(call.Bye(ctx, "done"))
+	fmt.Println(call.State())
+	// Output:
+	// Established with account 7
+	// Terminated
+}

@@ -1,0 +1,327 @@
+package dialog
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/dialogstate"
+	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/sessiontimer"
+	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/sipuri"
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// Restore goes on with a call that another process had, or this one before it was started
+// anew: the result is Established, and can do what the call could. The stack should be
+// reached where that one was, by a shared name or at the same address. The snapshot is not
+// changed.
+//
+// The other process must have let go of the call: two that have it confuse the peer. No
+// state is told: callbacks are registered on the result, and what arrives before is treated
+// as without them. [Dialog.Request] and [Dialog.Response] return nil; subscriptions of
+// REFERs, and what was asserted of the peer's identity, are not restored. A connection is
+// opened anew when something is sent, where the route or the peer's Contact leads; behind
+// a NAT, and over WebSocket, the peer has to come back first. A session timer goes on; a
+// session that has expired is refreshed at once, once.
+//
+// It does not wait for the network.
+//
+// Errors: ErrInvalidArgument (no snapshot of a call), ErrVersion (of a later version),
+// ErrExists (the call is here), ErrEnded (it has ended here lately), ErrMaxDialogs,
+// ErrNotStarted, ErrShutdown, ctx's.
+func (s *Stack) Restore(ctx context.Context, snapshot *Snapshot) (d *Dialog, err error) {
+	defer naming("Restore", &err)
+	if ctx == nil {
+		return nil, errNilContext("Restore")
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if snapshot == nil {
+		return nil, invalid("nil snapshot")
+	}
+	now := time.Now()
+	call, err := snapshot.read(now)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.ready(); err != nil {
+		return nil, err
+	}
+	d = s.newRestored(call, now)
+	if err := s.registerRestored(d); err != nil {
+		return nil, err
+	}
+	s.counters.restored.Add(1)
+	d.logBegun("call restored", "with")
+	d.resumeTimer(call.timer, now)
+	return d, nil
+}
+
+// restoredCall is a snapshot that was read and checked.
+type restoredCall struct {
+	*Snapshot
+	view          dialogstate.View
+	local, remote party
+	contact       sip.Header
+	session       offeranswer.View
+	timer         sessiontimer.View
+}
+
+// read reads a snapshot, and refuses what would be no call, or would break a message.
+func (s *Snapshot) read(now time.Time) (call *restoredCall, err error) {
+	switch {
+	case s.Version > SnapshotVersion:
+		return nil, ErrVersion
+	case s.Version < 1:
+		return nil, invalid("snapshot of version %d", s.Version)
+	}
+	call = &restoredCall{Snapshot: s}
+	if call.local, err = readParty("local", s.LocalName, s.LocalURI); err != nil {
+		return nil, err
+	}
+	if call.remote, err = readParty("remote", s.RemoteName, s.RemoteURI); err != nil {
+		return nil, err
+	}
+	if call.contact, err = readContact(s.Contact); err != nil {
+		return nil, err
+	}
+	call.session = s.sessionView()
+	return call, firstError(s.checkKey(), call.readView(), s.checkFlow(), s.checkSession(), call.readTimer(now))
+}
+
+// checkKey refuses a Call-ID or tag that would not be read as what it is.
+func (s *Snapshot) checkKey() error {
+	if s.CallID == "" || !isVisible(strings.Map(withoutBrackets, s.CallID)) {
+		return invalid("Call-ID %q", s.CallID)
+	}
+	for _, tag := range []string{s.LocalTag, s.RemoteTag} {
+		if tag == "" {
+			continue // a peer of RFC 2543
+		}
+		_, _, params, err := sipmsg.ToAddress("<sip:host>;tag=" + tag)
+		if read, _ := sipuri.Param(params, "tag"); err != nil || len(params) != 1 || read != tag || !isVisible(tag) {
+			return invalid("tag %q", tag)
+		}
+	}
+	if s.LocalTag == "" {
+		return invalid("no tag of ours")
+	}
+	return nil
+}
+
+// withoutBrackets drops angle brackets, which a Call-ID may have (RFC 3261 25.1, word).
+func withoutBrackets(r rune) rune {
+	if r == '<' || r == '>' {
+		return -1
+	}
+	return r
+}
+
+// maxRoutes bounds the route of a snapshot.
+const maxRoutes = 256
+
+// readView reads the state of RFC 3261 12.
+func (c *restoredCall) readView() (err error) {
+	s := c.Snapshot
+	if s.SeqTop > maxSeq {
+		return invalid("CSeq %d", s.SeqTop)
+	}
+	if len(s.RouteSet) > maxRoutes {
+		return invalid("%d routes", len(s.RouteSet))
+	}
+	c.view = dialogstate.View{
+		LocalTag: s.LocalTag, RemoteTag: s.RemoteTag, LocalSeq: s.SeqTop,
+		RemoteSeq: s.RemoteSeq, RemoteSeqKnown: s.RemoteSeqKnown,
+	}
+	if c.view.Target, err = readTarget("remote target", s.RemoteTarget); err != nil {
+		return err
+	}
+	for _, text := range s.RouteSet {
+		route, err := readTarget("route", text)
+		if err != nil {
+			return err
+		}
+		c.view.RouteSet = append(c.view.RouteSet, route)
+	}
+	return nil
+}
+
+func readTarget(what, text string) (sip.Uri, error) {
+	uri, err := sipmsg.ToURI(text)
+	if err != nil || !sipuri.IsTarget(uri) || !isVisible(text) {
+		return sip.Uri{}, invalid("%s %q", what, text)
+	}
+	return uri, nil
+}
+
+// readContact reads the application's Contact; nil for none.
+func readContact(value string) (sip.Header, error) {
+	if value == "" {
+		return nil, nil
+	}
+	list := sipmsg.Typed("Contact", value)
+	contact, ok := list[0].(*sip.ContactHeader)
+	if !isOneLine(value) || len(list) != 1 || !ok || !sipuri.IsTarget(contact.Address) {
+		return nil, invalid("Contact %q", value)
+	}
+	return contact, nil
+}
+
+func (s *Snapshot) checkFlow() error {
+	switch strings.ToUpper(s.FlowTransport) {
+	case "":
+		return nil
+	case "UDP", "TCP", "TLS", "WS", "WSS":
+	default:
+		return invalid("transport %q", s.FlowTransport)
+	}
+	if !s.FlowRemote.IsValid() || s.FlowRemote.Port() == 0 {
+		return invalid("address of the peer %v", s.FlowRemote)
+	}
+	return checkText("name of the server", s.FlowServer)
+}
+
+// maxSession bounds a session description in a snapshot.
+const maxSession = 1 << 20
+
+func (s *Snapshot) checkSession() error {
+	for _, session := range [][]byte{s.Session, s.SessionWanted, s.SessionSpare, s.SessionLast} {
+		if len(session) > maxSession {
+			return invalid("session of %d bytes", len(session))
+		}
+	}
+	if len(s.AppData) > maxAppData {
+		return invalid("%d bytes of data of the application's", len(s.AppData))
+	}
+	return checkText("content type", s.SessionType)
+}
+
+func (s *Snapshot) sessionView() offeranswer.View {
+	return offeranswer.View{
+		Local: sessionBody(s.SessionType, s.Session), Wanted: sessionBody("", s.SessionWanted),
+		Spare: sessionBody("", s.SessionSpare), Last: sessionBody("", s.SessionLast),
+		Version: s.SessionVersion, Agreed: s.SessionAgreed,
+	}
+}
+
+func sessionBody(contentType string, data []byte) offeranswer.Body {
+	if len(data) == 0 {
+		return nil
+	}
+	return &SimpleBody{contentType: orDefault(contentType, typeSDP), data: slices.Clone(data)}
+}
+
+// maxInterval bounds a session interval, in seconds (RFC 3261 20.19).
+const maxInterval = 1<<32 - 1
+
+func (c *restoredCall) readTimer(now time.Time) error {
+	s := c.Snapshot
+	if s.TimerInterval < 0 || s.TimerInterval > maxInterval || s.TimerMinSE < 0 || s.TimerMinSE > maxInterval {
+		return invalid("session interval of %d s, Min-SE of %d", s.TimerInterval, s.TimerMinSE)
+	}
+	c.timer = sessiontimer.View{
+		Interval: time.Duration(s.TimerInterval) * time.Second, MinSE: time.Duration(s.TimerMinSE) * time.Second,
+		Refreshes: s.TimerOurs,
+	}
+	if s.TimerInterval > 0 {
+		c.timer.Expires = clockTime(now, s.TimerEnds)
+	}
+	return nil
+}
+
+// newRestored makes the dialog of a snapshot.
+func (s *Stack) newRestored(call *restoredCall, now time.Time) *Dialog {
+	d := &Dialog{
+		stack: s, isUAC: call.IsUAC, referral: call.IsReferral, callID: call.CallID, localTag: call.LocalTag,
+		state: DialogStateEstablished, phase: phaseConfirmed,
+		local: call.local, contact: call.contact, secure: call.Secure,
+	}
+	d.entered[DialogStateEstablished] = clockTime(now, call.Established)
+	if len(call.AppData) > 0 || len(call.unknown) > 0 {
+		d.saved = &keptCall{appData: slices.Clone(call.AppData), unknown: call.unknown}
+	}
+	state := &dialogState{
+		State: dialogstate.Restore(call.view), d: d, peerIdentity: peerIdentity{remote: call.remote},
+		flow: s.restoredFlow(call.Snapshot), nat: call.FlowNAT, inboundConn: call.FlowInbound, flowNamed: call.FlowNamed,
+		negotiation: offeranswer.Restore(call.session), peerPackages: slices.Clone(call.PeerPackages),
+	}
+	d.timer.Timer, d.timer.allowsUpdate = sessiontimer.Restore(call.timer, now), call.PeerUpdates
+	d.current.Store(state)
+	state.publishLocked() // nobody else has the dialog yet
+	return s.adopt(d)
+}
+
+// restoredFlow returns the flow of a snapshot; nil where there is none, or where this
+// stack has no socket for it.
+func (s *Stack) restoredFlow(call *Snapshot) *transport.Flow {
+	sockets := s.socketsNow()
+	if call.FlowTransport == "" || sockets == nil {
+		return nil
+	}
+	flow, err := sockets.Restore(transport.Restored{
+		Transport: call.FlowTransport, Local: unmapped(call.FlowLocal), Remote: unmapped(call.FlowRemote),
+		ServerName: call.FlowServer, Dialled: call.FlowDialled,
+	})
+	if err != nil {
+		return nil
+	}
+	return flow
+}
+
+func unmapped(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+// registerRestored files a call that was restored, within MaxDialogs, and holds its flow.
+func (s *Stack) registerRestored(d *Dialog) error {
+	both := d.lockBoth()
+	defer both.unlock()
+	if err := s.readyLocked(); err != nil {
+		return err
+	}
+	key := d.keyLocked()
+	if s.dialogs[key] != nil || s.releasing[key] != nil || s.subscribed[key] != nil || s.aliases[key] != nil {
+		return ErrExists
+	}
+	if _, ended := s.tombstones[key]; ended {
+		return ErrEnded
+	}
+	if limit := s.config.maxDialogs(); limit >= 0 && len(s.dialogs) >= limit {
+		return ErrMaxDialogs
+	}
+	s.dialogs[key] = d
+	if s := d.currentLocked(); s.flow != nil && s.flow.Err() == nil {
+		d.keepLocked()
+	}
+	return nil
+}
+
+// overdueSpread is the time over which refreshes that are overdue are spread: many calls
+// may be restored at once.
+const overdueSpread = 2 * time.Second
+
+// resumeTimer arms the session timer of a call that was restored.
+func (d *Dialog) resumeTimer(v sessiontimer.View, now time.Time) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if !d.timer.Active() || d.state == DialogStateTerminated || d.timer.expiry != nil {
+		return // it has ended, or was refreshed, meanwhile
+	}
+	d.timer.expiry = d.onTime(d.timer.ExpiresAt().Sub(now), (*Dialog).sessionExpired)
+	wait, refreshes := v.Resume(now)
+	if !refreshes {
+		return
+	}
+	if wait == 0 {
+		wait = rand.N(max(1, min(overdueSpread, d.timer.ExpiresAt().Sub(now)/4)))
+	}
+	d.timer.refresh = d.onTime(wait, (*Dialog).refreshSession)
+}
