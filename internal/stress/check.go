@@ -95,6 +95,9 @@ func (t *transcript) late(p passed) bool { return t.n.tap.closedBy(p.at.Add(sett
 // settling is how long before its sockets a stack stops to listen, at most.
 const settling = 100 * time.Millisecond
 
+// unanswered is how long a request waits for an answer before it is sent another way.
+const unanswered = 32 * time.Second
+
 func (t *transcript) lostTransport(callID, tag string) bool {
 	return t.causes[callID+tag].By == dialog.PartyTransport
 }
@@ -113,8 +116,8 @@ func (t *transcript) checkSequence() {
 		half := p.callID + " " + p.fromTag
 		whole := half + " to " + p.toTg
 		same := fmt.Sprint(whole, " ", p.method, p.seq)
-		if at, ok := first[same]; ok && t.n.tap.lostBetween(at, p.at) {
-			continue // on another connection, as it was (RFC 3263 4.3)
+		if at, ok := first[same]; ok && (t.n.tap.lostBetween(at, p.at) || p.at.Sub(at) >= unanswered) {
+			continue // by another way, as it was (RFC 3263 4.3)
 		}
 		first[same] = p.at
 		for _, was := range []passed{last[whole], last[half]} {

@@ -1,5 +1,7 @@
 package stress
 
+import "sipdialog.example/dialog/internal/testkit"
+
 // What a run has to have seen, besides every method. TestStress fails
 // without.
 
@@ -37,16 +39,21 @@ func expectedTimers() []string {
 }
 
 func expectedFaults() []string {
-	return []string{
+	list := []string{
 		"fault: host unreachable", "fault: lossy network", "fault: write error", "fault: write error on a stream",
 		"fault: socket lost", "fault: all streams broken",
 		"fault: streams broken, tcp", "fault: streams broken, tls", "fault: streams broken, ws", "fault: streams broken, wss",
 		"fault: a silent stranger", "fault: a stranger with noise", "fault: a stranger with half a message",
 		"fault: a stranger without a handshake",
-		"fault: bindings forgotten", "fault: connections cut silently",
-		"fault: a phone moves, over udp", "fault: a phone moves, over tcp",
-		"calls of a phone, over udp", "calls of a phone, over tcp",
+		"fault: bindings forgotten",
 	}
+	for _, transport := range testkit.AllTransports() {
+		list = append(list, "fault: a phone moves, over "+transport, "calls of a phone, over "+transport)
+		if transport != "udp" {
+			list = append(list, "fault: connections cut silently, over "+transport)
+		}
+	}
+	return list
 }
 
 func expectedCallbacks() []string {

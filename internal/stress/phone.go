@@ -3,6 +3,7 @@ package stress
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"sipdialog.example/dialog"
@@ -13,16 +14,22 @@ import (
 type phoneNode struct {
 	*node
 	router *dialogtest.NAT
-	moves  int // how often it got another address; for movePhone alone
+	inside string // pattern of its addresses
+	moves  int    // how often it got another; for movePhone alone
 }
 
-// newPhone starts one. All have the same address at first.
-func (r *round) newPhone(transport, public string) *phoneNode {
+// newPhone starts one, the nth, with the version of IP of those that it calls. All of one
+// version have the same address at first.
+func (r *round) newPhone(transport string, n int) *phoneNode {
+	public, inside, all := fmt.Sprintf("203.0.113.%d", n), "192.168.0.%d", "0.0.0.0"
+	if strings.Contains(hostsOf(transport)[0], ":") {
+		public, inside, all = fmt.Sprintf("2001:db8::%d", n), "fd01::%d", "::"
+	}
 	router := r.net.NAT(public, dialogtest.NATConfig{
 		RandomPorts: true, Filtering: dialogtest.AddressAndPortDependent, Seed: r.seed,
 		BindingTime: 30*time.Second + r.dice.upTo(time.Minute),
 	})
-	return &phoneNode{node: r.newNodeAt(router.Host("192.168.0.2"), public, "0.0.0.0", transport), router: router}
+	return &phoneNode{node: r.newNodeAt(router.Host(fmt.Sprintf(inside, 2)), public, all, transport), router: router, inside: inside}
 }
 
 // forget has a router lose what it knows: bindings, and connections, of which neither end
@@ -32,7 +39,7 @@ func (r *round) forget(d *dice) {
 	if p.protocol == "udp" {
 		r.cover.hit("fault: bindings forgotten")
 	} else {
-		r.cover.hit("fault: connections cut silently")
+		r.cover.hit("fault: connections cut silently, over " + p.protocol)
 	}
 	p.router.Forget()
 	p.lose()
@@ -43,7 +50,7 @@ func (r *round) movePhone(d *dice) {
 	p := pick(d, r.phones)
 	r.cover.hit("fault: a phone moves, over " + p.protocol)
 	p.moves++
-	p.tap.host.Move(fmt.Sprintf("192.168.0.%d", 3+p.moves%200))
+	p.tap.host.Move(fmt.Sprintf(p.inside, 3+p.moves%200))
 	p.lose()
 	if d.chance(50) {
 		p.stack.NetworkChanged()

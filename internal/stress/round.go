@@ -76,7 +76,7 @@ const (
 )
 
 // Run runs rounds until the time is over, and each thing that is expected has occurred:
-// on stacks of every transport, two of them with IPv6, two behind routers, and against a
+// on stacks of every transport, two of them with IPv6, one of each behind a router, and against a
 // scripted peer, goroutines and callbacks call every method at random while messages,
 // timers and faults come as they may. Then it reads from the sockets and the callbacks
 // whether anything went wrong. The seed decides what is tried, not how the goroutines
@@ -166,9 +166,9 @@ func newRound(t *testing.T, cover *coverage, ca *testcert.Authority, seed uint64
 			r.nodes = append(r.nodes, r.newNode(ip, transport))
 		}
 	}
-	r.phones = []*phoneNode{r.newPhone("udp", "203.0.113.1"), r.newPhone("tcp", "203.0.113.2")}
-	for _, p := range r.phones {
-		r.nodes = append(r.nodes, p.node)
+	for i, transport := range testkit.AllTransports() {
+		p := r.newPhone(transport, i+1)
+		r.phones, r.nodes = append(r.phones, p), append(r.nodes, p.node)
 	}
 	r.chaos = r.newChaos()
 	return r
@@ -270,6 +270,10 @@ func (r *round) endInHaste() {
 	time.Sleep(10 * time.Minute) // callbacks that Shutdown did not wait for
 }
 
+// noticed is how long a connection may be cut before that is noticed, in a call in which
+// nothing is said (StackConfig.FlowKeepAlive).
+const noticed = 3 * time.Minute
+
 func (r *round) shutdownAll(limit time.Duration) {
 	began := time.Now()
 	var all sync.WaitGroup
@@ -290,7 +294,7 @@ func (r *round) shutdownAll(limit time.Duration) {
 	for _, n := range r.nodes {
 		n.shutdown(ctx) // waits for the one at work, whoever began it
 		// A BYE whose connection is lost then is not confirmed.
-		lost := n.tap.lostBetween(began.Add(-time.Minute), n.down)
+		lost := n.tap.lostBetween(began.Add(-noticed), n.down)
 		if limit > time.Minute && !testkit.OnlyUnreachable(n.downErr, lost) {
 			r.errorf("", "%s: Shutdown with time enough: %v", n.ip, n.downErr)
 		}
