@@ -69,10 +69,7 @@ func (b *SimpleBody) Data() []byte {
 	return b.data
 }
 
-const (
-	typeSDP     = offeranswer.TypeSDP
-	typeSIPFrag = "message/sipfrag;version=2.0"
-)
+const typeSDP = offeranswer.TypeSDP
 
 // bodyOf returns a copy of the body of a message, or nil when it has none.
 func bodyOf(msg message) *SimpleBody {

@@ -76,7 +76,7 @@ func (s *Stack) contactAt(user string, local transport.Local, secure bool) *sip.
 // contactFor makes a Contact of an address of ours. Its transport is that of the
 // address, a WebSocket over TLS being ws too (RFC 7118 5.2).
 func contactFor(user string, local transport.Local, secure bool) *sip.ContactHeader {
-	uri := sip.Uri{Scheme: "sip", User: user, Host: bracketed(local.Host), Port: local.Port}
+	uri := sip.Uri{Scheme: "sip", User: user, Host: sipuri.Bracketed(local.Host), Port: local.Port}
 	if secure {
 		uri.Scheme = "sips"
 	}
@@ -109,7 +109,7 @@ func contactText(user string, local transport.Local, secure bool) string {
 	if user != "" {
 		text = append(append(text, user...), '@')
 	}
-	text = append(text, bracketed(local.Host)...)
+	text = append(text, sipuri.Bracketed(local.Host)...)
 	if local.Port != 0 {
 		text = strconv.AppendInt(append(text, ':'), int64(local.Port), 10)
 	}

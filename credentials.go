@@ -10,6 +10,7 @@ import (
 
 	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
 )
@@ -136,13 +137,13 @@ func (s *Stack) destination(req *sip.Request, flow *transport.Flow, opt txn.Requ
 func hopAddress(flow *transport.Flow, nextHop sip.Uri) netip.AddrPort {
 	remote := flow.RemoteAddr()
 	address := netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
-	if host, ok := literal(nextHop.Host); ok && host == address.Addr() && flow.Reliable() && !isWebSocket(flow) {
-		return netip.AddrPortFrom(host, portOf(nextHop))
+	if host, ok := sipuri.Literal(nextHop.Host); ok && host == address.Addr() && flow.Reliable() && !isWebSocket(flow) {
+		return netip.AddrPortFrom(host, sipuri.Port(nextHop))
 	}
 	return address
 }
 
-func placeOf(uri sip.Uri) string { return auth.Place(uri.Host, portOf(uri)) }
+func placeOf(uri sip.Uri) string { return auth.Place(uri.Host, sipuri.Port(uri)) }
 
 // pathBehind lists the places that a request passes behind its next hop, its target
 // the last.

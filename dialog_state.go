@@ -6,6 +6,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/dialogstate"
+	"sipdialog.example/dialog/internal/nat"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
@@ -140,7 +141,7 @@ func (s *dialogState) requestLocked(r dialogstate.Request) *sip.Request {
 func (s *dialogState) optionsLocked() txn.RequestOptions {
 	opt := txn.RequestOptions{Flow: s.flowLocked(), NextHop: s.Hop(), Prepare: s.prepare}
 	if opt.Flow != nil && opt.Flow == s.natFlowLocked() {
-		opt.FlowOnly, opt.NoStream = s.flowNamed || isUnreachable(s.Target(), opt.Flow), true
+		opt.FlowOnly, opt.NoStream = s.flowNamed || nat.IsUnreachable(s.Target(), natFlow(opt.Flow)), true
 		opt.Reopen = !s.flowNamed
 	}
 	return opt
@@ -164,7 +165,7 @@ func (s *dialogState) prepare(req *sip.Request, local transport.Local) {
 		d.secure = true
 	}
 	if caller := d.local.nameAddr(); caller.uri.Host == "" {
-		caller.uri.Host = bracketed(local.Host)
+		caller.uri.Host = sipuri.Bracketed(local.Host)
 		d.local = caller.party()
 		if from := req.From(); from != nil {
 			from.Address = *caller.uri.Clone()

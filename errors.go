@@ -10,6 +10,7 @@ import (
 
 	"sipdialog.example/dialog/internal/errtext"
 	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/redirect"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -139,7 +140,7 @@ func newResponseError(method sip.RequestMethod, res *sip.Response) *ResponseErro
 	}
 	e.RetryAfter, e.retry = sipmsg.Seconds(digits)
 	if res.IsRedirection() {
-		e.Contacts = contactsByRank(res)
+		e.Contacts = redirect.ByRank(contactsOf(res))
 	}
 	return e
 }

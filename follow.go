@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"strings"
 	"sync"
 
 	"github.com/emiago/sipgo/sip"
 
-	"sipdialog.example/dialog/internal/sipuri"
+	"sipdialog.example/dialog/internal/refersub"
 )
 
 // FollowRefer places the call that a REFER asks for: the first REFER of this call with
@@ -99,12 +97,12 @@ func (r *ReferSubscription) unfollowedLocked() bool {
 func (r *ReferSubscription) call(ctx context.Context, opts InviteOpts) (*Dialog, error) {
 	target, err := referenced(r.referToURI)
 	if err != nil {
-		r.queueNotify(pendingNotify{progress: Progress{sip.StatusNotImplemented, "Not Implemented"}})
+		r.queueNotify(refersub.Notify{Progress: refersub.Progress{Status: sip.StatusNotImplemented, Reason: "Not Implemented"}})
 		return nil, err
 	}
 	f := &follower{r: r}
 	err = ErrPanic // unless Setup returns
-	defer func() { r.queueNotify(pendingNotify{progress: f.outcome(err)}) }()
+	defer func() { r.queueNotify(refersub.Notify{Progress: f.outcome(err)}) }()
 	call, err := r.invite(ctx, target, r.inviteOpts(f, opts))
 	if err == nil {
 		err = call.WaitAnswer(ctx)
@@ -129,15 +127,10 @@ func (r *ReferSubscription) invite(ctx context.Context, target sip.Uri, opts Inv
 
 // referenced returns the target of the INVITE that a Refer-To asks for.
 func referenced(referTo sip.Uri) (sip.Uri, error) {
-	target := *referTo.Clone()
-	target.Headers = nil
-	if scheme := strings.ToLower(target.Scheme); scheme != "sip" && scheme != "sips" {
-		return target, fmt.Errorf("%w: scheme %q", ErrReference, target.Scheme)
+	target, err := refersub.Target(referTo)
+	if err != nil {
+		return target, fmt.Errorf("%w: %w", ErrReference, err)
 	}
-	if method, ok := sipuri.Param(target.UriParams, "method"); ok && !strings.EqualFold(method, "INVITE") {
-		return target, fmt.Errorf("%w: method %q", ErrReference, method)
-	}
-	sipuri.RemoveParam(&target.UriParams, "method") // RFC 3261 19.1.1: not in a Request-URI
 	return target, nil
 }
 
@@ -166,37 +159,23 @@ func (r *ReferSubscription) inviteOpts(f *follower, opts InviteOpts) InviteOpts 
 	return opts
 }
 
-// headersOf returns the headers in a URI that are copied to the INVITE: those with which a
-// referrer cannot act in our name (RFC 3261 19.1.5).
+// headersOf returns the headers in a URI that the INVITE may take over.
 func headersOf(uri sip.Uri) []Header {
 	var list []Header
-	for _, kv := range uri.Headers {
-		name, errName := url.PathUnescape(kv.K)
-		value, errValue := url.PathUnescape(kv.V)
-		h := Header{name, oneLine(value)}
-		if errName == nil && errValue == nil && mayTakeOver(name) && checkHeader(h) == nil {
-			list = append(list, h)
+	for _, h := range refersub.Headers(uri) {
+		if own := (Header{h[0], oneLine(h[1])}); checkHeader(own) == nil {
+			list = append(list, own)
 		}
 	}
 	return list
-}
-
-func mayTakeOver(name string) bool {
-	switch name = strings.ToLower(name); name {
-	case "replaces", "join", "target-dialog", "require", "subject", "priority", "in-reply-to", "reason",
-		"accept-contact", "reject-contact", "request-disposition", "user-to-user":
-		return true
-	}
-	return strings.HasPrefix(name, "x-")
 }
 
 // follower gets the responses to the call that follows a REFER.
 type follower struct {
 	r *ReferSubscription // set at construction
 
-	mu sync.Mutex // guards the fields below
-	// latest is the latest response, accepted the first 2xx.
-	latest, accepted Progress
+	mu   sync.Mutex // guards the field below
+	call refersub.Followed
 }
 
 // follows reports the call's responses to f; nil: no longer.
@@ -220,46 +199,33 @@ func (d *Dialog) followerNow() *follower {
 // reportReferred reports a response to an INVITE to the referrer.
 func (d *Dialog) reportReferred(res *sip.Response) {
 	f := d.followerNow()
-	if f != nil && f.isNews(Progress{res.StatusCode, oneLine(res.Reason)}) {
-		f.r.queueNotify(pendingNotify{progress: Progress{res.StatusCode, oneLine(res.Reason)}})
+	if progress := (refersub.Progress{Status: res.StatusCode, Reason: oneLine(res.Reason)}); f != nil && f.isNews(progress) {
+		f.r.queueNotify(refersub.Notify{Progress: progress})
 	}
 }
 
-// isNews reports whether a response is a provisional one that is reported now. A final
-// one is reported when the call has its outcome.
-func (f *follower) isNews(p Progress) bool {
+// isNews reports whether a response is reported now.
+func (f *follower) isNews(p refersub.Progress) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	switch {
-	case p.final():
-		if p.Status < 300 && f.accepted.Status == 0 {
-			f.accepted = p
-		}
-		return false
-	case p.Status == sip.StatusTrying || p == f.latest:
-		return false
-	}
-	f.latest = p
-	return true
+	return f.call.Response(p)
 }
 
 // outcome is the status of the new call for the referrer.
-func (f *follower) outcome(err error) Progress {
+func (f *follower) outcome(err error) refersub.Progress {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var refused *ResponseError
 	switch {
-	case err == nil && f.accepted.Status != 0:
-		return f.accepted
 	case err == nil:
-		return Progress{sip.StatusOK, "OK"}
+		return f.call.Accepted()
 	case errors.As(err, &refused):
-		return Progress{refused.StatusCode, oneLine(refused.Reason)}
+		return refersub.Progress{Status: refused.StatusCode, Reason: oneLine(refused.Reason)}
 	case errors.Is(err, ErrTimeout):
-		return Progress{sip.StatusRequestTimeout, "Request Timeout"}
+		return refersub.Progress{Status: sip.StatusRequestTimeout, Reason: "Request Timeout"}
 	case errors.Is(err, ErrCanceled), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return Progress{sip.StatusRequestTerminated, "Request Terminated"}
+		return refersub.Progress{Status: sip.StatusRequestTerminated, Reason: "Request Terminated"}
 	default:
-		return Progress{sip.StatusServiceUnavailable, "Service Unavailable"}
+		return refersub.Progress{Status: sip.StatusServiceUnavailable, Reason: "Service Unavailable"}
 	}
 }

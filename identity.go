@@ -279,7 +279,7 @@ func (s *dialogState) learnIdentityLocked(msg message) {
 // the one before. A missing display name is no change.
 func (s *dialogState) learnFromLocked(from nameAddr) {
 	moved := !sipuri.SameOfAny(from.uri, s.remote.nameAddr().uri)
-	if lacksHost(from.uri) || !moved && from.display == "" {
+	if sipuri.LacksHost(from.uri) || !moved && from.display == "" {
 		return
 	}
 	if moved {

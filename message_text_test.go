@@ -89,18 +89,3 @@ func TestContactTextIsThatOfTheHeader(t *testing.T) {
 		}
 	}
 }
-
-// What a Contact of ours is not written for to find out is what writing it would say.
-func TestPlainContactsCanBeWritten(t *testing.T) {
-	c := contactFor("us", transport.Local{Transport: "TCP", Host: "10.0.0.1", Port: 5060}, false)
-	require.True(t, isPlainContact(c))
-	require.NoError(t, checkOwnHeader(c))
-	for _, spoil := range []func(){
-		func() { c.Address.User = "a b" }, func() { c.Address.User, c.Address.Host = "us", "h\r\nX: y" }, func() { c.Address.Host = "h>" },
-		func() { c.Address.Host, c.Address.UriParams[0].V = "h", "t\n" }, func() { c.Address.UriParams[0].K, c.Address.UriParams[0].V = "<", "t" },
-	} {
-		spoil()
-		require.False(t, isPlainContact(c), c.Value())
-		require.Error(t, checkOwnHeader(c), c.Value())
-	}
-}

@@ -1,11 +1,11 @@
 package dialog
 
 import (
-	"net/netip"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/nat"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
@@ -34,61 +34,13 @@ func (p NATPolicy) hides(contact sip.Uri, f *transport.Flow) bool {
 	if p == NATNever || f == nil {
 		return false
 	}
-	return p == NATAlways && !isAt(contact, f) || isUnreachable(contact, f)
+	at := natFlow(f)
+	return p == NATAlways && !nat.IsAt(contact, at) || nat.IsUnreachable(contact, at)
 }
 
-// isAt reports whether a URI has the address of a flow's peer. The port of an inbound
-// connection is of no account.
-func isAt(contact sip.Uri, f *transport.Flow) bool {
-	address, ok := literal(contact.Host)
-	return ok && address == f.RemoteAddr().Addr().Unmap() && (f.Reliable() || portOf(contact) == f.RemoteAddr().Port())
-}
-
-// isUnreachable reports whether a Contact cannot be reached from the network in which
-// the flow's peer is.
-func isUnreachable(contact sip.Uri, f *transport.Flow) bool {
-	address, ok := literal(contact.Host)
-	if !ok {
-		return isNobodys(contact.Host)
-	}
-	return scopeOf(address) > scopeOf(f.RemoteAddr().Addr().Unmap())
-}
-
-// scope is the range within which an address names one host, the widest first.
-type scope int
-
-const (
-	scopeInternet scope = iota
-	scopeProvider       // RFC 6598
-	scopeSite           // RFC 1918, RFC 4193
-	scopeLink
-	scopeHost
-)
-
-func scopeOf(a netip.Addr) scope {
-	switch {
-	case a.IsLoopback(), a.IsUnspecified():
-		return scopeHost
-	case a.IsLinkLocalUnicast():
-		return scopeLink
-	case a.IsPrivate():
-		return scopeSite
-	case a.Is4() && a.As4()[0] == 100 && a.As4()[1]&0xc0 == 64: // 100.64.0.0/10
-		return scopeProvider
-	}
-	return scopeInternet
-}
-
-// isNobodys reports whether a name is in a domain that has no hosts (RFC 6761 6.4).
-func isNobodys(host string) bool {
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	return host == "invalid" || strings.HasSuffix(host, ".invalid")
-}
-
-// literal reads a URI's host as an IP address.
-func literal(host string) (netip.Addr, bool) {
-	address, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return address.Unmap(), err == nil
+// natFlow is what internal/nat needs to know of a flow.
+func natFlow(f *transport.Flow) nat.Flow {
+	return nat.Flow{Remote: f.RemoteAddr(), Transport: f.Transport()}
 }
 
 // learnFlowLocked records the flow of an INVITE or UPDATE of the peer, whose Contact is
@@ -141,7 +93,7 @@ func (s *dialogState) flowLocked() *transport.Flow {
 	}
 	f := s.flow
 	nextHop := s.Hop()
-	if isOpen(f) && leadsTo(f, nextHop) && (s.inboundConn || portAt(f, nextHop) == f.RemoteAddr().Port()) {
+	if isOpen(f) && nat.LeadsTo(natFlow(f), nextHop) && (s.inboundConn || nat.PortAt(natFlow(f), nextHop) == f.RemoteAddr().Port()) {
 		return f
 	}
 	if s.detour.leadsTo(nextHop) {
@@ -153,54 +105,6 @@ func (s *dialogState) flowLocked() *transport.Flow {
 // isOpen reports whether a flow is a connection that is not lost.
 func isOpen(f *transport.Flow) bool { return f != nil && f.Reliable() && f.Err() == nil }
 
-// portOf is the port that a URI names.
-func portOf(uri sip.Uri) uint16 {
-	switch {
-	case uri.Port != 0:
-		return uint16(uri.Port)
-	case sipuri.IsSIPS(uri), strings.EqualFold(transportOf(uri), "tls"):
-		return defaultTLSPort
-	}
-	return defaultPort
-}
-
-// portAt is the port of a URI to which a flow leads.
-func portAt(f *transport.Flow, uri sip.Uri) uint16 {
-	if uri.Port == 0 && f.Transport() == "TLS" {
-		return defaultTLSPort
-	}
-	return portOf(uri)
-}
-
-// leadsTo reports whether a connection ends at the host of a URI, and the URI does not
-// ask for another transport: many peers call by TCP or TLS with a Contact that names no
-// transport. The source port of the peer is of no account.
-func leadsTo(f *transport.Flow, nextHop sip.Uri) bool {
-	switch name := transportOf(nextHop); {
-	case sipuri.IsSIPS(nextHop) && f.Transport() != "TLS":
-		return false
-	case !sipuri.IsSIPS(nextHop) && name != "" && !strings.EqualFold(name, f.Transport()):
-		return false
-	}
-	address, ok := literal(hostOf(nextHop))
-	return ok && address == f.RemoteAddr().Addr().Unmap()
-}
-
-// transportOf is the transport parameter of a URI.
-func transportOf(uri sip.Uri) string {
-	name, _ := sipuri.Param(uri.UriParams, "transport")
-	return name
-}
-
-// hostOf is the destination of a URI: its maddr parameter, or its host (RFC 3261
-// 19.1.1).
-func hostOf(uri sip.Uri) string {
-	if maddr, ok := sipuri.Param(uri.UriParams, "maddr"); ok && maddr != "" {
-		return maddr
-	}
-	return uri.Host
-}
-
 // detour is the TCP connection of a request that was too long for the UDP of its next
 // hop (RFC 3261 18.1.1). Later requests, and the ACK, use it too: they would overtake
 // the request otherwise. It is not written to.
@@ -211,26 +115,13 @@ type detour struct {
 
 // leadsTo reports whether the next hop is still that of the connection.
 func (t *detour) leadsTo(nextHop sip.Uri) bool {
-	if t == nil || !isOpen(t.flow) || !meansUDP(nextHop) {
-		return false
-	}
-	remote := t.flow.RemoteAddr()
-	if address, ok := literal(hostOf(nextHop)); ok {
-		return address == remote.Addr().Unmap() && portAt(t.flow, nextHop) == remote.Port()
-	}
-	return strings.EqualFold(hostOf(nextHop), hostOf(t.nextHop)) && nextHop.Port == t.nextHop.Port
-}
-
-// meansUDP reports whether a request for a URI goes by UDP unless it is too long.
-func meansUDP(uri sip.Uri) bool {
-	name := transportOf(uri)
-	return !sipuri.IsSIPS(uri) && (name == "" || strings.EqualFold(name, "udp"))
+	return t != nil && isOpen(t.flow) && nat.IsDetour(natFlow(t.flow), t.nextHop, nextHop)
 }
 
 // noteDetour records the TCP connection of a request that was too long for the UDP of its
 // next hop.
 func (d *Dialog) noteDetour(e *earlyDialog, nextHop sip.Uri, f *transport.Flow) {
-	if f == nil || f.Transport() != "TCP" || !meansUDP(nextHop) {
+	if f == nil || f.Transport() != "TCP" || !sipuri.MeansUDP(nextHop) {
 		return
 	}
 	d.mutex.Lock()

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/refersub"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -33,24 +32,16 @@ func (d *Dialog) handleSubscriptions(tx serverTx, req *sipmsg.Message) bool {
 }
 
 // isReferEvent reports whether the event of a request is refer.
-func isReferEvent(req *sipmsg.Message) bool {
-	return strings.EqualFold(sipmsg.Bare(headerValue(req, "Event")), "refer")
-}
+func isReferEvent(req *sipmsg.Message) bool { return refersub.IsRefer(headerValue(req, "Event")) }
 
 // allowEvents lists the event that we know (RFC 6665 4.4.4).
 func allowEvents() sip.Header { return sip.NewHeader("Allow-Events", "refer") }
-
-// eventID returns the id parameter of an Event header.
-func eventID(req *sipmsg.Message) string {
-	_, params := sipmsg.CutParams(headerValue(req, "Event"))
-	return params.Text("id")
-}
 
 // handleNotify handles the peer's NOTIFY for a REFER of ours (RFC 3515 2.4.5).
 func (d *Dialog) handleNotify(tx serverTx, req *sipmsg.Message) {
 	switch code := d.takeNotify(req); code {
 	case sip.StatusUnsupportedMediaType:
-		d.stack.answerWith(tx, code, sip.NewHeader("Accept", mediaType(typeSIPFrag)))
+		d.stack.answerWith(tx, code, sip.NewHeader("Accept", mediaType(refersub.TypeFrag)))
 	case sip.StatusOK:
 		d.stack.answerWith(tx, code, d.contactTo(tx)) // it may make the dialog (RFC 6665 4.4.1)
 	default:
@@ -65,33 +56,27 @@ func (d *Dialog) handleNotify(tx serverTx, req *sipmsg.Message) {
 func (d *Dialog) takeNotify(req *sipmsg.Message) int {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	r := numberedLocked(d.sentRefersLocked(), eventID(req))
+	r := numberedLocked(d.sentRefersLocked(), headerValue(req, "Event"))
 	if r == nil {
 		return sip.StatusCallTransactionDoesNotExists // RFC 6665 4.1.3
 	}
-	state, params := sipmsg.CutParams(headerValue(req, "Subscription-State"))
-	state = strings.ToLower(state)
-	progress, isNews := sipfrag(req.Body())
-	switch {
-	case state == "":
-		return sip.StatusBadRequest // RFC 6665 4.1.3: it must be there
-	case !isNews && !isSIPFrag(req) && state != "terminated":
-		return sip.StatusUnsupportedMediaType // RFC 3261 8.2.3
+	n := refersub.Read(headerValue(req, "Subscription-State"), headerValue(req, "Content-Type"), req.Body())
+	if refusal := n.Refusal(); refusal != 0 {
+		return refusal
 	}
-	if isNews { // a status line is one, whatever its type is said to be
-		r.progressedLocked(progress)
+	if n.HasProgress {
+		r.progressedLocked(Progress(n.Progress))
 	}
-	switch {
-	case state != "terminated":
+	switch n.Effect(r.isDecidedLocked()) {
+	case refersub.GoesOn:
 		r.lingers = false
-		r.activateLocked(lifeOf(params.Text("expires"), d.config().referLife()))
-		return sip.StatusOK
-	case isNews && !r.isDecidedLocked() && params.Text("reason") == "":
+		r.activateLocked(n.Life(d.config().referLife()))
+	case refersub.Lingers:
 		r.lingerLocked()
-		return sip.StatusOK
+	case refersub.Ends:
+		r.answeredLocked(nil)
+		r.endLocked(r.terminatedLocked(n))
 	}
-	r.answeredLocked(nil)
-	r.endLocked(r.terminatedLocked(params))
 	return sip.StatusOK
 }
 
@@ -106,20 +91,21 @@ func (r *ReferSubscription) lingerLocked() {
 
 // terminatedLocked is the error for the last NOTIFY of a subscription without an
 // outcome (RFC 6665 4.1.3).
-func (r *ReferSubscription) terminatedLocked(params sipmsg.Params) *TransferError {
-	e := r.lostLocked(oneLine(params.Text("reason")), nil)
+func (r *ReferSubscription) terminatedLocked(n refersub.Received) *TransferError {
+	reason, retryAfter := n.Reason()
+	e := r.lostLocked(oneLine(reason), nil)
 	if e.Reason == "timeout" {
 		e.Err = ErrTimeout
 	}
-	e.RetryAfter, _ = sipmsg.Seconds(params.Text("retry-after"))
+	e.RetryAfter = retryAfter
 	return e
 }
 
-// numberedLocked finds the REFER with that CSeq number. Without an id it is the
+// numberedLocked finds the REFER with the CSeq number that an Event names. Without one it is the
 // dialog's first, or the only one (RFC 3515 2.4.6).
-func numberedLocked(registry map[string]*ReferSubscription, id string) *ReferSubscription {
-	if id != "" {
-		return registry[id+" REFER"]
+func numberedLocked(registry map[string]*ReferSubscription, event string) *ReferSubscription {
+	if id := refersub.EventID(event); id != "" {
+		return registry[refersub.CSeqOf(id)]
 	}
 	for _, r := range registry {
 		if r.first || len(registry) == 1 {
@@ -127,35 +113,6 @@ func numberedLocked(registry map[string]*ReferSubscription, id string) *ReferSub
 		}
 	}
 	return nil
-}
-
-// lifeOf reads how long a subscription lasts: the expires parameter of a
-// Subscription-State, or an Expires header.
-func lifeOf(expires string, otherwise time.Duration) time.Duration {
-	if life, _ := sipmsg.Seconds(expires); life > 0 {
-		return min(life, maxReferLife)
-	}
-	return otherwise
-}
-
-// isSIPFrag reports whether the body of a NOTIFY has the required type (RFC 3515
-// 2.4.4), or is missing.
-func isSIPFrag(req *sipmsg.Message) bool {
-	t := headerValue(req, "Content-Type")
-	return len(req.Body()) == 0 || t == "" || strings.EqualFold(mediaType(t), mediaType(typeSIPFrag))
-}
-
-// sipfrag reads the status line at the beginning of the body of a NOTIFY (RFC 3515
-// 2.4.5, RFC 3420).
-func sipfrag(body []byte) (Progress, bool) {
-	line, _, _ := strings.Cut(string(body), "\n")
-	version, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
-	code, reason, _ := strings.Cut(rest, " ")
-	status, err := strconv.Atoi(code)
-	if !strings.EqualFold(version, "SIP/2.0") || err != nil || status < 100 || status > 699 {
-		return Progress{}, false
-	}
-	return Progress{status, strings.TrimSpace(reason)}, true
 }
 
 // Progress is a status line of the transferred call (RFC 3515 2.4.5); zero before the
@@ -166,7 +123,7 @@ type Progress struct {
 }
 
 // final reports whether a status is an outcome.
-func (p Progress) final() bool { return p.Status >= 200 }
+func (p Progress) final() bool { return refersub.Progress(p).IsFinal() }
 
 // TransferError is the error for a transfer whose outcome will not be known. errors.Is
 // holds for it with ErrNoOutcome, and with every error that Err matches.

@@ -2,35 +2,15 @@ package dialog
 
 import (
 	"context"
-	"fmt"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/refersub"
 )
 
 // The NOTIFYs we send, for REFERs we received.
-
-// pendingNotify is the content of a NOTIFY. An empty state is the one that goes with
-// the progress; no progress is the last one.
-type pendingNotify struct {
-	progress Progress
-	state    string
-	// retry is true when the NOTIFY is sent again after a 500, unless a later one has
-	// left meanwhile: it may have been overtaken.
-	retry bool
-}
-
-// The ends of a Subscription-State (RFC 3515 2.4.7, RFC 6665 4.2.2).
-const (
-	stateNoResource = "terminated;reason=noresource"
-	stateTimeout    = "terminated;reason=timeout"
-)
-
-// isLast reports whether the NOTIFY ends the subscription.
-func (n pendingNotify) isLast() bool { return n.progress.final() || n.state != "" }
 
 // SendNotify reports the progress of a REFER that we received to the peer (RFC 3515
 // 2.4.4): 100 to 199 while the new call is in progress, 200 to 699 for its outcome,
@@ -54,7 +34,7 @@ func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason s
 		return ErrPending
 	}
 	answered := make(chan error, 1)
-	err = r.notify(ctx, pendingNotify{progress: Progress{status, reason}}, func(err error) { answered <- err })
+	err = r.notify(ctx, refersub.Notify{Progress: refersub.Progress{Status: status, Reason: reason}}, func(err error) { answered <- err })
 	if err != nil {
 		return err
 	}
@@ -68,25 +48,18 @@ func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason s
 
 // notify writes a NOTIFY and returns. Unless it returns an error, answered is called
 // once with the outcome.
-func (r *ReferSubscription) notify(ctx context.Context, n pendingNotify, answered func(error)) error {
+func (r *ReferSubscription) notify(ctx context.Context, n refersub.Notify, answered func(error)) error {
 	d := r.dialog
 	if err := r.lockToSend(ctx, "SendNotify"); err != nil {
 		return err
 	}
 	defer d.sendSlot.Release()
-	if n.progress == (Progress{}) {
-		n.progress = r.status
-	}
-	if n.state == "" {
-		n.state = r.stateLocked(n.progress)
-	}
+	n = n.Filled(refersub.Progress(r.status), r.leftLocked())
 	req := r.newNotifyLocked(n)
-	r.latest++
-	sent := &sentNotify{r: r, number: r.latest, answered: answered}
-	r.unanswered++
+	sent := &sentNotify{r: r, number: r.notifier.Sent(), answered: answered}
 	d.transfersLocked().notifying++
 	err := d.currentLocked().unlockAndSend(ctx, req, d.currentForkLocked(), sent.mayRepeatLocked, func(x *clientRequest) {
-		x.overtaken, x.response, x.done = n.retry, sent.response, sent.done
+		x.overtaken, x.response, x.done = n.Retry, sent.response, sent.done
 	})
 	if err != nil {
 		sent.answered = func(error) {}
@@ -129,42 +102,33 @@ func (r *ReferSubscription) mayRequestLocked() error {
 	return nil
 }
 
-// stateLocked is the Subscription-State that goes with a progress (RFC 3515
-// 2.4.7, RFC 6665 4.2.2).
-func (r *ReferSubscription) stateLocked(progress Progress) string {
-	if progress.final() {
-		return stateNoResource
+// leftLocked is how long the subscription goes on.
+func (r *ReferSubscription) leftLocked() time.Duration {
+	if !r.life.Begun() {
+		return r.dialog.config().referLife()
 	}
-	left := r.dialog.config().referLife()
-	if !r.until.IsZero() {
-		left = max(time.Until(r.until), 0)
-	}
-	return "active;expires=" + strconv.Itoa(int(left.Seconds()))
+	return r.life.Left(time.Now())
 }
 
-func (r *ReferSubscription) newNotifyLocked(n pendingNotify) *sip.Request {
+func (r *ReferSubscription) newNotifyLocked(n refersub.Notify) *sip.Request {
 	req := r.dialog.currentLocked().nextRequestLocked(sip.NOTIFY)
 	req.AppendHeader(r.event())
-	req.AppendHeader(sip.NewHeader("Subscription-State", n.state))
-	line := fmt.Sprintf("SIP/2.0 %d %s\r\n", n.progress.Status, n.progress.Reason)
-	setBody(req, NewBody(typeSIPFrag, []byte(line)))
+	req.AppendHeader(sip.NewHeader("Subscription-State", n.State))
+	setBody(req, NewBody(refersub.TypeFrag, n.Progress.Frag()))
 	return req
 }
 
 // event is the Event header of the subscription (RFC 3515 2.4.6).
-func (r *ReferSubscription) event() sip.Header {
-	number, _, _ := strings.Cut(r.ID, " ")
-	return sip.NewHeader("Event", "refer;id="+number)
-}
+func (r *ReferSubscription) event() sip.Header { return sip.NewHeader("Event", refersub.Event(r.ID)) }
 
 // notifySent records the content of a NOTIFY that has left.
-func (r *ReferSubscription) notifySent(n pendingNotify) {
+func (r *ReferSubscription) notifySent(n refersub.Notify) {
 	r.dialog.mutex.Lock()
-	r.progressedLocked(n.progress)
-	if n.progress.final() {
+	r.progressedLocked(Progress(n.Progress))
+	if n.Progress.IsFinal() {
 		r.unfollowedLocked() // the application did it otherwise
 	}
-	if reason, ended := strings.CutPrefix(n.state, "terminated;reason="); ended {
+	if reason, ends := n.Ends(); ends {
 		r.endLocked(r.lostLocked(reason, nil))
 	}
 	r.dialog.mutex.Unlock()
@@ -186,7 +150,7 @@ type sentNotify struct {
 // mayRepeatLocked returns an error for a NOTIFY that is out of date: it is not sent
 // again.
 func (n *sentNotify) mayRepeatLocked() error {
-	if n.r.latest != n.number {
+	if !n.r.notifier.IsLatest(n.number) {
 		return ErrPending
 	}
 	return nil
@@ -224,7 +188,7 @@ func (n *sentNotify) ended(err error) {
 	}
 	d := n.r.dialog
 	d.mutex.Lock()
-	n.r.unanswered--
+	n.r.notifier.Answered()
 	if t := d.transfersLocked(); t.notifying > 0 { // dropSubscriptions counts no more
 		t.notifying--
 	}
@@ -237,23 +201,14 @@ func (n *sentNotify) ended(err error) {
 
 // The NOTIFYs that wait: of one subscription one is unanswered at a time.
 
-// maxPendingNotifies bounds the NOTIFYs in the queue; beyond it the newest progress
-// replaces the last.
-const maxPendingNotifies = 32
-
 // queueNotify queues a NOTIFY and returns. It leaves when all before it have been
 // answered, so that they arrive in order.
-func (r *ReferSubscription) queueNotify(n pendingNotify) {
+func (r *ReferSubscription) queueNotify(n refersub.Notify) {
 	r.dialog.mutex.Lock()
-	if !r.active || r.closing {
+	if !r.active || !r.notifier.Queue(n) {
 		r.dialog.mutex.Unlock()
 		return
 	}
-	r.closing, n.retry = n.isLast(), true
-	if len(r.queue) >= maxPendingNotifies {
-		r.queue = r.queue[:maxPendingNotifies-1]
-	}
-	r.queue = append(r.queue, n)
 	start := r.flusherLocked()
 	r.dialog.mutex.Unlock()
 	start()
@@ -263,8 +218,8 @@ func (r *ReferSubscription) queueNotify(n pendingNotify) {
 // Shutdown waits for it when the last NOTIFY is in the queue. It is called without
 // locks.
 func (r *ReferSubscription) flusherLocked() (start func()) {
-	switch may := r.mayFlushLocked(); {
-	case may && r.closing:
+	switch may := r.notifier.Begin(); {
+	case may && r.notifier.IsClosing():
 		return func() { r.dialog.finalGoodbye(r.flush) }
 	case may:
 		return func() { r.dialog.background(r.flush) }
@@ -276,46 +231,32 @@ func (r *ReferSubscription) flusherLocked() (start func()) {
 // which there is no time left.
 func (r *ReferSubscription) flushLast() {
 	r.dialog.mutex.Lock()
-	var waiting []pendingNotify
-	if r.closing {
-		waiting, r.queue = r.queue, nil
-	}
+	last, found := r.notifier.TakeLast()
 	r.dialog.mutex.Unlock()
-	if len(waiting) > 0 {
-		r.dialog.finalGoodbye(func() { r.write(waiting[len(waiting)-1]) })
+	if found {
+		r.dialog.finalGoodbye(func() { r.write(last) })
 	}
-}
-
-// mayFlushLocked reports whether a NOTIFY may leave now; the caller then calls flush.
-func (r *ReferSubscription) mayFlushLocked() bool {
-	may := len(r.queue) > 0 && r.unanswered == 0 && !r.flushing
-	r.flushing = r.flushing || may
-	return may
 }
 
 // flush writes the first NOTIFY in the queue, and the next if that failed.
 func (r *ReferSubscription) flush() {
 	for more := true; more; {
 		r.dialog.mutex.Lock()
-		if len(r.queue) == 0 {
-			r.flushing = false
-			r.dialog.mutex.Unlock()
+		n, found := r.notifier.Next()
+		r.dialog.mutex.Unlock()
+		if !found {
 			return // ended meanwhile
 		}
-		n := r.queue[0]
-		r.queue = r.queue[1:]
-		r.dialog.mutex.Unlock()
 		r.write(n)
 		r.dialog.mutex.Lock()
-		r.flushing = false
-		more = r.mayFlushLocked()
+		more = r.notifier.Written()
 		r.dialog.mutex.Unlock()
 	}
 }
 
 // write writes one NOTIFY of the queue. If the last cannot be written, the subscription
 // still ends.
-func (r *ReferSubscription) write(n pendingNotify) {
+func (r *ReferSubscription) write(n refersub.Notify) {
 	ctx, cancel := context.WithTimeout(r.dialog.baseContext(), r.dialog.config().txTimeout())
 	defer cancel()
 	err := r.notify(ctx, n, func(error) {})
@@ -323,7 +264,7 @@ func (r *ReferSubscription) write(n pendingNotify) {
 		return
 	}
 	r.dialog.log().Debug("NOTIFY could not be sent", "error", err)
-	if n.isLast() {
+	if n.IsLast() {
 		r.drop(err)
 	}
 }

@@ -6,6 +6,8 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/dialogname"
+	"sipdialog.example/dialog/internal/refersub"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 )
@@ -49,7 +51,7 @@ func (d *Dialog) SendReferWithReplaces(ctx context.Context, targetURI sip.Uri, r
 	}
 	target := *targetURI.Clone()
 	sipuri.RemoveParam(&target.Headers, "Replaces")
-	target.Headers.Add("Replaces", escapeHeader(info.BuildReplacesHeader()))
+	target.Headers.Add("Replaces", sipuri.EscapeHeader(info.BuildReplacesHeader()))
 	return d.SendRefer(ctx, target, opts)
 }
 
@@ -164,7 +166,8 @@ const (
 
 // targetDialog names a dialog with the peer as the peer sees it (RFC 4538 3).
 func targetDialog(key DialogKey) sip.Header {
-	return sip.NewHeader("Target-Dialog", key.CallID+";local-tag="+key.RemoteTag+";remote-tag="+key.LocalTag)
+	name := dialogname.TargetDialog{CallID: key.CallID, LocalTag: key.RemoteTag, RemoteTag: key.LocalTag}
+	return sip.NewHeader("Target-Dialog", name.String())
 }
 
 // transfers has the state of the REFERs of a call; most calls have none. The dialog's
@@ -250,7 +253,7 @@ func (r *ReferSubscription) accepted(res *sip.Response) {
 	r.dialog.mutex.Lock()
 	r.answeredLocked(nil)
 	switch {
-	case r.silent || isFalse(headerValue(res, "Refer-Sub")):
+	case r.silent || refersub.IsFalse(headerValue(res, "Refer-Sub")):
 		r.endLocked(ErrNoSubscription)
 	case !r.over && !r.active:
 		r.activateLocked(r.dialog.config().referLife())
@@ -409,18 +412,18 @@ func (s *Stack) findByNotify(notify *sipmsg.Message) *Dialog {
 	s.mutex.RLock()
 	d := s.subscribed[DialogKey{CallID: callID(notify), LocalTag: toTag(notify)}]
 	s.mutex.RUnlock()
-	if d == nil || !isReferEvent(notify) || !d.hasSent(eventID(notify)) {
+	if d == nil || !isReferEvent(notify) || !d.hasSent(headerValue(notify, "Event")) {
 		return nil
 	}
 	d.establish(fromTag(notify), func(s *dialogState) { s.LearnRequest(saidBy(notify, fromTag(notify))) })
 	return d
 }
 
-// hasSent reports whether a REFER of ours has that number.
-func (d *Dialog) hasSent(id string) bool {
+// hasSent reports whether an Event names a REFER of ours.
+func (d *Dialog) hasSent(event string) bool {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return numberedLocked(d.sentRefersLocked(), id) != nil
+	return numberedLocked(d.sentRefersLocked(), event) != nil
 }
 
 // establishFrom is establish for the 2xx to the REFER (RFC 3261 12.1.2).

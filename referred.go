@@ -1,18 +1,14 @@
 package dialog
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"fmt"
-	"mime"
-	"net/textproto"
-	"strings"
 	"sync/atomic"
 
 	"github.com/emiago/sipgo/sip"
 
-	"sipdialog.example/dialog/internal/multipart"
+	"sipdialog.example/dialog/internal/referredby"
+	"sipdialog.example/dialog/internal/refersub"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -150,7 +146,7 @@ func (r *ReferSubscription) declineRefer() {
 	r.dialog.mutex.Lock()
 	r.unfollowedLocked()
 	r.dialog.mutex.Unlock()
-	r.queueNotify(pendingNotify{progress: Progress{sip.StatusGlobalDecline, "Decline"}})
+	r.queueNotify(refersub.Notify{Progress: refersub.Progress{Status: sip.StatusGlobalDecline, Reason: "Decline"}})
 }
 
 func (d *Dialog) newAccepted(tx serverTx, a Answer, silent bool) *sip.Response {
@@ -181,11 +177,7 @@ func referTarget(req message) (sip.Uri, *ReplacesInfo, error) {
 // wantsSubscription reports whether the peer wants a subscription: not with Refer-Sub:
 // false (RFC 4488 4), nor with Require: nosub (RFC 7614 5.3).
 func wantsSubscription(req message) bool {
-	return !isFalse(headerValue(req, "Refer-Sub")) && !requiresNoSub(req)
-}
-
-func isFalse(referSub string) bool {
-	return strings.EqualFold(sipmsg.Bare(referSub), "false")
+	return !refersub.IsFalse(headerValue(req, "Refer-Sub")) && !requiresNoSub(req)
 }
 
 func requiresNoSub(req message) bool { return lists(req, "Require", tagNoSub) }
@@ -253,7 +245,7 @@ func (r *ReferSubscription) begin() {
 	d := r.dialog
 	d.mutex.Lock()
 	active := r.active
-	if active && r.until.IsZero() { // a SUBSCRIBE may have come
+	if active && !r.life.Begun() { // a SUBSCRIBE may have come
 		r.activateLocked(d.config().referLife())
 	}
 	d.mutex.Unlock()
@@ -262,9 +254,9 @@ func (r *ReferSubscription) begin() {
 	}
 	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().timers().T2)
 	defer cancel()
-	if err := r.notify(ctx, pendingNotify{}, func(error) {}); err != nil {
+	if err := r.notify(ctx, refersub.Notify{}, func(error) {}); err != nil {
 		d.log().Debug("NOTIFY could not be sent yet", "error", err)
-		r.queueNotify(pendingNotify{}) // as soon as may be; the application need not wait for it
+		r.queueNotify(refersub.Notify{}) // as soon as may be; the application need not wait for it
 	}
 }
 
@@ -278,68 +270,20 @@ func (d *Dialog) runReferCallback(refer *ReferRequest) {
 	})
 }
 
-// The Referred-By token (RFC 3892 4): a part of a REFER's body by which the referrer
-// proves its identity to the refer target. The UA that follows the REFER passes it on
-// unchanged.
-
-// maxToken bounds a token: a signature, with certificates.
-const maxToken = 32 << 10
-
-// tokenOf returns the part of a REFER's body that its Referred-By names by cid,
-// with its headers, or nil when there is none.
+// tokenOf is the Referred-By token of a REFER (RFC 3892 4); nil when it has none.
 func tokenOf(refer message) []byte {
-	id := contentIDIn(headerValue(refer, "Referred-By"))
-	mediaType, params, err := mime.ParseMediaType(headerValue(refer, "Content-Type"))
-	if id == "" || err != nil || !strings.HasPrefix(mediaType, "multipart/") || params["boundary"] == "" {
-		return nil
-	}
-	for _, part := range multipart.Split(refer.Body(), params["boundary"]) {
-		// A reader for each part would be 4 KiB for each.
-		if len(part) <= maxToken && bytes.Contains(part, []byte(id)) && isTokenPart(part, id) {
-			return bytes.Clone(part)
-		}
-	}
-	return nil
+	return referredby.Token(headerValue(refer, "Referred-By"), headerValue(refer, "Content-Type"), refer.Body())
 }
 
-// contentIDIn returns the Content-ID that a Referred-By names (RFC 3892 3).
-func contentIDIn(referredBy string) string {
-	if id, _ := HeaderParam(referredBy, "cid"); id != "" {
-		return "<" + id + ">"
-	}
-	return ""
-}
-
-// isTokenPart reports whether a part has that Content-ID and is an authenticated
-// identity body in S/MIME (RFC 3892 4). Other parts, such as a session, are not taken:
-// a referrer must not describe a session in our name.
-func isTokenPart(part []byte, id string) bool {
-	header, err := textproto.NewReader(bufio.NewReader(bytes.NewReader(part))).ReadMIMEHeader()
-	if err != nil || header.Get("Content-Id") != id {
-		return false
-	}
-	switch strings.ToLower(mediaType(header.Get("Content-Type"))) {
-	case "multipart/signed", "application/pkcs7-mime":
-		return true
-	}
-	return false
-}
-
-// withToken returns a multipart body with the token beside body (RFC 3892 2.2, RFC 5621
-// 4), or body itself without a token.
+// withToken returns a body with the token beside it, or the body itself without a token.
 func withToken(body Body, token []byte) Body {
 	if len(token) == 0 {
 		return body
 	}
-	boundary := "part-" + randomHex(12)
-	var b bytes.Buffer
-	if !isNilBody(body) && len(body.Data()) > 0 {
-		b.WriteString("--" + boundary + "\r\nContent-Type: " + oneLine(body.ContentType()) + "\r\n\r\n")
-		b.Write(body.Data())
-		b.WriteString("\r\n")
+	var contentType string
+	var data []byte
+	if !isNilBody(body) {
+		contentType, data = oneLine(body.ContentType()), body.Data()
 	}
-	b.WriteString("--" + boundary + "\r\n")
-	b.Write(token)
-	b.WriteString("\r\n--" + boundary + "--\r\n")
-	return NewBody("multipart/mixed;boundary="+boundary, b.Bytes())
+	return NewBody(referredby.Beside(contentType, data, token, "part-"+randomHex(12)))
 }

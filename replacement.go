@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/dialogname"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -341,15 +342,11 @@ func (d *Dialog) decline(tx serverTx, a Answer) {
 //
 // Errors: ErrMalformed (no Call-ID, or not one tag of each kind).
 func ParseTargetDialog(header string) (DialogKey, error) {
-	id, params, err := dialogName(header)
+	name, err := dialogname.ParseTargetDialog(header)
 	if err != nil {
 		return DialogKey{}, fmt.Errorf("%w: Target-Dialog: %w", ErrMalformed, err)
 	}
-	key := DialogKey{CallID: id, LocalTag: params["local-tag"], RemoteTag: params["remote-tag"]}
-	if key.CallID == "" || key.LocalTag == "" || key.RemoteTag == "" {
-		return DialogKey{}, fmt.Errorf("%w: Target-Dialog without Call-ID or a tag", ErrMalformed)
-	}
-	return key, nil
+	return DialogKey(name), nil
 }
 
 // TargetDialog returns the call in progress that a request names by its Target-Dialog

@@ -143,11 +143,11 @@ func nextHop(req *sip.Request) sip.Uri {
 // adds a Contact to a request that needs one.
 func (s *Stack) fillHosts(req *sip.Request, local transport.Local) {
 	from := req.From()
-	if lacksHost(from.Address) {
-		from.Address.Host = bracketed(local.Host)
+	if sipuri.LacksHost(from.Address) {
+		from.Address.Host = sipuri.Bracketed(local.Host)
 	}
-	if to := req.To(); lacksHost(to.Address) { // that of a REGISTER
-		to.Address.Host = bracketed(local.Host)
+	if to := req.To(); sipuri.LacksHost(to.Address) { // that of a REGISTER
+		to.Address.Host = sipuri.Bracketed(local.Host)
 	}
 	secure := sipuri.IsSIPS(req.Recipient) || sipuri.IsSIPS(addressIn(req, "Route").uri)
 	for h := range named(req, "Contact") {
@@ -161,8 +161,6 @@ func (s *Stack) fillHosts(req *sip.Request, local transport.Local) {
 		req.AppendHeader(s.contactAt(from.Address.User, local, secure))
 	}
 }
-
-func lacksHost(uri sip.Uri) bool { return uri.Host == "" && uri.Raw() == "" }
 
 // Do sends a request inside the call and waits for the final response of any status:
 // INFO, MESSAGE, OPTIONS, SUBSCRIBE, or a method of the application. Of req it uses only

@@ -8,6 +8,7 @@ import (
 
 	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/mailbox"
+	"sipdialog.example/dialog/internal/refersub"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -50,11 +51,10 @@ type ReferSubscription struct {
 	decided latch.Latch
 	// callbacks are those of OnProgress.
 	callbacks []func(Progress)
-	// waiters counts the calls of Wait. until is the expiry of the subscription, limit
-	// the latest expiry after all refreshes. refreshing is true while a SUBSCRIBE of
-	// ours has no response.
+	// waiters counts the calls of Wait. life says until when the subscription lasts.
+	// refreshing is true while a SUBSCRIBE of ours has no response.
 	waiters         int
-	until, limit    time.Time
+	life            refersub.Lifetime
 	expiry, refresh *time.Timer
 	refreshing      bool
 	// lingers is true once the peer has ended it while the outcome may still come.
@@ -64,13 +64,8 @@ type ReferSubscription struct {
 	answered chan struct{}
 	err      error
 	waited   bool
-	// queue has the NOTIFYs that have not left. closing is true when the last one is in
-	// it, flushing while one is being written. unanswered counts those that have left
-	// and have no response, latest is the number of the last of them.
-	queue             []pendingNotify
-	closing, flushing bool
-	unanswered        int
-	latest            int
+	// notifier has the NOTIFYs that have not left.
+	notifier refersub.Notifier
 	// followed is true once a Follow has begun.
 	followed bool
 	// done is opened when the subscription ends.
@@ -117,7 +112,7 @@ func (r *ReferSubscription) Close() error {
 
 func (r *ReferSubscription) close(cause error) {
 	if _, err := r.dialog.transactionLayer(); err == nil && !r.sent {
-		r.queueNotify(pendingNotify{state: stateNoResource})
+		r.queueNotify(refersub.Notify{State: refersub.NoResource})
 		return
 	}
 	r.drop(cause)
@@ -145,7 +140,8 @@ func (r *ReferSubscription) endLocked(cause error) {
 	if r.over {
 		return
 	}
-	r.active, r.over, r.queue = false, true, nil
+	r.active, r.over = false, true
+	r.notifier.Drop()
 	stopTimer(r.expiry)
 	if r.registryLocked()[r.ID] == r {
 		delete(r.registryLocked(), r.ID)
@@ -179,13 +175,8 @@ func (r *ReferSubscription) answeredLocked(err error) {
 // activateLocked starts or prolongs the subscription, and returns for how long: the sum
 // of all is bounded too.
 func (r *ReferSubscription) activateLocked(life time.Duration) time.Duration {
-	now := time.Now()
-	if r.limit.IsZero() {
-		r.limit = now.Add(maxReferLife)
-	}
-	life = max(min(life, r.limit.Sub(now)), 0)
+	life = r.life.Prolong(time.Now(), life)
 	r.active = true
-	r.until = now.Add(life)
 	r.refreshInTimeLocked()
 	if r.expiry == nil {
 		r.expiry = r.dialog.after(life, r.expired)
@@ -199,7 +190,7 @@ func (r *ReferSubscription) activateLocked(life time.Duration) time.Duration {
 // the subscriber (RFC 6665 4.2.2).
 func (r *ReferSubscription) expired() {
 	r.dialog.mutex.Lock()
-	left := time.Until(r.until) + r.graceLocked()
+	left := r.life.Left(time.Now()) + r.graceLocked()
 	switch {
 	case r.over:
 	case left > 0:
@@ -210,7 +201,7 @@ func (r *ReferSubscription) expired() {
 		r.endLocked(r.lostLocked("", ErrTimeout))
 	default:
 		r.dialog.mutex.Unlock()
-		r.queueNotify(pendingNotify{state: stateTimeout})
+		r.queueNotify(refersub.Notify{State: refersub.Timeout})
 		return
 	}
 	r.dialog.mutex.Unlock()
@@ -334,31 +325,17 @@ func (d *Dialog) GetAllReferSubscriptions() []*ReferSubscription {
 	return list
 }
 
-const (
-	// leastReferLife is how long a subscription lasts that a REFER made, at
-	// least, maxReferLife how long at most, all told.
-	leastReferLife = 3 * time.Minute
-	maxReferLife   = time.Hour
-)
-
-// referLife is the duration of the subscription of a REFER: longer than a new call may
-// ring, and its CANCEL may take (RFC 3515 3.4).
-func (c *StackConfig) referLife() time.Duration {
-	limit := c.ringingLimit()
-	if limit < 0 {
-		return maxReferLife
-	}
-	return min(max(limit+time.Minute, leastReferLife), maxReferLife)
-}
+// referLife is the duration of the subscription of a REFER.
+func (c *StackConfig) referLife() time.Duration { return refersub.DefaultLife(c.ringingLimit()) }
 
 // SUBSCRIBE inside a call, for the subscription of a REFER: the subscriber
 // prolongs it, or ends it (RFC 3515 2.4.4, RFC 6665 4.1.2.2, 4.1.2.3).
 
 // handleSubscribe handles the peer's SUBSCRIBE for a REFER that we received.
 func (d *Dialog) handleSubscribe(tx serverTx, req *sipmsg.Message) {
-	life, ok := expiresOf(req, d.config().referLife())
+	life, ok := refersub.Asked(headerValue(req, "Expires"), d.config().referLife())
 	d.mutex.Lock()
-	r := numberedLocked(d.referSubscriptions, eventID(req))
+	r := numberedLocked(d.referSubscriptions, headerValue(req, "Event"))
 	if r != nil && ok && life > 0 {
 		life = r.activateLocked(life).Truncate(time.Second)
 	}
@@ -376,22 +353,11 @@ func (d *Dialog) handleSubscribe(tx serverTx, req *sipmsg.Message) {
 		return
 	}
 	d.stack.answerWith(tx, sip.StatusOK, d.contactTo(tx), expires(life))
-	now := pendingNotify{}
+	now := refersub.Notify{}
 	if life == 0 {
-		now.state = stateTimeout // RFC 6665 4.2.1.4
+		now.State = refersub.Timeout // RFC 6665 4.2.1.4
 	}
 	r.queueNotify(now)
-}
-
-// expiresOf reads how long a SUBSCRIBE wants the subscription to last, which is never
-// exceeded (RFC 6665 4.2.1.1). ok is false when it cannot be read.
-func expiresOf(req *sipmsg.Message, most time.Duration) (life time.Duration, ok bool) {
-	value := headerValue(req, "Expires")
-	if value == "" {
-		return most, true
-	}
-	life, ok = sipmsg.Seconds(value)
-	return min(life, most), ok
 }
 
 func expires(life time.Duration) sip.Header {
@@ -405,8 +371,7 @@ func (r *ReferSubscription) refreshInTimeLocked() {
 	if !r.sent || !r.active || r.lingers || r.waiters == 0 || r.isDecidedLocked() {
 		return
 	}
-	left := time.Until(r.until)
-	wait := max(left-min(left/2, 64*r.dialog.config().timers().T1), 0)
+	wait := r.life.RefreshIn(time.Now(), 64*r.dialog.config().timers().T1)
 	if r.refresh == nil {
 		r.refresh = r.dialog.after(wait, func() { r.dialog.background(r.prolong) })
 		return
@@ -444,7 +409,7 @@ func (r *ReferSubscription) subscribe(ctx context.Context) error {
 	req := s.nextRequestLocked(sip.SUBSCRIBE)
 	req.AppendHeader(r.event())
 	req.AppendHeader(expires(life))
-	req.AppendHeader(sip.NewHeader("Accept", mediaType(typeSIPFrag)))
+	req.AppendHeader(sip.NewHeader("Accept", mediaType(refersub.TypeFrag)))
 	return s.unlockAndSend(ctx, req, d.currentForkLocked(), r.mayRequestLocked, func(x *clientRequest) {
 		x.response = func(res *sip.Response) { r.subscribeResponse(res, life) }
 		x.done = r.subscribeDone
@@ -458,7 +423,7 @@ func (r *ReferSubscription) subscribeResponse(res *sip.Response, asked time.Dura
 	case res.IsProvisional():
 		return
 	case res.IsSuccess():
-		r.refreshed(lifeOf(headerValue(res, "Expires"), asked))
+		r.refreshed(refersub.Granted(headerValue(res, "Expires"), asked))
 		return
 	}
 	if effectOf(sip.SUBSCRIBE, res.StatusCode) != endsNothing {

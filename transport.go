@@ -16,6 +16,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -71,14 +72,9 @@ type Network interface {
 	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-const (
-	defaultPort    = 5060
-	defaultTLSPort = 5061
-)
-
 // DefaultTransportConfig returns udp on 0.0.0.0:5060.
 func DefaultTransportConfig() *TransportConfig {
-	return &TransportConfig{Protocol: "udp", Address: "0.0.0.0", Port: defaultPort}
+	return &TransportConfig{Protocol: "udp", Address: "0.0.0.0", Port: sipuri.DefaultPort}
 }
 
 // Validate reports why the configuration cannot be used: an unknown protocol, a port
@@ -128,11 +124,11 @@ func (c *TransportConfig) GetSIPURI(user string) string {
 	if c == nil {
 		return ""
 	}
-	scheme, implied := "sip", defaultPort
+	scheme, implied := "sip", sipuri.DefaultPort
 	protocol := strings.ToLower(c.Protocol)
 	switch protocol {
 	case "tls", "wss":
-		scheme, implied = "sips", defaultTLSPort
+		scheme, implied = "sips", sipuri.DefaultTLSPort
 	case "ws":
 		implied = 0
 	}
@@ -143,7 +139,7 @@ func (c *TransportConfig) GetSIPURI(user string) string {
 	if port := c.publicPort(); port != implied {
 		return uri + joinHostPort(c.publicHost(), port)
 	}
-	return uri + bracketed(c.publicHost())
+	return uri + sipuri.Bracketed(c.publicHost())
 }
 
 func (c *TransportConfig) publicHost() string {
@@ -169,14 +165,6 @@ func (c *TransportConfig) publicPort() int {
 
 func joinHostPort(host string, port int) string {
 	return net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port))
-}
-
-// bracketed puts brackets around an IPv6 literal that has none.
-func bracketed(host string) string {
-	if strings.Contains(host, ":") && !strings.HasPrefix(host, "[") {
-		return "[" + host + "]"
-	}
-	return host
 }
 
 // PublicAddr returns our address and port as the peer sees them: received and rport of
@@ -353,7 +341,7 @@ func (c *StackConfig) outboundProxy() (*sip.Uri, error) {
 	if err != nil {
 		return nil, err
 	}
-	own := &sip.Uri{Scheme: "sip", Host: bracketed(server.URL.Hostname()), UriParams: sip.NewParams()}
+	own := &sip.Uri{Scheme: "sip", Host: sipuri.Bracketed(server.URL.Hostname()), UriParams: sip.NewParams()}
 	own.Port, _ = strconv.Atoi(server.URL.Port()) // 0: the transport's
 	own.UriParams.Add("transport", strings.ToLower(proxy.Scheme))
 	return own, nil

@@ -9,6 +9,8 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/sipuri"
+	"sipdialog.example/dialog/internal/wellformed"
 )
 
 // The functions of this file check the values from an application before anything is
@@ -29,98 +31,28 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-// checkText refuses a text that would end its line, or has a character that no header
-// may have: control characters other than tab (RFC 3261 25.1, TEXT-UTF8).
-func checkText(what, text string) error {
-	if isOneLine(text) {
+// malformed is an error of internal/wellformed as this package has it.
+func malformed(err error) error {
+	if err == nil {
 		return nil
 	}
-	return invalid("%s %q has a control character", what, text)
+	return invalid("%v", err)
 }
 
-func isOneLine(text string) bool {
-	return strings.IndexFunc(text, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) < 0
-}
+func checkText(what, text string) error { return malformed(wellformed.Text(what, text)) }
 
-func checkToken(what, text string) error {
-	if sipmsg.IsToken(text) {
-		return nil
-	}
-	return invalid("%s %q is no token", what, text)
-}
+func checkToken(what, text string) error { return malformed(wellformed.Token(what, text)) }
 
-// checkURI refuses a URI that, read back, would differ.
-func checkURI(what string, uri sip.Uri) error {
-	uri.Host = bracketed(uri.Host)
-	text := uri.String()
-	if uri.Wildcard || !isVisible(text) {
-		return invalid("%s %q is no URI", what, text)
-	}
-	read, err := sipmsg.ParseURI(text)
-	if err != nil || read.IsSIP() && !readsAs(read, uri) {
-		return invalid("%s %q does not read as the URI that it is", what, text)
-	}
-	return nil
-}
+func checkURI(what string, uri sip.Uri) error { return malformed(wellformed.URI(what, uri)) }
 
-// isVisible reports whether a text has no character that ends a URI: no space, no
-// control character, no angle bracket.
-func isVisible(text string) bool {
-	return strings.IndexFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '<' || r == '>' }) < 0
-}
-
-// readsAs reports whether a URI that was written is read back part by part.
-func readsAs(read sipmsg.URI, uri sip.Uri) bool {
-	host := func(s string) string { return strings.Trim(s, "[]") }
-	return read.User == uri.User && read.Password == uri.Password && host(read.Host) == host(uri.Host) && read.Port == uri.Port &&
-		paramsReadAs(read.Params, uri.UriParams) && areHeaders(uri.Headers)
-}
-
-func paramsReadAs(read sipmsg.Params, params sip.HeaderParams) bool {
-	for _, param := range params {
-		first, rest, ok := read.Next()
-		if !ok || first.Name == "" || first.Name != param.K || first.Value != param.V {
-			return false
-		}
-		read = rest
-	}
-	return read == ""
-}
-
-// areHeaders reports whether each header in a URI stays one.
-func areHeaders(headers sip.HeaderParams) bool {
-	for _, h := range headers {
-		if h.K == "" || strings.ContainsAny(h.K, "&=") || strings.ContainsAny(h.V, "&") {
-			return false
-		}
-	}
-	return true
-}
-
-// checkTarget refuses a URI to which no request can be sent.
-func checkTarget(what string, uri sip.Uri) error {
-	switch {
-	case strings.EqualFold(uri.Scheme, "tel"):
-		return invalid("%s %s is a number and no address: the gateway's is missing, as in sip:NUMBER@HOST;user=phone (RFC 3261 19.1.6)",
-			what, uri.String())
-	case uri.Raw() != "":
-		return invalid("%s %q is no SIP URI", what, uri.String())
-	case uri.Host == "", uri.Wildcard:
-		return invalid("%s without a host", what)
-	}
-	return checkURI(what, uri)
-}
+func checkTarget(what string, uri sip.Uri) error { return malformed(wellformed.Target(what, uri)) }
 
 // checkAddress takes one without a host too, which is filled in later; nil is none.
 func checkAddress(what string, address *Address) error {
 	if address == nil {
 		return nil
 	}
-	uri := address.URI
-	if uri.Host == "" && uri.Raw() == "" {
-		uri.Host = "invalid"
-	}
-	return firstError(checkText(what+" name", address.DisplayName), checkURI(what, uri))
+	return malformed(wellformed.Address(what, address.DisplayName, address.URI))
 }
 
 // checkBody refuses a content type that would end its line. The body is this
@@ -209,7 +141,7 @@ func (o InviteOpts) check() error {
 
 // checkOffer is check for the options of a re-INVITE.
 func (o InviteOpts) checkOffer() error {
-	if o.MaxForwards < 0 || o.MaxForwards > maxHops {
+	if o.MaxForwards < 0 || o.MaxForwards > wellformed.MaxHops {
 		return invalid("MaxForwards %d", o.MaxForwards)
 	}
 	return firstError(checkBody(o.Body), checkHeaders(o.Headers, o.Body, checkHeader), checkContact(o.Contact))
@@ -223,12 +155,9 @@ func checkContact(contact *sip.Uri) error {
 	return checkTarget("Contact", *contact)
 }
 
-// maxHops is the largest Max-Forwards (RFC 3261 20.22).
-const maxHops = 255
-
 // check refuses options that make no valid REFER.
 func (o *ReferOpts) check(referTo sip.Uri) error {
-	if lacksHost(referTo) {
+	if sipuri.LacksHost(referTo) {
 		return invalid("nobody to refer to")
 	}
 	err := checkURI("Refer-To", referTo)
@@ -285,7 +214,7 @@ func checkCall(info *ReplacesInfo) error {
 	value := info.BuildReplacesHeader()
 	read, err := ParseReplacesHeader(value)
 	// Neither a Call-ID nor a tag has a space or a comma (RFC 3261 25.1).
-	if err != nil || *read != *info || !isOneLine(value) || strings.ContainsAny(value, " \t,") {
+	if err != nil || *read != *info || !wellformed.IsOneLine(value) || strings.ContainsAny(value, " \t,") {
 		return invalid("a call named by %q", value)
 	}
 	return nil
@@ -335,7 +264,7 @@ func checkWritten(h sip.Header) error {
 	if r, ok := h.(refusedHeader); ok {
 		return r.err
 	}
-	return checkOwnHeader(h)
+	return malformed(wellformed.Header(h))
 }
 
 // checkResponse refuses a response to asked that the application has changed, when it
@@ -350,36 +279,19 @@ func checkResponse(asked *sipmsg.Message, res *sip.Response, ours []sip.Header) 
 		}
 		return checkWritten(h)
 	})
-	return firstError(err, checkTwice(res.Headers()))
+	return firstError(err, malformed(wellformed.Single(res.Headers())))
 }
 
 // plainHeader is the unexported type of the headers for which sipgo has no type: they
 // cannot be changed.
 var plainHeader = reflect.TypeOf(sip.NewHeader("", ""))
 
-// checkTwice refuses a second one of the headers of which there is one (RFC 3261
-// 7.3.1).
-func checkTwice(headers []sip.Header) error {
-	for _, name := range []string{"From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Type"} {
-		n := 0
-		for _, h := range headers {
-			if isNamed(h, name) {
-				n++
-			}
-		}
-		if n > 1 {
-			return invalid("header %s %d times", name, n)
-		}
-	}
-	return nil
-}
-
 // checkRequest refuses a request that would not be read back unchanged.
 func checkRequest(req *sip.Request) error {
-	if hasHeader(req, "Max-Forwards") && (req.MaxForwards() == nil || *req.MaxForwards() > maxHops) {
+	if hasHeader(req, "Max-Forwards") && (req.MaxForwards() == nil || *req.MaxForwards() > wellformed.MaxHops) {
 		return invalid("Max-Forwards %q", headerValue(req, "Max-Forwards"))
 	}
-	return firstError(checkToken("method", string(req.Method)), checkMessage(req.SipVersion, req.Headers()), checkTwice(req.Headers()))
+	return firstError(checkToken("method", string(req.Method)), checkMessage(req.SipVersion, req.Headers()), malformed(wellformed.Single(req.Headers())))
 }
 
 // checkRequestOutside refuses a request that Stack.Do cannot send.
@@ -403,73 +315,6 @@ func checkRequestInside(req *sip.Request) error {
 		return invalid("%s has a way of its own", req.Method)
 	}
 	return checkRequest(req)
-}
-
-func checkOwnHeader(h sip.Header) error {
-	if err := checkToken("header name", h.Name()); err != nil {
-		return err
-	}
-	if isPlainContact(h) {
-		return nil
-	}
-	if value := h.Value(); !isOneLine(value) {
-		return checkText("value of header "+h.Name(), value)
-	}
-	if display, uri, ok := writtenAddress(h); ok && (!isEscaped(display) || !uri.Wildcard && !isVisible(uri.String())) {
-		return invalid("header %s: %q is no address", h.Name(), h.Value())
-	}
-	return nil
-}
-
-// isPlainContact reports whether a header is a Contact of nothing but a URI, each part
-// of which can be written: ours, mostly. It does not write it to find out.
-func isPlainContact(h sip.Header) bool {
-	c, ok := h.(*sip.ContactHeader)
-	if !ok || c.DisplayName != "" || len(c.Params) > 0 || c.Address.Wildcard || c.Address.Raw() != "" {
-		return false
-	}
-	uri := &c.Address
-	visible := isVisible(uri.Scheme) && isVisible(uri.User) && isVisible(uri.Password) && isVisible(uri.Host)
-	for _, param := range uri.UriParams {
-		visible = visible && isVisible(param.K) && isVisible(param.V)
-	}
-	return visible && len(uri.Headers) == 0
-}
-
-// writtenAddress returns the address in a header of sipgo's, which writes quotes and
-// brackets around it.
-func writtenAddress(h sip.Header) (display string, uri sip.Uri, ok bool) {
-	switch a := h.(type) {
-	case *sip.FromHeader:
-		return a.DisplayName, a.Address, true
-	case *sip.ToHeader:
-		return a.DisplayName, a.Address, true
-	case *sip.ContactHeader:
-		return a.DisplayName, a.Address, true
-	case *sip.RouteHeader:
-		return "", a.Address, true
-	case *sip.RecordRouteHeader:
-		return "", a.Address, true
-	case *sip.ReferToHeader:
-		return "", a.Address, true
-	case *sip.ReferredByHeader:
-		return a.DisplayName, a.Address, true
-	}
-	return "", sip.Uri{}, false
-}
-
-// isEscaped reports whether a text can stand between quotes: it has no quote, and
-// no backslash at its end, that is not escaped.
-func isEscaped(text string) bool {
-	for i := 0; i < len(text); i++ {
-		switch {
-		case text[i] == '"', text[i] == '\\' && i+1 == len(text):
-			return false
-		case text[i] == '\\':
-			i++
-		}
-	}
-	return true
 }
 
 // refusedHeader stands in a response for a header that an option could not add: the
