@@ -16,6 +16,7 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
+	"sipdialog.example/dialog/internal/wellformed"
 )
 
 // Restore goes on with a call that another process had, or this one before it was started
@@ -99,7 +100,7 @@ func (s *Snapshot) read(now time.Time) (call *restoredCall, err error) {
 
 // checkKey refuses a Call-ID or tag that would not be read as what it is.
 func (s *Snapshot) checkKey() error {
-	if s.CallID == "" || !isVisible(strings.Map(withoutBrackets, s.CallID)) {
+	if s.CallID == "" || !wellformed.IsVisible(strings.Map(withoutBrackets, s.CallID)) {
 		return invalid("Call-ID %q", s.CallID)
 	}
 	for _, tag := range []string{s.LocalTag, s.RemoteTag} {
@@ -107,7 +108,7 @@ func (s *Snapshot) checkKey() error {
 			continue // a peer of RFC 2543
 		}
 		_, _, params, err := sipmsg.ToAddress("<sip:host>;tag=" + tag)
-		if read, _ := sipuri.Param(params, "tag"); err != nil || len(params) != 1 || read != tag || !isVisible(tag) {
+		if read, _ := sipuri.Param(params, "tag"); err != nil || len(params) != 1 || read != tag || !wellformed.IsVisible(tag) {
 			return invalid("tag %q", tag)
 		}
 	}
@@ -156,7 +157,7 @@ func (c *restoredCall) readView() (err error) {
 
 func readTarget(what, text string) (sip.Uri, error) {
 	uri, err := sipmsg.ToURI(text)
-	if err != nil || !sipuri.IsTarget(uri) || !isVisible(text) {
+	if err != nil || !sipuri.IsTarget(uri) || !wellformed.IsVisible(text) {
 		return sip.Uri{}, invalid("%s %q", what, text)
 	}
 	return uri, nil
@@ -169,7 +170,7 @@ func readContact(value string) (sip.Header, error) {
 	}
 	list := sipmsg.Typed("Contact", value)
 	contact, ok := list[0].(*sip.ContactHeader)
-	if !isOneLine(value) || len(list) != 1 || !ok || !sipuri.IsTarget(contact.Address) {
+	if !wellformed.IsOneLine(value) || len(list) != 1 || !ok || !sipuri.IsTarget(contact.Address) {
 		return nil, invalid("Contact %q", value)
 	}
 	return contact, nil

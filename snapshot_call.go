@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/wellformed"
 )
 
 // SnapshotVersion is the version of the snapshots that this package writes. A field that
@@ -236,7 +237,7 @@ func quoted(name, uri string) string { return `"` + name + `" <` + uri + ">" }
 // readParty reads a party as texts returns it.
 func readParty(what, name, uri string) (party, error) {
 	display, read, err := sipmsg.ToParty(quoted(name, uri))
-	if err != nil || display != name || read.Wildcard || !isVisible(uri) || !isOneLine(name) {
+	if err != nil || display != name || read.Wildcard || !wellformed.IsVisible(uri) || !wellformed.IsOneLine(name) {
 		return party{}, invalid("%s %q <%s> is no address", what, name, uri)
 	}
 	return nameAddr{display, read}.party(), nil

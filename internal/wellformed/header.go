@@ -22,7 +22,7 @@ func Header(h sip.Header) error {
 	if value := h.Value(); !IsOneLine(value) {
 		return Text("value of header "+h.Name(), value)
 	}
-	if display, uri, ok := writtenAddress(h); ok && (!isEscaped(display) || !uri.Wildcard && !isVisible(uri.String())) {
+	if display, uri, ok := writtenAddress(h); ok && (!isEscaped(display) || !uri.Wildcard && !IsVisible(uri.String())) {
 		return fmt.Errorf("header %s: %q is no address", h.Name(), h.Value())
 	}
 	return nil
@@ -36,9 +36,9 @@ func isPlainContact(h sip.Header) bool {
 		return false
 	}
 	uri := &c.Address
-	visible := isVisible(uri.Scheme) && isVisible(uri.User) && isVisible(uri.Password) && isVisible(uri.Host)
+	visible := IsVisible(uri.Scheme) && IsVisible(uri.User) && IsVisible(uri.Password) && IsVisible(uri.Host)
 	for _, param := range uri.UriParams {
-		visible = visible && isVisible(param.K) && isVisible(param.V)
+		visible = visible && IsVisible(param.K) && IsVisible(param.V)
 	}
 	return visible && len(uri.Headers) == 0
 }

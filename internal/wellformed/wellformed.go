@@ -39,7 +39,7 @@ func Token(what, text string) error {
 func URI(what string, uri sip.Uri) error {
 	uri.Host = sipuri.Bracketed(uri.Host)
 	text := uri.String()
-	if uri.Wildcard || !isVisible(text) {
+	if uri.Wildcard || !IsVisible(text) {
 		return fmt.Errorf("%s %q is no URI", what, text)
 	}
 	read, err := sipmsg.ParseURI(text)
@@ -49,9 +49,9 @@ func URI(what string, uri sip.Uri) error {
 	return nil
 }
 
-// isVisible reports whether a text has no character that ends a URI: no space, no
+// IsVisible reports whether a text has no character that ends a URI: no space, no
 // control character, no angle bracket.
-func isVisible(text string) bool {
+func IsVisible(text string) bool {
 	return strings.IndexFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '<' || r == '>' }) < 0
 }
 
