@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -84,6 +85,20 @@ func TestConnectionsAreCutInACall(t *testing.T) {
 		c.talk()
 		c.end(c.server)
 	}, func(config *dialog.StackConfig) { config.KeepAlive = 3 * time.Second })
+}
+
+// A phone that sends no keep-alives notices the loss by the first request without a
+// response. The next request uses a new connection.
+func TestConnectionsAreCutInACallWithoutKeepAlives(t *testing.T) {
+	over(t, streams, func(t *testing.T, p *phone, c *call) {
+		p.cut()
+		ctx, cancel := context.WithTimeout(context.Background(), 2*soon)
+		defer cancel()
+		require.ErrorIs(t, c.phone.SendMessage(ctx, nil), dialog.ErrTimeout)
+		c.phoneSpeaks()
+		c.talk()
+		c.end(c.server)
+	}, func(config *dialog.StackConfig) { config.TxTimeout = soon / 2 })
 }
 
 // The phone gets another address during a call, and sends it in a re-INVITE.
