@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
@@ -160,7 +161,12 @@ func (w *world) callOf(role, end string, steps []step, dies func(after int) bool
 		l.exchange(func(ctx context.Context) error { return l.d.Bye(ctx, "") }, "BYE", dialogtest.Response{Code: 200})
 	}
 	require.Equal(w.t, dialog.DialogStateTerminated, l.d.State())
+	last := uint32(0)
 	for _, m := range w.saidBy(stackIP) {
+		if req, ok := m.msg.(*sip.Request); ok && req.Method != sip.ACK {
+			require.Greater(w.t, req.CSeq().SeqNo, last, "a peer answers 500 to a number that was used (RFC 3261 12.2.2)")
+			last = req.CSeq().SeqNo
+		}
 		said = append(said, l.anonymous(m.raw))
 	}
 	return said
