@@ -1,6 +1,7 @@
 package refersub_test
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ func TestStatusLinesInNOTIFYs(t *testing.T) {
 		got, ok := refersub.ParseFrag([]byte(body))
 		require.True(t, ok, body)
 		require.Equal(t, want, got, body)
+		require.True(t, bytes.HasSuffix(got.Frag(), []byte("\r\n")), "the line ends")
 		again, ok := refersub.ParseFrag(got.Frag())
 		require.True(t, ok)
 		require.Equal(t, want, again)
