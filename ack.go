@@ -7,6 +7,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/txn"
 )
 
@@ -34,7 +35,7 @@ type ackSender struct {
 func (a *ackSender) leaving(req *sip.Request) {
 	a.d.mutex.Lock()
 	defer a.d.mutex.Unlock()
-	a.seq, a.credentials = cseq(req), credentialsIn(req)
+	a.seq, a.credentials = sipheader.CSeq(req), credentialsIn(req)
 }
 
 // answerOffer acknowledges a 2xx, and then calls then. An offer in the 2xx is decided

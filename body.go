@@ -8,6 +8,7 @@ import (
 
 	"sipdialog.example/dialog/internal/multipart"
 	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -72,11 +73,11 @@ func (b *SimpleBody) Data() []byte {
 const typeSDP = offeranswer.TypeSDP
 
 // bodyOf returns a copy of the body of a message, or nil when it has none.
-func bodyOf(msg message) *SimpleBody {
+func bodyOf(msg sipheader.Message) *SimpleBody {
 	if len(msg.Body()) == 0 {
 		return nil
 	}
-	return &SimpleBody{contentType: ownType(headerValue(msg, "Content-Type")), data: bytes.Clone(msg.Body())}
+	return &SimpleBody{contentType: ownType(sipheader.Value(msg, "Content-Type")), data: bytes.Clone(msg.Body())}
 }
 
 // ownType is a content type that does not keep the text of its message.
@@ -126,7 +127,7 @@ func isNilBody(body Body) bool {
 
 // sessionIn returns a copy of the session description in a message: its body, or the
 // part of it that is one; nil when it has none.
-func sessionIn(msg message) *SimpleBody {
+func sessionIn(msg sipheader.Message) *SimpleBody {
 	if len(msg.Body()) == 0 {
 		return nil
 	}
@@ -138,14 +139,14 @@ func sessionIn(msg message) *SimpleBody {
 }
 
 // wholeBody is a message's body, not yet taken apart.
-func wholeBody(msg message) multipart.Part {
+func wholeBody(msg sipheader.Message) multipart.Part {
 	return multipart.Part{
-		Type: headerValue(msg, "Content-Type"), Disposition: headerValue(msg, "Content-Disposition"), Data: msg.Body(),
+		Type: sipheader.Value(msg, "Content-Type"), Disposition: sipheader.Value(msg, "Content-Disposition"), Data: msg.Body(),
 	}
 }
 
 // sdpIn is sessionIn for a message where nothing but SDP counts.
-func sdpIn(msg message) *SimpleBody {
+func sdpIn(msg sipheader.Message) *SimpleBody {
 	if body := sessionIn(msg); body != nil && offeranswer.IsSDP(body) {
 		return body
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
 )
@@ -351,7 +352,7 @@ func (d *Dialog) nextSeq(e *earlyDialog, mayRepeat func() error) (seq uint32, er
 func credentialsIn(req *sip.Request) []sip.Header {
 	var list []sip.Header
 	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
-		for h := range named(req, name) {
+		for h := range sipheader.Named(req, name) {
 			list = append(list, sip.HeaderClone(h))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
@@ -21,7 +22,7 @@ func (s *dialogState) contactLocked(local transport.Local) sip.Header {
 	if d.contact != nil {
 		return sip.HeaderClone(d.contact)
 	}
-	return d.stack.contactAt(d.local.nameAddr().uri.User, local, s.isSecureLocked())
+	return d.stack.contactAt(d.local.NameAddr().URI.User, local, s.isSecureLocked())
 }
 
 // contactTo is contactLocked for a response to a request of the peer.
@@ -44,7 +45,7 @@ func (d *Dialog) contactValue(tx serverTx) string {
 	if secure {
 		local = d.stack.secured(local)
 	}
-	return contactText(d.local.nameAddr().uri.User, local, secure)
+	return contactText(d.local.NameAddr().URI.User, local, secure)
 }
 
 // isSecureLocked reports whether our Contact must be a SIPS URI: the INVITE was for
@@ -56,12 +57,12 @@ func (s *dialogState) isSecureLocked() bool { return s.d.secure || s.IsSecure() 
 func (s *Stack) contactTo(tx serverTx) sip.Header {
 	req := tx.Message()
 	secure := req.Scheme() == "sips"
-	if routes := recordRoutes(req); len(routes) > 0 {
+	if routes := sipheader.RecordRoutes(req); len(routes) > 0 {
 		secure = secure || sipuri.IsSIPS(routes[0])
-	} else if targets := contacts(req); len(targets) > 0 {
+	} else if targets := sipheader.Contacts(req); len(targets) > 0 {
 		secure = secure || sipuri.IsSIPS(targets[0])
 	}
-	return s.contactAt(nameAddrIn(req, "To").uri.User, tx.Local(), secure)
+	return s.contactAt(sipheader.NameAddrOf(req, "To").URI.User, tx.Local(), secure)
 }
 
 // contactAt is the Contact of a user of ours for a peer that reaches us at local, a
@@ -149,7 +150,7 @@ func (d *Dialog) customise(res *sip.Response, opts []ResponseOpt) error {
 	if len(opts) == 0 {
 		return applyOpts(res, nil)
 	}
-	ours := firstHeader(res, "Contact")
+	ours := sipheader.First(res, "Contact")
 	before := sip.HeaderClone(ours)
 	if err := applyOpts(res, opts); err != nil {
 		return err
@@ -168,15 +169,15 @@ func (d *Dialog) customise(res *sip.Response, opts []ResponseOpt) error {
 // application has added or changed, which is returned.
 func takeContact(res *sip.Response, ours, before sip.Header) (chosen sip.Header, err error) {
 	var others []sip.Header
-	for h := range named(res, "Contact") {
+	for h := range sipheader.Named(res, "Contact") {
 		if !sameContact(h, before) {
 			others = append(others, h)
 		}
 	}
-	if len(others) == 0 && isAlone(res, "Contact") {
+	if len(others) == 0 && sipheader.IsAlone(res, "Contact") {
 		return nil, nil
 	}
-	removeHeaders(res, "Contact")
+	sipheader.Remove(res, "Contact")
 	if len(others) == 0 {
 		res.AppendHeader(ours)
 		return nil, nil
@@ -184,7 +185,7 @@ func takeContact(res *sip.Response, ours, before sip.Header) (chosen sip.Header,
 	for _, h := range others {
 		res.AppendHeader(h)
 	}
-	if countContacts(res) != 1 || len(contacts(res)) != 1 {
+	if sipheader.CountContacts(res) != 1 || len(sipheader.Contacts(res)) != 1 {
 		return nil, fmt.Errorf("%w: a Contact that is not one SIP URI (RFC 3261 12.1.1)", ErrInvalidArgument)
 	}
 	return others[0], nil

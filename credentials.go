@@ -9,6 +9,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
@@ -115,14 +116,14 @@ func (x *clientRequest) log(req *sip.Request) *slog.Logger {
 	if x.dialog != nil {
 		return x.dialog.log()
 	}
-	return x.stack.log.With("call_id", callID(req))
+	return x.stack.log.With("call_id", sipheader.CallID(req))
 }
 
 // destination returns the destination of a request that will leave.
 func (s *Stack) destination(req *sip.Request, flow *transport.Flow, opt txn.RequestOptions) auth.Destination {
 	to := auth.Destination{
 		Hop: hopAddress(flow, opt.NextHop), Target: placeOf(req.Recipient), Path: pathBehind(req, opt.NextHop),
-		From: req.From().Address.Endpoint(), To: req.To().Address.Endpoint(), InDialog: toTag(req) != "",
+		From: req.From().Address.Endpoint(), To: req.To().Address.Endpoint(), InDialog: sipheader.ToTag(req) != "",
 	}
 	if proxy, _ := s.config.outboundProxy(); proxy != nil {
 		to.ProxyName = placeOf(*proxy)
@@ -149,7 +150,7 @@ func placeOf(uri sip.Uri) string { return auth.Place(uri.Host, sipuri.Port(uri))
 // the last.
 func pathBehind(req *sip.Request, nextHop sip.Uri) []string {
 	var path []string
-	for h := range named(req, "Route") {
+	for h := range sipheader.Named(req, "Route") {
 		route := sip.Uri{}
 		if r, ok := h.(*sip.RouteHeader); ok {
 			route = r.Address

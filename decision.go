@@ -12,6 +12,7 @@ import (
 
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sdp"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -64,7 +65,7 @@ func tooLate() *Refusal { return &Refusal{Status: sip.StatusGatewayTimeout} }
 // RFC 3311 5.2).
 func tooSoon(tx serverTx) *sip.Response {
 	res := tx.NewResponse(sip.StatusInternalServerError, "")
-	res.AppendHeader(retryAfter(rand.IntN(11)))
+	res.AppendHeader(sipheader.RetryAfter(rand.IntN(11)))
 	return res
 }
 
@@ -198,7 +199,7 @@ type Refusal struct {
 func (r *Refusal) Error() string {
 	text := fmt.Sprintf("dialog: offer refused with %d", r.status())
 	if r.Reason != "" {
-		text += " " + oneLine(r.Reason)
+		text += " " + sipheader.OneLine(r.Reason)
 	}
 	return text
 }
@@ -304,7 +305,7 @@ func warning(code int, text string) Header {
 // 14.2). A header that would break the response is left out, so that the response
 // leaves.
 func (s *Stack) refuseWith(tx serverTx, r *Refusal) {
-	res := tx.NewResponse(r.status(), oneLine(r.Reason))
+	res := tx.NewResponse(r.status(), sipheader.OneLine(r.Reason))
 	for _, h := range r.Headers {
 		if err := checkResponseHeader(h); err != nil {
 			s.logOf(tx).Error("header of a Refusal cannot be sent", "error", err)

@@ -16,6 +16,7 @@ import (
 	"sipdialog.example/dialog/internal/lockstat"
 	"sipdialog.example/dialog/internal/mailbox"
 	"sipdialog.example/dialog/internal/sendslot"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -69,7 +70,7 @@ type Dialog struct {
 	remoteTarget sip.Uri
 	routeSet     []sip.Uri
 	// local is the From of our requests, without its tag.
-	local party
+	local sipheader.Party
 	// contact is our Contact, when the application chose it.
 	contact sip.Header
 	// kept is the flow that is held open for the call.

@@ -8,6 +8,7 @@ import (
 	"sipdialog.example/dialog/internal/dialogstate"
 	"sipdialog.example/dialog/internal/nat"
 	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
@@ -77,23 +78,23 @@ func (d *Dialog) stateOfLocked(e *earlyDialog) *dialogState {
 }
 
 // saidBy returns the dialog state in a message of the peer; tag is the peer's.
-func saidBy(msg message, tag string) dialogstate.Message {
-	return dialogstate.Message{Tag: tag, CSeq: cseq(msg), Targets: contacts(msg), Routes: recordRoutes(msg)}
+func saidBy(msg sipheader.Message, tag string) dialogstate.Message {
+	return dialogstate.Message{Tag: tag, CSeq: sipheader.CSeq(msg), Targets: sipheader.Contacts(msg), Routes: sipheader.RecordRoutes(msg)}
 }
 
 // learnLocked takes target, route set and Info Packages from a response that makes or
 // confirms the dialog (RFC 3261 12.1.2, 13.2.2.4).
 func (s *dialogState) learnLocked(res *sip.Response) {
-	s.LearnResponse(saidBy(res, toTag(res)))
+	s.LearnResponse(saidBy(res, sipheader.ToTag(res)))
 	s.publishLocked()
 	s.learnPackagesLocked(res)
 }
 
 // refreshTargetLocked sets the target from a re-INVITE or UPDATE, or a 2xx to one (RFC
 // 3261 12.2.1.2, 12.2.2), and the peer's identity and packages.
-func (s *dialogState) refreshTargetLocked(msg message) {
+func (s *dialogState) refreshTargetLocked(msg sipheader.Message) {
 	msg = learnable(msg)
-	s.Refresh(contacts(msg))
+	s.Refresh(sipheader.Contacts(msg))
 	s.refreshedLocked(msg)
 }
 
@@ -101,11 +102,11 @@ func (s *dialogState) refreshTargetLocked(msg message) {
 // sent to target (RFC 6141 4.8).
 func (s *dialogState) answeredAtLocked(target sip.Uri, res *sip.Response) {
 	msg := learnable(res)
-	s.RefreshBy(contacts(msg), target)
+	s.RefreshBy(sipheader.Contacts(msg), target)
 	s.refreshedLocked(msg)
 }
 
-func (s *dialogState) refreshedLocked(msg message) {
+func (s *dialogState) refreshedLocked(msg sipheader.Message) {
 	s.publishLocked()
 	s.learnPackagesLocked(msg)
 	s.learnIdentityLocked(msg)
@@ -124,8 +125,8 @@ func (s *dialogState) requestLocked(r dialogstate.Request) *sip.Request {
 	for _, route := range r.Route {
 		req.AppendHeader(&sip.RouteHeader{Address: route})
 	}
-	req.AppendHeader(d.local.nameAddr().from(r.FromTag))
-	req.AppendHeader(s.remote.nameAddr().to(r.ToTag))
+	req.AppendHeader(d.local.NameAddr().From(r.FromTag))
+	req.AppendHeader(s.remote.NameAddr().To(r.ToTag))
 	id := sip.CallIDHeader(d.callID)
 	req.AppendHeader(&id)
 	req.AppendHeader(&sip.CSeqHeader{SeqNo: r.CSeq, MethodName: r.Method})
@@ -159,19 +160,19 @@ func (s *dialogState) prepare(req *sip.Request, local transport.Local) {
 	d := s.d
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if toTag(req) != "" {
+	if sipheader.ToTag(req) != "" {
 		d.timer.NoteMinSE(minSE(req))
 	} else if sipuri.IsSIPS(req.Recipient) {
 		d.secure = true
 	}
-	if caller := d.local.nameAddr(); caller.uri.Host == "" {
-		caller.uri.Host = sipuri.Bracketed(local.Host)
-		d.local = caller.party()
+	if caller := d.local.NameAddr(); caller.URI.Host == "" {
+		caller.URI.Host = sipuri.Bracketed(local.Host)
+		d.local = caller.Party()
 		if from := req.From(); from != nil {
-			from.Address = *caller.uri.Clone()
+			from.Address = *caller.URI.Clone()
 		}
 	}
-	removeHeaders(req, "Contact")
+	sipheader.Remove(req, "Contact")
 	req.AppendHeader(s.contactLocked(local))
 }
 
@@ -179,10 +180,10 @@ func (s *dialogState) prepare(req *sip.Request, local transport.Local) {
 // 2543, whose branch has no magic cookie, may have no Contact: its From is the target
 // then (RFC 4475 3.4.1).
 func targetsOf(invite *sipmsg.Message) []sip.Uri {
-	if hasHeader(invite, "Contact") {
-		return contacts(invite)
+	if sipheader.Has(invite, "Contact") {
+		return sipheader.Contacts(invite)
 	}
-	from := nameAddrIn(invite, "From").uri
+	from := sipheader.NameAddrOf(invite, "From").URI
 	if strings.HasPrefix(invite.Via.Branch(), sip.RFC3261BranchMagicCookie) || !sipuri.IsTarget(from) {
 		return nil
 	}
@@ -191,7 +192,7 @@ func targetsOf(invite *sipmsg.Message) []sip.Uri {
 
 // countTargets counts targetsOf, and makes no list.
 func countTargets(invite *sipmsg.Message) (n int) {
-	if !hasHeader(invite, "Contact") {
+	if !sipheader.Has(invite, "Contact") {
 		return len(targetsOf(invite))
 	}
 	invite.Each("Contact", func(value string) {
@@ -214,7 +215,7 @@ const largeText = 4 << 10
 
 // learnable is a message, or of a large one the fields that a dialog learns from: a
 // dialog that keeps a part of a message keeps its whole text.
-func learnable(msg message) message {
+func learnable(msg sipheader.Message) sipheader.Message {
 	m, isText := msg.(*sipmsg.Message)
 	if full, ok := msg.(sip.Message); ok {
 		m = sipmsg.Of(full)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/txn"
 )
 
@@ -137,7 +138,7 @@ func (d *Dialog) rejectLocked(e *ending) (release func()) {
 	return func() {
 		res := tx.NewResponse(e.status, "")
 		if e.status == sip.StatusServiceUnavailable {
-			res.AppendHeader(retryAfter(busyRetrySeconds))
+			res.AppendHeader(sipheader.RetryAfter(busyRetrySeconds))
 		}
 		// A failed write ends the dialog with the same cause.
 		_, _ = d.reject(tx, res, e.cause)

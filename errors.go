@@ -11,6 +11,7 @@ import (
 	"sipdialog.example/dialog/internal/errtext"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/redirect"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -133,8 +134,8 @@ type ResponseError struct {
 
 func newResponseError(method sip.RequestMethod, res *sip.Response) *ResponseError {
 	e := &ResponseError{Method: string(method), StatusCode: res.StatusCode, Reason: res.Reason, Reasons: ReasonsOf(res)}
-	e.Warnings, e.Accept = listed(res, "Warning"), listed(res, "Accept")
-	digits := strings.TrimSpace(headerValue(res, "Retry-After"))
+	e.Warnings, e.Accept = sipheader.Listed(res, "Warning"), sipheader.Listed(res, "Accept")
+	digits := strings.TrimSpace(sipheader.Value(res, "Retry-After"))
 	if end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
 		digits = digits[:end]
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
@@ -231,8 +232,8 @@ func keepRegistered(req *sip.Request, res *sip.Response, flow *transport.Flow) {
 // bindingTime is how long the bindings in a REGISTER or its answer last, the longest of
 // them: their expires parameters, else the Expires header (RFC 3261 10.2.1.1).
 func bindingTime(msg sip.Message) (longest time.Duration, known bool) {
-	values := []string{headerValue(msg, "Expires")}
-	for h := range named(msg, "Contact") {
+	values := []string{sipheader.Value(msg, "Expires")}
+	for h := range sipheader.Named(msg, "Contact") {
 		if contact, ok := h.(*sip.ContactHeader); ok {
 			if expires, found := sipuri.Param(contact.Params, "expires"); found {
 				values = append(values, expires)

@@ -9,6 +9,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/refersub"
+	"sipdialog.example/dialog/internal/sipheader"
 )
 
 // FollowRefer places the call that a REFER asks for: the first REFER of this call with
@@ -145,7 +146,7 @@ func (r *ReferSubscription) inviteOpts(f *follower, opts InviteOpts) InviteOpts 
 	if opts.From == nil {
 		// RFC 3892 2.2: the same to the referrer and to the target.
 		r.dialog.mutex.RLock()
-		from := r.dialog.local.address()
+		from := addressOf(r.dialog.local.NameAddr())
 		r.dialog.mutex.RUnlock()
 		opts.From = &from
 	}
@@ -163,7 +164,7 @@ func (r *ReferSubscription) inviteOpts(f *follower, opts InviteOpts) InviteOpts 
 func headersOf(uri sip.Uri) []Header {
 	var list []Header
 	for _, h := range refersub.Headers(uri) {
-		if own := (Header{h[0], oneLine(h[1])}); checkHeader(own) == nil {
+		if own := (Header{h[0], sipheader.OneLine(h[1])}); checkHeader(own) == nil {
 			list = append(list, own)
 		}
 	}
@@ -199,7 +200,7 @@ func (d *Dialog) followerNow() *follower {
 // reportReferred reports a response to an INVITE to the referrer.
 func (d *Dialog) reportReferred(res *sip.Response) {
 	f := d.followerNow()
-	if progress := (refersub.Progress{Status: res.StatusCode, Reason: oneLine(res.Reason)}); f != nil && f.isNews(progress) {
+	if progress := (refersub.Progress{Status: res.StatusCode, Reason: sipheader.OneLine(res.Reason)}); f != nil && f.isNews(progress) {
 		f.r.queueNotify(refersub.Notify{Progress: progress})
 	}
 }
@@ -220,7 +221,7 @@ func (f *follower) outcome(err error) refersub.Progress {
 	case err == nil:
 		return f.call.Accepted()
 	case errors.As(err, &refused):
-		return refersub.Progress{Status: refused.StatusCode, Reason: oneLine(refused.Reason)}
+		return refersub.Progress{Status: refused.StatusCode, Reason: sipheader.OneLine(refused.Reason)}
 	case errors.Is(err, ErrTimeout):
 		return refersub.Progress{Status: sip.StatusRequestTimeout, Reason: "Request Timeout"}
 	case errors.Is(err, ErrCanceled), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -6,6 +6,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -106,7 +107,7 @@ func (i *inviteClient) invitedLocked() peerIdentity {
 // answeringLocked returns the early dialog of a response, and makes it if necessary. It
 // returns nil for a response without a tag, and beyond maxForks.
 func (i *inviteClient) answeringLocked(res *sip.Response) *earlyDialog {
-	tag := toTag(res)
+	tag := sipheader.ToTag(res)
 	e := i.forkLocked(tag)
 	switch {
 	case e != nil || tag == "":
@@ -122,9 +123,9 @@ func (i *inviteClient) answeringLocked(res *sip.Response) *earlyDialog {
 // answeredByLocked returns the early dialog that a 2xx confirms: target and route set
 // are those of the 2xx (RFC 3261 13.2.2.4).
 func (i *inviteClient) answeredByLocked(res *sip.Response) *earlyDialog {
-	e := i.forkLocked(toTag(res))
+	e := i.forkLocked(sipheader.ToTag(res))
 	if e == nil {
-		e = i.addForkLocked(toTag(res))
+		e = i.addForkLocked(sipheader.ToTag(res))
 	}
 	e.learnt = false
 	e.heardLocked(res)
@@ -279,7 +280,7 @@ func (d *Dialog) currentForkLocked() *earlyDialog {
 func (d *Dialog) forkOf(req *sipmsg.Message) (e *earlyDialog, ok bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	i, tag := d.invite, fromTag(req)
+	i, tag := d.invite, sipheader.FromTag(req)
 	if i == nil || i.won || d.phase != phaseInviting {
 		return nil, tag == d.currentLocked().RemoteTag()
 	}
@@ -289,7 +290,7 @@ func (d *Dialog) forkOf(req *sipmsg.Message) (e *earlyDialog, ok bool) {
 		return nil, false
 	case e == nil:
 		e = i.addForkLocked(tag)
-		e.state.Refresh(contacts(req))
+		e.state.Refresh(sipheader.Contacts(req))
 	case e.isGone(), e.ended && req.Method != sip.BYE:
 		return nil, false
 	}
@@ -324,7 +325,7 @@ func (i *inviteClient) fork(res *sip.Response) (fork *Dialog, isNew bool) {
 	if d.stack == nil {
 		return nil, false
 	}
-	tag := toTag(res)
+	tag := sipheader.ToTag(res)
 	d.mutex.Lock()
 	fork = i.forks[tag]
 	tooMany := fork == nil && len(i.forks) >= maxForks
@@ -480,7 +481,7 @@ type forkSelection struct {
 
 // awaitsSelectionLocked queues a 2xx for Choose, if there is one.
 func (i *inviteClient) awaitsSelectionLocked(res *sip.Response) (kind successKind, waits bool) {
-	if slices.ContainsFunc(i.selections, func(c *forkSelection) bool { return toTag(c.res) == toTag(res) }) {
+	if slices.ContainsFunc(i.selections, func(c *forkSelection) bool { return sipheader.ToTag(c.res) == sipheader.ToTag(res) }) {
 		return awaitedSelection, true // repeated
 	}
 	if i.choose == nil || i.givenUpLocked() {
@@ -541,7 +542,7 @@ func (i *inviteClient) selected(c *forkSelection, yes bool) {
 	}
 	stopTimer(c.timer)
 	c.decided = true
-	e := i.forkLocked(toTag(c.res))
+	e := i.forkLocked(sipheader.ToTag(c.res))
 	hungUp := e.isGone() // meanwhile
 	yes = (yes || i.givenUpLocked()) && !hungUp
 	d.mutex.Unlock()
@@ -582,7 +583,7 @@ func (i *inviteClient) releaseUnselected(res *sip.Response) {
 	d := i.d
 	both := d.lockBoth()
 	release := func() {}
-	if e := i.forkLocked(toTag(res)); e != nil && !e.isGone() {
+	if e := i.forkLocked(sipheader.ToTag(res)); e != nil && !e.isGone() {
 		release = e.endLocked(nil)
 		close(e.gone)
 	}

@@ -12,6 +12,7 @@ import (
 	"sipdialog.example/dialog/internal/dialogstate"
 	"sipdialog.example/dialog/internal/multipart"
 	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
@@ -40,7 +41,7 @@ func (s *Stack) handleRequest(tx serverTx) {
 		s.respond(tx, res)
 		return
 	}
-	if toTag(req) != "" {
+	if sipheader.ToTag(req) != "" {
 		s.handleInDialog(tx, req)
 		return
 	}
@@ -89,7 +90,7 @@ func (s *Stack) inspect(tx serverTx, req *sipmsg.Message) *sip.Response {
 	default:
 		return tx.NewResponse(sip.StatusRequestedRangeNotSatisfiable, "Unsupported URI Scheme")
 	}
-	if unknown := s.config.unsupported(listed(req, "Require")); len(unknown) > 0 {
+	if unknown := s.config.unsupported(sipheader.Listed(req, "Require")); len(unknown) > 0 {
 		res := tx.NewResponse(sip.StatusBadExtension, "")
 		res.AppendHeader(sip.NewHeader("Unsupported", strings.Join(unknown, ", ")))
 		return res
@@ -100,7 +101,7 @@ func (s *Stack) inspect(tx serverTx, req *sipmsg.Message) *sip.Response {
 	if req.Method == sip.INVITE && !saysWhere(req) {
 		return tx.NewResponse(sip.StatusBadRequest, "Exactly one Contact required")
 	}
-	if req.Method == sip.INVITE && !readsRoutes(req) {
+	if req.Method == sip.INVITE && !sipheader.ReadsRoutes(req) {
 		return tx.NewResponse(sip.StatusBadRequest, "Malformed Record-Route")
 	}
 	if req.Method != sip.INVITE && req.Method != sip.UPDATE {
@@ -124,8 +125,8 @@ func (s *Stack) inspect(tx serverTx, req *sipmsg.Message) *sip.Response {
 // dialog (RFC 3261 8.1.1.8). Inside a dialog it may be missing, although it should not
 // (RFC 3261 12.2.1.1): the target then stays.
 func saysWhere(invite *sipmsg.Message) bool {
-	number := countContacts(invite)
-	if number == 0 && toTag(invite) != "" {
+	number := sipheader.CountContacts(invite)
+	if number == 0 && sipheader.ToTag(invite) != "" {
 		return true
 	}
 	return number <= 1 && countTargets(invite) == 1
@@ -149,7 +150,7 @@ func (s *Stack) wantedInstead(req *sipmsg.Message) sip.Header {
 	if len(req.Body()) == 0 {
 		return nil
 	}
-	if encoding := headerValue(req, "Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+	if encoding := sipheader.Value(req, "Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return sip.NewHeader("Accept-Encoding", "identity")
 	}
 	if len(s.config.AcceptBodies) > 0 && !s.acceptsBody(wholeBody(req)) {
@@ -337,15 +338,15 @@ func (s *Stack) unavailable() int {
 // newCallee makes the dialog of an INVITE that arrived (RFC 3261 12.1.1).
 func (s *Stack) newCallee(tx serverTx, req *sipmsg.Message) *Dialog {
 	d := &Dialog{
-		stack: s, callID: callID(req), localTag: tx.ToTag(),
+		stack: s, callID: sipheader.CallID(req), localTag: tx.ToTag(),
 		phase: phaseIncoming, incoming: incoming{tx: tx},
-		local: partyIn(req, "To"),
+		local: sipheader.PartyOf(req, "To"),
 	}
 	d.arrived = req.Keep()
-	said := dialogstate.Message{Tag: fromTag(req), CSeq: cseq(req), Targets: targetsOf(req), Routes: recordRoutes(req)}
+	said := dialogstate.Message{Tag: sipheader.FromTag(req), CSeq: sipheader.CSeq(req), Targets: targetsOf(req), Routes: sipheader.RecordRoutes(req)}
 	state := &dialogState{
 		d: d, State: dialogstate.FromRequest(tx.ToTag(), said),
-		peerIdentity: peerIdentity{partyIn(req, "From"), s.config.assertedIn(req)},
+		peerIdentity: peerIdentity{sipheader.PartyOf(req, "From"), s.config.assertedIn(req)},
 	}
 	d.setCurrentLocked(state)
 	state.learnFlowLocked(req, tx.Flow())
@@ -389,7 +390,7 @@ func (s *Stack) handleOptions(tx serverTx) {
 		code = sip.StatusServiceUnavailable
 	}
 	if code == sip.StatusServiceUnavailable {
-		headers = append(headers, retryAfter(busyRetrySeconds))
+		headers = append(headers, sipheader.RetryAfter(busyRetrySeconds))
 	}
 	s.answerWith(tx, code, headers...)
 }
@@ -443,7 +444,7 @@ func (s *Stack) subscribes(req *sipmsg.Message) bool {
 	if !isReferEvent(req) {
 		return false
 	}
-	id, tag := callID(req), toTag(req)
+	id, tag := sipheader.CallID(req), sipheader.ToTag(req)
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
 	for key := range s.subscribed {
@@ -474,7 +475,7 @@ func (s *Stack) handleAck(req *sipmsg.Message, flow *transport.Flow) {
 
 // handleCancel handles the CANCEL of an INVITE, which has been answered 200.
 func (s *Stack) handleCancel(tx serverTx, cancel *sipmsg.Message) {
-	key := DialogKey{CallID: callID(cancel), LocalTag: tx.ToTag(), RemoteTag: fromTag(cancel)}
+	key := DialogKey{CallID: sipheader.CallID(cancel), LocalTag: tx.ToTag(), RemoteTag: sipheader.FromTag(cancel)}
 	if d := s.find(key); d != nil {
 		d.handleCancel(tx, cancel)
 	}
@@ -483,12 +484,12 @@ func (s *Stack) handleCancel(tx serverTx, cancel *sipmsg.Message) {
 // handleServerFailure handles the failure of a final response of ours.
 func (s *Stack) handleServerFailure(tx serverTx, err error) {
 	req := tx.Message()
-	key := DialogKey{CallID: callID(req), LocalTag: tx.ToTag(), RemoteTag: fromTag(req)}
+	key := DialogKey{CallID: sipheader.CallID(req), LocalTag: tx.ToTag(), RemoteTag: sipheader.FromTag(req)}
 	if d := s.find(key); d != nil {
 		d.handleServerFailure(tx, err)
 		return
 	}
-	if req.Method == sip.INVITE && toTag(req) == "" && errors.Is(err, txn.ErrTransport) {
+	if req.Method == sip.INVITE && sipheader.ToTag(req) == "" && errors.Is(err, txn.ErrTransport) {
 		s.mutex.Lock()
 		defer s.mutex.Unlock()
 		s.noteEndLocked(knowsNothing) // the refusal of a call that rang
@@ -504,7 +505,7 @@ const (
 // bodies the response may have, and an SDP answer is not among them (RFC 3261
 // 20.1, 21.4.7). Without Accept it is.
 func inspectAccept(tx serverTx, req *sipmsg.Message) *sip.Response {
-	if !hasHeader(req, "Accept") || slices.ContainsFunc(listed(req, "Accept"), coversSDP) || sdpIn(req) == nil {
+	if !sipheader.Has(req, "Accept") || slices.ContainsFunc(sipheader.Listed(req, "Accept"), coversSDP) || sdpIn(req) == nil {
 		return nil
 	}
 	res := tx.NewResponse(sip.StatusNotAcceptable, "")

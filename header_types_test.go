@@ -8,6 +8,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipuri"
 )
 
@@ -153,9 +154,9 @@ func TestPlainHeadersInAResponseOptAreSeen(t *testing.T) {
 		}
 		res.SetBody([]byte("v=0\r\n"))
 	}}))
-	require.Equal(t, []string{"timer"}, listed(res, "Require"))
-	require.Empty(t, headersNamed(res, "RSeq"))
-	require.Len(t, headersNamed(res, "Content-Length"), 1)
-	require.Equal(t, "5", headerValue(res, "Content-Length"))
+	require.Equal(t, []string{"timer"}, sipheader.Listed(res, "Require"))
+	require.Empty(t, sipheader.AllNamed(res, "RSeq"))
+	require.Len(t, sipheader.AllNamed(res, "Content-Length"), 1)
+	require.Equal(t, "5", sipheader.Value(res, "Content-Length"))
 	require.Equal(t, "application/sdp", bodyOf(res).ContentType())
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 )
@@ -20,7 +21,7 @@ import (
 // angle brackets.
 func (a Address) String() string {
 	uri := "<" + a.URI.String() + ">"
-	if name := oneLine(a.DisplayName); name != "" {
+	if name := sipheader.OneLine(a.DisplayName); name != "" {
 		return sipmsg.Quote(name) + " " + uri
 	}
 	return uri
@@ -41,7 +42,7 @@ func AssertedIdentities(msg sip.Message) []Address {
 // "critical", in lower case.
 func PrivacyOf(msg sip.Message) []string {
 	var list []string
-	for h := range named(msg, "Privacy") {
+	for h := range sipheader.Named(msg, "Privacy") {
 		for _, value := range strings.FieldsFunc(h.Value(), func(r rune) bool { return r == ';' || r == ',' }) {
 			if value = strings.ToLower(strings.TrimSpace(value)); value != "" {
 				list = append(list, value)
@@ -149,10 +150,10 @@ func (a addressParams) param(name string) string {
 }
 
 // addresses reads a header that is a list of name-addrs. It leaves out unreadable ones.
-func addresses(msg message, name string) []addressParams {
+func addresses(msg sipheader.Message, name string) []addressParams {
 	var list []addressParams
-	for _, a := range addressesIn(msg, name) {
-		list = append(list, addressParams{a.address(), a.params})
+	for _, a := range sipheader.AddressesOf(msg, name) {
+		list = append(list, addressParams{addressOf(a.NameAddr), a.Params})
 	}
 	return list
 }
@@ -160,7 +161,7 @@ func addresses(msg message, name string) []addressParams {
 // parameter is a header parameter with a value, quoted where it is no token;
 // nothing without a value.
 func parameter(name, value string) string {
-	value = oneLine(value)
+	value = sipheader.OneLine(value)
 	switch {
 	case value == "":
 		return ""
@@ -222,19 +223,19 @@ func (d *Dialog) OnIdentity(callback func(Identity)) {
 // peerIdentity is the identity of the peer.
 type peerIdentity struct {
 	// remote is the To of our requests, without its tag.
-	remote party
+	remote sipheader.Party
 	// asserted is the identity that the network asserts, or nil. It is not written to.
 	asserted *Identity
 }
 
 func (f peerIdentity) same(o peerIdentity) bool {
-	return f.remote.nameAddr().same(o.remote.nameAddr()) && (f.asserted == o.asserted || f.asserted.same(o.asserted))
+	return f.remote.NameAddr().Same(o.remote.NameAddr()) && (f.asserted == o.asserted || f.asserted.same(o.asserted))
 }
 
 // identity is a copy for the application.
 func (f peerIdentity) identity() Identity {
 	if f.asserted == nil {
-		return Identity{Address: f.remote.address()}
+		return Identity{Address: addressOf(f.remote.NameAddr())}
 	}
 	i := *f.asserted
 	i.URI = *i.URI.Clone()
@@ -252,7 +253,7 @@ func (i *Identity) same(o *Identity) bool {
 }
 
 func (a Address) same(b Address) bool {
-	return nameAddr{a.DisplayName, a.URI}.same(nameAddr{b.DisplayName, b.URI})
+	return sipheader.NameAddr{Display: a.DisplayName, URI: a.URI}.Same(sipheader.NameAddr{Display: b.DisplayName, URI: b.URI})
 }
 
 // identityWatcher is a callback of OnIdentity. The dialog's mutex guards the other fields:
@@ -264,10 +265,10 @@ type identityWatcher struct {
 }
 
 // learnIdentityLocked sets the peer's identity from an accepted request or a response.
-func (s *dialogState) learnIdentityLocked(msg message) {
+func (s *dialogState) learnIdentityLocked(msg sipheader.Message) {
 	msg = learnable(msg)
 	if _, isResponse := msg.(*sip.Response); !isResponse {
-		s.learnFromLocked(nameAddrIn(msg, "From"))
+		s.learnFromLocked(sipheader.NameAddrOf(msg, "From"))
 	}
 	if now := s.d.config().assertedIn(msg); now != nil && !now.same(s.asserted) {
 		s.asserted = now
@@ -277,15 +278,15 @@ func (s *dialogState) learnIdentityLocked(msg message) {
 // learnFromLocked sets the peer's identity from the From of a request. Another From is
 // the To of later requests of ours too (RFC 4916 4.4.2), and ends the assertion about
 // the one before. A missing display name is no change.
-func (s *dialogState) learnFromLocked(from nameAddr) {
-	moved := !sipuri.SameOfAny(from.uri, s.remote.nameAddr().uri)
-	if sipuri.LacksHost(from.uri) || !moved && from.display == "" {
+func (s *dialogState) learnFromLocked(from sipheader.NameAddr) {
+	moved := !sipuri.SameOfAny(from.URI, s.remote.NameAddr().URI)
+	if sipuri.LacksHost(from.URI) || !moved && from.Display == "" {
 		return
 	}
 	if moved {
 		s.asserted = nil
 	}
-	s.remote = from.party()
+	s.remote = from.Party()
 }
 
 // tellIdentityLocked reports a change, in the current dialog.
@@ -316,11 +317,11 @@ const maxIdentities = 8
 
 // assertedIn returns the identity that a message asserts, or nil: if there is none, or
 // its sender is not believed.
-func (c *StackConfig) assertedIn(msg message) *Identity {
-	if !hasHeader(msg, "P-Asserted-Identity") {
+func (c *StackConfig) assertedIn(msg sipheader.Message) *Identity {
+	if !sipheader.Has(msg, "P-Asserted-Identity") {
 		return nil
 	}
-	full := structsOf(msg)
+	full := sipheader.Structs(msg)
 	list := AssertedIdentities(full)
 	if len(list) == 0 || !c.believes(sourceOf(full.Source())) {
 		return nil

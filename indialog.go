@@ -5,6 +5,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -77,7 +78,7 @@ func (d *Dialog) handleRequest(tx serverTx, req *sipmsg.Message) {
 func (d *Dialog) inOrder(e *earlyDialog, req *sipmsg.Message) bool {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	return d.stateOfLocked(e).InOrder(req.Method, cseq(req))
+	return d.stateOfLocked(e).InOrder(req.Method, sipheader.CSeq(req))
 }
 
 // isMortal reports whether the call is ending (RFC 5407 2).

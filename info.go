@@ -10,6 +10,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/dtmf"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -23,7 +24,9 @@ func InfoPackageOf(req *sip.Request) string {
 	return packageOf(req)
 }
 
-func packageOf(msg message) string { return sipmsg.Bare(headerValue(msg, "Info-Package")) }
+func packageOf(msg sipheader.Message) string {
+	return sipmsg.Bare(sipheader.Value(msg, "Info-Package"))
+}
 
 // SendInfoPackage sends an INFO of an Info Package (RFC 6086 4.2.1) and waits for its
 // response; see Do. A response of 300 or more is returned as a *ResponseError. After a 469
@@ -47,7 +50,7 @@ func (d *Dialog) SendInfoPackage(ctx context.Context, name string, body Body, he
 // mayInformLocked refuses an INFO of a package that the peer does not accept (RFC 6086
 // 4.2.1).
 func (d *Dialog) mayInformLocked(req *sip.Request) error {
-	if req.Method != sip.INFO || !hasHeader(req, "Info-Package") {
+	if req.Method != sip.INFO || !sipheader.Has(req, "Info-Package") {
 		return nil
 	}
 	if name := InfoPackageOf(req); !slices.Contains(d.currentLocked().peerPackages, name) {
@@ -58,7 +61,7 @@ func (d *Dialog) mayInformLocked(req *sip.Request) error {
 
 // takesPackage reports whether an INFO belongs to no package, or to one of ours.
 func (d *Dialog) takesPackage(req *sipmsg.Message) bool {
-	return !hasHeader(req, "Info-Package") ||
+	return !sipheader.Has(req, "Info-Package") ||
 		slices.Contains(d.config().InfoPackages, packageOf(req))
 }
 
@@ -82,7 +85,7 @@ func (d *Dialog) grantPackages(req *sipmsg.Message, res *sip.Response) {
 	}
 }
 
-func speaksOfPackages(req *sipmsg.Message) bool { return hasHeader(req, "Recv-Info") }
+func speaksOfPackages(req *sipmsg.Message) bool { return sipheader.Has(req, "Recv-Info") }
 
 // maxPackages bounds the Info Packages of a peer that are kept.
 const maxPackages = 100
@@ -90,11 +93,11 @@ const maxPackages = 100
 // learnPackagesLocked sets the packages that the peer accepts, from a message that is
 // accepted. A refused request changes nothing (RFC 6086 5.2.4), nor does one without
 // Recv-Info.
-func (s *dialogState) learnPackagesLocked(msg message) {
-	if !hasHeader(msg, "Recv-Info") {
+func (s *dialogState) learnPackagesLocked(msg sipheader.Message) {
+	if !sipheader.Has(msg, "Recv-Info") {
 		return
 	}
-	list := listed(msg, "Recv-Info")
+	list := sipheader.Listed(msg, "Recv-Info")
 	s.peerPackages = make([]string, 0, min(len(list), maxPackages))
 	for _, token := range list[:cap(s.peerPackages)] {
 		s.peerPackages = append(s.peerPackages, sipmsg.Bare(token))
@@ -194,8 +197,8 @@ func (d *Dialog) tellKey(callback func(DTMF), key DTMF, answered <-chan struct{}
 // dtmfReader returns the function that reads the body of an INFO; nil when it reports
 // no key, or belongs to a package.
 func dtmfReader(req *sipmsg.Message) func(body string) (dtmf.Key, bool) {
-	if hasHeader(req, "Info-Package") {
+	if sipheader.Has(req, "Info-Package") {
 		return nil
 	}
-	return dtmf.Reader(mediaType(headerValue(req, "Content-Type")))
+	return dtmf.Reader(mediaType(sipheader.Value(req, "Content-Type")))
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/rel100"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -265,7 +266,7 @@ func WithContacts(targets ...sip.Uri) ResponseOpt {
 }
 
 func replaceContacts(resp *sip.Response, contacts ...sip.Header) {
-	removeHeaders(resp, "Contact")
+	sipheader.Remove(resp, "Contact")
 	for _, contact := range contacts {
 		resp.AppendHeader(contact)
 	}
@@ -280,7 +281,7 @@ func WithRetryAfter(wait time.Duration) ResponseOpt {
 			refuseOption(resp, invalid("Retry-After %v", wait))
 			return
 		}
-		resp.AppendHeader(retryAfter(int(wait.Round(time.Second).Seconds())))
+		resp.AppendHeader(sipheader.RetryAfter(int(wait.Round(time.Second).Seconds())))
 	}
 }
 

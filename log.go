@@ -11,6 +11,7 @@ import (
 
 	"sipdialog.example/dialog/internal/journal"
 	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/sipheader"
 )
 
 // logHandler is the handler of the stack's log: Slog, else that of Logger, else nil.
@@ -35,7 +36,7 @@ func (d *Dialog) log() *slog.Logger {
 
 // logOf returns the logger of a request: each record carries its Call-ID.
 func (s *Stack) logOf(tx serverTx) *slog.Logger {
-	return s.log.With("call_id", callID(tx.Message()))
+	return s.log.With("call_id", sipheader.CallID(tx.Message()))
 }
 
 // The log records of a call at LevelDebug, one line for each event. The transaction layer
@@ -79,7 +80,7 @@ func (d *Dialog) logBegun(event, role string) {
 	d.mutex.RLock()
 	peer, remote := d.peerLocked(), d.currentLocked().remote
 	d.mutex.RUnlock()
-	d.note(event, peer, string(sip.INVITE), slog.String(role, remote.uriText()))
+	d.note(event, peer, string(sip.INVITE), slog.String(role, remote.URIText()))
 }
 
 // logStateLocked tells of a change: an INVITE is behind each but the last.

@@ -9,25 +9,26 @@ import (
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/siptext"
 	"sipdialog.example/dialog/internal/transport"
 )
 
 // said is what this package reads of a message.
-func said(msg message) map[string]any {
+func said(msg sipheader.Message) map[string]any {
 	all := map[string]any{
-		"tags": []string{fromTag(msg), toTag(msg)}, "Call-ID": callID(msg), "CSeq": cseqValue(msg),
-		"From": nameAddrIn(msg, "From"), "To": nameAddrIn(msg, "To"),
-		"Contact": written(contacts(msg)), "Contacts": countContacts(msg),
-		"Record-Route": written(recordRoutes(msg)), "readable": readsRoutes(msg),
+		"tags": []string{sipheader.FromTag(msg), sipheader.ToTag(msg)}, "Call-ID": sipheader.CallID(msg), "CSeq": sipheader.CSeqValue(msg),
+		"From": sipheader.NameAddrOf(msg, "From"), "To": sipheader.NameAddrOf(msg, "To"),
+		"Contact": written(sipheader.Contacts(msg)), "Contacts": sipheader.CountContacts(msg),
+		"Record-Route": written(sipheader.RecordRoutes(msg)), "readable": sipheader.ReadsRoutes(msg),
 		"body": bodyOf(msg), "session": sessionIn(msg), "reasons": reasonsOf(msg), "reason": reasonText(msg),
 	}
 	for _, name := range []string{"Supported", "Require", "Allow", "Accept", "Recv-Info"} {
-		all["list "+name], all["has "+name] = listed(msg, name), hasHeader(msg, name)
+		all["list "+name], all["has "+name] = sipheader.Listed(msg, name), sipheader.Has(msg, name)
 	}
 	for _, name := range []string{"Content-Type", "Content-Disposition", "Event", "Session-Expires", "Min-SE", "Subject"} {
-		all[name] = headerValue(msg, name)
+		all[name] = sipheader.Value(msg, name)
 	}
 	return all
 }
@@ -46,7 +47,7 @@ func sameEitherWay(t *testing.T, data []byte) {
 	m.Arrived("UDP", netip.MustParseAddrPort("10.0.0.9:5060"))
 	require.Equal(t, said(m.Request()), said(m), "%q", data)
 	require.Equal(t, len(targetsOf(m)), countTargets(m), "%q", data)
-	require.Equal(t, isAlone(m.Request(), "Via"), m.Vias == 1, "%q", data)
+	require.Equal(t, sipheader.IsAlone(m.Request(), "Via"), m.Vias == 1, "%q", data)
 }
 
 // What is read of the text of a request is what sipgo's structs of it say.

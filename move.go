@@ -7,6 +7,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -80,7 +81,7 @@ func (d *Dialog) heardBy(e *earlyDialog, res *sip.Response, f *transport.Flow) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	s := d.stateOfLocked(e)
-	if (s.followsPeerLocked() || isWebSocket(s.flow) && isWebSocket(f)) && toTag(res) == s.RemoteTag() {
+	if (s.followsPeerLocked() || isWebSocket(s.flow) && isWebSocket(f)) && sipheader.ToTag(res) == s.RemoteTag() {
 		s.moveLocked(f)
 	}
 }
@@ -138,7 +139,7 @@ func (d *Dialog) keepsPlace(tx serverTx, req *sipmsg.Message, e *earlyDialog) (a
 	}
 	d.mutex.Lock()
 	s := d.stateOfLocked(e)
-	moves := !s.IsLate(req.Method, cseq(req)) && s.movesBeyondLocked(req, tx.Flow())
+	moves := !s.IsLate(req.Method, sipheader.CSeq(req)) && s.movesBeyondLocked(req, tx.Flow())
 	who := d.mover
 	d.mutex.Unlock()
 	switch {
@@ -171,7 +172,7 @@ func (s *dialogState) movesBeyondLocked(req *sipmsg.Message, f *transport.Flow) 
 	if (refreshes || s.followsLocked(req, f)) && !s.flow.Same(f) && !policy.allows(s.flow, f) {
 		return true
 	}
-	targets := contacts(req)
+	targets := sipheader.Contacts(req)
 	return refreshes && len(targets) > 0 && !policy.allowsTarget(s.Target(), targets[0])
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/refersub"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -32,7 +33,7 @@ func (d *Dialog) handleSubscriptions(tx serverTx, req *sipmsg.Message) bool {
 }
 
 // isReferEvent reports whether the event of a request is refer.
-func isReferEvent(req *sipmsg.Message) bool { return refersub.IsRefer(headerValue(req, "Event")) }
+func isReferEvent(req *sipmsg.Message) bool { return refersub.IsRefer(sipheader.Value(req, "Event")) }
 
 // allowEvents lists the event that we know (RFC 6665 4.4.4).
 func allowEvents() sip.Header { return sip.NewHeader("Allow-Events", "refer") }
@@ -56,11 +57,11 @@ func (d *Dialog) handleNotify(tx serverTx, req *sipmsg.Message) {
 func (d *Dialog) takeNotify(req *sipmsg.Message) int {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	r := numberedLocked(d.sentRefersLocked(), headerValue(req, "Event"))
+	r := numberedLocked(d.sentRefersLocked(), sipheader.Value(req, "Event"))
 	if r == nil {
 		return sip.StatusCallTransactionDoesNotExists // RFC 6665 4.1.3
 	}
-	n := refersub.Read(headerValue(req, "Subscription-State"), headerValue(req, "Content-Type"), req.Body())
+	n := refersub.Read(sipheader.Value(req, "Subscription-State"), sipheader.Value(req, "Content-Type"), req.Body())
 	if refusal := n.Refusal(); refusal != 0 {
 		return refusal
 	}
@@ -93,7 +94,7 @@ func (r *ReferSubscription) lingerLocked() {
 // outcome (RFC 6665 4.1.3).
 func (r *ReferSubscription) terminatedLocked(n refersub.Received) *TransferError {
 	reason, retryAfter := n.Reason()
-	e := r.lostLocked(oneLine(reason), nil)
+	e := r.lostLocked(sipheader.OneLine(reason), nil)
 	if e.Reason == "timeout" {
 		e.Err = ErrTimeout
 	}

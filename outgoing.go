@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
@@ -74,37 +75,37 @@ func (s *Stack) newCaller(target sip.Uri, opts InviteOpts, flow *transport.Flow)
 	}
 	d := &Dialog{
 		stack: s, isUAC: true, callID: randomHex(16), localTag: TagGen(),
-		local:        s.caller(opts, to.Scheme).party(),
+		local:        s.caller(opts, to.Scheme).Party(),
 		remoteTarget: *target.Clone(),
 		routeSet:     s.preloadedRoute(opts.Route, flow),
 		referral:     opts.referral,
 	}
 	d.choseContactLocked(opts.Contact)
 	state := d.currentLocked()
-	state.peerIdentity = peerIdentity{remote: nameAddr{uri: to}.party()}
+	state.peerIdentity = peerIdentity{remote: sipheader.NameAddr{URI: to}.Party()}
 	state.flow, state.flowNamed = flow, flow != nil // is kept once the peer has answered
 	return s.adopt(d)
 }
 
 // caller is the From of a request: that of the call, else of the configuration, else a
 // user of the UserAgent's name.
-func (s *Stack) caller(opts InviteOpts, scheme string) nameAddr {
+func (s *Stack) caller(opts InviteOpts, scheme string) sipheader.NameAddr {
 	from := opts.From
 	if from == nil {
 		from = s.config.From
 	}
 	switch {
 	case opts.Anonymous:
-		return nameAddr{display: "Anonymous", uri: sip.Uri{Scheme: "sip", User: "anonymous", Host: "anonymous.invalid"}}
+		return sipheader.NameAddr{Display: "Anonymous", URI: sip.Uri{Scheme: "sip", User: "anonymous", Host: "anonymous.invalid"}}
 	case from != nil:
 		uri := *from.URI.Clone()
 		if uri.Scheme == "" {
 			uri.Scheme = scheme
 		}
-		return nameAddr{display: sipmsg.Escape(from.DisplayName), uri: uri}
+		return sipheader.NameAddr{Display: sipmsg.Escape(from.DisplayName), URI: uri}
 	default:
 		product, _, _ := strings.Cut(s.config.userAgent(), "/")
-		return nameAddr{uri: sip.Uri{Scheme: scheme, User: userToken(product)}}
+		return sipheader.NameAddr{URI: sip.Uri{Scheme: scheme, User: userToken(product)}}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -27,7 +28,7 @@ func (r Reason) String() string {
 	if r.Cause != 0 {
 		value += ";cause=" + strconv.Itoa(r.Cause)
 	}
-	if text := oneLine(r.Text); text != "" {
+	if text := sipheader.OneLine(r.Text); text != "" {
 		value += ";text=" + sipmsg.Quote(text)
 	}
 	return value
@@ -37,9 +38,9 @@ func (r Reason) String() string {
 // ones. The message may be a request or a response (RFC 6432).
 func ReasonsOf(msg sip.Message) []Reason { return reasonsOf(msg) }
 
-func reasonsOf(msg message) []Reason {
+func reasonsOf(msg sipheader.Message) []Reason {
 	var reasons []Reason
-	for _, value := range listed(msg, "Reason") {
+	for _, value := range sipheader.Listed(msg, "Reason") {
 		reasons = appendReason(reasons, value)
 	}
 	return reasons
@@ -102,8 +103,8 @@ func reasonsIn(headers []sip.Header) []Reason {
 }
 
 // reasonText returns the text of a message's Reason header, else its value.
-func reasonText(msg message) string {
-	value := headerValue(msg, "Reason")
+func reasonText(msg sipheader.Message) string {
+	value := sipheader.Value(msg, "Reason")
 	_, params := sipmsg.CutParams(value)
 	if text, found := params.Get("text"); found {
 		return sipmsg.Unquote(text)

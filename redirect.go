@@ -5,6 +5,7 @@ import (
 
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/redirect"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/txn"
 )
 
@@ -39,8 +40,8 @@ func (i *inviteClient) nextTarget(res *sip.Response) func(req *sip.Request) txn.
 }
 
 func contactsOf(res *sip.Response) (list []redirect.Contact) {
-	for _, contact := range addressesIn(res, "Contact") {
-		list = append(list, redirect.Contact{URI: contact.uri, Params: contact.params})
+	for _, contact := range sipheader.AddressesOf(res, "Contact") {
+		list = append(list, redirect.Contact{URI: contact.URI, Params: contact.Params})
 	}
 	return list
 }
@@ -78,7 +79,7 @@ func (i *inviteClient) leaveLocked(target sip.Uri, route []sip.Uri) (release fun
 func (s *dialogState) aimLocked(req *sip.Request) txn.RequestOptions {
 	uri, routes := s.Path()
 	req.Recipient = uri
-	removeHeaders(req, "Route")
+	sipheader.Remove(req, "Route")
 	for _, route := range routes {
 		req.AppendHeader(&sip.RouteHeader{Address: route})
 	}

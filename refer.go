@@ -8,6 +8,7 @@ import (
 
 	"sipdialog.example/dialog/internal/dialogname"
 	"sipdialog.example/dialog/internal/refersub"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 )
@@ -137,14 +138,14 @@ func (d *Dialog) decorateReferLocked(req *sip.Request, referTo sip.Uri, opts *Re
 // referredByLocked adds the application's headers, and Referred-By unless one of them
 // is that.
 func (d *Dialog) referredByLocked(req *sip.Request, opts *ReferOpts) {
-	local := d.local.nameAddr().uri
+	local := d.local.NameAddr().URI
 	who := "<" + local.String() + ">"
 	if local.Host == "" {
 		who = "" // not known before the first request has left
 	}
 	if opts.ReferredBy != nil {
-		by := nameAddr{display: sipmsg.Escape(opts.ReferredBy.DisplayName), uri: opts.ReferredBy.URI}
-		who = by.to("").Value()
+		by := sipheader.NameAddr{Display: sipmsg.Escape(opts.ReferredBy.DisplayName), URI: opts.ReferredBy.URI}
+		who = by.To("").Value()
 	}
 	for name, value := range opts.Headers {
 		if strings.EqualFold(name, "Referred-By") || strings.EqualFold(name, "b") {
@@ -253,7 +254,7 @@ func (r *ReferSubscription) accepted(res *sip.Response) {
 	r.dialog.mutex.Lock()
 	r.answeredLocked(nil)
 	switch {
-	case r.silent || refersub.IsFalse(headerValue(res, "Refer-Sub")):
+	case r.silent || refersub.IsFalse(sipheader.Value(res, "Refer-Sub")):
 		r.endLocked(ErrNoSubscription)
 	case !r.over && !r.active:
 		r.activateLocked(r.dialog.config().referLife())
@@ -410,12 +411,12 @@ func (s *Stack) registerSubscribed(d *Dialog) error {
 // 6665 4.4.1). When a proxy has forked the REFER, the first peer makes it.
 func (s *Stack) findByNotify(notify *sipmsg.Message) *Dialog {
 	s.mutex.RLock()
-	d := s.subscribed[DialogKey{CallID: callID(notify), LocalTag: toTag(notify)}]
+	d := s.subscribed[DialogKey{CallID: sipheader.CallID(notify), LocalTag: sipheader.ToTag(notify)}]
 	s.mutex.RUnlock()
-	if d == nil || !isReferEvent(notify) || !d.hasSent(headerValue(notify, "Event")) {
+	if d == nil || !isReferEvent(notify) || !d.hasSent(sipheader.Value(notify, "Event")) {
 		return nil
 	}
-	d.establish(fromTag(notify), func(s *dialogState) { s.LearnRequest(saidBy(notify, fromTag(notify))) })
+	d.establish(sipheader.FromTag(notify), func(s *dialogState) { s.LearnRequest(saidBy(notify, sipheader.FromTag(notify))) })
 	return d
 }
 
@@ -428,7 +429,7 @@ func (d *Dialog) hasSent(event string) bool {
 
 // establishFrom is establish for the 2xx to the REFER (RFC 3261 12.1.2).
 func (d *Dialog) establishFrom(res *sip.Response) {
-	d.establish(toTag(res), func(s *dialogState) { s.LearnResponse(saidBy(res, toTag(res))) })
+	d.establish(sipheader.ToTag(res), func(s *dialogState) { s.LearnResponse(saidBy(res, sipheader.ToTag(res))) })
 }
 
 // establish makes the dialog of a REFER outside calls with the peer of that tag: learn

@@ -9,6 +9,7 @@ import (
 
 	"sipdialog.example/dialog/internal/referredby"
 	"sipdialog.example/dialog/internal/refersub"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -45,7 +46,7 @@ func (d *Dialog) handleRefer(tx serverTx, req *sipmsg.Message) {
 		return
 	}
 	referTo, replaces, err := referTarget(req)
-	if err != nil || len(headersNamed(req, "Referred-By")) > 1 { // RFC 3892 2.1
+	if err != nil || len(sipheader.AllNamed(req, "Referred-By")) > 1 { // RFC 3892 2.1
 		d.stack.answerWith(tx, sip.StatusBadRequest)
 		return
 	}
@@ -89,9 +90,9 @@ func (d *Dialog) referLimit() int {
 	return orDefault(d.config().Limits.SubscriptionsPerDialog, defaultSubscriptions)
 }
 
-func (d *Dialog) newReferRequest(req message, referTo sip.Uri, replaces *ReplacesInfo) *ReferRequest {
-	r := d.newSubscription(cseqValue(req), referTo)
-	r.referredBy, r.token = headerValue(req, "Referred-By"), tokenOf(req)
+func (d *Dialog) newReferRequest(req sipheader.Message, referTo sip.Uri, replaces *ReplacesInfo) *ReferRequest {
+	r := d.newSubscription(sipheader.CSeqValue(req), referTo)
+	r.referredBy, r.token = sipheader.Value(req, "Referred-By"), tokenOf(req)
 	r.silent = !wantsSubscription(req)
 	r.status = Progress{100, "Trying"}
 	return &ReferRequest{
@@ -160,27 +161,27 @@ func (d *Dialog) newAccepted(tx serverTx, a Answer, silent bool) *sip.Response {
 
 // referTarget reads the one Refer-To of a REFER (RFC 3515 2.1), and the Replaces header
 // in it.
-func referTarget(req message) (sip.Uri, *ReplacesInfo, error) {
-	headers := headersNamed(req, "Refer-To")
+func referTarget(req sipheader.Message) (sip.Uri, *ReplacesInfo, error) {
+	headers := sipheader.AllNamed(req, "Refer-To")
 	if len(headers) != 1 {
 		return sip.Uri{}, nil, fmt.Errorf("%w: %d Refer-To headers", ErrMalformed, len(headers))
 	}
-	list := appendAddresses(nil, headers[0])
+	list := sipheader.AddressesOf(req, "Refer-To")
 	if len(list) != 1 {
 		return sip.Uri{}, nil, fmt.Errorf("%w: Refer-To %q", ErrMalformed, headers[0].Value())
 	}
-	uri := list[0].uri
+	uri := list[0].URI
 	replaces, err := replacesIn(uri)
 	return uri, replaces, err
 }
 
 // wantsSubscription reports whether the peer wants a subscription: not with Refer-Sub:
 // false (RFC 4488 4), nor with Require: nosub (RFC 7614 5.3).
-func wantsSubscription(req message) bool {
-	return !refersub.IsFalse(headerValue(req, "Refer-Sub")) && !requiresNoSub(req)
+func wantsSubscription(req sipheader.Message) bool {
+	return !refersub.IsFalse(sipheader.Value(req, "Refer-Sub")) && !requiresNoSub(req)
 }
 
-func requiresNoSub(req message) bool { return lists(req, "Require", tagNoSub) }
+func requiresNoSub(req sipheader.Message) bool { return sipheader.Lists(req, "Require", tagNoSub) }
 
 // HandleIncomingRefer handles a REFER that got 202: it creates the subscription, sends
 // the first NOTIFY (RFC 3515 2.4.4), and runs OnIncomingRefer on its own goroutine. The
@@ -193,7 +194,7 @@ func (d *Dialog) HandleIncomingRefer(req *sip.Request, referTo sip.Uri, replaces
 	if req == nil {
 		return fmt.Errorf("%w: no request", ErrInvalidArgument)
 	}
-	if cseqValue(req) == "" {
+	if sipheader.CSeqValue(req) == "" {
 		return fmt.Errorf("%w: REFER without CSeq", ErrMalformed)
 	}
 	refer := d.newReferRequest(req, referTo, replaces)
@@ -271,8 +272,8 @@ func (d *Dialog) runReferCallback(refer *ReferRequest) {
 }
 
 // tokenOf is the Referred-By token of a REFER (RFC 3892 4); nil when it has none.
-func tokenOf(refer message) []byte {
-	return referredby.Token(headerValue(refer, "Referred-By"), headerValue(refer, "Content-Type"), refer.Body())
+func tokenOf(refer sipheader.Message) []byte {
+	return referredby.Token(sipheader.Value(refer, "Referred-By"), sipheader.Value(refer, "Content-Type"), refer.Body())
 }
 
 // withToken returns a body with the token beside it, or the body itself without a token.
@@ -283,7 +284,7 @@ func withToken(body Body, token []byte) Body {
 	var contentType string
 	var data []byte
 	if !isNilBody(body) {
-		contentType, data = oneLine(body.ContentType()), body.Data()
+		contentType, data = sipheader.OneLine(body.ContentType()), body.Data()
 	}
 	return NewBody(referredby.Beside(contentType, data, token, "part-"+randomHex(12)))
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sipdialog.example/dialog/internal/rel100"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -84,7 +85,7 @@ func (d *Dialog) isEarly() bool {
 
 // keyOfRequest is the key of the dialog of a peer's request.
 func keyOfRequest(req *sipmsg.Message) DialogKey {
-	return DialogKey{CallID: callID(req), LocalTag: toTag(req), RemoteTag: fromTag(req)}
+	return DialogKey{CallID: sipheader.CallID(req), LocalTag: sipheader.ToTag(req), RemoteTag: sipheader.FromTag(req)}
 }
 
 // register adds a new call, within MaxDialogs.

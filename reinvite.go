@@ -9,6 +9,7 @@ import (
 
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -446,7 +447,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made offeranswe
 	s.refreshTargetLocked(req)
 	d.tellIdentityLocked()
 	s.learnFlowLocked(req, in.flow)
-	u := &retransmission{tx: in.tx, seq: cseq(req)}
+	u := &retransmission{tx: in.tx, seq: sipheader.CSeq(req)}
 	ours := s.negotiation.Numbered(answer)
 	setBody(res, ours)
 	if s.negotiation.IsOpen(in) {

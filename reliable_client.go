@@ -9,6 +9,7 @@ import (
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sendslot"
+	"sipdialog.example/dialog/internal/sipheader"
 )
 
 // reliableClient handles the reliable provisional responses to one INVITE of ours in one
@@ -40,10 +41,10 @@ type reliableClient struct {
 // 7.1), and for all if we do not accept reliable responses.
 func (d *Dialog) rseqOf(res *sip.Response) uint32 {
 	if d.config().Reliable == ReliableOff || res.StatusCode <= sip.StatusTrying || !res.IsProvisional() ||
-		!isAlone(res, "RSeq") || !requiresReliable(res) {
+		!sipheader.IsAlone(res, "RSeq") || !requiresReliable(res) {
 		return 0
 	}
-	return rel100.ParseRSeq(headerValue(res, "RSeq"))
+	return rel100.ParseRSeq(sipheader.Value(res, "RSeq"))
 }
 
 // stateLocked is the state of the dialog that the responses are in.
@@ -84,7 +85,7 @@ func (r *reliableClient) acknowledgeLocked(res *sip.Response) (then func()) {
 		return func() {} // its session is a preview (RFC 3261 13.2.1)
 	}
 	r.order.Take(rseq)
-	p := &prack{r: r, rseq: rseq, cseq: cseq(res)}
+	p := &prack{r: r, rseq: rseq, cseq: sipheader.CSeq(res)}
 	if body := sdpIn(res); body != nil && !r.negotiated {
 		r.negotiateLocked(p, res.StatusCode, body)
 		if r.offered && r.propose != nil && r.mayOfferLocked() && res.StatusCode != statusEarlyDialogTerminated {

@@ -13,6 +13,7 @@ import (
 	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/rel100"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -95,8 +96,8 @@ func (d *Dialog) enqueueLocked(p *provisional) (send func() error, err error) {
 	if d.incoming.reliable == nil {
 		invite := p.tx.Message()
 		d.incoming.reliable = &reliableServer{
-			order: rel100.NewServer[*provisional](cseq(invite), 1+uint32(rand.Int32N(rel100.MaxFirstRSeq))),
-			offer: d.stack.hasOffer(invite), allowsUpdate: lists(invite, "Allow", "UPDATE"),
+			order: rel100.NewServer[*provisional](sipheader.CSeq(invite), 1+uint32(rand.Int32N(rel100.MaxFirstRSeq))),
+			offer: d.stack.hasOffer(invite), allowsUpdate: sipheader.Lists(invite, "Allow", "UPDATE"),
 		}
 	}
 	r := d.incoming.reliable
@@ -248,12 +249,12 @@ func (d *Dialog) awaitsPRACKLocked() bool {
 
 // unmarkReliable removes the mark of WithReliable, and reports whether there was one.
 func unmarkReliable(res *sip.Response) bool {
-	removeHeaders(res, "RSeq")
-	tags := listed(res, "Require")
-	if !containsFold(tags, rel100.Tag) {
+	sipheader.Remove(res, "RSeq")
+	tags := sipheader.Listed(res, "Require")
+	if !sipheader.ContainsFold(tags, rel100.Tag) {
 		return false
 	}
-	removeHeaders(res, "Require")
+	sipheader.Remove(res, "Require")
 	for _, tag := range tags {
 		if !strings.EqualFold(tag, rel100.Tag) {
 			res.AppendHeader(sip.NewHeader("Require", tag))
@@ -310,7 +311,7 @@ func (c *StackConfig) unsupported(required []string) []string {
 		return nil
 	}
 	known := strings.Split(c.supported(), ", ")
-	return slices.DeleteFunc(required, func(tag string) bool { return containsFold(known, tag) })
+	return slices.DeleteFunc(required, func(tag string) bool { return sipheader.ContainsFold(known, tag) })
 }
 
 // requireReliable adds 100rel to an INVITE that begins a call, as configured (RFC 3262 4).
@@ -323,7 +324,7 @@ func (c *StackConfig) requireReliable(invite *sip.Request) {
 // inspectReliable refuses a call whose caller does not support a required 100rel (RFC 3261
 // 21.4.16).
 func (s *Stack) inspectReliable(tx serverTx, invite *sipmsg.Message) *sip.Response {
-	if s.config.Reliable != ReliableRequired || toTag(invite) != "" || knowsReliable(invite) {
+	if s.config.Reliable != ReliableRequired || sipheader.ToTag(invite) != "" || knowsReliable(invite) {
 		return nil
 	}
 	res := tx.NewResponse(sip.StatusExtensionRequired, "")
@@ -331,21 +332,21 @@ func (s *Stack) inspectReliable(tx serverTx, invite *sipmsg.Message) *sip.Respon
 	return res
 }
 
-func requiresReliable(msg message) bool { return lists(msg, "Require", rel100.Tag) }
+func requiresReliable(msg sipheader.Message) bool { return sipheader.Lists(msg, "Require", rel100.Tag) }
 
 // knowsReliable reports whether an INVITE allows reliable provisional responses
 // (RFC 3262 3).
 func knowsReliable(invite *sipmsg.Message) bool {
-	return requiresReliable(invite) || lists(invite, "Supported", rel100.Tag)
+	return requiresReliable(invite) || sipheader.Lists(invite, "Supported", rel100.Tag)
 }
 
 // rackOf reads the RAck header; ok is false when there is none, or more than
 // one, or it cannot be read.
 func rackOf(prack *sipmsg.Message) (ack rel100.RAck, ok bool) {
-	if !isAlone(prack, "RAck") {
+	if !sipheader.IsAlone(prack, "RAck") {
 		return rel100.RAck{}, false
 	}
-	return rel100.ParseRAck(headerValue(prack, "RAck"))
+	return rel100.ParseRAck(sipheader.Value(prack, "RAck"))
 }
 
 // handlePrack handles a PRACK (RFC 3262 3): 200 when it acknowledges the response

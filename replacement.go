@@ -8,6 +8,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/dialogname"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -46,14 +47,14 @@ type replacement struct {
 // INVITE that begins a call may have one value of one of them; anything else is
 // malformed (RFC 3891 3, 6.1; RFC 3911 4).
 func namedIn(req *sipmsg.Message) (info *ReplacesInfo, join bool, err error) {
-	if !hasHeader(req, "Replaces") && !hasHeader(req, "Join") {
+	if !sipheader.Has(req, "Replaces") && !sipheader.Has(req, "Join") {
 		return nil, false, nil
 	}
-	headers := append(headersNamed(req, "Replaces"), headersNamed(req, "Join")...)
+	headers := append(sipheader.AllNamed(req, "Replaces"), sipheader.AllNamed(req, "Join")...)
 	switch {
 	case len(headers) > 1:
 		return nil, false, fmt.Errorf("%w: Replaces or Join twice", ErrMalformed)
-	case req.Method != sip.INVITE || toTag(req) != "":
+	case req.Method != sip.INVITE || sipheader.ToTag(req) != "":
 		return nil, false, fmt.Errorf("%w: Replaces or Join outside an INVITE that begins a call", ErrMalformed)
 	}
 	value := headers[0].Value()
@@ -262,7 +263,7 @@ func (r TakeoverRequest) FromPeer() bool {
 		return false
 	}
 	peer := r.Call.Info().Remote.URI
-	return sameUser(addressIn(r.Invite, "From").uri, peer) || sameUser(addressIn(r.Invite, "Referred-By").uri, peer)
+	return sameUser(sipheader.AddressOf(r.Invite, "From").URI, peer) || sameUser(sipheader.AddressOf(r.Invite, "Referred-By").URI, peer)
 }
 
 // sameUser reports whether two URIs name one user (RFC 3261 19.1.4: the user part is
@@ -358,7 +359,7 @@ func (s *Stack) TargetDialog(req *sip.Request) (*Dialog, bool) {
 	if req == nil {
 		return nil, false
 	}
-	headers := headersNamed(req, "Target-Dialog")
+	headers := sipheader.AllNamed(req, "Target-Dialog")
 	if len(headers) != 1 {
 		return nil, false // RFC 4538 7: one value
 	}

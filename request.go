@@ -6,6 +6,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
@@ -92,12 +93,12 @@ func (s *Stack) do(ctx context.Context, req *sip.Request, opts DoOpts) (*sip.Res
 // complete adds the headers that are missing.
 func (s *Stack) complete(own *sip.Request) {
 	if own.From() == nil {
-		own.AppendHeader(s.caller(InviteOpts{}, "sip").from(TagGen()))
+		own.AppendHeader(s.caller(InviteOpts{}, "sip").From(TagGen()))
 	} else if !own.From().Params.Has("tag") {
 		own.From().Params.Add("tag", TagGen())
 	}
 	if own.To() == nil {
-		own.AppendHeader(nameAddr{uri: recordOf(own)}.to(""))
+		own.AppendHeader(sipheader.NameAddr{URI: recordOf(own)}.To(""))
 	}
 	if own.CallID() == nil {
 		id := sip.CallIDHeader(randomHex(16))
@@ -106,14 +107,14 @@ func (s *Stack) complete(own *sip.Request) {
 	if own.CSeq() == nil {
 		own.AppendHeader(&sip.CSeqHeader{SeqNo: 1, MethodName: own.Method})
 	}
-	if headerValue(own, "User-Agent") == "" {
+	if sipheader.Value(own, "User-Agent") == "" {
 		own.AppendHeader(sip.NewHeader("User-Agent", s.config.userAgent()))
 	}
 }
 
 // routeByProxy adds the route through the outbound proxy, unless there is one.
 func (s *Stack) routeByProxy(own *sip.Request) {
-	if len(headersNamed(own, "Route")) > 0 {
+	if len(sipheader.AllNamed(own, "Route")) > 0 {
 		return
 	}
 	for _, route := range s.preloadedRoute(nil, nil) {
@@ -133,7 +134,7 @@ func recordOf(req *sip.Request) sip.Uri {
 
 // nextHop is the first hop of a request outside a dialog (RFC 3261 8.1.2).
 func nextHop(req *sip.Request) sip.Uri {
-	if route := addressIn(req, "Route").uri; route.Host != "" {
+	if route := sipheader.AddressOf(req, "Route").URI; route.Host != "" {
 		return route
 	}
 	return *req.Recipient.Clone()
@@ -149,15 +150,15 @@ func (s *Stack) fillHosts(req *sip.Request, local transport.Local) {
 	if to := req.To(); sipuri.LacksHost(to.Address) { // that of a REGISTER
 		to.Address.Host = sipuri.Bracketed(local.Host)
 	}
-	secure := sipuri.IsSIPS(req.Recipient) || sipuri.IsSIPS(addressIn(req, "Route").uri)
-	for h := range named(req, "Contact") {
+	secure := sipuri.IsSIPS(req.Recipient) || sipuri.IsSIPS(sipheader.AddressOf(req, "Route").URI)
+	for h := range sipheader.Named(req, "Contact") {
 		if contact, ok := h.(*sip.ContactHeader); ok && contact.Address.Host == "" && !contact.Address.Wildcard {
 			own := s.contactAt(contact.Address.User, local, secure || sipuri.IsSIPS(contact.Address)).Address
 			own.UriParams = append(own.UriParams, contact.Address.UriParams...)
 			contact.Address = own
 		}
 	}
-	if makesDialog(req.Method) && countContacts(req) == 0 {
+	if makesDialog(req.Method) && sipheader.CountContacts(req) == 0 {
 		req.AppendHeader(s.contactAt(from.Address.User, local, secure))
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/mailbox"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -256,7 +257,7 @@ func (a Answer) decorate(res *sip.Response, tx serverTx, contact func(serverTx) 
 		}
 		appendHeaders(res, []Header{h})
 	}
-	if res.IsSuccess() && makesDialog(tx.Message().Method) && countContacts(res) == 0 {
+	if res.IsSuccess() && makesDialog(tx.Message().Method) && sipheader.CountContacts(res) == 0 {
 		res.AppendHeader(contact(tx))
 	}
 }

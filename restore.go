@@ -13,6 +13,7 @@ import (
 	"sipdialog.example/dialog/internal/dialogstate"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
@@ -70,7 +71,7 @@ func (s *Stack) Restore(ctx context.Context, snapshot *Snapshot) (d *Dialog, err
 type restoredCall struct {
 	*Snapshot
 	view          dialogstate.View
-	local, remote party
+	local, remote sipheader.Party
 	contact       sip.Header
 	session       offeranswer.View
 	timer         sessiontimer.View

@@ -9,6 +9,7 @@ import (
 
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -30,17 +31,17 @@ func (c *StackConfig) sessionPolicy() sessiontimer.Policy {
 	return sessiontimer.Policy{Interval: c.SessionExpires, MinSE: c.MinSE}
 }
 
-func sessionExpires(msg message) sessiontimer.Expires {
-	return sessiontimer.ParseExpires(headerValue(msg, "Session-Expires"))
+func sessionExpires(msg sipheader.Message) sessiontimer.Expires {
+	return sessiontimer.ParseExpires(sipheader.Value(msg, "Session-Expires"))
 }
 
-func minSE(msg message) time.Duration {
-	return sessiontimer.ParseMinSE(headerValue(msg, "Min-SE"))
+func minSE(msg sipheader.Message) time.Duration {
+	return sessiontimer.ParseMinSE(sipheader.Value(msg, "Min-SE"))
 }
 
 func timerRequest(req *sipmsg.Message) sessiontimer.Request {
 	return sessiontimer.Request{
-		Expires: sessionExpires(req), MinSE: minSE(req), SupportsTimer: lists(req, "Supported", "timer"),
+		Expires: sessionExpires(req), MinSE: minSE(req), SupportsTimer: sipheader.Lists(req, "Supported", "timer"),
 	}
 }
 
@@ -49,8 +50,8 @@ func setTimer(msg interface {
 	sip.Message
 	RemoveHeader(name string) bool
 }, expires sessiontimer.Expires, minSE time.Duration) {
-	removeHeaders(msg, "Session-Expires")
-	removeHeaders(msg, "Min-SE")
+	sipheader.Remove(msg, "Session-Expires")
+	sipheader.Remove(msg, "Min-SE")
 	msg.AppendHeader(sip.NewHeader("Session-Expires", expires.String()))
 	if minSE > 0 {
 		msg.AppendHeader(sip.NewHeader("Min-SE", sipmsg.FormatSeconds(minSE)))
@@ -61,7 +62,7 @@ func setTimer(msg interface {
 // for another (RFC 4028 9).
 func (s *Stack) inspectTimer(tx serverTx, req *sipmsg.Message) *sip.Response {
 	policy := s.config.sessionPolicy()
-	if !hasHeader(req, "Session-Expires") || !policy.IsTooSmall(timerRequest(req)) {
+	if !sipheader.Has(req, "Session-Expires") || !policy.IsTooSmall(timerRequest(req)) {
 		return nil
 	}
 	res := tx.NewResponse(statusIntervalTooSmall, "Session Interval Too Small")
@@ -103,11 +104,11 @@ func (d *Dialog) grantTimer(req *sipmsg.Message, res *sip.Response) {
 
 // agreeTimerLocked starts the session timer of a 2xx, or stops it when the 2xx has
 // none (RFC 4028 7.2, 9). role is ours; peer is the peer's message, request or 2xx.
-func (d *Dialog) agreeTimerLocked(res *sip.Response, role sessiontimer.Refresher, peer message) {
+func (d *Dialog) agreeTimerLocked(res *sip.Response, role sessiontimer.Refresher, peer sipheader.Message) {
 	d.stopSessionLocked()
 	d.timer.NoteMinSE(minSE(peer))
-	if hasHeader(peer, "Allow") {
-		d.timer.allowsUpdate = lists(peer, "Allow", "UPDATE")
+	if sipheader.Has(peer, "Allow") {
+		d.timer.allowsUpdate = sipheader.Lists(peer, "Allow", "UPDATE")
 	}
 	d.timer.Agree(time.Now(), sessionExpires(res), role)
 	if !d.timer.Active() || d.state == DialogStateTerminated {

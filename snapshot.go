@@ -9,6 +9,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -53,7 +54,7 @@ func (d *Dialog) Info() Info {
 	s := d.currentLocked()
 	info := Info{
 		Key: d.keyLocked(), State: d.state, IsUAC: d.isUAC,
-		Local: d.local.address(), Remote: s.remote.address(),
+		Local: addressOf(d.local.NameAddr()), Remote: addressOf(s.remote.NameAddr()),
 		RemoteTarget: *d.remoteTarget.Clone(),
 		LocalSeq:     s.LocalSeq(), RemoteSeq: s.RemoteSeq(), Cause: d.causeLocked(),
 	}
@@ -70,10 +71,9 @@ func (d *Dialog) Info() Info {
 	return info
 }
 
-func (p party) address() Address { return p.nameAddr().address() }
-
-func (a nameAddr) address() Address {
-	return Address{DisplayName: sipmsg.Unescape(a.display), URI: *a.uri.Clone()}
+// addressOf is the party that From or To names, for the application.
+func addressOf(a sipheader.NameAddr) Address {
+	return Address{DisplayName: sipmsg.Unescape(a.Display), URI: *a.URI.Clone()}
 }
 
 // Request returns a copy of the INVITE of an incoming call, with the peer's address as its

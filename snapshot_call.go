@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/wellformed"
 )
@@ -143,7 +144,7 @@ func (d *Dialog) Snapshot() (snapshot *Snapshot, err error) {
 		Version: SnapshotVersion, CallID: d.callID, IsUAC: d.isUAC, IsReferral: d.referral,
 		Established: wallClock(now, d.entered[DialogStateEstablished]), Secure: d.secure,
 	}
-	s.LocalName, s.LocalURI = d.local.texts()
+	s.LocalName, s.LocalURI = textsOf(d.local)
 	if d.contact != nil {
 		s.Contact = d.contact.Value()
 	}
@@ -171,10 +172,10 @@ func clockTime(now time.Time, wall int64) time.Time {
 // maxAway bounds how far from now a time of a snapshot is, in milliseconds: ten years.
 const maxAway = 10 * 365 * 24 * 3600 * 1000
 
-// texts are name and URI of a party as they are stored.
-func (p party) texts() (name, uri string) {
-	a := p.nameAddr()
-	return a.display, a.uri.String()
+// textsOf are name and URI of a party as they are stored.
+func textsOf(p sipheader.Party) (name, uri string) {
+	a := p.NameAddr()
+	return a.Display, a.URI.String()
 }
 
 // seqBlock is how many CSeq numbers the owner of a call may use before it is saved again.
@@ -192,7 +193,7 @@ func (s *Snapshot) takeState(now *dialogState) {
 	for _, route := range view.RouteSet {
 		s.RouteSet = append(s.RouteSet, route.String())
 	}
-	s.RemoteName, s.RemoteURI = now.remote.texts()
+	s.RemoteName, s.RemoteURI = textsOf(now.remote)
 	s.PeerPackages = slices.Clone(now.peerPackages)
 }
 
@@ -234,11 +235,11 @@ func (s *Snapshot) takeTimer(timer *sessionTimer, now time.Time) {
 // quoted is a name-addr of a name as it stands between quotes.
 func quoted(name, uri string) string { return `"` + name + `" <` + uri + ">" }
 
-// readParty reads a party as texts returns it.
-func readParty(what, name, uri string) (party, error) {
+// readParty reads a party as textsOf returns it.
+func readParty(what, name, uri string) (sipheader.Party, error) {
 	display, read, err := sipmsg.ToParty(quoted(name, uri))
 	if err != nil || display != name || read.Wildcard || !wellformed.IsVisible(uri) || !wellformed.IsOneLine(name) {
-		return party{}, invalid("%s %q <%s> is no address", what, name, uri)
+		return sipheader.Party{}, invalid("%s %q <%s> is no address", what, name, uri)
 	}
-	return nameAddr{display, read}.party(), nil
+	return sipheader.NameAddr{Display: display, URI: read}.Party(), nil
 }

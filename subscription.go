@@ -9,6 +9,7 @@ import (
 	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/mailbox"
 	"sipdialog.example/dialog/internal/refersub"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -333,9 +334,9 @@ func (c *StackConfig) referLife() time.Duration { return refersub.DefaultLife(c.
 
 // handleSubscribe handles the peer's SUBSCRIBE for a REFER that we received.
 func (d *Dialog) handleSubscribe(tx serverTx, req *sipmsg.Message) {
-	life, ok := refersub.Asked(headerValue(req, "Expires"), d.config().referLife())
+	life, ok := refersub.Asked(sipheader.Value(req, "Expires"), d.config().referLife())
 	d.mutex.Lock()
-	r := numberedLocked(d.referSubscriptions, headerValue(req, "Event"))
+	r := numberedLocked(d.referSubscriptions, sipheader.Value(req, "Event"))
 	if r != nil && ok && life > 0 {
 		life = r.activateLocked(life).Truncate(time.Second)
 	}
@@ -423,7 +424,7 @@ func (r *ReferSubscription) subscribeResponse(res *sip.Response, asked time.Dura
 	case res.IsProvisional():
 		return
 	case res.IsSuccess():
-		r.refreshed(refersub.Granted(headerValue(res, "Expires"), asked))
+		r.refreshed(refersub.Granted(sipheader.Value(res, "Expires"), asked))
 		return
 	}
 	if effectOf(sip.SUBSCRIBE, res.StatusCode) != endsNothing {

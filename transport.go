@@ -15,6 +15,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
@@ -287,7 +288,7 @@ func (s WebSocketServer) parse() (transport.WebSocketServer, error) {
 		return transport.WebSocketServer{}, fmt.Errorf("%w: subprotocols %q", ErrInvalidArgument, s.Protocols)
 	}
 	for name, values := range s.Header {
-		if !mayAddHTTPHeader(name) || slices.ContainsFunc(values, func(v string) bool { return v != oneLine(v) }) {
+		if !mayAddHTTPHeader(name) || slices.ContainsFunc(values, func(v string) bool { return v != sipheader.OneLine(v) }) {
 			return transport.WebSocketServer{}, fmt.Errorf("%w: header %q of a WebSocket server", ErrInvalidArgument, name)
 		}
 	}

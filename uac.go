@@ -10,6 +10,7 @@ import (
 	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
+	"sipdialog.example/dialog/internal/sipheader"
 )
 
 // callOutcome is the outcome of a call of ours, for which WaitAnswer waits.
@@ -283,7 +284,7 @@ func (i *inviteClient) provisionalLocked(res *sip.Response) (then func()) {
 		return nothing // nobody's
 	case e == nil:
 		d.setStateLocked(DialogStateRinging)
-		if toTag(res) == "" { // of RFC 2543
+		if sipheader.ToTag(res) == "" { // of RFC 2543
 			d.keepBodyLocked(bodyOf(res))
 		}
 		return nothing
@@ -345,7 +346,7 @@ const (
 func (i *inviteClient) classify(res *sip.Response) successKind {
 	i.d.mutex.Lock()
 	defer i.d.mutex.Unlock()
-	tag := toTag(res)
+	tag := sipheader.ToTag(res)
 	switch {
 	case i.won && tag == i.winner:
 		return repeatedSuccess
@@ -374,7 +375,7 @@ func (i *inviteClient) accept(res *sip.Response) {
 	}
 	e := i.answeredByLocked(res)
 	i.makeCurrentLocked(e)
-	i.won, i.winner, e.ended = true, toTag(res), false
+	i.won, i.winner, e.ended = true, sipheader.ToTag(res), false
 	if d.phase == phaseInviting {
 		d.phase = phaseAwaitingACK
 	}
@@ -389,7 +390,7 @@ func (i *inviteClient) accept(res *sip.Response) {
 	d.sendSlot.Join()
 	both.unlock()
 	release()
-	if !readsRoutes(res) { // the ACK leaves all the same, by the way that can be read
+	if !sipheader.ReadsRoutes(res) { // the ACK leaves all the same, by the way that can be read
 		d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Err: fmt.Errorf("%w: Record-Route", ErrMalformed)}})
 	}
 	if e.negotiated { // no session is in the 2xx (RFC 3262 5)

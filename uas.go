@@ -13,6 +13,7 @@ import (
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sessiontimer"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -114,7 +115,7 @@ func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
 	if !res.IsProvisional() {
 		unmarkReliable(res)
 	}
-	setLength(res)
+	sipheader.SetLength(res)
 	return nil
 }
 
@@ -163,7 +164,7 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	d.dropOfferLocked()
 	d.phase = phaseAwaitingACK
 	d.stopRingingLocked()
-	u := &retransmission{tx: tx, seq: cseq(tx.Message()), initial: true}
+	u := &retransmission{tx: tx, seq: sipheader.CSeq(tx.Message()), initial: true}
 	d.numberLocked(res)
 	s := d.currentLocked()
 	switch ours := keptOrNil(sessionIn(res)); {
@@ -277,7 +278,7 @@ func (d *Dialog) stopRetransmissionLocked(u *retransmission) {
 // which need not be the latest (RFC 3261 13.2.2.4).
 func (d *Dialog) handleAck(ack *sipmsg.Message, flow *transport.Flow) {
 	d.mutex.Lock()
-	u := d.retransmissionLocked(cseq(ack))
+	u := d.retransmissionLocked(sipheader.CSeq(ack))
 	if u == nil {
 		d.mutex.Unlock()
 		return

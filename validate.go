@@ -8,6 +8,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/wellformed"
@@ -288,8 +289,8 @@ var plainHeader = reflect.TypeOf(sip.NewHeader("", ""))
 
 // checkRequest refuses a request that would not be read back unchanged.
 func checkRequest(req *sip.Request) error {
-	if hasHeader(req, "Max-Forwards") && (req.MaxForwards() == nil || *req.MaxForwards() > wellformed.MaxHops) {
-		return invalid("Max-Forwards %q", headerValue(req, "Max-Forwards"))
+	if sipheader.Has(req, "Max-Forwards") && (req.MaxForwards() == nil || *req.MaxForwards() > wellformed.MaxHops) {
+		return invalid("Max-Forwards %q", sipheader.Value(req, "Max-Forwards"))
 	}
 	return firstError(checkToken("method", string(req.Method)), checkMessage(req.SipVersion, req.Headers()), malformed(wellformed.Single(req.Headers())))
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -52,7 +53,7 @@ func whiteboxResponse(code int, headers ...sip.Header) *sip.Response {
 }
 
 func whiteboxTo(tag string) sip.Header {
-	return &sip.ToHeader{Address: sip.Uri{Scheme: "sip", Host: "127.0.0.1"}, Params: tagParams(tag)}
+	return sipheader.NameAddr{URI: sip.Uri{Scheme: "sip", Host: "127.0.0.1"}}.To(tag)
 }
 
 func whiteboxRoute(host string) sip.Header {
@@ -181,7 +182,7 @@ func TestRouteSetOfACalleeKeepsItsOrder(t *testing.T) {
 	id := sip.CallIDHeader("id")
 	for _, h := range []sip.Header{
 		whiteboxRoute("a.example"), whiteboxRoute("b.example"), whiteboxRoute("c.example"), &id, whiteboxTo(""),
-		&sip.FromHeader{Address: sip.Uri{Scheme: "sip", Host: "127.0.0.9"}, Params: tagParams("theirs")},
+		sipheader.NameAddr{URI: sip.Uri{Scheme: "sip", Host: "127.0.0.9"}}.From("theirs"),
 		&sip.CSeqHeader{SeqNo: 1, MethodName: sip.INVITE},
 		&sip.ContactHeader{Address: sip.Uri{Scheme: "sip", Host: "127.0.0.9"}},
 	} {
