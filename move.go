@@ -9,6 +9,7 @@ import (
 	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -44,11 +45,18 @@ func (p MovePolicy) allows(from, to *transport.Flow) bool {
 func (p MovePolicy) allowsTarget(from, to sip.Uri) bool {
 	switch p {
 	case MoveNever:
-		return placeOf(from) == placeOf(to)
+		return sameHost(from, to) && sipuri.Port(from) == sipuri.Port(to) &&
+			strings.EqualFold(from.Scheme, to.Scheme) && strings.EqualFold(sipuri.Transport(from), sipuri.Transport(to))
 	case MoveSameAddress:
-		return strings.EqualFold(from.Host, to.Host)
+		return sameHost(from, to)
 	}
 	return true
+}
+
+// sameHost compares the hosts of two URIs, and the hosts that requests for them go to: a
+// maddr differs from the host in front of it.
+func sameHost(a, b sip.Uri) bool {
+	return strings.EqualFold(a.Host, b.Host) && strings.EqualFold(sipuri.Host(a), sipuri.Host(b))
 }
 
 // reachedBy records that a request of the peer, in order, has arrived on another flow: a
