@@ -273,18 +273,9 @@ func (s *Stack) handleInvite(tx serverTx, req *sipmsg.Message) {
 	}
 	d := s.newCallee(tx, req)
 	d.incoming.replacement = takes
-	if !d.holdInvite() {
-		s.busy(tx, &s.counters.bytes)
-		return
-	}
-	switch err := s.register(d); {
-	case errors.Is(err, errTooManyFromSource):
-		d.holds.End()
-		s.busy(tx, &s.counters.source)
-		return
-	case err != nil:
-		d.holds.End()
-		s.busy(tx, &s.counters.full)
+	if over := s.enter(d); over != nil {
+		d.discard()
+		s.busy(tx, over)
 		return
 	}
 	s.counters.arrived.Add(1)
@@ -305,6 +296,30 @@ func (s *Stack) handleInvite(tx serverTx, req *sipmsg.Message) {
 	}) {
 		d.hangupUnanswered(&ending{cause: Cause{By: PartyShutdown}, status: sip.StatusServiceUnavailable})
 	}
+}
+
+// enter registers a new call of the peer's. It returns the counter of the limit that the
+// call is over, or nil.
+func (s *Stack) enter(d *Dialog) (over *atomic.Uint64) {
+	if !d.holdInvite() {
+		return &s.counters.bytes
+	}
+	switch err := s.register(d); {
+	case errors.Is(err, errTooManyFromSource):
+		return &s.counters.source
+	case err != nil:
+		return &s.counters.full
+	}
+	return nil
+}
+
+// discard lets go of what a call holds that was never registered: nobody knows of it, and
+// it does not end.
+func (d *Dialog) discard() {
+	d.holds.End()
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.dropFlowLocked()
 }
 
 // refuseNobody refuses a call when no OnIncomingDialog is registered.
