@@ -2,6 +2,7 @@ package dialog
 
 import (
 	"errors"
+	"hash/maphash"
 	"net/netip"
 	"time"
 
@@ -21,8 +22,7 @@ import (
 //	           REFERs (RFC 5057 4), and the dialogs of REFERs outside calls
 //	replacing  calls in progress that another has come to replace when there was
 //	           no room for it, and that other
-//	tombstones calls that ended within the last 64*T1, by key, with the PRACK
-//	           that may still come
+//	tombstones calls that ended within the last 64*T1, by a hash of their key
 //
 // All are empty in the end.
 
@@ -203,10 +203,21 @@ func (s *Stack) forgetLocked(d *Dialog) {
 	s.fileEndedLocked(d)
 }
 
-// tombstone is a call that ended.
+// tombstone is a call that ended, by a hash of its key: the key itself is cut from a
+// message of the peer's, all of which it would keep.
 type tombstone struct {
-	key   DialogKey
-	until time.Time
+	hash  uint64
+	until time.Duration // since the stack was made
+}
+
+func (s *Stack) hashOf(key DialogKey) uint64 {
+	var h maphash.Hash
+	h.SetSeed(s.seed)
+	for _, part := range [...]string{key.CallID, key.LocalTag, key.RemoteTag} {
+		_, _ = h.WriteString(part)
+		_ = h.WriteByte(0)
+	}
+	return h.Sum64()
 }
 
 func (s *Stack) addTombstoneLocked(key DialogKey, expected rel100.RAck) {
@@ -216,9 +227,12 @@ func (s *Stack) addTombstoneLocked(key DialogKey, expected rel100.RAck) {
 	if len(s.tombstones) >= orDefault(s.config.Limits.Tombstones, defaultTombstones) {
 		s.dropOldestTombstoneLocked()
 	}
-	life := 64 * s.config.timers().T1
-	s.tombstones[key] = expected
-	s.tombstoneQueue = append(s.tombstoneQueue, tombstone{key: key, until: time.Now().Add(life)})
+	life, hash := 64*s.config.timers().T1, s.hashOf(key)
+	s.tombstones[hash] = struct{}{}
+	if expected != (rel100.RAck{}) {
+		s.expected[hash] = expected
+	}
+	s.tombstoneQueue = append(s.tombstoneQueue, tombstone{hash: hash, until: time.Since(s.made) + life})
 	if s.tombstoneTimer == nil {
 		s.tombstoneTimer = time.AfterFunc(life, s.expireTombstones)
 	}
@@ -232,19 +246,20 @@ func (s *Stack) expireTombstones() {
 	if s.tombstoneTimer == nil {
 		return // shut down
 	}
-	now := time.Now()
-	for len(s.tombstoneQueue) > 0 && !s.tombstoneQueue[0].until.After(now) {
+	now := time.Since(s.made)
+	for len(s.tombstoneQueue) > 0 && s.tombstoneQueue[0].until <= now {
 		s.dropOldestTombstoneLocked()
 	}
 	if len(s.tombstoneQueue) == 0 {
 		s.tombstoneQueue, s.tombstoneTimer = nil, nil
 		return
 	}
-	s.tombstoneTimer.Reset(time.Until(s.tombstoneQueue[0].until))
+	s.tombstoneTimer.Reset(s.tombstoneQueue[0].until - now)
 }
 
 func (s *Stack) dropOldestTombstoneLocked() {
-	delete(s.tombstones, s.tombstoneQueue[0].key)
+	delete(s.tombstones, s.tombstoneQueue[0].hash)
+	delete(s.expected, s.tombstoneQueue[0].hash)
 	s.tombstoneQueue = s.tombstoneQueue[1:]
 }
 
@@ -252,15 +267,17 @@ func (s *Stack) dropTombstonesLocked() {
 	stopTimer(s.tombstoneTimer)
 	s.tombstoneTimer, s.tombstoneQueue = nil, nil
 	clear(s.tombstones)
+	clear(s.expected)
 }
 
 // recentlyEnded reports whether a call with that key ended within 64*T1, and returns
 // the PRACK that it still expects.
 func (s *Stack) recentlyEnded(key DialogKey) (expected rel100.RAck, ok bool) {
+	hash := s.hashOf(key)
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
-	expected, ok = s.tombstones[key]
-	return expected, ok
+	_, ok = s.tombstones[hash]
+	return s.expected[hash], ok
 }
 
 // fewerLocked wakes Shutdown when the number of calls that it waits for is reached.

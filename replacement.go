@@ -137,7 +137,7 @@ func (s *Stack) namedLocked(key DialogKey) (d *Dialog, ended bool) {
 		}
 		ended = ended || over
 	}
-	_, recent := s.tombstones[key]
+	_, recent := s.tombstones[s.hashOf(key)]
 	return nil, ended || recent || s.releasing[key] != nil || s.subscribed[key] != nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -34,6 +35,9 @@ type Stack struct {
 	journal   *journal.Journal
 	log       *slog.Logger // into journal
 	admission admission
+	// seed is behind the hashes of tombstones, which expire so long after made.
+	seed maphash.Seed
+	made time.Time
 	// allowHeader and supportedHeader stand in most messages, goDeliver
 	// and runCallback are deliveries.Go and application.
 	allowHeader, supportedHeader sip.Header
@@ -69,8 +73,11 @@ type Stack struct {
 	subscribed map[DialogKey]*Dialog
 	// replacing has the calls for which another was accepted beyond MaxDialogs, to
 	// replace them, and that other.
-	replacing  map[*Dialog]*Dialog
-	tombstones map[DialogKey]rel100.RAck
+	replacing map[*Dialog]*Dialog
+	// tombstones are the calls that ended lately, expected the PRACKs that may still come
+	// for some of them.
+	tombstones map[uint64]struct{}
+	expected   map[uint64]rel100.RAck
 	// bySource counts the calls in progress by the address they came from.
 	bySource       map[netip.Addr]int
 	tombstoneQueue []tombstone
@@ -147,6 +154,8 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 
 		unconfirmed: newUnconfirmed(own),
 		callBytes:   budget.New(own.callBytes()),
+		seed:        maphash.MakeSeed(),
+		made:        time.Now(),
 
 		bySource:   make(map[netip.Addr]int),
 		dialogs:    make(map[DialogKey]*Dialog),
@@ -154,8 +163,8 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 		releasing:  make(map[DialogKey]*Dialog),
 		subscribed: make(map[DialogKey]*Dialog),
 		replacing:  make(map[*Dialog]*Dialog),
-		tombstones: make(map[DialogKey]rel100.RAck),
-		stopped:    make(chan struct{}),
+		tombstones: make(map[uint64]struct{}), expected: make(map[uint64]rel100.RAck),
+		stopped: make(chan struct{}),
 	}
 	s.allowHeader, s.supportedHeader = sip.NewHeader("Allow", own.allowed()), sip.NewHeader("Supported", own.supported())
 	s.goDeliver, s.runCallback = s.deliveries.Go, s.application
