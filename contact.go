@@ -151,11 +151,11 @@ func (d *Dialog) customise(res *sip.Response, opts []ResponseOpt) error {
 		return applyOpts(res, nil)
 	}
 	ours := sipheader.First(res, "Contact")
-	before := sip.HeaderClone(ours)
+	before := contactNow(ours)
 	if err := applyOpts(res, opts); err != nil {
 		return err
 	}
-	chosen, err := takeContact(res, ours, before)
+	chosen, err := takeContact(res, ours, &before)
 	if err != nil || chosen == nil {
 		return err
 	}
@@ -167,10 +167,10 @@ func (d *Dialog) customise(res *sip.Response, opts []ResponseOpt) error {
 
 // takeContact leaves one Contact in a response that had ours: the one that the
 // application has added or changed, which is returned.
-func takeContact(res *sip.Response, ours, before sip.Header) (chosen sip.Header, err error) {
+func takeContact(res *sip.Response, ours sip.Header, before *contactBefore) (chosen sip.Header, err error) {
 	var others []sip.Header
 	for h := range sipheader.Named(res, "Contact") {
-		if !sameContact(h, before) {
+		if !before.is(h) {
 			others = append(others, h)
 		}
 	}
@@ -191,12 +191,29 @@ func takeContact(res *sip.Response, ours, before sip.Header) (chosen sip.Header,
 	return others[0], nil
 }
 
-func sameContact(a, b sip.Header) bool {
-	one, ok := a.(*sip.ContactHeader)
-	other, also := b.(*sip.ContactHeader)
-	if !ok || !also {
-		return a.Value() == b.Value()
+// contactBefore is what a Contact said before an application saw it.
+type contactBefore struct {
+	header sip.ContactHeader
+	text   string // of one that is no ContactHeader
+}
+
+func contactNow(contact sip.Header) contactBefore {
+	h, ok := contact.(*sip.ContactHeader)
+	if !ok {
+		return contactBefore{text: contact.Value()}
 	}
-	return one.DisplayName == other.DisplayName && one.Address.Wildcard == other.Address.Wildcard &&
-		sipmsg.SameURI(&one.Address, &other.Address) && slices.Equal(one.Params, other.Params)
+	now := contactBefore{header: *h}
+	now.header.Params, now.header.Address.UriParams = slices.Clone(h.Params), slices.Clone(h.Address.UriParams)
+	now.header.Address.Headers = slices.Clone(h.Address.Headers)
+	return now
+}
+
+// is reports whether a Contact says the same.
+func (c *contactBefore) is(contact sip.Header) bool {
+	h, ok := contact.(*sip.ContactHeader)
+	if !ok {
+		return contact.Value() == c.text
+	}
+	return c.text == "" && h.DisplayName == c.header.DisplayName && h.Address.Wildcard == c.header.Address.Wildcard &&
+		sipmsg.SameURI(&h.Address, &c.header.Address) && slices.Equal(h.Params, c.header.Params)
 }

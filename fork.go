@@ -587,7 +587,7 @@ func (i *inviteClient) releaseUnselected(res *sip.Response) {
 		release = e.endLocked(nil)
 		close(e.gone)
 	}
-	i.noForkCause = Cause{By: PartyLocal, Method: "BYE", Reason: "no fork was chosen"}
+	i.noForkCause = &Cause{By: PartyLocal, Method: "BYE", Reason: "no fork was chosen"}
 	both.unlock()
 	release()
 	i.releaseFork(res)

@@ -102,8 +102,8 @@ func (d *Dialog) logEndedLocked() {
 	}
 	cause := d.causeLocked()
 	attrs := []slog.Attr{slog.String("by", cause.By.String()), slog.Int("status", cause.Status), slog.String("reason", cause.Reason)}
-	if answered := d.entered[DialogStateEstablished]; !answered.IsZero() {
-		attrs = append(attrs, slog.Duration("lasted", time.Since(answered)))
+	if answered := d.entered[DialogStateEstablished]; answered != 0 {
+		attrs = append(attrs, slog.Duration("lasted", time.Since(time.Unix(0, answered))))
 	}
 	if cause.Err != nil {
 		attrs = append(attrs, slog.Any("error", cause.Err)) // not turned to text under the lock

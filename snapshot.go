@@ -64,8 +64,8 @@ func (d *Dialog) Info() Info {
 		info.RouteSet = append(info.RouteSet, *route.Clone())
 	}
 	for state, at := range d.entered {
-		if !at.IsZero() {
-			info.History = append(info.History, StateChange{DialogState(state), at})
+		if at != 0 {
+			info.History = append(info.History, StateChange{DialogState(state), time.Unix(0, at)})
 		}
 	}
 	return info

@@ -130,7 +130,7 @@ func (d *Dialog) setStateLocked(next DialogState) (delivered <-chan struct{}, ch
 	}
 	old := d.state
 	d.state = next
-	d.entered[next] = time.Now()
+	d.entered[next] = time.Now().UnixNano()
 	d.logStateLocked(old)
 	if next == DialogStateEstablished && d.stack != nil {
 		d.stack.counters.answered.Add(1)

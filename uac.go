@@ -42,7 +42,7 @@ type inviteClient struct {
 	// why a 2xx was not taken. over is true when no more can come.
 	choose      func(ForkInfo) bool
 	selections  []*forkSelection
-	noForkCause Cause
+	noForkCause *Cause
 	over        bool
 	// propose is InviteOpts.PrackOffer.
 	propose func(context.Context, ForkInfo) Body
@@ -355,7 +355,7 @@ func (i *inviteClient) classify(res *sip.Response) successKind {
 	}
 	if e := i.forkLocked(tag); e != nil && e.isGone() {
 		// It has hung up, or does not know of its early dialog any more.
-		i.noForkCause = Cause{By: PartyRemote, Method: "BYE", Reasons: slices.Clone(e.reasons)}
+		i.noForkCause = &Cause{By: PartyRemote, Method: "BYE", Reasons: slices.Clone(e.reasons)}
 		return otherFork
 	}
 	if kind, waits := i.awaitsSelectionLocked(res); waits {
@@ -445,22 +445,25 @@ func (i *inviteClient) ended(err error) {
 		i.d.mutex.Unlock()
 		return
 	}
-	cause := i.noForkCause
+	noFork := i.noForkCause
 	i.forgetLocked()
 	i.forks = nil
 	if won {
 		// The INVITE can no longer be cancelled: its remaining state would otherwise be
 		// kept as long as the call.
 		i.tx, i.offer, i.redirects, i.choose, i.propose, i.early, i.current, i.origin, i.former = nil, nil, nil, nil, nil, nil, nil, nil, nil
+		state := i.d.currentLocked()
+		i.d.local, state.remote = i.d.local.AsText(), state.remote.AsText()
 	}
 	i.d.mutex.Unlock()
 	if won {
 		return
 	}
-	if err != nil || cause.By == PartyNone {
-		cause = causeOf(sip.INVITE, err)
+	if err != nil || noFork == nil {
+		i.d.clear(causeOf(sip.INVITE, err))
+		return
 	}
-	i.d.clear(cause)
+	i.d.clear(*noFork)
 }
 
 // releaseFork ends the dialog of a further fork's 2xx: ACK, then BYE (RFC 3261

@@ -155,6 +155,19 @@ func PartyOf(m *sipmsg.Message, name string) Party {
 	return Party{text: value}
 }
 
+// AsText is the party as the value of a header, which takes less room, if that is read
+// as the same.
+func (p Party) AsText() Party {
+	if p.known == nil {
+		return p
+	}
+	text := Party{text: strings.Clone(p.known.From("").Value())}
+	if again := text.NameAddr(); again.Display != p.known.Display || !sipmsg.SameURI(&again.URI, &p.known.URI) {
+		return p
+	}
+	return text
+}
+
 // NameAddr reads it.
 func (p Party) NameAddr() NameAddr {
 	if p.known != nil {

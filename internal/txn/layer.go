@@ -103,6 +103,7 @@ type Layer struct {
 	most      int // of server transactions
 	inCall    func(m *sipmsg.Message) bool
 	secret    []byte // behind the tags of our responses
+	made      time.Time
 	log       *slog.Logger
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
@@ -135,6 +136,7 @@ func New(cfg Config) *Layer {
 		most:      cfg.Transactions,
 		inCall:    cfg.InCall,
 		secret:    []byte(randomHex(16)),
+		made:      time.Now(),
 		log:       cfg.Logger,
 		clients:   newTable[*clientTx](),
 		servers:   newTable[*serverTx](),

@@ -23,8 +23,8 @@ type lingering struct {
 // place is a transaction's place in a queue of lingering, whose mutex guards it.
 type place struct {
 	before, after *transaction
-	until         time.Time
-	generation    uint32 // of the transaction's limit
+	until         time.Duration // since the layer was made
+	generation    uint32        // of the transaction's limit
 }
 
 // newLingering returns a queue for each wait that there is.
@@ -40,7 +40,7 @@ func (l *Layer) newLingering() map[time.Duration]*lingering {
 func (q *lingering) add(tx *transaction) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	tx.place = place{before: q.last, until: time.Now().Add(q.wait), generation: tx.limit.generation}
+	tx.place = place{before: q.last, until: time.Since(q.layer.made) + q.wait, generation: tx.limit.generation}
 	if q.last != nil {
 		q.last.place.after = tx
 	} else {
@@ -103,7 +103,7 @@ func (q *lingering) next() (*transaction, uint32) {
 		q.timer = nil
 		return nil, 0
 	}
-	if left := time.Until(tx.place.until); left > 0 {
+	if left := tx.place.until - time.Since(q.layer.made); left > 0 {
 		q.timer.Reset(left)
 		return nil, 0
 	}

@@ -24,13 +24,11 @@ func clientKey(branch string, method sip.RequestMethod) string {
 	return branch + "\x00" + string(method)
 }
 
-// serverKeys are what a request from the network is matched by (RFC 3261 17.2.3): key,
-// and id, which is key without the method, both in one piece of memory. old tells that
+// appendServerKey appends what a request from the network is matched by (RFC 3261
+// 17.2.3); its first bytes, id of them, are the same without the method. old tells that
 // the client is of RFC 2543, whose ACK and CANCEL share all this with the INVITE; the To
 // tag is left out then, since an ACK has the response's.
-func serverKeys(m *sipmsg.Message) (id, key string, old bool) {
-	var room [160]byte
-	b := room[:0]
+func appendServerKey(b []byte, m *sipmsg.Message) (key []byte, id int, old bool) {
 	branch := m.Via.Branch()
 	if old = len(branch) <= len(magicCookie) || !strings.HasPrefix(branch, magicCookie); old {
 		b = appendParts(b, m.RequestURI, m.FromTag, m.CallID)
@@ -41,9 +39,8 @@ func serverKeys(m *sipmsg.Message) (id, key string, old bool) {
 		b = appendParts(b, branch, strings.ToLower(m.Via.Host))
 		b = append(strconv.AppendInt(b, int64(m.Via.Port), 10), 0)
 	}
-	end := len(b)
-	key = string(append(b, matched(m.Method)...))
-	return key[:end], key, old
+	id = len(b)
+	return append(b, matched(m.Method)...), id, old
 }
 
 func appendParts(b []byte, parts ...string) []byte {

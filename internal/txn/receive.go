@@ -43,14 +43,15 @@ func (l *Layer) receiveRequest(m *sipmsg.Message, flow *transport.Flow) {
 		l.refuse(m, flow, code, reason)
 		return
 	}
-	id, k, old := serverKeys(m)
+	var room [160]byte
+	k, id, old := appendServerKey(room[:0], m)
 	switch m.Method {
 	case sip.ACK:
 		l.receiveAck(m, flow, k, old)
 	case sip.CANCEL:
-		l.receiveCancel(m, flow, id)
+		l.receiveCancel(m, flow, string(k[:id]))
 	default:
-		l.receiveNew(m, flow, k)
+		l.receiveNew(m, flow, string(k))
 	}
 }
 

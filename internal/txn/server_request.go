@@ -144,8 +144,8 @@ func (l *Layer) answer(s *Server, code int) {
 
 // receiveAck absorbs an ACK that belongs to a failure response; all others go
 // up: only the user knows the ACKs it waits for.
-func (l *Layer) receiveAck(m *sipmsg.Message, flow *transport.Flow, k string, old bool) {
-	tx, ok := l.servers.get(k)
+func (l *Layer) receiveAck(m *sipmsg.Message, flow *transport.Flow, k []byte, old bool) {
+	tx, ok := l.servers.find(k)
 	if ok && tx.acknowledge(m, old) {
 		return
 	}

@@ -42,6 +42,15 @@ func (t *table[T]) get(k string) (T, bool) {
 	return v, ok
 }
 
+// find is get for a key that nobody keeps.
+func (t *table[T]) find(k []byte) (T, bool) {
+	s := &t.shards[maphash.Bytes(t.seed, k)%shardCount]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, ok := s.entries[string(k)]
+	return v, ok
+}
+
 // add files v, unless the key is taken: then it returns what is there.
 func (t *table[T]) add(k string, v T) (present T, added bool) {
 	s := t.shard(k)
