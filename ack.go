@@ -151,8 +151,12 @@ func (a *ackSender) send(body Body, now bool) (ackTx, error) {
 	}
 	// A repeated 2xx leads to another attempt. Messages after the ACK wait as long: a BYE
 	// must not overtake it, and mostly uses the same route.
-	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().timers().T2)
-	defer cancel()
+	ctx := d.baseContext()
+	if !now {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, d.config().timers().T2)
+		defer cancel()
+	}
 	return layer.SendAck(ctx, req, opt)
 }
 

@@ -16,7 +16,11 @@ type redirects struct {
 	route []sip.Uri
 }
 
+// newRedirects returns nil where none is to be followed.
 func newRedirects(limit int, target sip.Uri, route []sip.Uri) *redirects {
+	if limit <= 0 {
+		return nil
+	}
 	return &redirects{redirect.New(limit, target), route}
 }
 

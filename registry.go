@@ -273,11 +273,20 @@ func (s *Stack) dropTombstonesLocked() {
 // recentlyEnded reports whether a call with that key ended within 64*T1, and returns
 // the PRACK that it still expects.
 func (s *Stack) recentlyEnded(key DialogKey) (expected rel100.RAck, ok bool) {
-	hash := s.hashOf(key)
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
-	_, ok = s.tombstones[hash]
-	return s.expected[hash], ok
+	if !s.endedLocked(key) {
+		return rel100.RAck{}, false
+	}
+	return s.expected[s.hashOf(key)], true
+}
+
+func (s *Stack) endedLocked(key DialogKey) bool {
+	if len(s.tombstones) == 0 {
+		return false
+	}
+	_, ended := s.tombstones[s.hashOf(key)]
+	return ended
 }
 
 // fewerLocked wakes Shutdown when the number of calls that it waits for is reached.

@@ -137,8 +137,7 @@ func (s *Stack) namedLocked(key DialogKey) (d *Dialog, ended bool) {
 		}
 		ended = ended || over
 	}
-	_, recent := s.tombstones[s.hashOf(key)]
-	return nil, ended || recent || s.releasing[key] != nil || s.subscribed[key] != nil
+	return nil, ended || s.endedLocked(key) || s.releasing[key] != nil || s.subscribed[key] != nil
 }
 
 // tagsMeant returns the tags that a tag stands for: zero stands also for none, as peers

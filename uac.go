@@ -52,7 +52,8 @@ type inviteClient struct {
 	// forks are the calls of further forks, by To tag, for as long as their 2xx may be
 	// repeated: each is released once only.
 	forks map[string]*Dialog
-	// redirects are the targets of 3xx responses; nil once no more can come.
+	// redirects are the targets of 3xx responses; nil where none are followed, and once no
+	// more can come.
 	redirects *redirects
 }
 
@@ -452,8 +453,10 @@ func (i *inviteClient) ended(err error) {
 		// The INVITE can no longer be cancelled: its remaining state would otherwise be
 		// kept as long as the call.
 		i.tx, i.offer, i.redirects, i.choose, i.propose, i.early, i.current, i.origin, i.former = nil, nil, nil, nil, nil, nil, nil, nil, nil
-		state := i.d.currentLocked()
-		i.d.local, state.remote = i.d.local.AsText(), state.remote.AsText()
+		if i.d.state != DialogStateTerminated {
+			state := i.d.currentLocked()
+			i.d.local, state.remote = i.d.local.AsText(), state.remote.AsText()
+		}
 	}
 	i.d.mutex.Unlock()
 	if won {

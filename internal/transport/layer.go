@@ -44,6 +44,7 @@ type Layer struct {
 	closed    bool
 	packets   []*packetSocket
 	listeners []*listener
+	kinds     []kind                  // see ownKinds; nil when they are to be looked up anew
 	bound     []bound                 // both, in order; is appended to only
 	streams   map[streamKey][]*stream // live ones
 	dials     map[streamKey]*dial
@@ -162,7 +163,7 @@ func (l *Layer) shut() []*stream {
 	l.mu.Lock()
 	l.closed = true
 	packets, listeners := l.packets, l.listeners
-	l.packets, l.listeners = nil, nil
+	l.packets, l.listeners, l.kinds = nil, nil, nil
 	streams := l.streamsLocked()
 	l.mu.Unlock()
 

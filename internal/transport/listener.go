@@ -38,7 +38,7 @@ func (l *Layer) addListener(s *listener) bool {
 	if l.closed {
 		return false
 	}
-	l.listeners = append(l.listeners, s)
+	l.listeners, l.kinds = append(l.listeners, s), nil
 	l.bound = append(l.bound, bound{s.kind, s.local, s.config})
 	return true
 }

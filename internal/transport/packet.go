@@ -62,7 +62,7 @@ func (l *Layer) addPacket(s *packetSocket) bool {
 	if l.closed {
 		return false
 	}
-	l.packets = append(l.packets, s)
+	l.packets, l.kinds = append(l.packets, s), nil
 	l.bound = append(l.bound, bound{s.kind, s.local, s.config})
 	return true
 }

@@ -142,6 +142,13 @@ func secureKind(name string) (kind, error) {
 func (l *Layer) ownKinds() []kind {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.kinds == nil {
+		l.kinds = l.kindsLocked()
+	}
+	return l.kinds
+}
+
+func (l *Layer) kindsLocked() []kind {
 	var names []string
 	if len(l.packets) > 0 || len(l.listeners) == 0 {
 		names = []string{"UDP", "TCP"}
