@@ -44,8 +44,8 @@ type Dialog struct {
 	mutex lockstat.RWMutex
 
 	state DialogState
-	// entered says when each state was entered, in nanoseconds of Unix time.
-	entered [DialogStateTerminated + 1]int64
+	// entered says how old the stack was when each state was entered; zero: never.
+	entered [DialogStateTerminated + 1]time.Duration
 	phase   phase
 	// ending is how the call will end, once that is decided; ended how it has ended.
 	ending *ending

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
-	"time"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -103,7 +102,7 @@ func (d *Dialog) logEndedLocked() {
 	cause := d.causeLocked()
 	attrs := []slog.Attr{slog.String("by", cause.By.String()), slog.Int("status", cause.Status), slog.String("reason", cause.Reason)}
 	if answered := d.entered[DialogStateEstablished]; answered != 0 {
-		attrs = append(attrs, slog.Duration("lasted", time.Since(time.Unix(0, answered))))
+		attrs = append(attrs, slog.Duration("lasted", d.stack.age()-answered))
 	}
 	if cause.Err != nil {
 		attrs = append(attrs, slog.Any("error", cause.Err)) // not turned to text under the lock

@@ -65,7 +65,7 @@ func (d *Dialog) Info() Info {
 	}
 	for state, at := range d.entered {
 		if at != 0 {
-			info.History = append(info.History, StateChange{DialogState(state), time.Unix(0, at)})
+			info.History = append(info.History, StateChange{DialogState(state), d.stack.birth().Add(at)})
 		}
 	}
 	return info

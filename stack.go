@@ -35,7 +35,8 @@ type Stack struct {
 	journal   *journal.Journal
 	log       *slog.Logger // into journal
 	admission admission
-	// seed is behind the hashes of tombstones, which expire so long after made.
+	// seed is behind the hashes of tombstones; made is what times are counted from that
+	// there are many of.
 	seed maphash.Seed
 	made time.Time
 	// allowHeader and supportedHeader stand in most messages, goDeliver
@@ -374,6 +375,16 @@ func (s *Stack) adopt(d *Dialog) *Dialog {
 	d.mailbox.Panicked = func(value any, stack []byte) { s.logPanic(d.log(), "notification", value, stack) }
 	d.holds.Belong(s.callBytes)
 	return d
+}
+
+// age is how old the stack is, and never zero. A dialog may have none.
+func (s *Stack) age() time.Duration { return max(1, time.Since(s.birth())) }
+
+func (s *Stack) birth() (at time.Time) {
+	if s != nil {
+		at = s.made
+	}
+	return at
 }
 
 // application runs a callback of the application, and counts it while it runs.

@@ -2,7 +2,6 @@ package dialog
 
 import (
 	"fmt"
-	"time"
 )
 
 // DialogState is the state of a call. docs/states.md draws it.
@@ -130,7 +129,7 @@ func (d *Dialog) setStateLocked(next DialogState) (delivered <-chan struct{}, ch
 	}
 	old := d.state
 	d.state = next
-	d.entered[next] = time.Now().UnixNano()
+	d.entered[next] = d.stack.age()
 	d.logStateLocked(old)
 	if next == DialogStateEstablished && d.stack != nil {
 		d.stack.counters.answered.Add(1)
