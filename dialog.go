@@ -44,7 +44,8 @@ type Dialog struct {
 	mutex lockstat.RWMutex
 
 	state DialogState
-	// entered says how old the stack was when each state was entered; zero: never.
+	// entered says how old the stack was when each state was entered, which for a call that
+	// was restored may be before it was made; zero: never.
 	entered [DialogStateTerminated + 1]time.Duration
 	phase   phase
 	// ending is how the call will end, once that is decided; ended how it has ended.

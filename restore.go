@@ -246,7 +246,7 @@ func (s *Stack) newRestored(call *restoredCall, now time.Time) *Dialog {
 		state: DialogStateEstablished, phase: phaseConfirmed,
 		local: call.local, contact: call.contact, secure: call.Secure,
 	}
-	d.entered[DialogStateEstablished] = clockTime(now, call.Established)
+	d.entered[DialogStateEstablished] = clockTime(now, call.Established).Sub(s.birth())
 	if len(call.AppData) > 0 || len(call.unknown) > 0 {
 		d.saved = &keptCall{appData: slices.Clone(call.AppData), unknown: call.unknown}
 	}
@@ -293,7 +293,7 @@ func (s *Stack) registerRestored(d *Dialog) error {
 	if s.dialogs[key] != nil || s.releasing[key] != nil || s.subscribed[key] != nil || s.aliases[key] != nil {
 		return ErrExists
 	}
-	if _, ended := s.tombstones[key]; ended {
+	if s.endedLocked(key) {
 		return ErrEnded
 	}
 	if limit := s.config.maxDialogs(); limit >= 0 && len(s.dialogs) >= limit {

@@ -142,7 +142,7 @@ func (d *Dialog) Snapshot() (snapshot *Snapshot, err error) {
 	now := time.Now()
 	s := &Snapshot{
 		Version: SnapshotVersion, CallID: d.callID, IsUAC: d.isUAC, IsReferral: d.referral,
-		Established: wallClock(now, d.entered[DialogStateEstablished]), Secure: d.secure,
+		Established: wallClock(now, d.stack.birth().Add(d.entered[DialogStateEstablished])), Secure: d.secure,
 	}
 	s.LocalName, s.LocalURI = textsOf(d.local)
 	if d.contact != nil {
