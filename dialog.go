@@ -38,6 +38,8 @@ type Dialog struct {
 	// outOfDialog is true for the dialog of a REFER outside calls: no call, but the dialog
 	// of its subscription. referral is true for a call that follows a REFER.
 	outOfDialog, referral bool
+	// closeOnce synchronises itself.
+	closeOnce sync.Once
 
 	// mutex guards the fields below. It comes after Stack.mutex and before
 	// the mailbox; no two dialogs' are ever held at once.
@@ -47,10 +49,10 @@ type Dialog struct {
 	// entered says how old the stack was when each state was entered, which for a call that
 	// was restored may be before it was made; zero: never.
 	entered [DialogStateTerminated + 1]time.Duration
-	phase   phase
 	// ending is how the call will end, once that is decided; ended how it has ended.
 	ending *ending
 	ended  *ended
+	phase  phase
 	// peerHungUp is true once the peer's BYE has come, before it is answered.
 	peerHungUp bool
 	// ackWaits is true while an ACK of ours waits for the application's
@@ -113,7 +115,6 @@ type Dialog struct {
 	mailbox     mailbox.Mailbox
 	holds       budget.Share
 	credentials auth.Scope
-	closeOnce   sync.Once
 }
 
 // latches are the events of a call that goroutines wait for.

@@ -13,7 +13,7 @@ import (
 // phase is the exchange of the call that is open on the wire. The state is the
 // application's view: a dialog that was closed is Terminated at once, while its phase
 // continues until the peer is released.
-type phase int
+type phase uint8
 
 const (
 	// phaseIdle: none, and no call yet.

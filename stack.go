@@ -156,7 +156,7 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 		unconfirmed: newUnconfirmed(own),
 		callBytes:   budget.New(own.callBytes()),
 		seed:        maphash.MakeSeed(),
-		made:        time.Now(),
+		made:        time.Now().Add(-1), // no age is zero
 
 		bySource:   make(map[netip.Addr]int),
 		dialogs:    make(map[DialogKey]*Dialog),
@@ -378,7 +378,7 @@ func (s *Stack) adopt(d *Dialog) *Dialog {
 }
 
 // age is how old the stack is, and never zero. A dialog may have none.
-func (s *Stack) age() time.Duration { return max(1, time.Since(s.birth())) }
+func (s *Stack) age() time.Duration { return time.Since(s.birth()) }
 
 func (s *Stack) birth() (at time.Time) {
 	if s != nil {
