@@ -27,5 +27,5 @@ func TestAllocationsOfACallAtAServerAreBounded(t *testing.T) {
 	allocations, bytes := (after.Mallocs-before.Mallocs)/calls, (after.TotalAlloc-before.TotalAlloc)/calls
 	t.Log(allocations, "allocations,", bytes, "bytes a call")
 	require.LessOrEqual(t, allocations, uint64(120))
-	require.LessOrEqual(t, bytes, uint64(15000))
+	require.LessOrEqual(t, bytes, uint64(13500))
 }
