@@ -174,9 +174,6 @@ func (d *Dialog) keepsPlace(tx serverTx, req *sipmsg.Message, e *earlyDialog) (a
 // more than MoveFlow permits: by its flow, or as a re-INVITE or UPDATE by its Contact.
 func (s *dialogState) movesBeyondLocked(req *sipmsg.Message, f *transport.Flow) bool {
 	policy, refreshes := s.d.config().MoveFlow, req.Method == sip.INVITE || req.Method == sip.UPDATE
-	if s.flow == nil {
-		return false
-	}
 	if (refreshes || s.followsLocked(req, f)) && !s.flow.Same(f) && !policy.allows(s.flow, f) {
 		return true
 	}
