@@ -259,14 +259,8 @@ func (i *inviteClient) refuseOpenLocked() (release func()) {
 	return release
 }
 
-// currentFork returns the early dialog in which our requests are sent, nil outside any.
-// A request that is sent again stays in it.
-func (d *Dialog) currentFork() *earlyDialog {
-	d.mutex.RLock()
-	defer d.mutex.RUnlock()
-	return d.currentForkLocked()
-}
-
+// currentForkLocked returns the early dialog in which our requests are sent, nil outside
+// any. A request that is sent again stays in it.
 func (d *Dialog) currentForkLocked() *earlyDialog {
 	if d.invite == nil || d.phase != phaseInviting {
 		return nil

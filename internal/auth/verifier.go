@@ -154,7 +154,7 @@ func (v *Verifier) sign(data []byte, call string) []byte {
 // opens returns the number of a nonce; ok is false if the nonce is not one of ours for this
 // call, or is too old.
 func (v *Verifier) opens(nonce, call string) (serial uint64, ok bool) {
-	data, err := base64.RawURLEncoding.DecodeString(nonce)
+	data, err := base64.RawURLEncoding.Strict().DecodeString(nonce) // one text for each nonce
 	if err != nil || len(data) != nonceSize || !hmac.Equal(data[nonceData:], v.sign(data[:nonceData], call)) {
 		return 0, false
 	}
