@@ -324,7 +324,7 @@ func (i *inviteClient) fork(res *sip.Response) (fork *Dialog, isNew bool) {
 	fork = i.forks[tag]
 	tooMany := fork == nil && len(i.forks) >= maxForks
 	if fork == nil && !tooMany {
-		fork, isNew = i.newForkLocked(tag), true
+		fork, isNew = i.newForkLocked(tag, res), true
 	}
 	d.mutex.Unlock()
 	if tooMany {
@@ -336,7 +336,6 @@ func (i *inviteClient) fork(res *sip.Response) (fork *Dialog, isNew bool) {
 	}
 	both := fork.lockBoth()
 	defer both.unlock()
-	fork.invite.learnLocked(fork.currentLocked(), res)
 	if fork.stack.releasing != nil {
 		fork.stack.releasing[fork.keyLocked()] = fork
 	}
@@ -358,7 +357,9 @@ func (i *inviteClient) releasedLocked(fork *Dialog, tag string) *dialogState {
 	return s
 }
 
-func (i *inviteClient) newForkLocked(tag string) *Dialog {
+// newForkLocked makes the call of a further fork from its 2xx. The call is complete before
+// a repetition of the 2xx, which may be read by another goroutine, finds it.
+func (i *inviteClient) newForkLocked(tag string, res *sip.Response) *Dialog {
 	d := i.d
 	end := &ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "fork declined"}}
 	if i.won { // RFC 3326 3.1
@@ -374,6 +375,7 @@ func (i *inviteClient) newForkLocked(tag string) *Dialog {
 		ackSender: ackSender{d: fork, seq: i.seq, credentials: i.credentials},
 		tx:        i.tx, offer: i.offer, won: true, winner: tag,
 	}
+	fork.invite.learnLocked(fork.currentLocked(), res)
 	if i.forks == nil {
 		i.forks = make(map[string]*Dialog)
 	}

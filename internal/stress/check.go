@@ -95,6 +95,9 @@ func (t *transcript) late(p passed) bool { return t.n.tap.closedBy(p.at.Add(sett
 // settling is how long before its sockets a stack stops to listen, at most.
 const settling = 100 * time.Millisecond
 
+// timerL is how long an INVITE is known after its first 2xx (RFC 6026 8.7).
+const timerL = 32 * time.Second
+
 // unanswered is how long a request waits for an answer before it is sent another way.
 const unanswered = 32 * time.Second
 
@@ -144,20 +147,22 @@ func (t *transcript) overtaken(p, by passed) bool {
 // checkFinals: no request gets two different final answers (RFC 3261 17.2).
 // What the ghost asked is left out: it asks the same again long afterwards. So is a
 // CANCEL that has overtaken its INVITE: the 481 to it is not kept, and once more it finds
-// what it is for (RFC 3261 9.2).
+// what it is for (RFC 3261 9.2). The transaction ends 5 s after its last response at the
+// earliest (Timer I), and after a 2xx that is sent again all the time when Timer L fires:
+// an INVITE that a phone behind a router repeats later is a new one.
 func (t *transcript) checkFinals() {
-	first := make(map[string]passed)
+	latest, began := make(map[string]passed), make(map[string]time.Time)
 	for _, p := range t.log {
 		if !p.out || p.request || p.code < 200 || p.peer == ghostIP {
 			continue
 		}
 		key := p.branch + " " + p.method + " " + p.peer
-		was, ok := first[key]
+		was, ok := latest[key]
 		switch {
-		case !ok || p.at.Sub(was.at) > 5*time.Second: // Timer I is the shortest
-			first[key] = p
+		case !ok || p.at.Sub(was.at) > 5*time.Second || p.at.Sub(began[key]) >= timerL:
+			latest[key], began[key] = p, p.at
 		case p.method == "CANCEL" && was.code == 481 && p.code == 200:
-			first[key] = p
+			latest[key] = p
 		case was.code != p.code || was.toTg != p.toTg:
 			t.errorf(p, "answered %d before", was.code)
 		}
