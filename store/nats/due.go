@@ -155,8 +155,13 @@ func (s *Store) hinted(ctx context.Context, until minute) (list []found, err err
 			filters = append(filters, fmt.Sprint(s.prefix, "due.", int64(m), ".*"))
 		}
 	}
+	// Info writes to the handle it is called on, which other goroutines read.
+	own, err := s.js.Stream(ctx, s.stream.CachedInfo().Config.Name)
+	if err != nil {
+		return nil, failed(ctx, err)
+	}
 	for _, filter := range filters {
-		info, err := s.stream.Info(ctx, jetstream.WithSubjectFilter(filter))
+		info, err := own.Info(ctx, jetstream.WithSubjectFilter(filter))
 		if err != nil {
 			return nil, failed(ctx, err)
 		}
