@@ -5,6 +5,8 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog/internal/transport"
 )
 
 // RFC 3261 13.2.2.4: a repetition of the 2xx may find the call of a further fork as soon as
@@ -26,4 +28,27 @@ func TestAFurtherForkIsFoundWithItsTarget(t *testing.T) {
 	require.Equal(t, "second", state.RemoteTag())
 	require.Equal(t, "answered", state.Target().Host)
 	require.Equal(t, "proxy", state.RouteSet()[0].Host)
+}
+
+// movedTx counts how often its response is moved to another flow.
+type movedTx struct {
+	serverTx
+	moved int
+}
+
+func (tx *movedTx) ReplyBy(*transport.Flow) { tx.moved++ }
+
+// A late response of a fork that has lost moves that fork alone.
+func TestALosingForkMovesNoResponseOfTheCall(t *testing.T) {
+	d := &Dialog{isUAC: true, callID: "call", localTag: "ours"}
+	tx := &movedTx{}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.retransmissions = []*retransmission{{tx: tx}}
+	current := d.currentLocked()
+	lost := &dialogState{d: d, State: current.Fork("lost", 1)}
+	lost.goByLocked(nil)
+	require.Zero(t, tx.moved)
+	current.goByLocked(nil)
+	require.Equal(t, 1, tx.moved)
 }

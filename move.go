@@ -110,14 +110,17 @@ func (s *dialogState) goByLocked(f *transport.Flow) {
 	d := s.d
 	s.flow = f
 	d.keepLocked()
+	if s.updateIn != nil {
+		s.updateIn.moveLocked(f)
+	}
+	if s != d.currentLocked() {
+		return // another fork of ours: what follows belongs to the call
+	}
 	if d.incoming.tx != nil {
 		d.incoming.tx.ReplyBy(f)
 	}
 	if d.reinviteIn != nil {
 		d.reinviteIn.moveLocked(f)
-	}
-	if s.updateIn != nil {
-		s.updateIn.moveLocked(f)
 	}
 	for _, u := range d.retransmissions {
 		u.tx.ReplyBy(f)
