@@ -110,16 +110,17 @@ func (t *transcript) lostTransport(callID, tag string) bool {
 func (t *transcript) checkSequence() {
 	last := make(map[string]passed)
 	first := make(map[string]time.Time)
-	seen := make(map[string]bool)
+	seen, failed := make(map[string]bool), make(map[string]bool)
 	for _, p := range t.log {
+		half := p.callID + " " + p.fromTag
+		whole := half + " to " + p.toTg
+		same := fmt.Sprint(whole, " ", p.method, p.seq)
+		failed[same] = failed[same] || p.out && p.failed
 		if !p.out || !p.request || p.method == "ACK" || p.method == "CANCEL" || seen[p.branch+p.method] {
 			continue
 		}
 		seen[p.branch+p.method] = true
-		half := p.callID + " " + p.fromTag
-		whole := half + " to " + p.toTg
-		same := fmt.Sprint(whole, " ", p.method, p.seq)
-		if at, ok := first[same]; ok && (t.n.tap.lostBetween(at, p.at) || p.at.Sub(at) >= unanswered) {
+		if at, ok := first[same]; ok && (failed[same] || t.n.tap.lostBetween(at, p.at) || p.at.Sub(at) >= unanswered) {
 			continue // by another way, as it was (RFC 3263 4.3)
 		}
 		first[same] = p.at

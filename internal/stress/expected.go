@@ -48,7 +48,7 @@ func expectedFaults() []string {
 		"fault: bindings forgotten",
 	}
 	for _, transport := range testkit.AllTransports() {
-		list = append(list, "fault: a phone moves, over "+transport, "calls of a phone, over "+transport)
+		list = append(list, "fault: a phone moves, over "+transport, "calls of a phone, over "+transport, "calls by a flow, over "+transport)
 		if transport != "udp" {
 			list = append(list, "fault: connections cut silently, over "+transport)
 		}

@@ -77,6 +77,8 @@ func (r *round) newNodeAt(host *dialogtest.Host, ip, address, protocol string) *
 		// Some leave it to the library, and cannot mix.
 		AuthorizeReplaces: n.authorize,
 		AuthorizeJoin:     n.authorize,
+
+		LearnPublicAddress: r.dice.chance(50),
 	}
 	if ip == udpOne {
 		config.AuthorizeReplaces, config.AuthorizeJoin = nil, nil

@@ -246,8 +246,13 @@ func callbackOperations() []operation {
 
 func stackOperations() []operation {
 	return []operation{
-		{"Stack.NewInvite", func(a *application, ctx context.Context, _ *dialog.Dialog) {
+		{"Stack.NewInvite", func(a *application, ctx context.Context, other *dialog.Dialog) {
 			target, opts := a.target(), a.offer()
+			// The peer of a call by a flow that is lost cannot be told of the end: Shutdown
+			// says so, and is not to be blamed.
+			if other != nil && a.round.end != byShutdown && a.dice.chance(10) {
+				opts.Flow = other.Flow()
+			}
 			if a.dice.chance(20) {
 				target, opts = a.replaces(target, opts)
 			}
@@ -257,6 +262,9 @@ func stackOperations() []operation {
 			d, err := a.node.stack.NewInvite(ctx, target, opts)
 			a.check(err)
 			if err == nil {
+				if opts.Flow != nil {
+					a.round.cover.hit("calls by a flow, over " + strings.ToLower(opts.Flow.Transport()))
+				}
 				a.node.watch(d.(*dialog.Dialog), a)
 			}
 		}},
@@ -396,7 +404,7 @@ func (a *application) check(err error) {
 		{"timeout", dialog.ErrTimeout}, {"transport", dialog.ErrTransport}, {"wrong state", dialog.ErrState},
 		{"answered", dialog.ErrAnswered}, {"replaced", dialog.ErrReplaced}, {"canceled", dialog.ErrCanceled}, {"pending", dialog.ErrPending},
 		{"too many", dialog.ErrMaxDialogs}, {"no REFER", dialog.ErrNoRefer}, {"no subscription", dialog.ErrNoSubscription},
-		{"no outcome", dialog.ErrNoOutcome}, {"exists", dialog.ErrExists}, {"ended", dialog.ErrEnded},
+		{"no outcome", dialog.ErrNoOutcome}, {"exists", dialog.ErrExists}, {"ended", dialog.ErrEnded}, {"flow lost", dialog.ErrFlowLost},
 		{"argument", dialog.ErrInvalidArgument}, {"panic", dialog.ErrPanic}, {"terminated", dialog.ErrTerminated},
 		{"shutdown", dialog.ErrShutdown}, {"package", dialog.ErrInfoPackage}, {"context", context.DeadlineExceeded}, {"context canceled", context.Canceled},
 	} {

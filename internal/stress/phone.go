@@ -22,6 +22,9 @@ type phoneNode struct {
 // version have the same address at first.
 func (r *round) newPhone(transport string, n int) *phoneNode {
 	public, inside, all := fmt.Sprintf("203.0.113.%d", n), "192.168.0.%d", "0.0.0.0"
+	if r.seed%2 == 1 {
+		inside = "100.64.0.%d" // of a carrier's router (RFC 6598)
+	}
 	if strings.Contains(hostsOf(transport)[0], ":") {
 		public, inside, all = fmt.Sprintf("2001:db8::%d", n), "fd01::%d", "::"
 	}
