@@ -69,7 +69,7 @@ func (d *Dialog) takeNotify(req *sipmsg.Message) int {
 		r.progressedLocked(Progress(n.Progress))
 	}
 	switch n.Effect(r.isDecidedLocked()) {
-	case refersub.GoesOn:
+	case refersub.Continues:
 		r.lingers = false
 		r.activateLocked(n.Life(d.config().referLife()))
 	case refersub.Lingers:

@@ -48,7 +48,7 @@ type Effect int
 // reason while the new call was in progress: some peers send "terminated" in every
 // NOTIFY, and the outcome in a later one.
 const (
-	GoesOn Effect = iota
+	Continues Effect = iota
 	Lingers
 	Ends
 )
@@ -58,7 +58,7 @@ const (
 func (n Received) Effect(decided bool) Effect {
 	switch {
 	case n.state != "terminated":
-		return GoesOn
+		return Continues
 	case n.HasProgress && !decided && n.params.Text("reason") == "":
 		return Lingers
 	}

@@ -231,12 +231,12 @@ func TestWhatANOTIFYMakesOfTheSubscription(t *testing.T) {
 		reason                   string
 		retryAfter               time.Duration
 	}{
-		"active":                         {"active;expires=60", "message/sipfrag", "SIP/2.0 100 Trying", false, 0, refersub.GoesOn, time.Minute, "", 0},
-		"pending, in capitals":           {"PENDING", "Message/SIPfrag;version=2.0", "SIP/2.0 100 Trying", false, 0, refersub.GoesOn, time.Hour, "", 0},
-		"no state":                       {"", "message/sipfrag", "SIP/2.0 200 OK", false, 400, refersub.GoesOn, time.Hour, "", 0},
-		"no body":                        {"active;expires=60", "", "", false, 0, refersub.GoesOn, time.Minute, "", 0},
-		"a body that is none":            {"active", "text/plain", "hello", false, 415, refersub.GoesOn, time.Hour, "", 0},
-		"a status line of another type":  {"active", "text/plain", "SIP/2.0 180 Ringing", false, 0, refersub.GoesOn, time.Hour, "", 0},
+		"active":                         {"active;expires=60", "message/sipfrag", "SIP/2.0 100 Trying", false, 0, refersub.Continues, time.Minute, "", 0},
+		"pending, in capitals":           {"PENDING", "Message/SIPfrag;version=2.0", "SIP/2.0 100 Trying", false, 0, refersub.Continues, time.Hour, "", 0},
+		"no state":                       {"", "message/sipfrag", "SIP/2.0 200 OK", false, 400, refersub.Continues, time.Hour, "", 0},
+		"no body":                        {"active;expires=60", "", "", false, 0, refersub.Continues, time.Minute, "", 0},
+		"a body that is none":            {"active", "text/plain", "hello", false, 415, refersub.Continues, time.Hour, "", 0},
+		"a status line of another type":  {"active", "text/plain", "SIP/2.0 180 Ringing", false, 0, refersub.Continues, time.Hour, "", 0},
 		"the end, with any body":         {"terminated;reason=giveup", "text/plain", "bye", false, 0, refersub.Ends, time.Hour, "giveup", 0},
 		"the outcome":                    {"terminated;reason=noresource", "message/sipfrag", "SIP/2.0 200 OK", true, 0, refersub.Ends, time.Hour, "noresource", 0},
 		"the outcome, no reason":         {"terminated", "message/sipfrag", "SIP/2.0 486 Busy Here", true, 0, refersub.Ends, time.Hour, "", 0},
