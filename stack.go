@@ -272,6 +272,7 @@ func (s *Stack) listen(ctx context.Context, sockets *transport.Layer) ([]netip.A
 		address, err := sockets.Listen(ctx, transport.ListenConfig{
 			Transport: strings.ToLower(tc.Protocol), Address: tc.GetListenAddress(), TLS: tc.TLSConfig,
 			PublicHost: strings.Trim(tc.PublicAddress, "[]"), PublicPort: tc.PublicPort,
+			ViaHost: strings.Trim(tc.ViaAddress, "[]"), ViaPort: tc.ViaPort,
 			Origins: tc.WebSocket.origins(), CheckOrigin: s.checkOrigin(tc.WebSocket),
 		})
 		switch {

@@ -31,9 +31,20 @@ type TransportConfig struct {
 	// Port is the port to bind; 0 chooses a free one, see [Stack.Addr].
 	Port int
 	// PublicAddress and PublicPort, if set, are sent to peers instead of the address at
-	// which they reach us.
+	// which they reach us: in Contact, where later requests of a call go, in Via, where
+	// responses go, and in a From without a host.
 	PublicAddress string
 	PublicPort    int
+	// ViaAddress and ViaPort, if one of them is set, replace PublicAddress and PublicPort in
+	// Via; the other is then the address at which the peer reaches us. Several processes
+	// that share one PublicAddress need it: a request inside a call may go to each of them,
+	// but a response must go to the process that sent the request. A peer that supports
+	// rport (RFC 3581) sends responses to their source over UDP whatever Via says, and on
+	// the same connection over all other transports (RFC 3261 18.2.2): ViaAddress is for
+	// all other cases, such as a connection that was lost. On a WebSocket that the stack
+	// has opened neither is used (RFC 7118 5).
+	ViaAddress string
+	ViaPort    int
 	// TLSConfig is required for tls and wss.
 	TLSConfig *tls.Config
 	// WebSocket sets which WebSockets a listener of ws or wss accepts, and, with any
@@ -94,7 +105,7 @@ func (c *TransportConfig) Validate() error {
 	default:
 		return fmt.Errorf("%w: unknown transport %q", ErrInvalidArgument, c.Protocol)
 	}
-	if c.Port < 0 || c.Port > 65535 || c.PublicPort < 0 || c.PublicPort > 65535 {
+	if min(c.Port, c.PublicPort, c.ViaPort) < 0 || max(c.Port, c.PublicPort, c.ViaPort) > 65535 {
 		return fmt.Errorf("%w: port out of range", ErrInvalidArgument)
 	}
 	return c.WebSocket.validate()

@@ -231,7 +231,7 @@ func (c *StackConfig) checkTexts() error {
 		err = firstError(err, checkText("AcceptBodies", accepted))
 	}
 	for _, tc := range c.listeners() {
-		err = firstError(err, checkHost("PublicAddress", tc.PublicAddress))
+		err = firstError(err, checkHost("PublicAddress", tc.PublicAddress), checkHost("ViaAddress", tc.ViaAddress))
 	}
 	if proxy, _ := c.outboundProxy(); proxy != nil { // else it is no URL, and refused as that
 		err = firstError(err, checkTarget("OutboundProxy", *proxy))

@@ -404,6 +404,7 @@ func TestConfigurationBreaksNoMessage(t *testing.T) {
 			"InfoPackages":  func(c *dialog.StackConfig) { c.InfoPackages = []string{text} },
 			"AcceptBodies":  func(c *dialog.StackConfig) { c.AcceptBodies = []string{text} },
 			"PublicAddress": func(c *dialog.StackConfig) { c.Transport.PublicAddress = text },
+			"ViaAddress":    func(c *dialog.StackConfig) { c.Transport.ViaAddress = text },
 			"a listener's PublicAddress": func(c *dialog.StackConfig) {
 				c.Listeners = []dialog.TransportConfig{{Protocol: "tcp", Address: stackIP, PublicAddress: text}}
 			},

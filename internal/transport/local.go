@@ -16,19 +16,33 @@ const (
 )
 
 // Local returns how the flow's peer reaches us on its transport, as a Via says: the
-// public address when one is configured for the listener or the layer, else the
-// concrete local IP by which that peer is reached, with our listening port of the
+// address for Vias, or the public one, when it is configured for the listener or the
+// layer, else the concrete local IP by which that peer is reached, with our listening port of the
 // transport (for a stream we dialled without having a listener: the connection's own
 // port). A WebSocket that we dialled has a random host that does not exist, and no
 // port: nobody can connect to it (RFC 7118 5). For a wildcard UDP socket it may ask
 // the kernel for the route, which does not touch the network.
-func (f *Flow) Local() Local {
+func (f *Flow) Local() Local { return f.reachedAt(ListenConfig.forVia) }
+
+// reachedAt is where the peer reaches us, with the part of the configuration that counts.
+func (f *Flow) reachedAt(public func(ListenConfig) ListenConfig) Local {
 	if f.stream != nil && f.stream.invalid != "" {
 		return Local{Transport: f.Transport(), Host: f.stream.invalid}
 	}
-	addr, public := f.concrete()
-	return f.layer.told(f.Transport(), f.asSeen(addr, public), public)
+	addr, config := f.concrete()
+	config = public(config)
+	return f.layer.told(f.Transport(), f.asSeen(addr, config), config)
 }
+
+// forVia is the configuration with the public address that a Via says.
+func (c ListenConfig) forVia() ListenConfig {
+	if c.ViaHost != "" || c.ViaPort > 0 {
+		c.PublicHost, c.PublicPort = c.ViaHost, c.ViaPort
+	}
+	return c
+}
+
+func (c ListenConfig) forContact() ListenConfig { return c }
 
 // Recheck has what Local and Contact return be right now: a socket that is bound to all
 // addresses asks the kernel for the route once more, unless it has within a second. It
@@ -40,9 +54,9 @@ func (f *Flow) Recheck() {
 }
 
 // Contact returns how the flow's peer, and anybody else, reaches us later, as a
-// Contact says: what Local returns, but for a connection that we dialled without
-// listening on its transport. Its port is nobody's once it is lost: then it is
-// another listener, or UDP socket, where there is one.
+// Contact says: what Local returns, but for ViaHost and ViaPort, and for a connection
+// that we dialled without listening on its transport. Its port is nobody's once it is
+// lost: then it is another listener, or UDP socket, where there is one.
 func (f *Flow) Contact() Local {
 	if s := f.stream; s != nil && s.listener == nil && s.invalid == "" && !(f.layer.cfg.LearnPublic && f.Translated()) {
 		all := f.layer.boundNow()
@@ -50,7 +64,7 @@ func (f *Flow) Contact() Local {
 			return f.layer.told(b.kind.name, b.seenAt(s.local.Addr()), b.config)
 		}
 	}
-	return f.Local()
+	return f.reachedAt(ListenConfig.forContact)
 }
 
 // Changed forgets what has been learnt of our addresses, and which destinations could

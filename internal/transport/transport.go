@@ -140,6 +140,10 @@ type ListenConfig struct {
 	// listener are told instead of its own address.
 	PublicHost string
 	PublicPort int
+	// ViaHost and ViaPort, when either is set, replace PublicHost and PublicPort in
+	// what a Via says.
+	ViaHost string
+	ViaPort int
 	// Origins are those whose pages may open WebSockets here, "*" any; nil: those of
 	// the host that they connect to. What names no origin is no page, and may.
 	Origins []string
