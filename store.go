@@ -56,6 +56,17 @@ type Store interface {
 	Due(ctx context.Context, before time.Time, owner string, n int) ([]Record, error)
 }
 
+// A MoveNotifier is a [Store] that can tell an owner of calls that were taken from it. It
+// is optional: without it a process learns from its next Check, within an hour, that
+// another one has a call.
+type MoveNotifier interface {
+	Store
+	// NotifyMoved calls moved with the key of each call that another owner takes from
+	// owner, until stop is called. It does not wait for the Store. moved may be called from
+	// any goroutine, and returns at once. A key may be missed, or come more than once.
+	NotifyMoved(owner string, moved func(StoreKey)) (stop func())
+}
+
 // Record is a call in a [Store].
 type Record struct {
 	Key StoreKey

@@ -61,6 +61,7 @@ func Run(t *testing.T, open func(t *testing.T) dialog.Store) {
 		{"an acknowledgement that was lost", lostAcknowledgement},
 		{"a context that has ended", endedContext},
 		{"many owners at random", manyOwners},
+		{"a former owner is told", formerOwnerIsTold},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

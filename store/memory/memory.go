@@ -24,12 +24,15 @@ type Store struct {
 	// tombstones are the keys that were dropped, the oldest first. Some have a record
 	// again, or nothing.
 	tombstones []dialog.StoreKey
+	watchers   map[*watcher]struct{}
 }
 
-var _ dialog.Store = (*Store)(nil)
+var _ dialog.MoveNotifier = (*Store)(nil)
 
 // New returns an empty Store.
-func New() *Store { return &Store{entries: make(map[dialog.StoreKey]storerecord.Entry)} }
+func New() *Store {
+	return &Store{entries: make(map[dialog.StoreKey]storerecord.Entry), watchers: make(map[*watcher]struct{})}
+}
 
 // Len returns how many calls are kept, tombstones left out.
 func (s *Store) Len() (n int) {
@@ -53,14 +56,19 @@ func (s *Store) Save(ctx context.Context, r dialog.Record) error {
 
 // Take is [dialog.Store.Take].
 func (s *Store) Take(ctx context.Context, key dialog.StoreKey, owner string) (r dialog.Record, err error) {
+	var tell []func()
 	err = s.change(ctx, key, func(now *storerecord.Entry) (storerecord.Entry, error) {
 		taken, err := storerecord.Take(now, owner)
+		if err == nil {
+			tell = s.movedLocked(nil, key, now.Owner, owner)
+		}
 		r = taken.Record(key)
 		return taken, err
 	})
 	if err != nil {
 		return dialog.Record{}, err
 	}
+	run(tell)
 	return own(r), nil
 }
 
@@ -90,6 +98,12 @@ func (s *Store) Due(ctx context.Context, before time.Time, owner string, n int) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	list, tell := s.claim(before, owner, n)
+	run(tell)
+	return list, nil
+}
+
+func (s *Store) claim(before time.Time, owner string, n int) (list []dialog.Record, tell []func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -97,13 +111,15 @@ func (s *Store) Due(ctx context.Context, before time.Time, owner string, n int) 
 		if len(list) >= n {
 			break
 		}
-		claimed, due := storerecord.Claim(s.aliveLocked(key, now), before, owner)
+		held := s.aliveLocked(key, now)
+		claimed, due := storerecord.Claim(held, before, owner)
 		if due {
+			tell = s.movedLocked(tell, key, held.Owner, owner)
 			s.entries[key] = claimed
 			list = append(list, own(claimed.Record(key)))
 		}
 	}
-	return list, nil
+	return list, tell
 }
 
 // change writes the entry that a rule makes of the one that is there.
