@@ -14,6 +14,7 @@ import (
 	"sipdialog.example/dialog/internal/sdp"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/usage"
 )
 
 // decisionContext bounds a decision of the application by the ringing limit.
@@ -245,7 +246,7 @@ func mayPass(code int) bool {
 		sip.StatusRequestTerminated: // we have given it up
 		return false
 	}
-	return code >= 400 && code <= 699 && effectOf(sip.INVITE, code) == endsNothing
+	return code >= 400 && code <= 699 && usage.EffectOf(sip.INVITE, code) == usage.EndsNothing
 }
 
 // refusedOffer is an error of OnOffer's function: the refusal, and the text of the

@@ -7,6 +7,7 @@ import (
 
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/usage"
 )
 
 // handleServerFailure ends a call whose 2xx cannot be sent.
@@ -62,7 +63,7 @@ func (d *Dialog) handleRequest(tx serverTx, req *sipmsg.Message) {
 	case req.Method == sip.INFO:
 		d.handleInfo(tx, req)
 	case d.handled(tx, req.Method):
-	case isSubscribers(req.Method):
+	case usage.OfSubscription(req.Method):
 		// RFC 6665 4.1.3, 4.2.1.1.
 		d.stack.answerWith(tx, sipStatusBadEvent, allowEvents())
 	case req.Method == sip.OPTIONS:

@@ -8,6 +8,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/refersub"
+	"sipdialog.example/dialog/internal/usage"
 )
 
 // The NOTIFYs we send, for REFERs we received.
@@ -165,7 +166,7 @@ func (n *sentNotify) response(res *sip.Response) {
 		n.ended(nil)
 	default:
 		err := newResponseError(sip.NOTIFY, res)
-		if effectOf(sip.NOTIFY, res.StatusCode) != endsNothing {
+		if usage.EffectOf(sip.NOTIFY, res.StatusCode) != usage.EndsNothing {
 			n.r.drop(err)
 		}
 		n.ended(err)

@@ -10,6 +10,7 @@ import (
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sendslot"
 	"sipdialog.example/dialog/internal/sipheader"
+	"sipdialog.example/dialog/internal/usage"
 )
 
 // reliableClient handles the reliable provisional responses to one INVITE of ours in one
@@ -304,7 +305,7 @@ func (p *prack) response(res *sip.Response) {
 	switch {
 	case res.IsSuccess():
 		p.finish()
-	case effectOf(sip.PRACK, res.StatusCode) == endsNothing:
+	case usage.EffectOf(sip.PRACK, res.StatusCode) == usage.EndsNothing:
 		p.postpone()
 	default:
 		p.finish()

@@ -11,6 +11,7 @@ import (
 	"sipdialog.example/dialog/internal/refersub"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/usage"
 )
 
 // ReferSubscription is the implicit subscription of a REFER that we received or sent
@@ -427,7 +428,7 @@ func (r *ReferSubscription) subscribeResponse(res *sip.Response, asked time.Dura
 		r.refreshed(refersub.Granted(sipheader.Value(res, "Expires"), asked))
 		return
 	}
-	if effectOf(sip.SUBSCRIBE, res.StatusCode) != endsNothing {
+	if usage.EffectOf(sip.SUBSCRIBE, res.StatusCode) != usage.EndsNothing {
 		r.drop(newResponseError(sip.SUBSCRIBE, res))
 	}
 	r.refreshed(0)

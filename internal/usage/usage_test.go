@@ -1,4 +1,4 @@
-package dialog
+package usage
 
 import (
 	"testing"
@@ -16,10 +16,10 @@ func TestWhatAFailedRequestEnds(t *testing.T) {
 	}
 	for _, method := range []sip.RequestMethod{"INVITE", "REFER", "NOTIFY", "INFO", "UPDATE", "OPTIONS", "MESSAGE"} {
 		for _, code := range dialogEnds {
-			require.Equal(t, endsDialog, effectOf(method, code), "%s %d", method, code)
+			require.Equal(t, EndsDialog, EffectOf(method, code), "%s %d", method, code)
 		}
 		for _, code := range nothingEnds {
-			require.Equal(t, endsNothing, effectOf(method, code), "%s %d", method, code)
+			require.Equal(t, EndsNothing, EffectOf(method, code), "%s %d", method, code)
 		}
 	}
 	cases := []struct {
@@ -40,10 +40,10 @@ func TestWhatAFailedRequestEnds(t *testing.T) {
 	}
 	for _, c := range cases {
 		for _, method := range c.usage {
-			require.Equal(t, endsUsage, effectOf(method, c.code), "%s %d", method, c.code)
+			require.Equal(t, EndsUsage, EffectOf(method, c.code), "%s %d", method, c.code)
 		}
 		for _, method := range c.none {
-			require.Equal(t, endsNothing, effectOf(method, c.code), "%s %d", method, c.code)
+			require.Equal(t, EndsNothing, EffectOf(method, c.code), "%s %d", method, c.code)
 		}
 	}
 }
