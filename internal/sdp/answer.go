@@ -43,16 +43,16 @@ func (w Warning) String() string {
 // offer without an acceptable line has no answer, unless all of its lines have port 0.
 func (w *Wanted) Answer(offer *Description) (*Description, *Unacceptable) {
 	streams, place := w.place(offer.Media, func(stream, line Media) bool {
-		return stream.isOpen() && line.isOpen() && sameKind(stream, line) && len(common(stream, line)) > 0
+		return stream.isOpen() && line.isOpen() && sameKind(stream, line) && len(common(w.inNumbersOf(line, stream), line)) > 0
 	})
 	answer := &Description{Session: withTimesOf(offer, slices.DeleteFunc(slices.Clone(w.Session), isDirection))}
 	var why []Warning
 	for i, line := range offer.Media {
 		switch {
 		case place[i] >= 0:
-			m := streams[place[i]]
+			m := w.inNumbersOf(line, streams[place[i]])
 			direction := offer.Direction(line).mirrored() & w.Direction(m)
-			m = m.onlyFormats(common(m, line)).with(direction)
+			m = m.onlyFormats(common(m, line)).onlyOffered(line).with(direction)
 			m.Kind, m.Proto = line.Kind, line.Proto
 			answer.Media = append(answer.Media, m)
 			continue
@@ -66,6 +66,15 @@ func (w *Wanted) Answer(offer *Description) (*Description, *Unacceptable) {
 		return nil, &Unacceptable{slices.Compact(why)}
 	}
 	return answer, nil
+}
+
+// inNumbersOf returns a stream with the payload types of a line of an offer, if the
+// application takes any.
+func (w *Wanted) inNumbersOf(line, stream Media) Media {
+	if !w.AnyNumber {
+		return stream
+	}
+	return stream.numberedAs(line)
 }
 
 // whyNot returns the reasons why no stream matches a line.
@@ -131,8 +140,7 @@ func common(stream, line Media) []string {
 			auxiliary++
 		}
 	}
-	isMain := func(format string) bool { return !stream.isAuxiliary(format) }
-	if auxiliary == len(formats) && slices.ContainsFunc(stream.Formats, isMain) {
+	if auxiliary == len(formats) && slices.ContainsFunc(stream.Formats, stream.isMain) {
 		return nil
 	}
 	return formats

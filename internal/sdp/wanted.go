@@ -13,6 +13,10 @@ type Wanted struct {
 	// spare has streams whose m= lines other streams have taken: a later offer may
 	// bring them back.
 	spare []Media
+	// AnyNumber says that answers use the payload types of the offer: the application has
+	// named its codecs, and not their numbers. Otherwise a codec under another number is
+	// not the application's.
+	AnyNumber bool
 }
 
 // Offered returns the wanted session after an offer of the application: each stream is as
