@@ -188,6 +188,21 @@ type StackConfig struct {
 	TargetDialog bool
 	// Limits bounds the memory and work that peers can cause.
 	Limits Limits
+	// Store, unless nil, keeps the calls of this process, so that they outlive it: another
+	// process with the same Store goes on with them. Its methods are called with no lock
+	// held, at any time from several goroutines. See docs/cluster.md.
+	Store Store
+	// Node begins the name under which this process owns its calls in the Store
+	// (Record.Owner); random digits follow, so that a process that was started anew is
+	// another owner. It is visible ASCII; empty means "node".
+	Node string
+	// Durability says whether an answer waits until the call is saved; the zero value,
+	// BeforeAnswer, does.
+	Durability Durability
+	// StoreTimeout bounds how long a message of a call waits for the Store. After it the
+	// call goes on, and Stats.Unsaved counts that; it is saved as soon as the Store answers.
+	// Zero means 250 ms.
+	StoreTimeout time.Duration
 	// Trace is called for every SIP message that was read or will be written, and for a
 	// request before any response to it. No lock is held, but reading and writing wait
 	// for it, so it must return quickly. A panic or runtime.Goexit in it is counted, and
@@ -238,7 +253,7 @@ func (c *StackConfig) validate() error {
 	if _, err := c.outboundProxy(); err != nil {
 		return err
 	}
-	if err := firstError(c.checkTexts(), c.Limits.check()); err != nil {
+	if err := firstError(c.checkTexts(), c.Limits.check(), c.checkStore()); err != nil {
 		return err
 	}
 	if min(c.TxTimeout, c.GraceTime, c.KeepAlive, c.Timers.T1, c.Timers.T2, c.Timers.T4) < 0 {

@@ -106,6 +106,10 @@ func (d *Dialog) guarded(name string, decide func() (Body, error)) (made Body, e
 func (d *Dialog) abortOffers() {
 	d.mutex.Lock()
 	in, out, update := d.reinviteIn, d.reinviteOut, d.currentLocked().updateIn
+	reinviteStatus, updateStatus := sip.StatusRequestTerminated, sip.StatusCallTransactionDoesNotExists
+	if d.movedAwayLocked() { // RFC 5057 5.1: it ends nothing
+		reinviteStatus, updateStatus, out = sip.StatusServiceUnavailable, sip.StatusServiceUnavailable, nil
+	}
 	early := func() {}
 	if d.invite != nil {
 		early = d.invite.refuseOpenLocked()
@@ -113,13 +117,13 @@ func (d *Dialog) abortOffers() {
 	d.mutex.Unlock()
 	early()
 	if in != nil {
-		d.refuseReInvite(in, &Refusal{Status: sip.StatusRequestTerminated})
+		d.refuseReInvite(in, &Refusal{Status: reinviteStatus})
 	}
 	if out != nil {
 		out.cancel()
 	}
 	if update != nil {
-		d.refuseUpdate(update, &Refusal{Status: sip.StatusCallTransactionDoesNotExists})
+		d.refuseUpdate(update, &Refusal{Status: updateStatus})
 	}
 }
 

@@ -212,12 +212,27 @@ func (d *Dialog) clearNow(cause Cause, told func(*Dialog, Cause) knowledge) <-ch
 	}
 	delivered := d.terminateLocked(cause)
 	d.stack.forgetLocked(d)
+	d.writerLocked().Drop()
 	both.unlock()
 	release()
 	d.endContext()
 	d.abortOffers()
 	return delivered
 }
+
+// moveAway ends the call here, since another process has it: the peer is not told. What it
+// has asked for, and was not answered, gets 503.
+func (d *Dialog) moveAway(err error) {
+	d.dropSubscriptions(err)
+	d.mutex.Lock()
+	d.ending = &ending{cause: Cause{By: PartyMoved}, err: err}
+	d.saved.movedAway = true
+	d.mutex.Unlock()
+	d.clearAs(Cause{}, func(*Dialog, Cause) knowledge { return hasAgreed })
+}
+
+// movedAwayLocked reports whether another process has the call.
+func (d *Dialog) movedAwayLocked() bool { return d.saved != nil && d.saved.movedAway }
 
 // terminateLocked enters Terminated. Both mutexes are held, so that no look-up finds a
 // dialog that has ended. The cause is that of the decision that began the end.
@@ -235,7 +250,7 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 	}
 	d.ended.delivered = delivered
 	d.logEndedLocked()
-	if d.stack != nil && cause.By <= PartyShutdown {
+	if d.stack != nil && cause.By <= PartyMoved {
 		d.stack.counters.ended[cause.By].Add(1)
 	}
 	d.dropFlowLocked()
@@ -428,7 +443,7 @@ func (c Cause) answerError() error {
 		return ErrTimeout
 	case c.By == PartyShutdown:
 		return ErrShutdown
-	case c.By == PartyTransport && c.Err != nil:
+	case (c.By == PartyTransport || c.By == PartyMoved) && c.Err != nil:
 		return c.Err
 	case c.By == PartyTransport:
 		return ErrTransport

@@ -179,7 +179,9 @@ func (s *Stack) fileEndedLocked(d *Dialog) {
 	default:
 		d.endSubscriptionsLocked(ErrMaxDialogs)
 		d.holds.End()
-		s.addTombstoneLocked(key, d.incoming.reliable.awaited())
+		if !d.movedAwayLocked() { // it may come back
+			s.addTombstoneLocked(key, d.incoming.reliable.awaited())
+		}
 		s.fewerLocked()
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
+	"sipdialog.example/dialog/internal/storewriter"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/wellformed"
 )
@@ -33,6 +34,9 @@ import (
 // a NAT, and over WebSocket, the peer has to come back first. A session timer goes on; a
 // session that has expired is refreshed at once, once.
 //
+// With a StackConfig.Store the call is then kept there, with the fence after that of the
+// snapshot; if another process has taken it meanwhile, it ends with PartyMoved.
+//
 // It does not wait for the network.
 //
 // Errors: ErrInvalidArgument (no snapshot of a call), ErrVersion (of a later version),
@@ -49,6 +53,37 @@ func (s *Stack) Restore(ctx context.Context, snapshot *Snapshot) (d *Dialog, err
 	if snapshot == nil {
 		return nil, invalid("nil snapshot")
 	}
+	d, err = s.restore(snapshot, ownership{fence: snapshot.Fence + 1}, nil)
+	if err != nil {
+		return nil, err
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.changedIfKeptLocked()
+	return d, nil
+}
+
+// ownership is the right to a call that is in the Store: the fence, and when the Store has
+// said so.
+type ownership struct {
+	fence     uint64
+	confirmed time.Time
+}
+
+// restoreTaken goes on with a call that was taken from the Store; began is a time before
+// that. prepare is called before any request finds the call. It is saved again with its next
+// change: until then the record serves whoever takes it next.
+//
+// Errors: those of Restore.
+func (s *Stack) restoreTaken(r Record, began time.Time, prepare func(*Dialog)) (*Dialog, error) {
+	snapshot, err := s.unpack(r.Data)
+	if err != nil {
+		return nil, err
+	}
+	return s.restore(snapshot, ownership{fence: r.Fence, confirmed: began}, prepare)
+}
+
+func (s *Stack) restore(snapshot *Snapshot, by ownership, prepare func(*Dialog)) (*Dialog, error) {
 	now := time.Now()
 	call, err := snapshot.read(now)
 	if err != nil {
@@ -57,14 +92,44 @@ func (s *Stack) Restore(ctx context.Context, snapshot *Snapshot) (d *Dialog, err
 	if err := s.ready(); err != nil {
 		return nil, err
 	}
-	d = s.newRestored(call, now)
+	d := s.newRestored(call, now)
+	d.own(by, call.Fence)
+	if prepare != nil {
+		prepare(d)
+	}
 	if err := s.registerRestored(d); err != nil {
+		d.writerLocked().Release() // nobody else has the dialog
 		return nil, err
 	}
 	s.counters.restored.Add(1)
 	d.logBegun("call restored", "with")
 	d.resumeTimer(call.timer, now)
 	return d, nil
+}
+
+// own makes a call that is being restored this process's in the Store. Each fence since that
+// of the snapshot has a block of CSeq numbers of its own: of several processes that take a
+// call, one after the other, none uses a number of another, though none has saved it.
+func (d *Dialog) own(by ownership, saved uint64) {
+	if d.stack.writers == nil {
+		return
+	}
+	if d.saved == nil {
+		d.saved = &keptCall{}
+	}
+	d.saved.writer = d.stack.writers.TakenCall(storewriter.Key(NewStoreKey(d.callID, d.localTag)), (*writtenCall)(d), by.fence, by.confirmed)
+	d.currentLocked().Skip(seqBlock*blocksBefore(by.fence, saved), seqBlock)
+}
+
+// maxTakers bounds how many processes may take a call before one saves it: numbers end.
+const maxTakers = 10_000
+
+// blocksBefore is how many blocks of CSeq numbers belong to others: to the fences between.
+func blocksBefore(fence, saved uint64) uint32 {
+	if saved == 0 || fence <= saved {
+		return 0
+	}
+	return uint32(min(fence-saved-1, maxTakers))
 }
 
 // restoredCall is a snapshot that was read and checked.

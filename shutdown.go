@@ -148,6 +148,7 @@ func (s *Stack) stop(ctx context.Context) error {
 		d.clearUnreleased()
 		d.dropSubscriptions(ErrShutdown)
 	}
+	s.waitStore(ctx, written)
 	s.waitCallbacks(ctx, written)
 	s.closeLayers(ctx, written)
 	return s.closeJournal(ctx)
@@ -287,6 +288,20 @@ func (s *Stack) waitWritten(written context.Context) {
 	if layer != nil {
 		layer.WaitRefused(grace)
 	}
+}
+
+// waitStore waits until the Store knows how all calls have ended, up to the grace time.
+func (s *Stack) waitStore(ctx, written context.Context) {
+	if s.writers == nil {
+		return
+	}
+	if ctx.Err() != nil { // the calls have just ended
+		ctx = written
+	}
+	grace, cancel := context.WithTimeout(ctx, s.config.graceTime())
+	defer cancel()
+	s.writers.Wait(grace)
+	s.writers.Close()
 }
 
 // waitCallbacks waits for the application's callbacks, up to the grace time.

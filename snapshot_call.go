@@ -9,6 +9,7 @@ import (
 
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/storewriter"
 	"sipdialog.example/dialog/internal/wellformed"
 )
 
@@ -77,6 +78,9 @@ type Snapshot struct {
 	// that it takes (RFC 6086); nil if it has not said.
 	PeerUpdates  bool
 	PeerPackages []string
+	// Fence is that of the process in the Store which has written the snapshot; zero without
+	// a Store.
+	Fence uint64
 	// AppData is the application's own: see [Dialog.SetAppData].
 	AppData []byte
 
@@ -84,12 +88,19 @@ type Snapshot struct {
 	unknown map[string]json.RawMessage
 }
 
-// keptCall is what a call has for its snapshots alone.
+// keptCall is what a call has for its snapshots, and the Store, alone. The dialog's mutex
+// guards it.
 type keptCall struct {
 	// appData is not written to, and unknown are the fields of a snapshot that this package
 	// does not know.
 	appData []byte
 	unknown map[string]json.RawMessage
+	// writer writes the call to the Store; nil without one, and before the call is answered.
+	// offered is the highest CSeq number of the latest record.
+	writer  *storewriter.Writer
+	offered uint32
+	// movedAway is true once another process has the call.
+	movedAway bool
 }
 
 // SetAppData sets what the application has to know of the call once it is restored, at
@@ -107,11 +118,11 @@ func (d *Dialog) SetAppData(data []byte) (err error) {
 	if d.state == DialogStateTerminated {
 		return &StateError{Op: "SetAppData", State: d.state, Need: "a call in progress"}
 	}
-	next := keptCall{appData: own}
-	if d.saved != nil {
-		next.unknown = d.saved.unknown
+	if d.saved == nil {
+		d.saved = &keptCall{}
 	}
-	d.saved = &next
+	d.saved.appData = own
+	d.changedIfKeptLocked()
 	return nil
 }
 
@@ -139,7 +150,22 @@ func (d *Dialog) Snapshot() (snapshot *Snapshot, err error) {
 	if d.state != DialogStateEstablished || d.ending != nil || d.peerHungUp {
 		return nil, &StateError{Op: "Snapshot", State: d.state, Need: "Established state and no hang-up begun"}
 	}
-	now := time.Now()
+	snapshot = d.snapshotLocked(time.Now())
+	snapshot.own()
+	return snapshot, nil
+}
+
+// own makes the snapshot share nothing with its call.
+func (s *Snapshot) own() {
+	for _, data := range []*[]byte{&s.Session, &s.SessionWanted, &s.SessionSpare, &s.SessionLast, &s.AppData} {
+		*data = bytes.Clone(*data)
+	}
+	s.PeerPackages = slices.Clone(s.PeerPackages)
+}
+
+// snapshotLocked is Snapshot in any state. Its data, which nobody writes to, is the call's
+// own.
+func (d *Dialog) snapshotLocked(now time.Time) *Snapshot {
 	s := &Snapshot{
 		Version: SnapshotVersion, CallID: d.callID, IsUAC: d.isUAC, IsReferral: d.referral,
 		Established: wallClock(now, d.stack.birth().Add(d.entered[DialogStateEstablished])), Secure: d.secure,
@@ -149,14 +175,14 @@ func (d *Dialog) Snapshot() (snapshot *Snapshot, err error) {
 		s.Contact = d.contact.Value()
 	}
 	if d.saved != nil {
-		s.AppData, s.unknown = bytes.Clone(d.saved.appData), d.saved.unknown
+		s.AppData, s.unknown, s.Fence = d.saved.appData, d.saved.unknown, d.saved.writer.Fence()
 	}
 	state := d.currentLocked()
 	s.takeState(state)
 	s.takeFlow(state)
 	s.takeSession(state)
 	s.takeTimer(&d.timer, now)
-	return s, nil
+	return s
 }
 
 // wallClock is a time as another process can read it, in milliseconds since 1970. What
@@ -194,7 +220,7 @@ func (s *Snapshot) takeState(now *dialogState) {
 		s.RouteSet = append(s.RouteSet, route.String())
 	}
 	s.RemoteName, s.RemoteURI = textsOf(now.remote)
-	s.PeerPackages = slices.Clone(now.peerPackages)
+	s.PeerPackages = now.peerPackages
 }
 
 func (s *Snapshot) takeFlow(now *dialogState) {
@@ -220,7 +246,7 @@ func dataOf(body Body) []byte {
 	if body == nil {
 		return nil
 	}
-	return bytes.Clone(body.Data())
+	return body.Data()
 }
 
 func (s *Snapshot) takeTimer(timer *sessionTimer, now time.Time) {

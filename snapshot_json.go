@@ -29,6 +29,7 @@ var snapshotFields = [...]snapshotField{
 	bytesField("a", func(s *Snapshot) *[]byte { return &s.AppData }),
 	textField("c", func(s *Snapshot) *string { return &s.Contact }),
 	numberField("e", func(s *Snapshot) *int64 { return &s.Established }),
+	numberField("f", func(s *Snapshot) *uint64 { return &s.Fence }),
 	flagField("fd", func(s *Snapshot) *bool { return &s.FlowDialled }),
 	flagField("fi", func(s *Snapshot) *bool { return &s.FlowInbound }),
 	addressField("fl", func(s *Snapshot) *netip.AddrPort { return &s.FlowLocal }),

@@ -19,6 +19,7 @@ import (
 	"sipdialog.example/dialog/internal/journal"
 	"sipdialog.example/dialog/internal/lockstat"
 	"sipdialog.example/dialog/internal/rel100"
+	"sipdialog.example/dialog/internal/storewriter"
 	"sipdialog.example/dialog/internal/tasks"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
@@ -49,6 +50,9 @@ type Stack struct {
 	callBytes   *budget.Budget
 	// verifier is nil without MoveCredentials.
 	verifier *auth.Verifier
+	// writers writes the calls to the Store, under the name owner; nil without a Store.
+	writers *storewriter.Group
+	owner   string
 	// base ends when the layers below are closed, and with it every wait for the
 	// network.
 	base       context.Context
@@ -170,6 +174,7 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 	s.allowHeader, s.supportedHeader = sip.NewHeader("Allow", own.allowed()), sip.NewHeader("Supported", own.supported())
 	s.goDeliver, s.runCallback = s.deliveries.Go, s.application
 	s.base, s.cancelBase = context.WithCancel(context.Background())
+	s.writers = s.newStoreWriters()
 	s.mutex.Stats = &s.counters.stackLock
 	if own.MoveCredentials != nil {
 		s.verifier = auth.NewVerifier()

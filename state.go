@@ -62,6 +62,9 @@ const (
 	PartyTransport
 	// PartyShutdown: the stack was shut down.
 	PartyShutdown
+	// PartyMoved: another process has the call (StackConfig.Store). It has not ended, and
+	// nothing was sent to the peer. Cause.Err is ErrMoved.
+	PartyMoved
 )
 
 // String returns the party's name.
@@ -79,6 +82,8 @@ func (p Party) String() string {
 		return "transport"
 	case PartyShutdown:
 		return "shutdown"
+	case PartyMoved:
+		return "moved"
 	default:
 		return "unknown"
 	}

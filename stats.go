@@ -38,7 +38,15 @@ type Stats struct {
 	Placed, Arrived, Answered uint64
 	// Restored counts the calls that were restored from a snapshot.
 	Restored uint64
-	// Ended counts the calls that ended, by the party that ended them.
+	// Unsaved counts how often a call went on without the Store: a 2xx or an ACK that left
+	// before the call was saved, and blocks of CSeq numbers that were used unsaved.
+	// StoreErrors counts the operations that the Store has not answered, and Unwritten is
+	// the present number of calls whose latest change, or end, is not in the Store yet. All
+	// are zero without a Store.
+	Unsaved, StoreErrors uint64
+	Unwritten            int
+	// Ended counts the calls that ended, by the party that ended them; Ended[PartyMoved]
+	// those that another process has.
 	Ended map[Party]uint64
 	// Refused counts the refusals, and Dropped the messages and other things that were
 	// dropped or lost, by reason.
@@ -63,7 +71,8 @@ type LockStats struct {
 // counters are the atomic part of Stats.
 type counters struct {
 	placed, arrived, answered, restored    atomic.Uint64
-	ended                                  [PartyShutdown + 1]atomic.Uint64
+	unsaved                                atomic.Uint64
+	ended                                  [PartyMoved + 1]atomic.Uint64
 	nobody, full, rate, source, subscribed atomic.Uint64
 	panics, bodies, progress, forks        atomic.Uint64
 	answers, unconfirmed, bytes            atomic.Uint64
@@ -90,7 +99,10 @@ func (s *Stack) Stats() Stats {
 		StackLock:   lockStats(&c.stackLock),
 		DialogLocks: lockStats(&c.dialogLocks),
 	}
-	for by := PartyLocal; by <= PartyShutdown; by++ {
+	if s.writers != nil {
+		stats.Unsaved, stats.StoreErrors, stats.Unwritten = c.unsaved.Load(), s.writers.Failures(), s.writers.Waiting()
+	}
+	for by := PartyLocal; by <= PartyMoved; by++ {
 		stats.Ended[by] = c.ended[by].Load()
 	}
 	s.mutex.RLock()

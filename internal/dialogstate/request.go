@@ -36,6 +36,35 @@ func (s *State) NextSeq() uint32 {
 // draw takes n CSeq numbers. Only this function takes them.
 func (s *State) draw(n uint32) { s.localSeq += n }
 
+// Limit sets the highest CSeq number that may be used, unless there is one: that of the first
+// record of the call, beyond which another process may begin.
+func (s *State) Limit(top uint32) {
+	if s.limit == 0 {
+		s.limit = top
+	}
+}
+
+// Allow lets numbers be used up to top.
+func (s *State) Allow(top uint32) { s.limit = max(s.limit, top) }
+
+// Skip leaves out n numbers, which others may have used, and limits what comes after them to
+// the next block.
+func (s *State) Skip(n, block uint32) {
+	s.draw(n)
+	s.limit = s.localSeq + block
+}
+
+// Room returns how many numbers may be used now; below zero if too many were.
+func (s *State) Room() int {
+	if s.limit == 0 {
+		return maxRoom
+	}
+	return int(s.limit) - int(s.localSeq)
+}
+
+// maxRoom is the Room of a call without a limit.
+const maxRoom = 1 << 30
+
 // Path returns the Request-URI of our requests, and their Route (RFC 3261 12.2.1.1). A
 // strict router, as the first hop, is the Request-URI, and the target ends the route.
 // Both are copies.

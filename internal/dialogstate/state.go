@@ -17,8 +17,10 @@ type State struct {
 	localTag, remoteTag string
 	localSeq, remoteSeq uint32
 	remoteSeqKnown      bool
-	target              sip.Uri
-	routes              []sip.Uri
+	// limit is the highest CSeq number that may be used; zero: any.
+	limit  uint32
+	target sip.Uri
+	routes []sip.Uri
 }
 
 // View has the fields of a State, for applications to read and for storage.

@@ -1,0 +1,322 @@
+package storewriter
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// Writer writes one call. All methods may be called from any goroutine, and, but for Wait
+// and Confirm, with any lock of the call held; a nil Writer does nothing.
+type Writer struct {
+	group *Group
+	key   Key
+	fence uint64
+
+	mu    sync.Mutex // guards the fields below
+	call  Call       // nil once the call has ended
+	stage stage
+	// marked counts the changes, and saved those that are saved.
+	marked, saved uint64
+	// tried is true once a Save was begun, or the store had the call before: it may have it.
+	tried bool
+	// busy is true while an operation is being done, or waits to be tried again after pause.
+	busy  bool
+	pause time.Duration
+	// confirmed is when the store has last said that the call is ours.
+	confirmed time.Time
+	// progress is closed when something was saved, or nothing will be; nil while nobody
+	// waits.
+	progress chan struct{}
+}
+
+// stage is what a Writer has to do.
+type stage uint8
+
+const (
+	keeping  stage = iota // to save the changes
+	dropping              // to tell the store that the call has ended
+	released              // nothing: the call has ended
+	moved                 // nothing: another process has the call
+)
+
+// NewCall returns the Writer of a new call, of which the store knows nothing.
+func (g *Group) NewCall(key Key, call Call) *Writer {
+	return &Writer{group: g, key: key, fence: 1, call: call}
+}
+
+// TakenCall returns the Writer of a call that another process had before. confirmed is when
+// the store has said that it is ours; the zero value if it has not.
+func (g *Group) TakenCall(key Key, call Call, fence uint64, confirmed time.Time) *Writer {
+	return &Writer{group: g, key: key, fence: fence, call: call, tried: true, confirmed: confirmed}
+}
+
+// Fence returns the fence of the call, zero for a nil Writer.
+func (w *Writer) Fence() uint64 {
+	if w == nil {
+		return 0
+	}
+	return w.fence
+}
+
+// Mark says that the call has changed. It will be saved.
+func (w *Writer) Mark() {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stage == keeping {
+		w.marked++
+		w.startLocked()
+	}
+}
+
+// Drop says that the call has ended.
+func (w *Writer) Drop() {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stage == keeping {
+		w.toLocked(dropping)
+		w.startLocked()
+	}
+}
+
+// Release says that the call is no longer ours, though it has not ended: nothing more is
+// written of it.
+func (w *Writer) Release() {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stage == keeping {
+		w.toLocked(released)
+	}
+}
+
+// Wait waits until all changes are saved that were marked before. It is Done also for a call
+// that has ended, and Unknown if ctx ends first.
+func (w *Writer) Wait(ctx context.Context) Result {
+	if w == nil {
+		return Done
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for marked := w.marked; ; {
+		switch {
+		case w.stage == moved:
+			return Moved
+		case w.stage != keeping || w.saved >= marked:
+			return Done
+		}
+		if !w.waitLocked(ctx) {
+			return Unknown
+		}
+	}
+}
+
+// waitLocked waits for progress, without the mutex, and reports false when ctx has ended.
+func (w *Writer) waitLocked(ctx context.Context) bool {
+	if w.progress == nil {
+		w.progress = make(chan struct{})
+	}
+	progress := w.progress
+	w.mu.Unlock()
+	defer w.mu.Lock()
+	select {
+	case <-progress:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Confirm reports whether the call is ours: it asks the store unless that has said so within
+// the time age. Unknown means that the store does not answer; a call that has ended is Done.
+func (w *Writer) Confirm(ctx context.Context, age time.Duration) Result {
+	if w == nil {
+		return Done
+	}
+	w.mu.Lock()
+	stage, isFresh := w.stage, w.freshLocked(age)
+	w.mu.Unlock()
+	switch {
+	case stage == moved:
+		return Moved
+	case stage != keeping || isFresh:
+		return Done
+	}
+	began := time.Now()
+	result := w.group.ask(ctx, func(ctx context.Context) Result { return w.group.Store.Check(ctx, w.key, w.fence) })
+	switch result {
+	case NotKept: // nobody has it: the store has lost it, or does not have it yet
+		w.Mark()
+		result = Done
+	case Moved:
+		w.lose()
+	}
+	if result == Done {
+		w.confirm(began)
+	}
+	return result
+}
+
+// IsConfirmed reports whether the store has said within the time age that the call is ours.
+// It does not ask.
+func (w *Writer) IsConfirmed(age time.Duration) bool {
+	if w == nil {
+		return true
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.freshLocked(age)
+}
+
+func (w *Writer) freshLocked(age time.Duration) bool {
+	return !w.confirmed.IsZero() && time.Since(w.confirmed) <= age
+}
+
+func (w *Writer) confirm(at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if at.After(w.confirmed) {
+		w.confirmed = at
+	}
+}
+
+// lose ends the writing of a call that another process has.
+func (w *Writer) lose() {
+	w.mu.Lock()
+	call, ours := w.call, w.stage == keeping
+	if ours {
+		w.toLocked(moved)
+	}
+	w.mu.Unlock()
+	if ours {
+		call.Moved()
+	}
+}
+
+// toLocked enters another stage. The call itself is no longer needed.
+func (w *Writer) toLocked(next stage) {
+	w.stage, w.call = next, nil
+	w.progressLocked()
+}
+
+func (w *Writer) progressLocked() {
+	if w.progress != nil {
+		close(w.progress)
+		w.progress = nil
+	}
+}
+
+// startLocked begins to work, unless that is being done. A Writer that waits to try an
+// operation again goes on waiting.
+func (w *Writer) startLocked() {
+	if w.busy {
+		return
+	}
+	w.busy = true
+	w.group.begin()
+	if !w.group.Go(w.work) {
+		w.restLocked()
+	}
+}
+
+func (w *Writer) restLocked() {
+	w.busy = false
+	w.group.end()
+}
+
+// operation is one of the store: a Drop, or a Save of the first so many changes.
+type operation struct {
+	isDrop bool
+	call   Call
+	marked uint64
+}
+
+// work does what there is to do, and returns when that is nothing, or has to be tried again
+// later.
+func (w *Writer) work() {
+	for {
+		o, ok := w.next()
+		if !ok {
+			return
+		}
+		began := time.Now()
+		switch result := w.group.ask(w.group.Base, func(ctx context.Context) Result { return w.do(ctx, o) }); {
+		case result == Unknown:
+			w.later()
+			return
+		case o.isDrop: // if it has moved, it is not ours to drop
+			w.dropped()
+		case result == Moved:
+			w.lose()
+		default:
+			o.call.Saved()
+			w.wrote(o.marked, began)
+		}
+	}
+}
+
+func (w *Writer) do(ctx context.Context, o operation) Result {
+	if o.isDrop {
+		return w.group.Store.Drop(ctx, w.key, w.fence)
+	}
+	return o.call.Save(ctx, w.fence)
+}
+
+// next returns what there is to do, and false for nothing.
+func (w *Writer) next() (o operation, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.stage == keeping && w.saved < w.marked:
+		w.tried = true
+		return operation{call: w.call, marked: w.marked}, true
+	case w.stage == dropping && w.tried:
+		return operation{isDrop: true}, true
+	}
+	w.restLocked()
+	return operation{}, false
+}
+
+// later tries again after a pause.
+func (w *Writer) later() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var wait time.Duration
+	w.pause, wait = nextPause(w.pause)
+	if !w.group.after(w, wait) {
+		w.restLocked()
+	}
+}
+
+// again is later's second half.
+func (w *Writer) again() {
+	if !w.group.Run(w.work) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.restLocked()
+	}
+}
+
+func (w *Writer) wrote(marked uint64, began time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.saved, w.pause = marked, 0
+	if began.After(w.confirmed) {
+		w.confirmed = began
+	}
+	w.progressLocked()
+}
+
+func (w *Writer) dropped() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stage = released
+}

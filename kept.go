@@ -1,0 +1,203 @@
+package dialog
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"sipdialog.example/dialog/internal/storewriter"
+	"sipdialog.example/dialog/internal/tasks"
+)
+
+// How a call is kept in the Store of the configuration. internal/storewriter says when it is
+// written, this file what. docs/cluster.md has the rules.
+
+// Durability says what waits for the Store.
+type Durability int
+
+const (
+	// BeforeAnswer saves a call before its 2xx or our ACK is sent, and likewise a re-INVITE
+	// or UPDATE that changes our session: what the peer knows to be agreed is never lost with
+	// the process. That adds the time of a Save, and at most StoreTimeout, to the answer.
+	BeforeAnswer Durability = iota
+	// Async saves it meanwhile: a process that dies loses the calls of its last few
+	// milliseconds.
+	Async
+)
+
+const (
+	defaultStoreTimeout = 250 * time.Millisecond
+	// checkAge is how old the Store's word may be that a call is ours when something is sent
+	// that the peer has not asked for. lease is how old it may be for a refresh while the Store
+	// does not answer.
+	checkAge, lease = 30 * time.Second, 2 * time.Minute
+	// checkAgain is the pause before a session that has expired is looked at again while the
+	// Store does not answer.
+	checkAgain = 5 * time.Second
+	// keptLonger is how long a record outlasts its session, keptWithout how long it is kept
+	// without a session timer.
+	keptLonger, keptWithout = time.Hour, 24 * time.Hour
+)
+
+// newStoreWriters is the part of a Stack that writes its calls, nil without a Store.
+func (s *Stack) newStoreWriters() *storewriter.Group {
+	if s.config.Store == nil {
+		return nil
+	}
+	s.owner = orDefault(s.config.Node, "node") + "." + randomHex(4)
+	return &storewriter.Group{Store: engine{s}, Go: s.tasks.Go, Run: s.tasks.Run, Base: s.base}
+}
+
+// checkStore is a part of validate.
+func (c *StackConfig) checkStore() error {
+	switch {
+	case c.Durability < BeforeAnswer || c.Durability > Async:
+		return invalid("Durability %d", c.Durability)
+	case c.StoreTimeout < 0:
+		return invalid("StoreTimeout %v", c.StoreTimeout)
+	case strings.ContainsFunc(c.Node, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return invalid("Node %q", c.Node)
+	}
+	return nil
+}
+
+func (c *StackConfig) storeTimeout() time.Duration {
+	return orDefault(c.StoreTimeout, defaultStoreTimeout)
+}
+
+// engine is the Store for internal/storewriter.
+type engine struct{ s *Stack }
+
+func (e engine) Check(ctx context.Context, key storewriter.Key, fence uint64) storewriter.Result {
+	return e.s.askStore(func(store Store) error { return store.Check(ctx, StoreKey(key), fence) })
+}
+
+func (e engine) Drop(ctx context.Context, key storewriter.Key, fence uint64) storewriter.Result {
+	return e.s.askStore(func(store Store) error {
+		return store.Drop(ctx, StoreKey(key), fence, 64*e.s.config.timers().T1)
+	})
+}
+
+// askStore calls a method of the Store. One that panics has not answered.
+func (s *Stack) askStore(ask func(Store) error) (result storewriter.Result) {
+	value, returned := tasks.Apart(func() { result = resultOf(ask(s.config.Store)) })
+	if !returned {
+		s.logPanic(s.log, "Store", value, nil)
+		return storewriter.Unknown
+	}
+	return result
+}
+
+func resultOf(err error) storewriter.Result {
+	switch {
+	case err == nil:
+		return storewriter.Done
+	case errors.Is(err, ErrMoved), errors.Is(err, ErrEnded):
+		return storewriter.Moved
+	case errors.Is(err, ErrNotKept):
+		return storewriter.NotKept
+	}
+	return storewriter.Unknown
+}
+
+// writerLocked is the Writer of the call; nil without a Store, and before the call is
+// answered.
+func (d *Dialog) writerLocked() *storewriter.Writer {
+	if d.saved == nil {
+		return nil
+	}
+	return d.saved.writer
+}
+
+// writer is writerLocked for those without the mutex.
+func (d *Dialog) writer() *storewriter.Writer {
+	if d.stack == nil || d.stack.writers == nil {
+		return nil
+	}
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.writerLocked()
+}
+
+// changedLocked has the call saved, now that it has changed. The first change is its 2xx.
+func (d *Dialog) changedLocked() {
+	if d.stack == nil || d.stack.writers == nil || d.state == DialogStateTerminated || d.ending != nil {
+		return
+	}
+	if d.saved == nil {
+		d.saved = &keptCall{}
+	}
+	if d.saved.writer == nil {
+		d.saved.writer = d.stack.writers.NewCall(storewriter.Key(NewStoreKey(d.callID, d.localTag)), (*writtenCall)(d))
+	}
+	d.saved.writer.Mark()
+}
+
+// changedIfKeptLocked is changedLocked for what may change before the 2xx.
+func (d *Dialog) changedIfKeptLocked() { d.writerLocked().Mark() }
+
+// writtenCall is a Dialog for internal/storewriter.
+type writtenCall Dialog
+
+// Save saves the call as it is now.
+func (c *writtenCall) Save(ctx context.Context, fence uint64) storewriter.Result {
+	d := (*Dialog)(c)
+	r, ok := d.record(fence)
+	if !ok {
+		return storewriter.Done // it is being ended: its Drop follows
+	}
+	return d.stack.askStore(func(store Store) error { return store.Save(ctx, r) })
+}
+
+// record is the call as it is now, and false if it is being ended.
+func (d *Dialog) record(fence uint64) (r Record, ok bool) {
+	now := time.Now()
+	d.mutex.Lock()
+	if d.state == DialogStateTerminated || d.ending != nil || d.peerHungUp {
+		d.mutex.Unlock()
+		return Record{}, false
+	}
+	snapshot := d.snapshotLocked(now)
+	snapshot.Fence = fence
+	d.saved.offered = snapshot.SeqTop
+	d.currentLocked().Limit(snapshot.SeqTop)
+	r = Record{
+		Key: NewStoreKey(d.callID, d.localTag), Fence: fence, Owner: d.stack.owner,
+		Due: d.timer.DueAt(), Expires: d.keptUntilLocked(now),
+	}
+	d.mutex.Unlock()
+	r.Data = d.stack.pack(snapshot)
+	return r, true
+}
+
+// keptUntilLocked is when the Store may forget the call.
+func (d *Dialog) keptUntilLocked(now time.Time) time.Time {
+	if d.timer.Active() {
+		return d.timer.ExpiresAt().Add(keptLonger)
+	}
+	return now.Add(keptWithout)
+}
+
+// pack makes the bytes of a Record of a snapshot, and unpack reads them.
+func (s *Stack) pack(snapshot *Snapshot) []byte {
+	text, _ := snapshot.MarshalJSON() // does not fail
+	return text
+}
+
+func (s *Stack) unpack(data []byte) (*Snapshot, error) {
+	snapshot := &Snapshot{}
+	return snapshot, snapshot.UnmarshalJSON(data)
+}
+
+// Saved lets the CSeq numbers be used that the latest record has reserved.
+func (c *writtenCall) Saved() {
+	d := (*Dialog)(c)
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.currentLocked().Allow(d.saved.offered)
+}
+
+// Moved ends the call here, since another process has it: nothing is sent, and the Store
+// keeps it.
+func (c *writtenCall) Moved() { (*Dialog)(c).moveAway(ErrMoved) }
