@@ -6,8 +6,8 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/offeranswer"
-	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/txn"
 )
 
@@ -17,9 +17,9 @@ import (
 type ackSender struct {
 	d *Dialog
 	// seq and credentials are those of the INVITE: the ACK has the same (RFC
-	// 3261 13.2.2.4, 22.1).
+	// 3261 13.2.2.4, 22.1), these as lines.
 	seq         uint32
-	credentials []sip.Header
+	credentials string
 	// body is the ACK's, kept with it: a later attempt has it too.
 	body Body
 	// ack is kept as long as the 2xx may be repeated, until over says that it
@@ -32,10 +32,10 @@ type ackSender struct {
 
 // leaving records the CSeq and credentials of the INVITE that leaves, which its ACK
 // repeats.
-func (a *ackSender) leaving(req *sip.Request) {
+func (a *ackSender) leaving(req *draft.Request) {
 	a.d.mutex.Lock()
 	defer a.d.mutex.Unlock()
-	a.seq, a.credentials = sipheader.CSeq(req), credentialsIn(req)
+	a.seq, a.credentials = req.CSeq(), req.Lines(credentialHeaders[:]...)
 }
 
 // answerOffer acknowledges a 2xx, and then calls then. An offer in the 2xx is decided
@@ -137,13 +137,11 @@ func (a *ackSender) send(body Body, now bool) (ackTx, error) {
 	d.mutex.RLock()
 	s := d.currentLocked()
 	req := s.requestLocked(s.Ack(a.seq))
-	for _, h := range a.credentials {
-		req.AppendHeader(h)
-	}
+	req.AddLines(a.credentials)
 	opt := s.optionsLocked()
 	d.mutex.RUnlock()
 	opt.NoWait = now
-	setBody(req, body)
+	putBody(req, body)
 
 	layer, err := d.transactionLayer()
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/multipart"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sipheader"
@@ -106,6 +107,17 @@ func setBody(msg sip.Message, body Body) {
 		msg.AppendHeader(sip.NewHeader("Content-Type", t))
 	}
 	msg.SetBody(bytes.Clone(body.Data()))
+}
+
+// putBody is setBody for a request of ours.
+func putBody(req *draft.Request, body Body) {
+	if isNilBody(body) || len(body.Data()) == 0 {
+		return
+	}
+	if t := body.ContentType(); t != "" {
+		req.Add("Content-Type", t)
+	}
+	req.Body = body.Data()
 }
 
 // isNilBody also sees the nil pointers of this package's own types behind the

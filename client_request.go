@@ -8,7 +8,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
-	"sipdialog.example/dialog/internal/sipheader"
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
 )
@@ -34,7 +34,7 @@ type clientRequest struct {
 	next func(ctx context.Context) (seq uint32, written func(), err error)
 	// prepared, unless nil, is called for each request that will leave. leaving, unless
 	// nil, is called as it is written, perhaps more than once.
-	prepared, leaving func(req *sip.Request)
+	prepared, leaving func(req *draft.Request)
 	// sent, unless nil, is called with the transaction of the request. left, unless
 	// nil, is called with its next hop and flow. Both may be called more than once.
 	sent func(tx clientTx)
@@ -46,7 +46,7 @@ type clientRequest struct {
 	done     func(err error)
 	// alternatives, unless nil, is called when the request has failed, by a response or
 	// without one. The result sends the request to another target; nil after the last.
-	alternatives func(res *sip.Response) func(req *sip.Request) txn.RequestOptions
+	alternatives func(res *sip.Response) func(req *draft.Request) txn.RequestOptions
 	// overtaken is true for a request that is sent again after a 500: a later one of
 	// the dialog may have arrived before it (RFC 3261 12.2.2).
 	overtaken bool
@@ -57,8 +57,9 @@ type clientRequest struct {
 	mu sync.Mutex // guards the fields below
 	// opt says where the request goes.
 	opt txn.RequestOptions
-	// req is the request as it was sent last. to and transport are its destination.
-	req       *sip.Request
+	// text is the request as it was sent last, once it is to be sent again. to and
+	// transport are its destination.
+	text      []byte
 	to        auth.Destination
 	transport string
 	// challenged is the transaction after which the request is sent again.
@@ -70,12 +71,11 @@ type clientRequest struct {
 var _ txn.ClientUser = (*clientRequest)(nil)
 
 // send writes the request.
-func (x *clientRequest) send(ctx context.Context, req *sip.Request) error {
+func (x *clientRequest) send(ctx context.Context, req *draft.Request) error {
 	x.mu.Lock()
-	x.req = req
 	opt := x.opt
 	x.mu.Unlock()
-	opt.Authorize = func(ctx context.Context, req *sip.Request, flow *transport.Flow) func(bool) {
+	opt.Authorize = func(ctx context.Context, req *draft.Request, flow *transport.Flow) func(bool) {
 		return x.authorize(ctx, req, flow, opt)
 	}
 	if x.prepared != nil {
@@ -90,7 +90,7 @@ func (x *clientRequest) send(ctx context.Context, req *sip.Request) error {
 }
 
 // authorize adds the credentials for the destination of the flow.
-func (x *clientRequest) authorize(ctx context.Context, req *sip.Request, flow *transport.Flow, opt txn.RequestOptions) (written func(sent bool)) {
+func (x *clientRequest) authorize(ctx context.Context, req *draft.Request, flow *transport.Flow, opt txn.RequestOptions) (written func(sent bool)) {
 	written = func(bool) {}
 	if x.attempt != nil {
 		to := x.stack.destination(req, flow, opt)
@@ -135,7 +135,7 @@ func (x *clientRequest) Response(tx *txn.Client, res *sip.Response) {
 			return
 		}
 	case sip.StatusInternalServerError:
-		if x.overtaken && x.mayRetry() && x.retry(tx, func() { x.retryChanged(res, func(*sip.Request) {}) }) {
+		if x.overtaken && x.mayRetry() && x.retry(tx, func() { x.retryChanged(res, func(*draft.Request) {}) }) {
 			return
 		}
 	}
@@ -165,7 +165,7 @@ func (x *clientRequest) failover(tx *txn.Client, res *sip.Response, err error) b
 	return turn != nil && x.retry(tx, func() { x.sendToTarget(turn, res, err) })
 }
 
-func (x *clientRequest) nextTarget(res *sip.Response) func(req *sip.Request) txn.RequestOptions {
+func (x *clientRequest) nextTarget(res *sip.Response) func(req *draft.Request) txn.RequestOptions {
 	if x.alternatives == nil {
 		return nil
 	}
@@ -174,8 +174,8 @@ func (x *clientRequest) nextTarget(res *sip.Response) func(req *sip.Request) txn
 
 // sendToTarget sends the request to another target. Where it may not be sent, the
 // failure before is the outcome.
-func (x *clientRequest) sendToTarget(turn func(*sip.Request) txn.RequestOptions, res *sip.Response, err error) {
-	if !x.resend(func(req *sip.Request) {
+func (x *clientRequest) sendToTarget(turn func(*draft.Request) txn.RequestOptions, res *sip.Response, err error) {
+	if !x.resend(func(req *draft.Request) {
 		opt := turn(req)
 		x.mu.Lock()
 		x.opt, x.retries = opt, 0
@@ -187,10 +187,9 @@ func (x *clientRequest) sendToTarget(turn func(*sip.Request) txn.RequestOptions,
 }
 
 // leaveServer removes the credentials for the server before, the application's own too.
-func (x *clientRequest) leaveServer(req *sip.Request) {
-	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
-		for req.RemoveHeader(name) {
-		}
+func (x *clientRequest) leaveServer(req *draft.Request) {
+	for _, name := range credentialHeaders {
+		req.Remove(name)
 	}
 	if x.attempt != nil {
 		x.attempt.Anew()
@@ -224,7 +223,7 @@ func (x *clientRequest) mayRetry() bool {
 }
 
 // retryChanged sends the request again with a change that a response demands.
-func (x *clientRequest) retryChanged(res *sip.Response, change func(*sip.Request)) {
+func (x *clientRequest) retryChanged(res *sip.Response, change func(*draft.Request)) {
 	if !x.resend(change) {
 		x.failoverOrReport(res, nil)
 	}
@@ -233,7 +232,7 @@ func (x *clientRequest) retryChanged(res *sip.Response, change func(*sip.Request
 // retry begins another try, and reports whether it does.
 func (x *clientRequest) retry(tx *txn.Client, f func()) bool {
 	x.mu.Lock()
-	x.challenged = tx
+	x.challenged, x.text = tx, tx.Sent()
 	x.mu.Unlock()
 	if x.background(f) {
 		return true
@@ -247,7 +246,7 @@ func (x *clientRequest) retry(tx *txn.Client, f func()) bool {
 // retryWithCredentials asks for credentials and sends the request with them. When there
 // are none, or the application takes too long, the challenge is the outcome.
 func (x *clientRequest) retryWithCredentials(challenge *sip.Response) {
-	if !x.credentials(challenge) || !x.resend(func(*sip.Request) {}) {
+	if !x.credentials(challenge) || !x.resend(func(*draft.Request) {}) {
 		x.failoverOrReport(challenge, nil)
 	}
 }
@@ -274,7 +273,7 @@ func (x *clientRequest) credentials(challenge *sip.Response) bool {
 }
 
 // resend sends the request again, changed, and reports false when it may not be sent.
-func (x *clientRequest) resend(change func(*sip.Request)) bool {
+func (x *clientRequest) resend(change func(*draft.Request)) bool {
 	ctx, cancel := context.WithTimeout(x.base, x.timeout)
 	defer cancel()
 	seq, written, err := x.next(ctx)
@@ -282,10 +281,13 @@ func (x *clientRequest) resend(change func(*sip.Request)) bool {
 		return false
 	}
 	x.mu.Lock()
-	req := x.req.Clone()
+	req := draft.Parse(x.text)
 	x.mu.Unlock()
-	req.CSeq().SeqNo = seq
+	req.SetCSeq(seq)
 	change(req)
+	x.mu.Lock()
+	x.text = req.Text()
+	x.mu.Unlock()
 	err = x.send(ctx, req)
 	written()
 	if err != nil {
@@ -296,7 +298,7 @@ func (x *clientRequest) resend(change func(*sip.Request)) bool {
 
 // unlockAndSend sends a request that was built under the mutex, which it unlocks: in
 // an early dialog, unless e is nil. set sets what is called with the outcome.
-func (s *dialogState) unlockAndSend(ctx context.Context, req *sip.Request, e *earlyDialog, mayRepeat func() error, set func(x *clientRequest)) error {
+func (s *dialogState) unlockAndSend(ctx context.Context, req *draft.Request, e *earlyDialog, mayRepeat func() error, set func(x *clientRequest)) error {
 	opt := s.optionsLocked()
 	s.d.mutex.Unlock()
 	x, err := s.d.newClientRequest(e, opt, mayRepeat)
@@ -347,17 +349,9 @@ func (d *Dialog) nextSeq(e *earlyDialog, mayRepeat func() error) (seq uint32, er
 	return d.stateOfLocked(e).NextSeq(), nil
 }
 
-// credentialsIn returns copies of the Authorization and Proxy-Authorization headers of
-// a request: the ACK to a 2xx carries those of its INVITE (RFC 3261 22.1).
-func credentialsIn(req *sip.Request) []sip.Header {
-	var list []sip.Header
-	for _, name := range []string{"Authorization", "Proxy-Authorization"} {
-		for h := range sipheader.Named(req, name) {
-			list = append(list, sip.HeaderClone(h))
-		}
-	}
-	return list
-}
+// credentialHeaders have credentials: the ACK to a 2xx carries those of its INVITE (RFC
+// 3261 22.1). It is only read.
+var credentialHeaders = [...]string{"Authorization", "Proxy-Authorization"}
 
 // lockToSend acquires the send slot and then the mutex, for a request that only an
 // established call may send.

@@ -38,14 +38,20 @@ func (d *Dialog) contactValue(tx serverTx) string {
 	local := tx.Local()
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
+	return d.currentLocked().contactTextLocked(local)
+}
+
+// contactTextLocked is contactLocked as it is written.
+func (s *dialogState) contactTextLocked(local transport.Local) string {
+	d := s.d
 	if d.contact != nil {
 		return d.contact.Value()
 	}
-	secure := d.currentLocked().isSecureLocked()
-	if secure {
+	secure := s.isSecureLocked()
+	if secure && d.stack != nil {
 		local = d.stack.secured(local)
 	}
-	return contactText(d.local.NameAddr().URI.User, local, secure)
+	return contactText(d.local.User(), local, secure)
 }
 
 // isSecureLocked reports whether our Contact must be a SIPS URI: the INVITE was for

@@ -9,6 +9,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
@@ -71,8 +72,13 @@ func (s *Stack) attempt(scope *auth.Scope) *auth.Attempt {
 // login asks the application for the answer to a challenge.
 func (x *clientRequest) login(ctx context.Context, asked auth.Challenge) (auth.Login, bool) {
 	x.mu.Lock()
-	req, to, transport := x.req, x.to, x.transport
+	text, to, transport := x.text, x.to, x.transport
 	x.mu.Unlock()
+	sent, err := sipmsg.Parse(text)
+	if err != nil {
+		return auth.Login{}, false
+	}
+	req := sent.Request()
 	c := Challenge{
 		Realm: asked.Realm, Proxy: asked.Proxy, Algorithm: asked.Algorithm, QOP: asked.QOP, Stale: asked.Stale,
 		Method: string(req.Method), RequestURI: *req.Recipient.Clone(),
@@ -120,7 +126,8 @@ func (x *clientRequest) log(req *sip.Request) *slog.Logger {
 }
 
 // destination returns the destination of a request that will leave.
-func (s *Stack) destination(req *sip.Request, flow *transport.Flow, opt txn.RequestOptions) auth.Destination {
+func (s *Stack) destination(leaving *draft.Request, flow *transport.Flow, opt txn.RequestOptions) auth.Destination {
+	req := leaving.Message().Request()
 	to := auth.Destination{
 		Hop: hopAddress(flow, opt.NextHop), Target: placeOf(req.Recipient), Path: pathBehind(req, opt.NextHop),
 		From: req.From().Address.Endpoint(), To: req.To().Address.Endpoint(), InDialog: sipheader.ToTag(req) != "",

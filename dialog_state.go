@@ -6,8 +6,10 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/dialogstate"
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/nat"
 	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
@@ -114,26 +116,24 @@ func (s *dialogState) refreshedLocked(msg sipheader.Message) {
 
 // nextRequestLocked builds the next request of the dialog: reading and raising the CSeq
 // is one critical section.
-func (s *dialogState) nextRequestLocked(method sip.RequestMethod) *sip.Request {
+func (s *dialogState) nextRequestLocked(method sip.RequestMethod) *draft.Request {
 	return s.requestLocked(s.Next(method))
 }
 
 // requestLocked builds a request inside the dialog (RFC 3261 12.2.1.1).
-func (s *dialogState) requestLocked(r dialogstate.Request) *sip.Request {
+func (s *dialogState) requestLocked(r dialogstate.Request) *draft.Request {
 	d := s.d
-	req := sip.NewRequest(r.Method, r.URI)
-	for _, route := range r.Route {
-		req.AppendHeader(&sip.RouteHeader{Address: route})
+	req := draft.New(r.Method, &r.URI)
+	for i := range r.Route {
+		req.AddRoute(&r.Route[i])
 	}
-	req.AppendHeader(d.local.NameAddr().From(r.FromTag))
-	req.AppendHeader(s.remote.NameAddr().To(r.ToTag))
-	id := sip.CallIDHeader(d.callID)
-	req.AppendHeader(&id)
-	req.AppendHeader(&sip.CSeqHeader{SeqNo: r.CSeq, MethodName: r.Method})
-	hops := sip.MaxForwardsHeader(70)
-	req.AppendHeader(&hops)
+	d.local.AddTo(req, "From", r.FromTag)
+	s.remote.AddTo(req, "To", r.ToTag)
+	req.Add("Call-ID", d.callID)
+	req.AddCSeq(r.CSeq)
+	req.SetMaxForwards(70)
 	if agent := d.config().userAgent(); agent != "" {
-		req.AppendHeader(sip.NewHeader("User-Agent", agent))
+		req.Add("User-Agent", agent)
 	}
 	return req
 }
@@ -151,7 +151,7 @@ func (s *dialogState) optionsLocked() txn.RequestOptions {
 // prepare fills in the headers that depend on the address by which the peer reaches us:
 // the Contact of requests that make or refresh a dialog, and the host in the From of a
 // first INVITE.
-func (s *dialogState) prepare(req *sip.Request, local transport.Local) {
+func (s *dialogState) prepare(req *draft.Request, local transport.Local) {
 	switch req.Method {
 	case sip.INVITE, sip.UPDATE, sip.REFER, sip.NOTIFY, sip.SUBSCRIBE:
 	default:
@@ -160,20 +160,19 @@ func (s *dialogState) prepare(req *sip.Request, local transport.Local) {
 	d := s.d
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if sipheader.ToTag(req) != "" {
-		d.timer.NoteMinSE(minSE(req))
-	} else if sipuri.IsSIPS(req.Recipient) {
+	if req.ToTag() != "" {
+		d.timer.NoteMinSE(sessiontimer.ParseMinSE(req.Value("Min-SE")))
+	} else if req.IsSIPS() {
 		d.secure = true
 	}
-	if caller := d.local.NameAddr(); caller.URI.Host == "" {
+	if d.local.LacksHost() {
+		caller := d.local.NameAddr()
 		caller.URI.Host = sipuri.Bracketed(local.Host)
 		d.local = caller.Party()
-		if from := req.From(); from != nil {
-			from.Address = *caller.URI.Clone()
-		}
+		req.Set("From", caller.From(d.localTag).Value())
 	}
-	sipheader.Remove(req, "Contact")
-	req.AppendHeader(s.contactLocked(local))
+	req.Remove("Contact")
+	req.Add("Contact", s.contactTextLocked(local))
 }
 
 // targetsOf are the targets that an INVITE gives for later requests. A client of RFC

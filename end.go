@@ -280,9 +280,9 @@ func (d *Dialog) sendBye() {
 	s := d.currentLocked()
 	req := s.nextRequestLocked(sip.BYE)
 	for _, h := range e.reasons {
-		req.AppendHeader(sip.HeaderClone(h))
+		req.AddHeader(h)
 	}
-	appendHeaders(req, e.headers)
+	addHeaders(req, e.headers)
 	err := s.unlockAndSend(d.baseContext(), req, nil, nil, func(x *clientRequest) {
 		x.response, x.done = func(*sip.Response) {}, d.byeEnded
 	})

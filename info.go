@@ -9,6 +9,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/dtmf"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
@@ -71,9 +72,9 @@ func (c *StackConfig) recvInfo() sip.Header {
 }
 
 // askPackages adds Recv-Info to an INVITE, if InfoPackages is set (RFC 6086 5.2.3).
-func (d *Dialog) askPackages(req *sip.Request) {
+func (d *Dialog) askPackages(req *draft.Request) {
 	if d.config().InfoPackages != nil {
-		req.AppendHeader(d.config().recvInfo())
+		req.AddHeader(d.config().recvInfo())
 	}
 }
 

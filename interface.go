@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
@@ -302,6 +303,13 @@ func WithWarning(code int, text string) ResponseOpt {
 func appendHeaders(msg sip.Message, headers []Header) {
 	for _, h := range headers {
 		msg.AppendHeader(sip.NewHeader(h.Name, h.Value))
+	}
+}
+
+// addHeaders is appendHeaders for a request of ours.
+func addHeaders(req *draft.Request, headers []Header) {
+	for _, h := range headers {
+		req.Add(h.Name, h.Value)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/journal"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
@@ -14,11 +15,11 @@ import (
 // transactionLayer is the part of internal/txn that this package needs. A test can
 // replace it.
 type transactionLayer interface {
-	// Request writes a request and returns. Responses go to user, for one Call-ID one
+	// Request writes a request, releases it, and returns. Responses go to user, for one Call-ID one
 	// at a time in arrival order.
-	Request(ctx context.Context, req *sip.Request, opt txn.RequestOptions, user txn.ClientUser) (clientTx, error)
+	Request(ctx context.Context, req *draft.Request, opt txn.RequestOptions, user txn.ClientUser) (clientTx, error)
 	// SendAck writes the ACK to a 2xx and keeps its bytes.
-	SendAck(ctx context.Context, req *sip.Request, opt txn.RequestOptions) (ackTx, error)
+	SendAck(ctx context.Context, req *draft.Request, opt txn.RequestOptions) (ackTx, error)
 	// CloseBy ends all transactions and waits, until ctx ends, for their remaining
 	// deliveries.
 	CloseBy(ctx context.Context)
@@ -76,7 +77,7 @@ type txnLayer struct {
 	journal *journal.Journal
 }
 
-func (r txnLayer) Request(ctx context.Context, req *sip.Request, opt txn.RequestOptions, user txn.ClientUser) (clientTx, error) {
+func (r txnLayer) Request(ctx context.Context, req *draft.Request, opt txn.RequestOptions, user txn.ClientUser) (clientTx, error) {
 	r.journal.Ask()
 	tx, err := r.layer.Request(ctx, req, opt, user)
 	if err != nil {
@@ -85,7 +86,7 @@ func (r txnLayer) Request(ctx context.Context, req *sip.Request, opt txn.Request
 	return tx, nil
 }
 
-func (r txnLayer) SendAck(ctx context.Context, req *sip.Request, opt txn.RequestOptions) (ackTx, error) {
+func (r txnLayer) SendAck(ctx context.Context, req *draft.Request, opt txn.RequestOptions) (ackTx, error) {
 	ack, err := r.layer.SendAck(ctx, req, opt)
 	if err != nil {
 		return nil, err

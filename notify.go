@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/refersub"
 	"sipdialog.example/dialog/internal/usage"
 )
@@ -111,11 +112,11 @@ func (r *ReferSubscription) leftLocked() time.Duration {
 	return r.life.Left(time.Now())
 }
 
-func (r *ReferSubscription) newNotifyLocked(n refersub.Notify) *sip.Request {
+func (r *ReferSubscription) newNotifyLocked(n refersub.Notify) *draft.Request {
 	req := r.dialog.currentLocked().nextRequestLocked(sip.NOTIFY)
-	req.AppendHeader(r.event())
-	req.AppendHeader(sip.NewHeader("Subscription-State", n.State))
-	setBody(req, NewBody(refersub.TypeFrag, n.Progress.Frag()))
+	req.AddHeader(r.event())
+	req.Add("Subscription-State", n.State)
+	putBody(req, NewBody(refersub.TypeFrag, n.Progress.Frag()))
 	return req
 }
 

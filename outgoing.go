@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
@@ -52,17 +53,17 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 }
 
 // nameCalls adds Require, Replaces and Join to an INVITE.
-func (o InviteOpts) nameCalls(invite *sip.Request) {
+func (o InviteOpts) nameCalls(invite *draft.Request) {
 	if len(o.Require) > 0 {
-		invite.AppendHeader(sip.NewHeader("Require", strings.Join(o.Require, ", ")))
+		invite.Add("Require", strings.Join(o.Require, ", "))
 	}
 	if o.Replaces != nil {
-		invite.AppendHeader(sip.NewHeader("Replaces", o.Replaces.BuildReplacesHeader()))
+		invite.Add("Replaces", o.Replaces.BuildReplacesHeader())
 	}
 	if o.Join != nil {
 		join := *o.Join
 		join.EarlyOnly = false // RFC 3911 7.1 has no such parameter
-		invite.AppendHeader(sip.NewHeader("Join", join.BuildReplacesHeader()))
+		invite.Add("Join", join.BuildReplacesHeader())
 	}
 }
 

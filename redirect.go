@@ -3,6 +3,7 @@ package dialog
 import (
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/redirect"
 	"sipdialog.example/dialog/internal/sipheader"
@@ -26,7 +27,7 @@ func newRedirects(limit int, target sip.Uri, route []sip.Uri) *redirects {
 
 // nextTarget returns a function that sends the INVITE to the next target, when one has
 // failed by a response or without one; nil when there is no other.
-func (i *inviteClient) nextTarget(res *sip.Response) func(req *sip.Request) txn.RequestOptions {
+func (i *inviteClient) nextTarget(res *sip.Response) func(req *draft.Request) txn.RequestOptions {
 	i.d.mutex.Lock()
 	defer i.d.mutex.Unlock()
 	r := i.redirects
@@ -40,7 +41,7 @@ func (i *inviteClient) nextTarget(res *sip.Response) func(req *sip.Request) txn.
 	if !found {
 		return nil
 	}
-	return func(req *sip.Request) txn.RequestOptions { return i.retarget(req, target, r.route) }
+	return func(req *draft.Request) txn.RequestOptions { return i.retarget(req, target, r.route) }
 }
 
 func contactsOf(res *sip.Response) (list []redirect.Contact) {
@@ -52,7 +53,7 @@ func contactsOf(res *sip.Response) (list []redirect.Contact) {
 
 // retarget addresses an INVITE to the next target. Early dialogs and routes of the
 // target before are forgotten. To, From and Call-ID stay.
-func (i *inviteClient) retarget(req *sip.Request, target sip.Uri, route []sip.Uri) txn.RequestOptions {
+func (i *inviteClient) retarget(req *draft.Request, target sip.Uri, route []sip.Uri) txn.RequestOptions {
 	d := i.d
 	both := d.lockBoth()
 	release := i.leaveLocked(target, route)
@@ -80,12 +81,12 @@ func (i *inviteClient) leaveLocked(target sip.Uri, route []sip.Uri) (release fun
 }
 
 // aimLocked addresses an INVITE to the dialog's target.
-func (s *dialogState) aimLocked(req *sip.Request) txn.RequestOptions {
+func (s *dialogState) aimLocked(req *draft.Request) txn.RequestOptions {
 	uri, routes := s.Path()
-	req.Recipient = uri
-	sipheader.Remove(req, "Route")
-	for _, route := range routes {
-		req.AppendHeader(&sip.RouteHeader{Address: route})
+	req.SetURI(&uri)
+	req.Remove("Route")
+	for i := range routes {
+		req.AddRoute(&routes[i])
 	}
 	return s.optionsLocked()
 }

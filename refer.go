@@ -7,6 +7,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/dialogname"
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/refersub"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
@@ -109,17 +110,17 @@ func (r *ReferSubscription) mayRepeatLocked() error {
 
 // decorateReferLocked adds the headers that only a REFER has (RFC 3515 2.4.1, 3892 3,
 // 4488 4, 4538 3, 7614 5.1).
-func (d *Dialog) decorateReferLocked(req *sip.Request, referTo sip.Uri, opts *ReferOpts) {
-	req.AppendHeader(sip.NewHeader("Refer-To", "<"+referTo.String()+">"))
-	req.AppendHeader(d.stack.supported())
+func (d *Dialog) decorateReferLocked(req *draft.Request, referTo sip.Uri, opts *ReferOpts) {
+	req.Add("Refer-To", "<"+referTo.String()+">")
+	req.AddHeader(d.stack.supported())
 	if opts == nil {
 		opts = &ReferOpts{}
 	}
 	switch {
 	case opts.NoReferSub:
-		req.AppendHeader(sip.NewHeader("Refer-Sub", "false"))
+		req.Add("Refer-Sub", "false")
 	case opts.ReferSub != nil:
-		req.AppendHeader(sip.NewHeader("Refer-Sub", *opts.ReferSub))
+		req.Add("Refer-Sub", *opts.ReferSub)
 	}
 	var required []string
 	if opts.RequireNoSub {
@@ -127,17 +128,17 @@ func (d *Dialog) decorateReferLocked(req *sip.Request, referTo sip.Uri, opts *Re
 	}
 	if opts.TargetDialog != nil {
 		required = append(required, tagTargetDialog)
-		req.AppendHeader(targetDialog(*opts.TargetDialog))
+		req.AddHeader(targetDialog(*opts.TargetDialog))
 	}
 	if len(required) > 0 {
-		req.AppendHeader(sip.NewHeader("Require", strings.Join(required, ", ")))
+		req.Add("Require", strings.Join(required, ", "))
 	}
 	d.referredByLocked(req, opts)
 }
 
 // referredByLocked adds the application's headers, and Referred-By unless one of them
 // is that.
-func (d *Dialog) referredByLocked(req *sip.Request, opts *ReferOpts) {
+func (d *Dialog) referredByLocked(req *draft.Request, opts *ReferOpts) {
 	local := d.local.NameAddr().URI
 	who := "<" + local.String() + ">"
 	if local.Host == "" {
@@ -151,10 +152,10 @@ func (d *Dialog) referredByLocked(req *sip.Request, opts *ReferOpts) {
 		if strings.EqualFold(name, "Referred-By") || strings.EqualFold(name, "b") {
 			who = ""
 		}
-		appendHeaders(req, []Header{{name, value}})
+		addHeaders(req, []Header{{name, value}})
 	}
 	if who != "" {
-		req.AppendHeader(sip.NewHeader("Referred-By", who))
+		req.Add("Referred-By", who)
 	}
 }
 
@@ -203,8 +204,8 @@ func (d *Dialog) sentRefersLocked() map[string]*ReferSubscription {
 	return d.transfers.sent
 }
 
-func (d *Dialog) newSentReferLocked(req *sip.Request, referTo sip.Uri) *ReferSubscription {
-	r := d.newSubscription(req.CSeq().Value(), referTo)
+func (d *Dialog) newSentReferLocked(req *draft.Request, referTo sip.Uri) *ReferSubscription {
+	r := d.newSubscription(req.Value("CSeq"), referTo)
 	t := d.transfersLocked()
 	r.sent, r.first, r.answered = true, t.sent == nil, make(chan struct{})
 	if r.first {
@@ -221,10 +222,10 @@ func (d *Dialog) newSentReferLocked(req *sip.Request, referTo sip.Uri) *ReferSub
 // prepared gives the subscription the CSeq of the REFER that is sent, by which the peer
 // identifies it. No other CSeq was given to the application, which gets the subscription
 // only after the 2xx.
-func (r *ReferSubscription) prepared(req *sip.Request) {
+func (r *ReferSubscription) prepared(req *draft.Request) {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
-	if id := req.CSeq().Value(); id != r.ID && !r.over {
+	if id := req.Value("CSeq"); id != r.ID && !r.over {
 		delete(r.dialog.transfers.sent, r.ID)
 		r.ID = id
 		r.dialog.transfers.sent[id] = r

@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipheader"
@@ -92,7 +93,7 @@ func (s *dialogState) newReInviteLocked(opts InviteOpts) *reinviteClient {
 // prepared begins a re-INVITE. If an earlier one was refused after reliable responses,
 // those responses are over: the next ones are numbered anew (RFC 3262 3), and the offer is
 // open again.
-func (re *reinviteClient) prepared(*sip.Request) {
+func (re *reinviteClient) prepared(*draft.Request) {
 	d, r := re.d, re.reliable
 	d.mutex.Lock()
 	defer d.mutex.Unlock()

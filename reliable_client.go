@@ -6,6 +6,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sendslot"
@@ -279,7 +280,7 @@ func (p *prack) send() error {
 }
 
 // buildLocked builds the PRACK.
-func (p *prack) buildLocked() *sip.Request {
+func (p *prack) buildLocked() *draft.Request {
 	r, body := p.r, p.body
 	if p.ours && !r.mayOfferLocked() {
 		body = nil // something else was offered meanwhile
@@ -292,8 +293,8 @@ func (p *prack) buildLocked() *sip.Request {
 		s.negotiation.SendAnswer(p, body, p.made)
 	}
 	req := s.nextRequestLocked(sip.PRACK)
-	req.AppendHeader(sip.NewHeader("RAck", rel100.RAck{RSeq: p.rseq, CSeq: p.cseq, Method: string(sip.INVITE)}.String()))
-	setBody(req, body) // of this package's own: see guarded
+	req.Add("RAck", rel100.RAck{RSeq: p.rseq, CSeq: p.cseq, Method: string(sip.INVITE)}.String())
+	putBody(req, body) // of this package's own: see guarded
 	return req
 }
 

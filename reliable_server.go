@@ -10,6 +10,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/rel100"
@@ -315,9 +316,9 @@ func (c *StackConfig) unsupported(required []string) []string {
 }
 
 // requireReliable adds 100rel to an INVITE that begins a call, as configured (RFC 3262 4).
-func (c *StackConfig) requireReliable(invite *sip.Request) {
+func (c *StackConfig) requireReliable(invite *draft.Request) {
 	if c.Reliable == ReliableRequired {
-		invite.AppendHeader(sip.NewHeader("Require", rel100.Tag))
+		invite.Add("Require", rel100.Tag)
 	}
 }
 

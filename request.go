@@ -6,6 +6,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
@@ -70,16 +71,23 @@ func (s *Stack) do(ctx context.Context, req *sip.Request, opts DoOpts) (*sip.Res
 	if by == nil {
 		s.routeByProxy(own)
 	}
-	w := newWaiter()
+	w, filled := newWaiter(), false
+	prepare := func(req *draft.Request, local transport.Local) {
+		if !filled {
+			filled = true
+			s.fillHosts(own, local)
+			req.Replace(own)
+		}
+	}
 	x := &clientRequest{
 		layer: layer, base: s.base, timeout: s.config.txTimeout(),
 		stack: s, attempt: s.attempt(&auth.Scope{}),
-		opt:   onlyBy(by, txn.RequestOptions{NextHop: nextHop(own), Prepare: s.fillHosts}),
+		opt:   onlyBy(by, txn.RequestOptions{NextHop: nextHop(own), Prepare: prepare}),
 		heard: w.heard, response: w.response, done: w.done, background: s.tasks.Go, ask: s.calls.Go,
 	}
 	seq := own.CSeq().SeqNo
 	x.next = func(context.Context) (uint32, func(), error) { seq++; return seq, func() {}, nil }
-	if err := x.send(ctx, own); err != nil {
+	if err := x.send(ctx, draft.Of(own)); err != nil {
 		return nil, nil, err
 	}
 	res, err := w.wait(ctx)
@@ -209,12 +217,12 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 	s, e := d.currentLocked(), d.currentForkLocked()
 	req := s.nextRequestLocked(from.Method)
 	for _, h := range headers {
-		req.AppendHeader(h)
+		req.AddHeader(h)
 	}
 	if hops := from.MaxForwards(); hops != nil {
-		*req.MaxForwards() = *hops
+		req.SetMaxForwards(int(*hops))
 	}
-	req.SetBody(from.Body())
+	req.Body = from.Body()
 	w := newWaiter()
 	if err := s.unlockAndSend(ctx, req, e, e.mayRepeatLocked, func(x *clientRequest) { d.reportTo(w, e, from.Method, x) }); err != nil {
 		return nil, err

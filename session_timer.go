@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipheader"
@@ -45,16 +46,13 @@ func timerRequest(req *sipmsg.Message) sessiontimer.Request {
 	}
 }
 
-// setTimer sets the session timer's headers of a message; a Min-SE of zero is none.
-func setTimer(msg interface {
-	sip.Message
-	RemoveHeader(name string) bool
-}, expires sessiontimer.Expires, minSE time.Duration) {
-	sipheader.Remove(msg, "Session-Expires")
-	sipheader.Remove(msg, "Min-SE")
-	msg.AppendHeader(sip.NewHeader("Session-Expires", expires.String()))
+// setTimer sets the session timer's headers of a request; a Min-SE of zero is none.
+func setTimer(req *draft.Request, expires sessiontimer.Expires, minSE time.Duration) {
+	req.Remove("Session-Expires")
+	req.Remove("Min-SE")
+	req.Add("Session-Expires", expires.String())
 	if minSE > 0 {
-		msg.AppendHeader(sip.NewHeader("Min-SE", sipmsg.FormatSeconds(minSE)))
+		req.Add("Min-SE", sipmsg.FormatSeconds(minSE))
 	}
 }
 
@@ -72,7 +70,7 @@ func (s *Stack) inspectTimer(tx serverTx, req *sipmsg.Message) *sip.Response {
 
 // askTimerLocked adds the session timer headers to an INVITE or UPDATE of ours (RFC 4028
 // 7.1, 7.4).
-func (d *Dialog) askTimerLocked(req *sip.Request) {
+func (d *Dialog) askTimerLocked(req *draft.Request) {
 	if asked, minSE := d.timer.Ask(d.config().sessionPolicy()); asked.Interval > 0 {
 		setTimer(req, asked, minSE)
 	}
@@ -80,12 +78,14 @@ func (d *Dialog) askTimerLocked(req *sip.Request) {
 
 // raiseInterval returns the change of a request that a 422 to it demands (RFC 4028
 // 7.4); nil when the response demands none.
-func raiseInterval(res *sip.Response) func(req *sip.Request) {
+func raiseInterval(res *sip.Response) func(req *draft.Request) {
 	demanded := minSE(res)
 	if res.StatusCode != statusIntervalTooSmall || demanded <= 0 {
 		return nil
 	}
-	return func(req *sip.Request) { setTimer(req, sessionExpires(req).Raised(demanded), demanded) }
+	return func(req *draft.Request) {
+		setTimer(req, sessiontimer.ParseExpires(req.Value("Session-Expires")).Raised(demanded), demanded)
+	}
 }
 
 // grantTimer adds to the 2xx to an INVITE or UPDATE the session timer that it grants

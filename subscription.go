@@ -409,9 +409,9 @@ func (r *ReferSubscription) subscribe(ctx context.Context) error {
 	life := d.config().referLife()
 	s := d.currentLocked()
 	req := s.nextRequestLocked(sip.SUBSCRIBE)
-	req.AppendHeader(r.event())
-	req.AppendHeader(expires(life))
-	req.AppendHeader(sip.NewHeader("Accept", mediaType(refersub.TypeFrag)))
+	req.AddHeader(r.event())
+	req.AddHeader(expires(life))
+	req.Add("Accept", mediaType(refersub.TypeFrag))
 	return s.unlockAndSend(ctx, req, d.currentForkLocked(), r.mayRequestLocked, func(x *clientRequest) {
 		x.response = func(res *sip.Response) { r.subscribeResponse(res, life) }
 		x.done = r.subscribeDone

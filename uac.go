@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
@@ -110,7 +111,7 @@ func (d *Dialog) writeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 	req := s.newInviteLocked(opts)
 	opts.nameCalls(req)
 	if opts.Anonymous {
-		req.AppendHeader(sip.NewHeader("Privacy", "id"))
+		req.Add("Privacy", "id")
 	}
 	i := &inviteClient{ackSender: ackSender{d: d}, offer: offeranswer.Description(opts.Body), choose: opts.Choose, propose: opts.PrackOffer}
 	i.redirects = newRedirects(opts.FollowRedirects, s.Target(), s.RouteSet())
@@ -140,22 +141,22 @@ func (i *inviteClient) mayRepeatLocked() error {
 }
 
 // newInviteLocked builds an INVITE, the first or a later one (RFC 3261 13.2.1).
-func (s *dialogState) newInviteLocked(opts InviteOpts) *sip.Request {
+func (s *dialogState) newInviteLocked(opts InviteOpts) *draft.Request {
 	d, req := s.d, s.nextRequestLocked(sip.INVITE)
 	if opts.MaxForwards > 0 {
-		*req.MaxForwards() = sip.MaxForwardsHeader(opts.MaxForwards)
+		req.SetMaxForwards(int(opts.MaxForwards))
 	}
-	req.AppendHeader(d.stack.allow(d.callbacksLocked().requests))
+	req.AddHeader(d.stack.allow(d.callbacksLocked().requests))
 	if s.RemoteTag() == "" { // the first
-		req.AppendHeader(sip.NewHeader("Supported", d.config().supported()+", "+tagEarlyDialogTerminated))
+		req.Add("Supported", d.config().supported()+", "+tagEarlyDialogTerminated)
 		d.config().requireReliable(req)
 	} else {
-		req.AppendHeader(d.stack.supported())
+		req.AddHeader(d.stack.supported())
 	}
 	d.askTimerLocked(req)
 	d.askPackages(req)
-	appendHeaders(req, opts.Headers)
-	setBody(req, withToken(opts.Body, opts.token))
+	addHeaders(req, opts.Headers)
+	putBody(req, withToken(opts.Body, opts.token))
 	return req
 }
 
@@ -177,7 +178,7 @@ func (d *Dialog) rangTooLong() {
 
 // prepared begins an INVITE: the early dialogs of the one that was refused before have
 // ended (RFC 3261 13.2.2.3).
-func (i *inviteClient) prepared(*sip.Request) {
+func (i *inviteClient) prepared(*draft.Request) {
 	i.d.mutex.Lock()
 	release := i.dropLocked(nil)
 	if i.current != nil {

@@ -63,12 +63,12 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	defer d.sendSlot.Release()
 	s := d.currentLocked()
 	req := s.nextRequestLocked(sip.UPDATE)
-	req.AppendHeader(d.stack.allow(d.callbacksLocked().requests))
-	req.AppendHeader(d.stack.supported())
+	req.AddHeader(d.stack.allow(d.callbacksLocked().requests))
+	req.AddHeader(d.stack.supported())
 	d.askTimerLocked(req)
-	appendHeaders(req, headers)
+	addHeaders(req, headers)
 	offer = s.negotiation.Numbered(offer)
-	setBody(req, offer)
+	putBody(req, offer)
 	out := &updateClient{d: d, fork: d.currentForkLocked(), target: s.Target(), offer: offer, waiter: newWaiter()}
 	s.updateOut = out
 	s.negotiation.SendOffer(out, offer, offeranswer.ByApplication)

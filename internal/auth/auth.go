@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/draft"
 )
 
 // Login is a user name and a password.
@@ -159,7 +161,7 @@ func (a *Attempt) Anew() {
 // the same nonce are numbered and written one after the other, so that a server sees
 // rising counts (RFC 7616 3.4). Authorize waits for the request before it until ctx ends,
 // for half a second at most.
-func (a *Attempt) Authorize(ctx context.Context, req *sip.Request, to Destination) (written func(sent bool)) {
+func (a *Attempt) Authorize(ctx context.Context, req *draft.Request, to Destination) (written func(sent bool)) {
 	answers := a.answers(to)
 	leave := enter(ctx, answers)
 	a.mu.Lock()
@@ -173,10 +175,10 @@ func (a *Attempt) Authorize(ctx context.Context, req *sip.Request, to Destinatio
 	}
 }
 
-func (a *Attempt) writeLocked(req *sip.Request, to Destination, answers map[space]*answer) {
+func (a *Attempt) writeLocked(req *draft.Request, to Destination, answers map[space]*answer) {
 	a.removeLocked(req)
 	before := a.written
-	if seq := req.CSeq().SeqNo; a.sent || seq != a.seq || to.Hop != a.hop {
+	if seq := req.CSeq(); a.sent || seq != a.seq || to.Hop != a.hop {
 		a.sent, a.seq, a.hop, before = false, seq, to.Hop, nil
 	}
 	a.written = make(map[space]written)
@@ -191,7 +193,7 @@ func (a *Attempt) writeLocked(req *sip.Request, to Destination, answers map[spac
 			w = written{known, value, n}
 		}
 		a.written[sp] = w
-		req.AppendHeader(sip.NewHeader(sp.header(), w.value))
+		req.Add(sp.header(), w.value)
 		a.scope.put(sp, known, to.Hop)
 		a.cache.put(sp, known, to)
 	}
@@ -210,16 +212,9 @@ func (a *Attempt) answers(to Destination) map[space]*answer {
 
 // removeLocked removes the headers that Authorize has written. Headers of the
 // application stay.
-func (a *Attempt) removeLocked(req *sip.Request) {
+func (a *Attempt) removeLocked(req *draft.Request) {
 	for sp, w := range a.written {
-		kept := req.GetHeaders(sp.header())
-		for req.RemoveHeader(sp.header()) {
-		}
-		for _, h := range kept {
-			if h.Value() != w.value {
-				req.AppendHeader(h)
-			}
-		}
+		req.RemoveIf(sp.header(), func(value string) bool { return value == w.value })
 	}
 }
 

@@ -14,14 +14,16 @@ import (
 	"github.com/icholy/digest"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"sipdialog.example/dialog/internal/draft"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func invite() *sip.Request {
-	req := sip.NewRequest(sip.INVITE, sip.Uri{Scheme: "sip", User: "bob", Host: "example.com"})
-	req.AppendHeader(&sip.CSeqHeader{SeqNo: 1, MethodName: sip.INVITE})
-	req.SetBody([]byte("v=0"))
+func invite() *draft.Request {
+	req := draft.New(sip.INVITE, &sip.Uri{Scheme: "sip", User: "bob", Host: "example.com"})
+	req.AddCSeq(1)
+	req.Body = []byte("v=0")
 	return req
 }
 
@@ -75,11 +77,11 @@ func carried(t *testing.T, c *Cache, to Destination) (server, proxy []*digest.Cr
 	return sent(t, req, "Authorization"), sent(t, req, "Proxy-Authorization")
 }
 
-func sent(t *testing.T, req *sip.Request, header string) []*digest.Credentials {
+func sent(t *testing.T, req *draft.Request, header string) []*digest.Credentials {
 	t.Helper()
 	var list []*digest.Credentials
-	for _, h := range req.GetHeaders(header) {
-		c, err := digest.ParseCredentials(h.Value())
+	for _, h := range req.Message().Values(header) {
+		c, err := digest.ParseCredentials(h)
 		require.NoError(t, err)
 		list = append(list, c)
 	}
@@ -87,7 +89,7 @@ func sent(t *testing.T, req *sip.Request, header string) []*digest.Credentials {
 }
 
 // verify computes the digest response again, as the server does.
-func verify(t *testing.T, req *sip.Request, got *digest.Credentials, c *digest.Challenge, password string) bool {
+func verify(t *testing.T, req *draft.Request, got *digest.Credentials, c *digest.Challenge, password string) bool {
 	t.Helper()
 	want, err := digest.Digest(c, digest.Options{
 		Method: string(req.Method), URI: got.URI, Username: got.Username, Password: password,
@@ -102,7 +104,7 @@ func TestChallengeIsAnswered(t *testing.T) {
 	a := begin(&cache)
 	req := invite()
 	a.Authorize(t.Context(), req, here)(true)
-	require.Empty(t, req.GetHeaders("Authorization"))
+	require.Empty(t, req.Message().Values("Authorization"))
 	require.True(t, a.Challenged(challenge(401, `WWW-Authenticate: Digest realm="r", nonce="n1", qop="auth", algorithm=MD5`), alice))
 	a.Authorize(t.Context(), req, here)(true)
 	got := sent(t, req, "Authorization")
@@ -411,13 +413,13 @@ func TestHeadersOfTheApplicationsStay(t *testing.T) {
 	var cache Cache
 	a := begin(&cache)
 	req := invite()
-	req.AppendHeader(sip.NewHeader("Authorization", "Bearer token"))
+	req.Add("Authorization", "Bearer token")
 	require.True(t, a.Challenged(challenge(401, `WWW-Authenticate: Digest realm="r", nonce="n"`), alice))
 	a.Authorize(t.Context(), req, here)(true)
 	a.Authorize(t.Context(), req, here)(true)
-	list := req.GetHeaders("Authorization")
+	list := req.Message().Values("Authorization")
 	require.Len(t, list, 2)
-	require.Equal(t, "Bearer token", list[0].Value())
+	require.Equal(t, "Bearer token", list[0])
 }
 
 func TestKnownIsWhoHasBeenSentCredentials(t *testing.T) {

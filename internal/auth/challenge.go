@@ -9,6 +9,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 	"github.com/icholy/digest"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -123,11 +124,11 @@ type answer struct {
 
 // credentials computes the header value for a request, the nth with the nonce (RFC 7616
 // 3.4).
-func (a *answer) credentials(req *sip.Request, n int) (string, error) {
+func (a *answer) credentials(req *draft.Request, n int) (string, error) {
 	credentials, err := digest.Digest(a.challenge, digest.Options{
-		Method: string(req.Method), URI: req.Recipient.String(), Count: n,
+		Method: string(req.Method), URI: req.URI(), Count: n,
 		Username: a.login.Username, Password: a.login.Password,
-		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(req.Body())), nil },
+		GetBody: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(req.Body)), nil },
 	})
 	if err != nil {
 		return "", err

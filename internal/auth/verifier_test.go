@@ -138,7 +138,7 @@ func TestAttemptAndVerifierAgree(t *testing.T) {
 		a = cache.Begin(&Scope{}, false)
 		require.True(t, a.Challenged(challenge(401, headers...), alice))
 		a.Authorize(t.Context(), req, here)(true)
-		proof, verdict := v.Check("INVITE", []string{req.GetHeader("Authorization").Value()}, "r", secret, "call")
+		proof, verdict := v.Check("INVITE", []string{req.Value("Authorization")}, "r", secret, "call")
 		require.Equal(t, Proved, verdict)
 		require.True(t, uses.Take(proof))
 	}

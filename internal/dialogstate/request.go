@@ -1,6 +1,8 @@
 package dialogstate
 
 import (
+	"slices"
+
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/sipuri"
@@ -67,29 +69,25 @@ const maxRoom = 1 << 30
 
 // Path returns the Request-URI of our requests, and their Route (RFC 3261 12.2.1.1). A
 // strict router, as the first hop, is the Request-URI, and the target ends the route.
-// Both are copies.
 func (s *State) Path() (uri sip.Uri, route []sip.Uri) {
-	target := *s.target.Clone()
+	target := s.target
 	target.Headers = nil
-	for _, hop := range s.routes {
-		route = append(route, *hop.Clone())
+	if len(s.routes) == 0 || sipuri.IsLoose(s.routes[0]) {
+		return target, s.routes
 	}
-	if len(route) == 0 || sipuri.IsLoose(route[0]) {
-		return target, route
-	}
-	first := route[0]
+	first := *s.routes[0].Clone()
 	first.Headers = nil
 	sipuri.RemoveParam(&first.UriParams, "method")
-	return first, append(route[1:], target)
+	return first, append(slices.Clone(s.routes[1:]), target)
 }
 
-// Hop returns the next hop of our requests, a copy: the first route, else the target
-// (RFC 3261 8.1.2).
+// Hop returns the next hop of our requests: the first route, else the target (RFC 3261
+// 8.1.2).
 func (s *State) Hop() sip.Uri {
 	if len(s.routes) > 0 {
-		return *s.routes[0].Clone()
+		return s.routes[0]
 	}
-	return *s.target.Clone()
+	return s.target
 }
 
 // IsSecure reports whether the first hop, or the peer, has a SIPS URI: our Contact is

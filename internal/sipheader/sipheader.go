@@ -11,6 +11,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 )
@@ -153,6 +154,33 @@ func (a NameAddr) Party() Party { return Party{known: &a} }
 func PartyOf(m *sipmsg.Message, name string) Party {
 	value, _ := m.Value(name)
 	return Party{text: value}
+}
+
+// User is the user of its URI.
+func (p Party) User() string {
+	if p.known != nil {
+		return p.known.URI.User
+	}
+	return p.NameAddr().URI.User
+}
+
+// LacksHost reports whether it is known, but for its host.
+func (p Party) LacksHost() bool { return p.known != nil && p.known.URI.Host == "" }
+
+// AddTo adds it to a request as its From or To, with that tag.
+func (p Party) AddTo(req *draft.Request, name, tag string) {
+	if p.isPlain() {
+		req.AddPartyText(name, p.text, tag)
+		return
+	}
+	party := p.NameAddr()
+	req.AddParty(name, party.Display, &party.URI, tag)
+}
+
+// isPlain reports whether it is text as AsText makes it.
+func (p Party) isPlain() bool {
+	a, err := sipmsg.ParseAddress(p.text)
+	return p.known == nil && err == nil && a.Params == "" && (p.text[0] == '<' || p.text[0] == '"')
 }
 
 // AsText is the party as the value of a header, which takes less room, if that is read

@@ -7,8 +7,8 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/errtext"
-	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -32,14 +32,15 @@ type Ack struct {
 // (RFC 3261 13.2.2.4, 17.1). It takes req over. Where it goes, how long it blocks and its
 // errors are as for [Layer.Request]; with opt.NoWait it does not block, and ErrWouldWait
 // is one more.
-func (l *Layer) SendAck(ctx context.Context, req *sip.Request, opt RequestOptions) (*Ack, error) {
+func (l *Layer) SendAck(ctx context.Context, req *draft.Request, opt RequestOptions) (*Ack, error) {
 	if err := checkOutgoing(req); err != nil {
 		return nil, err
 	}
+	defer req.Release()
 	if req.Method != sip.ACK {
 		return nil, fmt.Errorf("%w: %s", ErrNotAllowed, req.Method)
 	}
-	a := &Ack{layer: l, callID: req.CallID().Value(), opt: opt}
+	a := &Ack{layer: l, callID: req.CallID(), opt: opt}
 	write := func(o outgoing) error {
 		a.flow, a.data = o.flow, o.data
 		l.logSent(o.req, o.flow)
@@ -92,11 +93,9 @@ func (a *Ack) elsewhere() RequestOptions {
 // reroute sends the ACK by another flow, with a Via that says so.
 func (a *Ack) reroute() {
 	defer a.rerouting.Store(false)
-	l := a.layer
-	m, err := sipmsg.Parse(a.data)
-	if err == nil {
-		err = l.deliver(l.ctx, m.Request(), newRoute(a.elsewhere()), func(o outgoing) error { return o.flow.Send(o.data) })
-	}
+	l, req := a.layer, draft.Parse(a.data)
+	defer req.Release()
+	err := l.deliver(l.ctx, req, newRoute(a.elsewhere()), func(o outgoing) error { return o.flow.Send(o.data) })
 	if err != nil {
 		l.log.Debug("ACK not sent again", "call_id", a.callID, "error", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -51,7 +52,7 @@ func (u *benchUser) Response(_ *Client, res *sip.Response) {
 	}
 }
 
-func benchRequest(method sip.RequestMethod, callID string, seq uint32) *sip.Request {
+func benchRequest(method sip.RequestMethod, callID string, seq uint32) *draft.Request {
 	req := sip.NewRequest(method, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"})
 	from := &sip.FromHeader{Address: sip.Uri{Scheme: "sip", User: "alice", Host: "10.0.0.1"}}
 	from.Params.Add("tag", "alice")
@@ -60,7 +61,7 @@ func benchRequest(method sip.RequestMethod, callID string, seq uint32) *sip.Requ
 	req.AppendHeader(&sip.ToHeader{Address: req.Recipient})
 	req.AppendHeader(&id)
 	req.AppendHeader(&sip.CSeqHeader{SeqNo: seq, MethodName: method})
-	return req
+	return draft.Of(req)
 }
 
 // BenchmarkCall is a whole call, INVITE, 100, 180, 200, ACK, BYE and 200, both ends in
@@ -87,7 +88,7 @@ func BenchmarkCall(b *testing.B) {
 	b.ResetTimer()
 	for i := range b.N {
 		req := benchRequest(sip.INVITE, "call-"+strconv.Itoa(i), 1)
-		req.SetBody([]byte(benchSDP))
+		req.Body = []byte(benchSDP)
 		_, err := user.layer.Request(context.Background(), req, RequestOptions{NextHop: sip.Uri{Host: "10.0.0.2"}}, user)
 		if err != nil {
 			b.Fatal(err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -25,13 +26,13 @@ type Client struct {
 
 	tx        *clientTx       // the attempt in progress, or the last one
 	heard     *transport.Flow // the latest response came by it; nil before
-	req       *sip.Request    // as sent by it; let go of after the final response
+	sent      []byte          // the request, by it; let go of after the final response
 	route     *route          // where else it can go; let go of likewise
 	cancelled bool            // by the user: it goes nowhere else
 	stop      func()          // ends a move that is under way; nil when there is none
 }
 
-// Request writes req, takes it over, and returns; what comes of it goes to user,
+// Request writes req, releases it, and returns; what comes of it goes to user,
 // maybe before Request returns. It sets the top Via with a branch of its
 // own, and Max-Forwards and Content-Length when absent. With opt.Flow lost or
 // nil, all addresses of opt.NextHop are tried in turn. A request that is too
@@ -45,15 +46,16 @@ type Client struct {
 // It blocks while it resolves and connects, until ctx ends; ctx has no effect
 // afterwards. An error means that user will hear nothing: ErrNotAllowed (ACK,
 // CANCEL, or a header missing), ErrClosed, ErrTransport, ctx's.
-func (l *Layer) Request(ctx context.Context, req *sip.Request, opt RequestOptions, user ClientUser) (*Client, error) {
+func (l *Layer) Request(ctx context.Context, req *draft.Request, opt RequestOptions, user ClientUser) (*Client, error) {
 	if err := checkOutgoing(req); err != nil {
 		return nil, err
 	}
 	if req.Method == sip.ACK || req.Method == sip.CANCEL {
 		return nil, fmt.Errorf("%w: %s", ErrNotAllowed, req.Method)
 	}
+	defer req.Release()
 	c := &Client{
-		layer: l, callID: req.CallID().Value(), user: user,
+		layer: l, callID: req.CallID(), user: user,
 		method: req.Method, route: newRoute(opt),
 	}
 	if err := l.deliver(ctx, req, c.route, c.attempt); err != nil {
@@ -70,6 +72,7 @@ func (c *Client) attempt(o outgoing) error {
 	if !c.begin(tx) {
 		return ErrCancelled
 	}
+	c.layer.logSent(o.req, o.flow) // nobody else knows the transaction yet
 	return tx.launch()
 }
 
@@ -80,16 +83,16 @@ func (c *Client) begin(tx *clientTx) bool {
 	if c.cancelled {
 		return false
 	}
-	c.tx, c.req, c.stop, c.heard = tx, tx.req, nil, nil
+	c.tx, c.sent, c.stop, c.heard = tx, tx.data, nil, nil
 	return true
 }
 
-// Request returns the request as it was sent last, and nil once
+// Sent returns the text of the request as it was sent last, and nil once
 // [ClientUser.Response] has returned for a final response. It is read only.
-func (c *Client) Request() *sip.Request {
+func (c *Client) Sent() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.req
+	return c.sent
 }
 
 // Flow returns the flow of the attempt in progress: in the end of the one that was
@@ -146,6 +149,6 @@ func (c *Client) done(err error) {
 
 func (c *Client) forget() {
 	c.mu.Lock()
-	c.req, c.route = nil, nil
+	c.sent, c.route = nil, nil
 	c.mu.Unlock()
 }

@@ -3,8 +3,8 @@ package txn
 import (
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/sipmsg"
-	"sipdialog.example/dialog/internal/transport"
 )
 
 // maxForwards is the value RFC 3261 8.1.1.6 recommends.
@@ -58,51 +58,32 @@ func (tx *clientTx) provisionalLocked() *clientTx {
 func (tx *clientTx) cancelLocked() *clientTx {
 	tx.retry.stopLocked() // CANCEL keeps the way of the answer open
 	tx.armLocked(&tx.limit, tx.layer.timers.limit(), eventLimit)
-	req := derive(tx.req, sip.CANCEL)
+	req := draft.Derive(tx.data, sip.CANCEL, maxForwards)
+	defer req.Release()
 	for _, h := range tx.extra {
-		req.AppendHeader(h)
+		req.AddHeader(h)
 	}
-	branch, _ := req.Via().Params.Get("branch")
-	return tx.layer.newClient(outgoing{
-		req: req, flow: tx.flow, branch: branch, data: transport.Encode(req),
-	}, nil)
+	return tx.layer.newClient(outgoing{req: req, flow: tx.flow, branch: branchIn(tx.key), data: req.Text()}, nil)
 }
 
 // ackLocked returns the ACK to a failure response, the same for each
 // repetition (RFC 3261 17.1.1.3).
 func (tx *clientTx) ackLocked(res *sip.Response) []byte {
 	if tx.ack == nil {
-		req := derive(tx.req, sip.ACK)
-		req.ReplaceHeader(toOf(res))
-		tx.ack = transport.Encode(req)
+		req := draft.Derive(tx.data, sip.ACK, maxForwards)
+		req.Set("To", toOf(res))
+		tx.ack = req.Text()
+		req.Release()
 	}
 	return tx.ack
 }
 
 // toOf is the To of a response, which the ACK repeats (RFC 3261 17.1.1.3): as it
 // came.
-func toOf(res *sip.Response) sip.Header {
+func toOf(res *sip.Response) string {
 	if m := sipmsg.Of(res); m != nil {
 		value, _ := m.Value("To")
-		return sip.NewHeader("To", value)
+		return value
 	}
-	return sip.HeaderClone(res.To())
-}
-
-// derive builds what ACK (17.1.1.3) and CANCEL (9.1) have in common: Request-URI,
-// top Via, Route, From, To, Call-ID and CSeq number of the INVITE.
-func derive(invite *sip.Request, method sip.RequestMethod) *sip.Request {
-	req := sip.NewRequest(method, invite.Recipient)
-	req.AppendHeader(invite.Via().Clone())
-	for _, h := range invite.GetHeaders("Route") {
-		req.AppendHeader(sip.HeaderClone(h))
-	}
-	hops := sip.MaxForwardsHeader(maxForwards)
-	req.AppendHeader(&hops)
-	req.AppendHeader(sip.HeaderClone(invite.From()))
-	req.AppendHeader(sip.HeaderClone(invite.To()))
-	req.AppendHeader(sip.HeaderClone(invite.CallID()))
-	req.AppendHeader(&sip.CSeqHeader{SeqNo: invite.CSeq().SeqNo, MethodName: method})
-	req.SetBody(nil)
-	return req
+	return res.To().Value()
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/draft"
 )
 
 // outcome is how an attempt ended: with a response, or an error.
@@ -62,10 +64,12 @@ func (c *Client) move(timeout time.Duration, o outcome) {
 		}
 	}()
 	defer c.layer.survive("preparing of a request")
-	req, ok := c.leave(cancel)
+	sent, ok := c.leave(cancel)
 	if !ok {
 		return
 	}
+	req := draft.Parse(sent)
+	defer req.Release()
 	w, tried := c.route, c.route.tried
 	w.answered = !o.lost
 	err := c.layer.deliver(ctx, req, w, c.attempt)
@@ -77,13 +81,12 @@ func (c *Client) move(timeout time.Duration, o outcome) {
 	}
 }
 
-// leave returns a copy of the request, since the user may be reading the one that was
-// sent; false when the user has cancelled meanwhile.
-func (c *Client) leave(stop func()) (*sip.Request, bool) {
+// leave returns the request that was sent; false when the user has cancelled meanwhile.
+func (c *Client) leave(stop func()) (sent []byte, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stop = stop
-	return c.req.Clone(), !c.cancelled
+	return c.sent, !c.cancelled
 }
 
 func (c *Client) isCancelled() bool {

@@ -11,6 +11,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -26,7 +27,7 @@ func TestARequestCarriesItsOwnVia(t *testing.T) {
 		require.True(t, via.Params.Has("rport"))
 		require.Equal(t, uint32(70), req.MaxForwards().Val())
 		require.NotNil(t, req.ContentLength())
-		require.Equal(t, r.client.Request().Via().Value(), via.Value())
+		require.Equal(t, sent(t, r.client).Via().Value(), via.Value())
 		require.False(t, r.client.Provisional())
 		r.answer(req, 100, "")
 		r.settle()
@@ -37,16 +38,16 @@ func TestARequestCarriesItsOwnVia(t *testing.T) {
 func TestRequestsThatCannotBeAreRefused(t *testing.T) {
 	bubble(t, []string{"udp"}, func(t *testing.T, r *rig) {
 		opt := RequestOptions{NextHop: r.nextHop()}
-		send := func(req *sip.Request) error {
+		send := func(req *draft.Request) error {
 			_, err := r.layer.Request(context.Background(), req, opt, r.user)
 			return err
 		}
 		require.ErrorIs(t, send(nil), ErrNotAllowed)
-		require.ErrorIs(t, send(sip.NewRequest(sip.BYE, sip.Uri{})), ErrNotAllowed)
+		require.ErrorIs(t, send(draft.New(sip.BYE, &sip.Uri{})), ErrNotAllowed)
 		require.ErrorIs(t, send(outgoingRequest(sip.ACK, "x", 1)), ErrNotAllowed)
 		require.ErrorIs(t, send(outgoingRequest(sip.CANCEL, "x", 1)), ErrNotAllowed)
 		mismatch := outgoingRequest(sip.BYE, "x", 1)
-		mismatch.CSeq().MethodName = sip.INVITE
+		mismatch.Method = sip.OPTIONS
 		require.ErrorIs(t, send(mismatch), ErrNotAllowed)
 		_, err := r.layer.SendAck(context.Background(), outgoingRequest(sip.BYE, "x", 1), opt)
 		require.ErrorIs(t, err, ErrNotAllowed)
@@ -67,9 +68,9 @@ func TestRequestsThatCannotBeAreRefused(t *testing.T) {
 func TestAckAndCancelAreMadeOfTheInvite(t *testing.T) {
 	bubble(t, both, func(t *testing.T, r *rig) {
 		invite := outgoingRequest(sip.INVITE, "call-1", 7)
-		invite.AppendHeader(&sip.RouteHeader{Address: sip.Uri{Host: "proxy"}})
-		invite.AppendHeader(sip.NewHeader("Require", "100rel"))
-		invite.SetBody([]byte("offer"))
+		invite.AddRoute(&sip.Uri{Host: "proxy"})
+		invite.Add("Require", "100rel")
+		invite.Body = []byte("offer")
 		c, err := r.layer.Request(context.Background(), invite, RequestOptions{NextHop: r.nextHop()}, r.user)
 		require.NoError(t, err)
 		r.settle()
@@ -209,10 +210,10 @@ func TestARequestTooLongForUDPGoesByTCP(t *testing.T) {
 		var prepared []string
 		long := func(callID string) *Client {
 			req := outgoingRequest(sip.MESSAGE, callID, 1)
-			req.SetBody([]byte(strings.Repeat("x", 1300)))
+			req.Body = []byte(strings.Repeat("x", 1300))
 			c, err := r.layer.Request(context.Background(), req, RequestOptions{
 				NextHop: r.nextHop(),
-				Prepare: func(req *sip.Request, local transport.Local) { prepared = append(prepared, local.Transport) },
+				Prepare: func(_ *draft.Request, local transport.Local) { prepared = append(prepared, local.Transport) },
 			}, r.user)
 			require.NoError(t, err)
 			r.settle()
@@ -220,7 +221,7 @@ func TestARequestTooLongForUDPGoesByTCP(t *testing.T) {
 		}
 		c := long("call-1")
 		require.Equal(t, "TCP", c.Flow().Transport())
-		require.Equal(t, "TCP", c.Request().Via().Transport)
+		require.Equal(t, "TCP", sent(t, c).Via().Transport)
 		require.Equal(t, []string{"UDP", "TCP"}, prepared)
 		require.Empty(t, r.lines())
 		r.tcp.mu.Lock()
@@ -236,13 +237,13 @@ func TestARequestTooLongForUDPGoesByTCP(t *testing.T) {
 func TestARequestTooLongForUDPGoesByUDPWhereThereIsNoTCP(t *testing.T) {
 	bubble(t, []string{"udp"}, func(t *testing.T, r *rig) {
 		req := outgoingRequest(sip.MESSAGE, "call-1", 1)
-		req.SetBody([]byte(strings.Repeat("x", 1300)))
+		req.Body = []byte(strings.Repeat("x", 1300))
 		c, err := r.layer.Request(context.Background(), req, RequestOptions{NextHop: r.nextHop()}, r.user)
 		require.NoError(t, err)
 		got := r.messages()
 		require.Len(t, got, 1)
 		require.Equal(t, "UDP", got[0].Via().Transport)
-		require.Equal(t, c.Request().Via().Value(), got[0].Via().Value())
+		require.Equal(t, sent(t, c).Via().Value(), got[0].Via().Value())
 		r.answer(got[0].(*sip.Request), 200, "a")
 		r.settle()
 		require.Equal(t, []string{"response 200", "done: <nil>"}, r.user.take())

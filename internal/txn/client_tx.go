@@ -20,10 +20,9 @@ type clientTx struct {
 
 	// transaction.mu guards the fields below.
 
-	client      *Client      // what the user knows; nil when nothing goes up (any more)
-	req         *sip.Request // and data: until the final response
-	data        []byte
-	ack         []byte // the ACK to a failure of an INVITE
+	client      *Client // what the user knows; nil when nothing goes up (any more)
+	data        []byte  // until the final response
+	ack         []byte  // the ACK to a failure of an INVITE
 	provisional bool
 	cancelled   bool           // CANCEL is asked for
 	extra       []sip.Header   // what CANCEL carries besides
@@ -49,7 +48,6 @@ func (l *Layer) newClient(o outgoing, client *Client) *clientTx {
 		},
 		flow:   o.flow,
 		client: client,
-		req:    o.req,
 		data:   o.data,
 	}
 	if o.req.Method == sip.INVITE {
@@ -62,7 +60,6 @@ func (l *Layer) newClient(o outgoing, client *Client) *clientTx {
 // launch starts the transaction: timers first, since the response may be here
 // before the write has returned. After an error the user hears nothing.
 func (tx *clientTx) launch() error {
-	tx.layer.logSent(tx.req, tx.flow) // nobody else knows the transaction yet
 	data := tx.begin()
 	if data == nil {
 		return ErrClosed
@@ -220,7 +217,7 @@ func (tx *clientTx) stepLocked(e event, res *sip.Response, err error) output {
 	}
 	if !tx.waitingLocked() {
 		out.unwatch = tx.unwatch
-		tx.unwatch, tx.data, tx.req = nil, nil, nil
+		tx.unwatch, tx.data = nil, nil
 	}
 	if tx.state == stateTerminated {
 		tx.layer.clients.remove(tx.key, tx)
@@ -307,6 +304,7 @@ func (tx *clientTx) perform(out output) {
 		}
 	}
 	if out.cancel != nil {
+		out.cancel.logCancel()
 		// When it cannot be written, the INVITE's own timer or watch tells.
 		_ = out.cancel.launch()
 	}
@@ -333,6 +331,6 @@ func (tx *clientTx) shut() output {
 	tx.doneLocked(err)
 	tx.layer.clients.remove(tx.key, tx)
 	out := output{unwatch: tx.unwatch}
-	tx.unwatch, tx.data, tx.req = nil, nil, nil
+	tx.unwatch, tx.data = nil, nil
 	return out
 }

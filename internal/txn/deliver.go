@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/errtext"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -25,13 +26,13 @@ type RequestOptions struct {
 	// when it is lost or suspect.
 	Reopen bool
 	// Prepare, unless nil, fills in what depends on the flow: Contact. It is
-	// called before each serialising, with no lock held, once or more: on the caller's
-	// goroutine, for a target that is tried later on another, with a copy.
-	Prepare func(req *sip.Request, local transport.Local)
+	// called before each writing, with no lock held, once or more: on the caller's
+	// goroutine, for a target that is tried later on another.
+	Prepare func(req *draft.Request, local transport.Local)
 	// Authorize, unless nil, adds the credentials for whom the flow leads to. It is
 	// called after Prepare, as that is, and may wait until ctx ends; what it returns is
 	// called when the request has been written, or is not to be as it stands.
-	Authorize func(ctx context.Context, req *sip.Request, flow *transport.Flow) (written func(sent bool))
+	Authorize func(ctx context.Context, req *draft.Request, flow *transport.Flow) (written func(sent bool))
 	// NoWait has [Layer.SendAck] return ErrWouldWait rather than look a name up or
 	// connect: for what runs where nothing may wait.
 	NoWait bool
@@ -39,7 +40,7 @@ type RequestOptions struct {
 
 // outgoing is a request ready for one flow.
 type outgoing struct {
-	req    *sip.Request
+	req    *draft.Request // until it has been sent
 	flow   *transport.Flow
 	branch string
 	data   []byte
@@ -62,40 +63,24 @@ func (o outgoing) leave(sent bool) {
 }
 
 // checkOutgoing refuses what the peer would have to.
-func checkOutgoing(req *sip.Request) error {
+func checkOutgoing(req *draft.Request) error {
 	if req == nil {
 		return fmt.Errorf("%w: no request", ErrNotAllowed)
 	}
-	if missing := missingHeader(req); missing != "" {
-		return fmt.Errorf("%w: %s without %s", ErrNotAllowed, req.Method, missing)
+	for _, name := range []string{"CSeq", "Call-ID", "From", "To"} {
+		if req.IsEmpty(name) {
+			return fmt.Errorf("%w: %s without %s", ErrNotAllowed, req.Method, name)
+		}
 	}
-	if method := req.CSeq().MethodName; method != req.Method {
+	if method := req.CSeqMethod(); method != req.Method {
 		return fmt.Errorf("%w: %s with CSeq of %s", ErrNotAllowed, req.Method, method)
 	}
 	return nil
 }
 
-// missingHeader names a header other than Via without which there is no
-// transaction.
-func missingHeader(req *sip.Request) string {
-	if cseq := req.CSeq(); cseq == nil || cseq.MethodName == "" {
-		return "CSeq"
-	}
-	if id := req.CallID(); id == nil || *id == "" {
-		return "Call-ID"
-	}
-	switch {
-	case req.From() == nil:
-		return "From"
-	case req.To() == nil:
-		return "To"
-	}
-	return ""
-}
-
 // deliver makes req ready for one place after the other until write, which
 // sends it, succeeds.
-func (l *Layer) deliver(ctx context.Context, req *sip.Request, w *route, write func(outgoing) error) error {
+func (l *Layer) deliver(ctx context.Context, req *draft.Request, w *route, write func(outgoing) error) error {
 	var failed []error
 	for !l.closed.Load() {
 		flow, err := l.next(ctx, w)
@@ -124,7 +109,7 @@ func (l *Layer) deliver(ctx context.Context, req *sip.Request, w *route, write f
 
 // deliverOn sends req on flow, or on TCP to the same address when it is too
 // long for UDP; back on UDP when TCP cannot be connected (RFC 3261 18.1.1).
-func (l *Layer) deliverOn(ctx context.Context, flow *transport.Flow, req *sip.Request, opt RequestOptions, write func(outgoing) error) error {
+func (l *Layer) deliverOn(ctx context.Context, flow *transport.Flow, req *draft.Request, opt RequestOptions, write func(outgoing) error) error {
 	o := l.compose(ctx, req, flow, opt)
 	if opt.NoStream || flow.Transport() != "UDP" || len(o.data) <= l.transport.Limits().UDPRequestBytes {
 		return o.by(write)
@@ -142,7 +127,7 @@ func (l *Layer) deliverOn(ctx context.Context, flow *transport.Flow, req *sip.Re
 
 // deliverNow is deliver by what is there: the preferred flow, or one to the next hop
 // that takes neither a look-up nor a dial.
-func (l *Layer) deliverNow(req *sip.Request, opt RequestOptions, write func(outgoing) error) error {
+func (l *Layer) deliverNow(req *draft.Request, opt RequestOptions, write func(outgoing) error) error {
 	if l.closed.Load() {
 		return ErrClosed
 	}
@@ -165,7 +150,7 @@ func (l *Layer) deliverNow(req *sip.Request, opt RequestOptions, write func(outg
 }
 
 // writeNow is deliverOn without connecting.
-func (l *Layer) writeNow(flow *transport.Flow, req *sip.Request, opt RequestOptions, write func(outgoing) error) error {
+func (l *Layer) writeNow(flow *transport.Flow, req *draft.Request, opt RequestOptions, write func(outgoing) error) error {
 	o := l.compose(l.ctx, req, flow, opt)
 	if opt.NoStream || flow.Transport() != "UDP" || len(o.data) <= l.transport.Limits().UDPRequestBytes {
 		return o.by(write)
@@ -189,24 +174,15 @@ func tellsTarget(method sip.RequestMethod) bool {
 	}
 }
 
-// compose sets what depends on the flow, and serialises.
-func (l *Layer) compose(ctx context.Context, req *sip.Request, flow *transport.Flow, opt RequestOptions) outgoing {
+// compose sets what depends on the flow, and writes the text.
+func (l *Layer) compose(ctx context.Context, req *draft.Request, flow *transport.Flow, opt RequestOptions) outgoing {
 	if tellsTarget(req.Method) {
 		flow.Recheck()
 	}
 	branch, local := newBranch(), flow.Local()
-	// A user agent's request has one Via; what is there is from the try before.
-	for req.RemoveHeader("Via") {
-	}
-	req.PrependHeader(&sip.ViaHeader{
-		ProtocolName: "SIP", ProtocolVersion: "2.0", Transport: local.Transport,
-		Host: local.Host, Port: local.Port,
-		// RFC 3581 3: rport without a value.
-		Params: sip.HeaderParams{{K: "branch", V: branch}, {K: "rport"}},
-	})
-	if req.MaxForwards() == nil {
-		hops := sip.MaxForwardsHeader(maxForwards)
-		req.AppendHeader(&hops)
+	req.SetVia(local.Transport, local.Host, local.Port, branch)
+	if !req.Has("Max-Forwards") {
+		req.SetMaxForwards(maxForwards)
 	}
 	if opt.Prepare != nil {
 		opt.Prepare(req, flow.Contact())
@@ -215,6 +191,5 @@ func (l *Layer) compose(ctx context.Context, req *sip.Request, flow *transport.F
 	if opt.Authorize != nil {
 		written = opt.Authorize(ctx, req, flow)
 	}
-	req.SetBody(req.Body()) // sets Content-Length
-	return outgoing{req: req, flow: flow, branch: branch, data: transport.Encode(req), written: written}
+	return outgoing{req: req, flow: flow, branch: branch, data: req.Text(), written: written}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -354,7 +355,7 @@ func requestText(via, callID, method, branch string, headers ...string) string {
 }
 
 // outgoingRequest is a request to the peer, as the layer above builds it.
-func outgoingRequest(method sip.RequestMethod, callID string, seq uint32) *sip.Request {
+func outgoingRequest(method sip.RequestMethod, callID string, seq uint32) *draft.Request {
 	req := sip.NewRequest(method, sip.Uri{Scheme: "sip", User: "peer", Host: peerIP})
 	from := &sip.FromHeader{Address: sip.Uri{Scheme: "sip", User: "us", Host: ourIP}}
 	from.Params.Add("tag", "us")
@@ -363,7 +364,19 @@ func outgoingRequest(method sip.RequestMethod, callID string, seq uint32) *sip.R
 	req.AppendHeader(&sip.ToHeader{Address: req.Recipient})
 	req.AppendHeader(&id)
 	req.AppendHeader(&sip.CSeqHeader{SeqNo: seq, MethodName: method})
-	return req
+	return draft.Of(req)
+}
+
+// sent is the request as the client has sent it last; nil for none.
+func sent(t testing.TB, c *Client) *sip.Request {
+	t.Helper()
+	text := c.Sent()
+	if text == nil {
+		return nil
+	}
+	m, err := sipmsg.Parse(text)
+	require.NoError(t, err)
+	return m.Request()
 }
 
 func (r *rig) nextHop() sip.Uri {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -27,9 +28,18 @@ func (l *Layer) note(event, callID string, method sip.RequestMethod, flow *trans
 }
 
 // logSent tells of a request of ours.
-func (l *Layer) logSent(req *sip.Request, flow *transport.Flow) {
+func (l *Layer) logSent(req *draft.Request, flow *transport.Flow) {
 	if l.debugs() {
-		l.note("request sent", req.CallID().Value(), req.Method, flow, slog.Uint64("cseq", uint64(req.CSeq().SeqNo)))
+		l.note("request sent", req.CallID(), req.Method, flow, slog.Uint64("cseq", uint64(req.CSeq())))
+	}
+}
+
+// logCancel tells of a CANCEL of ours that is about to be sent.
+func (tx *clientTx) logCancel() {
+	if tx.layer.debugs() {
+		req := draft.Parse(tx.data)
+		tx.layer.logSent(req, tx.flow)
+		req.Release()
 	}
 }
 
@@ -57,7 +67,7 @@ func (c *Client) logResponse(res *sip.Response) {
 }
 
 // logUnsent tells of a request that could not be written, nowhere that it might go.
-func (l *Layer) logUnsent(req *sip.Request, opt RequestOptions, err error) {
+func (l *Layer) logUnsent(req *draft.Request, opt RequestOptions, err error) {
 	if !l.debugs() || errors.Is(err, ErrWouldWait) { // it is tried again, and may wait
 		return
 	}
@@ -66,7 +76,7 @@ func (l *Layer) logUnsent(req *sip.Request, opt RequestOptions, err error) {
 		peer = opt.Flow.RemoteAddr().String()
 	}
 	l.log.LogAttrs(context.Background(), slog.LevelDebug, "request not sent",
-		slog.String("call_id", req.CallID().Value()), slog.String("method", string(req.Method)),
+		slog.String("call_id", req.CallID()), slog.String("method", string(req.Method)),
 		slog.String("peer", peer), slog.Any("error", err))
 }
 

@@ -24,6 +24,12 @@ func clientKey(branch string, method sip.RequestMethod) string {
 	return branch + "\x00" + string(method)
 }
 
+// branchIn is the branch in a clientKey.
+func branchIn(key string) string {
+	branch, _, _ := strings.Cut(key, "\x00")
+	return branch
+}
+
 // appendServerKey appends what a request from the network is matched by (RFC 3261
 // 17.2.3); its first bytes, id of them, are the same without the method. old tells that
 // the client is of RFC 2543, whose ACK and CANCEL share all this with the INVITE; the To

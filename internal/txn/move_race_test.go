@@ -76,7 +76,7 @@ func (r *raceRig) call(id string) {
 		RequestOptions{NextHop: sip.Uri{Host: "farm.example"}}, r.user)
 	if err == nil {
 		r.clients.Store(id, c)
-		_, _, _ = c.Flow(), c.Request(), c.Provisional()
+		_, _, _ = c.Flow(), c.Sent(), c.Provisional()
 	}
 }
 

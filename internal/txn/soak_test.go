@@ -108,7 +108,7 @@ func (c *call) accepted(tx *Client) {
 
 func (c *call) Done(tx *Client, err error) {
 	if err != nil {
-		c.outcome <- fmt.Sprint(tx.Request().Method, " ", err)
+		c.outcome <- fmt.Sprint(tx.method, " ", err)
 	}
 }
 
