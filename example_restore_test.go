@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -56,4 +57,32 @@ func ExampleStack_Restore() {
 	// Output:
 	// Established with account 7
 	// Terminated
+}
+
+// A server that is to be stopped for maintenance takes no new calls, and waits for those
+// that it has.
+func ExampleStack_Drain() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	network.answering("10.0.0.2")
+
+	stack, err := dialog.NewStack(&dialog.StackConfig{
+		Transport: &dialog.TransportConfig{Protocol: "udp", Address: "10.0.0.1", Port: 5060},
+		Network:   network.Host("10.0.0.1"), // left out: the operating system's
+	})
+	must(err)
+	must(stack.Start(ctx))
+	defer func() { must(stack.Shutdown(ctx)) }()
+	placed, err := stack.NewInvite(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{Body: audio("sendrecv")})
+	must(err)
+	must(placed.(*dialog.Dialog).WaitAnswer(ctx))
+
+	patience, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	fmt.Println(stack.Drain(patience))
+	must(placed.Bye(ctx, ""))
+	fmt.Println(stack.Drain(ctx))
+	// Output:
+	// dialog: Drain: not drained: 1 calls left
+	// <nil>
 }

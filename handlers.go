@@ -218,6 +218,8 @@ func (s *Stack) handleOutOfDialog(tx serverTx, req *sipmsg.Message) {
 	switch {
 	case req.Method == sip.INVITE:
 		s.handleInvite(tx, req)
+	case req.Method == sip.OPTIONS && s.isDraining():
+		s.busy(tx, &s.counters.draining)
 	case s.handled(tx, req.Method):
 	case req.Method == sip.OPTIONS:
 		s.handleOptions(tx)
@@ -305,6 +307,8 @@ func (s *Stack) enter(d *Dialog) (over *atomic.Uint64) {
 		return &s.counters.bytes
 	}
 	switch err := s.register(d); {
+	case errors.Is(err, errDraining):
+		return &s.counters.draining
 	case errors.Is(err, errTooManyFromSource):
 		return &s.counters.source
 	case err != nil:
@@ -344,7 +348,7 @@ func (s *Stack) busy(tx serverTx, counter *atomic.Uint64) {
 func (s *Stack) unavailable() int {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
-	if s.readyLocked() != nil {
+	if s.readyLocked() != nil || s.draining {
 		return sip.StatusServiceUnavailable
 	}
 	return sip.StatusTemporarilyUnavailable

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"net/netip"
+	"slices"
 	"time"
 
 	"sipdialog.example/dialog/internal/rel100"
@@ -26,8 +27,11 @@ import (
 //
 // All are empty in the end.
 
-// errTooManyFromSource refuses a call inside the stack.
-var errTooManyFromSource = errors.New("dialog: too many dialogs of one source")
+// These refuse a call inside the stack.
+var (
+	errTooManyFromSource = errors.New("dialog: too many dialogs of one source")
+	errDraining          = errors.New("dialog: stack is drained")
+)
 
 // DialogByKey returns the call with that key. A key without the peer's tag, from before
 // the tag was known, finds the call until it ends.
@@ -94,6 +98,9 @@ func (s *Stack) register(d *Dialog) error {
 	defer s.mutex.Unlock()
 	if err := s.readyLocked(); err != nil {
 		return err
+	}
+	if s.refusesLocked(d) {
+		return errDraining
 	}
 	limit := s.config.maxDialogs()
 	full := limit >= 0 && len(s.dialogs) >= limit
@@ -291,12 +298,21 @@ func (s *Stack) endedLocked(key DialogKey) bool {
 	return ended
 }
 
-// fewerLocked wakes Shutdown when the number of calls that it waits for is reached.
+// openWait is a wait until at most most calls are left: few is then closed.
+type openWait struct {
+	most int
+	few  chan struct{}
+}
+
+// fewerLocked ends the waits for the number of calls that is reached.
 func (s *Stack) fewerLocked() {
-	if s.few != nil && s.openLocked() <= s.most {
-		close(s.few)
-		s.few = nil
-	}
+	s.waits = slices.DeleteFunc(s.waits, func(w *openWait) bool {
+		few := s.openLocked() <= w.most
+		if few {
+			close(w.few)
+		}
+		return few
+	})
 }
 
 // openLocked counts the calls that are in the registry.

@@ -2,6 +2,7 @@ package dialog
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -264,15 +265,18 @@ func (s *Stack) waitOpen(ctx context.Context, most int) bool {
 		s.mutex.Unlock()
 		return true
 	}
-	few := make(chan struct{})
-	s.few, s.most = few, most
+	wait := &openWait{most: most, few: make(chan struct{})}
+	s.waits = append(s.waits, wait)
 	s.mutex.Unlock()
 	select {
-	case <-few:
+	case <-wait.few:
 		return true
 	case <-ctx.Done():
-		return false
 	}
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.waits = slices.DeleteFunc(s.waits, func(w *openWait) bool { return w == wait })
+	return false
 }
 
 // waitWritten lets the BYEs and last NOTIFYs leave that are being written, also

@@ -89,10 +89,11 @@ type Stack struct {
 	tombstoneTimer *time.Timer
 	// started is closed when the latest Start is over; nil before the first.
 	started <-chan struct{}
-	// few is closed when at most most calls are left; nil while no goroutine waits.
+	// draining is true once new calls of peers are refused. waits are those for calls to
+	// end.
+	draining bool
+	waits    []*openWait
 	// stopped is closed when Shutdown is over; stopErr is its result.
-	few     chan struct{}
-	most    int
 	stopped chan struct{}
 	stopErr error
 	// untold and unanswered count the calls that ended, while Shutdown was at work,

@@ -75,7 +75,7 @@ type counters struct {
 	ended                                  [PartyMoved + 1]atomic.Uint64
 	nobody, full, rate, source, subscribed atomic.Uint64
 	panics, bodies, progress, forks        atomic.Uint64
-	answers, unconfirmed, bytes            atomic.Uint64
+	answers, unconfirmed, bytes, draining  atomic.Uint64
 	stackLock, dialogLocks                 lockstat.Stats
 }
 
@@ -90,6 +90,7 @@ func (s *Stack) Stats() Stats {
 		Refused: map[string]uint64{
 			"nobody": c.nobody.Load(), "full": c.full.Load(), "rate": c.rate.Load(),
 			"source": c.source.Load(), "subscriptions": c.subscribed.Load(), "call bytes": c.bytes.Load(),
+			"draining": c.draining.Load(),
 		},
 		Dropped: map[string]uint64{
 			"bodies": c.bodies.Load(), "progress": c.progress.Load(), "forks": c.forks.Load(), "answers": c.answers.Load(),

@@ -342,6 +342,15 @@ func stackCallbackOperations() []operation {
 				a.node.shutdown(ctx)
 			}
 		}},
+		{"Stack.Drain", func(a *application, ctx context.Context, _ *dialog.Dialog) {
+			if !a.round.ending.Load() { // no other call could come
+				return
+			}
+			var left *dialog.DrainError
+			if err := a.node.stack.Drain(ctx); err != nil && !errors.As(err, &left) && !errors.Is(err, dialog.ErrShutdown) {
+				a.round.errorf("", "%s: Drain: %v", a.node.ip, err)
+			}
+		}},
 	}
 }
 
