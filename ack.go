@@ -42,13 +42,13 @@ func (a *ackSender) leaving(req *draft.Request) {
 // first, by OnOffer, else by our session. Where it is refused the call ends after the
 // ACK (RFC 3261 13.2.2.4). ours is the offer of the INVITE.
 func (a *ackSender) answerOffer(ours Body, res *sip.Response, then func()) {
-	handler, offer, answer, err := a.undecided(ours, res)
+	handler, request, answer, err := a.undecided(ours, res)
 	if handler == nil {
 		a.acknowledgeWith(answer, offeranswer.ByDefault, err, then)
 		return
 	}
 	a.d.finalGoodbye(func() { // a hang-up ends the wait: ACK and BYE follow at once
-		answer, made, err := a.d.decideLate(sip.ACK, handler, offer, nil)
+		answer, made, err := a.d.decideLate(sip.ACK, handler, request, nil)
 		a.acknowledgeWith(answer, made, err, then)
 	})
 }
@@ -65,25 +65,25 @@ func (a *ackSender) acknowledgeWith(answer Body, made offeranswer.Origin, err er
 // undecided opens the offer in the 2xx, if there is one. It returns the handler that
 // decides it, or the answer when there is none: our session, or, in a call that ends, a
 // refusal.
-func (a *ackSender) undecided(ours Body, res *sip.Response) (handler OfferHandler, offer *SimpleBody, answer Body, err error) {
+func (a *ackSender) undecided(ours Body, res *sip.Response) (handler OfferRequestHandler, r *OfferRequest, answer Body, err error) {
 	d := a.d
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	s := d.currentLocked()
-	offer = offerIn2xx(ours, res)
+	offer := offerIn2xx(ours, res)
 	switch {
 	case offer == nil:
 		return nil, nil, nil, nil
 	case d.ending != nil || d.state == DialogStateTerminated:
-		return nil, offer, s.negotiation.Refusal(offer), nil
+		return nil, nil, s.negotiation.Refusal(offer), nil
 	}
 	s.negotiation.ReceiveOffer(a, offer)
-	if handler = d.callbacksLocked().offer; handler != nil {
+	if handler = d.offerDeciderLocked().decide; handler != nil {
 		d.ackWaits = true
-		return handler, offer, nil, nil
+		return handler, s.offerRequestLocked(sip.INVITE, res, offer), nil, nil
 	}
 	answer, err = s.negotiation.AnswerOrRefusal(offer)
-	return nil, offer, answer, err
+	return nil, nil, answer, err
 }
 
 // offerIn2xx is the session in a 2xx where that is an offer: the INVITE had none.

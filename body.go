@@ -98,6 +98,14 @@ func ownBody(body Body) Body {
 	return &SimpleBody{contentType: body.ContentType(), data: bytes.Clone(body.Data())}
 }
 
+// orEmpty is a body, or an empty one for nil.
+func orEmpty(body Body) Body {
+	if isNilBody(body) {
+		return &SimpleBody{}
+	}
+	return body
+}
+
 // setBody gives a message a body, or none when body is nil or empty.
 func setBody(msg sip.Message, body Body) {
 	if isNilBody(body) || len(body.Data()) == 0 {
@@ -183,7 +191,7 @@ func (d *Dialog) numbered(ours Body) Body {
 }
 
 // refusal refuses each stream of an offer; nil for nil. It locks the mutex.
-func (d *Dialog) refusal(offer *SimpleBody) Body {
+func (d *Dialog) refusal(offer Body) Body {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
 	return d.currentLocked().negotiation.Refusal(offer)

@@ -15,7 +15,7 @@ type callbacks struct {
 	fork     []func(ForkInfo)
 	identity []*identityWatcher
 	dtmf     func(DTMF)
-	offer    OfferHandler
+	offer    offerDecider
 	// requests are those of OnRequest, waiting the queue in which requests wait for them.
 	requests handlerMap
 	waiting  *mailbox.Mailbox
@@ -35,6 +35,30 @@ func (d *Dialog) registerLocked() *callbacks {
 		d.callbacks = new(callbacks)
 	}
 	return d.callbacks
+}
+
+// callDefaults are the functions that serve the calls that have none of their own. They are
+// never changed once they are in place: they are read without a lock.
+type callDefaults struct {
+	offer offerDecider
+}
+
+// setDefaults changes the functions of all calls.
+func (s *Stack) setDefaults(change func(*callDefaults)) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	next := s.defaultsNow()
+	change(&next)
+	s.defaults.Store(&next)
+}
+
+func (s *Stack) defaultsNow() callDefaults {
+	if s != nil {
+		if c := s.defaults.Load(); c != nil {
+			return *c
+		}
+	}
+	return callDefaults{}
 }
 
 // guard calls a function of the application, and then, unless it is nil, also when

@@ -28,8 +28,8 @@ func (d *Dialog) decisionContext() (context.Context, context.CancelFunc) {
 // offered is an offer of the peer that the application decides. Of accept and refuse only
 // the first call has an effect.
 type offered struct {
-	offer   *SimpleBody
-	handler OfferHandler
+	request *OfferRequest
+	handler OfferRequestHandler
 	accept  func(answer Body)
 	refuse  func(how *Refusal)
 }
@@ -56,7 +56,7 @@ func (d *Dialog) decide(ctx context.Context, o offered) {
 			o.accept(answer)
 		}
 	}()
-	answer, err = d.consult(ctx, o.handler, o.offer)
+	answer, err = d.consult(ctx, o.handler, o.request)
 }
 
 // tooLate refuses an offer that the application has not decided in time.
@@ -71,12 +71,9 @@ func tooSoon(tx serverTx) *sip.Response {
 }
 
 // consult calls the handler.
-func (d *Dialog) consult(ctx context.Context, handler OfferHandler, offer *SimpleBody) (answer Body, err error) {
-	if offer == nil {
-		offer = &SimpleBody{}
-	}
+func (d *Dialog) consult(ctx context.Context, handler OfferRequestHandler, r *OfferRequest) (answer Body, err error) {
 	return d.guarded("OnOffer", func() (Body, error) {
-		answer, err := handler(ctx, offer)
+		answer, err := handler(ctx, r)
 		if err != nil {
 			return nil, &refusedOffer{how: refusalFor(err), said: err.Error()}
 		}
@@ -131,10 +128,10 @@ func (d *Dialog) abortOffers() {
 // provisional response, for the PRACK; carrier is ACK or PRACK. The answer is no longer
 // needed when unwanted is closed. If the application refuses, panics or takes too long,
 // there is no answer, and the call must end (RFC 3261 13.2.2.4).
-func (d *Dialog) answerLate(carrier sip.RequestMethod, handler OfferHandler, offer *SimpleBody, unwanted <-chan struct{}) (Body, error) {
+func (d *Dialog) answerLate(carrier sip.RequestMethod, handler OfferRequestHandler, r *OfferRequest, unwanted <-chan struct{}) (Body, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 48*d.config().timers().T1)
 	defer cancel()
-	answer, err := d.await(ctx, unwanted, func() (Body, error) { return d.consult(ctx, handler, offer) })
+	answer, err := d.await(ctx, unwanted, func() (Body, error) { return d.consult(ctx, handler, r) })
 	if err != nil || isNilBody(answer) {
 		d.logRefused(carrier, sip.StatusNotAcceptableHere)
 	} else {
@@ -145,12 +142,12 @@ func (d *Dialog) answerLate(carrier sip.RequestMethod, handler OfferHandler, off
 
 // decideLate is answerLate with the refusal where there is no answer: port 0 in
 // every line.
-func (d *Dialog) decideLate(carrier sip.RequestMethod, handler OfferHandler, offer *SimpleBody, unwanted <-chan struct{}) (Body, offeranswer.Origin, error) {
-	answer, err := d.answerLate(carrier, handler, offer, unwanted)
+func (d *Dialog) decideLate(carrier sip.RequestMethod, handler OfferRequestHandler, r *OfferRequest, unwanted <-chan struct{}) (Body, offeranswer.Origin, error) {
+	answer, err := d.answerLate(carrier, handler, r, unwanted)
 	if err == nil && !isNilBody(answer) {
 		return answer, offeranswer.ByApplication, nil
 	}
-	return d.refusal(offer), offeranswer.ByDefault, err
+	return d.refusal(r.Offer), offeranswer.ByDefault, err
 }
 
 // await has the application decide on its own goroutine, and waits until ctx
@@ -309,7 +306,10 @@ func warning(code int, text string) Header {
 // refuseWith refuses the request that brought an offer. A 488 has a Warning (RFC 3261
 // 14.2). A header that would break the response is left out, so that the response
 // leaves.
-func (s *Stack) refuseWith(tx serverTx, r *Refusal) {
+func (s *Stack) refuseWith(tx serverTx, r *Refusal) { s.respond(tx, s.refusalResponse(tx, r)) }
+
+// refusalResponse builds the response that refuses.
+func (s *Stack) refusalResponse(tx serverTx, r *Refusal) *sip.Response {
 	res := tx.NewResponse(r.status(), sipheader.OneLine(r.Reason))
 	for _, h := range r.Headers {
 		if err := checkResponseHeader(h); err != nil {
@@ -321,5 +321,5 @@ func (s *Stack) refuseWith(tx serverTx, r *Refusal) {
 	if res.StatusCode == sip.StatusNotAcceptableHere && len(res.GetHeaders("Warning")) == 0 {
 		appendHeaders(res, []Header{warning(399, "offer refused")})
 	}
-	s.respond(tx, res)
+	return res
 }

@@ -263,7 +263,10 @@ func (d *Dialog) registerBody(callback func(Body)) <-chan struct{} {
 func (d *Dialog) OnOffer(handler OfferHandler) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.registerLocked().offer = handler
+	c := d.registerLocked()
+	if c.offer = (offerDecider{}); handler != nil {
+		c.offer.decide = func(ctx context.Context, r *OfferRequest) (Body, error) { return handler(ctx, orEmpty(r.Offer)) }
+	}
 }
 
 // Accept answers an incoming call with 200 (RFC 3261 13.3.1.4), changed by opts. It may
@@ -288,6 +291,9 @@ func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) (err error) {
 	}
 	res := d.newAnswer(tx)
 	if err := d.customise(res, opts); err != nil {
+		return err
+	}
+	if err := d.answerFirst(ctx, tx, res); err != nil {
 		return err
 	}
 	delivered, err := d.acceptInOrder(ctx, tx, res)

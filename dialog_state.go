@@ -42,6 +42,9 @@ type dialogState struct {
 	// answer yet.
 	updateOut *updateClient
 	updateIn  *updateServer
+	// awaited is the peer's answer to the latest offer of ours in a response; nil if there
+	// was none.
+	awaited *peerAnswer
 }
 
 // currentLocked returns the state in which the call sends: of the current early dialog,

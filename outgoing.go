@@ -52,6 +52,24 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 	return d, nil
 }
 
+// Call is NewInvite and [Dialog.WaitAnswer]: it places a call and waits for the outcome.
+// If ctx ends before, the call is cancelled. The result is nil unless the call is
+// established. For what comes before the answer, register callbacks in opts.Setup.
+//
+// Errors: those of NewInvite, and of WaitAnswer.
+func (s *Stack) Call(ctx context.Context, target sip.Uri, opts InviteOpts) (result *Dialog, err error) {
+	defer naming("Call", &err)
+	placed, err := s.NewInvite(ctx, target, opts)
+	if err != nil {
+		return nil, err
+	}
+	call := placed.(*Dialog)
+	if err := call.WaitAnswer(ctx); err != nil {
+		return nil, err
+	}
+	return call, nil
+}
+
 // nameCalls adds Require, Replaces and Join to an INVITE.
 func (o InviteOpts) nameCalls(invite *draft.Request) {
 	if len(o.Require) > 0 {

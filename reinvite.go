@@ -366,7 +366,11 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sipmsg.Message) {
 	s := d.currentLocked()
 	s.negotiation.ReceiveOffer(in, offer)
 	d.keepBodyLocked(body)
-	handler, ours := d.callbacksLocked().offer, s.negotiation
+	handler, ours := d.offerDeciderLocked().decide, s.negotiation
+	var request *OfferRequest
+	if handler != nil {
+		request = s.offerRequestLocked(sip.INVITE, req, offer)
+	}
 	d.mutex.Unlock()
 	// Not before it is known here: an INVITE of ours that follows the 100 is a mistake
 	// of ours (RFC 3261 14.1), one that does not merely crosses.
@@ -377,7 +381,7 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sipmsg.Message) {
 		return
 	}
 	decide := offered{
-		offer: offer, handler: handler,
+		request: request, handler: handler,
 		accept: func(answer Body) { d.acceptReInvite(in, answer, offeranswer.ByApplication) },
 		refuse: func(how *Refusal) { d.refuseReInvite(in, how) },
 	}
@@ -426,6 +430,7 @@ func (d *Dialog) claimReInvite(in *reinviteServer) bool {
 	}
 	d.reinviteIn = nil
 	d.currentLocked().negotiation.Rollback(in)
+	d.currentLocked().awaited.closeLocked(nil, ErrCanceled) // we have offered nothing
 	return true
 }
 
@@ -456,6 +461,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made offeranswe
 		d.logAcceptedLocked(sip.INVITE, made)
 	} else {
 		s.negotiation.SendOffer(u, ours, made)
+		s.offeredLocked(u)
 	}
 	d.agreeTimerLocked(res, sessiontimer.UAS, req)
 	d.retransmitLocked(u)

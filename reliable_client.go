@@ -89,7 +89,7 @@ func (r *reliableClient) acknowledgeLocked(res *sip.Response) (then func()) {
 	r.order.Take(rseq)
 	p := &prack{r: r, rseq: rseq, cseq: sipheader.CSeq(res)}
 	if body := sdpIn(res); body != nil && !r.negotiated {
-		r.negotiateLocked(p, res.StatusCode, body)
+		r.negotiateLocked(p, res, body)
 		if r.offered && r.propose != nil && r.mayOfferLocked() && res.StatusCode != statusEarlyDialogTerminated {
 			response := r.responseLocked(res)
 			p.propose = func(ctx context.Context) Body { return r.propose(ctx, response) }
@@ -124,17 +124,17 @@ func (r *reliableClient) responseLocked(res *sip.Response) ForkInfo {
 // negotiateLocked handles the first session in a reliable response: the answer to our
 // offer, or the offer if we made none (RFC 3262 5). If no callback decides that offer, our
 // session answers it; without a session it gets no answer, like an offer in a 2xx.
-func (r *reliableClient) negotiateLocked(p *prack, status int, body *SimpleBody) {
+func (r *reliableClient) negotiateLocked(p *prack, res *sip.Response, body *SimpleBody) {
 	s := r.stateLocked()
 	switch {
 	case r.offered:
 		s.negotiation.ReceiveAnswer(r.carrier)
 		r.negotiated = true
-	case status == statusEarlyDialogTerminated:
+	case res.StatusCode == statusEarlyDialogTerminated:
 		p.body = s.negotiation.Refusal(body) // without media, as the offer should be (RFC 6228 5)
-	case r.d.callbacksLocked().offer != nil:
+	case r.d.offerDeciderLocked().decide != nil:
 		s.negotiation.ReceiveOffer(p, body)
-		r.negotiated, p.offer = true, body
+		r.negotiated, p.offer = true, s.offerRequestLocked(sip.INVITE, res, body)
 	default:
 		if p.body, p.refused = s.negotiation.AnswerOrRefusal(body); p.body != nil {
 			s.negotiation.ReceiveOffer(p, body)
@@ -166,7 +166,7 @@ type prack struct {
 	// offer is the offer in the response, which the application decides; propose asks the
 	// application for an offer of ours. body is the result of either; ours is true if it
 	// is an offer.
-	offer   *SimpleBody
+	offer   *OfferRequest
 	propose func(context.Context) Body
 	body    Body
 	ours    bool
@@ -208,7 +208,7 @@ func (r *reliableClient) endsBy() string {
 func (p *prack) decide() {
 	d := p.r.d
 	d.mutex.RLock()
-	offer, handler, propose := p.offer, d.callbacksLocked().offer, p.propose
+	offer, handler, propose := p.offer, d.offerDeciderLocked().decide, p.propose
 	d.mutex.RUnlock()
 	switch {
 	case offer != nil:
@@ -218,17 +218,17 @@ func (p *prack) decide() {
 	}
 }
 
-func (p *prack) answerTo(offer *SimpleBody, handler OfferHandler) {
+func (p *prack) answerTo(r *OfferRequest, handler OfferRequestHandler) {
 	d := p.r.d
 	answer, err := Body(nil), error(ErrCanceled)
 	if handler != nil {
-		answer, err = d.answerLate(sip.PRACK, handler, offer, p.r.unwanted())
+		answer, err = d.answerLate(sip.PRACK, handler, r, p.r.unwanted())
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	p.offer, p.body, p.made, p.refused = nil, answer, offeranswer.ByApplication, err
 	if err != nil || isNilBody(answer) {
-		p.body, p.made = p.r.stateLocked().negotiation.Refusal(offer), offeranswer.ByDefault
+		p.body, p.made = p.r.stateLocked().negotiation.Refusal(r.Offer), offeranswer.ByDefault
 	}
 }
 

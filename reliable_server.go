@@ -129,6 +129,7 @@ func (d *Dialog) nextProvisionalLocked() (send func() error) {
 	r.code = p.res.StatusCode
 	if s := d.currentLocked(); !r.offer && !s.negotiation.Agreed() { // RFC 3262 5
 		s.negotiation.SendOffer(p, keptOrNil(p.body), offeranswer.ByApplication)
+		s.offeredLocked(p)
 	}
 	p.res.AppendHeader(sip.NewHeader("Require", rel100.Tag))
 	p.res.AppendHeader(sip.NewHeader("RSeq", rel100.FormatRSeq(rseq)))
@@ -386,6 +387,9 @@ func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, req *sipmsg.Messag
 	body, answersUs := sessionIn(req), s.negotiation.IsOpen(p)
 	if p.body != nil {
 		s.negotiation.SendAnswer(p.tx, p.body, offeranswer.ByApplication)
+	}
+	if answersUs {
+		s.answeredLocked(body)
 	}
 	if body != nil {
 		s.negotiation.ReceiveAnswer(p)

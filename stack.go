@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -114,6 +115,7 @@ type Stack struct {
 	credentials auth.Cache
 	counters    counters
 	decisions   sync.Map // of *decision: those that are open
+	defaults    atomic.Pointer[callDefaults]
 }
 
 type stackState int
@@ -346,6 +348,16 @@ func (s *Stack) OnIncomingDialog(callback func(IDialog)) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	s.callbacks.OnIncomingDialog = callback
+}
+
+// OnCall is OnIncomingDialog for a callback that gets the *Dialog itself. Each replaces the
+// function of the other.
+func (s *Stack) OnCall(callback func(*Dialog)) {
+	if callback == nil {
+		s.OnIncomingDialog(nil)
+		return
+	}
+	s.OnIncomingDialog(func(call IDialog) { callback(call.(*Dialog)) })
 }
 
 // OnIncomingRefer sets the callback for REFERs inside a call. It runs on its own

@@ -479,7 +479,7 @@ func (i *inviteClient) releaseFork(res *sip.Response) {
 	case fork == nil:
 	case isNew:
 		fork.sendSlot.Join()
-		fork.invite.acknowledge(fork.refusal(offerIn2xx(fork.invite.offer, res)), offeranswer.ByDefault, func() {
+		fork.invite.acknowledge(fork.refusal(keptOrNil(offerIn2xx(fork.invite.offer, res))), offeranswer.ByDefault, func() {
 			i.d.finalGoodbye(func() { i.d.drainSendSlot(); fork.invite.established() })
 		})
 	default:

@@ -173,6 +173,7 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 		d.logAcceptedLocked(sip.INVITE, offeranswer.ByApplication)
 	case !s.negotiation.Agreed():
 		s.negotiation.SendOffer(u, ours, offeranswer.ByApplication)
+		s.offeredLocked(u)
 	default: // neither offer nor answer (RFC 6337 3.1)
 		s.negotiation.Sent(ours)
 	}
@@ -286,6 +287,9 @@ func (d *Dialog) handleAck(ack *sipmsg.Message, flow *transport.Flow) {
 	s := d.currentLocked()
 	s.reachedLocked(ack, flow)
 	d.stopRetransmissionLocked(u)
+	if s.negotiation.IsOpen(u) {
+		s.answeredLocked(sessionIn(ack))
+	}
 	if u.initial || sessionIn(ack) != nil { // of the first there is nothing to go back to
 		s.negotiation.ReceiveAnswer(u)
 	}

@@ -221,8 +221,10 @@ func (d *Dialog) handleUpdate(tx serverTx, req *sipmsg.Message, e *earlyDialog) 
 // or calls the application for the decision. It is called without locks.
 func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
 	var ctx context.Context
-	handler := d.callbacksLocked().offer
+	handler := d.offerDeciderLocked().decide
+	var request *OfferRequest
 	if in.offer != nil && handler != nil {
+		request = d.stateOfLocked(in.fork).offerRequestLocked(in.tx.Message().Method, in.tx.Message(), in.offer)
 		ctx, in.cancel = context.WithTimeout(context.Background(), decisionTime)
 	}
 	ours := d.stateOfLocked(in.fork).negotiation
@@ -233,7 +235,7 @@ func (d *Dialog) answerUpdateLocked(in *updateServer) (answer func()) {
 			d.acceptUpdate(in, nil, offeranswer.ByDefault)
 		case handler == nil:
 			d.answerUpdate(in, ours)
-		case !d.stack.calls.Go(func() { d.decide(ctx, d.updateOffered(in, handler)) }):
+		case !d.stack.calls.Go(func() { d.decide(ctx, d.updateOffered(in, handler, request)) }):
 			d.refuseUpdate(in, &Refusal{Status: sip.StatusServiceUnavailable})
 		}
 	}
@@ -276,9 +278,9 @@ func (s *dialogState) refuseUpdateLocked(in *updateServer) *sip.Response {
 	return nil
 }
 
-func (d *Dialog) updateOffered(in *updateServer, handler OfferHandler) offered {
+func (d *Dialog) updateOffered(in *updateServer, handler OfferRequestHandler, r *OfferRequest) offered {
 	return offered{
-		offer: in.offer, handler: handler,
+		request: r, handler: handler,
 		accept: func(answer Body) { d.acceptUpdate(in, answer, offeranswer.ByApplication) },
 		refuse: func(how *Refusal) { d.refuseUpdate(in, how) },
 	}

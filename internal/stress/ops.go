@@ -89,7 +89,7 @@ func plainOperations() []operation {
 func callOperations() []operation {
 	return []operation{
 		{"Dialog.Accept", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			opts := []dialog.ResponseOpt{nil, answered()}
+			opts := []dialog.ResponseOpt{nil, pick(a.dice, []dialog.ResponseOpt{nil, answered(), answered()})}
 			if a.dice.chance(15) {
 				opts = append(opts, func(*sip.Response) { panic("option") })
 			}
@@ -188,6 +188,13 @@ func callbackOperations() []operation {
 			d.OnBody(func(dialog.Body) { a.misbehave(d) })
 		}},
 		{"Dialog.OnOffer", func(a *application, _ context.Context, d *dialog.Dialog) { d.OnOffer(a.offerHandler(d)) }},
+		{"Dialog.OnOfferRequest", func(a *application, _ context.Context, d *dialog.Dialog) {
+			d.OnOfferRequest(a.offerRequestHandler())
+		}},
+		{"Dialog.PeerAnswer", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			_, err := d.PeerAnswer(ctx)
+			a.check(err)
+		}},
 		{"Dialog.Do", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			_, err := d.Do(ctx, sip.NewRequest(pick(a.dice, []sip.RequestMethod{"OPTIONS", "FOO", "SUBSCRIBE", "BYE"}), a.target()))
 			a.check(err)
@@ -268,6 +275,12 @@ func stackOperations() []operation {
 				a.node.watch(d.(*dialog.Dialog), a)
 			}
 		}},
+		{"Stack.Call", func(a *application, ctx context.Context, _ *dialog.Dialog) {
+			opts := a.offer()
+			opts.Setup = func(d *dialog.Dialog) { a.node.watch(d, a) }
+			_, err := a.node.stack.Call(ctx, a.target(), opts)
+			a.check(err)
+		}},
 		{"Stack.Held", func(a *application, _ context.Context, _ *dialog.Dialog) { testkit.Held(a.node.stack) }},
 		{"Stack.DialogByKey", func(a *application, _ context.Context, d *dialog.Dialog) {
 			key := d.Key()
@@ -324,6 +337,12 @@ func stackCallbackOperations() []operation {
 		}},
 		{"Stack.OnIncomingDialog", func(a *application, _ context.Context, _ *dialog.Dialog) {
 			a.node.stack.OnIncomingDialog(a.node.incoming)
+		}},
+		{"Stack.OnCall", func(a *application, _ context.Context, _ *dialog.Dialog) {
+			a.node.stack.OnCall(func(d *dialog.Dialog) { a.node.incoming(d) })
+		}},
+		{"Stack.OnOfferRequest", func(a *application, _ context.Context, _ *dialog.Dialog) {
+			a.node.stack.OnOfferRequest(a.offerRequestHandler())
 		}},
 		{"Stack.OnIncomingRefer", func(a *application, _ context.Context, _ *dialog.Dialog) {
 			a.node.stack.OnIncomingRefer(a.node.incomingRefer)
@@ -465,6 +484,27 @@ func (a *application) offerHandler(d *dialog.Dialog) dialog.OfferHandler {
 			a.dice.pause(time.Second)
 		}
 		return session(testkit.AnswerSDP), nil
+	}
+}
+
+// offerRequestHandler is offerHandler for OnOfferRequest; where the peer asks for an offer,
+// another goroutine waits for its answer.
+func (a *application) offerRequestHandler() dialog.OfferRequestHandler {
+	if a.dice.chance(20) {
+		return nil
+	}
+	return func(ctx context.Context, r *dialog.OfferRequest) (dialog.Body, error) {
+		if r.Offer == nil {
+			a.round.goes(func() {
+				_, err := r.PeerAnswer(r.Dialog.Context())
+				a.check(err)
+			})
+		}
+		decide := a.offerHandler(r.Dialog)
+		if decide == nil {
+			return session(testkit.AnswerSDP), nil
+		}
+		return decide(ctx, r.Offer)
 	}
 }
 

@@ -1,0 +1,58 @@
+package dialog_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog"
+)
+
+// One function decides every offer of all calls: the first, and later ones. It refuses to
+// be held.
+func ExampleStack_OnOfferRequest() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	bob := network.stack("10.0.0.2")
+	bob.OnIncomingDialog(func(call dialog.IDialog) { must(call.Accept(ctx)) })
+	bob.OnOfferRequest(func(_ context.Context, r *dialog.OfferRequest) (dialog.Body, error) {
+		fmt.Println(r.Method, "early:", r.Early, direction(r.Offer))
+		if direction(r.Offer) == "sendonly" {
+			return nil, &dialog.Refusal{Status: 488, Reason: "No Music"}
+		}
+		return audio("sendrecv"), nil
+	})
+
+	call := network.call("10.0.0.1", "10.0.0.2")
+	fmt.Println(call.Hold(ctx))
+	must(call.Bye(ctx, ""))
+	// Output:
+	// INVITE early: true sendrecv
+	// INVITE early: false sendonly
+	// dialog: Hold: INVITE answered 488 No Music
+}
+
+// A caller without an offer gets ours, and its answer comes with the ACK.
+func ExampleDialog_PeerAnswer() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	answered := make(chan struct{})
+	network.stack("10.0.0.2").OnIncomingDialog(func(d dialog.IDialog) {
+		must(d.Accept(ctx, dialog.WithBody(audio("sendrecv"))))
+		theirs, err := d.(*dialog.Dialog).PeerAnswer(ctx)
+		must(err)
+		fmt.Println("alice:", direction(theirs))
+		close(answered)
+	})
+
+	alice := network.stack("10.0.0.1")
+	alice.OnOfferRequest(func(context.Context, *dialog.OfferRequest) (dialog.Body, error) { return audio("recvonly"), nil })
+	call, err := alice.NewInvite(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{})
+	must(err)
+	must(call.(*dialog.Dialog).WaitAnswer(ctx))
+	<-answered
+	must(call.Bye(ctx, ""))
+	// Output:
+	// alice: recvonly
+}
