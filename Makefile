@@ -15,7 +15,7 @@ COVER_FILE   ?= bin/coverage.out
 building = @echo "== building $(1); quiet until that is done"
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt fmt-check vet lint test stress fuzz messages cover bench bench-peers bench-peers-draw check-peers test-stores soak demo interop-sipp interop-nat ci rename
+.PHONY: help build fmt fmt-check vet lint test stress fuzz messages cover bench bench-peers bench-peers-draw check-peers test-stores ha soak demo interop-sipp interop-nat ci rename
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,12 @@ test-stores: ## the engines of store/, each a module of its own: bolt, a redis-s
 	cd store/bolt && $(GO) test -race -timeout $(TEST_TIMEOUT) ./...
 	cd store/redis && $(GO) test -race -timeout $(TEST_TIMEOUT) ./...
 	cd store/nats && $(GO) test -race -timeout $(TEST_TIMEOUT) ./...
+
+ha: ## kill -9 and a rolling deploy of one of three processes under load, behind Kamailio, calls in Redis (3 minutes)
+	@GO="$(GO)" sh scripts/need.sh go kamailio redis-server sipp
+	$(call building,interop/ha)
+	cd interop/ha && $(GO) build -o ../../bin/ha .
+	@bin/ha
 
 soak: ## 200 calls/s with holds and transfers for MINUTES (60): nothing may grow
 	@sh scripts/need.sh go
