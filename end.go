@@ -203,6 +203,7 @@ func (d *Dialog) clearNow(cause Cause, told func(*Dialog, Cause) knowledge) <-ch
 	d.phase = phaseCleared
 	for _, u := range d.retransmissions {
 		u.timer.Stop()
+		u.tx.Acknowledged()
 	}
 	d.retransmissions = nil
 	d.confirmed()

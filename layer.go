@@ -62,6 +62,8 @@ type serverTx interface {
 	ReplyBy(flow *transport.Flow)
 	// Repeat sends the last response once more, byte for byte.
 	Repeat() error
+	// Acknowledged says that the 2xx to an INVITE is not repeated any more.
+	Acknowledged()
 }
 
 // ackTx is an ACK that can be sent again, byte for byte.

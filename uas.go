@@ -265,6 +265,7 @@ func (d *Dialog) ackTimedOutLocked(u *retransmission) (release func()) {
 
 func (d *Dialog) stopRetransmissionLocked(u *retransmission) {
 	u.timer.Stop()
+	u.tx.Acknowledged()
 	if u.initial {
 		d.confirmed()
 	}

@@ -27,6 +27,7 @@ type packetSocket struct {
 	local netip.AddrPort
 	// config is what Listen was given.
 	config ListenConfig
+	number uint32 // in Layer.packets
 
 	// closed is set when the read loop ends; synchronised by itself.
 	closed atomic.Bool
@@ -62,6 +63,7 @@ func (l *Layer) addPacket(s *packetSocket) bool {
 	if l.closed {
 		return false
 	}
+	s.number = uint32(len(l.packets))
 	l.packets, l.kinds = append(l.packets, s), nil
 	l.bound = append(l.bound, bound{s.kind, s.local, s.config})
 	return true

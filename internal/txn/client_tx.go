@@ -219,6 +219,7 @@ func (tx *clientTx) stepLocked(e event, res *sip.Response, err error) output {
 		out.unwatch = tx.unwatch
 		tx.unwatch, tx.data = nil, nil
 	}
+	tx.restLocked(tx.fileLocked)
 	if tx.state == stateTerminated {
 		tx.layer.clients.remove(tx.key, tx)
 	}

@@ -111,9 +111,12 @@ type Layer struct {
 
 	// These synchronise themselves.
 
-	clients  *table[*clientTx]
-	servers  *table[*serverTx]
-	merging  *table[*serverTx] // by Call-ID, From tag and CSeq
+	clients *table[*clientTx]
+	servers *table[*serverTx]
+	merging *table[*serverTx] // by Call-ID, From tag and CSeq
+	// What is left of those that are over. A transaction is in its table until it is there.
+	pastClients, pastServers *over
+
 	queues   *queues
 	refusals *refusals
 	held     budget      // what server transactions hold
@@ -143,6 +146,7 @@ func New(cfg Config) *Layer {
 		merging:   newTable[*serverTx](),
 	}
 	l.lingering = l.newLingering()
+	l.pastClients, l.pastServers = newOver(l, nil), newOver(l, &l.held)
 	if l.timeout <= 0 {
 		l.timeout = timers.limit()
 	}
@@ -191,6 +195,8 @@ func (l *Layer) CloseBy(ctx context.Context) {
 	for _, tx := range l.servers.all() {
 		tx.close()
 	}
+	l.pastClients.close()
+	l.pastServers.close()
 	for _, group := range []*tasks.Group{&l.tasks, &l.redials} {
 		group.Close()
 		group.Wait(ctx)
@@ -214,12 +220,14 @@ type Counts struct {
 // transaction have ended.
 func (l *Layer) Running() Counts {
 	return Counts{
-		Clients: l.clients.len(),
-		Servers: l.servers.len(),
+		Clients: l.clients.len() + l.pastClients.len(),
+		Servers: l.serverCount(),
 		Queues:  l.queues.len(),
 		Tasks:   l.tasks.Running() + l.redials.Running(),
 	}
 }
+
+func (l *Layer) serverCount() int { return l.servers.len() + l.pastServers.len() }
 
 // Held is about how many bytes the server transactions hold.
 func (l *Layer) Held() int { return int(l.held.held.Load()) }

@@ -30,6 +30,10 @@ func branchIn(key string) string {
 	return branch
 }
 
+func appendClientKey(b []byte, branch string, method sip.RequestMethod) []byte {
+	return append(append(append(b, branch...), 0), method...)
+}
+
 // appendServerKey appends what a request from the network is matched by (RFC 3261
 // 17.2.3); its first bytes, id of them, are the same without the method. old tells that
 // the client is of RFC 2543, whose ACK and CANCEL share all this with the INVITE; the To

@@ -51,7 +51,7 @@ func (l *Layer) receiveRequest(m *sipmsg.Message, flow *transport.Flow) {
 	case sip.CANCEL:
 		l.receiveCancel(m, flow, string(k[:id]))
 	default:
-		l.receiveNew(m, flow, string(k))
+		l.receiveNew(m, flow, k)
 	}
 }
 
@@ -61,9 +61,13 @@ func (l *Layer) receiveResponse(m *sipmsg.Message, flow *transport.Flow) {
 		return
 	}
 	// RFC 3261 17.1.3, by the branch and the method in CSeq.
-	tx, ok := l.clients.get(clientKey(m.Via.Branch(), m.CSeqMethod))
+	var room [160]byte
+	k := appendClientKey(room[:0], m.Via.Branch(), m.CSeqMethod)
+	tx, ok := l.clients.find(k)
 	if !ok {
-		l.turnDown(m, flow, &l.counters.unmatched, "Unmatched Response") // RFC 6026 8.9
+		if !l.responsePast(k, m) {
+			l.turnDown(m, flow, &l.counters.unmatched, "Unmatched Response") // RFC 6026 8.9
+		}
 		return
 	}
 	tx.flow.Learn(&m.Via)

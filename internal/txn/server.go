@@ -37,6 +37,14 @@ type response struct {
 	reason string
 	fields []sipmsg.Field
 	data   []byte
+	lent   bool // data are not to be kept
+}
+
+// own has the data of a response kept.
+func (r *response) own() {
+	if r.lent {
+		r.data, r.lent = bytes.Clone(r.data), false
+	}
 }
 
 // serverTx is the machine. It keeps bytes, not messages, and lets go of the
@@ -57,6 +65,11 @@ type serverTx struct {
 	user  *Server         // whom the user knows; nil when nothing goes up any more
 	last  []byte          // the final response, for retransmitted requests, without a user
 	held  int             // what is counted of it in Layer.held
+	// merged is true when another transaction has its merge; brief when it ends with its
+	// answer.
+	merged, brief bool
+	// acked is true when the user repeats its 2xx no more.
+	acked bool
 }
 
 // newServer makes a transaction that is in no table yet. toTag is used when
@@ -101,6 +114,10 @@ func (l *Layer) addServer(s *Server) bool {
 		l.merging.remove(tx.merge, tx)
 		tx.discard()
 		present.requestAgain(s.m, s.flow)
+		return false
+	}
+	if l.requestPast([]byte(tx.key), s.m, s.flow) { // it has ended since it was looked for
+		tx.close()
 		return false
 	}
 	tx.weigh()
@@ -185,10 +202,13 @@ func (s *Server) Answer(code int, reason string, fields ...sipmsg.Field) error {
 		return err
 	}
 	r := response{code: code, reason: orPhrase(reason, code), fields: fields}
-	if code >= 200 {
-		r = response{code: code, reason: r.reason, data: s.bytes(r)}
+	if code < 200 {
+		return s.respond(r)
 	}
-	return s.respond(r)
+	reply := s.reply(r)
+	lent := s.m.Lend(&reply)
+	defer lent.GiveBack()
+	return s.respond(response{code: code, reason: r.reason, data: lent.Bytes(), lent: true})
 }
 
 func orPhrase(reason string, code int) string {
@@ -212,7 +232,7 @@ func (s *Server) reply(r response) sipmsg.Reply {
 }
 
 func (s *Server) respond(r response) error {
-	do, err := s.decide(r)
+	do, err := s.decide(&r)
 	if err != nil || do&send == 0 {
 		return err
 	}
@@ -225,6 +245,7 @@ func (s *Server) respond(r response) error {
 // answer without one (RFC 3261 8.2.7). Errors: as Respond.
 func (s *Server) Refuse() error {
 	s.tx.layer.refusals.add(s.tx.key)
+	s.tx.setBrief()
 	const code = sip.StatusServiceUnavailable
 	err := s.respond(response{code: code, reason: reasonPhrase(code), data: s.tx.layer.noRoom(s.m, s.tx.key)})
 	s.tx.close()
@@ -250,10 +271,8 @@ func (s *Server) ReplyBy(flow *transport.Flow) { s.tx.replyBy(flow) }
 // Repeat sends the bytes of the last response again: a 2xx to INVITE, until its
 // ACK comes. Errors: ErrEnded, ErrTransport.
 func (s *Server) Repeat() error {
-	s.tx.mu.Lock()
-	r, st := s.sent, s.tx.state
-	s.tx.mu.Unlock()
-	if r.code == 0 || st == stateConfirmed || st == stateTerminated {
+	r, ok := s.repeated()
+	if !ok {
 		return ErrEnded
 	}
 	s.tx.layer.counters.retransmitted.Add(1)
@@ -272,7 +291,7 @@ func (s *Server) allowed(code int) error {
 
 // decide takes the step of a response; after the first final one there is no
 // other.
-func (s *Server) decide(r response) (action, error) {
+func (s *Server) decide(r *response) (action, error) {
 	tx := s.tx
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
@@ -281,21 +300,31 @@ func (s *Server) decide(r response) (action, error) {
 		return 0, ErrEnded
 	case tx.final == 0:
 		return tx.respondLocked(s, r), nil
+	case tx.over:
+		return s.decidePastLocked(r)
 	case r.code != tx.final || !bytes.Equal(r.data, s.sent.data):
 		return 0, ErrFinalSent
 	case tx.state == stateTerminated:
 		return 0, ErrEnded
 	}
+	*r = s.sent // the same, and not lent
 	do, _ := tx.advanceLocked(eventRepeat)
 	return do, nil
 }
 
-func (tx *serverTx) respondLocked(s *Server, r response) action {
-	s.sent = r
+func (tx *serverTx) respondLocked(s *Server, r *response) action {
+	s.sent = *r
 	if r.code >= 200 {
 		tx.final = r.code
 	}
 	do, _ := tx.advanceLocked(responseEvent(r.code))
+	tx.restLocked(tx.fileLocked)
+	if tx.over {
+		s.sent, tx.user = response{}, nil
+		return do
+	}
+	r.own()
+	s.sent = *r
 	switch tx.state {
 	case stateAccepted: // repeats are the user's, by its own handle
 		tx.user = nil
@@ -310,6 +339,9 @@ func (tx *serverTx) respondLocked(s *Server, r response) action {
 
 // tidyLocked lets go of everything at the end, and counts what is held before.
 func (tx *serverTx) tidyLocked() {
+	if tx.over {
+		return
+	}
 	if tx.state == stateTerminated {
 		tx.last, tx.user = nil, nil
 		tx.layer.servers.remove(tx.key, tx)
@@ -351,6 +383,10 @@ func (tx *serverTx) discard() {
 // requestAgain answers a retransmission as the first one was. Over UDP each copy says
 // where its sender is: a router may have forgotten the binding of the copies before.
 func (tx *serverTx) requestAgain(m *sipmsg.Message, flow *transport.Flow) {
+	if tx.isOver() {
+		tx.layer.requestPast([]byte(tx.key), m, flow)
+		return
+	}
 	if !flow.Reliable() && !tx.reliable && tx.repeats(m) {
 		tx.replyBy(tx.layer.transport.Reply(flow, m))
 	}

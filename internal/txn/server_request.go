@@ -11,11 +11,11 @@ import (
 const retryAfter = "10"
 
 // receiveNew takes any request but ACK and CANCEL.
-func (l *Layer) receiveNew(m *sipmsg.Message, flow *transport.Flow, k string) {
-	if tx, ok := l.servers.get(k); ok {
-		tx.requestAgain(m, flow)
+func (l *Layer) receiveNew(m *sipmsg.Message, flow *transport.Flow, key []byte) {
+	if l.isAgain(key, m, flow) {
 		return
 	}
+	k := string(key)
 	if l.refusals.has(k) {
 		l.refuse503(m, flow, k)
 		return
@@ -28,6 +28,7 @@ func (l *Layer) receiveNew(m *sipmsg.Message, flow *transport.Flow, k string) {
 	s := l.newServer(m, flow, k, "")
 	s.weight, s.tx.held = weight, txWeight+weight
 	merged := !l.claim(s)
+	s.tx.merged = merged
 	if !l.addServer(s) {
 		return
 	}
@@ -47,6 +48,16 @@ func (l *Layer) receiveNew(m *sipmsg.Message, flow *transport.Flow, k string) {
 	}
 }
 
+// isAgain takes a retransmission, and reports whether the request is one. The table is
+// asked first: a transaction leaves it once its record is there.
+func (l *Layer) isAgain(k []byte, m *sipmsg.Message, flow *transport.Flow) bool {
+	if tx, ok := l.servers.find(k); ok {
+		tx.requestAgain(m, flow)
+		return true
+	}
+	return l.requestPast(k, m, flow)
+}
+
 // opensDialog reports whether a request is an INVITE outside dialogs. Inside one its
 // user says 100: from then on it may send no INVITE itself (RFC 3261 14.1), and so it
 // has to know first.
@@ -54,10 +65,10 @@ func opensDialog(m *sipmsg.Message) bool { return m.Method == sip.INVITE && m.To
 
 // admits reports whether there is room for a transaction, and counts it then.
 func (l *Layer) admits(m *sipmsg.Message, weight int) bool {
-	if l.servers.len() < l.most && l.held.take(int64(weight), l.held.most/8) {
+	if l.serverCount() < l.most && l.held.take(int64(weight), l.held.most/8) {
 		return true
 	}
-	return l.servers.len() < l.most+l.most/8+urgent && l.inCall(m) && l.held.take(int64(weight), 0)
+	return l.serverCount() < l.most+l.most/8+urgent && l.inCall(m) && l.held.take(int64(weight), 0)
 }
 
 // turnAway answers a request that there is no room for. A BYE, or a PRACK, to nothing
@@ -132,7 +143,14 @@ func (l *Layer) claim(s *Server) bool {
 	first, added := l.merging.add(s.tx.merge, s.tx)
 	// The same key is no other path: a retransmission, just now, by another
 	// read loop.
-	return added || first.key == s.tx.key
+	if !added {
+		return first.key == s.tx.key
+	}
+	if other, over := l.pastServers.merges(s.tx.merge); over && other != s.tx.key {
+		l.merging.remove(s.tx.merge, s.tx)
+		return false
+	}
+	return true
 }
 
 // answer sends a response of this layer's own.
@@ -145,14 +163,20 @@ func (l *Layer) answer(s *Server, code int) {
 // receiveAck absorbs an ACK that belongs to a failure response; all others go
 // up: only the user knows the ACKs it waits for.
 func (l *Layer) receiveAck(m *sipmsg.Message, flow *transport.Flow, k []byte, old bool) {
-	tx, ok := l.servers.find(k)
-	if ok && tx.acknowledge(m, old) {
+	if l.absorbs(k, m, old) {
 		return
 	}
 	l.logReceived(m, flow)
 	if !l.queues.push(m.CallID, l.queueLen+urgent, func() { l.user.Ack(m, flow) }) {
 		l.counters.refused.Add(1) // it comes again, with the 2xx
 	}
+}
+
+func (l *Layer) absorbs(k []byte, m *sipmsg.Message, old bool) bool {
+	if tx, ok := l.servers.find(k); ok {
+		return tx.acknowledge(m, old)
+	}
+	return l.acknowledgePast(k, m, old)
 }
 
 // acknowledge reports whether the ACK was for this layer. That of an RFC 2543
@@ -164,6 +188,7 @@ func (tx *serverTx) acknowledge(m *sipmsg.Message, old bool) bool {
 		return false
 	}
 	do, ok := tx.advanceLocked(eventAck)
+	tx.restLocked(tx.fileLocked)
 	if ok && tx.state != stateAccepted {
 		tx.last, tx.user = nil, nil
 	}
@@ -174,34 +199,39 @@ func (tx *serverTx) acknowledge(m *sipmsg.Message, old bool) bool {
 // receiveCancel answers a CANCEL (RFC 3261 9.2).
 func (l *Layer) receiveCancel(m *sipmsg.Message, flow *transport.Flow, id string) {
 	k := serverKey(id, sip.CANCEL)
-	if tx, ok := l.servers.get(k); ok {
-		tx.requestAgain(m, flow)
+	if l.isAgain([]byte(k), m, flow) {
 		return
 	}
 	l.logReceived(m, flow)
-	target := l.cancelled(id)
-	if target == nil {
+	target, tag, found := l.cancelled(id)
+	if !found {
 		l.dismiss(m, flow, k, sip.StatusCallTransactionDoesNotExists)
 		return
 	}
-	if s := l.newServer(m, flow, k, target.toTag); l.addServer(s) {
+	if s := l.newServer(m, flow, k, tag); l.addServer(s) {
 		l.answer(s, sip.StatusOK)
-		target.cancel(m)
+		if target != nil {
+			target.cancel(m)
+		}
 	}
 }
 
 // cancelled finds what a CANCEL is for: the transaction of any method that
-// has the same ID.
-func (l *Layer) cancelled(id string) *serverTx {
+// has the same ID, nil when it is over, and its To tag.
+func (l *Layer) cancelled(id string) (target *serverTx, tag string, found bool) {
 	for _, method := range []sip.RequestMethod{
 		sip.INVITE, sip.BYE, sip.OPTIONS, sip.REFER, sip.NOTIFY, sip.SUBSCRIBE, sip.INFO,
 		sip.MESSAGE, sip.PRACK, sip.UPDATE, sip.PUBLISH, sip.REGISTER,
 	} {
-		if tx, ok := l.servers.get(serverKey(id, method)); ok {
-			return tx
+		k := []byte(serverKey(id, method))
+		if tx, ok := l.servers.find(k); ok {
+			return tx, tx.toTag, true
+		}
+		if r, over := l.pastServers.find(k); over {
+			return nil, r.Note, true
 		}
 	}
-	return nil
+	return nil, "", false
 }
 
 // cancel tells the user, if it is an INVITE without final response. The user

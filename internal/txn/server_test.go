@@ -254,10 +254,10 @@ func TestClientsWithoutTheMagicCookieAreMatched(t *testing.T) {
 				ack := r.text("ACK", branch)
 				r.wire.send(ack) // without our tag it is for somebody else's response
 				r.settle()
-				require.Equal(t, "Completed", stateOf(&s.tx.transaction))
+				require.Equal(t, "Completed", stateOf(r.layer.pastServers, &s.tx.transaction))
 				r.wire.send(strings.Replace(ack, "To: <sip:us@10.0.0.1>", "To: <sip:us@10.0.0.1>;tag="+s.ToTag(), 1))
 				r.settle()
-				require.NotEqual(t, "Completed", stateOf(&s.tx.transaction))
+				require.NotEqual(t, "Completed", stateOf(r.layer.pastServers, &s.tx.transaction))
 				require.Equal(t, []string{"request INVITE", "cancel", "ack"}, r.user.take())
 			})
 		})
@@ -376,7 +376,7 @@ func TestTheUserIsToldWhenThereIsNoNewConnection(t *testing.T) {
 		require.NoError(t, s.Respond(s.NewResponse(200, "")))
 		r.settle()
 		require.Equal(t, []string{"request INVITE", "failed: transport"}, r.user.take())
-		require.Equal(t, "Accepted", stateOf(&s.tx.transaction)) // RFC 6026 7.1
+		require.Equal(t, "Accepted", stateOf(r.layer.pastServers, &s.tx.transaction)) // RFC 6026 7.1
 	})
 }
 
@@ -387,7 +387,7 @@ func TestAResponseThatCannotBeWrittenOnUDPIsAnError(t *testing.T) {
 		s := r.user.lastServer()
 		r.net.Host(ourIP).Unreachable(true)
 		require.ErrorIs(t, s.Respond(s.NewResponse(486, "")), ErrTransport)
-		require.Equal(t, "Completed", stateOf(&s.tx.transaction)) // RFC 6026 7.1
+		require.Equal(t, "Completed", stateOf(r.layer.pastServers, &s.tx.transaction)) // RFC 6026 7.1
 		r.net.Host(ourIP).Unreachable(false)
 		r.lines()
 		time.Sleep(t1)

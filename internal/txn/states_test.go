@@ -110,17 +110,24 @@ func TestClientTransactionsFollowTheTables(t *testing.T) {
 					row.step(r, req)
 					require.Equal(t, row.wire, r.lines())
 					require.Equal(t, row.user, r.user.take())
-					require.Equal(t, row.state.String(), stateOf(&r.client.tx.transaction))
+					require.Equal(t, row.state.String(), stateOf(r.layer.pastClients, &r.client.tx.transaction))
 				})
 			})
 		}
 	}
 }
 
-func stateOf(tx *transaction) string {
+// stateOf is the state of a transaction, or of its record once that is what is left.
+func stateOf(records *over, tx *transaction) string {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
-	return tx.state.String()
+	if !tx.over {
+		return tx.state.String()
+	}
+	if r, found := records.find([]byte(tx.key)); found {
+		return r.Value.state.String()
+	}
+	return stateTerminated.String()
 }
 
 func respondWith(code int) serverStep {
@@ -130,6 +137,7 @@ func arrives(method string) serverStep {
 	return func(r *rig, _ *Server) { r.wire.send(r.text(method, "z9hG4bK-1")) }
 }
 func wait(d time.Duration) serverStep          { return func(*rig, *Server) { time.Sleep(d) } }
+func acknowledged() serverStep                 { return func(_ *rig, s *Server) { s.Acknowledged() } }
 func repeat() serverStep                       { return func(_ *rig, s *Server) { _ = s.Repeat() } }
 func reachServer(s ...serverStep) []serverStep { return s }
 func twice(first, second serverStep) serverStep {
@@ -187,6 +195,14 @@ func TestServerTransactionsFollowTheTables(t *testing.T) {
 		{"INVITE Accepted, CANCEL: 200 only", "INVITE", both, reachServer(respondWith(200)), arrives("CANCEL"), stateAccepted, []string{"200"}, nil},
 		{"INVITE Accepted, Timer L", "INVITE", both, reachServer(respondWith(200)), wait(64 * t1), stateTerminated, nil, nil},
 
+		{"INVITE Accepted, INVITE is absorbed after the ACK", "INVITE", both, reachServer(respondWith(200), acknowledged()), arrives("INVITE"), stateAccepted, nil, nil},
+		{"INVITE Accepted, nothing is repeated after the ACK", "INVITE", both, reachServer(respondWith(200), acknowledged()), twice(respondWith(200), repeat()), stateAccepted, nil, nil},
+		{"INVITE Accepted, ACK after the ACK", "INVITE", both, reachServer(respondWith(200), acknowledged()), arrives("ACK"), stateAccepted, nil, []string{"ack"}},
+		{"INVITE Accepted, CANCEL after the ACK", "INVITE", both, reachServer(respondWith(200), acknowledged()), arrives("CANCEL"), stateAccepted, []string{"200"}, nil},
+		{"INVITE Accepted, before Timer L after the ACK", "INVITE", both, reachServer(respondWith(200), wait(time.Second), twice(acknowledged(), acknowledged())), wait(64*t1 - 1), stateAccepted, nil, nil},
+		{"INVITE Accepted, Timer L after the ACK", "INVITE", both, reachServer(respondWith(200), acknowledged()), wait(64 * t1), stateTerminated, nil, nil},
+		{"INVITE Proceeding, an ACK to nothing", "INVITE", both, reachServer(acknowledged()), respondWith(200), stateAccepted, []string{"200"}, nil},
+
 		{"BYE Trying, BYE is discarded", "BYE", both, nil, arrives("BYE"), stateTrying, nil, nil},
 		{"BYE Trying, no 100 before Timer E is T2", "BYE", both, nil, wait(7*t1 - 1), stateTrying, nil, nil},
 		{"BYE Trying, 100 once Timer E is T2", "BYE", both, nil, wait(7 * t1), stateProceeding, []string{"100"}, nil},
@@ -221,7 +237,7 @@ func TestServerTransactionsFollowTheTables(t *testing.T) {
 					row.step(r, s)
 					require.Equal(t, row.wire, r.lines())
 					require.Equal(t, row.user, r.user.take())
-					require.Equal(t, row.state.String(), stateOf(&s.tx.transaction))
+					require.Equal(t, row.state.String(), stateOf(r.layer.pastServers, &s.tx.transaction))
 				})
 			})
 		}

@@ -34,15 +34,6 @@ func (t *table[T]) shard(k string) *tableShard[T] {
 	return &t.shards[maphash.String(t.seed, k)%shardCount]
 }
 
-func (t *table[T]) get(k string) (T, bool) {
-	s := t.shard(k)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	v, ok := s.entries[k]
-	return v, ok
-}
-
-// find is get for a key that nobody keeps.
 func (t *table[T]) find(k []byte) (T, bool) {
 	s := &t.shards[maphash.Bytes(t.seed, k)%shardCount]
 	s.mu.Lock()

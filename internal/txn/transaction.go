@@ -27,7 +27,10 @@ type transaction struct {
 	interval time.Duration // of retransmission
 	retry    slot
 	limit    slot
-	lingers  *lingering // where it waits for stragglers; nil before
+	// wait is how long it is to wait for stragglers from now on; zero but within a step.
+	wait    time.Duration
+	over    bool       // what waits is a record in the layer
+	lingers *lingering // where it waits itself; nil before
 
 	place place // in lingers, whose mutex guards it
 }
@@ -88,8 +91,20 @@ func (tx *transaction) lingerLocked() {
 		tx.state = stateTerminated
 		return
 	}
-	tx.lingers = tx.layer.lingering[d]
-	tx.lingers.add(tx)
+	tx.wait = d
+}
+
+// restLocked ends a step: from now on what file has kept waits for stragglers, or the
+// transaction itself.
+func (tx *transaction) restLocked(file func(wait time.Duration) bool) {
+	wait := tx.wait
+	if tx.wait = 0; wait == 0 {
+		return
+	}
+	if tx.over = file(wait); !tx.over {
+		tx.lingers = tx.layer.lingering[wait]
+		tx.lingers.add(tx)
+	}
 }
 
 // armLocked replaces the timer of a slot.

@@ -1,0 +1,40 @@
+package txn
+
+import (
+	"time"
+
+	"sipdialog.example/dialog/internal/past"
+	"sipdialog.example/dialog/internal/sipmsg"
+)
+
+// fileLocked leaves a record of a transaction of which nobody hears any more, and which
+// then is in no table. It reports false when more is needed of it: an accepted INVITE's
+// further 2xx go up.
+func (tx *clientTx) fileLocked(wait time.Duration) bool {
+	way, ok := tx.flow.Place()
+	if !ok || tx.state != stateCompleted {
+		return false
+	}
+	r := past.Record[remains]{Key: tx.key, Data: tx.ack, Value: remains{state: tx.state, way: way}}
+	if !tx.layer.pastClients.add(wait, &r, 0) {
+		return false
+	}
+	tx.layer.clients.remove(tx.key, tx)
+	return true
+}
+
+// responsePast absorbs a response to a request whose transaction is over, with an ACK if
+// that is an INVITE's (RFC 3261 17.1.1.2, 17.1.2.2), and reports whether it is one.
+func (l *Layer) responsePast(k []byte, m *sipmsg.Message) bool {
+	r, found := l.pastClients.find(k)
+	if !found {
+		return false
+	}
+	if flow := l.transport.At(r.Value.way); flow != nil {
+		flow.Learn(&m.Via)
+		if m.Status >= 300 && len(r.Data) > 0 {
+			_ = flow.Send(r.Data) // the response comes again when it is lost
+		}
+	}
+	return true
+}
