@@ -203,6 +203,11 @@ type StackConfig struct {
 	// call goes on, and Stats.Unsaved counts that; it is saved as soon as the Store answers.
 	// Zero means 250 ms.
 	StoreTimeout time.Duration
+	// TakeoverFilter, unless nil, says which calls of the Store this process goes on with; it
+	// is called before a call is restored, from any goroutine, and returns soon. A request for
+	// another call gets 503, so that the peer, or a proxy, tries another process. The snapshot
+	// is the function's own.
+	TakeoverFilter func(*Snapshot) bool
 	// Trace is called for every SIP message that was read or will be written, and for a
 	// request before any response to it. No lock is held, but reading and writing wait
 	// for it, so it must return quickly. A panic or runtime.Goexit in it is counted, and
@@ -232,6 +237,7 @@ type StackCallbacks struct {
 	OnIncomingDialog func(IDialog)
 	OnIncomingRefer  func(dialog IDialog, referTo sip.Uri, replaces *ReplacesInfo)
 	OnReferRequest   ReferHandler
+	OnRestored       func(*Dialog, Takeover)
 }
 
 const (

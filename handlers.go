@@ -441,6 +441,9 @@ func (s *Stack) handleInDialog(tx serverTx, req *sipmsg.Message) {
 		return
 	}
 	expected, ended := s.recentlyEnded(key)
+	if !ended && s.takeOverInDialog(tx, req, key) {
+		return
+	}
 	ack, acknowledges := rackOf(req)
 	switch {
 	case req.Method == sip.BYE && ended:
@@ -489,7 +492,9 @@ func (s *Stack) inCall(m *sipmsg.Message) bool {
 func (s *Stack) handleAck(req *sipmsg.Message, flow *transport.Flow) {
 	if d := s.find(keyOfRequest(req)); d != nil {
 		d.handleAck(req, flow)
+		return
 	}
+	s.takeOverByAck(req, flow)
 }
 
 // handleCancel handles the CANCEL of an INVITE, which has been answered 200.

@@ -164,11 +164,21 @@ func (d *Dialog) record(fence uint64) (r Record, ok bool) {
 	d.currentLocked().Limit(snapshot.SeqTop)
 	r = Record{
 		Key: NewStoreKey(d.callID, d.localTag), Fence: fence, Owner: d.stack.owner,
-		Due: d.timer.DueAt(), Expires: d.keptUntilLocked(now),
+		Due: d.dueLocked(now), Expires: d.keptUntilLocked(now),
 	}
 	d.mutex.Unlock()
 	r.Data = d.stack.pack(snapshot)
 	return r, true
+}
+
+// dueLocked is when another process should see to the session. One that is overdue already
+// is being refreshed.
+func (d *Dialog) dueLocked(now time.Time) time.Time {
+	due := d.timer.DueAt()
+	if !due.IsZero() && !due.After(now) {
+		return now.Add(ClaimTime)
+	}
+	return due
 }
 
 // keptUntilLocked is when the Store may forget the call.

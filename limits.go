@@ -58,6 +58,10 @@ type Limits struct {
 	// Tombstones bounds the calls that are remembered for 64*T1 after their end. Beyond
 	// it the oldest are forgotten early. Zero means 10000.
 	Tombstones int
+	// TakesPerSecond bounds how many calls the StackConfig.Store is asked for in any second
+	// because of requests for calls that are not here; no more than 256 requests wait for it
+	// at once. What it says is remembered for 32 s. Zero means 1000, negative no bound.
+	TakesPerSecond int
 	// HeaderBytes, Headers and BodyBytes bound one message: its start line and
 	// header block (zero means 32 KiB), the number of its header values (256), and
 	// its body (1 MiB). No header field may be longer than 65535 bytes.

@@ -53,7 +53,7 @@ func (s *Stack) Restore(ctx context.Context, snapshot *Snapshot) (d *Dialog, err
 	if snapshot == nil {
 		return nil, invalid("nil snapshot")
 	}
-	d, err = s.restore(snapshot, ownership{fence: snapshot.Fence + 1}, nil)
+	d, err = s.restore(snapshot, ownership{fence: snapshot.Fence + 1})
 	if err != nil {
 		return nil, err
 	}
@@ -64,26 +64,14 @@ func (s *Stack) Restore(ctx context.Context, snapshot *Snapshot) (d *Dialog, err
 }
 
 // ownership is the right to a call that is in the Store: the fence, and when the Store has
-// said so.
+// said so. overdue is true if the call was taken because its session timer was overdue.
 type ownership struct {
 	fence     uint64
 	confirmed time.Time
+	overdue   bool
 }
 
-// restoreTaken goes on with a call that was taken from the Store; began is a time before
-// that. prepare is called before any request finds the call. It is saved again with its next
-// change: until then the record serves whoever takes it next.
-//
-// Errors: those of Restore.
-func (s *Stack) restoreTaken(r Record, began time.Time, prepare func(*Dialog)) (*Dialog, error) {
-	snapshot, err := s.unpack(r.Data)
-	if err != nil {
-		return nil, err
-	}
-	return s.restore(snapshot, ownership{fence: r.Fence, confirmed: began}, prepare)
-}
-
-func (s *Stack) restore(snapshot *Snapshot, by ownership, prepare func(*Dialog)) (*Dialog, error) {
+func (s *Stack) restore(snapshot *Snapshot, by ownership) (*Dialog, error) {
 	now := time.Now()
 	call, err := snapshot.read(now)
 	if err != nil {
@@ -94,16 +82,13 @@ func (s *Stack) restore(snapshot *Snapshot, by ownership, prepare func(*Dialog))
 	}
 	d := s.newRestored(call, now)
 	d.own(by, call.Fence)
-	if prepare != nil {
-		prepare(d)
-	}
 	if err := s.registerRestored(d); err != nil {
 		d.writerLocked().Release() // nobody else has the dialog
 		return nil, err
 	}
 	s.counters.restored.Add(1)
 	d.logBegun("call restored", "with")
-	d.resumeTimer(call.timer, now)
+	d.resumeTimer(call.timer, now, by.overdue)
 	return d, nil
 }
 
@@ -375,8 +360,9 @@ func (s *Stack) registerRestored(d *Dialog) error {
 // may be restored at once.
 const overdueSpread = 2 * time.Second
 
-// resumeTimer arms the session timer of a call that was restored.
-func (d *Dialog) resumeTimer(v sessiontimer.View, now time.Time) {
+// resumeTimer arms the session timer of a call that was restored. With overdue the session
+// is refreshed at once, which also proves that the peer has the call.
+func (d *Dialog) resumeTimer(v sessiontimer.View, now time.Time, overdue bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if !d.timer.Active() || d.state == DialogStateTerminated || d.timer.expiry != nil {
@@ -384,10 +370,10 @@ func (d *Dialog) resumeTimer(v sessiontimer.View, now time.Time) {
 	}
 	d.timer.expiry = d.onTime(d.timer.ExpiresAt().Sub(now), (*Dialog).sessionExpired)
 	wait, refreshes := v.Resume(now)
-	if !refreshes {
+	if !refreshes && !overdue {
 		return
 	}
-	if wait == 0 {
+	if wait == 0 || overdue {
 		wait = rand.N(max(1, min(overdueSpread, d.timer.ExpiresAt().Sub(now)/4)))
 	}
 	d.timer.refresh = d.onTime(wait, (*Dialog).refreshSession)

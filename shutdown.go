@@ -136,6 +136,7 @@ func (s *Stack) stop(ctx context.Context) error {
 	written, cancel := overtime(ctx, writeOvertime)
 	defer cancel()
 	s.waitStarted(ctx)
+	s.unwatchStore()
 	s.hangupAll(ctx, written)
 	for _, d := range s.openCalls() {
 		d.closeSubscriptions(ErrShutdown, true)

@@ -54,6 +54,8 @@ type Stack struct {
 	// writers writes the calls to the Store, under the name owner; nil without a Store.
 	writers *storewriter.Group
 	owner   string
+	// takeovers is what goes on with the calls of others; nil without a Store.
+	takeovers *takeovers
 	// base ends when the layers below are closed, and with it every wait for the
 	// network.
 	base       context.Context
@@ -177,7 +179,7 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 	s.allowHeader, s.supportedHeader = sip.NewHeader("Allow", own.allowed()), sip.NewHeader("Supported", own.supported())
 	s.goDeliver, s.runCallback = s.deliveries.Go, s.application
 	s.base, s.cancelBase = context.WithCancel(context.Background())
-	s.writers = s.newStoreWriters()
+	s.writers, s.takeovers = s.newStoreWriters(), newTakeovers(own)
 	s.mutex.Stats = &s.counters.stackLock
 	if own.MoveCredentials != nil {
 		s.verifier = auth.NewVerifier()
@@ -205,6 +207,7 @@ func (s *Stack) Start(ctx context.Context) (err error) {
 		s.startFailed()
 		return err
 	}
+	s.watchStore()
 	unwatch := context.AfterFunc(ctx, s.shutdownInGrace)
 	s.mutex.Lock()
 	defer s.mutex.Unlock()

@@ -36,8 +36,9 @@ type Stats struct {
 
 	// Since Start: calls placed, received, and established.
 	Placed, Arrived, Answered uint64
-	// Restored counts the calls that were restored from a snapshot.
-	Restored uint64
+	// Restored counts the calls that were restored from a snapshot, TakenOver those among
+	// them that were taken from the Store.
+	Restored, TakenOver uint64
 	// Unsaved counts how often a call went on without the Store: a 2xx or an ACK that left
 	// before the call was saved, and blocks of CSeq numbers that were used unsaved.
 	// StoreErrors counts the operations that the Store has not answered, and Unwritten is
@@ -71,6 +72,7 @@ type LockStats struct {
 // counters are the atomic part of Stats.
 type counters struct {
 	placed, arrived, answered, restored    atomic.Uint64
+	takenOver, takeovers                   atomic.Uint64
 	unsaved                                atomic.Uint64
 	ended                                  [PartyMoved + 1]atomic.Uint64
 	nobody, full, rate, source, subscribed atomic.Uint64
@@ -101,6 +103,7 @@ func (s *Stack) Stats() Stats {
 		DialogLocks: lockStats(&c.dialogLocks),
 	}
 	if s.writers != nil {
+		stats.TakenOver, stats.Refused["takeovers"] = c.takenOver.Load(), c.takeovers.Load()
 		stats.Unsaved, stats.StoreErrors, stats.Unwritten = c.unsaved.Load(), s.writers.Failures(), s.writers.Waiting()
 	}
 	for by := PartyLocal; by <= PartyMoved; by++ {

@@ -14,7 +14,8 @@ func TestDueAfterTheRefreshAndBeforeTheEnd(t *testing.T) {
 	for _, row := range []struct {
 		interval, ours, theirs time.Duration
 	}{
-		{90 * time.Second, 56250 * time.Millisecond, 50 * time.Second},
+		{90 * time.Second, 50 * time.Second, 50 * time.Second},
+		{120 * time.Second, 75 * time.Second, 78 * time.Second},
 		{1800 * time.Second, 1125 * time.Second, 1758 * time.Second},
 	} {
 		var timer Timer

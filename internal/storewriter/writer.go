@@ -11,10 +11,10 @@ import (
 type Writer struct {
 	group *Group
 	key   Key
-	fence uint64
 
 	mu    sync.Mutex // guards the fields below
-	call  Call       // nil once the call has ended
+	fence uint64
+	call  Call // nil once the call has ended
 	stage stage
 	// marked counts the changes, and saved those that are saved.
 	marked, saved uint64
@@ -56,7 +56,30 @@ func (w *Writer) Fence() uint64 {
 	if w == nil {
 		return 0
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	return w.fence
+}
+
+// Key names the call.
+func (w *Writer) Key() Key { return w.key }
+
+// Raise says that the call was taken from the store once more, by this process, at confirmed.
+// It is saved with its new fence.
+func (w *Writer) Raise(fence uint64, confirmed time.Time) {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if fence <= w.fence {
+		return
+	}
+	w.fence, w.confirmed = fence, confirmed
+	if w.stage == keeping {
+		w.marked++
+		w.startLocked()
+	}
 }
 
 // Mark says that the call has changed. It will be saved.
@@ -142,7 +165,7 @@ func (w *Writer) Confirm(ctx context.Context, age time.Duration) Result {
 		return Done
 	}
 	w.mu.Lock()
-	stage, isFresh := w.stage, w.freshLocked(age)
+	stage, fence, isFresh := w.stage, w.fence, w.freshLocked(age)
 	w.mu.Unlock()
 	switch {
 	case stage == moved:
@@ -151,13 +174,15 @@ func (w *Writer) Confirm(ctx context.Context, age time.Duration) Result {
 		return Done
 	}
 	began := time.Now()
-	result := w.group.ask(ctx, func(ctx context.Context) Result { return w.group.Store.Check(ctx, w.key, w.fence) })
+	result := w.group.ask(ctx, func(ctx context.Context) Result { return w.group.Store.Check(ctx, w.key, fence) })
 	switch result {
 	case NotKept: // nobody has it: the store has lost it, or does not have it yet
 		w.Mark()
 		result = Done
 	case Moved:
-		w.lose()
+		if !w.lose(fence) {
+			result = Done
+		}
 	}
 	if result == Done {
 		w.confirm(began)
@@ -188,9 +213,14 @@ func (w *Writer) confirm(at time.Time) {
 	}
 }
 
-// lose ends the writing of a call that another process has.
-func (w *Writer) lose() {
+// lose ends the writing of a call that another process has. It reports false if this process
+// has a higher fence by now.
+func (w *Writer) lose(fence uint64) bool {
 	w.mu.Lock()
+	if w.fence > fence {
+		w.mu.Unlock()
+		return false
+	}
 	call, ours := w.call, w.stage == keeping
 	if ours {
 		w.toLocked(moved)
@@ -199,6 +229,7 @@ func (w *Writer) lose() {
 	if ours {
 		call.Moved()
 	}
+	return true
 }
 
 // toLocked enters another stage. The call itself is no longer needed.
@@ -237,6 +268,7 @@ type operation struct {
 	isDrop bool
 	call   Call
 	marked uint64
+	fence  uint64
 }
 
 // work does what there is to do, and returns when that is nothing, or has to be tried again
@@ -252,10 +284,11 @@ func (w *Writer) work() {
 		case result == Unknown:
 			w.later()
 			return
+		case result == Moved && o.fence < w.Fence(): // it was not: do it again
 		case o.isDrop: // if it has moved, it is not ours to drop
 			w.dropped()
 		case result == Moved:
-			w.lose()
+			w.lose(o.fence)
 		default:
 			o.call.Saved()
 			w.wrote(o.marked, began)
@@ -265,9 +298,9 @@ func (w *Writer) work() {
 
 func (w *Writer) do(ctx context.Context, o operation) Result {
 	if o.isDrop {
-		return w.group.Store.Drop(ctx, w.key, w.fence)
+		return w.group.Store.Drop(ctx, w.key, o.fence)
 	}
-	return o.call.Save(ctx, w.fence)
+	return o.call.Save(ctx, o.fence)
 }
 
 // next returns what there is to do, and false for nothing.
@@ -277,9 +310,9 @@ func (w *Writer) next() (o operation, ok bool) {
 	switch {
 	case w.stage == keeping && w.saved < w.marked:
 		w.tried = true
-		return operation{call: w.call, marked: w.marked}, true
+		return operation{call: w.call, marked: w.marked, fence: w.fence}, true
 	case w.stage == dropping && w.tried:
-		return operation{isDrop: true}, true
+		return operation{isDrop: true, fence: w.fence}, true
 	}
 	w.restLocked()
 	return operation{}, false

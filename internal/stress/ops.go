@@ -347,6 +347,9 @@ func stackCallbackOperations() []operation {
 		{"Stack.OnIncomingRefer", func(a *application, _ context.Context, _ *dialog.Dialog) {
 			a.node.stack.OnIncomingRefer(a.node.incomingRefer)
 		}},
+		{"Stack.OnRestored", func(a *application, _ context.Context, _ *dialog.Dialog) {
+			a.node.stack.OnRestored(pick(a.dice, []func(*dialog.Dialog, dialog.Takeover){nil, func(*dialog.Dialog, dialog.Takeover) {}}))
+		}},
 		{"Stack.OnReferRequest", func(a *application, _ context.Context, _ *dialog.Dialog) {
 			a.node.stack.OnReferRequest(pick(a.dice, []dialog.ReferHandler{nil, a.node.referRequest}))
 		}},

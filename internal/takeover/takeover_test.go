@@ -100,3 +100,19 @@ func TestMemoryIsBounded(t *testing.T) {
 	require.Zero(t, known)
 	require.Nil(t, g.queue)
 }
+
+// Notices are looked at together, once for the first of them.
+func TestNoticesAreCollected(t *testing.T) {
+	var n Notices[int]
+	require.Empty(t, n.Take())
+	for range 2 {
+		require.True(t, n.Add(1))
+		require.False(t, n.Add(2))
+		require.False(t, n.Add(1))
+		require.Equal(t, map[int]struct{}{1: {}, 2: {}}, n.Take())
+	}
+	for key := range mostNotices + 10 {
+		n.Add(key)
+	}
+	require.Len(t, n.Take(), mostNotices)
+}

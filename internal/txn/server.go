@@ -264,6 +264,10 @@ func (s *Server) Dismiss(code int) {
 // false when the layer is closed.
 func (s *Server) Later(work func()) bool { return s.tx.layer.queues.push(s.callID, 0, work) }
 
+// Later does work of a Call-ID behind what has arrived for it, as if it did so now. It
+// reports false when the layer is closed.
+func (l *Layer) Later(callID string, work func()) bool { return l.queues.push(callID, 0, work) }
+
 // ReplyBy has the responses that are still to be sent, and repeated, go by another
 // flow, by which their client has been heard since.
 func (s *Server) ReplyBy(flow *transport.Flow) { s.tx.replyBy(flow) }

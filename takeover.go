@@ -1,0 +1,260 @@
+package dialog
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/takeover"
+	"sipdialog.example/dialog/internal/tasks"
+	"sipdialog.example/dialog/internal/transport"
+)
+
+// How this process goes on with calls that another process had. internal/takeover says
+// which of them the Store is asked for; docs/cluster.md describes the whole.
+
+// Takeover says why a call that another process had is here now.
+type Takeover struct {
+	// Method is that of the peer's request which led to it. It is empty if the call was
+	// taken because its session timer was overdue.
+	Method sip.RequestMethod
+}
+
+// OnRestored sets the callback for calls that were taken over from the Store of the
+// configuration; those of [Stack.Restore] are not told. The callback runs on its own
+// goroutine, with no lock held, before the request that led to the takeover is handled: it
+// can read AppData, and register callbacks. The request, and all other messages of that
+// call, wait until it returns, two seconds at most. A panic in it is counted, and the call
+// goes on.
+func (s *Stack) OnRestored(callback func(*Dialog, Takeover)) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.callbacks.OnRestored = callback
+}
+
+const (
+	defaultTakes = 1000
+	// takesAtOnce bounds the requests that wait for the Store at the same time.
+	takesAtOnce = 256
+)
+
+// newTakeovers bounds what the Store is asked; nil without one.
+func newTakeovers(c *StackConfig) *takeovers {
+	if c.Store == nil {
+		return nil
+	}
+	return &takeovers{gate: takeover.New[StoreKey](orDefault(c.Limits.TakesPerSecond, defaultTakes), takesAtOnce)}
+}
+
+// takeOverInDialog takes over the call of a request that is for no call here, and handles
+// it. It reports false if there is no such call anywhere.
+func (s *Stack) takeOverInDialog(tx serverTx, req *sipmsg.Message, key DialogKey) (answered bool) {
+	if s.takeovers == nil {
+		return false
+	}
+	switch s.takeOver(key, req.Method) {
+	case takeover.Taken:
+		d := s.find(key)
+		if d == nil {
+			return false // its From tag is another's, or the call has ended in OnRestored
+		}
+		d.handleRequest(tx, req)
+	case takeover.NotKept:
+		return false
+	case takeover.Ended:
+		s.answerEnded(tx)
+	default:
+		// A 481 would end the call (RFC 5057 5.1).
+		s.busy(tx, &s.counters.takeovers)
+	}
+	return true
+}
+
+// answerEnded answers a request for a call that has ended: a BYE has crossed ours, or was
+// sent again (RFC 5407 3.2.1).
+func (s *Stack) answerEnded(tx serverTx) {
+	if tx.Message().Method == sip.BYE {
+		s.answerWith(tx, sip.StatusOK)
+		return
+	}
+	tx.Dismiss(sip.StatusCallTransactionDoesNotExists)
+}
+
+// takeOverByAck takes over the call of an ACK that is for no call here: one with an answer
+// in it. Another tells nothing that the state of the call does not have.
+func (s *Stack) takeOverByAck(ack *sipmsg.Message, flow *transport.Flow) {
+	if s.takeovers == nil || len(ack.Body()) == 0 {
+		return
+	}
+	key := keyOfRequest(ack)
+	if _, ended := s.recentlyEnded(key); ended || s.takeOver(key, sip.ACK) != takeover.Taken {
+		return
+	}
+	if d := s.find(key); d != nil {
+		d.handleAck(ack, flow)
+	}
+}
+
+// takeOver takes the call of a request over, if the Store may be asked. The caller is the
+// queue of the Call-ID, so that nothing else waits.
+func (s *Stack) takeOver(key DialogKey, method sip.RequestMethod) (outcome takeover.Outcome) {
+	if s.ready() != nil {
+		return takeover.Failed
+	}
+	gate, id := s.takeovers.gate, NewStoreKey(key.CallID, key.LocalTag)
+	outcome, may := gate.Begin(id, time.Now())
+	if !may {
+		return outcome
+	}
+	outcome = takeover.Failed
+	defer func() { gate.End(id, outcome, time.Now()) }()
+	asked := time.Now()
+	r, err := s.take(id)
+	s.storeAnswered(err)
+	switch {
+	case errors.Is(err, ErrNotKept):
+		return takeover.NotKept
+	case errors.Is(err, ErrEnded):
+		return takeover.Ended
+	case err != nil:
+		return takeover.Failed
+	}
+	snapshot := s.readRecord(r)
+	if snapshot == nil {
+		return takeover.Unusable
+	}
+	return s.goOn(snapshot, ownership{fence: r.Fence, confirmed: asked}, Takeover{Method: method})
+}
+
+// take is Store.Take, within its time.
+func (s *Stack) take(key StoreKey) (r Record, err error) {
+	ctx, cancel := context.WithTimeout(s.base, s.config.storeTimeout())
+	defer cancel()
+	err = ErrPanic
+	s.askStore(func(store Store) error {
+		r, err = store.Take(ctx, key, s.owner)
+		return err
+	})
+	return r, err
+}
+
+// storeAnswered logs when the Store begins to fail, once: each request may ask it.
+func (s *Stack) storeAnswered(err error) {
+	failed := err != nil && !errors.Is(err, ErrNotKept) && !errors.Is(err, ErrEnded)
+	if s.takeovers.failing.Swap(failed) != failed && failed {
+		s.log.Warn("calls cannot be taken over: the Store does not answer", "error", err)
+	}
+}
+
+// goOn restores a call that was taken from the Store, and tells the application. It runs in
+// the queue of the Call-ID.
+func (s *Stack) goOn(snapshot *Snapshot, by ownership, why Takeover) takeover.Outcome {
+	by.overdue = why.Method == ""
+	d, err := s.restore(snapshot, by)
+	switch {
+	case errors.Is(err, ErrExists):
+		s.keepTaken(snapshot, by)
+		return takeover.Taken
+	case errors.Is(err, ErrEnded):
+		return takeover.Ended
+	case errors.Is(err, ErrVersion), errors.Is(err, ErrInvalidArgument):
+		s.refuseRecord(snapshot.CallID, err)
+		return takeover.Unusable
+	case err != nil:
+		s.log.Warn("call cannot be taken over", "call_id", snapshot.CallID, "error", err)
+		return takeover.Failed
+	}
+	s.counters.takenOver.Add(1)
+	d.putOff(by.overdue)
+	s.tellRestored(d, why)
+	return takeover.Taken
+}
+
+// putOff has a call saved whose record is due, so that no other process takes it too.
+func (d *Dialog) putOff(overdue bool) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if due := d.timer.DueAt(); overdue || !due.IsZero() && !due.After(time.Now()) {
+		d.changedIfKeptLocked()
+	}
+}
+
+// keepTaken keeps a call that is here, and was taken from the Store once more: its session
+// was overdue.
+func (s *Stack) keepTaken(snapshot *Snapshot, by ownership) {
+	d := s.find(DialogKey{CallID: snapshot.CallID, LocalTag: snapshot.LocalTag, RemoteTag: snapshot.RemoteTag})
+	if d == nil {
+		return
+	}
+	d.writer().Raise(by.fence, by.confirmed)
+}
+
+// refuseRecord logs a record with which this process cannot go on. The record stays: another
+// one may be able to.
+func (s *Stack) refuseRecord(name string, err error) {
+	s.log.Warn("call of the Store cannot be taken over", "record", name, "error", err)
+}
+
+// readRecord returns the snapshot of a record; nil if it is none, or is not for this process.
+func (s *Stack) readRecord(r Record) *Snapshot {
+	snapshot, err := s.unpack(r.Data)
+	switch {
+	case err != nil:
+	case snapshot.Version > SnapshotVersion:
+		err = ErrVersion
+	case NewStoreKey(snapshot.CallID, snapshot.LocalTag) != r.Key:
+		err = invalid("snapshot of another call")
+	case !s.wants(snapshot):
+		return nil
+	default:
+		return snapshot
+	}
+	s.refuseRecord(r.Key.String(), err)
+	return nil
+}
+
+// wants asks TakeoverFilter. One that panics refuses.
+func (s *Stack) wants(snapshot *Snapshot) (yes bool) {
+	filter := s.config.TakeoverFilter
+	if filter == nil {
+		return true
+	}
+	shown := *snapshot
+	shown.own()
+	s.application(func() {
+		value, returned := tasks.Apart(func() { yes = filter(&shown) })
+		if !returned {
+			yes = false
+			s.logPanic(s.log, "TakeoverFilter", value, nil)
+		}
+	})
+	return yes
+}
+
+// restoredPatience bounds how long the messages of a call wait for OnRestored.
+const restoredPatience = 2 * time.Second
+
+// tellRestored runs OnRestored, and waits for it.
+func (s *Stack) tellRestored(d *Dialog, why Takeover) {
+	callback := s.callbacksNow().OnRestored
+	if callback == nil {
+		return
+	}
+	done := make(chan struct{})
+	if !s.calls.Go(func() {
+		s.guard(d.log, "OnRestored", func() { callback(d, why) }, func() { close(done) })
+	}) {
+		return
+	}
+	limit := time.NewTimer(restoredPatience)
+	defer limit.Stop()
+	select {
+	case <-done:
+	case <-limit.C:
+		d.log().Warn("OnRestored does not return: the call goes on")
+	case <-s.base.Done():
+	}
+}

@@ -1,0 +1,234 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
+	"sipdialog.example/dialog/store/memory"
+)
+
+// sweep is the longest time from the moment at which a session is due until another process
+// refreshes it: the pause between two sweeps, and the spread of refreshes.
+const sweep = 7500*time.Millisecond + 2*time.Second
+
+// withTimer makes a call of either role with a session timer, which we refresh or the peer.
+func (w *world) withTimer(s *dialog.Stack, p *peer, role string, interval time.Duration, ours bool) *peerCall {
+	w.t.Helper()
+	by := "uac"
+	if ours == (role == "callee") {
+		by = "uas"
+	}
+	timer := fmt.Sprintf("Session-Expires: %d;refresher=%s", int(interval.Seconds()), by)
+	if role == "callee" {
+		return w.incoming(s, p, withHeaders("Supported: timer", timer, "Allow: INVITE, UPDATE"))
+	}
+	l := w.outgoing(s, p, timer, "Require: timer", "Allow: INVITE, UPDATE")
+	l.next("ACK")
+	return l
+}
+
+// grants answers an UPDATE of the stack's for that interval.
+func grants(interval time.Duration) dialogtest.Response {
+	return dialogtest.Response{Code: 200, Headers: []string{fmt.Sprintf("Session-Expires: %d;refresher=uac", int(interval.Seconds())), "Allow: INVITE, UPDATE"}}
+}
+
+// Another process refreshes a session whose process has died, whoever was to do it, whenever
+// the process died: after an eighth of the interval, or shortly before its end. It goes on
+// doing so.
+func TestOverdueSessionIsRefreshedByAnotherProcess(t *testing.T) {
+	for _, interval := range []time.Duration{90 * time.Second, 30 * time.Minute} {
+		expires := interval - min(32*time.Second, interval/3) // RFC 4028 10
+		for _, role := range []string{"callee", "caller"} {
+			for _, ours := range []bool{true, false} {
+				due := expires - 10*time.Second
+				if ours {
+					due = min(due, interval/2+interval/8)
+				}
+				for _, dies := range []time.Duration{0, interval / 4, interval/2 - time.Second} {
+					t.Run(fmt.Sprintf("%v, %s, ours %v, dies after %v", interval, role, ours, dies), func(t *testing.T) {
+						bubble(t, func(t *testing.T, w *world) {
+							store := memory.New()
+							s, k := w.process(stackIP, store)
+							other, _ := w.process(otherIP, store)
+							taken := restoring(other)
+							p := w.peer(peerIP)
+							l := w.withTimer(s, p, role, interval, ours)
+							began := time.Now()
+							time.Sleep(dies)
+							w.kill(s, k)
+							time.Sleep(due - dies - time.Second)
+							require.Empty(t, other.Dialogs(), "nobody was late yet")
+							in := p.next("UPDATE")
+							require.Equal(t, otherIP, in.From.Addr().String())
+							require.GreaterOrEqual(t, time.Since(began), due)
+							require.LessOrEqual(t, time.Since(began), min(due+sweep, expires))
+							p.reply(in, grants(interval))
+							l.takenOver(taken, "")
+							time.Sleep(interval/2 - time.Second)
+							p.reply(p.next("UPDATE"), grants(interval))
+							synctest.Wait()
+							require.Equal(t, dialog.DialogStateEstablished, l.d.State())
+							require.Len(t, taken.all(), 1, "nobody takes it from an owner that refreshes")
+							hangUp(t, l.d, p)
+							require.Zero(t, store.Len())
+						})
+					})
+				}
+			}
+		}
+	}
+}
+
+// All processes are down for most of the interval, and then one is back, at the same
+// address: what is overdue is refreshed at once; else the peer finds the call.
+func TestAllProcessesAreDown(t *testing.T) {
+	const interval = 30 * time.Minute
+	for _, role := range []string{"callee", "caller"} {
+		for _, ours := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, ours %v", role, ours), func(t *testing.T) {
+				bubble(t, func(t *testing.T, w *world) {
+					store := memory.New()
+					s, k := w.process(stackIP, store)
+					p := w.peer(peerIP)
+					l := w.withTimer(s, p, role, interval, ours)
+					w.kill(s, k)
+					time.Sleep(interval * 9 / 10)
+					s, _ = w.process(stackIP, store)
+					if ours {
+						began := time.Now()
+						p.reply(p.next("UPDATE"), grants(interval))
+						require.LessOrEqual(t, time.Since(began), 2*time.Second)
+					} else {
+						l.theirs("UPDATE", 200, withHeaders("Supported: timer", fmt.Sprintf("Session-Expires: %d;refresher=uac", int(interval.Seconds()))))
+					}
+					synctest.Wait()
+					time.Sleep(interval / 3)
+					l.d = oneCall(t, s)
+					require.Equal(t, dialog.DialogStateEstablished, l.d.State())
+					hangUp(t, l.d, p)
+				})
+			})
+		}
+	}
+	t.Run("beyond the interval", func(t *testing.T) {
+		bubble(t, func(t *testing.T, w *world) {
+			store := memory.New()
+			s, k := w.process(stackIP, store)
+			p := w.peer(peerIP)
+			l := w.withTimer(s, p, "callee", interval, false)
+			w.kill(s, k)
+			time.Sleep(2 * interval)
+			s, _ = w.process(stackIP, store)
+			p.reply(p.next("UPDATE"), grants(interval))
+			synctest.Wait()
+			l.d = oneCall(t, s)
+			hangUp(t, l.d, p)
+		})
+	})
+}
+
+// The refresh proves that the call is alive. A peer that knows it no longer, or says nothing,
+// ends it.
+func TestOverdueSessionWhosePeerHasGoneEnds(t *testing.T) {
+	for name, answer := range map[string]func(p *peer){
+		"481": func(p *peer) {
+			p.reply(p.next("UPDATE"), dialogtest.Response{Code: 481})
+			p.reply(p.next("BYE"), dialogtest.Response{Code: 481})
+		},
+		"408": func(p *peer) {
+			p.reply(p.next("UPDATE"), dialogtest.Response{Code: 408})
+			p.reply(p.next("BYE"), dialogtest.Response{Code: 481})
+		},
+		"nothing": func(p *peer) {
+			p.next("UPDATE")
+			p.next("BYE")
+			time.Sleep(64 * time.Second)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				store := memory.New()
+				s, k := w.process(stackIP, store)
+				p := w.peer(peerIP)
+				w.withTimer(s, p, "callee", 90*time.Second, true)
+				w.kill(s, k)
+				s, _ = w.process(stackIP, store)
+				answer(p)
+				synctest.Wait()
+				require.Empty(t, s.Dialogs())
+				require.Zero(t, store.Len())
+			})
+		})
+	}
+}
+
+// Of several processes one takes each overdue call, and nothing is done twice. What is held
+// between sweeps is a timer.
+func TestEachOverdueCallIsTakenOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		const calls = 40
+		store := memory.New()
+		s, k := w.process(stackIP, store)
+		var others []*dialog.Stack
+		var links []*link
+		for i := range 3 {
+			o, link := w.process(fmt.Sprintf("10.0.1.%d", i+1), store)
+			others, links = append(others, o), append(links, link)
+		}
+		p := w.peer(peerIP)
+		for i := range calls {
+			w.incoming(s, p, withHeaders("Supported: timer", "Session-Expires: 90;refresher=uas", "Allow: INVITE, UPDATE"),
+				func(r *dialogtest.Request) { r.CallID = fmt.Sprint("overdue-", i) })
+		}
+		require.Equal(t, calls, store.Len())
+		w.kill(s, k)
+		w.answersAll(p, "UPDATE", grants(90*time.Second))
+		time.Sleep(59 * time.Second)
+		synctest.Wait()
+		total, sent := 0, 0
+		for i, o := range others {
+			total += len(o.Dialogs())
+			sent += len(w.sent(o.Addr().Addr().String(), "UPDATE"))
+			require.Zero(t, testkit.Held(o).Tasks)
+			require.NotZero(t, links[i].calls("Due"))
+			require.Less(t, links[i].calls("Due"), 59*10/25, "a sweep each 5 s")
+		}
+		require.Equal(t, calls, total)
+		require.Equal(t, calls, sent)
+		time.Sleep(5 * time.Minute)
+		for i, o := range others {
+			require.NoError(t, o.Shutdown(context.Background()))
+			before := links[i].calls("Due")
+			time.Sleep(time.Minute)
+			require.Equal(t, before, links[i].calls("Due"), "nothing is left of it")
+		}
+		w.stacks = nil
+		require.Zero(t, store.Len())
+	})
+}
+
+// answersAll has a peer answer each request of a kind, and any BYE, until the end.
+func (w *world) answersAll(p *peer, method string, r dialogtest.Response) {
+	go func() {
+		for {
+			in, err := p.Recv(context.Background())
+			if err != nil {
+				return
+			}
+			switch testkit.Describe(in.Message) {
+			case method:
+				_ = p.Reply(in, r)
+			case "BYE":
+				_ = p.Reply(in, dialogtest.Response{Code: 200})
+			}
+		}
+	}()
+}
