@@ -100,20 +100,43 @@ func offerIn2xx(ours Body, res *sip.Response) *SimpleBody {
 // repeats its 2xx, and the ACK is tried again.
 func (a *ackSender) acknowledge(body Body, made offeranswer.Origin, then func()) {
 	body = a.d.numbered(body)
-	ack, err := a.send(body, true)
-	if !errors.Is(err, txn.ErrWouldWait) {
-		a.acknowledged(ack, err, body, made)
-		then()
-		return
+	held := a.hold(body, made)
+	if !held {
+		ack, err := a.send(body, true)
+		if !errors.Is(err, txn.ErrWouldWait) {
+			a.acknowledged(ack, err, body, made)
+			then()
+			return
+		}
 	}
 	a.d.mutex.Lock()
 	a.sending = true
 	a.d.mutex.Unlock()
 	a.d.finalGoodbye(func() {
+		if held {
+			a.d.awaitSaved()
+		}
 		ack, err := a.send(body, false)
 		a.acknowledged(ack, err, body, made)
 		then()
 	})
+}
+
+// hold reports whether the ACK waits until the call is saved, with the session that the ACK
+// agrees upon.
+func (a *ackSender) hold(body Body, made offeranswer.Origin) bool {
+	d := a.d
+	if d.writer() == nil {
+		return false
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	s := d.currentLocked()
+	before := s.negotiation.Local()
+	if s.negotiation.SendAnswer(a, body, made); s.negotiation.Local() != before {
+		d.changedLocked()
+	}
+	return d.answersSavedLocked()
 }
 
 // acknowledged keeps an ACK that was sent, or could not be.

@@ -9,6 +9,7 @@ import (
 
 	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/draft"
+	"sipdialog.example/dialog/internal/storewriter"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
 )
@@ -325,6 +326,7 @@ func (d *Dialog) newClientRequest(e *earlyDialog, opt txn.RequestOptions, mayRep
 		background: d.stack.tasks.Go, ask: d.stack.calls.Go,
 		next: func(ctx context.Context) (uint32, func(), error) {
 			d.sendSlot.WaitOrJoin(ctx, d.sendSlot.Enqueue())
+			d.reserveSeqs()
 			seq, err := d.nextSeq(e, mayRepeat)
 			if err != nil {
 				d.sendSlot.Release()
@@ -346,7 +348,9 @@ func (d *Dialog) nextSeq(e *earlyDialog, mayRepeat func() error) (seq uint32, er
 	if e.isGone() {
 		return 0, ErrTerminated // it would overtake the BYE that releases the fork
 	}
-	return d.stateOfLocked(e).NextSeq(), nil
+	s := d.stateOfLocked(e)
+	defer s.drewLocked()
+	return s.NextSeq(), nil
 }
 
 // credentialHeaders have credentials: the ACK to a 2xx carries those of its INVITE (RFC
@@ -370,9 +374,13 @@ func (d *Dialog) lockToSendIf(ctx context.Context, op string, mayLocked func() e
 	if err != nil {
 		return err
 	}
+	if d.confirm(ctx) == storewriter.Moved {
+		return ErrMoved
+	}
 	if err := d.sendSlot.Acquire(ctx); err != nil {
 		return err
 	}
+	d.reserveSeqs()
 	d.mutex.Lock()
 	if err := mayLocked(); err != nil {
 		d.mutex.Unlock()

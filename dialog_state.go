@@ -120,7 +120,9 @@ func (s *dialogState) refreshedLocked(msg sipheader.Message) {
 // nextRequestLocked builds the next request of the dialog: reading and raising the CSeq
 // is one critical section.
 func (s *dialogState) nextRequestLocked(method sip.RequestMethod) *draft.Request {
-	return s.requestLocked(s.Next(method))
+	next := s.Next(method)
+	s.drewLocked()
+	return s.requestLocked(next)
 }
 
 // requestLocked builds a request inside the dialog (RFC 3261 12.2.1.1).

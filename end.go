@@ -7,6 +7,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/sipheader"
+	"sipdialog.example/dialog/internal/storewriter"
 	"sipdialog.example/dialog/internal/txn"
 	"sipdialog.example/dialog/internal/usage"
 )
@@ -273,8 +274,12 @@ func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 func (d *Dialog) sendBye() {
 	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().txTimeout())
 	defer cancel()
+	if d.confirm(ctx) == storewriter.Moved {
+		return
+	}
 	d.sendSlot.WaitOrJoin(ctx, d.sendSlot.Enqueue())
 	defer d.sendSlot.Release()
+	d.reserveSeqs()
 
 	d.mutex.Lock()
 	e := d.ending

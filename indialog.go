@@ -121,14 +121,16 @@ func (d *Dialog) handleCancel(tx serverTx, cancel *sipmsg.Message) {
 		d.takePendingInviteLocked()
 	}
 	d.mutex.Unlock()
+	cause := Cause{
+		By: PartyRemote, Method: "CANCEL", Status: sip.StatusRequestTerminated, Reason: reasonText(cancel), Reasons: reasonsOf(cancel),
+	}
 	if first {
-		cause := Cause{
-			By: PartyRemote, Method: "CANCEL", Status: sip.StatusRequestTerminated, Reason: reasonText(cancel), Reasons: reasonsOf(cancel),
-		}
 		_, _ = d.reject(tx, tx.NewResponse(sip.StatusRequestTerminated, ""), cause)
 		return
 	}
-	d.cancelReInvite(tx)
+	if !d.cancelHeld(tx, cause) {
+		d.cancelReInvite(tx)
+	}
 }
 
 // handleInfo handles an INFO. If we do not accept its package, it gets 469 with

@@ -160,7 +160,7 @@ func (d *Dialog) record(fence uint64) (r Record, ok bool) {
 	}
 	snapshot := d.snapshotLocked(now)
 	snapshot.Fence = fence
-	d.saved.offered = snapshot.SeqTop
+	d.saved.offered, d.saved.offeredSession = snapshot.SeqTop, d.currentLocked().negotiation.Local()
 	d.currentLocked().Limit(snapshot.SeqTop)
 	r = Record{
 		Key: NewStoreKey(d.callID, d.localTag), Fence: fence, Owner: d.stack.owner,
@@ -189,6 +189,80 @@ func (d *Dialog) keptUntilLocked(now time.Time) time.Time {
 	return now.Add(keptWithout)
 }
 
+// answersSavedLocked reports whether our answer waits until the call is saved: the Store does
+// not have it yet, or has it with another session of ours.
+func (d *Dialog) answersSavedLocked() bool {
+	return d.config().Durability == BeforeAnswer && d.writerLocked() != nil &&
+		!(d.saved.isKept && d.saved.session == d.currentLocked().negotiation.Local())
+}
+
+// awaitSaved waits until the call is saved as it is now, and goes on without that after the
+// StoreTimeout.
+func (d *Dialog) awaitSaved() (isSaved bool) {
+	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().storeTimeout())
+	defer cancel()
+	isSaved = d.writer().Wait(ctx) != storewriter.Unknown
+	if !isSaved {
+		d.stack.counters.unsaved.Add(1)
+	}
+	return isSaved
+}
+
+// whenSaved runs what waits until the call is saved, if it does, on a goroutine of its own:
+// the peer's next messages do not wait.
+func (d *Dialog) whenSaved(waits bool, then func()) {
+	if waits {
+		d.finalGoodbye(then)
+		return
+	}
+	then()
+}
+
+// seqReserve is how many numbers are left when a request waits for more of them: several may
+// be on their way to draw one.
+const seqReserve = 8
+
+// reserveSeqs waits, before a request draws its CSeq number, until there are numbers that no
+// other process will use. When the Store does not answer in time the call goes on with a
+// block that is not saved.
+func (d *Dialog) reserveSeqs() {
+	if !d.lacksSeqs() || d.awaitSaved() {
+		return
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	s := d.currentLocked()
+	s.Allow(s.LocalSeq() + seqBlock)
+}
+
+func (d *Dialog) lacksSeqs() bool {
+	if d.writer() == nil {
+		return false
+	}
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.currentLocked().Room() <= seqReserve
+}
+
+// drewLocked asks for more CSeq numbers when half of them are used.
+func (s *dialogState) drewLocked() {
+	if s.Room() < seqBlock/2 {
+		s.d.changedIfKeptLocked()
+	}
+}
+
+// confirm reports whether the call is still this process's, before something that the peer
+// has not asked for. Unknown means that the Store does not answer.
+func (d *Dialog) confirm(ctx context.Context) storewriter.Result {
+	w := d.writer()
+	if w.IsConfirmed(checkAge) {
+		return storewriter.Done
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.config().storeTimeout())
+	defer cancel()
+	return w.Confirm(ctx, checkAge)
+}
+
 // pack makes the bytes of a Record of a snapshot, and unpack reads them.
 func (s *Stack) pack(snapshot *Snapshot) []byte {
 	text, _ := snapshot.MarshalJSON() // does not fail
@@ -206,6 +280,7 @@ func (c *writtenCall) Saved() {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	d.currentLocked().Allow(d.saved.offered)
+	d.saved.isKept, d.saved.session = true, d.saved.offeredSession
 }
 
 // Moved ends the call here, since another process has it: nothing is sent, and the Store

@@ -110,6 +110,7 @@ func (s *dialogState) goByLocked(f *transport.Flow) {
 	d := s.d
 	s.flow = f
 	d.keepLocked()
+	d.changedIfKeptLocked()
 	if s.updateIn != nil {
 		s.updateIn.moveLocked(f)
 	}

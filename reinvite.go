@@ -465,8 +465,13 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made offeranswe
 	}
 	d.agreeTimerLocked(res, sessiontimer.UAS, req)
 	d.retransmitLocked(u)
+	u.held = d.answersSavedLocked()
 	d.mutex.Unlock()
-	d.stack.respond(in.tx, res)
+	d.whenSaved(u.held, func() {
+		if d.letGo(u) {
+			d.stack.respond(in.tx, res)
+		}
+	})
 }
 
 // refuseReInvite answers with a failure: session and target stay.

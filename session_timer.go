@@ -12,6 +12,7 @@ import (
 	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/storewriter"
 )
 
 // The headers and timers of RFC 4028; the rules are internal/sessiontimer's.
@@ -132,14 +133,30 @@ func (d *Dialog) stopSessionLocked() {
 
 // sessionExpired ends a call whose refresh did not come. A timer that fired just
 // before it was stopped finds a later end.
+// While the Store does not say that the call is ours, it does not end: another process may
+// have it, and have refreshed it.
 func (d *Dialog) sessionExpired() {
+	if d.mutex.RLock(); !d.isExpiredLocked() {
+		d.mutex.RUnlock()
+		return
+	}
+	d.mutex.RUnlock()
+	owned := d.confirm(d.baseContext())
 	d.mutex.Lock()
 	release := func() {}
-	if d.timer.IsExpired(time.Now()) && d.state == DialogStateEstablished {
+	switch {
+	case !d.isExpiredLocked():
+	case owned == storewriter.Unknown:
+		d.timer.expiry.Reset(checkAgain)
+	default:
 		release = d.hangupLocked(because(sip.StatusRequestTimeout, "session expired", Cause{By: PartyTimeout, Method: "BYE", Err: ErrTimeout}))
 	}
 	d.mutex.Unlock()
 	release()
+}
+
+func (d *Dialog) isExpiredLocked() bool {
+	return d.timer.IsExpired(time.Now()) && d.state == DialogStateEstablished
 }
 
 // refreshSession refreshes, on its own goroutine: by UPDATE where the peer
@@ -155,6 +172,10 @@ func (d *Dialog) refreshSession() {
 	d.background(func() {
 		ctx, cancel := context.WithTimeout(d.baseContext(), d.config().txTimeout())
 		defer cancel()
+		if d.confirm(ctx) == storewriter.Unknown && !d.writer().IsConfirmed(lease) {
+			d.refreshAgain(expires)
+			return
+		}
 		var err error
 		if byUpdate {
 			_, err = d.Update(ctx, nil)

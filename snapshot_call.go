@@ -99,6 +99,10 @@ type keptCall struct {
 	// offered is the highest CSeq number of the latest record.
 	writer  *storewriter.Writer
 	offered uint32
+	// isKept is true once the Store has the call, session is our session description in it,
+	// and offeredSession that in the latest record.
+	isKept                  bool
+	session, offeredSession Body
 	// movedAway is true once another process has the call.
 	movedAway bool
 }
@@ -166,9 +170,13 @@ func (s *Snapshot) own() {
 // snapshotLocked is Snapshot in any state. Its data, which nobody writes to, is the call's
 // own.
 func (d *Dialog) snapshotLocked(now time.Time) *Snapshot {
+	established := d.stack.birth().Add(d.entered[DialogStateEstablished])
+	if d.entered[DialogStateEstablished] == 0 { // our ACK is about to leave
+		established = now
+	}
 	s := &Snapshot{
 		Version: SnapshotVersion, CallID: d.callID, IsUAC: d.isUAC, IsReferral: d.referral,
-		Established: wallClock(now, d.stack.birth().Add(d.entered[DialogStateEstablished])), Secure: d.secure,
+		Established: wallClock(now, established), Secure: d.secure,
 	}
 	s.LocalName, s.LocalURI = textsOf(d.local)
 	if d.contact != nil {

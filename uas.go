@@ -35,8 +35,10 @@ type incoming struct {
 type retransmission struct {
 	tx  serverTx
 	seq uint32
-	// initial is false for the 2xx to a re-INVITE.
+	// initial is false for the 2xx to a re-INVITE. held is true while the 2xx waits until the
+	// call is saved.
 	initial  bool
+	held     bool
 	interval time.Duration
 	deadline time.Time
 	timer    *time.Timer
@@ -181,9 +183,14 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	makeRoom := d.unconfirmedNow()
 	delivered, _ := d.setStateLocked(DialogStateEstablished)
 	d.agreeTimerLocked(res, sessiontimer.UAS, tx.Message())
+	u.held = d.answersSavedLocked()
 	d.mutex.Unlock()
 	makeRoom()
 
+	if !d.letGo(u) {
+		replaced.release()
+		return delivered, ErrAnswered
+	}
 	if err := transportError(tx.Respond(res)); err != nil {
 		// The 200 continues to repeat: the caller gets it, and then BYE, when it can be
 		// reached. The call to be replaced stays.
@@ -207,6 +214,39 @@ func (d *Dialog) rejectReplacement(tx serverTx, refusal int) (<-chan struct{}, e
 	return delivered, ErrReplaced
 }
 
+// letGo waits until the call is saved, if the 2xx is held for that, and reports whether it may
+// be written. A CANCEL or BYE that has come meanwhile has ended the call: the INVITE then gets
+// 487 (RFC 3261 9.2, 15.1.2).
+func (d *Dialog) letGo(u *retransmission) bool {
+	if !u.held {
+		return true
+	}
+	d.awaitSaved()
+	d.mutex.Lock()
+	waits := d.isRetransmittedLocked(u)
+	if waits {
+		u.held = false
+		u.deadline = time.Now().Add(64 * d.config().timers().T1)
+		u.timer.Reset(u.interval)
+	}
+	d.mutex.Unlock()
+	if !waits {
+		d.stack.answerWith(u.tx, sip.StatusRequestTerminated)
+	}
+	return waits
+}
+
+// cancelHeld ends the call whose 2xx waits until it is saved, and reports whether it does.
+func (d *Dialog) cancelHeld(tx serverTx, cause Cause) bool {
+	d.mutex.RLock()
+	held := slices.ContainsFunc(d.retransmissions, func(u *retransmission) bool { return u.tx == tx && u.held && u.initial })
+	d.mutex.RUnlock()
+	if held {
+		d.clear(cause)
+	}
+	return held
+}
+
 // retransmitLocked arms the timer that repeats a 2xx, before it is first written.
 func (d *Dialog) retransmitLocked(u *retransmission) {
 	timers := d.config().timers()
@@ -221,6 +261,11 @@ func (d *Dialog) retransmitLocked(u *retransmission) {
 func (d *Dialog) retransmit(u *retransmission) {
 	d.mutex.Lock()
 	if !d.isRetransmittedLocked(u) {
+		d.mutex.Unlock()
+		return
+	}
+	if u.held {
+		u.timer.Reset(u.interval)
 		d.mutex.Unlock()
 		return
 	}
@@ -292,7 +337,10 @@ func (d *Dialog) handleAck(ack *sipmsg.Message, flow *transport.Flow) {
 		s.answeredLocked(sessionIn(ack))
 	}
 	if u.initial || sessionIn(ack) != nil { // of the first there is nothing to go back to
-		s.negotiation.ReceiveAnswer(u)
+		before := s.negotiation.Local()
+		if s.negotiation.ReceiveAnswer(u); !u.initial && s.negotiation.Local() != before {
+			d.changedIfKeptLocked()
+		}
 	}
 	s.negotiation.Rollback(u)
 	d.keepBodyLocked(bodyOf(ack))

@@ -331,8 +331,18 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made offeranswer.Or
 	if d.state == DialogStateEstablished {
 		d.agreeTimerLocked(res, sessiontimer.UAS, in.tx.Message())
 	}
+	held := d.answersSavedLocked()
 	d.mutex.Unlock()
-	d.stack.respond(in.tx, res)
+	d.whenSaved(held, func() {
+		if held {
+			d.awaitSaved()
+		}
+		if held && d.State() == DialogStateTerminated { // meanwhile
+			d.stack.answerWith(in.tx, sip.StatusRequestTerminated)
+			return
+		}
+		d.stack.respond(in.tx, res)
+	})
 }
 
 // refuseUpdate answers with a failure: session and target stay.

@@ -123,3 +123,141 @@ func TestPlainCallIsWrittenTwice(t *testing.T) {
 		}
 	}
 }
+
+// silent is a store that does not answer.
+func silent(ctx context.Context, _ string) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// slow is a store that takes its time.
+func slow(wait time.Duration) func(context.Context, string) error {
+	return func(ctx context.Context, _ string) error {
+		select {
+		case <-time.After(wait):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// With BeforeAnswer the 200, or the ACK, leaves when the call is saved, and a call whose
+// session changes is saved before that is agreed upon. With Async nothing waits.
+func TestAnswersWaitUntilTheCallIsSaved(t *testing.T) {
+	const wait = 100 * time.Millisecond
+	for _, durability := range []dialog.Durability{dialog.BeforeAnswer, dialog.Async} {
+		bubble(t, func(t *testing.T, w *world) {
+			store, p := newFaultyStore(), w.peer(peerIP)
+			store.fails(slow(wait))
+			s := w.stack(stackIP, keeping(store), func(c *dialog.StackConfig) { c.Durability = durability })
+			takes := func(what string, most time.Duration, do func()) {
+				t.Helper()
+				began := time.Now()
+				do()
+				took := time.Since(began)
+				if durability == dialog.Async {
+					most = 0
+				}
+				require.GreaterOrEqual(t, took, most, what)
+				require.Less(t, took, most+wait/2, what)
+			}
+			var l *peerCall
+			takes("200", wait, func() {
+				l = w.rings(s, p)
+				accepted := began(func() error { return l.d.Accept(context.Background(), withSDP(answerSDP)) })
+				l.final = l.next("200 INVITE")
+				require.NoError(t, <-accepted)
+				l.acknowledge(1)
+				synctest.Wait()
+			})
+			time.Sleep(time.Second)
+			takes("hold of theirs", wait, func() { l.theirs("INVITE", 200, withBody(heldSDP)) })
+			time.Sleep(time.Second)
+			takes("refresh of theirs", 0, func() { l.theirs("UPDATE", 200) })
+			time.Sleep(time.Second)
+			takes("UPDATE of theirs", wait, func() { l.theirs("UPDATE", 200, withBody(versioned(offerSDP, 3))) })
+			time.Sleep(time.Second)
+			takes("our hold", wait, func() { l.exchange(l.d.Hold, "INVITE", granted(answerSDP)) })
+			time.Sleep(time.Second)
+			l.hangUp(p)
+			takes("ACK", wait, func() {
+				l = w.calls(s, p, offer(offerSDP))
+				l.answer(dialogtest.Response{Code: 200, Body: answerSDP})
+				l.next("ACK")
+				require.NoError(t, l.d.WaitAnswer(context.Background()))
+			})
+			time.Sleep(time.Second)
+			takes("BYE", 0, func() { hangUp(t, l.d, p) })
+			time.Sleep(time.Second)
+			require.Zero(t, s.Stats().Unsaved)
+			require.Zero(t, store.Len())
+		})
+	}
+}
+
+// A store that does not answer delays an answer by the StoreTimeout, and no call ends by it.
+func TestCallsGoOnWithoutTheStore(t *testing.T) {
+	for _, ours := range []bool{true, false} {
+		bubble(t, func(t *testing.T, w *world) {
+			store, p := newFaultyStore(), w.peer(peerIP)
+			store.fails(silent)
+			s := w.stack(stackIP, keeping(store), func(c *dialog.StackConfig) { c.StoreTimeout = 300 * time.Millisecond })
+			began := time.Now()
+			var l *peerCall
+			if ours {
+				l = w.outgoing(s, p)
+			} else {
+				l = w.incoming(s, p)
+			}
+			require.Equal(t, 300*time.Millisecond, time.Since(began))
+			require.Equal(t, uint64(1), s.Stats().Unsaved)
+			for range 150 { // more than a block of CSeq numbers
+				l.exchange(func(ctx context.Context) error { return l.d.SendInfo(ctx, nil) }, "INFO", dialogtest.Response{Code: 200})
+			}
+			require.Zero(t, store.Len())
+			require.Equal(t, 1, s.Stats().Unwritten)
+			store.fails(nil)
+			time.Sleep(10 * time.Second)
+			require.Equal(t, 1, store.Len())
+			require.Zero(t, s.Stats().Unwritten)
+			store.fails(silent)
+			l.hangUp(p)
+			store.fails(nil)
+			time.Sleep(10 * time.Second)
+			require.Zero(t, store.Len())
+		})
+	}
+}
+
+// A CANCEL, or a BYE, that comes while the 200 waits for the store ends the call: the INVITE
+// gets 487 (RFC 3261 9.2, 15.1.2), and the store keeps nothing.
+func TestCallerGivesUpWhileTheCallIsSaved(t *testing.T) {
+	for _, method := range []string{"CANCEL", "BYE"} {
+		bubble(t, func(t *testing.T, w *world) {
+			store, p := newFaultyStore(), w.peer(peerIP)
+			store.fails(slow(200 * time.Millisecond))
+			s := w.stack(stackIP, keeping(store))
+			l := w.rings(s, p, func(r *dialogtest.Request) { r.Branch = "z9hG4bKheld" })
+			accepted := began(func() error { return l.d.Accept(context.Background(), withSDP(answerSDP)) })
+			time.Sleep(50 * time.Millisecond)
+			if method == "CANCEL" {
+				require.NoError(t, p.Send(l.stack, p.Request(dialogtest.Request{
+					Method: "CANCEL", URI: l.stackURI, From: l.peerURI, FromTag: farTag, Branch: "z9hG4bKheld", CallID: l.callID, CSeq: 1,
+				})))
+			} else {
+				l.ask("BYE")
+			}
+			p.next("200 " + method)
+			require.Equal(t, 487, p.final("INVITE").StatusCode)
+			require.ErrorIs(t, <-accepted, dialog.ErrAnswered)
+			require.Equal(t, dialog.DialogStateTerminated, l.d.State())
+			require.Equal(t, method, l.d.Cause().Method)
+			l.acknowledge(1)
+			time.Sleep(time.Second)
+			require.Zero(t, store.Len())
+			require.Empty(t, w.sent(stackIP, "200 INVITE"))
+			require.Empty(t, w.sent(stackIP, "BYE"))
+		})
+	}
+}
