@@ -34,9 +34,9 @@ func (d *Dialog) FollowRefer(ctx context.Context, referTo sip.Uri, opts InviteOp
 		return nil, errNilContext("FollowRefer")
 	}
 	d.mutex.Lock()
-	unfollowed := d.transfersLocked().unfollowed
+	followable := d.transfersLocked().followable.All()
 	d.mutex.Unlock()
-	for _, r := range unfollowed {
+	for _, r := range followable {
 		if r.referToURI.String() == referTo.String() && r.follow() {
 			return r.call(ctx, opts)
 		}
@@ -60,12 +60,9 @@ func (r *ReferSubscription) Follow(ctx context.Context, opts InviteOpts) (result
 // followableLocked keeps an accepted REFER for FollowRefer, also after the end of its
 // subscription. The oldest are dropped first.
 func (d *Dialog) followableLocked(r *ReferSubscription) {
-	t := d.transfersLocked()
-	if n := len(t.unfollowed); n > 0 && n >= d.referLimit() {
-		t.unfollowed[0].unfollowedLocked()
+	if oldest, dropped := d.transfersLocked().followable.Add(r, d.referLimit()); dropped {
+		oldest.freeLocked()
 	}
-	r.followable = true
-	t.unfollowed = append(t.unfollowed[:len(t.unfollowed):len(t.unfollowed)], r)
 }
 
 // follow claims the REFER: exactly one caller gets true.
@@ -73,23 +70,16 @@ func (r *ReferSubscription) follow() bool {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
 	found := r.unfollowedLocked()
-	r.followed = r.followed || found
+	if found {
+		r.state.Follow()
+	}
 	return found
 }
 
 // unfollowedLocked removes the REFER from those that can be followed, and reports
 // whether it was one.
 func (r *ReferSubscription) unfollowedLocked() bool {
-	var left []*ReferSubscription
-	t := r.dialog.transfersLocked()
-	for _, other := range t.unfollowed {
-		if other != r {
-			left = append(left, other)
-		}
-	}
-	found := len(left) < len(t.unfollowed)
-	t.unfollowed = left
-	r.followable = false
+	found := r.dialog.transfersLocked().followable.Take(r)
 	r.freeLocked()
 	return found
 }

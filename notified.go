@@ -57,7 +57,7 @@ func (d *Dialog) handleNotify(tx serverTx, req *sipmsg.Message) {
 func (d *Dialog) takeNotify(req *sipmsg.Message) int {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	r := numberedLocked(d.sentRefersLocked(), sipheader.Value(req, "Event"))
+	r := refersub.Named(d.sentRefersLocked(), sipheader.Value(req, "Event"), isFirst)
 	if r == nil {
 		return sip.StatusCallTransactionDoesNotExists // RFC 6665 4.1.3
 	}
@@ -65,29 +65,17 @@ func (d *Dialog) takeNotify(req *sipmsg.Message) int {
 	if refusal := n.Refusal(); refusal != 0 {
 		return refusal
 	}
-	if n.HasProgress {
-		r.progressedLocked(Progress(n.Progress))
+	isNews, effect := r.state.Receive(time.Now(), n, d.config().referLife(), d.transactionTime())
+	if isNews {
+		r.tellProgressLocked()
 	}
-	switch n.Effect(r.isDecidedLocked()) {
-	case refersub.Continues:
-		r.lingers = false
-		r.activateLocked(n.Life(d.config().referLife()))
-	case refersub.Lingers:
-		r.lingerLocked()
-	case refersub.Ends:
+	if effect == refersub.Ends {
 		r.answeredLocked(nil)
 		r.endLocked(r.terminatedLocked(n))
+	} else {
+		r.armLocked()
 	}
 	return sip.StatusOK
-}
-
-// lingerLocked keeps a subscription that the peer has ended without a reason while the
-// new call was in progress: some peers send "terminated" in every NOTIFY, and the
-// outcome in a later one.
-func (r *ReferSubscription) lingerLocked() {
-	r.lingers = true
-	stopTimer(r.refresh)
-	r.activateLocked(64 * r.dialog.config().timers().T1)
 }
 
 // terminatedLocked is the error for the last NOTIFY of a subscription without an
@@ -102,19 +90,7 @@ func (r *ReferSubscription) terminatedLocked(n refersub.Received) *TransferError
 	return e
 }
 
-// numberedLocked finds the REFER with the CSeq number that an Event names. Without one it is the
-// dialog's first, or the only one (RFC 3515 2.4.6).
-func numberedLocked(registry map[string]*ReferSubscription, event string) *ReferSubscription {
-	if id := refersub.EventID(event); id != "" {
-		return registry[refersub.CSeqOf(id)]
-	}
-	for _, r := range registry {
-		if r.first || len(registry) == 1 {
-			return r
-		}
-	}
-	return nil
-}
+func isFirst(r *ReferSubscription) bool { return r.first }
 
 // Progress is a status line of the transferred call (RFC 3515 2.4.5); zero before the
 // first.
@@ -122,9 +98,6 @@ type Progress struct {
 	Status int
 	Reason string
 }
-
-// final reports whether a status is an outcome.
-func (p Progress) final() bool { return refersub.Progress(p).IsFinal() }
 
 // TransferError is the error for a transfer whose outcome will not be known. errors.Is
 // holds for it with ErrNoOutcome, and with every error that Err matches.
@@ -173,7 +146,7 @@ func (r *ReferSubscription) Status() Progress {
 	}
 	r.dialog.mutex.RLock()
 	defer r.dialog.mutex.RUnlock()
-	return r.status
+	return Progress(r.state.Progress())
 }
 
 // Wait waits for the outcome of a REFER: the first final status, 200 to 699, in a
@@ -205,26 +178,22 @@ func (r *ReferSubscription) Wait(ctx context.Context) (result Progress, err erro
 func (r *ReferSubscription) waiting() <-chan struct{} {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
-	r.waiters++
+	r.state.Wait()
 	r.refreshInTimeLocked()
-	return r.decided.OpenIf(r.isDecidedLocked()).C()
+	return r.decided.OpenIf(r.state.IsDecided()).C()
 }
 
 // result counts one waiter less, and returns the result of Wait.
 func (r *ReferSubscription) result(ctx context.Context) (Progress, error) {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
-	if r.waiters--; r.waiters == 0 {
-		stopTimer(r.refresh)
+	r.state.Waited()
+	r.refreshInTimeLocked()
+	last := Progress(r.state.Progress())
+	if !r.state.IsDecided() {
+		return last, ctx.Err()
 	}
-	switch {
-	case r.status.final():
-		return r.status, nil
-	case r.failure != nil:
-		return r.status, r.failure
-	default:
-		return r.status, ctx.Err()
-	}
+	return last, r.state.Failure() // nil for an outcome
 }
 
 // OnProgress registers a callback for the progress: the last one at once, if there is
@@ -237,23 +206,20 @@ func (r *ReferSubscription) OnProgress(callback func(Progress)) {
 	}
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
-	if last := r.status; last.Status != 0 {
+	if last := Progress(r.state.Progress()); last.Status != 0 {
 		r.mailbox.Push(func() { callback(last) })
 	}
 	r.callbacks = append(r.callbacks, callback)
 }
 
-// progressedLocked handles the progress of a NOTIFY. After an outcome it does nothing.
-func (r *ReferSubscription) progressedLocked(p Progress) {
-	if p == r.status || r.isDecidedLocked() {
-		return
-	}
-	r.status = p
+// tellProgressLocked reports new progress.
+func (r *ReferSubscription) tellProgressLocked() {
+	p := Progress(r.state.Progress())
 	calls := make([]func(), len(r.callbacks))
 	for i, callback := range r.callbacks {
 		calls[i] = func() { callback(p) }
 	}
-	if p.final() {
+	if r.state.IsDecided() {
 		r.mailbox.Push(calls...)
 		r.decided.Open()
 		return
@@ -265,19 +231,17 @@ func (r *ReferSubscription) progressedLocked(p Progress) {
 
 // failLocked records that there will be no outcome, unless there is one.
 func (r *ReferSubscription) failLocked(cause error) {
-	if r.isDecidedLocked() {
+	if r.state.IsDecided() {
 		return
 	}
 	if lost := (*TransferError)(nil); !errors.As(cause, &lost) {
 		cause = r.lostLocked("", cause)
 	}
-	r.failure = cause
+	r.state.Fail(cause)
 	r.decided.Open()
 }
 
 // lostLocked is the error of a subscription that ends without an outcome.
 func (r *ReferSubscription) lostLocked(reason string, err error) *TransferError {
-	return &TransferError{Last: r.status, Reason: reason, Err: err}
+	return &TransferError{Last: Progress(r.state.Progress()), Reason: reason, Err: err}
 }
-
-func (r *ReferSubscription) isDecidedLocked() bool { return r.status.final() || r.failure != nil }

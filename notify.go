@@ -29,7 +29,7 @@ func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason s
 	if err := firstError(validCode("SendNotify", status, 100, 699), checkText("reason", reason)); err != nil {
 		return err
 	}
-	if r == nil || r.dialog == nil || r.sent {
+	if r == nil || r.dialog == nil || r.state.Sent {
 		return ErrNoSubscription
 	}
 	if r.dialog.awaitsOurACK() {
@@ -56,7 +56,7 @@ func (r *ReferSubscription) notify(ctx context.Context, n refersub.Notify, answe
 		return err
 	}
 	defer d.sendSlot.Release()
-	n = n.Filled(refersub.Progress(r.status), r.leftLocked())
+	n = n.Filled(r.state.Progress(), r.leftLocked())
 	req := r.newNotifyLocked(n)
 	sent := &sentNotify{r: r, number: r.notifier.Sent(), answered: answered}
 	d.transfersLocked().notifying++
@@ -106,10 +106,7 @@ func (r *ReferSubscription) mayRequestLocked() error {
 
 // leftLocked is how long the subscription goes on.
 func (r *ReferSubscription) leftLocked() time.Duration {
-	if !r.life.Begun() {
-		return r.dialog.config().referLife()
-	}
-	return r.life.Left(time.Now())
+	return r.state.Left(time.Now(), r.dialog.config().referLife())
 }
 
 func (r *ReferSubscription) newNotifyLocked(n refersub.Notify) *draft.Request {
@@ -126,7 +123,9 @@ func (r *ReferSubscription) event() sip.Header { return sip.NewHeader("Event", r
 // notifySent records the content of a NOTIFY that has left.
 func (r *ReferSubscription) notifySent(n refersub.Notify) {
 	r.dialog.mutex.Lock()
-	r.progressedLocked(Progress(n.Progress))
+	if r.state.Report(n.Progress) {
+		r.tellProgressLocked()
+	}
 	if n.Progress.IsFinal() {
 		r.unfollowedLocked() // the application did it otherwise
 	}

@@ -88,7 +88,7 @@ func (d *Dialog) writeRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpt
 	})
 	if err != nil {
 		d.mutex.Lock()
-		d.dropReferLocked(r)
+		d.transfers.queue.Drop(r)
 		d.mutex.Unlock()
 		r.refused(err)
 		return err
@@ -102,7 +102,7 @@ func (r *ReferSubscription) mayRepeatLocked() error {
 	switch {
 	case !r.dialog.outOfDialog:
 		return r.dialog.mayRequestLocked("Refer")
-	case r.over:
+	case r.state.IsOver():
 		return ErrNoSubscription
 	}
 	return nil
@@ -178,11 +178,11 @@ type transfers struct {
 	// sent are the REFERs sent, by CSeq header value, queue those that no WaitRefer has
 	// served.
 	sent  map[string]*ReferSubscription
-	queue []*ReferSubscription
-	// deciding counts those received that the application has not decided, unfollowed
+	queue refersub.Queue[*ReferSubscription]
+	// deciding counts those received that the application has not decided, followable
 	// are those accepted that no FollowRefer has taken.
 	deciding   int
-	unfollowed []*ReferSubscription
+	followable refersub.Followable[*ReferSubscription]
 	// notifying counts the NOTIFYs of ours without an answer.
 	notifying int
 	// follower, in a call that follows a REFER, is told of the call's responses.
@@ -207,15 +207,12 @@ func (d *Dialog) sentRefersLocked() map[string]*ReferSubscription {
 func (d *Dialog) newSentReferLocked(req *draft.Request, referTo sip.Uri) *ReferSubscription {
 	r := d.newSubscription(req.Value("CSeq"), referTo)
 	t := d.transfersLocked()
-	r.sent, r.first, r.answered = true, t.sent == nil, make(chan struct{})
+	r.state.Sent, r.first, r.answered = true, t.sent == nil, make(chan struct{})
 	if r.first {
 		t.sent = make(map[string]*ReferSubscription)
 	}
 	t.sent[r.ID] = r
-	if len(t.queue) >= maxReferQueue {
-		t.queue = t.queue[1:]
-	}
-	t.queue = append(t.queue, r)
+	t.queue.Push(r)
 	return r
 }
 
@@ -225,16 +222,12 @@ func (d *Dialog) newSentReferLocked(req *draft.Request, referTo sip.Uri) *ReferS
 func (r *ReferSubscription) prepared(req *draft.Request) {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
-	if id := req.Value("CSeq"); id != r.ID && !r.over {
+	if id := req.Value("CSeq"); id != r.ID && !r.state.IsOver() {
 		delete(r.dialog.transfers.sent, r.ID)
 		r.ID = id
 		r.dialog.transfers.sent[id] = r
 	}
 }
-
-// maxReferQueue bounds the REFERs for which no WaitRefer has been called. The oldest are
-// dropped first.
-const maxReferQueue = 1000
 
 // referResponse handles a response to a REFER of ours.
 func (r *ReferSubscription) referResponse(res *sip.Response) {
@@ -257,7 +250,7 @@ func (r *ReferSubscription) accepted(res *sip.Response) {
 	switch {
 	case r.silent || refersub.IsFalse(sipheader.Value(res, "Refer-Sub")):
 		r.endLocked(ErrNoSubscription)
-	case !r.over && !r.active:
+	case !r.state.IsOver() && !r.state.HasBegun():
 		r.activateLocked(r.dialog.config().referLife())
 	}
 	r.dialog.mutex.Unlock()
@@ -277,10 +270,8 @@ func (r *ReferSubscription) referDone(err error) {
 func (r *ReferSubscription) refused(err error) {
 	r.dialog.mutex.Lock()
 	r.answeredLocked(err)
-	if !r.isDecidedLocked() {
-		r.failure = err
-		r.decided.Open()
-	}
+	r.state.Fail(err)
+	r.decided.Open()
 	r.endLocked(err)
 	r.dialog.mutex.Unlock()
 	r.dialog.forgetIfUnused()
@@ -298,21 +289,21 @@ func (d *Dialog) WaitRefer(ctx context.Context) (result *ReferSubscription, err 
 	if ctx == nil {
 		return nil, errNilContext("WaitRefer")
 	}
-	r := d.nextRefer()
-	if r == nil {
+	r, found := d.nextRefer()
+	if !found {
 		return nil, ErrNoRefer
 	}
 	select {
 	case <-r.answered:
 	case <-ctx.Done():
 		d.mutex.Lock()
-		r.waited = false
+		d.transfers.queue.PutBack(r)
 		d.mutex.Unlock()
 		return nil, ctx.Err()
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.dropReferLocked(r)
+	d.transfers.queue.Drop(r)
 	if r.err != nil {
 		return nil, r.err
 	}
@@ -320,26 +311,10 @@ func (d *Dialog) WaitRefer(ctx context.Context) (result *ReferSubscription, err 
 }
 
 // nextRefer takes the first REFER for which no WaitRefer waits.
-func (d *Dialog) nextRefer() *ReferSubscription {
+func (d *Dialog) nextRefer() (r *ReferSubscription, found bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	for _, r := range d.transfersLocked().queue {
-		if !r.waited {
-			r.waited = true
-			return r
-		}
-	}
-	return nil
-}
-
-func (d *Dialog) dropReferLocked(r *ReferSubscription) {
-	t := d.transfersLocked()
-	for i, queued := range t.queue {
-		if queued == r {
-			t.queue = append(t.queue[:i], t.queue[i+1:]...)
-			return
-		}
-	}
+	return d.transfersLocked().queue.Next()
 }
 
 // A REFER outside calls makes a dialog that has a subscription and nothing else
@@ -425,7 +400,7 @@ func (s *Stack) findByNotify(notify *sipmsg.Message) *Dialog {
 func (d *Dialog) hasSent(event string) bool {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return numberedLocked(d.sentRefersLocked(), event) != nil
+	return refersub.Named(d.sentRefersLocked(), event, isFirst) != nil
 }
 
 // establishFrom is establish for the 2xx to the REFER (RFC 3261 12.1.2).

@@ -94,7 +94,7 @@ func (d *Dialog) newReferRequest(req sipheader.Message, referTo sip.Uri, replace
 	r := d.newSubscription(sipheader.CSeqValue(req), referTo)
 	r.referredBy, r.token = sipheader.Value(req, "Referred-By"), tokenOf(req)
 	r.silent = !wantsSubscription(req)
-	r.status = Progress{100, "Trying"}
+	r.state.Report(refersub.Progress{Status: sip.StatusTrying, Reason: "Trying"})
 	return &ReferRequest{
 		Dialog: d, ReferTo: referTo, Replaces: replaces, ReferredBy: r.referredBy,
 		Subscription: r,
@@ -246,7 +246,7 @@ func (r *ReferSubscription) begin() {
 	d := r.dialog
 	d.mutex.Lock()
 	active := r.active
-	if active && !r.life.Begun() { // a SUBSCRIBE may have come
+	if active && !r.state.HasBegun() { // a SUBSCRIBE may have come
 		r.activateLocked(d.config().referLife())
 	}
 	d.mutex.Unlock()

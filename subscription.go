@@ -27,9 +27,8 @@ type ReferSubscription struct {
 
 	dialog     *Dialog
 	referToURI sip.Uri
-	// sent is true when the REFER was ours, first when it was the first of ours in the
-	// dialog.
-	sent, first bool
+	// first is true for the first REFER of ours in the dialog.
+	first bool
 	// referredBy is the Referred-By of a REFER received, token the proof in its body.
 	// silent is true when the peer wants no subscription.
 	referredBy string
@@ -38,40 +37,24 @@ type ReferSubscription struct {
 
 	// The dialog's mutex guards the fields below.
 
-	// bytes is the part of the REFER that Limits.CallBytes counts; followable is true
-	// while a Follow may claim the REFER.
-	bytes      int
-	followable bool
-	active     bool
-	// over is true once the subscription has ended.
-	over bool
-	// status is the progress of the latest NOTIFY; a final one is the outcome and
-	// stays. failure says why there will be no outcome. decided is opened once there is
-	// one of the two.
-	status  Progress
-	failure error
-	decided latch.Latch
+	// active shows that the subscription exists: from the 2xx, or the first NOTIFY, until
+	// its end.
+	active bool
+	state  refersub.Subscription
+	// bytes is the part of the REFER that Limits.CallBytes counts.
+	bytes int
+	// decided is opened once there is an outcome, or will be none, done when the
+	// subscription ends.
+	decided, done latch.Latch
 	// callbacks are those of OnProgress.
-	callbacks []func(Progress)
-	// waiters counts the calls of Wait. life says until when the subscription lasts.
-	// refreshing is true while a SUBSCRIBE of ours has no response.
-	waiters         int
-	life            refersub.Lifetime
+	callbacks       []func(Progress)
 	expiry, refresh *time.Timer
-	refreshing      bool
-	// lingers is true once the peer has ended it while the outcome may still come.
-	lingers bool
 	// answered is closed once the REFER has its final response; err is set when
-	// that was no 2xx. waited is true while a WaitRefer waits for it.
+	// that was no 2xx.
 	answered chan struct{}
 	err      error
-	waited   bool
 	// notifier has the NOTIFYs that have not left.
 	notifier refersub.Notifier
-	// followed is true once a Follow has begun.
-	followed bool
-	// done is opened when the subscription ends.
-	done latch.Latch
 
 	// The fields below are safe for concurrent use.
 
@@ -96,7 +79,7 @@ func (r *ReferSubscription) Done() <-chan struct{} {
 	}
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
-	return r.done.OpenIf(r.over).C()
+	return r.done.OpenIf(r.state.IsOver()).C()
 }
 
 // Close ends the subscription for the application at once, without waiting for the
@@ -113,7 +96,7 @@ func (r *ReferSubscription) Close() error {
 }
 
 func (r *ReferSubscription) close(cause error) {
-	if _, err := r.dialog.transactionLayer(); err == nil && !r.sent {
+	if _, err := r.dialog.transactionLayer(); err == nil && !r.state.Sent {
 		r.queueNotify(refersub.Notify{State: refersub.NoResource})
 		return
 	}
@@ -130,7 +113,7 @@ func (r *ReferSubscription) drop(cause error) {
 }
 
 func (r *ReferSubscription) registryLocked() map[string]*ReferSubscription {
-	if r.sent {
+	if r.state.Sent {
 		return r.dialog.sentRefersLocked()
 	}
 	return r.dialog.referSubscriptions
@@ -139,10 +122,10 @@ func (r *ReferSubscription) registryLocked() map[string]*ReferSubscription {
 // endLocked ends the subscription and forgets it. Unless there is an outcome, cause
 // says why there is none. The caller then calls forgetIfUnused, without the mutex.
 func (r *ReferSubscription) endLocked(cause error) {
-	if r.over {
+	if !r.state.End() {
 		return
 	}
-	r.active, r.over = false, true
+	r.active = false
 	r.notifier.Drop()
 	stopTimer(r.expiry)
 	if r.registryLocked()[r.ID] == r {
@@ -155,7 +138,7 @@ func (r *ReferSubscription) endLocked(cause error) {
 
 // freeLocked stops counting the REFER's bytes when it is no longer needed.
 func (r *ReferSubscription) freeLocked() {
-	if r.over && !r.followable {
+	if t := r.dialog.transfers; r.state.IsOver() && (t == nil || !t.followable.Has(r)) {
 		r.dialog.holds.Give(r.bytes)
 		r.bytes = 0
 	}
@@ -177,47 +160,46 @@ func (r *ReferSubscription) answeredLocked(err error) {
 // activateLocked starts or prolongs the subscription, and returns for how long: the sum
 // of all is bounded too.
 func (r *ReferSubscription) activateLocked(life time.Duration) time.Duration {
-	life = r.life.Prolong(time.Now(), life)
+	life = r.state.Prolong(time.Now(), life)
+	r.armLocked()
+	return life
+}
+
+// armLocked sets the timers of a subscription that was prolonged.
+func (r *ReferSubscription) armLocked() {
 	r.active = true
 	r.refreshInTimeLocked()
+	left := r.leftLocked()
 	if r.expiry == nil {
-		r.expiry = r.dialog.after(life, r.expired)
-	} else {
-		r.expiry.Reset(life)
+		r.expiry = r.dialog.after(left, r.expired)
+		return
 	}
-	return life
+	r.expiry.Reset(left)
 }
 
 // expired ends a subscription that has expired. The peer gets a last NOTIFY if it is
 // the subscriber (RFC 6665 4.2.2).
 func (r *ReferSubscription) expired() {
 	r.dialog.mutex.Lock()
-	left := r.life.Left(time.Now()) + r.graceLocked()
-	switch {
-	case r.over:
-	case left > 0:
+	expiry, left := r.state.Expire(time.Now(), r.dialog.transactionTime())
+	switch expiry {
+	case refersub.NotYet:
 		r.expiry.Reset(left)
-	case r.lingers:
+	case refersub.WithoutOutcome:
 		r.endLocked(r.lostLocked("", nil))
-	case r.sent:
+	case refersub.TimedOut:
 		r.endLocked(r.lostLocked("", ErrTimeout))
-	default:
-		r.dialog.mutex.Unlock()
+	}
+	r.dialog.mutex.Unlock()
+	if expiry == refersub.TimedOutOfPeer {
 		r.queueNotify(refersub.Notify{State: refersub.Timeout})
 		return
 	}
-	r.dialog.mutex.Unlock()
 	r.dialog.forgetIfUnused()
 }
 
-// graceLocked is the time for which a subscription is kept after its expiry: while the
-// new call is being placed its outcome is still worth a NOTIFY (RFC 3515 3.4).
-func (r *ReferSubscription) graceLocked() time.Duration {
-	if r.followed {
-		return 64 * r.dialog.config().timers().T1
-	}
-	return 0
-}
+// transactionTime is the longest duration of a transaction (RFC 3261 17.1.2.2).
+func (d *Dialog) transactionTime() time.Duration { return 64 * d.config().timers().T1 }
 
 // The subscriptions of a dialog.
 
@@ -256,7 +238,7 @@ func (d *Dialog) forgetIfUnused() {
 func (d *Dialog) closeSubscriptions(cause error, even bool) {
 	for _, r := range d.subscriptions() {
 		d.mutex.RLock()
-		spared := r.followed && !even
+		spared := r.state.IsFollowed() && !even
 		d.mutex.RUnlock()
 		if !spared {
 			r.close(cause)
@@ -337,7 +319,7 @@ func (c *StackConfig) referLife() time.Duration { return refersub.DefaultLife(c.
 func (d *Dialog) handleSubscribe(tx serverTx, req *sipmsg.Message) {
 	life, ok := refersub.Asked(sipheader.Value(req, "Expires"), d.config().referLife())
 	d.mutex.Lock()
-	r := numberedLocked(d.referSubscriptions, sipheader.Value(req, "Event"))
+	r := refersub.Named(d.referSubscriptions, sipheader.Value(req, "Event"), isFirst)
 	if r != nil && ok && life > 0 {
 		life = r.activateLocked(life).Truncate(time.Second)
 	}
@@ -367,28 +349,26 @@ func expires(life time.Duration) sip.Header {
 }
 
 // refreshInTimeLocked arms the timer that refreshes a subscription of ours while a Wait
-// is running: the duration of a transaction before its expiry, or after half of its
-// time.
+// is running, and stops it otherwise.
 func (r *ReferSubscription) refreshInTimeLocked() {
-	if !r.sent || !r.active || r.lingers || r.waiters == 0 || r.isDecidedLocked() {
-		return
-	}
-	wait := r.life.RefreshIn(time.Now(), 64*r.dialog.config().timers().T1)
-	if r.refresh == nil {
+	wait, ok := r.state.RefreshIn(time.Now(), r.dialog.transactionTime())
+	switch {
+	case !ok:
+		stopTimer(r.refresh)
+	case r.refresh == nil:
 		r.refresh = r.dialog.after(wait, func() { r.dialog.background(r.prolong) })
-		return
+	default:
+		r.refresh.Reset(wait)
 	}
-	r.refresh.Reset(wait)
 }
 
 // prolong sends a SUBSCRIBE, unless one is pending.
 func (r *ReferSubscription) prolong() {
 	d := r.dialog
 	d.mutex.Lock()
-	skip := r.refreshing || r.lingers || r.waiters == 0 || r.isDecidedLocked()
-	r.refreshing = r.refreshing || !skip
+	begins := r.state.BeginRefresh()
 	d.mutex.Unlock()
-	if skip {
+	if !begins {
 		return
 	}
 	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().txTimeout())
@@ -447,8 +427,8 @@ func (r *ReferSubscription) subscribeDone(err error) {
 func (r *ReferSubscription) refreshed(life time.Duration) {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
-	r.refreshing = false
-	if life > 0 && !r.over {
+	r.state.EndRefresh()
+	if life > 0 && !r.state.IsOver() {
 		r.activateLocked(life)
 	}
 }
