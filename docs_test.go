@@ -82,7 +82,7 @@ func function(source, name string) (found string) {
 	if !isMethod {
 		receiver, method = `\w+`, name
 	}
-	begins := regexp.MustCompile(`(?ms)^func (?:\(\w* ?\*?` + receiver + `(?:\[\w+\])?\) )?` + method + `\(.*?\n(?:}\n|\z)`)
+	begins := regexp.MustCompile(`(?ms)^func (?:\(\w* ?\*?` + receiver + `(?:\[\w+\])?\) )?` + method + `(?:\[[^\]]*\])?\(.*?\n(?:}\n|\z)`)
 	return strings.Join(begins.FindAllString(source, -1), "\n")
 }
 

@@ -2,7 +2,6 @@ package dialog
 
 import (
 	"errors"
-	"hash/maphash"
 	"net/netip"
 	"slices"
 	"time"
@@ -10,9 +9,10 @@ import (
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/tombstone"
 )
 
-// The registry is six maps of the stack, guarded by its mutex.
+// The registry is six sets of the stack, guarded by its mutex.
 //
 //	dialogs    the calls in progress, one entry a call
 //	aliases    earlier keys of calls in progress: a UAC's before it learnt the
@@ -23,7 +23,7 @@ import (
 //	           REFERs (RFC 5057 4), and the dialogs of REFERs outside calls
 //	replacing  calls in progress that another has come to replace when there was
 //	           no room for it, and that other
-//	tombstones calls that ended within the last 64*T1, by a hash of their key
+//	tombstones calls that ended within the last 64*T1
 //
 // All are empty in the end.
 
@@ -212,36 +212,12 @@ func (s *Stack) forgetLocked(d *Dialog) {
 	s.fileEndedLocked(d)
 }
 
-// tombstone is a call that ended, by a hash of its key: the key itself is cut from a
-// message of the peer's, all of which it would keep.
-type tombstone struct {
-	hash  uint64
-	until time.Duration // since the stack was made
-}
-
-func (s *Stack) hashOf(key DialogKey) uint64 {
-	var h maphash.Hash
-	h.SetSeed(s.seed)
-	for _, part := range [...]string{key.CallID, key.LocalTag, key.RemoteTag} {
-		_, _ = h.WriteString(part)
-		_ = h.WriteByte(0)
-	}
-	return h.Sum64()
-}
-
 func (s *Stack) addTombstoneLocked(key DialogKey, expected rel100.RAck) {
 	if s.client == nil {
 		return // not started, or closed: nothing arrives any more
 	}
-	if len(s.tombstones) >= orDefault(s.config.Limits.Tombstones, defaultTombstones) {
-		s.dropOldestTombstoneLocked()
-	}
-	life, hash := 64*s.config.timers().T1, s.hashOf(key)
-	s.tombstones[hash] = struct{}{}
-	if expected != (rel100.RAck{}) {
-		s.expected[hash] = expected
-	}
-	s.tombstoneQueue = append(s.tombstoneQueue, tombstone{hash: hash, until: time.Since(s.made) + life})
+	life := 64 * s.config.timers().T1
+	s.tombstones.Add(time.Now(), life, tombstone.Key(key), expected)
 	if s.tombstoneTimer == nil {
 		s.tombstoneTimer = time.AfterFunc(life, s.expireTombstones)
 	}
@@ -255,28 +231,17 @@ func (s *Stack) expireTombstones() {
 	if s.tombstoneTimer == nil {
 		return // shut down
 	}
-	now := time.Since(s.made)
-	for len(s.tombstoneQueue) > 0 && s.tombstoneQueue[0].until <= now {
-		s.dropOldestTombstoneLocked()
-	}
-	if len(s.tombstoneQueue) == 0 {
-		s.tombstoneQueue, s.tombstoneTimer = nil, nil
+	if next, ok := s.tombstones.Expire(time.Now()); ok {
+		s.tombstoneTimer.Reset(next)
 		return
 	}
-	s.tombstoneTimer.Reset(s.tombstoneQueue[0].until - now)
-}
-
-func (s *Stack) dropOldestTombstoneLocked() {
-	delete(s.tombstones, s.tombstoneQueue[0].hash)
-	delete(s.expected, s.tombstoneQueue[0].hash)
-	s.tombstoneQueue = s.tombstoneQueue[1:]
+	s.tombstoneTimer = nil
 }
 
 func (s *Stack) dropTombstonesLocked() {
 	stopTimer(s.tombstoneTimer)
-	s.tombstoneTimer, s.tombstoneQueue = nil, nil
-	clear(s.tombstones)
-	clear(s.expected)
+	s.tombstoneTimer = nil
+	s.tombstones.Clear()
 }
 
 // recentlyEnded reports whether a call with that key ended within 64*T1, and returns
@@ -284,17 +249,11 @@ func (s *Stack) dropTombstonesLocked() {
 func (s *Stack) recentlyEnded(key DialogKey) (expected rel100.RAck, ok bool) {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
-	if !s.endedLocked(key) {
-		return rel100.RAck{}, false
-	}
-	return s.expected[s.hashOf(key)], true
+	return s.tombstones.Find(tombstone.Key(key))
 }
 
 func (s *Stack) endedLocked(key DialogKey) bool {
-	if len(s.tombstones) == 0 {
-		return false
-	}
-	_, ended := s.tombstones[s.hashOf(key)]
+	_, ended := s.tombstones.Find(tombstone.Key(key))
 	return ended
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -22,6 +21,7 @@ import (
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/storewriter"
 	"sipdialog.example/dialog/internal/tasks"
+	"sipdialog.example/dialog/internal/tombstone"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
 	"sipdialog.example/dialog/internal/unconfirmed"
@@ -37,9 +37,7 @@ type Stack struct {
 	journal   *journal.Journal
 	log       *slog.Logger // into journal
 	admission admission
-	// seed is behind the hashes of tombstones; made is what times are counted from that
-	// there are many of.
-	seed maphash.Seed
+	// made is what times are counted from that there are many of.
 	made time.Time
 	// allowHeader and supportedHeader stand in most messages, goDeliver
 	// and runCallback are deliveries.Go and application.
@@ -82,14 +80,12 @@ type Stack struct {
 	// replacing has the calls for which another was accepted beyond MaxDialogs, to
 	// replace them, and that other.
 	replacing map[*Dialog]*Dialog
-	// tombstones are the calls that ended lately, expected the PRACKs that may still come
-	// for some of them.
-	tombstones map[uint64]struct{}
-	expected   map[uint64]rel100.RAck
-	// bySource counts the calls in progress by the address they came from.
-	bySource       map[netip.Addr]int
-	tombstoneQueue []tombstone
+	// tombstones are the calls that ended lately, and the PRACKs that may still come for
+	// some of them. Its timer is nil while there are none.
+	tombstones     *tombstone.Set[rel100.RAck]
 	tombstoneTimer *time.Timer
+	// bySource counts the calls in progress by the address they came from.
+	bySource map[netip.Addr]int
 	// started is closed when the latest Start is over; nil before the first.
 	started <-chan struct{}
 	// draining is true once new calls of peers are refused. waits are those for calls to
@@ -164,7 +160,6 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 
 		unconfirmed: newUnconfirmed(own),
 		callBytes:   budget.New(own.callBytes()),
-		seed:        maphash.MakeSeed(),
 		made:        time.Now().Add(-1), // no age is zero
 
 		bySource:   make(map[netip.Addr]int),
@@ -173,8 +168,8 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 		releasing:  make(map[DialogKey]*Dialog),
 		subscribed: make(map[DialogKey]*Dialog),
 		replacing:  make(map[*Dialog]*Dialog),
-		tombstones: make(map[uint64]struct{}), expected: make(map[uint64]rel100.RAck),
-		stopped: make(chan struct{}),
+		tombstones: tombstone.New[rel100.RAck](time.Now(), orDefault(own.Limits.Tombstones, defaultTombstones)),
+		stopped:    make(chan struct{}),
 	}
 	s.allowHeader, s.supportedHeader = sip.NewHeader("Allow", own.allowed()), sip.NewHeader("Supported", own.supported())
 	s.goDeliver, s.runCallback = s.deliveries.Go, s.application

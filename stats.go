@@ -110,7 +110,7 @@ func (s *Stack) Stats() Stats {
 		stats.Ended[by] = c.ended[by].Load()
 	}
 	s.mutex.RLock()
-	stats.Dialogs, stats.Releasing, stats.Tombstones = len(s.dialogs), len(s.releasing), len(s.tombstones)
+	stats.Dialogs, stats.Releasing, stats.Tombstones = len(s.dialogs), len(s.releasing), s.tombstones.Len()
 	stats.Subscribed = len(s.subscribed)
 	layer, sockets := s.layer, s.sockets
 	s.mutex.RUnlock()
@@ -165,7 +165,7 @@ func lockStats(l *lockstat.Stats) LockStats {
 func (s *Stack) Held(testhook.Key) testhook.Held {
 	s.mutex.RLock()
 	held := testhook.Held{
-		Dialogs: len(s.dialogs), Aliases: len(s.aliases), Releasing: len(s.releasing), Subscribed: len(s.subscribed), Replacing: len(s.replacing), Tombstones: len(s.tombstones),
+		Dialogs: len(s.dialogs), Aliases: len(s.aliases), Releasing: len(s.releasing), Subscribed: len(s.subscribed), Replacing: len(s.replacing), Tombstones: s.tombstones.Len(),
 		Sources: s.miscounted(), TombstoneTimer: s.tombstoneTimer != nil,
 		Tasks: s.tasks.Running() + s.stopping.Running(), Byes: s.byes.Running(), Calls: s.callbacksRunning() + s.deliveries.Running(),
 	}

@@ -407,7 +407,7 @@ func TestShutdownFindsACallBeforeItsInvite(t *testing.T) {
 	require.ErrorIs(t, d.WaitAnswer(ctx), ErrShutdown)
 	require.Empty(t, s.dialogs)
 	require.Empty(t, s.releasing)
-	require.Empty(t, s.tombstones)
+	require.Zero(t, s.tombstones.Len())
 }
 
 // A18: the same when it was found just before.
