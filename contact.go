@@ -1,15 +1,12 @@
 package dialog
 
 import (
-	"fmt"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/contact"
 	"sipdialog.example/dialog/internal/sipheader"
-	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -22,7 +19,7 @@ func (s *dialogState) contactLocked(local transport.Local) sip.Header {
 	if d.contact != nil {
 		return sip.HeaderClone(d.contact)
 	}
-	return d.stack.contactAt(d.local.NameAddr().URI.User, local, s.isSecureLocked())
+	return d.stack.addressAt(d.local.NameAddr().URI.User, local, s.isSecureLocked()).Header()
 }
 
 // contactTo is contactLocked for a response to a request of the peer.
@@ -47,11 +44,7 @@ func (s *dialogState) contactTextLocked(local transport.Local) string {
 	if d.contact != nil {
 		return d.contact.Value()
 	}
-	secure := s.isSecureLocked()
-	if secure && d.stack != nil {
-		local = d.stack.secured(local)
-	}
-	return contactText(d.local.User(), local, secure)
+	return d.stack.addressAt(d.local.User(), local, s.isSecureLocked()).Text()
 }
 
 // isSecureLocked reports whether our Contact must be a SIPS URI: the INVITE was for
@@ -68,62 +61,16 @@ func (s *Stack) contactTo(tx serverTx) sip.Header {
 	} else if targets := sipheader.Contacts(req); len(targets) > 0 {
 		secure = secure || sipuri.IsSIPS(targets[0])
 	}
-	return s.contactAt(sipheader.NameAddrOf(req, "To").URI.User, tx.Local(), secure)
+	return s.addressAt(sipheader.NameAddrOf(req, "To").URI.User, tx.Local(), secure).Header()
 }
 
-// contactAt is the Contact of a user of ours for a peer that reaches us at local, a
+// addressAt is the address of a user of ours for a peer that reaches us at local, for a
 // SIPS URI if secure.
-func (s *Stack) contactAt(user string, local transport.Local, secure bool) *sip.ContactHeader {
+func (s *Stack) addressAt(user string, local transport.Local, secure bool) contact.Ours {
 	if s != nil && secure {
 		local = s.secured(local)
 	}
-	return contactFor(user, local, secure)
-}
-
-// contactFor makes a Contact of an address of ours. Its transport is that of the
-// address, a WebSocket over TLS being ws too (RFC 7118 5.2).
-func contactFor(user string, local transport.Local, secure bool) *sip.ContactHeader {
-	uri := sip.Uri{Scheme: "sip", User: user, Host: sipuri.Bracketed(local.Host), Port: local.Port}
-	if secure {
-		uri.Scheme = "sips"
-	}
-	if name := transportParam(local); name != "" {
-		uri.UriParams.Add("transport", name)
-	}
-	return &sip.ContactHeader{Address: uri}
-}
-
-// transportParam is the transport that a Contact names; empty for UDP.
-func transportParam(local transport.Local) string {
-	switch name := strings.ToLower(local.Transport); name {
-	case "udp":
-		return ""
-	case "wss":
-		return "ws"
-	default:
-		return name
-	}
-}
-
-// contactText is contactFor as it is written.
-func contactText(user string, local transport.Local, secure bool) string {
-	var room [128]byte
-	text := append(room[:0], "<sip"...)
-	if secure {
-		text = append(text, 's')
-	}
-	text = append(text, ':')
-	if user != "" {
-		text = append(append(text, user...), '@')
-	}
-	text = append(text, sipuri.Bracketed(local.Host)...)
-	if local.Port != 0 {
-		text = strconv.AppendInt(append(text, ':'), int64(local.Port), 10)
-	}
-	if name := transportParam(local); name != "" {
-		text = append(append(text, ";transport="...), name...)
-	}
-	return string(append(text, '>'))
+	return contact.Ours{User: user, Host: local.Host, Port: local.Port, Transport: local.Transport, IsSIPS: secure}
 }
 
 // secured is an address of ours that a SIPS URI can name: that of a listener for TLS,
@@ -157,69 +104,16 @@ func (d *Dialog) customise(res *sip.Response, opts []ResponseOpt) error {
 		return applyOpts(res, nil)
 	}
 	ours := sipheader.First(res, "Contact")
-	before := contactNow(ours)
+	before := contact.Note(ours)
 	if err := applyOpts(res, opts); err != nil {
 		return err
 	}
-	chosen, err := takeContact(res, ours, &before)
+	chosen, err := before.Choose(res, ours)
 	if err != nil || chosen == nil {
-		return err
+		return malformed(err)
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	d.contact = sip.HeaderClone(chosen)
 	return nil
-}
-
-// takeContact leaves one Contact in a response that had ours: the one that the
-// application has added or changed, which is returned.
-func takeContact(res *sip.Response, ours sip.Header, before *contactBefore) (chosen sip.Header, err error) {
-	var others []sip.Header
-	for h := range sipheader.Named(res, "Contact") {
-		if !before.is(h) {
-			others = append(others, h)
-		}
-	}
-	if len(others) == 0 && sipheader.IsAlone(res, "Contact") {
-		return nil, nil
-	}
-	sipheader.Remove(res, "Contact")
-	if len(others) == 0 {
-		res.AppendHeader(ours)
-		return nil, nil
-	}
-	for _, h := range others {
-		res.AppendHeader(h)
-	}
-	if sipheader.CountContacts(res) != 1 || len(sipheader.Contacts(res)) != 1 {
-		return nil, fmt.Errorf("%w: a Contact that is not one SIP URI (RFC 3261 12.1.1)", ErrInvalidArgument)
-	}
-	return others[0], nil
-}
-
-// contactBefore is what a Contact said before an application saw it.
-type contactBefore struct {
-	header sip.ContactHeader
-	text   string // of one that is no ContactHeader
-}
-
-func contactNow(contact sip.Header) contactBefore {
-	h, ok := contact.(*sip.ContactHeader)
-	if !ok {
-		return contactBefore{text: contact.Value()}
-	}
-	now := contactBefore{header: *h}
-	now.header.Params, now.header.Address.UriParams = slices.Clone(h.Params), slices.Clone(h.Address.UriParams)
-	now.header.Address.Headers = slices.Clone(h.Address.Headers)
-	return now
-}
-
-// is reports whether a Contact says the same.
-func (c *contactBefore) is(contact sip.Header) bool {
-	h, ok := contact.(*sip.ContactHeader)
-	if !ok {
-		return contact.Value() == c.text
-	}
-	return c.text == "" && h.DisplayName == c.header.DisplayName && h.Address.Wildcard == c.header.Address.Wildcard &&
-		sipmsg.SameURI(&h.Address, &c.header.Address) && slices.Equal(h.Params, c.header.Params)
 }

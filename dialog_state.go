@@ -1,8 +1,6 @@
 package dialog
 
 import (
-	"strings"
-
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/dialogstate"
@@ -11,7 +9,6 @@ import (
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipheader"
-	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
@@ -180,56 +177,7 @@ func (s *dialogState) prepare(req *draft.Request, local transport.Local) {
 	req.Add("Contact", s.contactTextLocked(local))
 }
 
-// targetsOf are the targets that an INVITE gives for later requests. A client of RFC
-// 2543, whose branch has no magic cookie, may have no Contact: its From is the target
-// then (RFC 4475 3.4.1).
-func targetsOf(invite *sipmsg.Message) []sip.Uri {
-	if sipheader.Has(invite, "Contact") {
-		return sipheader.Contacts(invite)
-	}
-	from := sipheader.NameAddrOf(invite, "From").URI
-	if strings.HasPrefix(invite.Via.Branch(), sip.RFC3261BranchMagicCookie) || !sipuri.IsTarget(from) {
-		return nil
-	}
-	return []sip.Uri{from}
-}
-
-// countTargets counts targetsOf, and makes no list.
-func countTargets(invite *sipmsg.Message) (n int) {
-	if !sipheader.Has(invite, "Contact") {
-		return len(targetsOf(invite))
-	}
-	invite.Each("Contact", func(value string) {
-		if a, err := sipmsg.ParseAddress(value); err == nil && namesTarget(a.URI) {
-			n++
-		}
-	})
-	return n
-}
-
-// namesTarget is isTarget for the text of a URI.
-func namesTarget(text string) bool {
-	uri, err := sipmsg.ParseURI(text)
-	return err == nil && uri.IsSIP() && uri.Host != "*"
-}
-
-// largeText is the size of header fields from which on they are not kept for the sake
-// of a few of them.
-const largeText = 4 << 10
-
-// learnable is a message, or of a large one the fields that a dialog learns from: a
-// dialog that keeps a part of a message keeps its whole text.
+// learnable is a message, or of a large one the fields that a dialog learns from.
 func learnable(msg sipheader.Message) sipheader.Message {
-	m, isText := msg.(*sipmsg.Message)
-	if full, ok := msg.(sip.Message); ok {
-		m = sipmsg.Of(full)
-	}
-	if m == nil || len(m.Text()) < largeText {
-		return msg
-	}
-	excerpt := m.Excerpt("From", "Contact", "Recv-Info", "P-Asserted-Identity", "Privacy")
-	if isText {
-		return excerpt
-	}
-	return excerpt.NewSIP()
+	return sipheader.Excerpt(msg, "From", "Contact", "Recv-Info", "P-Asserted-Identity", "Privacy")
 }

@@ -98,7 +98,7 @@ func (s *Stack) inspect(tx serverTx, req *sipmsg.Message) *sip.Response {
 	if res := inspectReplaces(tx, req); res != nil {
 		return res
 	}
-	if req.Method == sip.INVITE && !saysWhere(req) {
+	if req.Method == sip.INVITE && !sipheader.HasTarget(req) {
 		return tx.NewResponse(sip.StatusBadRequest, "Exactly one Contact required")
 	}
 	if req.Method == sip.INVITE && !sipheader.ReadsRoutes(req) {
@@ -119,17 +119,6 @@ func (s *Stack) inspect(tx serverTx, req *sipmsg.Message) *sip.Response {
 		return res
 	}
 	return inspectAccept(tx, req)
-}
-
-// saysWhere reports whether an INVITE has the one Contact that is the target of a
-// dialog (RFC 3261 8.1.1.8). Inside a dialog it may be missing, although it should not
-// (RFC 3261 12.2.1.1): the target then stays.
-func saysWhere(invite *sipmsg.Message) bool {
-	number := sipheader.CountContacts(invite)
-	if number == 0 && sipheader.ToTag(invite) != "" {
-		return true
-	}
-	return number <= 1 && countTargets(invite) == 1
 }
 
 // inspectBody checks the body of an INVITE or UPDATE (RFC 3261 8.2.3). An optional body
@@ -153,7 +142,7 @@ func (s *Stack) wantedInstead(req *sipmsg.Message) sip.Header {
 	if encoding := sipheader.Value(req, "Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return sip.NewHeader("Accept-Encoding", "identity")
 	}
-	if len(s.config.AcceptBodies) > 0 && !s.acceptsBody(wholeBody(req)) {
+	if len(s.config.AcceptBodies) > 0 && !offeranswer.Accepts(s.config.AcceptBodies, wholeBody(req)) {
 		return sip.NewHeader("Accept", strings.Join(s.config.AcceptBodies, ", "))
 	}
 	return nil
@@ -188,26 +177,6 @@ func (s *Stack) hasOffer(req *sipmsg.Message) bool {
 
 func (s *Stack) takesBody(req *sipmsg.Message) bool {
 	return len(req.Body()) > 0 && s.wantedInstead(req) == nil
-}
-
-// acceptsBody reports whether we accept a body: its type, or those of its parts that
-// are not optional (RFC 5621 8.4), or one of several alternatives.
-func (s *Stack) acceptsBody(whole multipart.Part) bool {
-	if s.acceptsType(whole) || !multipart.IsMultipart(whole.Type) {
-		return s.acceptsType(whole)
-	}
-	parts := multipart.Parts(whole)
-	refused := func(p multipart.Part) bool { return !p.Alternative && !offeranswer.IsOptional(p) && !s.acceptsType(p) }
-	alternative := func(p multipart.Part) bool { return p.Alternative }
-	taken := func(p multipart.Part) bool { return p.Alternative && s.acceptsType(p) }
-	return len(parts) > 0 && !slices.ContainsFunc(parts, refused) &&
-		(!slices.ContainsFunc(parts, alternative) || slices.ContainsFunc(parts, taken))
-}
-
-func (s *Stack) acceptsType(part multipart.Part) bool {
-	return slices.ContainsFunc(s.config.AcceptBodies, func(accepted string) bool {
-		return strings.EqualFold(mediaType(accepted), mediaType(part.Type))
-	})
 }
 
 // mediaType is a content type without its parameters.
@@ -362,7 +331,7 @@ func (s *Stack) newCallee(tx serverTx, req *sipmsg.Message) *Dialog {
 		local: sipheader.PartyOf(req, "To"),
 	}
 	d.arrived = req.Keep()
-	said := dialogstate.Message{Tag: sipheader.FromTag(req), CSeq: sipheader.CSeq(req), Targets: targetsOf(req), Routes: sipheader.RecordRoutes(req)}
+	said := dialogstate.Message{Tag: sipheader.FromTag(req), CSeq: sipheader.CSeq(req), Targets: sipheader.Targets(req), Routes: sipheader.RecordRoutes(req)}
 	state := &dialogState{
 		d: d, State: dialogstate.FromRequest(tx.ToTag(), said),
 		peerIdentity: peerIdentity{sipheader.PartyOf(req, "From"), s.config.assertedIn(req)},
@@ -529,19 +498,10 @@ const (
 // bodies the response may have, and an SDP answer is not among them (RFC 3261
 // 20.1, 21.4.7). Without Accept it is.
 func inspectAccept(tx serverTx, req *sipmsg.Message) *sip.Response {
-	if !sipheader.Has(req, "Accept") || slices.ContainsFunc(sipheader.Listed(req, "Accept"), coversSDP) || sdpIn(req) == nil {
+	if !sipheader.Has(req, "Accept") || slices.ContainsFunc(sipheader.Listed(req, "Accept"), offeranswer.CoversSDP) || sdpIn(req) == nil {
 		return nil
 	}
 	res := tx.NewResponse(sip.StatusNotAcceptable, "")
 	WithWarning(399, "an answer in SDP is not accepted")(res)
 	return res
-}
-
-// coversSDP reports whether a media range of Accept has SDP in it.
-func coversSDP(accepted string) bool {
-	switch strings.Join(strings.Fields(strings.ToLower(mediaType(accepted))), "") {
-	case typeSDP, "application/*", "*/*":
-		return true
-	}
-	return false
 }

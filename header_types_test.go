@@ -112,9 +112,9 @@ func TestCalleeOfAPlainInvite(t *testing.T) {
 	require.Equal(t, `Us "2"`, info.Local.DisplayName)
 	require.Equal(t, "them", info.Remote.URI.User)
 	require.Equal(t, "application/sdp", d.aside.body.ContentType())
-	require.True(t, saysWhere(m))
+	require.True(t, sipheader.HasTarget(m))
 	req.AppendHeader(plain("Contact: <sip:other@127.0.0.9>")[0])
-	require.False(t, saysWhere(whiteboxReceived(t, req)), "two")
+	require.False(t, sipheader.HasTarget(whiteboxReceived(t, req)), "two")
 }
 
 // What Do changes before a request leaves it can change, whatever the type.

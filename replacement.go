@@ -3,13 +3,13 @@ package dialog
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/dialogname"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/sipuri"
 )
 
 // An INVITE may name a call of ours: to take its place (Replaces, RFC 3891), or
@@ -43,33 +43,9 @@ type replacement struct {
 	earlyOnly bool
 }
 
-// namedIn reads the Replaces or Join header of a request; nil when there is none. An
-// INVITE that begins a call may have one value of one of them; anything else is
-// malformed (RFC 3891 3, 6.1; RFC 3911 4).
-func namedIn(req *sipmsg.Message) (info *ReplacesInfo, join bool, err error) {
-	if !sipheader.Has(req, "Replaces") && !sipheader.Has(req, "Join") {
-		return nil, false, nil
-	}
-	headers := append(sipheader.AllNamed(req, "Replaces"), sipheader.AllNamed(req, "Join")...)
-	switch {
-	case len(headers) > 1:
-		return nil, false, fmt.Errorf("%w: Replaces or Join twice", ErrMalformed)
-	case req.Method != sip.INVITE || sipheader.ToTag(req) != "":
-		return nil, false, fmt.Errorf("%w: Replaces or Join outside an INVITE that begins a call", ErrMalformed)
-	}
-	value := headers[0].Value()
-	// Neither a Call-ID nor a tag has a comma (RFC 3261 25.1): there are two
-	// values. Escaped, as in a URI, it means nothing here.
-	if strings.Contains(value, ",") || !strings.Contains(value, ";") {
-		return nil, false, fmt.Errorf("%w: %s", ErrMalformed, headers[0].Name())
-	}
-	info, err = ParseReplacesHeader(value)
-	return info, strings.EqualFold(headers[0].Name(), "Join"), err
-}
-
 // inspectReplaces refuses a malformed Replaces or Join with 400.
 func inspectReplaces(tx serverTx, req *sipmsg.Message) *sip.Response {
-	if _, _, err := namedIn(req); err != nil {
+	if _, _, _, err := dialogname.InInvite(req); err != nil {
 		return tx.NewResponse(sip.StatusBadRequest, "Bad Replaces or Join")
 	}
 	return nil
@@ -78,11 +54,11 @@ func inspectReplaces(tx serverTx, req *sipmsg.Message) *sip.Response {
 // replacementOf returns the call that an INVITE names, nil for none, or the status with
 // which to refuse the INVITE.
 func (s *Stack) replacementOf(req *sipmsg.Message) (t *replacement, refusal int) {
-	info, join, err := namedIn(req)
-	if info == nil || err != nil {
+	name, join, found, _ := dialogname.InInvite(req)
+	if !found {
 		return nil, 0
 	}
-	call, ended := s.findNamed(info)
+	call, ended := s.findNamed(name)
 	switch {
 	case call == nil && ended:
 		// RFC 3891 3: the call would ring although the other one has ended.
@@ -90,7 +66,7 @@ func (s *Stack) replacementOf(req *sipmsg.Message) (t *replacement, refusal int)
 	case call == nil:
 		return nil, sip.StatusCallTransactionDoesNotExists
 	}
-	t = &replacement{call: call, join: join, earlyOnly: info.EarlyOnly && !join}
+	t = &replacement{call: call, join: join, earlyOnly: name.EarlyOnly && !join}
 	if refusal := t.rejection(); refusal != 0 {
 		return nil, refusal
 	}
@@ -104,13 +80,13 @@ func (s *Stack) replacementOf(req *sipmsg.Message) (t *replacement, refusal int)
 // findNamed finds the call with the tags of a Replaces or Join header, as if they were
 // a request's (RFC 3891 3). It returns nil for none, and for several. ended reports
 // whether a call with those tags ended lately.
-func (s *Stack) findNamed(info *ReplacesInfo) (call *Dialog, ended bool) {
+func (s *Stack) findNamed(name dialogname.Replaces) (call *Dialog, ended bool) {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
 	several := false
-	for _, local := range tagsMeant(info.ToTag) {
-		for _, remote := range tagsMeant(info.FromTag) {
-			d, over := s.namedLocked(DialogKey{CallID: info.CallID, LocalTag: local, RemoteTag: remote})
+	for _, local := range dialogname.Tags(name.ToTag) {
+		for _, remote := range dialogname.Tags(name.FromTag) {
+			d, over := s.namedLocked(DialogKey{CallID: name.CallID, LocalTag: local, RemoteTag: remote})
 			ended = ended || over
 			if d != nil {
 				several = several || call != nil && call != d
@@ -138,15 +114,6 @@ func (s *Stack) namedLocked(key DialogKey) (d *Dialog, ended bool) {
 		ended = ended || over
 	}
 	return nil, ended || s.endedLocked(key) || s.releasing[key] != nil || s.subscribed[key] != nil
-}
-
-// tagsMeant returns the tags that a tag stands for: zero stands also for none, as peers
-// of RFC 2543 use it (RFC 3891 6.1).
-func tagsMeant(tag string) []string {
-	if tag == "0" {
-		return []string{"0", ""}
-	}
-	return []string{tag}
 }
 
 // hasPeer reports whether there is a dialog with a peer of that tag, or whether there
@@ -262,13 +229,7 @@ func (r TakeoverRequest) FromPeer() bool {
 		return false
 	}
 	peer := r.Call.Info().Remote.URI
-	return sameUser(sipheader.AddressOf(r.Invite, "From").URI, peer) || sameUser(sipheader.AddressOf(r.Invite, "Referred-By").URI, peer)
-}
-
-// sameUser reports whether two URIs name one user (RFC 3261 19.1.4: the user part is
-// case-sensitive, the host is not).
-func sameUser(a, b sip.Uri) bool {
-	return a.User == b.User && a.Host != "" && strings.EqualFold(a.Host, b.Host)
+	return sipuri.SameUser(sipheader.AddressOf(r.Invite, "From").URI, peer) || sipuri.SameUser(sipheader.AddressOf(r.Invite, "Referred-By").URI, peer)
 }
 
 // authorizer returns the function that decides on a replacement; nil when it is

@@ -161,13 +161,13 @@ func (s *Stack) fillHosts(req *sip.Request, local transport.Local) {
 	secure := sipuri.IsSIPS(req.Recipient) || sipuri.IsSIPS(sipheader.AddressOf(req, "Route").URI)
 	for h := range sipheader.Named(req, "Contact") {
 		if contact, ok := h.(*sip.ContactHeader); ok && contact.Address.Host == "" && !contact.Address.Wildcard {
-			own := s.contactAt(contact.Address.User, local, secure || sipuri.IsSIPS(contact.Address)).Address
+			own := s.addressAt(contact.Address.User, local, secure || sipuri.IsSIPS(contact.Address)).Header().Address
 			own.UriParams = append(own.UriParams, contact.Address.UriParams...)
 			contact.Address = own
 		}
 	}
 	if makesDialog(req.Method) && sipheader.CountContacts(req) == 0 {
-		req.AppendHeader(s.contactAt(from.Address.User, local, secure))
+		req.AppendHeader(s.addressAt(from.Address.User, local, secure).Header())
 	}
 }
 

@@ -7,16 +7,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/textproto"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/emiago/sipgo/sip"
 
-	"sipdialog.example/dialog/internal/sipheader"
-	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -116,7 +112,7 @@ func (c *TransportConfig) GetListenAddress() string {
 	if c == nil {
 		return ""
 	}
-	return joinHostPort(c.Address, c.Port)
+	return sipuri.HostPort(c.Address, c.Port)
 }
 
 // GetPublicAddress returns the host:port for peers: PublicAddress and PublicPort if set,
@@ -126,7 +122,7 @@ func (c *TransportConfig) GetPublicAddress() string {
 	if c == nil {
 		return ""
 	}
-	return joinHostPort(c.publicHost(), c.publicPort())
+	return sipuri.HostPort(c.publicHost(), orDefault(c.PublicPort, c.Port))
 }
 
 // GetSIPURI returns a SIP URI for user at the public address. The scheme is sips for tls
@@ -136,47 +132,11 @@ func (c *TransportConfig) GetSIPURI(user string) string {
 	if c == nil {
 		return ""
 	}
-	scheme, implied := "sip", sipuri.DefaultPort
-	protocol := strings.ToLower(c.Protocol)
-	switch protocol {
-	case "tls", "wss":
-		scheme, implied = "sips", sipuri.DefaultTLSPort
-	case "ws":
-		implied = 0
-	}
-	uri := scheme + ":"
-	if user != "" {
-		uri += user + "@"
-	}
-	if port := c.publicPort(); port != implied {
-		return uri + joinHostPort(c.publicHost(), port)
-	}
-	return uri + sipuri.Bracketed(c.publicHost())
+	return sipuri.Own(c.Protocol, user, c.publicHost(), orDefault(c.PublicPort, c.Port))
 }
 
 func (c *TransportConfig) publicHost() string {
-	host := c.PublicAddress
-	if host == "" {
-		host = c.Address
-	}
-	switch strings.Trim(host, "[]") {
-	case "0.0.0.0", "":
-		return "127.0.0.1"
-	case "::":
-		return "::1"
-	}
-	return host
-}
-
-func (c *TransportConfig) publicPort() int {
-	if c.PublicPort != 0 {
-		return c.PublicPort
-	}
-	return c.Port
-}
-
-func joinHostPort(host string, port int) string {
-	return net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port))
+	return sipuri.Reachable(orDefault(c.PublicAddress, c.Address))
 }
 
 // PublicAddr returns our address and port as the peer sees them: received and rport of
@@ -268,7 +228,7 @@ func (c *WebSocketConfig) validate() error {
 		return nil
 	}
 	for _, origin := range c.Origins {
-		if !isOrigin(origin) {
+		if !transport.IsOrigin(origin) {
 			return fmt.Errorf("%w: %q is no origin", ErrInvalidArgument, origin)
 		}
 	}
@@ -280,44 +240,10 @@ func (c *WebSocketConfig) validate() error {
 	return nil
 }
 
-// isOrigin reports whether a text is an origin (RFC 6454 6.2), or "*" or "null".
-func isOrigin(text string) bool {
-	if text == "*" || text == "null" {
-		return true
-	}
-	u, err := url.Parse(text)
-	return err == nil && u.Scheme != "" && u.Host != "" && text == u.Scheme+"://"+u.Host
-}
-
 // parse converts a server for the transport layer.
 func (s WebSocketServer) parse() (transport.WebSocketServer, error) {
-	u, err := url.Parse(s.URL)
-	switch {
-	case err != nil || !isWebSocketScheme(u.Scheme) || u.Hostname() == "" || u.User != nil || u.Fragment != "":
-		return transport.WebSocketServer{}, fmt.Errorf("%w: %q as URL of a WebSocket server", ErrInvalidArgument, s.URL)
-	case s.Protocols != nil && len(s.Protocols) == 0 || slices.ContainsFunc(s.Protocols, func(name string) bool { return !sipmsg.IsToken(name) }):
-		return transport.WebSocketServer{}, fmt.Errorf("%w: subprotocols %q", ErrInvalidArgument, s.Protocols)
-	}
-	for name, values := range s.Header {
-		if !mayAddHTTPHeader(name) || slices.ContainsFunc(values, func(v string) bool { return v != sipheader.OneLine(v) }) {
-			return transport.WebSocketServer{}, fmt.Errorf("%w: header %q of a WebSocket server", ErrInvalidArgument, name)
-		}
-	}
-	return transport.WebSocketServer{URL: u, Header: s.Header, Protocols: s.Protocols}, nil
-}
-
-// mayAddHTTPHeader reports whether an application's header leaves the handshake intact.
-func mayAddHTTPHeader(name string) bool {
-	switch canonical := textproto.CanonicalMIMEHeaderKey(name); canonical {
-	case "Host", "Upgrade", "Connection", "Content-Length", "Transfer-Encoding":
-		return false
-	default:
-		return sipmsg.IsToken(name) && !strings.HasPrefix(canonical, "Sec-Websocket-")
-	}
-}
-
-func isWebSocketScheme(scheme string) bool {
-	return strings.EqualFold(scheme, "ws") || strings.EqualFold(scheme, "wss")
+	server, err := transport.ParseWebSocketServer(s.URL, s.Header, s.Protocols)
+	return server, malformed(err)
 }
 
 // webSocketServers are those of all listeners, and the outbound proxy where that is
@@ -336,7 +262,7 @@ func (c *StackConfig) webSocketServers() []transport.WebSocketServer {
 			}
 		}
 	}
-	if c.OutboundProxy != nil && isWebSocketScheme(c.OutboundProxy.Scheme) {
+	if c.OutboundProxy != nil && transport.IsWebSocketScheme(c.OutboundProxy.Scheme) {
 		add(WebSocketServer{URL: c.OutboundProxy.String()})
 	}
 	return list
@@ -346,7 +272,7 @@ func (c *StackConfig) webSocketServers() []transport.WebSocketServer {
 // nil for none.
 func (c *StackConfig) outboundProxy() (*sip.Uri, error) {
 	proxy := c.OutboundProxy
-	if proxy == nil || !isWebSocketScheme(proxy.Scheme) {
+	if proxy == nil || !transport.IsWebSocketScheme(proxy.Scheme) {
 		return proxy, nil
 	}
 	server, err := WebSocketServer{URL: proxy.String()}.parse()

@@ -12,6 +12,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
+	"sipdialog.example/dialog/internal/dialogname"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
@@ -501,12 +502,12 @@ func TestReplacesThatMatchesSeveralCallsMatchesNone(t *testing.T) {
 		d := withPeer(&Dialog{stack: s, callID: "id", localTag: "l", state: DialogStateEstablished}, tag)
 		s.dialogs[d.Key()] = d
 	}
-	call, ended := s.findNamed(&ReplacesInfo{CallID: "id", FromTag: "0", ToTag: "l"})
+	call, ended := s.findNamed(dialogname.Replaces{CallID: "id", FromTag: "0", ToTag: "l"})
 	if call != nil || ended {
 		t.Errorf("found %v, ended %v", call, ended)
 	}
 	delete(s.dialogs, DialogKey{CallID: "id", LocalTag: "l"})
-	if call, _ = s.findNamed(&ReplacesInfo{CallID: "id", FromTag: "0", ToTag: "l"}); call == nil {
+	if call, _ = s.findNamed(dialogname.Replaces{CallID: "id", FromTag: "0", ToTag: "l"}); call == nil {
 		t.Error("one match not found")
 	}
 }
