@@ -19,9 +19,9 @@ const (
 	// batchPause. sweepTime bounds how long the Store is waited for.
 	sweepPause, sweepBatch, batchPause, sweepTime = 5 * time.Second, 200, 100 * time.Millisecond, 5 * time.Second
 	// reviewPause is the time between two reviews, which ask the Store for each call that it
-	// was not asked for within reviewAge. So one that has lost a call has it again after five
+	// was not asked for within reviewAge. So one that has lost a call has it again within five
 	// minutes.
-	reviewPause, reviewAge = time.Minute, 4 * time.Minute
+	reviewPause, reviewAge = time.Minute, 3 * time.Minute
 	// noticePause is the time for which notices of the Store are collected.
 	noticePause = 200 * time.Millisecond
 )
@@ -115,7 +115,7 @@ func (s *Stack) vacant() int {
 	defer s.mutex.RUnlock()
 	limit := s.config.maxDialogs()
 	switch {
-	case s.readyLocked() != nil:
+	case s.readyLocked() != nil, s.draining:
 		return 0
 	case limit < 0:
 		return sweepBatch

@@ -101,7 +101,7 @@ func (s *Stack) takeOverByAck(ack *sipmsg.Message, flow *transport.Flow) {
 // takeOver takes the call of a request over, if the Store may be asked. The caller is the
 // queue of the Call-ID, so that nothing else waits.
 func (s *Stack) takeOver(key DialogKey, method sip.RequestMethod) (outcome takeover.Outcome) {
-	if s.ready() != nil {
+	if s.ready() != nil || s.isDraining() { // another process may have it
 		return takeover.Failed
 	}
 	gate, id := s.takeovers.gate, NewStoreKey(key.CallID, key.LocalTag)

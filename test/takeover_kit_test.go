@@ -54,39 +54,45 @@ func (k *link) meet(ctx context.Context, operation string) error {
 	return before(ctx, operation)
 }
 
+func (k *link) base() *memory.Store {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.Store
+}
+
 func (k *link) Save(ctx context.Context, r dialog.Record) error {
 	if err := k.meet(ctx, "Save"); err != nil {
 		return err
 	}
-	return k.Store.Save(ctx, r)
+	return k.base().Save(ctx, r)
 }
 
 func (k *link) Take(ctx context.Context, key dialog.StoreKey, owner string) (dialog.Record, error) {
 	if err := k.meet(ctx, "Take"); err != nil {
 		return dialog.Record{}, err
 	}
-	return k.Store.Take(ctx, key, owner)
+	return k.base().Take(ctx, key, owner)
 }
 
 func (k *link) Check(ctx context.Context, key dialog.StoreKey, fence uint64) error {
 	if err := k.meet(ctx, "Check"); err != nil {
 		return err
 	}
-	return k.Store.Check(ctx, key, fence)
+	return k.base().Check(ctx, key, fence)
 }
 
 func (k *link) Drop(ctx context.Context, key dialog.StoreKey, fence uint64, tomb time.Duration) error {
 	if err := k.meet(ctx, "Drop"); err != nil {
 		return err
 	}
-	return k.Store.Drop(ctx, key, fence, tomb)
+	return k.base().Drop(ctx, key, fence, tomb)
 }
 
 func (k *link) Due(ctx context.Context, before time.Time, owner string, n int) ([]dialog.Record, error) {
 	if err := k.meet(ctx, "Due"); err != nil {
 		return nil, err
 	}
-	return k.Store.Due(ctx, before, owner, n)
+	return k.base().Due(ctx, before, owner, n)
 }
 
 func newLink(store *memory.Store) *link { return &link{Store: store, count: make(map[string]int)} }
