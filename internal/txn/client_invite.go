@@ -57,7 +57,7 @@ func (tx *clientTx) provisionalLocked() *clientTx {
 // cancelLocked returns the CANCEL's own transaction, and bounds the INVITE's.
 func (tx *clientTx) cancelLocked() *clientTx {
 	tx.retry.stopLocked() // CANCEL keeps the way of the answer open
-	tx.armLocked(&tx.limit, tx.layer.timers.limit(), eventLimit)
+	tx.limit.armLocked(tx.layer.timers.limit(), eventLimit)
 	req := draft.Derive(tx.data, sip.CANCEL, maxForwards)
 	defer req.Release()
 	for _, h := range tx.extra {

@@ -53,7 +53,7 @@ func (l *Layer) newClient(o outgoing, client *Client) *clientTx {
 	if o.req.Method == sip.INVITE {
 		tx.machine, tx.state = &inviteClient, stateCalling
 	}
-	tx.owner = tx
+	tx.attach(tx)
 	return tx
 }
 
@@ -140,21 +140,21 @@ func (tx *clientTx) lost(err error) {
 	tx.perform(tx.step(eventLost, nil, errtext.As(ErrTransport, err)))
 }
 
-func (tx *clientTx) onTimer(s *slot, generation uint32, e event) {
-	if silence := tx.unanswered(s, generation, e); silence > 0 {
+func (tx *clientTx) onTimer(s *slot, generation uint32) {
+	if silence := tx.unanswered(s, generation); silence > 0 {
 		// Before the user hears of it, whose next request is to go another way.
 		tx.flow.Doubt(silence)
 	}
-	tx.perform(tx.expire(s, generation, e))
+	tx.perform(tx.expire(s, generation))
 }
 
 // unanswered is how long a transaction has waited that times out now; zero where none
 // does.
-func (tx *clientTx) unanswered(s *slot, generation uint32, e event) time.Duration {
+func (tx *clientTx) unanswered(s *slot, generation uint32) time.Duration {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
 	switch {
-	case e != eventLimit || s.generation != generation || !tx.waitingLocked():
+	case s.event != eventLimit || s.generation != generation || !tx.waitingLocked():
 		return 0
 	case tx.machine == &inviteClient && tx.state == stateProceeding: // see cancelLocked
 		return tx.layer.timers.limit()
@@ -162,7 +162,7 @@ func (tx *clientTx) unanswered(s *slot, generation uint32, e event) time.Duratio
 	return tx.timeout
 }
 
-func (tx *clientTx) expire(s *slot, generation uint32, e event) output {
+func (tx *clientTx) expire(s *slot, generation uint32) output {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
 	if s.generation != generation {
@@ -172,7 +172,7 @@ func (tx *clientTx) expire(s *slot, generation uint32, e event) output {
 	if tx.machine == &inviteClient && tx.state == stateProceeding {
 		err = ErrCancelled // RFC 3261 9.1: the only limit there is the one after CANCEL
 	}
-	return tx.stepLocked(e, nil, err)
+	return tx.stepLocked(s.event, nil, err)
 }
 
 func (tx *clientTx) step(e event, res *sip.Response, err error) output {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/deadline"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/tasks"
 	"sipdialog.example/dialog/internal/transport"
@@ -107,7 +108,7 @@ type Layer struct {
 	log       *slog.Logger
 	ctx       context.Context // ends with Close
 	cancel    context.CancelFunc
-	lingering map[time.Duration]*lingering // by its wait
+	deadlines *deadline.Queue // of all transactions
 
 	// These synchronise themselves.
 
@@ -145,7 +146,7 @@ func New(cfg Config) *Layer {
 		servers:   newTable[*serverTx](),
 		merging:   newTable[*serverTx](),
 	}
-	l.lingering = l.newLingering()
+	l.deadlines = deadline.New(l.tasks.Run) // counted, so that Close can wait for them
 	l.pastClients, l.pastServers = newOver(l, nil), newOver(l, &l.held)
 	if l.timeout <= 0 {
 		l.timeout = timers.limit()

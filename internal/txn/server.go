@@ -101,7 +101,7 @@ func (l *Layer) newServer(m *sipmsg.Message, flow *transport.Flow, k, toTag stri
 	if target, ok := l.transport.ReplyTarget(flow, m); ok {
 		tx.backup = &backup{target: target}
 	}
-	tx.owner = tx
+	tx.attach(tx)
 	tx.user = &Server{tx: tx, m: m, callID: m.CallID, flow: flow}
 	return tx.user
 }
@@ -453,8 +453,8 @@ func (tx *serverTx) lastLocked() []byte {
 	return tx.last
 }
 
-func (tx *serverTx) onTimer(s *slot, generation uint32, e event) {
-	if data := tx.expire(s, generation, e); data != nil {
+func (tx *serverTx) onTimer(s *slot, generation uint32) {
+	if data := tx.expire(s, generation); data != nil {
 		if tx.machine == &inviteServer {
 			tx.layer.counters.retransmitted.Add(1)
 		}
@@ -462,13 +462,13 @@ func (tx *serverTx) onTimer(s *slot, generation uint32, e event) {
 	}
 }
 
-func (tx *serverTx) expire(s *slot, generation uint32, e event) []byte {
+func (tx *serverTx) expire(s *slot, generation uint32) []byte {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
 	if s.generation != generation {
 		return nil
 	}
-	return tx.stepLocked(e)
+	return tx.stepLocked(s.event)
 }
 
 func (tx *serverTx) failLocked(s *Server, err error) {

@@ -1,6 +1,10 @@
 package txn
 
-import "time"
+import (
+	"time"
+
+	"sipdialog.example/dialog/internal/deadline"
+)
 
 // Timers are the three values from which RFC 3261 17 derives all timers.
 type Timers struct {
@@ -60,23 +64,35 @@ func (t Timers) linger(m *machine, s state, reliable bool) time.Duration {
 	}
 }
 
-// lingers are the lengths of time that linger returns.
-func (t Timers) lingers() []time.Duration {
-	return []time.Duration{t.limit(), t.T4, max(minTimerD, t.limit())}
-}
-
-// slot holds at most one running timer. The transaction's mutex guards it.
+// slot is a timer of a transaction, whose mutex guards it.
 type slot struct {
-	timer *time.Timer
+	tx    *transaction // set at construction
+	timer deadline.Timer
+	event event // what it tells
 	// generation is raised whenever the timer is stopped or replaced, so that
 	// one which has fired meanwhile knows that it is stale.
 	generation uint32
+	set        bool // since it was stopped last
+}
+
+// armLocked sets the timer, or sets it anew.
+func (s *slot) armLocked(wait time.Duration, e event) {
+	s.generation++
+	s.event, s.set = e, true
+	s.tx.layer.deadlines.Set(&s.timer, wait, s, s.generation)
 }
 
 func (s *slot) stopLocked() {
-	s.generation++
-	if s.timer != nil {
-		s.timer.Stop()
-		s.timer = nil
+	if !s.set {
+		return
 	}
+	s.generation++
+	s.set = false
+	s.tx.layer.deadlines.Stop(&s.timer)
+}
+
+// Expire implements [deadline.Expirer].
+func (s *slot) Expire(generation uint32) {
+	defer s.tx.layer.survive("timer")
+	s.tx.owner.onTimer(s, generation)
 }

@@ -7,7 +7,7 @@ import (
 
 // timed is a transaction as its timers see it: it checks the generation under mu.
 type timed interface {
-	onTimer(s *slot, generation uint32, e event)
+	onTimer(s *slot, generation uint32)
 }
 
 // transaction is what the four machines have in common.
@@ -28,11 +28,14 @@ type transaction struct {
 	retry    slot
 	limit    slot
 	// wait is how long it is to wait for stragglers from now on; zero but within a step.
-	wait    time.Duration
-	over    bool       // what waits is a record in the layer
-	lingers *lingering // where it waits itself; nil before
+	wait time.Duration
+	over bool // what waits is a record in the layer
+}
 
-	place place // in lingers, whose mutex guards it
+// attach completes a new transaction, which must not move any more.
+func (tx *transaction) attach(owner timed) {
+	tx.owner = owner
+	tx.retry.tx, tx.limit.tx = tx, tx
 }
 
 // advanceLocked takes the arrow for e: it changes the state and the timers and
@@ -53,7 +56,7 @@ func (tx *transaction) advanceLocked(e event) (action, bool) {
 		tx.backOffLocked()
 	}
 	if t.do&freshen != 0 && !tx.reliable {
-		tx.armLocked(&tx.retry, freshTime, eventRetry)
+		tx.retry.armLocked(freshTime, eventRetry)
 	}
 	if t.do&linger != 0 {
 		tx.lingerLocked()
@@ -67,11 +70,11 @@ func (tx *transaction) startLocked() {
 	tx.interval = tx.layer.timers.T1
 	switch {
 	case tx.machine == &nonInviteServer:
-		tx.armLocked(&tx.retry, tx.layer.timers.trying(), eventRetry)
+		tx.retry.armLocked(tx.layer.timers.trying(), eventRetry)
 	case !tx.reliable:
-		tx.armLocked(&tx.retry, tx.interval, eventRetry)
+		tx.retry.armLocked(tx.interval, eventRetry)
 	}
-	tx.armLocked(&tx.limit, tx.timeout, eventLimit)
+	tx.limit.armLocked(tx.timeout, eventLimit)
 }
 
 // backOffLocked doubles the interval: up to T2 for Timers E and G, without
@@ -81,7 +84,7 @@ func (tx *transaction) backOffLocked() {
 	if t2 := tx.layer.timers.T2; tx.machine != &inviteClient && (tx.interval > t2 || tx.state == stateProceeding) {
 		tx.interval = t2
 	}
-	tx.armLocked(&tx.retry, tx.interval, eventRetry)
+	tx.retry.armLocked(tx.interval, eventRetry)
 }
 
 // lingerLocked waits for stragglers, or ends where none can come.
@@ -102,28 +105,11 @@ func (tx *transaction) restLocked(file func(wait time.Duration) bool) {
 		return
 	}
 	if tx.over = file(wait); !tx.over {
-		tx.lingers = tx.layer.lingering[wait]
-		tx.lingers.add(tx)
+		tx.limit.armLocked(wait, eventLimit)
 	}
-}
-
-// armLocked replaces the timer of a slot.
-func (tx *transaction) armLocked(s *slot, d time.Duration, e event) {
-	s.stopLocked()
-	generation := s.generation
-	s.timer = time.AfterFunc(d, func() {
-		// Counted, so that Close can wait for it.
-		tx.layer.tasks.Run(func() {
-			defer tx.layer.survive("timer")
-			tx.owner.onTimer(s, generation, e)
-		})
-	})
 }
 
 func (tx *transaction) stopLocked() {
 	tx.retry.stopLocked()
 	tx.limit.stopLocked()
-	if tx.lingers != nil {
-		tx.lingers.remove(tx)
-	}
 }
