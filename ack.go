@@ -8,6 +8,7 @@ import (
 
 	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/txn"
 )
 
@@ -41,7 +42,7 @@ func (a *ackSender) leaving(req *draft.Request) {
 // answerOffer acknowledges a 2xx, and then calls then. An offer in the 2xx is decided
 // first, by OnOffer, else by our session. Where it is refused the call ends after the
 // ACK (RFC 3261 13.2.2.4). ours is the offer of the INVITE.
-func (a *ackSender) answerOffer(ours Body, res *sip.Response, then func()) {
+func (a *ackSender) answerOffer(ours Body, res *sipmsg.Message, then func()) {
 	handler, request, answer, err := a.undecided(ours, res)
 	if handler == nil {
 		a.acknowledgeWith(answer, offeranswer.ByDefault, err, then)
@@ -65,7 +66,7 @@ func (a *ackSender) acknowledgeWith(answer Body, made offeranswer.Origin, err er
 // undecided opens the offer in the 2xx, if there is one. It returns the handler that
 // decides it, or the answer when there is none: our session, or, in a call that ends, a
 // refusal.
-func (a *ackSender) undecided(ours Body, res *sip.Response) (handler OfferRequestHandler, r *OfferRequest, answer Body, err error) {
+func (a *ackSender) undecided(ours Body, res *sipmsg.Message) (handler OfferRequestHandler, r *OfferRequest, answer Body, err error) {
 	d := a.d
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
@@ -87,7 +88,7 @@ func (a *ackSender) undecided(ours Body, res *sip.Response) (handler OfferReques
 }
 
 // offerIn2xx is the session in a 2xx where that is an offer: the INVITE had none.
-func offerIn2xx(ours Body, res *sip.Response) *SimpleBody {
+func offerIn2xx(ours Body, res *sipmsg.Message) *SimpleBody {
 	if !isNilBody(ours) {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 
 	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/draft"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/storewriter"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
@@ -41,13 +42,13 @@ type clientRequest struct {
 	sent func(tx clientTx)
 	left func(nextHop sip.Uri, flow *transport.Flow)
 	// heard, unless nil, is called with the flow of a response.
-	heard func(res *sip.Response, flow *transport.Flow)
+	heard func(res *sipmsg.Message, flow *transport.Flow)
 	// response and done report the outcome, as those of a txn.ClientUser.
-	response func(res *sip.Response)
+	response func(res *sipmsg.Message)
 	done     func(err error)
 	// alternatives, unless nil, is called when the request has failed, by a response or
 	// without one. The result sends the request to another target; nil after the last.
-	alternatives func(res *sip.Response) func(req *draft.Request) txn.RequestOptions
+	alternatives func(res *sipmsg.Message) func(req *draft.Request) txn.RequestOptions
 	// overtaken is true for a request that is sent again after a 500: a later one of
 	// the dialog may have arrived before it (RFC 3261 12.2.2).
 	overtaken bool
@@ -122,11 +123,11 @@ func (x *clientRequest) announce(tx clientTx) {
 }
 
 // Response handles a response from the transaction layer.
-func (x *clientRequest) Response(tx *txn.Client, res *sip.Response) {
+func (x *clientRequest) Response(tx *txn.Client, res *sipmsg.Message) {
 	if x.heard != nil {
 		x.heard(res, tx.Heard())
 	}
-	switch res.StatusCode {
+	switch res.Status {
 	case sip.StatusUnauthorized, sip.StatusProxyAuthRequired:
 		if x.attempt != nil && x.retry(tx, func() { x.retryWithCredentials(res) }) {
 			return
@@ -140,7 +141,7 @@ func (x *clientRequest) Response(tx *txn.Client, res *sip.Response) {
 			return
 		}
 	}
-	if res.StatusCode >= 300 && x.failover(tx, res, nil) {
+	if res.Status >= 300 && x.failover(tx, res, nil) {
 		return
 	}
 	x.announce(tx)
@@ -161,12 +162,12 @@ func (x *clientRequest) Done(tx *txn.Client, err error) {
 
 // failover sends a request that failed to another target, and reports whether there is
 // one.
-func (x *clientRequest) failover(tx *txn.Client, res *sip.Response, err error) bool {
+func (x *clientRequest) failover(tx *txn.Client, res *sipmsg.Message, err error) bool {
 	turn := x.nextTarget(res)
 	return turn != nil && x.retry(tx, func() { x.sendToTarget(turn, res, err) })
 }
 
-func (x *clientRequest) nextTarget(res *sip.Response) func(req *draft.Request) txn.RequestOptions {
+func (x *clientRequest) nextTarget(res *sipmsg.Message) func(req *draft.Request) txn.RequestOptions {
 	if x.alternatives == nil {
 		return nil
 	}
@@ -175,7 +176,7 @@ func (x *clientRequest) nextTarget(res *sip.Response) func(req *draft.Request) t
 
 // sendToTarget sends the request to another target. Where it may not be sent, the
 // failure before is the outcome.
-func (x *clientRequest) sendToTarget(turn func(*draft.Request) txn.RequestOptions, res *sip.Response, err error) {
+func (x *clientRequest) sendToTarget(turn func(*draft.Request) txn.RequestOptions, res *sipmsg.Message, err error) {
 	if !x.resend(func(req *draft.Request) {
 		opt := turn(req)
 		x.mu.Lock()
@@ -198,7 +199,7 @@ func (x *clientRequest) leaveServer(req *draft.Request) {
 }
 
 // failoverOrReport sends the request to another target, or reports its outcome.
-func (x *clientRequest) failoverOrReport(res *sip.Response, err error) {
+func (x *clientRequest) failoverOrReport(res *sipmsg.Message, err error) {
 	if turn := x.nextTarget(res); turn != nil {
 		x.sendToTarget(turn, res, err)
 		return
@@ -206,7 +207,7 @@ func (x *clientRequest) failoverOrReport(res *sip.Response, err error) {
 	x.report(res, err)
 }
 
-func (x *clientRequest) report(res *sip.Response, err error) {
+func (x *clientRequest) report(res *sipmsg.Message, err error) {
 	if res != nil {
 		x.response(res)
 	}
@@ -224,7 +225,7 @@ func (x *clientRequest) mayRetry() bool {
 }
 
 // retryChanged sends the request again with a change that a response demands.
-func (x *clientRequest) retryChanged(res *sip.Response, change func(*draft.Request)) {
+func (x *clientRequest) retryChanged(res *sipmsg.Message, change func(*draft.Request)) {
 	if !x.resend(change) {
 		x.failoverOrReport(res, nil)
 	}
@@ -246,7 +247,7 @@ func (x *clientRequest) retry(tx *txn.Client, f func()) bool {
 
 // retryWithCredentials asks for credentials and sends the request with them. When there
 // are none, or the application takes too long, the challenge is the outcome.
-func (x *clientRequest) retryWithCredentials(challenge *sip.Response) {
+func (x *clientRequest) retryWithCredentials(challenge *sipmsg.Message) {
 	if !x.credentials(challenge) || !x.resend(func(*draft.Request) {}) {
 		x.failoverOrReport(challenge, nil)
 	}
@@ -254,14 +255,14 @@ func (x *clientRequest) retryWithCredentials(challenge *sip.Response) {
 
 // credentials asks the application, on a separate goroutine, so that the client request
 // continues if the application does not return.
-func (x *clientRequest) credentials(challenge *sip.Response) bool {
+func (x *clientRequest) credentials(challenge *sipmsg.Message) bool {
 	ctx, cancel := context.WithTimeout(x.base, x.timeout)
 	defer cancel()
 	found := make(chan bool, 1)
 	if !x.ask(func() {
 		known := false
 		defer func() { found <- known }()
-		known = x.attempt.Challenged(challenge, func(c auth.Challenge) (auth.Login, bool) { return x.login(ctx, c) })
+		known = x.attempt.Challenged(challenge.Response(), func(c auth.Challenge) (auth.Login, bool) { return x.login(ctx, c) })
 	}) {
 		return false
 	}
@@ -322,7 +323,7 @@ func (d *Dialog) newClientRequest(e *earlyDialog, opt txn.RequestOptions, mayRep
 		layer: layer, opt: opt, base: d.baseContext(), timeout: d.config().txTimeout(),
 		stack: d.stack, dialog: d, attempt: d.stack.attempt(&d.credentials),
 		left:       func(nextHop sip.Uri, flow *transport.Flow) { d.noteDetour(e, nextHop, flow) },
-		heard:      func(res *sip.Response, flow *transport.Flow) { d.heardBy(e, res, flow) },
+		heard:      func(res *sipmsg.Message, flow *transport.Flow) { d.heardBy(e, res, flow) },
 		background: d.stack.tasks.Go, ask: d.stack.calls.Go,
 		next: func(ctx context.Context) (uint32, func(), error) {
 			d.sendSlot.WaitOrJoin(ctx, d.sendSlot.Enqueue())

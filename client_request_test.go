@@ -6,6 +6,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
 )
@@ -55,12 +56,12 @@ func TestResponseTellsOfItsTransaction(t *testing.T) {
 	read := false
 	x := &clientRequest{
 		sent: func(tx clientTx) { known = tx },
-		response: func(*sip.Response) {
+		response: func(*sipmsg.Message) {
 			read = true
 			require.Equal(t, clientTx(tx), known)
 		},
 	}
-	x.Response(tx, sip.NewResponse(180, "Ringing"))
+	x.Response(tx, received(sip.NewResponse(180, "Ringing")))
 	require.True(t, read)
 }
 

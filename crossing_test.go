@@ -322,7 +322,7 @@ func TestAFurtherForkIsFoundWithItsTarget(t *testing.T) {
 	res.AppendHeader(&sip.ContactHeader{Address: sip.Uri{Scheme: "sip", Host: "answered"}})
 	res.AppendHeader(&sip.RecordRouteHeader{Address: sip.Uri{Scheme: "sip", Host: "proxy"}})
 	d.mutex.Lock()
-	fork := i.newForkLocked("second", res)
+	fork := i.newForkLocked("second", received(res))
 	found := i.forks["second"]
 	d.mutex.Unlock()
 

@@ -9,6 +9,7 @@ import (
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipheader"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
@@ -86,7 +87,7 @@ func saidBy(msg sipheader.Message, tag string) dialogstate.Message {
 
 // learnLocked takes target, route set and Info Packages from a response that makes or
 // confirms the dialog (RFC 3261 12.1.2, 13.2.2.4).
-func (s *dialogState) learnLocked(res *sip.Response) {
+func (s *dialogState) learnLocked(res *sipmsg.Message) {
 	s.LearnResponse(saidBy(res, sipheader.ToTag(res)))
 	s.publishLocked()
 	s.learnPackagesLocked(res)
@@ -102,7 +103,7 @@ func (s *dialogState) refreshTargetLocked(msg sipheader.Message) {
 
 // answeredAtLocked is refreshTargetLocked for the response to a request of ours that was
 // sent to target (RFC 6141 4.8).
-func (s *dialogState) answeredAtLocked(target sip.Uri, res *sip.Response) {
+func (s *dialogState) answeredAtLocked(target sip.Uri, res *sipmsg.Message) {
 	msg := learnable(res)
 	s.RefreshBy(sipheader.Contacts(msg), target)
 	s.refreshedLocked(msg)

@@ -7,6 +7,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/sipheader"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/storewriter"
 	"sipdialog.example/dialog/internal/txn"
 	"sipdialog.example/dialog/internal/usage"
@@ -290,7 +291,7 @@ func (d *Dialog) sendBye() {
 	}
 	addHeaders(req, e.headers)
 	err := s.unlockAndSend(d.baseContext(), req, nil, nil, func(x *clientRequest) {
-		x.response, x.done = func(*sip.Response) {}, d.byeEnded
+		x.response, x.done = func(*sipmsg.Message) {}, d.byeEnded
 	})
 	if err != nil {
 		d.byeEnded(err)

@@ -132,8 +132,8 @@ type ResponseError struct {
 	op string
 }
 
-func newResponseError(method sip.RequestMethod, res *sip.Response) *ResponseError {
-	e := &ResponseError{Method: string(method), StatusCode: res.StatusCode, Reason: res.Reason, Reasons: ReasonsOf(res)}
+func newResponseError(method sip.RequestMethod, res *sipmsg.Message) *ResponseError {
+	e := &ResponseError{Method: string(method), StatusCode: res.Status, Reason: res.Reason, Reasons: reasonsOf(res)}
 	e.Warnings, e.Accept = sipheader.Listed(res, "Warning"), sipheader.Listed(res, "Accept")
 	digits := strings.TrimSpace(sipheader.Value(res, "Retry-After"))
 	if end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {

@@ -12,6 +12,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/sipheader"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
@@ -217,7 +218,7 @@ func (d *Dialog) takeFlowLocked(f *transport.Flow) {
 // keepRegistered keeps the flow open by which a REGISTER of ours was answered, for as
 // long as the registration lasts: calls come by it. That is a connection, and over UDP a
 // flow through a NAT of ours.
-func keepRegistered(req *sip.Request, res *sip.Response, flow *transport.Flow) {
+func keepRegistered(req *sip.Request, res *sipmsg.Message, flow *transport.Flow) {
 	if req.Method != sip.REGISTER || !res.IsSuccess() || flow == nil || !flow.Reliable() && !flow.Translated() {
 		return
 	}
@@ -231,13 +232,11 @@ func keepRegistered(req *sip.Request, res *sip.Response, flow *transport.Flow) {
 
 // bindingTime is how long the bindings in a REGISTER or its answer last, the longest of
 // them: their expires parameters, else the Expires header (RFC 3261 10.2.1.1).
-func bindingTime(msg sip.Message) (longest time.Duration, known bool) {
+func bindingTime(msg sipheader.Message) (longest time.Duration, known bool) {
 	values := []string{sipheader.Value(msg, "Expires")}
-	for h := range sipheader.Named(msg, "Contact") {
-		if contact, ok := h.(*sip.ContactHeader); ok {
-			if expires, found := sipuri.Param(contact.Params, "expires"); found {
-				values = append(values, expires)
-			}
+	for _, contact := range sipheader.AddressesOf(msg, "Contact") {
+		if expires, found := sipuri.Param(contact.Params, "expires"); found {
+			values = append(values, expires)
 		}
 	}
 	if len(values) > 1 {

@@ -10,6 +10,7 @@ import (
 
 	"sipdialog.example/dialog/internal/refersub"
 	"sipdialog.example/dialog/internal/sipheader"
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // FollowRefer places the call that a REFER asks for: the first REFER of this call with
@@ -188,9 +189,9 @@ func (d *Dialog) followerNow() *follower {
 }
 
 // reportReferred reports a response to an INVITE to the referrer.
-func (d *Dialog) reportReferred(res *sip.Response) {
+func (d *Dialog) reportReferred(res *sipmsg.Message) {
 	f := d.followerNow()
-	if progress := (refersub.Progress{Status: res.StatusCode, Reason: sipheader.OneLine(res.Reason)}); f != nil && f.isNews(progress) {
+	if progress := (refersub.Progress{Status: res.Status, Reason: sipheader.OneLine(res.Reason)}); f != nil && f.isNews(progress) {
 		f.r.queueNotify(refersub.Notify{Progress: progress})
 	}
 }

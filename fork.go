@@ -106,7 +106,7 @@ func (i *inviteClient) invitedLocked() peerIdentity {
 
 // answeringLocked returns the early dialog of a response, and makes it if necessary. It
 // returns nil for a response without a tag, and beyond maxForks.
-func (i *inviteClient) answeringLocked(res *sip.Response) *earlyDialog {
+func (i *inviteClient) answeringLocked(res *sipmsg.Message) *earlyDialog {
 	tag := sipheader.ToTag(res)
 	e := i.forkLocked(tag)
 	switch {
@@ -114,7 +114,7 @@ func (i *inviteClient) answeringLocked(res *sip.Response) *earlyDialog {
 		return e
 	case len(i.early) >= maxForks:
 		return nil
-	case res.StatusCode == statusEarlyDialogTerminated && i.d.rseqOf(res) == 0:
+	case res.Status == statusEarlyDialogTerminated && i.d.rseqOf(res) == 0:
 		return nil // RFC 6228 4: discarded
 	}
 	return i.addForkLocked(tag)
@@ -122,7 +122,7 @@ func (i *inviteClient) answeringLocked(res *sip.Response) *earlyDialog {
 
 // answeredByLocked returns the early dialog that a 2xx confirms: target and route set
 // are those of the 2xx (RFC 3261 13.2.2.4).
-func (i *inviteClient) answeredByLocked(res *sip.Response) *earlyDialog {
+func (i *inviteClient) answeredByLocked(res *sipmsg.Message) *earlyDialog {
 	e := i.forkLocked(sipheader.ToTag(res))
 	if e == nil {
 		e = i.addForkLocked(sipheader.ToTag(res))
@@ -149,7 +149,7 @@ func (i *inviteClient) makeCurrentLocked(e *earlyDialog) {
 }
 
 // learnLocked sets target, route set, identity and flow of a dialog from a response.
-func (i *inviteClient) learnLocked(s *dialogState, res *sip.Response) {
+func (i *inviteClient) learnLocked(s *dialogState, res *sipmsg.Message) {
 	s.learnLocked(res)
 	s.learnIdentityLocked(res)
 	if i.tx != nil && i.tx.Flow() != nil {
@@ -161,7 +161,7 @@ func (i *inviteClient) learnLocked(s *dialogState, res *sip.Response) {
 
 // heardLocked records a provisional response of the early dialog. A second one refreshes
 // the target only if it is reliable (RFC 6141 4.3).
-func (e *earlyDialog) heardLocked(res *sip.Response) {
+func (e *earlyDialog) heardLocked(res *sipmsg.Message) {
 	switch {
 	case !e.learnt:
 		e.learnt = true
@@ -171,7 +171,7 @@ func (e *earlyDialog) heardLocked(res *sip.Response) {
 	default:
 		e.state.learnIdentityLocked(res)
 	}
-	e.status = res.StatusCode
+	e.status = res.Status
 	if body := bodyOf(res); body != nil {
 		e.keepBodyLocked(body)
 	}
@@ -314,7 +314,7 @@ func (e *earlyDialog) hungUp(bye *sipmsg.Message) bool {
 // reports whether it is new. It returns nil without a stack, and beyond maxForks. A 2xx
 // beyond maxForks gets no ACK, so that its peer ends the call (RFC 3261 13.3.1.4): no proxy
 // makes so many forks, and each call would be kept for 64*T1.
-func (i *inviteClient) fork(res *sip.Response) (fork *Dialog, isNew bool) {
+func (i *inviteClient) fork(res *sipmsg.Message) (fork *Dialog, isNew bool) {
 	d := i.d
 	if d.stack == nil {
 		return nil, false
@@ -359,7 +359,7 @@ func (i *inviteClient) releasedLocked(fork *Dialog, tag string) *dialogState {
 
 // newForkLocked makes the call of a further fork from its 2xx. The call is complete before
 // a repetition of the 2xx, which may be read by another goroutine, finds it.
-func (i *inviteClient) newForkLocked(tag string, res *sip.Response) *Dialog {
+func (i *inviteClient) newForkLocked(tag string, res *sipmsg.Message) *Dialog {
 	d := i.d
 	end := &ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "fork declined"}}
 	if i.won { // RFC 3326 3.1
@@ -468,7 +468,7 @@ func (d *Dialog) tellForkLocked(e *earlyDialog) {
 
 // forkSelection is a 2xx that InviteOpts.Choose decides.
 type forkSelection struct {
-	res *sip.Response
+	res *sipmsg.Message
 	// asked is true once Choose is called, decided once Choose, the timer or the end of
 	// the call has decided.
 	asked, decided bool
@@ -476,7 +476,7 @@ type forkSelection struct {
 }
 
 // awaitsSelectionLocked queues a 2xx for Choose, if there is one.
-func (i *inviteClient) awaitsSelectionLocked(res *sip.Response) (kind successKind, waits bool) {
+func (i *inviteClient) awaitsSelectionLocked(res *sipmsg.Message) (kind successKind, waits bool) {
 	if slices.ContainsFunc(i.selections, func(c *forkSelection) bool { return sipheader.ToTag(c.res) == sipheader.ToTag(res) }) {
 		return awaitedSelection, true // repeated
 	}
@@ -575,7 +575,7 @@ func (i *inviteClient) nextSelection(taken bool) {
 
 // releaseUnselected releases a fork that Choose has refused, by ACK and BYE (RFC 3261
 // 13.2.2.4).
-func (i *inviteClient) releaseUnselected(res *sip.Response) {
+func (i *inviteClient) releaseUnselected(res *sipmsg.Message) {
 	d := i.d
 	both := d.lockBoth()
 	release := func() {}

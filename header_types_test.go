@@ -63,7 +63,7 @@ func TestProvisionalWithPlainHeadersIsRead(t *testing.T) {
 	require.Equal(t, "theirs", d.Key().RemoteTag)
 	require.Equal(t, "127.0.0.9", d.Info().RemoteTarget.Host)
 	require.Equal(t, "application/sdp", (<-got).ContentType())
-	require.EqualValues(t, 7, d.rseqOf(res))
+	require.EqualValues(t, 7, d.rseqOf(received(res)))
 }
 
 func TestReferWithAPlainCSeqIsTakenOnce(t *testing.T) {

@@ -267,7 +267,7 @@ type identityWatcher struct {
 // learnIdentityLocked sets the peer's identity from an accepted request or a response.
 func (s *dialogState) learnIdentityLocked(msg sipheader.Message) {
 	msg = learnable(msg)
-	if _, isResponse := msg.(*sip.Response); !isResponse {
+	if m, isText := msg.(*sipmsg.Message); !isText || m.IsRequest() {
 		s.learnFromLocked(sipheader.NameAddrOf(msg, "From"))
 	}
 	if now := s.d.config().assertedIn(msg); now != nil && !now.same(s.asserted) {

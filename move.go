@@ -85,7 +85,7 @@ func (s *dialogState) followsLocked(req *sipmsg.Message, f *transport.Flow) bool
 func (s *dialogState) followsPeerLocked() bool { return s.nat || s.flowNamed }
 
 // heardBy is reachedBy for a response to a request of ours.
-func (d *Dialog) heardBy(e *earlyDialog, res *sip.Response, f *transport.Flow) {
+func (d *Dialog) heardBy(e *earlyDialog, res *sipmsg.Message, f *transport.Flow) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	s := d.stateOfLocked(e)

@@ -9,6 +9,7 @@ import (
 
 	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/refersub"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/usage"
 )
 
@@ -159,18 +160,18 @@ func (n *sentNotify) mayRepeatLocked() error {
 
 // response handles the response to a NOTIFY. A failure that ends the subscription by RFC
 // 5057 5.1 ends it. The new call continues (RFC 3515 2.4.4).
-func (n *sentNotify) response(res *sip.Response) {
+func (n *sentNotify) response(res *sipmsg.Message) {
 	switch {
 	case res.IsProvisional():
 	case res.IsSuccess():
 		n.ended(nil)
 	default:
 		err := newResponseError(sip.NOTIFY, res)
-		if usage.EffectOf(sip.NOTIFY, res.StatusCode) != usage.EndsNothing {
+		if usage.EffectOf(sip.NOTIFY, res.Status) != usage.EndsNothing {
 			n.r.drop(err)
 		}
 		n.ended(err)
-		n.r.dialog.failed(nil, sip.NOTIFY, res.StatusCode, res.Reason)
+		n.r.dialog.failed(nil, sip.NOTIFY, res.Status, res.Reason)
 	}
 }
 

@@ -35,7 +35,7 @@ type OfferRequest struct {
 	// answer: the peer's response has the offer, or the offer is in a PRACK.
 	Reliable bool
 
-	message sipheader.Message
+	message *sipmsg.Message
 	answer  *peerAnswer
 }
 
@@ -47,24 +47,19 @@ type OfferRequestHandler func(ctx context.Context, r *OfferRequest) (Body, error
 
 // Request returns a copy of the request that carries the offer; nil for a response.
 func (r *OfferRequest) Request() *sip.Request {
-	req, _ := ownedBy(r.message).(*sip.Request)
-	return req
+	if r.message == nil {
+		return nil
+	}
+	return ownRequest(r.message)
 }
 
 // Response returns a copy of the response that carries the offer; nil for a request.
 func (r *OfferRequest) Response() *sip.Response {
-	res, _ := ownedBy(r.message).(*sip.Response)
-	return res
-}
-
-func ownedBy(msg sipheader.Message) sip.Message {
-	switch m := msg.(type) {
-	case *sipmsg.Message:
-		return ownMessage(m)
-	case *sip.Response:
-		return m.Clone()
+	if r.message == nil {
+		return nil
 	}
-	return nil
+	res, _ := ownMessage(r.message).(*sip.Response)
+	return res
 }
 
 // PeerAnswer waits for the peer's answer to the offer that the handler has returned: in
@@ -120,7 +115,7 @@ func (d *Dialog) offerDeciderLocked() offerDecider {
 }
 
 // offerRequestLocked describes an offer, or, without one, a request for ours.
-func (s *dialogState) offerRequestLocked(method sip.RequestMethod, msg sipheader.Message, offer *SimpleBody) *OfferRequest {
+func (s *dialogState) offerRequestLocked(method sip.RequestMethod, msg *sipmsg.Message, offer *SimpleBody) *OfferRequest {
 	d := s.d
 	r := &OfferRequest{
 		Dialog: d, Method: string(method), Offer: keptOrNil(offer), message: msg,
@@ -128,8 +123,8 @@ func (s *dialogState) offerRequestLocked(method sip.RequestMethod, msg sipheader
 		Early:    d.state != DialogStateEstablished && d.phase != phaseAwaitingACK && d.phase != phaseConfirmed,
 		Reliable: method == sip.PRACK,
 	}
-	if res, ok := msg.(*sip.Response); ok {
-		r.Status, r.Reliable = res.StatusCode, res.IsProvisional()
+	if msg != nil && !msg.IsRequest() {
+		r.Status, r.Reliable = msg.Status, msg.IsProvisional()
 	}
 	if r.Offer == nil {
 		s.awaited.closeLocked(nil, ErrCanceled)

@@ -7,6 +7,7 @@ import (
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/redirect"
 	"sipdialog.example/dialog/internal/sipheader"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/txn"
 )
 
@@ -27,7 +28,7 @@ func newRedirects(limit int, target sip.Uri, route []sip.Uri) *redirects {
 
 // nextTarget returns a function that sends the INVITE to the next target, when one has
 // failed by a response or without one; nil when there is no other.
-func (i *inviteClient) nextTarget(res *sip.Response) func(req *draft.Request) txn.RequestOptions {
+func (i *inviteClient) nextTarget(res *sipmsg.Message) func(req *draft.Request) txn.RequestOptions {
 	i.d.mutex.Lock()
 	defer i.d.mutex.Unlock()
 	r := i.redirects
@@ -35,7 +36,7 @@ func (i *inviteClient) nextTarget(res *sip.Response) func(req *draft.Request) tx
 		return nil
 	}
 	if res != nil {
-		r.Learn(res.StatusCode, contactsOf(res))
+		r.Learn(res.Status, contactsOf(res))
 	}
 	target, found := r.Next()
 	if !found {
@@ -44,7 +45,7 @@ func (i *inviteClient) nextTarget(res *sip.Response) func(req *draft.Request) tx
 	return func(req *draft.Request) txn.RequestOptions { return i.retarget(req, target, r.route) }
 }
 
-func contactsOf(res *sip.Response) (list []redirect.Contact) {
+func contactsOf(res *sipmsg.Message) (list []redirect.Contact) {
 	for _, contact := range sipheader.AddressesOf(res, "Contact") {
 		list = append(list, redirect.Contact{URI: contact.URI, Params: contact.Params})
 	}

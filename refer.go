@@ -230,20 +230,20 @@ func (r *ReferSubscription) prepared(req *draft.Request) {
 }
 
 // referResponse handles a response to a REFER of ours.
-func (r *ReferSubscription) referResponse(res *sip.Response) {
+func (r *ReferSubscription) referResponse(res *sipmsg.Message) {
 	switch {
 	case res.IsProvisional():
 	case res.IsSuccess():
 		r.accepted(res)
 	default:
 		r.refused(newResponseError(sip.REFER, res))
-		r.dialog.failed(nil, sip.REFER, res.StatusCode, res.Reason)
+		r.dialog.failed(nil, sip.REFER, res.Status, res.Reason)
 	}
 }
 
 // accepted handles a 2xx to the REFER. It creates the subscription, unless the peer agrees
 // to none (RFC 4488 4). A NOTIFY may change its duration later.
-func (r *ReferSubscription) accepted(res *sip.Response) {
+func (r *ReferSubscription) accepted(res *sipmsg.Message) {
 	r.dialog.establishFrom(res)
 	r.dialog.mutex.Lock()
 	r.answeredLocked(nil)
@@ -404,7 +404,7 @@ func (d *Dialog) hasSent(event string) bool {
 }
 
 // establishFrom is establish for the 2xx to the REFER (RFC 3261 12.1.2).
-func (d *Dialog) establishFrom(res *sip.Response) {
+func (d *Dialog) establishFrom(res *sipmsg.Message) {
 	d.establish(sipheader.ToTag(res), func(s *dialogState) { s.LearnResponse(saidBy(res, sipheader.ToTag(res))) })
 }
 

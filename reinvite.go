@@ -190,7 +190,7 @@ func (re *reinviteClient) closeLocked() {
 	}
 }
 
-func (re *reinviteClient) response(res *sip.Response) {
+func (re *reinviteClient) response(res *sipmsg.Message) {
 	switch {
 	case res.IsProvisional():
 		re.provisional(res)
@@ -203,14 +203,14 @@ func (re *reinviteClient) response(res *sip.Response) {
 
 // provisional handles a 101 to 199. Only one that is sent reliably changes anything:
 // the target, and the session (RFC 6141 3.3, 4.3).
-func (re *reinviteClient) provisional(res *sip.Response) {
+func (re *reinviteClient) provisional(res *sipmsg.Message) {
 	re.d.mutex.Lock()
 	then := re.provisionalLocked(res)
 	re.d.mutex.Unlock()
 	then()
 }
 
-func (re *reinviteClient) provisionalLocked(res *sip.Response) (then func()) {
+func (re *reinviteClient) provisionalLocked(res *sipmsg.Message) (then func()) {
 	d, r := re.d, re.reliable
 	switch {
 	case r.answered || d.rseqOf(res) == 0:
@@ -230,7 +230,7 @@ func (re *reinviteClient) provisionalLocked(res *sip.Response) (then func()) {
 
 // success handles a 2xx: the target refreshes (RFC 3261 12.2.1.2), the ACK
 // leaves, and the body goes to OnBody.
-func (re *reinviteClient) success(res *sip.Response) {
+func (re *reinviteClient) success(res *sipmsg.Message) {
 	d := re.d
 	if re.isRepeated() {
 		re.acknowledgeAgain()
@@ -275,7 +275,7 @@ func (re *reinviteClient) succeeded() {
 
 // refused handles a final response of 300 or more: session and target do not change (RFC
 // 3261 14.1), except for earlier changes by reliable responses.
-func (re *reinviteClient) refused(res *sip.Response) {
+func (re *reinviteClient) refused(res *sipmsg.Message) {
 	d := re.d
 	d.mutex.Lock()
 	taken := re.taken
@@ -286,7 +286,7 @@ func (re *reinviteClient) refused(res *sip.Response) {
 	undone, stands := !taken && re.reliable.negotiated, d.currentLocked().negotiation.Local()
 	d.mutex.Unlock()
 	if !taken {
-		d.failed(nil, sip.INVITE, res.StatusCode, res.Reason)
+		d.failed(nil, sip.INVITE, res.Status, res.Reason)
 	}
 	if undone {
 		d.background(func() { re.restore(stands) })

@@ -11,6 +11,7 @@ import (
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sendslot"
 	"sipdialog.example/dialog/internal/sipheader"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/usage"
 )
 
@@ -41,8 +42,8 @@ type reliableClient struct {
 // rseqOf returns the RSeq of a reliable provisional response. It returns zero for another
 // response, for one without a readable RSeq, which cannot be acknowledged (RFC 3262 4,
 // 7.1), and for all if we do not accept reliable responses.
-func (d *Dialog) rseqOf(res *sip.Response) uint32 {
-	if d.config().Reliable == ReliableOff || res.StatusCode <= sip.StatusTrying || !res.IsProvisional() ||
+func (d *Dialog) rseqOf(res *sipmsg.Message) uint32 {
+	if d.config().Reliable == ReliableOff || res.Status <= sip.StatusTrying || !res.IsProvisional() ||
 		!sipheader.IsAlone(res, "RSeq") || !requiresReliable(res) {
 		return 0
 	}
@@ -63,14 +64,14 @@ func (r *reliableClient) unwanted() <-chan struct{} {
 
 // inOrderLocked reports whether the dialog accepts a response: it is not reliable, or it
 // is the next reliable one (RFC 3262 4).
-func (r *reliableClient) inOrderLocked(res *sip.Response) bool {
+func (r *reliableClient) inOrderLocked(res *sipmsg.Message) bool {
 	rseq := r.d.rseqOf(res)
 	return rseq == 0 || r.order.Check(rseq) == rel100.InOrder
 }
 
 // repeatedLocked handles a reliable response that is not the next one: its PRACK is sent
 // again if it has failed.
-func (r *reliableClient) repeatedLocked(res *sip.Response) (then func()) {
+func (r *reliableClient) repeatedLocked(res *sipmsg.Message) (then func()) {
 	p, ok := r.order.Resend(r.d.rseqOf(res))
 	if !ok {
 		return func() {}
@@ -81,7 +82,7 @@ func (r *reliableClient) repeatedLocked(res *sip.Response) (then func()) {
 
 // acknowledgeLocked begins the PRACK to a reliable response, and records the session in
 // the response. It does nothing for another response.
-func (r *reliableClient) acknowledgeLocked(res *sip.Response) (then func()) {
+func (r *reliableClient) acknowledgeLocked(res *sipmsg.Message) (then func()) {
 	rseq := r.d.rseqOf(res)
 	if rseq == 0 {
 		return func() {} // its session is a preview (RFC 3261 13.2.1)
@@ -90,7 +91,7 @@ func (r *reliableClient) acknowledgeLocked(res *sip.Response) (then func()) {
 	p := &prack{r: r, rseq: rseq, cseq: sipheader.CSeq(res)}
 	if body := sdpIn(res); body != nil && !r.negotiated {
 		r.negotiateLocked(p, res, body)
-		if r.offered && r.propose != nil && r.mayOfferLocked() && res.StatusCode != statusEarlyDialogTerminated {
+		if r.offered && r.propose != nil && r.mayOfferLocked() && res.Status != statusEarlyDialogTerminated {
 			response := r.responseLocked(res)
 			p.propose = func(ctx context.Context) Body { return r.propose(ctx, response) }
 		}
@@ -109,7 +110,7 @@ func (r *reliableClient) mayOfferLocked() bool {
 
 // responseLocked returns the information about a response for the function that may make
 // an offer.
-func (r *reliableClient) responseLocked(res *sip.Response) ForkInfo {
+func (r *reliableClient) responseLocked(res *sipmsg.Message) ForkInfo {
 	if r.early != nil {
 		return r.early.infoLocked()
 	}
@@ -117,20 +118,20 @@ func (r *reliableClient) responseLocked(res *sip.Response) ForkInfo {
 	target := s.Target()
 	return ForkInfo{
 		RemoteTag: s.RemoteTag(), RemoteTarget: *target.Clone(),
-		Status: res.StatusCode, Body: keptOrNil(bodyOf(res)),
+		Status: res.Status, Body: keptOrNil(bodyOf(res)),
 	}
 }
 
 // negotiateLocked handles the first session in a reliable response: the answer to our
 // offer, or the offer if we made none (RFC 3262 5). If no callback decides that offer, our
 // session answers it; without a session it gets no answer, like an offer in a 2xx.
-func (r *reliableClient) negotiateLocked(p *prack, res *sip.Response, body *SimpleBody) {
+func (r *reliableClient) negotiateLocked(p *prack, res *sipmsg.Message, body *SimpleBody) {
 	s := r.stateLocked()
 	switch {
 	case r.offered:
 		s.negotiation.ReceiveAnswer(r.carrier)
 		r.negotiated = true
-	case res.StatusCode == statusEarlyDialogTerminated:
+	case res.Status == statusEarlyDialogTerminated:
 		p.body = s.negotiation.Refusal(body) // without media, as the offer should be (RFC 6228 5)
 	case r.d.offerDeciderLocked().decide != nil:
 		s.negotiation.ReceiveOffer(p, body)
@@ -298,7 +299,7 @@ func (p *prack) buildLocked() *draft.Request {
 	return req
 }
 
-func (p *prack) response(res *sip.Response) {
+func (p *prack) response(res *sipmsg.Message) {
 	if res.IsProvisional() {
 		return
 	}
@@ -306,17 +307,17 @@ func (p *prack) response(res *sip.Response) {
 	switch {
 	case res.IsSuccess():
 		p.finish()
-	case usage.EffectOf(sip.PRACK, res.StatusCode) == usage.EndsNothing:
+	case usage.EffectOf(sip.PRACK, res.Status) == usage.EndsNothing:
 		p.postpone()
 	default:
 		p.finish()
-		p.failed(Cause{By: PartyRemote, Method: "PRACK", Status: res.StatusCode, Reason: res.Reason})
+		p.failed(Cause{By: PartyRemote, Method: "PRACK", Status: res.Status, Reason: res.Reason})
 	}
 }
 
 // settle closes the offer in the PRACK, if any: a 2xx has the answer (RFC 3262 5),
 // otherwise the offer is rolled back.
-func (p *prack) settle(res *sip.Response) {
+func (p *prack) settle(res *sipmsg.Message) {
 	d := p.r.d
 	d.mutex.Lock()
 	defer d.mutex.Unlock()

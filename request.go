@@ -8,6 +8,7 @@ import (
 	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/sipheader"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
@@ -95,7 +96,7 @@ func (s *Stack) do(ctx context.Context, req *sip.Request, opts DoOpts) (*sip.Res
 		return nil, nil, err
 	}
 	keepRegistered(own, res, w.flow)
-	return res, s.flowOf(w.flow), nil
+	return res.Response(), s.flowOf(w.flow), nil
 }
 
 // complete adds the headers that are missing.
@@ -196,7 +197,11 @@ func (d *Dialog) Do(ctx context.Context, req *sip.Request) (result *sip.Response
 	if err != nil {
 		return nil, err
 	}
-	return w.wait(ctx)
+	res, err := w.wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return res.Response(), nil
 }
 
 func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, error) {
@@ -232,9 +237,9 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 
 // reportTo has a client request tell a waiter of its outcome, after what a failure ends.
 func (d *Dialog) reportTo(w *waiter, e *earlyDialog, method sip.RequestMethod, x *clientRequest) {
-	x.response = func(res *sip.Response) {
-		if res.StatusCode >= 300 {
-			d.failed(e, method, res.StatusCode, res.Reason)
+	x.response = func(res *sipmsg.Message) {
+		if res.Status >= 300 {
+			d.failed(e, method, res.Status, res.Reason)
 		}
 		w.response(res)
 	}
@@ -274,7 +279,7 @@ func (d *Dialog) sendBody(ctx context.Context, method sip.RequestMethod, body Bo
 		return err
 	}
 	if res.StatusCode >= 300 {
-		return newResponseError(method, res)
+		return newResponseError(method, received(res))
 	}
 	return nil
 }
@@ -288,16 +293,16 @@ type waiter struct {
 }
 
 type outcome struct {
-	res *sip.Response
+	res *sipmsg.Message
 	err error
 }
 
 func newWaiter() *waiter { return &waiter{final: make(chan outcome, 1)} }
 
 // heard is called before response, by the same goroutine.
-func (w *waiter) heard(_ *sip.Response, flow *transport.Flow) { w.flow = flow }
+func (w *waiter) heard(_ *sipmsg.Message, flow *transport.Flow) { w.flow = flow }
 
-func (w *waiter) response(res *sip.Response) {
+func (w *waiter) response(res *sipmsg.Message) {
 	if !res.IsProvisional() {
 		w.tell(outcome{res: res})
 	}
@@ -318,7 +323,7 @@ func (w *waiter) tell(o outcome) {
 	}
 }
 
-func (w *waiter) wait(ctx context.Context) (*sip.Response, error) {
+func (w *waiter) wait(ctx context.Context) (*sipmsg.Message, error) {
 	select {
 	case o := <-w.final:
 		return o.res, o.err

@@ -79,9 +79,9 @@ func (d *Dialog) askTimerLocked(req *draft.Request) {
 
 // raiseInterval returns the change of a request that a 422 to it demands (RFC 4028
 // 7.4); nil when the response demands none.
-func raiseInterval(res *sip.Response) func(req *draft.Request) {
+func raiseInterval(res *sipmsg.Message) func(req *draft.Request) {
 	demanded := minSE(res)
-	if res.StatusCode != statusIntervalTooSmall || demanded <= 0 {
+	if res.Status != statusIntervalTooSmall || demanded <= 0 {
 		return nil
 	}
 	return func(req *draft.Request) {
@@ -106,7 +106,7 @@ func (d *Dialog) grantTimer(req *sipmsg.Message, res *sip.Response) {
 // agreeTimerLocked starts the session timer of a 2xx, or stops it when the 2xx has
 // none (RFC 4028 7.2, 9), and has the call saved with what the 2xx has agreed upon. role is
 // ours; peer is the peer's message, request or 2xx.
-func (d *Dialog) agreeTimerLocked(res *sip.Response, role sessiontimer.Refresher, peer sipheader.Message) {
+func (d *Dialog) agreeTimerLocked(res sipheader.Message, role sessiontimer.Refresher, peer sipheader.Message) {
 	d.changedLocked()
 	d.stopSessionLocked()
 	d.timer.NoteMinSE(minSE(peer))

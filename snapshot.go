@@ -94,18 +94,17 @@ func (d *Dialog) Response() *sip.Response {
 	return res
 }
 
-// arrivalOf puts a message aside, as it came.
-func arrivalOf(msg sip.Message) *sipmsg.Kept {
+// received returns a message as it came; one that was made by hand as it would be written.
+func received(msg sip.Message) *sipmsg.Message {
 	if m := sipmsg.Of(msg); m != nil {
-		return m.Keep()
+		return m
 	}
-	m, err := sipmsg.Parse(transport.Encode(msg))
-	if err != nil {
-		return nil
-	}
+	head, body, _ := sipmsg.CutHead(transport.Encode(msg))
+	m := sipmsg.Decode(head, len(head))
+	m.SetBody(body)
 	source, _ := netip.ParseAddrPort(msg.Source())
 	m.Arrived(msg.Transport(), source)
-	return m.Keep()
+	return m
 }
 
 // messageOf parses a kept message again, for a caller that may change it; nil for none.

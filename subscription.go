@@ -393,14 +393,14 @@ func (r *ReferSubscription) subscribe(ctx context.Context) error {
 	req.AddHeader(expires(life))
 	req.Add("Accept", mediaType(refersub.TypeFrag))
 	return s.unlockAndSend(ctx, req, d.currentForkLocked(), r.mayRequestLocked, func(x *clientRequest) {
-		x.response = func(res *sip.Response) { r.subscribeResponse(res, life) }
+		x.response = func(res *sipmsg.Message) { r.subscribeResponse(res, life) }
 		x.done = r.subscribeDone
 	})
 }
 
 // subscribeResponse handles the response to a refresh. A failure that RFC 6665 4.1.2.2
 // counts against the subscription ends it; after any other it lasts as long as before.
-func (r *ReferSubscription) subscribeResponse(res *sip.Response, asked time.Duration) {
+func (r *ReferSubscription) subscribeResponse(res *sipmsg.Message, asked time.Duration) {
 	switch {
 	case res.IsProvisional():
 		return
@@ -408,11 +408,11 @@ func (r *ReferSubscription) subscribeResponse(res *sip.Response, asked time.Dura
 		r.refreshed(refersub.Granted(sipheader.Value(res, "Expires"), asked))
 		return
 	}
-	if usage.EffectOf(sip.SUBSCRIBE, res.StatusCode) != usage.EndsNothing {
+	if usage.EffectOf(sip.SUBSCRIBE, res.Status) != usage.EndsNothing {
 		r.drop(newResponseError(sip.SUBSCRIBE, res))
 	}
 	r.refreshed(0)
-	r.dialog.failed(nil, sip.SUBSCRIBE, res.StatusCode, res.Reason)
+	r.dialog.failed(nil, sip.SUBSCRIBE, res.Status, res.Reason)
 }
 
 // subscribeDone ends the subscription when a refresh gets no response (RFC 5057 5.2).

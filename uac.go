@@ -12,6 +12,7 @@ import (
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipheader"
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // callOutcome is the outcome of a call of ours, for which WaitAnswer waits.
@@ -122,7 +123,7 @@ func (d *Dialog) writeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 	d.limitLocked()
 	err := s.unlockAndSend(ctx, req, nil, i.mayRepeatLocked, func(x *clientRequest) {
 		x.prepared, x.leaving, x.sent = i.prepared, i.leaving, i.inviteWritten
-		x.response, x.done = func(res *sip.Response) { _ = d.processResponse(res) }, i.ended
+		x.response, x.done = d.inviteResponse, i.ended
 		x.alternatives = i.nextTarget
 	})
 	if err != nil {
@@ -229,11 +230,17 @@ func (d *Dialog) processResponse(res *sip.Response) error {
 	if res == nil {
 		return fmt.Errorf("%w: no response", ErrMalformed)
 	}
+	d.inviteResponse(received(res))
+	return nil
+}
+
+// inviteResponse is processResponse for a response as it came.
+func (d *Dialog) inviteResponse(res *sipmsg.Message) {
 	d.reportReferred(res)
 	i := d.invitation()
 	i.keep(res)
 	switch {
-	case res.StatusCode == sip.StatusTrying:
+	case res.Status == sip.StatusTrying:
 	case res.IsProvisional():
 		i.provisional(res)
 	case res.IsSuccess():
@@ -241,18 +248,17 @@ func (d *Dialog) processResponse(res *sip.Response) error {
 	default:
 		i.refused(res)
 	}
-	return nil
 }
 
 // keep stores the latest response for Dialog.Response, up to the first 2xx.
-func (i *inviteClient) keep(res *sip.Response) {
-	if res.StatusCode == sip.StatusTrying {
+func (i *inviteClient) keep(res *sipmsg.Message) {
+	if res.Status == sip.StatusTrying {
 		return
 	}
 	i.d.mutex.Lock()
 	defer i.d.mutex.Unlock()
 	if !i.won && i.d.state != DialogStateTerminated {
-		i.d.keepResponseLocked(arrivalOf(res))
+		i.d.keepResponseLocked(res.Keep())
 	}
 }
 
@@ -267,7 +273,7 @@ func (d *Dialog) invitation() *inviteClient {
 
 // provisional handles a 101 to 199 (RFC 3261 13.2.2.1): each To tag makes an early
 // dialog.
-func (i *inviteClient) provisional(res *sip.Response) {
+func (i *inviteClient) provisional(res *sipmsg.Message) {
 	both := i.d.lockBoth()
 	then := i.provisionalLocked(res)
 	i.d.tellIdentityLocked()
@@ -275,12 +281,12 @@ func (i *inviteClient) provisional(res *sip.Response) {
 	then()
 }
 
-func (i *inviteClient) provisionalLocked(res *sip.Response) (then func()) {
+func (i *inviteClient) provisionalLocked(res *sipmsg.Message) (then func()) {
 	d, nothing := i.d, func() {}
 	if i.won || d.phase == phaseCleared {
 		return nothing // too late: it may be discarded (RFC 3262 4)
 	}
-	e, ends := i.answeringLocked(res), res.StatusCode == statusEarlyDialogTerminated
+	e, ends := i.answeringLocked(res), res.Status == statusEarlyDialogTerminated
 	switch {
 	case e == nil && ends:
 		return nothing // nobody's
@@ -299,7 +305,7 @@ func (i *inviteClient) provisionalLocked(res *sip.Response) (then func()) {
 	then = e.acknowledgeLocked(res)
 	if ends {
 		// RFC 6228 4: it touches neither the other early dialogs nor the call.
-		return both(e.endLocked(ReasonsOf(res)), then)
+		return both(e.endLocked(reasonsOf(res)), then)
 	}
 	if !e.ended {
 		d.setStateLocked(DialogStateRinging)
@@ -318,7 +324,7 @@ func both(f, g func()) func() { return func() { f(); g() } }
 // success handles a 2xx (RFC 3261 13.2.2.4). The first makes the call, unless Choose
 // takes another one. A repetition gets the same ACK again. The 2xx of another fork is
 // released.
-func (i *inviteClient) success(res *sip.Response) {
+func (i *inviteClient) success(res *sipmsg.Message) {
 	switch i.classify(res) {
 	case firstSuccess:
 		i.accept(res)
@@ -345,7 +351,7 @@ const (
 )
 
 // classify says which 2xx this is.
-func (i *inviteClient) classify(res *sip.Response) successKind {
+func (i *inviteClient) classify(res *sipmsg.Message) successKind {
 	i.d.mutex.Lock()
 	defer i.d.mutex.Unlock()
 	tag := sipheader.ToTag(res)
@@ -367,7 +373,7 @@ func (i *inviteClient) classify(res *sip.Response) successKind {
 }
 
 // accept makes the call of a 2xx: the dialog is that of the fork from here on.
-func (i *inviteClient) accept(res *sip.Response) {
+func (i *inviteClient) accept(res *sipmsg.Message) {
 	d := i.d
 	both := d.lockBoth()
 	if i.won || d.phase == phaseCleared { // meanwhile: by this 2xx, by another, or in haste
@@ -425,7 +431,7 @@ func (i *inviteClient) established() {
 }
 
 // refused handles a final response of 300 or more, which ends the call.
-func (i *inviteClient) refused(res *sip.Response) {
+func (i *inviteClient) refused(res *sipmsg.Message) {
 	i.d.mutex.RLock()
 	won := i.won
 	i.d.mutex.RUnlock()
@@ -433,7 +439,7 @@ func (i *inviteClient) refused(res *sip.Response) {
 		return // another fork's, late
 	}
 	i.d.clear(Cause{
-		By: PartyRemote, Method: "INVITE", Status: res.StatusCode, Reason: res.Reason, Reasons: ReasonsOf(res),
+		By: PartyRemote, Method: "INVITE", Status: res.Status, Reason: res.Reason, Reasons: reasonsOf(res),
 		Err: newResponseError(sip.INVITE, res),
 	})
 }
@@ -473,7 +479,7 @@ func (i *inviteClient) ended(err error) {
 // releaseFork ends the dialog of a further fork's 2xx: ACK, then BYE (RFC 3261
 // 13.2.2.4). That dialog is a call of its own, which the application does not see. A
 // repetition of the 2xx finds it, and gets its ACK again.
-func (i *inviteClient) releaseFork(res *sip.Response) {
+func (i *inviteClient) releaseFork(res *sipmsg.Message) {
 	fork, isNew := i.fork(res)
 	switch {
 	case fork == nil:

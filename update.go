@@ -46,7 +46,7 @@ func (d *Dialog) updateOnce(ctx context.Context, offer Body, headers []Header) (
 		return nil, err
 	}
 	switch {
-	case res.StatusCode >= 300:
+	case res.Status >= 300:
 		return nil, newResponseError(sip.UPDATE, res)
 	case offer == nil:
 		return nil, nil // a body answers nothing
@@ -119,12 +119,12 @@ type updateClient struct {
 	waiter *waiter
 }
 
-func (u *updateClient) response(res *sip.Response) {
+func (u *updateClient) response(res *sipmsg.Message) {
 	if res.IsProvisional() {
 		return
 	}
 	if u.over(res) && !res.IsSuccess() {
-		u.d.failed(u.fork, sip.UPDATE, res.StatusCode, res.Reason)
+		u.d.failed(u.fork, sip.UPDATE, res.Status, res.Reason)
 	}
 	u.waiter.response(res)
 }
@@ -151,7 +151,7 @@ func (u *updateClient) mayRepeatLocked() error {
 // over handles the outcome, nil if there is no response, and lets another UPDATE begin. It
 // reports false for an UPDATE in an early dialog that is no longer the call's: its outcome
 // changes only that early dialog.
-func (u *updateClient) over(res *sip.Response) (ours bool) {
+func (u *updateClient) over(res *sipmsg.Message) (ours bool) {
 	u.d.mutex.Lock()
 	defer u.d.mutex.Unlock()
 	s := u.d.stateOfLocked(u.fork)
@@ -168,7 +168,7 @@ func (u *updateClient) over(res *sip.Response) (ours bool) {
 }
 
 // acceptedLocked handles a 2xx.
-func (u *updateClient) acceptedLocked(s *dialogState, res *sip.Response) {
+func (u *updateClient) acceptedLocked(s *dialogState, res *sipmsg.Message) {
 	d := u.d
 	s.answeredAtLocked(u.target, res)
 	s.negotiation.ReceiveAnswer(u)

@@ -71,6 +71,11 @@ type Message struct {
 // IsRequest tells a request from a response.
 func (m *Message) IsRequest() bool { return m.Method != "" }
 
+// IsProvisional, IsSuccess and IsRedirection tell responses by their status.
+func (m *Message) IsProvisional() bool { return m.Status >= 100 && m.Status < 200 }
+func (m *Message) IsSuccess() bool     { return m.Status >= 200 && m.Status < 300 }
+func (m *Message) IsRedirection() bool { return m.Status >= 300 && m.Status < 400 }
+
 // Scheme returns the scheme of the Request-URI, in lower case; empty for one that is
 // malformed, and in a response.
 func (m *Message) Scheme() string {

@@ -39,11 +39,11 @@ func (u *benchUser) Cancel(*Server, *sipmsg.Message)      {}
 func (u *benchUser) ServerFailed(*Server, error)          {}
 func (u *benchUser) Done(*Client, error)                  {}
 
-func (u *benchUser) Response(_ *Client, res *sip.Response) {
+func (u *benchUser) Response(_ *Client, res *sipmsg.Message) {
 	switch {
-	case res.StatusCode < 200:
-	case res.CSeq().MethodName == sip.INVITE:
-		id := res.CallID().Value()
+	case res.Status < 200:
+	case res.CSeqMethod == sip.INVITE:
+		id := res.CallID
 		opt := RequestOptions{NextHop: sip.Uri{Host: "10.0.0.2"}}
 		_, _ = u.layer.SendAck(context.Background(), benchRequest(sip.ACK, id, 1), opt)
 		_, _ = u.layer.Request(context.Background(), benchRequest(sip.BYE, id, 2), opt, u)

@@ -8,6 +8,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/draft"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -128,13 +129,13 @@ func (c *Client) current() *clientTx {
 
 // final hands over the response that ends it, and then lets go of the request: an
 // accepted INVITE stays here for 32 s more.
-func (c *Client) final(res *sip.Response) {
+func (c *Client) final(res *sipmsg.Message) {
 	defer c.forget()
 	c.hear(res)
 }
 
 // hear hands over a response.
-func (c *Client) hear(res *sip.Response) {
+func (c *Client) hear(res *sipmsg.Message) {
 	c.logResponse(res)
 	c.user.Response(c, res)
 }

@@ -68,22 +68,13 @@ func (tx *clientTx) cancelLocked() *clientTx {
 
 // ackLocked returns the ACK to a failure response, the same for each
 // repetition (RFC 3261 17.1.1.3).
-func (tx *clientTx) ackLocked(res *sip.Response) []byte {
+func (tx *clientTx) ackLocked(res *sipmsg.Message) []byte {
 	if tx.ack == nil {
 		req := draft.Derive(tx.data, sip.ACK, maxForwards)
-		req.Set("To", toOf(res))
+		to, _ := res.Value("To") // as it came
+		req.Set("To", to)
 		tx.ack = req.Text()
 		req.Release()
 	}
 	return tx.ack
-}
-
-// toOf is the To of a response, which the ACK repeats (RFC 3261 17.1.1.3): as it
-// came.
-func toOf(res *sip.Response) string {
-	if m := sipmsg.Of(res); m != nil {
-		value, _ := m.Value("To")
-		return value
-	}
-	return res.To().Value()
 }

@@ -8,21 +8,22 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/draft"
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // outcome is how an attempt ended: with a response, or an error.
 type outcome struct {
-	res  *sip.Response
+	res  *sipmsg.Message
 	err  error
 	lost bool // the connection: another one to the same address may do
 }
 
 // failsOver reports whether a step is a failure in the sense of RFC 3263 4.3: a 503,
 // or an error of the transport or a timeout without any response before.
-func failsOver(e event, do action, res *sip.Response, provisional bool) bool {
+func failsOver(e event, do action, res *sipmsg.Message, provisional bool) bool {
 	switch e {
 	case eventFailure:
-		return do&up != 0 && res.StatusCode == sip.StatusServiceUnavailable
+		return do&up != 0 && res.Status == sip.StatusServiceUnavailable
 	case eventLost:
 		// Who has begun to answer is not asked behind his back by another way:
 		// both would answer.

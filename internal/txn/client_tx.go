@@ -6,6 +6,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/errtext"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -132,8 +133,8 @@ func (tx *clientTx) heardBy(flow *transport.Flow) {
 	}
 }
 
-func (tx *clientTx) receive(res *sip.Response) {
-	tx.perform(tx.step(responseEvent(res.StatusCode), res, nil))
+func (tx *clientTx) receive(res *sipmsg.Message) {
+	tx.perform(tx.step(responseEvent(res.Status), res, nil))
 }
 
 func (tx *clientTx) lost(err error) {
@@ -175,7 +176,7 @@ func (tx *clientTx) expire(s *slot, generation uint32) output {
 	return tx.stepLocked(s.event, nil, err)
 }
 
-func (tx *clientTx) step(e event, res *sip.Response, err error) output {
+func (tx *clientTx) step(e event, res *sipmsg.Message, err error) output {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
 	return tx.stepLocked(e, res, err)
@@ -183,7 +184,7 @@ func (tx *clientTx) step(e event, res *sip.Response, err error) output {
 
 // stepLocked takes the arrow for e. What the user is to hear is queued here,
 // under the lock, so that it hears it in the order of the steps.
-func (tx *clientTx) stepLocked(e event, res *sip.Response, err error) output {
+func (tx *clientTx) stepLocked(e event, res *sipmsg.Message, err error) output {
 	do, ok := tx.advanceLocked(e)
 	if !ok {
 		return output{}
@@ -229,7 +230,7 @@ func (tx *clientTx) stepLocked(e event, res *sip.Response, err error) output {
 // responseLocked tells the user of a response, once the ACK to it, if there is
 // one, has been written: a peer that reads the user's next request before the ACK
 // may take it for a mistake. What it returns is still to be written.
-func (tx *clientTx) responseLocked(res *sip.Response, ack []byte) (unsent []byte) {
+func (tx *clientTx) responseLocked(res *sipmsg.Message, ack []byte) (unsent []byte) {
 	c := tx.client
 	if c == nil {
 		return ack
@@ -256,12 +257,12 @@ const maxRepeats = 32
 // repeatedLocked tells the user of a further 2xx to an INVITE. Those that wait to be
 // told of stand for all with their To tag that come meanwhile, since each gets the
 // same ACK: a peer that repeats it without end has some in the queue.
-func (tx *clientTx) repeatedLocked(res *sip.Response) {
+func (tx *clientTx) repeatedLocked(res *sipmsg.Message) {
 	c := tx.client
 	if c == nil {
 		return
 	}
-	tag, _ := res.To().Params.Get("tag")
+	tag := res.ToTag
 	if tx.repeats[tag] >= maxRepeats || !tx.layer.queues.push(c.callID, tx.layer.queueLen, func() {
 		tx.toldOf(tag)
 		c.user.Response(c, res)

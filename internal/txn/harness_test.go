@@ -34,7 +34,7 @@ type recorder struct {
 	// onRequest, unless nil, runs in Request.
 	onRequest func(*Server)
 	// onResponse, unless nil, runs in Response.
-	onResponse func(*Client, *sip.Response)
+	onResponse func(*Client, *sipmsg.Message)
 
 	mu      sync.Mutex // guards the fields below
 	events  []string
@@ -80,8 +80,8 @@ func (r *recorder) Cancel(_ *Server, _ *sipmsg.Message)  { r.note("cancel") }
 func (r *recorder) ServerFailed(_ *Server, err error)    { r.note("failed: %s", errName(err)) }
 func (r *recorder) Done(_ *Client, err error)            { r.note("done: %s", errName(err)) }
 
-func (r *recorder) Response(c *Client, res *sip.Response) {
-	r.note("response %d", res.StatusCode)
+func (r *recorder) Response(c *Client, res *sipmsg.Message) {
+	r.note("response %d", res.Status)
 	if r.onResponse != nil {
 		r.onResponse(c, res)
 	}

@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/emiago/sipgo/sip"
-
 	"sipdialog.example/dialog/internal/deadline"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/tasks"
@@ -84,7 +82,7 @@ type User interface {
 type ClientUser interface {
 	// Response hands over a provisional response (100 included), the final one,
 	// and for INVITE each 2xx, also repeated and from other forks, until Timer M.
-	Response(tx *Client, res *sip.Response)
+	Response(tx *Client, res *sipmsg.Message)
 	// Done is called once and last. err is nil after a final response (of an INVITE
 	// accepted: after Timer M), else ErrTimeout, ErrTransport, ErrCancelled or
 	// ErrClosed.

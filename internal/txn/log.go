@@ -59,10 +59,10 @@ func (l *Layer) logAnswer(m *sipmsg.Message, flow *transport.Flow, status int, r
 }
 
 // logResponse tells of a response to a request of ours.
-func (c *Client) logResponse(res *sip.Response) {
-	if l := c.layer; res.StatusCode != sip.StatusTrying && l.debugs() {
-		l.note("response received", c.callID, c.method, c.Heard(), slog.Uint64("cseq", uint64(res.CSeq().SeqNo)),
-			slog.Int("status", res.StatusCode), slog.String("reason", res.Reason))
+func (c *Client) logResponse(res *sipmsg.Message) {
+	if l := c.layer; res.Status != sip.StatusTrying && l.debugs() {
+		l.note("response received", c.callID, c.method, c.Heard(), slog.Uint64("cseq", uint64(res.CSeq)),
+			slog.Int("status", res.Status), slog.String("reason", res.Reason))
 	}
 }
 

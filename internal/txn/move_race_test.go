@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // endings counts how often each request was told its end, and what came after
@@ -20,7 +21,7 @@ type endings struct {
 	after int
 }
 
-func (u *endings) Response(tx *Client, _ *sip.Response) {
+func (u *endings) Response(tx *Client, _ *sipmsg.Message) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.after += u.done[tx]

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/internal/draft"
+	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -400,7 +401,7 @@ func TestCloseEndsTheSearchForTheNextTarget(t *testing.T) {
 func TestWhatSeveralTargetsSayComesInOrder(t *testing.T) {
 	bubbleFarm(t, both, 2, func(t *testing.T, f *farm) {
 		release := make(chan struct{})
-		f.user.onResponse = func(*Client, *sip.Response) { <-release }
+		f.user.onResponse = func(*Client, *sipmsg.Message) { <-release }
 		first := f.start(sip.INVITE, RequestOptions{})
 		answerOn(f.wires[0], first, 180, "a")
 		f.settle()

@@ -53,8 +53,8 @@ func (u *orderUser) Ack(ack *sipmsg.Message, _ *transport.Flow) { u.note(ack.Cal
 func (u *orderUser) Cancel(*Server, *sipmsg.Message)            {}
 func (u *orderUser) ServerFailed(*Server, error)                {}
 func (u *orderUser) Done(*Client, error)                        {}
-func (u *orderUser) Response(_ *Client, res *sip.Response) {
-	u.note(res.CallID().Value(), fmt.Sprint(res.StatusCode))
+func (u *orderUser) Response(_ *Client, res *sipmsg.Message) {
+	u.note(res.CallID, fmt.Sprint(res.Status))
 }
 
 // orderRig is a layer on the wall clock, and an endpoint.
@@ -145,7 +145,7 @@ func TestTheAckToAFailureLeavesBeforeTheNextRequest(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 		}
-		r.user.onResponse = func(_ *Client, res *sip.Response) {
+		r.user.onResponse = func(_ *Client, res *sipmsg.Message) {
 			_, err := r.layer.Request(context.Background(), outgoingRequest(sip.INVITE, "call-1", 2), RequestOptions{NextHop: r.nextHop()}, &recorder{})
 			if err != nil {
 				t.Error(err)

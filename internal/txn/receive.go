@@ -72,7 +72,7 @@ func (l *Layer) receiveResponse(m *sipmsg.Message, flow *transport.Flow) {
 	}
 	tx.flow.Learn(&m.Via)
 	tx.heardBy(flow)
-	tx.receive(m.Response())
+	tx.receive(m)
 }
 
 // checkRequest returns the status that refuses a request which lacks what

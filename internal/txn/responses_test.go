@@ -10,14 +10,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // held has the layer above stay in the first response with that status, until
 // release is called.
 func (r *rig) held(code int) (release func()) {
 	entered, goOn, once := make(chan struct{}), make(chan struct{}), false
-	r.user.onResponse = func(_ *Client, res *sip.Response) {
-		if res.StatusCode == code && !once {
+	r.user.onResponse = func(_ *Client, res *sipmsg.Message) {
+		if res.Status == code && !once {
 			once = true
 			close(entered)
 			<-goOn

@@ -83,15 +83,15 @@ func (c *call) options() RequestOptions {
 	return RequestOptions{NextHop: sip.Uri{Host: peerIP}}
 }
 
-func (c *call) Response(tx *Client, res *sip.Response) {
-	invite := res.CSeq().MethodName == sip.INVITE
-	switch code := res.StatusCode; {
+func (c *call) Response(tx *Client, res *sipmsg.Message) {
+	invite := res.CSeqMethod == sip.INVITE
+	switch code := res.Status; {
 	case code == 180 && c.hangUp:
 		tx.Cancel()
 	case code == 200 && invite:
 		c.accepted(tx)
 	case code >= 200:
-		c.outcome <- fmt.Sprint(res.CSeq().MethodName, " ", code)
+		c.outcome <- fmt.Sprint(res.CSeqMethod, " ", code)
 	}
 }
 
