@@ -23,26 +23,24 @@ type clientRequest struct {
 
 	layer transactionLayer
 	stack *Stack
-	// dialog is nil for a request outside calls. attempt is nil when challenges are not
-	// answered.
-	dialog  *Dialog
-	attempt *auth.Attempt
+	// dialog is nil for a request outside calls. early is the early dialog that it is sent
+	// in, if it is. mayRepeat, unless nil, may forbid that it is sent again; it is called
+	// with the mutex held. attempt is nil when challenges are not answered.
+	dialog    *Dialog
+	early     *earlyDialog
+	mayRepeat func() error
+	attempt   *auth.Attempt
 	// base and timeout bound a request that is sent again.
 	base    context.Context
 	timeout time.Duration
-	// next returns the CSeq of a request that is sent again. written is called when it
-	// has left; no other request of its dialog leaves before that. An error ends the
-	// client request.
-	next func(ctx context.Context) (seq uint32, written func(), err error)
 	// prepared, unless nil, is called for each request that will leave. leaving, unless
 	// nil, is called as it is written, perhaps more than once.
 	prepared, leaving func(req *draft.Request)
-	// sent, unless nil, is called with the transaction of the request. left, unless
-	// nil, is called with its next hop and flow. Both may be called more than once.
+	// sent, unless nil, is called with the transaction of the request, perhaps more than
+	// once.
 	sent func(tx clientTx)
-	left func(nextHop sip.Uri, flow *transport.Flow)
 	// heard, unless nil, is called with the flow of a response.
-	heard func(res *sipmsg.Message, flow *transport.Flow)
+	heard func(flow *transport.Flow)
 	// response and done report the outcome, as those of a txn.ClientUser.
 	response func(res *sipmsg.Message)
 	done     func(err error)
@@ -52,9 +50,6 @@ type clientRequest struct {
 	// overtaken is true for a request that is sent again after a 500: a later one of
 	// the dialog may have arrived before it (RFC 3261 12.2.2).
 	overtaken bool
-	// background runs a function on a counted goroutine, or reports false. ask does so
-	// for a function that calls the application.
-	background, ask func(f func()) bool
 
 	mu sync.Mutex // guards the fields below
 	// opt says where the request goes.
@@ -77,9 +72,7 @@ func (x *clientRequest) send(ctx context.Context, req *draft.Request) error {
 	x.mu.Lock()
 	opt := x.opt
 	x.mu.Unlock()
-	opt.Authorize = func(ctx context.Context, req *draft.Request, flow *transport.Flow) func(bool) {
-		return x.authorize(ctx, req, flow, opt)
-	}
+	opt.Authorize = x.authorize
 	if x.prepared != nil {
 		x.prepared(req)
 	}
@@ -92,9 +85,11 @@ func (x *clientRequest) send(ctx context.Context, req *draft.Request) error {
 }
 
 // authorize adds the credentials for the destination of the flow.
-func (x *clientRequest) authorize(ctx context.Context, req *draft.Request, flow *transport.Flow, opt txn.RequestOptions) (written func(sent bool)) {
-	written = func(bool) {}
+func (x *clientRequest) authorize(ctx context.Context, req *draft.Request, flow *transport.Flow) (written func(sent bool)) {
 	if x.attempt != nil {
+		x.mu.Lock()
+		opt := x.opt
+		x.mu.Unlock()
 		to := x.stack.destination(req, flow, opt)
 		x.mu.Lock()
 		x.to, x.transport = to, flow.Transport()
@@ -114,8 +109,8 @@ func (x *clientRequest) announce(tx clientTx) {
 	x.mu.Lock()
 	nextHop := x.opt.NextHop
 	x.mu.Unlock()
-	if x.left != nil {
-		x.left(nextHop, tx.Flow())
+	if x.dialog != nil {
+		x.dialog.noteDetour(x.early, nextHop, tx.Flow())
 	}
 	if x.sent != nil {
 		x.sent(tx)
@@ -124,8 +119,11 @@ func (x *clientRequest) announce(tx clientTx) {
 
 // Response handles a response from the transaction layer.
 func (x *clientRequest) Response(tx *txn.Client, res *sipmsg.Message) {
-	if x.heard != nil {
-		x.heard(res, tx.Heard())
+	switch {
+	case x.heard != nil:
+		x.heard(tx.Heard())
+	case x.dialog != nil:
+		x.dialog.heardBy(x.early, res, tx.Heard())
 	}
 	switch res.Status {
 	case sip.StatusUnauthorized, sip.StatusProxyAuthRequired:
@@ -236,7 +234,7 @@ func (x *clientRequest) retry(tx *txn.Client, f func()) bool {
 	x.mu.Lock()
 	x.challenged, x.text = tx, tx.Sent()
 	x.mu.Unlock()
-	if x.background(f) {
+	if x.stack.tasks.Go(f) {
 		return true
 	}
 	x.mu.Lock()
@@ -259,7 +257,7 @@ func (x *clientRequest) credentials(challenge *sipmsg.Message) bool {
 	ctx, cancel := context.WithTimeout(x.base, x.timeout)
 	defer cancel()
 	found := make(chan bool, 1)
-	if !x.ask(func() {
+	if !x.stack.calls.Go(func() {
 		known := false
 		defer func() { found <- known }()
 		known = x.attempt.Challenged(challenge.Response(), func(c auth.Challenge) (auth.Login, bool) { return x.login(ctx, c) })
@@ -278,24 +276,44 @@ func (x *clientRequest) credentials(challenge *sipmsg.Message) bool {
 func (x *clientRequest) resend(change func(*draft.Request)) bool {
 	ctx, cancel := context.WithTimeout(x.base, x.timeout)
 	defer cancel()
-	seq, written, err := x.next(ctx)
-	if err != nil {
-		return false
+	if d := x.dialog; d != nil { // nothing else of the dialog leaves before it
+		d.sendSlot.WaitOrJoin(ctx, d.sendSlot.Enqueue())
+		d.reserveSeqs()
 	}
 	x.mu.Lock()
 	req := draft.Parse(x.text)
 	x.mu.Unlock()
+	seq, err := x.nextSeq(req)
+	if err != nil {
+		x.releaseSlot()
+		return false
+	}
 	req.SetCSeq(seq)
 	change(req)
 	x.mu.Lock()
 	x.text = req.Text()
 	x.mu.Unlock()
 	err = x.send(ctx, req)
-	written()
+	x.releaseSlot()
 	if err != nil {
 		x.failoverOrReport(nil, err)
 	}
 	return true
+}
+
+// releaseSlot lets the next request of the dialog leave.
+func (x *clientRequest) releaseSlot() {
+	if x.dialog != nil {
+		x.dialog.sendSlot.Release()
+	}
+}
+
+// nextSeq returns the CSeq of a request that is sent again.
+func (x *clientRequest) nextSeq(req *draft.Request) (uint32, error) {
+	if x.dialog == nil {
+		return req.CSeq() + 1, nil
+	}
+	return x.dialog.nextSeq(x.early, x.mayRepeat)
 }
 
 // unlockAndSend sends a request that was built under the mutex, which it unlocks: in
@@ -321,20 +339,7 @@ func (d *Dialog) newClientRequest(e *earlyDialog, opt txn.RequestOptions, mayRep
 	}
 	return &clientRequest{
 		layer: layer, opt: opt, base: d.baseContext(), timeout: d.config().txTimeout(),
-		stack: d.stack, dialog: d, attempt: d.stack.attempt(&d.credentials),
-		left:       func(nextHop sip.Uri, flow *transport.Flow) { d.noteDetour(e, nextHop, flow) },
-		heard:      func(res *sipmsg.Message, flow *transport.Flow) { d.heardBy(e, res, flow) },
-		background: d.stack.tasks.Go, ask: d.stack.calls.Go,
-		next: func(ctx context.Context) (uint32, func(), error) {
-			d.sendSlot.WaitOrJoin(ctx, d.sendSlot.Enqueue())
-			d.reserveSeqs()
-			seq, err := d.nextSeq(e, mayRepeat)
-			if err != nil {
-				d.sendSlot.Release()
-				return 0, nil, err
-			}
-			return seq, d.sendSlot.Release, nil
-		},
+		stack: d.stack, dialog: d, early: e, mayRepeat: mayRepeat, attempt: d.stack.attempt(&d.credentials),
 	}, nil
 }
 

@@ -27,15 +27,15 @@ func TestResponseIsReadWithItsTransactionKnown(t *testing.T) {
 	first, telling, resume := make(chan bool, 1), make(chan struct{}), make(chan struct{})
 	first <- true
 	x := &clientRequest{
-		left: func(sip.Uri, *transport.Flow) {
+		sent: func(tx clientTx) {
 			select {
 			case <-first:
 				close(telling)
 				<-resume
 			default:
+				sent = tx
 			}
 		},
-		sent: func(tx clientTx) { sent = tx },
 	}
 	tx, written := new(cancels), make(chan struct{})
 	go func() { // as the sender does

@@ -84,10 +84,8 @@ func (s *Stack) do(ctx context.Context, req *sip.Request, opts DoOpts) (*sip.Res
 		layer: layer, base: s.base, timeout: s.config.txTimeout(),
 		stack: s, attempt: s.attempt(&auth.Scope{}),
 		opt:   onlyBy(by, txn.RequestOptions{NextHop: nextHop(own), Prepare: prepare}),
-		heard: w.heard, response: w.response, done: w.done, background: s.tasks.Go, ask: s.calls.Go,
+		heard: w.heard, response: w.response, done: w.done,
 	}
-	seq := own.CSeq().SeqNo
-	x.next = func(context.Context) (uint32, func(), error) { seq++; return seq, func() {}, nil }
 	if err := x.send(ctx, draft.Of(own)); err != nil {
 		return nil, nil, err
 	}
@@ -300,7 +298,7 @@ type outcome struct {
 func newWaiter() *waiter { return &waiter{final: make(chan outcome, 1)} }
 
 // heard is called before response, by the same goroutine.
-func (w *waiter) heard(_ *sipmsg.Message, flow *transport.Flow) { w.flow = flow }
+func (w *waiter) heard(flow *transport.Flow) { w.flow = flow }
 
 func (w *waiter) response(res *sipmsg.Message) {
 	if !res.IsProvisional() {
