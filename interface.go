@@ -45,9 +45,10 @@ type InviteOpts struct {
 	// for the headers that are refused.
 	Headers []Header
 	// MaxForwards is the largest number of hops that the INVITE may make, at most 255
-	// (RFC 3261 20.22). Zero is 70. A back-to-back user agent passes on one less than
-	// it received (RFC 7332 4).
+	// (RFC 3261 20.22). Zero is 70, unless LastHop is set: then no element may forward the
+	// INVITE. A back-to-back user agent passes on one less than it received (RFC 7332 4).
 	MaxForwards int
+	LastHop     bool
 	// From is the caller. Nil means StackConfig.From. An empty host becomes the address
 	// at which the peer reaches us.
 	From *Address

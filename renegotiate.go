@@ -76,11 +76,21 @@ func (d *Dialog) renegotiate(ctx context.Context, opts InviteOpts, build offerBu
 	return d.retrying(ctx, "ReInvite", func() (Body, error) { return d.reinviteOnce(ctx, opts, build) })
 }
 
+// WithoutRetry returns a context with which a re-INVITE or an UPDATE is sent once, as
+// with StackConfig.NoRetry: a 491 is then returned at once. For an offer that relays one
+// of another call, whose peer tries again itself.
+func WithoutRetry(ctx context.Context) context.Context {
+	return context.WithValue(ctx, noRetry{}, true)
+}
+
+// noRetry is the key of WithoutRetry.
+type noRetry struct{}
+
 // retrying sends once, and again as retryIn says.
 func (d *Dialog) retrying(ctx context.Context, op string, once func() (Body, error)) (Body, error) {
 	for retries := 0; ; retries++ {
 		body, err := once()
-		wait, again := d.retryIn(err)
+		wait, again := d.retryIn(ctx, err)
 		if !again || retries == maxRetries {
 			return body, err
 		}
@@ -110,9 +120,9 @@ func (d *Dialog) reinviteOnce(ctx context.Context, opts InviteOpts, build offerB
 // retryIn reports whether, and when, a refused re-INVITE is sent again: after a 491 within
 // the time window of the Call-ID's owner or of the other side (RFC 3261 14.1), after a 500
 // or 503 at its Retry-After.
-func (d *Dialog) retryIn(err error) (time.Duration, bool) {
+func (d *Dialog) retryIn(ctx context.Context, err error) (time.Duration, bool) {
 	var refused *ResponseError
-	if d.config().NoRetry || !errors.As(err, &refused) {
+	if d.config().NoRetry || ctx.Value(noRetry{}) != nil || !errors.As(err, &refused) {
 		return 0, false
 	}
 	const unit = 10 * time.Millisecond

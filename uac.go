@@ -144,8 +144,8 @@ func (i *inviteClient) mayRepeatLocked() error {
 // newInviteLocked builds an INVITE, the first or a later one (RFC 3261 13.2.1).
 func (s *dialogState) newInviteLocked(opts InviteOpts) *draft.Request {
 	d, req := s.d, s.nextRequestLocked(sip.INVITE)
-	if opts.MaxForwards > 0 {
-		req.SetMaxForwards(int(opts.MaxForwards))
+	if opts.MaxForwards > 0 || opts.LastHop {
+		req.SetMaxForwards(opts.MaxForwards)
 	}
 	req.AddHeader(d.stack.allow(d.callbacksLocked().requests))
 	if s.RemoteTag() == "" { // the first

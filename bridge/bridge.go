@@ -1,0 +1,147 @@
+// Package bridge joins two calls into one: a back-to-back user agent (RFC 7092) that
+// relays what either side says and keeps no media.
+//
+//	b := bridge.New(stack, bridge.Options{})
+//	stack.OnIncomingDialog(func(call dialog.IDialog) {
+//		_, err := b.Join(ctx, call.(*dialog.Dialog), target, dialog.InviteOpts{})
+//	})
+//
+// Session descriptions pass in both directions, untouched, in whichever messages carry
+// them: INVITE, provisional responses (reliable ones too), PRACK, 2xx, ACK, re-INVITE and
+// UPDATE, with the offer first or last. So do INFO (and keys in it), MESSAGE, OPTIONS,
+// refusals, CANCEL, and the reason of the end. The two calls share nothing else: each has
+// its own Call-ID, tags, Via, Contact, CSeq numbers, session timer and credentials.
+//
+// A bridged call ends on both sides or on none. While nothing happens in it, it has no
+// goroutine. Set StackConfig.NoAutoRinging, so that the caller hears of ringing when the
+// callee rings.
+package bridge
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog"
+)
+
+// Options are the options of a Bridge. The zero value is useful.
+type Options struct {
+	// Pass returns the headers of a received message that pass to the other call, with
+	// the INVITE, its responses, INFO, MESSAGE and OPTIONS. Nil means [Only] of
+	// [DefaultHeaders]. Those that describe a body pass with it in any case. A header that
+	// dialog.Header refuses makes the message fail. Pass must not block.
+	Pass func(msg sip.Message) []dialog.Header
+}
+
+// Bridge joins calls of one stack. Its methods may be called from any goroutine and
+// callback.
+type Bridge struct {
+	stack *dialog.Stack
+	pass  func(sip.Message) []dialog.Header
+
+	mu sync.Mutex
+	// routes are the INVITEs of ours that have no final response, by Call-ID and our tag.
+	routes map[dialog.DialogKey]*route
+}
+
+// New returns a bridge that places its calls by a stack. It registers nothing there.
+func New(stack *dialog.Stack, opts Options) *Bridge {
+	b := &Bridge{stack: stack, pass: opts.Pass, routes: make(map[dialog.DialogKey]*route)}
+	if b.pass == nil {
+		b.pass = Only(DefaultHeaders()...)
+	}
+	return b
+}
+
+// Join calls target for an incoming call that is not answered, and joins the two: the
+// caller hears what the callee answers. It waits until the call is established, or has
+// ended on both sides. If ctx ends first, both calls end: the callee gets CANCEL, the
+// caller 480.
+//
+// opts are those of the second INVITE. Of these, Join itself sets the Body, MaxForwards,
+// which is one less than the caller's (RFC 7332 4), and From, unless opts has one: the
+// caller's. Headers are added to those that pass.
+//
+// The functions of both calls for offers, and for requests of INFO, MESSAGE and OPTIONS,
+// are the bridge's from now on; the application may replace them for requests once Join
+// has returned.
+//
+// Errors: *dialog.ResponseError (the callee refused; the caller got the same status, see
+// [Bridge]), ErrLoop and ErrHops (the caller got 482 or 483), and those of
+// dialog.Stack.NewInvite, Dialog.WaitAnswer and Dialog.Accept.
+func (b *Bridge) Join(ctx context.Context, in *dialog.Dialog, target sip.Uri, opts dialog.InviteOpts) (*Call, error) {
+	invite := in.Request()
+	if invite == nil {
+		return nil, &dialog.StateError{Op: "Join", State: in.State(), Need: "an incoming call"}
+	}
+	at, hops, err := b.admit(invite, target)
+	if err != nil {
+		return nil, errors.Join(err, reject(ctx, in, err))
+	}
+	c := b.newCall(in)
+	c.delayed = sessionOf(invite) == nil
+	defer b.forget(at)
+	err = c.place(ctx, target, b.inviteOpts(opts, invite, in, hops), func(d *dialog.Dialog) {
+		b.remember(at, d)
+	})
+	if err == nil {
+		err = c.answered(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Link joins two established calls: from now on offers, requests and the end of either
+// pass to the other. It sends nothing: the application has connected their media before,
+// as in RFC 3725. If one of the calls has ended, the other ends.
+func (b *Bridge) Link(x, y *dialog.Dialog) *Call {
+	c := b.newCall(x)
+	c.attach(y)
+	c.listen(&c.b)
+	return c
+}
+
+// inviteOpts completes the options of the second INVITE.
+func (b *Bridge) inviteOpts(opts dialog.InviteOpts, invite *sip.Request, in *dialog.Dialog, hops int) dialog.InviteOpts {
+	opts.Body, opts.MaxForwards, opts.LastHop = bodyOf(invite), hops, hops == 0
+	opts.Headers = append(b.passed(invite), opts.Headers...)
+	if opts.From == nil && !opts.Anonymous {
+		from := in.Info().Remote
+		opts.From = &from
+	}
+	return opts
+}
+
+// Call is two calls that are joined.
+type Call struct {
+	bridge *Bridge
+	a, b   leg
+	// delayed is true if the INVITE of the first call has no offer.
+	delayed bool
+
+	accept    sync.Once
+	acceptErr error
+}
+
+func (b *Bridge) newCall(in *dialog.Dialog) *Call {
+	c := &Call{bridge: b}
+	c.a, c.b = leg{call: c, other: &c.b, d: in}, leg{call: c, other: &c.a}
+	c.listen(&c.a)
+	return c
+}
+
+// In returns the first call: the incoming one of Join.
+func (c *Call) In() *dialog.Dialog { return c.a.dialog() }
+
+// Out returns the second call.
+func (c *Call) Out() *dialog.Dialog { return c.b.dialog() }
+
+// Hangup ends both calls, and waits as dialog.Dialog.ByeWith does.
+func (c *Call) Hangup(ctx context.Context, opts dialog.ByeOpts) error {
+	return errors.Join(c.In().ByeWith(ctx, opts), c.Out().ByeWith(ctx, opts))
+}

@@ -1,0 +1,77 @@
+package bridge_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/emiago/sipgo/sip"
+	"go.uber.org/goleak"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/bridge"
+	"sipdialog.example/dialog/dialogtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// stackOn starts a stack on a host of a network in memory.
+func stackOn(network *dialogtest.Network, ip string) *dialog.Stack {
+	stack, err := dialog.NewStack(&dialog.StackConfig{
+		Transport:     &dialog.TransportConfig{Protocol: "udp", Address: ip, Port: 5060},
+		Network:       network.Host(ip),
+		NoAutoRinging: true,
+	})
+	if err != nil {
+		panic(err)
+	}
+	if err := stack.Start(context.Background()); err != nil {
+		panic(err)
+	}
+	return stack
+}
+
+func ExampleBridge_Join() {
+	ctx, network := context.Background(), dialogtest.NewNetwork()
+	caller, middle, callee := stackOn(network, "192.0.2.1"), stackOn(network, "192.0.2.2"), stackOn(network, "192.0.2.3")
+
+	b := bridge.New(middle, bridge.Options{})
+	middle.OnCall(func(call *dialog.Dialog) {
+		if _, err := b.Join(ctx, call, sip.Uri{Scheme: "sip", User: "bob", Host: "192.0.2.3", Port: 5060}, dialog.InviteOpts{}); err != nil {
+			fmt.Println(err)
+		}
+	})
+
+	ended := make(chan struct{})
+	callee.OnCall(func(call *dialog.Dialog) {
+		fmt.Println("called by", call.Info().Remote.URI.User)
+		call.OnStateChange(func(state dialog.DialogState) {
+			if state == dialog.DialogStateTerminated {
+				fmt.Println(call.Cause().Reasons[0].Text)
+				close(ended)
+			}
+		})
+		_ = call.Accept(ctx, dialog.WithBody(dialog.NewBody("application/sdp", []byte("v=0\r\nm=audio 4000 RTP/AVP 0\r\n"))))
+	})
+
+	alice := dialog.Address{URI: sip.Uri{Scheme: "sip", User: "alice", Host: "192.0.2.1"}}
+	call, err := caller.Call(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "192.0.2.2", Port: 5060}, dialog.InviteOpts{
+		From: &alice, Body: dialog.NewBody("application/sdp", []byte("v=0\r\nm=audio 5000 RTP/AVP 0\r\n")),
+	})
+	if err == nil {
+		err = call.WaitAnswer(ctx)
+	}
+	if err == nil {
+		err = call.Bye(ctx, "good bye")
+	}
+	<-ended
+	fmt.Println(err)
+	for _, stack := range []*dialog.Stack{caller, middle, callee} {
+		_ = stack.Shutdown(ctx)
+	}
+	network.Close()
+	// Output:
+	// called by alice
+	// good bye
+	// <nil>
+}

@@ -1,0 +1,141 @@
+package bridge
+
+import (
+	"bytes"
+	"context"
+	"sync"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog"
+)
+
+// leg is one of the two calls.
+type leg struct {
+	call  *Call
+	other *leg
+
+	mu sync.Mutex // guards the fields below; no method of a dialog is called with it
+	d  *dialog.Dialog
+	// asked is the request for an offer that our re-INVITE of this call relays.
+	asked *dialog.OfferRequest
+	given chan dialog.Body
+	// remote is the peer's latest session description, and local ours that goes with it.
+	remote, local dialog.Body
+}
+
+func (l *leg) dialog() *dialog.Dialog {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.d
+}
+
+// attach makes d the second call.
+func (c *Call) attach(d *dialog.Dialog) {
+	c.b.mu.Lock()
+	defer c.b.mu.Unlock()
+	c.b.d = d
+}
+
+// listen registers the bridge's functions with a call.
+func (c *Call) listen(l *leg) {
+	d := l.dialog()
+	d.OnOfferRequest(l.decide)
+	for _, method := range []string{"INFO", "MESSAGE", "OPTIONS"} {
+		_ = d.OnRequest(method, l.relay) // these methods cannot be refused
+	}
+	d.OnStateChange(func(state dialog.DialogState) {
+		if state == dialog.DialogStateTerminated {
+			l.ended()
+		}
+	})
+	if d.State() == dialog.DialogStateTerminated {
+		l.ended()
+	}
+}
+
+// ended ends the other call, by BYE or CANCEL (RFC 3261 15, 9). A caller that has
+// no final response gets one from Join. The goroutine waits for its peer, at most for TxTimeout.
+func (l *leg) ended() {
+	other := l.other.dialog()
+	if other == nil || other.State() == dialog.DialogStateTerminated {
+		return
+	}
+	reasons := reasonsOf(l.dialog().Cause())
+	go func() { _ = other.ByeWith(context.Background(), dialog.ByeOpts{Reasons: reasons}) }()
+}
+
+// reasonsOf returns the reasons of the peer, or else the one that RFC 3326 has for a call
+// that failed.
+func reasonsOf(cause dialog.Cause) []dialog.Reason {
+	if len(cause.Reasons) > 0 {
+		return cause.Reasons
+	}
+	switch {
+	case cause.Status >= 300:
+		return []dialog.Reason{{Protocol: "SIP", Cause: cause.Status, Text: cause.Reason}}
+	case cause.By == dialog.PartyTimeout:
+		return []dialog.Reason{{Protocol: "SIP", Cause: sip.StatusRequestTimeout, Text: "Request Timeout"}}
+	}
+	return nil
+}
+
+// relay passes a request inside one call to the other.
+func (l *leg) relay(ctx context.Context, req *sip.Request) dialog.Answer {
+	hops, ok := hopsOf(req)
+	if !ok {
+		return dialog.Answer{Status: statusTooManyHops}
+	}
+	other := l.other.dialog()
+	if other == nil {
+		return dialog.Answer{Status: sip.StatusTemporarilyUnavailable}
+	}
+	res, err := other.Do(ctx, l.copied(req, hops))
+	if err != nil {
+		r := refusalOf(err)
+		return dialog.Answer{Status: r.Status, Reason: r.Reason, Headers: r.Headers}
+	}
+	status, reason := res.StatusCode, res.Reason
+	if !mayPass(status) {
+		status, reason = sip.StatusInternalServerError, ""
+	}
+	return dialog.Answer{Status: status, Reason: reason, Headers: l.call.bridge.passed(res), Body: bodyOf(res)}
+}
+
+// copied returns what passes of a request.
+func (l *leg) copied(req *sip.Request, hops int) *sip.Request {
+	next := sip.NewRequest(req.Method, sip.Uri{})
+	forwards := sip.MaxForwardsHeader(hops)
+	next.AppendHeader(&forwards)
+	for _, h := range l.call.bridge.passed(req) {
+		next.AppendHeader(sip.NewHeader(h.Name, h.Value))
+	}
+	for _, name := range []string{"Content-Type", "Info-Package"} {
+		for _, value := range dialog.HeaderText(req, name) {
+			next.AppendHeader(sip.NewHeader(name, value))
+		}
+	}
+	next.SetBody(req.Body())
+	return next
+}
+
+// agreed records the session descriptions that both peers of an exchange have accepted.
+func (l *leg) agreed(remote, local dialog.Body) {
+	l.mu.Lock()
+	l.remote, l.local = remote, local
+	l.mu.Unlock()
+	l.other.mu.Lock()
+	l.other.remote, l.other.local = local, remote
+	l.other.mu.Unlock()
+}
+
+// unchanged returns our answer to an offer that changes nothing: a refresh, which is no
+// concern of the other call (RFC 4028 7.4).
+func (l *leg) unchanged(offer dialog.Body) (answer dialog.Body, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.remote == nil || l.local == nil || !bytes.Equal(l.remote.Data(), offer.Data()) {
+		return nil, false
+	}
+	return l.local, true
+}

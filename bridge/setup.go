@@ -1,0 +1,97 @@
+package bridge
+
+import (
+	"context"
+
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog"
+)
+
+// place sends the second INVITE. The first call is refused if that fails.
+func (c *Call) place(ctx context.Context, target sip.Uri, opts dialog.InviteOpts, placed func(*dialog.Dialog)) error {
+	setup := opts.Setup
+	opts.Setup = func(d *dialog.Dialog) {
+		c.attach(d)
+		placed(d)
+		c.listen(&c.b)
+		d.OnFork(c.progress)
+		if setup != nil {
+			setup(d)
+		}
+	}
+	if _, err := c.bridge.stack.NewInvite(ctx, target, opts); err != nil {
+		_ = reject(ctx, c.In(), err)
+		return err
+	}
+	if c.In().State() == dialog.DialogStateTerminated { // before there was a second call
+		c.a.ended()
+	}
+	return nil
+}
+
+// answered waits for the final response of the second call, and gives it to the first. The
+// caller gets one even if ctx has ended.
+func (c *Call) answered(ctx context.Context) error {
+	in, out := c.In(), c.Out()
+	err := out.WaitAnswer(ctx)
+	if err == nil {
+		err = c.answer(ctx, out.Response())
+	}
+	if err != nil {
+		_ = reject(context.WithoutCancel(ctx), in, err)
+	}
+	for _, l := range []*leg{&c.a, &c.b} {
+		if err != nil || l.dialog().State() == dialog.DialogStateTerminated {
+			l.ended()
+		}
+	}
+	return err
+}
+
+// answer accepts the first call as the callee has accepted the second one.
+func (c *Call) answer(ctx context.Context, res *sip.Response) error {
+	c.accept.Do(func() {
+		ctx, cancel := context.WithCancel(ctx) // Accept may wait for the caller's PRACK
+		defer cancel()
+		defer context.AfterFunc(c.Out().Context(), cancel)()
+		body := bodyOf(res)
+		c.acceptErr = c.In().Accept(ctx, dialog.WithBody(body), dialog.WithHeaders(c.bridge.passed(res)...))
+		if session := sessionOf(res); c.acceptErr == nil && session != nil && !c.delayed {
+			c.b.agreed(session, sessionOf(c.In().Request()))
+		}
+	})
+	return c.acceptErr
+}
+
+// progress passes on the provisional responses of the second call. An offer in one goes by
+// offered.
+func (c *Call) progress(f dialog.ForkInfo) {
+	if f.Ended || f.Status < 101 || f.Status > 199 {
+		return
+	}
+	res := c.Out().Response()
+	body := f.Body // of the latest response that had one, if this is not known any more
+	if isOf(res, f) {
+		body = bodyOf(res)
+	} else {
+		res = nil
+	}
+	if c.delayed {
+		body = nil
+	}
+	_ = c.provisional(context.Background(), response(res, f.Status), body, f.RemoteTag, isReliable(res))
+}
+
+// provisional sends the caller a provisional response. Without the body that a reliable
+// one would need, it is not sent.
+func (c *Call) provisional(ctx context.Context, res *sip.Response, body dialog.Body, fork string, reliable bool) error {
+	opts := []dialog.ResponseOpt{dialog.WithHeaders(c.bridge.passed(res)...)}
+	if body != nil {
+		opts = append(opts, dialog.WithBody(body))
+	}
+	if reliable {
+		opts = append(opts, dialog.WithReliable())
+	}
+	return c.In().Provisional(ctx, res.StatusCode, res.Reason, opts...)
+}
