@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/netip"
 	"time"
+
+	"sipdialog.example/dialog/internal/deadline"
 )
 
 func (d *Dialog) keyLocked() DialogKey {
@@ -31,23 +33,13 @@ func (d *Dialog) background(f func()) {
 
 // after is time.AfterFunc for a function that is counted while it runs, and
 // does not run once the stack has ended.
-func (d *Dialog) after(wait time.Duration, f func()) *time.Timer {
-	if d.stack == nil {
-		return time.AfterFunc(wait, f)
-	}
-	return time.AfterFunc(wait, func() { d.stack.tasks.Run(f) })
+func (d *Dialog) after(wait time.Duration, f func()) *deadline.Func {
+	return d.stack.timers().AfterFunc(wait, f)
 }
 
-// onTime is after for a method of the dialog: it needs no memory but the timer's while
-// it waits.
-func (d *Dialog) onTime(wait time.Duration, method func(*Dialog)) *time.Timer {
-	return time.AfterFunc(wait, func() {
-		if d.stack == nil {
-			method(d)
-			return
-		}
-		d.stack.tasks.Run(func() { method(d) })
-	})
+// onTime is after for a method of the dialog.
+func (d *Dialog) onTime(wait time.Duration, method func(*Dialog)) *deadline.Func {
+	return d.after(wait, func() { method(d) })
 }
 
 // baseContext is the context of background work: it ends with the transaction layer.
@@ -159,8 +151,15 @@ func (d *Dialog) stopRingingLocked() {
 	d.ringing = ringing{}
 }
 
-func stopTimer(t *time.Timer) {
-	if t != nil {
-		t.Stop()
+func stopTimer(t *deadline.Func) { t.Stop() }
+
+// timers are the deadlines of a stack; of none, and of one in the making, each by itself.
+func (s *Stack) timers() *deadline.Queue {
+	switch {
+	case s == nil:
+		return deadline.New(func(f func()) bool { f(); return true })
+	case s.deadlines == nil:
+		return deadline.New(s.tasks.Run)
 	}
+	return s.deadlines
 }

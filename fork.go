@@ -2,10 +2,10 @@ package dialog
 
 import (
 	"slices"
-	"time"
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/deadline"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
@@ -472,7 +472,7 @@ type forkSelection struct {
 	// asked is true once Choose is called, decided once Choose, the timer or the end of
 	// the call has decided.
 	asked, decided bool
-	timer          *time.Timer
+	timer          *deadline.Func
 }
 
 // awaitsSelectionLocked queues a 2xx for Choose, if there is one.

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sipdialog.example/dialog/internal/deadline"
 	"sipdialog.example/dialog/internal/storewriter"
 	"sipdialog.example/dialog/internal/takeover"
 )
@@ -34,7 +35,7 @@ type takeovers struct {
 
 	// The stack's mutex guards the fields below.
 
-	sweep, review, notice *time.Timer
+	sweep, review, notice *deadline.Func
 	unwatch               func()
 }
 
@@ -66,8 +67,8 @@ func (s *Stack) watchStore() {
 }
 
 // every is a timer of the stack's, which its function sets again.
-func (s *Stack) every(wait time.Duration, f func()) *time.Timer {
-	return time.AfterFunc(wait, func() { s.tasks.Run(f) })
+func (s *Stack) every(wait time.Duration, f func()) *deadline.Func {
+	return s.timers().AfterFunc(wait, f)
 }
 
 // unwatchStore ends what watchStore has begun.
@@ -79,7 +80,7 @@ func (s *Stack) unwatchStore() {
 	s.mutex.Lock()
 	unwatch := t.unwatch
 	t.unwatch = nil
-	for _, timer := range []*time.Timer{t.sweep, t.review, t.notice} {
+	for _, timer := range []*deadline.Func{t.sweep, t.review, t.notice} {
 		stopTimer(timer)
 	}
 	s.mutex.Unlock()
@@ -89,7 +90,7 @@ func (s *Stack) unwatchStore() {
 }
 
 // again sets a timer of watchStore again.
-func (s *Stack) again(timer **time.Timer, wait time.Duration) {
+func (s *Stack) again(timer **deadline.Func, wait time.Duration) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
 	if s.state == stackServing && *timer != nil {

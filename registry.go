@@ -219,9 +219,13 @@ func (s *Stack) addTombstoneLocked(key DialogKey, expected rel100.RAck) {
 	life := 64 * s.config.timers().T1
 	s.tombstones.Add(time.Now(), life, tombstone.Key(key), expected)
 	if s.tombstoneTimer == nil {
-		s.tombstoneTimer = time.AfterFunc(life, s.expireTombstones)
+		s.tombstoneTimer = s.timers().AfterFunc(life, s.expireTombstones)
 	}
 }
+
+// tombstonesTogether is how long tombstones may outstay their time, so that many end at
+// once.
+const tombstonesTogether = 100 * time.Millisecond
 
 // expireTombstones drops the tombstones that have expired, and arms the timer for the
 // next.
@@ -232,7 +236,7 @@ func (s *Stack) expireTombstones() {
 		return // shut down
 	}
 	if next, ok := s.tombstones.Expire(time.Now()); ok {
-		s.tombstoneTimer.Reset(next)
+		s.tombstoneTimer.Reset(max(next, tombstonesTogether))
 		return
 	}
 	s.tombstoneTimer = nil

@@ -3,10 +3,10 @@ package dialog
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/deadline"
 	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
@@ -25,7 +25,7 @@ type reinviteClient struct {
 	target sip.Uri
 	// canceled is true once the application gave it up.
 	canceled bool
-	limit    *time.Timer
+	limit    *deadline.Func
 	// final is closed once err, the outcome, stands.
 	final chan struct{}
 	ended bool

@@ -10,6 +10,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/deadline"
 	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/offeranswer"
@@ -45,7 +46,7 @@ type provisional struct {
 	body *SimpleBody
 
 	schedule rel100.Schedule
-	timer    *time.Timer
+	timer    *deadline.Func
 }
 
 // sendProvisional sends a provisional response: reliably when the caller requires that,

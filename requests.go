@@ -11,6 +11,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/deadline"
 	"sipdialog.example/dialog/internal/mailbox"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
@@ -178,7 +179,7 @@ type decision struct {
 	reply  func(a Answer)
 	ctx    context.Context
 	cancel context.CancelFunc
-	expiry *time.Timer
+	expiry *deadline.Func
 
 	// decided is true once the request is being answered.
 	decided atomic.Bool
@@ -187,9 +188,7 @@ type decision struct {
 func (s *Stack) newDecision(tx serverTx, handler RequestHandler, reply func(a Answer)) *decision {
 	q := &decision{stack: s, tx: tx, handler: handler, reply: reply}
 	q.ctx, q.cancel = context.WithCancel(context.WithValue(s.base, flowKey{}, s.flowOf(tx.Flow())))
-	q.expiry = time.AfterFunc(decisionTime, func() {
-		s.tasks.Run(func() { q.respond(Answer{Status: sip.StatusGatewayTimeout}) })
-	})
+	q.expiry = s.timers().AfterFunc(decisionTime, func() { q.respond(Answer{Status: sip.StatusGatewayTimeout}) })
 	s.decisions.Store(q, struct{}{})
 	return q
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/deadline"
 	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
@@ -24,7 +25,7 @@ const statusIntervalTooSmall = 422
 type sessionTimer struct {
 	sessiontimer.Timer
 	// expiry ends the call, refresh refreshes the session before that.
-	expiry, refresh *time.Timer
+	expiry, refresh *deadline.Func
 	// allowsUpdate is true when the peer's Allow lists UPDATE.
 	allowsUpdate bool
 }

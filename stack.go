@@ -16,6 +16,7 @@ import (
 
 	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/budget"
+	"sipdialog.example/dialog/internal/deadline"
 	"sipdialog.example/dialog/internal/journal"
 	"sipdialog.example/dialog/internal/lockstat"
 	"sipdialog.example/dialog/internal/rel100"
@@ -47,6 +48,8 @@ type Stack struct {
 	// unconfirmed and callBytes synchronise themselves.
 	unconfirmed *unconfirmed.Calls[*Dialog]
 	callBytes   *budget.Budget
+	// deadlines are the timers of all dialogs; what they call is counted in tasks.
+	deadlines *deadline.Queue
 	// verifier is nil without MoveCredentials.
 	verifier *auth.Verifier
 	// writers writes the calls to the Store, under the name owner; nil without a Store.
@@ -83,7 +86,7 @@ type Stack struct {
 	// tombstones are the calls that ended lately, and the PRACKs that may still come for
 	// some of them. Its timer is nil while there are none.
 	tombstones     *tombstone.Set[rel100.RAck]
-	tombstoneTimer *time.Timer
+	tombstoneTimer *deadline.Func
 	// bySource counts the calls in progress by the address they came from.
 	bySource map[netip.Addr]int
 	// started is closed when the latest Start is over; nil before the first.
@@ -171,6 +174,7 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 		tombstones: tombstone.New[rel100.RAck](time.Now(), orDefault(own.Limits.Tombstones, defaultTombstones)),
 		stopped:    make(chan struct{}),
 	}
+	s.deadlines = deadline.New(s.tasks.Run)
 	s.allowHeader, s.supportedHeader = sip.NewHeader("Allow", own.allowed()), sip.NewHeader("Supported", own.supported())
 	s.goDeliver, s.runCallback = s.deliveries.Go, s.application
 	s.base, s.cancelBase = context.WithCancel(context.Background())

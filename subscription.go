@@ -6,6 +6,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/deadline"
 	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/mailbox"
 	"sipdialog.example/dialog/internal/refersub"
@@ -48,7 +49,7 @@ type ReferSubscription struct {
 	decided, done latch.Latch
 	// callbacks are those of OnProgress.
 	callbacks       []func(Progress)
-	expiry, refresh *time.Timer
+	expiry, refresh *deadline.Func
 	// answered is closed once the REFER has its final response; err is set when
 	// that was no 2xx.
 	answered chan struct{}

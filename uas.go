@@ -10,6 +10,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/deadline"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sessiontimer"
@@ -41,7 +42,7 @@ type retransmission struct {
 	held     bool
 	interval time.Duration
 	deadline time.Time
-	timer    *time.Timer
+	timer    *deadline.Func
 }
 
 // isIncoming reports whether the peer's INVITE has no final response yet.
@@ -386,7 +387,7 @@ func (d *Dialog) waitAcked(ctx context.Context) error {
 type ringing struct {
 	// limit fires at the ringing limit, again when it is time to say again that the call
 	// rings.
-	limit, again *time.Timer
+	limit, again *deadline.Func
 	// unwatch ends the watch over the connection of the peer's INVITE.
 	unwatch func()
 }
