@@ -278,7 +278,10 @@ func (x *clientRequest) resend(change func(*draft.Request)) bool {
 	defer cancel()
 	if d := x.dialog; d != nil { // nothing else of the dialog leaves before it
 		d.sendSlot.WaitOrJoin(ctx, d.sendSlot.Enqueue())
-		d.reserveSeqs()
+		if d.reserveSeqs() != nil {
+			x.releaseSlot()
+			return false
+		}
 	}
 	x.mu.Lock()
 	req := draft.Parse(x.text)
@@ -386,7 +389,10 @@ func (d *Dialog) lockToSendIf(ctx context.Context, op string, mayLocked func() e
 	if err := d.sendSlot.Acquire(ctx); err != nil {
 		return err
 	}
-	d.reserveSeqs()
+	if err := d.reserveSeqs(); err != nil {
+		d.sendSlot.Release()
+		return err
+	}
 	d.mutex.Lock()
 	if err := mayLocked(); err != nil {
 		d.mutex.Unlock()

@@ -280,7 +280,7 @@ func (d *Dialog) sendBye() {
 	}
 	d.sendSlot.WaitOrJoin(ctx, d.sendSlot.Enqueue())
 	defer d.sendSlot.Release()
-	d.reserveSeqs()
+	_ = d.reserveSeqs() // a call must end all the same
 
 	d.mutex.Lock()
 	e := d.ending

@@ -224,16 +224,30 @@ const seqReserve = 8
 
 // reserveSeqs waits, before a request draws its CSeq number, until there are numbers that no
 // other process will use. When the Store does not answer in time the call goes on with a
-// block that is not saved.
-func (d *Dialog) reserveSeqs() {
-	if !d.lacksSeqs() || d.awaitSaved() {
-		return
+// block that is not saved. Only one that this process has from another, and has not saved
+// itself, does not: a third may have it, too.
+//
+// Errors: ErrTimeout.
+func (d *Dialog) reserveSeqs() error {
+	if !d.lacksSeqs() {
+		return nil
+	}
+	w := d.writer()
+	if w.Mark(); d.awaitSaved() {
+		return nil
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
+	if w.Fence() > 1 && !d.saved.isKept {
+		return explained(ErrTimeout, errStoreSilent)
+	}
 	s := d.currentLocked()
 	s.Allow(s.LocalSeq() + seqBlock)
+	return nil
 }
+
+// errStoreSilent explains an ErrTimeout.
+var errStoreSilent = errors.New("the Store does not answer")
 
 func (d *Dialog) lacksSeqs() bool {
 	if d.writer() == nil {

@@ -17,18 +17,20 @@ import (
 
 // faultyStore is a Store that notes what it is asked, and fails as fault says.
 type faultyStore struct {
-	*memory.Store
+	kept *memory.Store
 
 	mu  sync.Mutex // guards the fields below
 	ops []string
 	// fault, unless nil, is called before each operation: it may wait, and its error is the
 	// operation's, which is then not done.
 	fault func(ctx context.Context, op string) error
-	// saved are the records, the latest last.
+	// saved are the records that were written, the latest last.
 	saved []dialog.Record
+	// nothingDue is true for a store that gives out nothing that is overdue.
+	nothingDue bool
 }
 
-func newFaultyStore() *faultyStore { return &faultyStore{Store: memory.New()} }
+func newFaultyStore() *faultyStore { return &faultyStore{kept: memory.New()} }
 
 func (s *faultyStore) fails(fault func(ctx context.Context, op string) error) {
 	s.mu.Lock()
@@ -66,26 +68,54 @@ func (s *faultyStore) Save(ctx context.Context, r dialog.Record) error {
 	if err := s.asked(ctx, "Save"); err != nil {
 		return err
 	}
+	if err := s.kept.Save(ctx, r); err != nil {
+		return err
+	}
 	r.Data = slices.Clone(r.Data)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.saved = append(s.saved, r)
-	s.mu.Unlock()
-	return s.Store.Save(ctx, r)
+	return nil
 }
 
 func (s *faultyStore) Check(ctx context.Context, key dialog.StoreKey, fence uint64) error {
 	if err := s.asked(ctx, "Check"); err != nil {
 		return err
 	}
-	return s.Store.Check(ctx, key, fence)
+	return s.kept.Check(ctx, key, fence)
 }
 
 func (s *faultyStore) Drop(ctx context.Context, key dialog.StoreKey, fence uint64, tomb time.Duration) error {
 	if err := s.asked(ctx, "Drop"); err != nil {
 		return err
 	}
-	return s.Store.Drop(ctx, key, fence, tomb)
+	return s.kept.Drop(ctx, key, fence, tomb)
 }
+
+func (s *faultyStore) Take(ctx context.Context, key dialog.StoreKey, owner string) (dialog.Record, error) {
+	if err := s.asked(ctx, "Take"); err != nil {
+		return dialog.Record{}, err
+	}
+	return s.kept.Take(ctx, key, owner)
+}
+
+func (s *faultyStore) Due(ctx context.Context, before time.Time, owner string, n int) ([]dialog.Record, error) {
+	s.mu.Lock()
+	fault, nothing := s.fault, s.nothingDue
+	s.mu.Unlock()
+	if nothing {
+		return nil, nil
+	}
+	if fault != nil {
+		if err := fault(ctx, "Due"); err != nil {
+			return nil, err
+		}
+	}
+	return s.kept.Due(ctx, before, owner, n)
+}
+
+// Len counts the calls that are kept.
+func (s *faultyStore) Len() int { return s.kept.Len() }
 
 // keeping has a stack keep its calls.
 func keeping(store dialog.Store) func(*dialog.StackConfig) {

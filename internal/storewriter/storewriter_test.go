@@ -1,0 +1,296 @@
+package storewriter_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog/internal/storewriter"
+	"sipdialog.example/dialog/internal/tasks"
+)
+
+// model is a store, and a call that is written to it, whose state is a number.
+type model struct {
+	t     *testing.T
+	group *storewriter.Group
+	tasks tasks.Group
+	stop  context.CancelFunc
+
+	mu      sync.Mutex // guards the fields below
+	now     int        // the call
+	kept    int        // what the store has of it
+	ops     []string
+	results []storewriter.Result // of the next operations; then Done
+	takes   time.Duration        // an operation
+	asking  int
+	moved   int
+}
+
+func newModel(t *testing.T) *model {
+	m := &model{t: t}
+	base, stop := context.WithCancel(context.Background())
+	m.stop = stop
+	m.group = &storewriter.Group{Store: m, Go: m.tasks.Go, Run: m.tasks.Run, Base: base}
+	return m
+}
+
+func (m *model) close() {
+	m.group.Close()
+	m.stop()
+	m.tasks.Close()
+	m.tasks.Wait(context.Background())
+	require.Zero(m.t, m.group.Waiting())
+}
+
+func (m *model) do(ctx context.Context, op string, done func()) storewriter.Result {
+	m.mu.Lock()
+	m.asking++
+	require.Equal(m.t, 1, m.asking, "one operation at a time")
+	m.ops = append(m.ops, op)
+	result := storewriter.Done
+	if len(m.results) > 0 {
+		result, m.results = m.results[0], m.results[1:]
+	}
+	takes := m.takes
+	m.mu.Unlock()
+	select {
+	case <-time.After(takes):
+	case <-ctx.Done():
+		result = storewriter.Unknown
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asking--
+	if result == storewriter.Done {
+		done()
+	}
+	return result
+}
+
+func (m *model) Save(ctx context.Context, _ uint64) storewriter.Result {
+	m.mu.Lock()
+	now := m.now
+	m.mu.Unlock()
+	return m.do(ctx, "save", func() { m.kept = now })
+}
+
+func (m *model) Drop(ctx context.Context, _ storewriter.Key, _ uint64) storewriter.Result {
+	return m.do(ctx, "drop", func() { m.kept = 0 })
+}
+
+func (m *model) Check(ctx context.Context, _ storewriter.Key, _ uint64) storewriter.Result {
+	return m.do(ctx, "check", func() {})
+}
+
+func (m *model) Saved() {}
+
+func (m *model) Moved() { m.mu.Lock(); defer m.mu.Unlock(); m.moved++ }
+
+// changes the call, and says so.
+func (m *model) changes(w *storewriter.Writer) {
+	m.mu.Lock()
+	m.now++
+	m.mu.Unlock()
+	w.Mark()
+}
+
+func (m *model) answers(results ...storewriter.Result) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.results = results
+}
+
+// did returns the operations since the last did.
+func (m *model) did() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	did := m.ops
+	m.ops = nil
+	return did
+}
+
+func (m *model) has() int { m.mu.Lock(); defer m.mu.Unlock(); return m.kept }
+
+func modelled(t *testing.T, test func(t *testing.T, m *model, w *storewriter.Writer)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(t)
+		defer m.close()
+		test(t, m, m.group.NewCall(storewriter.Key{1}, m))
+	})
+}
+
+// Changes that come while one is being saved are saved together, as they are then.
+func TestChangesCoalesce(t *testing.T) {
+	modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
+		m.takes = time.Second
+		m.changes(w)
+		time.Sleep(time.Millisecond)
+		for range 100 {
+			m.changes(w)
+		}
+		require.Equal(t, storewriter.Done, w.Wait(context.Background()))
+		require.Equal(t, 101, m.has())
+		require.Equal(t, []string{"save", "save"}, m.did())
+	})
+}
+
+// Wait is for the changes before it, not for those that follow.
+func TestWaitIsForWhatWasMarkedBefore(t *testing.T) {
+	modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
+		m.takes = time.Second
+		m.changes(w)
+		time.Sleep(500 * time.Millisecond)
+		began := time.Now()
+		go func() { time.Sleep(time.Millisecond); m.changes(w) }()
+		require.Equal(t, storewriter.Done, w.Wait(context.Background()))
+		require.Equal(t, 500*time.Millisecond, time.Since(began))
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		defer cancel()
+		require.Equal(t, storewriter.Unknown, w.Wait(ctx))
+	})
+}
+
+// A store that does not answer is asked again after 100 ms, then less often, and at least
+// every 5 s; what is saved in the end is the latest.
+func TestFailuresAreTriedAgain(t *testing.T) {
+	modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
+		m.answers(slices.Repeat([]storewriter.Result{storewriter.Unknown}, 20)...)
+		m.changes(w)
+		var times []time.Duration
+		began := time.Now()
+		for len(times) < 21 {
+			time.Sleep(time.Millisecond)
+			if len(m.did()) > 0 {
+				times = append(times, time.Since(began))
+				m.changes(w)
+			}
+		}
+		require.Less(t, times[1], 110*time.Millisecond)
+		for i := 8; i < len(times); i++ {
+			require.LessOrEqual(t, times[i]-times[i-1], 5*time.Second)
+			require.GreaterOrEqual(t, times[i]-times[i-1], 2*time.Second)
+		}
+		require.Equal(t, storewriter.Done, w.Wait(context.Background()))
+		require.Equal(t, m.now, m.has())
+		require.Equal(t, uint64(20), m.group.Failures())
+	})
+}
+
+// The end of a call is told after the Save that is being done, whatever became of it, and
+// not at all if nothing was ever saved.
+func TestDropFollowsTheLastSave(t *testing.T) {
+	for _, result := range []storewriter.Result{storewriter.Done, storewriter.Unknown} {
+		modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
+			m.takes = time.Second
+			m.answers(result)
+			m.changes(w)
+			time.Sleep(time.Millisecond)
+			w.Drop()
+			w.Drop()
+			w.Mark()
+			require.Equal(t, 1, m.group.Waiting())
+			require.Zero(t, m.group.Wait(context.Background()))
+			require.Equal(t, []string{"save", "drop"}, m.did())
+			require.Zero(t, m.has())
+		})
+	}
+	modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
+		w.Drop()
+		w.Mark()
+		synctest.Wait()
+		require.Empty(t, m.did())
+	})
+}
+
+// A call that another process has is told so once, and nothing more is written of it.
+func TestMovedCallIsNotWritten(t *testing.T) {
+	modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
+		m.answers(storewriter.Done, storewriter.Moved)
+		m.changes(w)
+		synctest.Wait()
+		m.changes(w)
+		require.Equal(t, storewriter.Moved, w.Wait(context.Background()))
+		synctest.Wait()
+		require.Equal(t, 1, m.moved)
+		m.did()
+		m.changes(w)
+		w.Drop()
+		require.Equal(t, storewriter.Moved, w.Confirm(context.Background(), time.Hour))
+		synctest.Wait()
+		require.Empty(t, m.did())
+		require.Equal(t, 1, m.moved)
+	})
+}
+
+// The store is asked whose the call is only if it has not said so lately. What it has lost is
+// saved again.
+func TestConfirm(t *testing.T) {
+	modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
+		m.changes(w)
+		synctest.Wait()
+		confirm := func(want storewriter.Result, did ...string) {
+			t.Helper()
+			require.Equal(t, want, w.Confirm(context.Background(), time.Minute))
+			synctest.Wait()
+			require.Equal(t, did, m.did())
+		}
+		m.did()
+		confirm(storewriter.Done)
+		time.Sleep(2 * time.Minute)
+		require.False(t, w.IsConfirmed(time.Minute))
+		confirm(storewriter.Done, "check")
+		require.True(t, w.IsConfirmed(time.Minute))
+		confirm(storewriter.Done)
+		time.Sleep(2 * time.Minute)
+		m.answers(storewriter.NotKept)
+		confirm(storewriter.Done, "check", "save")
+		time.Sleep(2 * time.Minute)
+		m.answers(storewriter.Unknown)
+		confirm(storewriter.Unknown, "check")
+		m.answers(storewriter.Moved)
+		confirm(storewriter.Moved, "check")
+		require.Equal(t, 1, m.moved)
+	})
+}
+
+// Close leaves nothing behind: neither a timer nor a goroutine.
+func TestCloseEndsThePauses(t *testing.T) {
+	modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
+		m.answers(slices.Repeat([]storewriter.Result{storewriter.Unknown}, 100)...)
+		m.changes(w)
+		time.Sleep(time.Second)
+		m.group.Close()
+		require.Zero(t, m.group.Waiting())
+		m.did()
+		time.Sleep(time.Minute)
+		require.Empty(t, m.did())
+	})
+}
+
+// A Writer that is released writes nothing; nil is a Writer of no store.
+func TestReleasedAndNoWriter(t *testing.T) {
+	modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
+		m.changes(w)
+		synctest.Wait()
+		w.Release()
+		m.did()
+		m.changes(w)
+		w.Drop()
+		synctest.Wait()
+		require.Empty(t, m.did())
+	})
+	var w *storewriter.Writer
+	w.Mark()
+	w.Drop()
+	w.Release()
+	require.Zero(t, w.Fence())
+	require.Equal(t, storewriter.Done, w.Wait(context.Background()))
+	require.Equal(t, storewriter.Done, w.Confirm(context.Background(), 0))
+	require.True(t, w.IsConfirmed(0))
+}
