@@ -201,6 +201,7 @@ type StackConfig struct {
 	Durability Durability
 	// StoreTimeout bounds how long a message of a call waits for the Store. After it the
 	// call goes on, and Stats.Unsaved counts that; it is saved as soon as the Store answers.
+	// While the Store is known not to answer, a message waits a tenth of that.
 	// Zero means 250 ms.
 	StoreTimeout time.Duration
 	// TakeoverFilter, unless nil, says which calls of the Store this process goes on with; it

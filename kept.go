@@ -197,9 +197,13 @@ func (d *Dialog) answersSavedLocked() bool {
 }
 
 // awaitSaved waits until the call is saved as it is now, and goes on without that after the
-// StoreTimeout.
+// StoreTimeout, or a tenth of it if the Store has not answered lately.
 func (d *Dialog) awaitSaved() (isSaved bool) {
-	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().storeTimeout())
+	wait := d.config().storeTimeout()
+	if d.stack.writers.IsDown() {
+		wait /= 10
+	}
+	ctx, cancel := context.WithTimeout(d.baseContext(), wait)
 	defer cancel()
 	isSaved = d.writer().Wait(ctx) != storewriter.Unknown
 	if !isSaved {

@@ -68,6 +68,8 @@ type Group struct {
 
 	// failures counts the operations that the store has not answered.
 	failures atomic.Uint64
+	// down is true while the store does not answer, as far as is known.
+	down atomic.Bool
 
 	mu sync.Mutex // guards the fields below
 	// waiting counts the writers that have something to write.
@@ -81,6 +83,9 @@ type Group struct {
 
 // Failures counts the operations that the store has not answered.
 func (g *Group) Failures() uint64 { return g.failures.Load() }
+
+// IsDown reports whether the store has not answered lately: it is of little use to wait.
+func (g *Group) IsDown() bool { return g.down.Load() }
 
 // Waiting counts the calls whose latest change, or end, is not written yet.
 func (g *Group) Waiting() int {
@@ -173,6 +178,7 @@ func (g *Group) ask(ctx context.Context, operation func(context.Context) Result)
 	if result == Unknown {
 		g.failures.Add(1)
 	}
+	g.down.Store(result == Unknown)
 	return result
 }
 

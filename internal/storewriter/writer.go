@@ -137,6 +137,7 @@ func (w *Writer) Wait(ctx context.Context) Result {
 			return Done
 		}
 		if !w.waitLocked(ctx) {
+			w.group.down.Store(true)
 			return Unknown
 		}
 	}
