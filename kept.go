@@ -282,10 +282,7 @@ func (d *Dialog) confirm(ctx context.Context) storewriter.Result {
 }
 
 // pack makes the bytes of a Record of a snapshot, and unpack reads them.
-func (s *Stack) pack(snapshot *Snapshot) []byte {
-	text, _ := snapshot.MarshalJSON() // does not fail
-	return text
-}
+func (s *Stack) pack(snapshot *Snapshot) []byte { return snapshot.text() }
 
 func (s *Stack) unpack(data []byte) (*Snapshot, error) {
 	snapshot := &Snapshot{}

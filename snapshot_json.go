@@ -71,16 +71,18 @@ var snapshotFields = [...]snapshotField{
 
 // MarshalJSON writes the snapshot, with the fields that it was read with and this package
 // does not know. It does not fail.
-func (s Snapshot) MarshalJSON() ([]byte, error) {
-	w := snapshotWriter{text: append(make([]byte, 0, 1024), '{'), unknown: slices.Sorted(maps.Keys(s.unknown)), s: &s}
+func (s Snapshot) MarshalJSON() ([]byte, error) { return s.text(), nil }
+
+func (s *Snapshot) text() []byte {
+	w := snapshotWriter{text: append(make([]byte, 0, 1024), '{'), unknown: slices.Sorted(maps.Keys(s.unknown)), s: s}
 	for _, f := range snapshotFields {
 		w.unknownBefore(f.name)
 		if !s.isLater() {
-			w.add(f.name, func(to []byte) []byte { return f.write(&s, to) })
+			w.add(f.name, func(to []byte) []byte { return f.write(s, to) })
 		}
 	}
 	w.unknownBefore("")
-	return append(w.text, '}'), nil
+	return append(w.text, '}')
 }
 
 // isLater reports whether the snapshot was read from one of a later version, of which

@@ -165,17 +165,21 @@ type benchServer struct {
 	stack   *dialog.Stack
 }
 
-func newBenchServer(b testing.TB) *benchServer {
+func newBenchServer(b testing.TB, change ...func(*dialog.StackConfig)) *benchServer {
 	network := dialogtest.NewNetwork()
 	wire := &benchServed{answers: make(chan []byte, 100)}
 	wire.benchWire = &benchWire{in: make(chan []byte), out: wire.sent, closed: make(chan struct{})}
-	stack, err := dialog.NewStack(&dialog.StackConfig{
+	config := &dialog.StackConfig{
 		Transport:  &dialog.TransportConfig{Protocol: "udp", Address: "10.0.0.1", Port: 5060},
 		MaxDialogs: -1,
 		Network:    benchNetwork{network.Host("10.0.0.1"), wire.benchWire},
 		Timers:     dialog.Timers{T1: 50 * time.Millisecond},
 		Limits:     dialog.Limits{Transactions: 1 << 20},
-	})
+	}
+	for _, c := range change {
+		c(config)
+	}
+	stack, err := dialog.NewStack(config)
 	require.NoError(b, err)
 	stack.OnIncomingDialog(func(d dialog.IDialog) {
 		if err := d.Accept(context.Background(), benchAnswer); err != nil {

@@ -7,13 +7,32 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/store/memory"
 )
 
 // What a call costs a server is bounded, see docs/performance.md: above all no
 // structs are made of requests that nobody asks for. What the peer allocates is in it.
 func TestAllocationsOfACallAtAServerAreBounded(t *testing.T) {
+	allocations, bytes := allocationsOfACall(t)
+	t.Log(allocations, "allocations,", bytes, "bytes a call")
+	require.LessOrEqual(t, allocations, uint64(120))
+	require.LessOrEqual(t, bytes, uint64(13500))
+}
+
+// A Store costs a call some 6 KB at most, of which the store in memory is a part.
+func TestAllocationsOfACallWithAStoreAreBounded(t *testing.T) {
+	_, without := allocationsOfACall(t)
+	more, with := allocationsOfACall(t, keeping(memory.New()))
+	t.Log(more, "allocations,", with, "bytes a call,", with-without, "for the store")
+	require.LessOrEqual(t, with, without+6<<10)
+}
+
+func allocationsOfACall(t *testing.T, change ...func(*dialog.StackConfig)) (allocations, bytes uint64) {
+	t.Helper()
 	const calls = 300
-	server := newBenchServer(t)
+	server := newBenchServer(t, change...)
 	defer server.close()
 	for i := range calls { // tables and pools are filled
 		server.call(i)
@@ -24,8 +43,5 @@ func TestAllocationsOfACallAtAServerAreBounded(t *testing.T) {
 		server.call(calls + i)
 	}
 	runtime.ReadMemStats(&after)
-	allocations, bytes := (after.Mallocs-before.Mallocs)/calls, (after.TotalAlloc-before.TotalAlloc)/calls
-	t.Log(allocations, "allocations,", bytes, "bytes a call")
-	require.LessOrEqual(t, allocations, uint64(120))
-	require.LessOrEqual(t, bytes, uint64(13500))
+	return (after.Mallocs - before.Mallocs) / calls, (after.TotalAlloc - before.TotalAlloc) / calls
 }

@@ -11,11 +11,14 @@ import (
 
 // Alive is the entry unless it has expired; nil for none.
 func (e *Entry) Alive(now time.Time) *Entry {
-	if e == nil || !e.Expires.IsZero() && !now.Before(e.Expires) {
+	if e == nil || e.IsExpired(now) {
 		return nil
 	}
 	return e
 }
+
+// IsExpired reports whether the entry counts as not there.
+func (e *Entry) IsExpired(now time.Time) bool { return !e.Expires.IsZero() && !now.Before(e.Expires) }
 
 // Save returns the entry that a Save leaves.
 func Save(now *Entry, r dialog.Record) (Entry, error) {

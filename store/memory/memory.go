@@ -157,11 +157,13 @@ func (s *Store) aliveLocked(key dialog.StoreKey, now time.Time) *storerecord.Ent
 // each time.
 func (s *Store) sweepLocked(now time.Time) {
 	looked := 0
-	for key := range s.entries {
+	for key, e := range s.entries {
 		if looked++; looked > swept {
 			return
 		}
-		s.aliveLocked(key, now)
+		if e.IsExpired(now) {
+			delete(s.entries, key)
+		}
 	}
 }
 
