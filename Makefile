@@ -104,10 +104,11 @@ demo: ## three stacks: a reliable 183, hold, resume, session refresh, transfer, 
 	$(call building,cmd/demo)
 	$(GO) run ./cmd/demo
 
-interop-sipp: ## the library against sipp, as caller and as callee
+interop-sipp: ## the library against sipp, as caller and as callee, and programs between two sipps
 	@GO="$(GO)" sh scripts/need.sh go sipp
-	$(call building,interop/sipp)
+	$(call building,interop/sipp and interop/bridge)
 	$(GO) run ./interop/sipp
+	$(GO) run ./interop/bridge
 
 interop-nat: ## across routers with network address translation, as root (Linux)
 	@GO="$(GO)" sh scripts/need.sh go

@@ -114,6 +114,9 @@ func TestGuidesShowWhatTheExamplesRun(t *testing.T) {
 	examples := ""
 	files, err := filepath.Glob("example*_test.go")
 	require.NoError(t, err)
+	programs, err := filepath.Glob("examples/*/main.go") // they run in make interop-sipp, or in tests of their own
+	require.NoError(t, err)
+	files = append(files, programs...)
 	for _, file := range files {
 		examples += squeezed(read(t, file))
 	}

@@ -64,8 +64,8 @@ func (c *Call) answer(ctx context.Context, res *sip.Response) error {
 	return c.acceptErr
 }
 
-// progress passes on the provisional responses of the second call. An offer in one goes by
-// offered.
+// progress passes on the provisional responses of the second call, but not those that have
+// an offer.
 func (c *Call) progress(f dialog.ForkInfo) {
 	if f.Ended || f.Status < 101 || f.Status > 199 {
 		return
@@ -77,8 +77,8 @@ func (c *Call) progress(f dialog.ForkInfo) {
 	} else {
 		res = nil
 	}
-	if c.delayed {
-		body = nil
+	if c.delayed && body != nil {
+		return // an offer: offered passes it on
 	}
 	_ = c.provisional(context.Background(), response(res, f.Status), body, f.RemoteTag, isReliable(res))
 }

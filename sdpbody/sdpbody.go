@@ -143,9 +143,9 @@ func (s *Session) Answer(offer dialog.Body) (dialog.Body, error) {
 	return bodyOf(answer), nil
 }
 
-// Decide is Answer for [dialog.Dialog.OnOffer].
-func (s *Session) Decide(_ context.Context, offer dialog.Body) (dialog.Body, error) {
-	return s.Answer(offer)
+// Decide is Answer for [dialog.Dialog.OnOfferRequest]: with it, Accept needs no body.
+func (s *Session) Decide(_ context.Context, r *dialog.OfferRequest) (dialog.Body, error) {
+	return s.Answer(r.Offer)
 }
 
 // With returns the session with other streams, such as one that is held: the same o= line,

@@ -183,7 +183,7 @@ func TestOffersAndIPv6(t *testing.T) {
 	require.Equal(t, "v=0\r\no=- 1 1 IN IP6 2001:db8::1\r\ns=-\r\nc=IN IP6 2001:db8::1\r\nt=0 0\r\n"+
 		"m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\na=sendrecv\r\n"+
 		"m=video 0 RTP/AVP 31\r\na=rtpmap:31 H261/90000\r\na=sendrecv\r\n", text)
-	asked, err := s.Decide(context.Background(), dialog.NewBody("", nil))
+	asked, err := s.Decide(context.Background(), &dialog.OfferRequest{})
 	require.NoError(t, err)
 	require.Equal(t, s.Offer().Data(), asked.Data())
 	mapped := made(t, sdpbody.Local{Addr: netip.MustParseAddr("::ffff:192.0.2.1"), Streams: l.Streams})

@@ -111,6 +111,7 @@ func TestBridgePassesAnOfferInAReliableResponse(t *testing.T) {
 		j.callee.reply(prack, dialogtest.Response{Code: 200})
 		j.callee.answer(dialogtest.Response{Code: 200})
 		require.Empty(t, body(j.gets("200 INVITE")))
+		require.Len(t, w.sent(stackIP, "183 INVITE"), 1)
 		j.caller.acknowledge(1)
 		_, err := j.outcome()
 		require.NoError(t, err)
