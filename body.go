@@ -158,6 +158,15 @@ func sessionIn(msg sipheader.Message) *SimpleBody {
 	return &SimpleBody{contentType: ownType(part.Type), data: bytes.Clone(part.Data)}
 }
 
+// hasSession reports whether sessionIn finds one.
+func hasSession(msg sipheader.Message) bool {
+	if len(msg.Body()) == 0 {
+		return false
+	}
+	_, ok := offeranswer.SessionPart(wholeBody(msg))
+	return ok
+}
+
 // wholeBody is a message's body, not yet taken apart.
 func wholeBody(msg sipheader.Message) multipart.Part {
 	return multipart.Part{

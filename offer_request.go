@@ -228,7 +228,7 @@ func (d *Dialog) firstOfferLocked(tx serverTx) (first firstOffer, ok bool) {
 // answerFirst gets the session for the 200 of Accept from the application, if res has
 // none. A refusal refuses the call.
 func (d *Dialog) answerFirst(ctx context.Context, tx serverTx, res *sip.Response) error {
-	if sessionIn(res) != nil {
+	if hasSession(res) {
 		return nil
 	}
 	d.mutex.Lock()

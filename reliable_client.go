@@ -323,7 +323,7 @@ func (p *prack) settle(res *sipmsg.Message) {
 	defer d.mutex.Unlock()
 	s := p.r.stateLocked()
 	if s.negotiation.IsOpen(p) && res != nil && res.IsSuccess() {
-		if sessionIn(res) != nil {
+		if hasSession(res) {
 			s.negotiation.ReceiveAnswer(p)
 		}
 		d.keepBodyLocked(bodyOf(res))

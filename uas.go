@@ -337,7 +337,7 @@ func (d *Dialog) handleAck(ack *sipmsg.Message, flow *transport.Flow) {
 	if s.negotiation.IsOpen(u) {
 		s.answeredLocked(sessionIn(ack))
 	}
-	if u.initial || sessionIn(ack) != nil { // of the first there is nothing to go back to
+	if u.initial || hasSession(ack) { // of the first there is nothing to go back to
 		before := s.negotiation.Local()
 		if s.negotiation.ReceiveAnswer(u); !u.initial && s.negotiation.Local() != before {
 			d.changedIfKeptLocked()
