@@ -9,6 +9,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/store/memory"
 )
 
 // A process writes its calls down, and is killed. The one that is started in its place goes
@@ -57,6 +58,35 @@ func ExampleStack_Restore() {
 	// Output:
 	// Established with account 7
 	// Terminated
+}
+
+// A stack keeps its calls in a Store: here in memory, elsewhere in one that other processes
+// reach, too.
+func ExampleStore() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	network.answering("10.0.0.2")
+
+	store := memory.New()
+	stack, err := dialog.NewStack(&dialog.StackConfig{
+		Transport: &dialog.TransportConfig{Protocol: "udp", Address: "10.0.0.1", Port: 5060},
+		Network:   network.Host("10.0.0.1"), // left out: the operating system's
+		Store:     store, Node: "alice", SessionExpires: 30 * time.Minute,
+	})
+	must(err)
+	must(stack.Start(ctx))
+	defer func() { must(stack.Shutdown(ctx)) }()
+	placed, err := stack.NewInvite(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{Body: audio("sendrecv")})
+	must(err)
+	call := placed.(*dialog.Dialog)
+	must(call.WaitAnswer(ctx)) // it was saved before the ACK left
+	fmt.Println(store.Len(), "call in the store")
+	must(call.Bye(ctx, ""))
+	must(stack.Shutdown(ctx)) // the end of each call is written
+	fmt.Println(store.Len(), "calls in the store")
+	// Output:
+	// 1 call in the store
+	// 0 calls in the store
 }
 
 // A server that is to be stopped for maintenance takes no new calls, and waits for those
