@@ -201,6 +201,14 @@ func (d *Dialog) clearAs(cause Cause, told func(*Dialog, Cause) knowledge) (deli
 
 func (d *Dialog) clearNow(cause Cause, told func(*Dialog, Cause) knowledge) <-chan struct{} {
 	both := d.lockBoth()
+	delivered, finish := d.clearLocked(cause, told)
+	both.unlock()
+	finish()
+	return delivered
+}
+
+// clearLocked is clearNow with both mutexes held; finish is called without them.
+func (d *Dialog) clearLocked(cause Cause, told func(*Dialog, Cause) knowledge) (delivered <-chan struct{}, finish func()) {
 	d.stack.noteEndLocked(told(d, cause))
 	d.phase = phaseCleared
 	for _, u := range d.retransmissions {
@@ -213,14 +221,14 @@ func (d *Dialog) clearNow(cause Cause, told func(*Dialog, Cause) knowledge) <-ch
 	if d.invite != nil {
 		release = d.invite.dropLocked(nil)
 	}
-	delivered := d.terminateLocked(cause)
+	delivered = d.terminateLocked(cause)
 	d.stack.forgetLocked(d)
 	d.writerLocked().Drop()
-	both.unlock()
-	release()
-	d.endContext()
-	d.abortOffers()
-	return delivered
+	return delivered, func() {
+		release()
+		d.endContext()
+		d.abortOffers()
+	}
 }
 
 // moveAway ends the call here, since another process has it: the peer is not told. What it
@@ -228,10 +236,14 @@ func (d *Dialog) clearNow(cause Cause, told func(*Dialog, Cause) knowledge) <-ch
 func (d *Dialog) moveAway(err error) {
 	d.dropSubscriptions(err)
 	d.mutex.Lock()
-	d.ending = &ending{cause: Cause{By: PartyMoved}, err: err}
-	d.saved.movedAway = true
+	d.moveAwayLocked(err)
 	d.mutex.Unlock()
 	d.clearAs(Cause{}, func(*Dialog, Cause) knowledge { return hasAgreed })
+}
+
+func (d *Dialog) moveAwayLocked(err error) {
+	d.ending = &ending{cause: Cause{By: PartyMoved}, err: err}
+	d.saved.movedAway = true
 }
 
 // movedAwayLocked reports whether another process has the call.

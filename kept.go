@@ -171,10 +171,13 @@ func (d *Dialog) record(fence uint64) (r Record, ok bool) {
 	return r, true
 }
 
-// dueLocked is when another process should see to the session. One that is overdue already
-// is being refreshed.
+// dueLocked is when another process should see to the session: at once for a call that is
+// handed over. One that is overdue already is being refreshed.
 func (d *Dialog) dueLocked(now time.Time) time.Time {
 	due := d.timer.DueAt()
+	if d.saved.leaving {
+		return now
+	}
 	if !due.IsZero() && !due.After(now) {
 		return now.Add(ClaimTime)
 	}

@@ -110,7 +110,7 @@ func (s *Stack) sweepOverdue() {
 	s.again(&s.takeovers.sweep, wait)
 }
 
-// vacant is how many more calls are within MaxDialogs.
+// vacant is how many more calls are within MaxDialogs; none for a stack that drains.
 func (s *Stack) vacant() int {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()

@@ -64,11 +64,13 @@ func (s *Stack) Restore(ctx context.Context, snapshot *Snapshot) (d *Dialog, err
 }
 
 // ownership is the right to a call that is in the Store: the fence, and when the Store has
-// said so. overdue is true if the call was taken because its session timer was overdue.
+// said so. overdue is true if the call was taken because it was due, and due is when its record
+// was: another process takes it then, too, unless it is saved.
 type ownership struct {
 	fence     uint64
 	confirmed time.Time
 	overdue   bool
+	due       time.Time
 }
 
 func (s *Stack) restore(snapshot *Snapshot, by ownership) (*Dialog, error) {
@@ -374,6 +376,8 @@ func (d *Dialog) resumeTimer(v sessiontimer.View, now time.Time, overdue bool) {
 	}
 	d.timer.expiry = d.onTime(d.timer.ExpiresAt().Sub(now), (*Dialog).sessionExpired)
 	wait, refreshes := v.Resume(now)
+	// A call that was handed over is due, but its session may be far from its end.
+	overdue = overdue && !d.timer.DueAt().After(now.Add(v.Interval/8))
 	if !refreshes && !overdue {
 		return
 	}

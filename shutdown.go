@@ -137,6 +137,9 @@ func (s *Stack) stop(ctx context.Context) error {
 	defer cancel()
 	s.waitStarted(ctx)
 	s.unwatchStore()
+	if s.handingOver.Load() {
+		s.handOverLeft(written)
+	}
 	s.hangupAll(ctx, written)
 	for _, d := range s.openCalls() {
 		d.closeSubscriptions(ErrShutdown, true)

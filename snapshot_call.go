@@ -103,8 +103,10 @@ type keptCall struct {
 	// and offeredSession that in the latest record.
 	isKept                  bool
 	session, offeredSession Body
-	// movedAway is true once another process has the call.
+	// movedAway is true once another process has the call, or may take it.
 	movedAway bool
+	// leaving is true while the call is being handed over.
+	leaving bool
 }
 
 // SetAppData sets what the application has to know of the call once it is restored, at

@@ -116,6 +116,8 @@ type Stack struct {
 	credentials auth.Cache
 	counters    counters
 	decisions   sync.Map // of *decision: those that are open
+	// handingOver is true once HandOver was called.
+	handingOver atomic.Bool
 	defaults    atomic.Pointer[callDefaults]
 }
 

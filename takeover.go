@@ -19,7 +19,7 @@ import (
 // Takeover says why a call that another process had is here now.
 type Takeover struct {
 	// Method is that of the peer's request which led to it. It is empty if the call was
-	// taken because its session timer was overdue.
+	// taken because its session timer was overdue, or because it was handed over.
 	Method sip.RequestMethod
 }
 
@@ -101,7 +101,7 @@ func (s *Stack) takeOverByAck(ack *sipmsg.Message, flow *transport.Flow) {
 // takeOver takes the call of a request over, if the Store may be asked. The caller is the
 // queue of the Call-ID, so that nothing else waits.
 func (s *Stack) takeOver(key DialogKey, method sip.RequestMethod) (outcome takeover.Outcome) {
-	if s.ready() != nil || s.isDraining() { // another process may have it
+	if s.ready() != nil {
 		return takeover.Failed
 	}
 	gate, id := s.takeovers.gate, NewStoreKey(key.CallID, key.LocalTag)
@@ -126,7 +126,7 @@ func (s *Stack) takeOver(key DialogKey, method sip.RequestMethod) (outcome takeo
 	if snapshot == nil {
 		return takeover.Unusable
 	}
-	return s.goOn(snapshot, ownership{fence: r.Fence, confirmed: asked}, Takeover{Method: method})
+	return s.goOn(snapshot, ownership{fence: r.Fence, confirmed: asked, due: r.Due}, Takeover{Method: method})
 }
 
 // take is Store.Take, within its time.
@@ -168,16 +168,16 @@ func (s *Stack) goOn(snapshot *Snapshot, by ownership, why Takeover) takeover.Ou
 		return takeover.Failed
 	}
 	s.counters.takenOver.Add(1)
-	d.putOff(by.overdue)
+	d.putOff(by)
 	s.tellRestored(d, why)
 	return takeover.Taken
 }
 
 // putOff has a call saved whose record is due, so that no other process takes it too.
-func (d *Dialog) putOff(overdue bool) {
+func (d *Dialog) putOff(by ownership) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if due := d.timer.DueAt(); overdue || !due.IsZero() && !due.After(time.Now()) {
+	if by.overdue || !by.due.IsZero() && !by.due.After(time.Now()) {
 		d.changedIfKeptLocked()
 	}
 }

@@ -121,6 +121,21 @@ func (w *Writer) Release() {
 	}
 }
 
+// ReleaseSaved is Release for a call whose changes are all saved. It reports false, and does
+// nothing, for any other.
+func (w *Writer) ReleaseSaved() bool {
+	if w == nil {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stage != keeping || w.saved < w.marked {
+		return false
+	}
+	w.toLocked(released)
+	return true
+}
+
 // Wait waits until all changes are saved that were marked before. It is Done also for a call
 // that has ended, and Unknown if ctx ends first.
 func (w *Writer) Wait(ctx context.Context) Result {

@@ -364,6 +364,11 @@ func stackCallbackOperations() []operation {
 				a.node.shutdown(ctx)
 			}
 		}},
+		{"Stack.HandOver", func(a *application, ctx context.Context, _ *dialog.Dialog) {
+			if err := a.node.stack.HandOver(ctx); !errors.Is(err, dialog.ErrInvalidArgument) { // these have no Store
+				a.round.errorf("", "%s: HandOver: %v", a.node.ip, err)
+			}
+		}},
 		{"Stack.Drain", func(a *application, ctx context.Context, _ *dialog.Dialog) {
 			if !a.round.ending.Load() { // no other call could come
 				return

@@ -88,12 +88,10 @@ const session = "v=0\r\no=node 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1
 func leave(stack *dialog.Stack, stored bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
-	var err error
+	var err error // without a store the load is over
 	if stored {
-		err = stack.Drain(ctx)
+		err = stack.HandOver(ctx)
 	}
-	stats := stack.Stats()
-	_ = stats
 	end, cancelEnd := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancelEnd()
 	if failed := stack.Shutdown(end); err == nil {
