@@ -204,6 +204,11 @@ type StackConfig struct {
 	// While the Store is known not to answer, a message waits a tenth of that.
 	// Zero means 250 ms.
 	StoreTimeout time.Duration
+	// Seal and Open, unless nil, encrypt the records of the Store, and decrypt them: package
+	// store/seal has both. They are called with no lock held, from any goroutine, and do not
+	// keep their argument. A record that Seal refuses is not saved, as if the Store did not
+	// answer; a request for a call whose record Open refuses gets 503, and the record stays.
+	Seal, Open func(data []byte) ([]byte, error)
 	// TakeoverFilter, unless nil, says which calls of the Store this process goes on with; it
 	// is called before a call is restored, from any goroutine, and returns soon. A request for
 	// another call gets 503, so that the peer, or a proxy, tries another process. The snapshot

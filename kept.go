@@ -54,6 +54,8 @@ func (c *StackConfig) checkStore() error {
 	switch {
 	case c.Durability < BeforeAnswer || c.Durability > Async:
 		return invalid("Durability %d", c.Durability)
+	case (c.Seal == nil) != (c.Open == nil):
+		return invalid("Seal without Open, or Open without Seal")
 	case c.StoreTimeout < 0:
 		return invalid("StoreTimeout %v", c.StoreTimeout)
 	case strings.ContainsFunc(c.Node, func(r rune) bool { return r <= ' ' || r > '~' }):
@@ -147,7 +149,14 @@ func (c *writtenCall) Save(ctx context.Context, fence uint64) storewriter.Result
 	if !ok {
 		return storewriter.Done // it is being ended: its Drop follows
 	}
-	return d.stack.askStore(func(store Store) error { return store.Save(ctx, r) })
+	return d.stack.askStore(func(store Store) (err error) {
+		if seal := d.config().Seal; seal != nil {
+			if r.Data, err = seal(r.Data); err != nil {
+				return err
+			}
+		}
+		return store.Save(ctx, r)
+	})
 }
 
 // record is the call as it is now, and false if it is being ended.
@@ -288,6 +297,13 @@ func (d *Dialog) confirm(ctx context.Context) storewriter.Result {
 func (s *Stack) pack(snapshot *Snapshot) []byte { return snapshot.text() }
 
 func (s *Stack) unpack(data []byte) (*Snapshot, error) {
+	if open := s.config.Open; open != nil {
+		err := ErrPanic
+		tasks.Apart(func() { data, err = open(data) })
+		if err != nil {
+			return nil, err
+		}
+	}
 	snapshot := &Snapshot{}
 	return snapshot, snapshot.UnmarshalJSON(data)
 }

@@ -195,12 +195,14 @@ func TestHandOverNeedsAStoreAndARunningStack(t *testing.T) {
 func TestHandOverMayCrossEverything(t *testing.T) {
 	for name, crosses := range map[string]func(p *deployment, l *peerCall){
 		"BYE of the peer": func(_ *deployment, l *peerCall) { _ = l.Send(l.stack, l.Request(l.made("BYE"))) },
-		"re-INVITE":       func(_ *deployment, l *peerCall) { _ = l.Send(l.stack, l.Request(l.made("INVITE", withBody(versioned(offerSDP, 2))))) },
-		"INFO":            func(_ *deployment, l *peerCall) { _ = l.Send(l.stack, l.Request(l.made("INFO"))) },
-		"Bye":             func(_ *deployment, l *peerCall) { _ = l.d.Bye(context.Background(), "") },
-		"ReInvite":        func(_ *deployment, l *peerCall) { _ = l.d.ReInvite(context.Background(), dialog.InviteOpts{}) },
-		"HandOver":        func(p *deployment, _ *peerCall) { _ = p.old.HandOver(context.Background()) },
-		"Shutdown":        func(p *deployment, _ *peerCall) { _ = p.old.Shutdown(context.Background()) },
+		"re-INVITE": func(_ *deployment, l *peerCall) {
+			_ = l.Send(l.stack, l.Request(l.made("INVITE", withBody(versioned(offerSDP, 2)))))
+		},
+		"INFO":     func(_ *deployment, l *peerCall) { _ = l.Send(l.stack, l.Request(l.made("INFO"))) },
+		"Bye":      func(_ *deployment, l *peerCall) { _ = l.d.Bye(context.Background(), "") },
+		"ReInvite": func(_ *deployment, l *peerCall) { _ = l.d.ReInvite(context.Background(), dialog.InviteOpts{}) },
+		"HandOver": func(p *deployment, _ *peerCall) { _ = p.old.HandOver(context.Background()) },
+		"Shutdown": func(p *deployment, _ *peerCall) { _ = p.old.Shutdown(context.Background()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			for range 30 {
