@@ -207,8 +207,7 @@ func (d *Dialog) refusal(offer Body) Body {
 }
 
 // numberLocked is numbered for a response of ours.
-func (d *Dialog) numberLocked(res *sip.Response) {
-	s := d.currentLocked()
+func (s *dialogState) numberLocked(res *sip.Response) {
 	if !s.negotiation.HasSent() {
 		return
 	}

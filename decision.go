@@ -107,7 +107,7 @@ func (d *Dialog) abortOffers() {
 	if d.movedAwayLocked() { // RFC 5057 5.1: it ends nothing
 		reinviteStatus, updateStatus, out = sip.StatusServiceUnavailable, sip.StatusServiceUnavailable, nil
 	}
-	early := func() {}
+	early := d.refuseOpenForksLocked()
 	if d.invite != nil {
 		early = d.invite.refuseOpenLocked()
 	}

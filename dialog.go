@@ -293,10 +293,14 @@ func (d *Dialog) Accept(ctx context.Context, opts ...ResponseOpt) (err error) {
 	if err := d.customise(res, opts); err != nil {
 		return err
 	}
-	if err := d.answerFirst(ctx, tx, res); err != nil {
+	e, err := d.inFork(tx, res)
+	if err != nil {
 		return err
 	}
-	delivered, err := d.acceptInOrder(ctx, tx, res)
+	if err := d.answerFirst(ctx, tx, res, e); err != nil {
+		return err
+	}
+	delivered, err := d.acceptInOrder(ctx, tx, res, e)
 	d.waitDelivered(ctx, delivered)
 	return err
 }
@@ -328,6 +332,9 @@ func (d *Dialog) RejectWith(ctx context.Context, code int, reason string, opts .
 	res := tx.NewResponse(code, reason)
 	if err := applyOpts(res, opts); err != nil {
 		return err
+	}
+	if takeForkMark(res) != "" {
+		return invalid("WithFork in a refusal: it ends all early dialogs")
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -373,7 +380,14 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := d.sendProvisional(tx, res); err != nil {
+	e, err := d.inFork(tx, res)
+	if err != nil {
+		return err
+	}
+	if e != nil && code == statusEarlyDialogTerminated {
+		return d.terminateFork(tx, res, e)
+	}
+	if err := d.sendProvisional(tx, res, e); err != nil {
 		return err
 	}
 	d.mutex.Lock()

@@ -9,8 +9,12 @@ import (
 )
 
 func (d *Dialog) keyLocked() DialogKey {
-	return DialogKey{CallID: d.callID, LocalTag: d.localTag, RemoteTag: d.currentLocked().RemoteTag()}
+	s := d.currentLocked()
+	return DialogKey{CallID: d.callID, LocalTag: s.LocalTag(), RemoteTag: s.RemoteTag()}
 }
+
+// ownTag is our tag: that of the early dialog that has become the call. It needs no lock.
+func (d *Dialog) ownTag() string { return d.currentLocked().LocalTag() }
 
 // config returns the stack's configuration, or the defaults.
 func (d *Dialog) config() *StackConfig { return d.stack.settings() }

@@ -40,9 +40,9 @@ type dialogState struct {
 	// answer yet.
 	updateOut *updateClient
 	updateIn  *updateServer
-	// awaited is the peer's answer to the latest offer of ours in a response; nil if there
-	// was none.
-	awaited *peerAnswer
+	// reliable sends the provisional responses to the peer's INVITE that must not be lost;
+	// nil before the first.
+	reliable *reliableServer
 }
 
 // currentLocked returns the state in which the call sends: of the current early dialog,

@@ -33,6 +33,37 @@ func ExampleStack_OnOfferRequest() {
 	// dialog: Hold: INVITE answered 488 No Music
 }
 
+// A callee that stands for two telephones: each rings in an early dialog of its own, beside
+// that of the automatic 180, and the second answers.
+func ExampleWithFork() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	network.stack("10.0.0.2").OnCall(func(call *dialog.Dialog) {
+		must(call.Provisional(ctx, 180, "Ringing", dialog.WithFork("desk")))
+		must(call.Provisional(ctx, 180, "Ringing", dialog.WithFork("mobile")))
+		must(call.Accept(ctx, dialog.WithFork("mobile"), dialog.WithBody(audio("sendrecv"))))
+	})
+
+	call, err := network.stack("10.0.0.1").NewInvite(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{
+		Body: audio("sendrecv"),
+		Setup: func(d *dialog.Dialog) {
+			d.OnFork(func(f dialog.ForkInfo) {
+				if !f.Ended {
+					fmt.Println(f.Status)
+				}
+			})
+		},
+	})
+	must(err)
+	must(call.(*dialog.Dialog).WaitAnswer(ctx))
+	must(call.Bye(ctx, ""))
+	// Output:
+	// 180
+	// 180
+	// 180
+	// 200
+}
+
 // A caller without an offer gets ours, and its answer comes with the ACK.
 func ExampleDialog_PeerAnswer() {
 	ctx, network := context.Background(), newExampleNetwork()

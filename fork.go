@@ -219,7 +219,7 @@ func (e *earlyDialog) refuseOpenLocked() (release func()) {
 	if open == nil {
 		return func() {}
 	}
-	return func() { e.i.d.refuseUpdate(open, &Refusal{Status: sip.StatusCallTransactionDoesNotExists}) }
+	return func() { e.d.refuseUpdate(open, &Refusal{Status: sip.StatusCallTransactionDoesNotExists}) }
 }
 
 // dropLocked ends all early dialogs but the winner, if there is one, after a 2xx or a
@@ -276,7 +276,10 @@ func (d *Dialog) forkOf(req *sipmsg.Message) (e *earlyDialog, ok bool) {
 	defer d.mutex.Unlock()
 	i, tag := d.invite, sipheader.FromTag(req)
 	if i == nil || i.won || d.phase != phaseInviting {
-		return nil, tag == d.currentLocked().RemoteTag()
+		if tag != d.currentLocked().RemoteTag() {
+			return nil, false
+		}
+		return d.calleeForkOfLocked(req)
 	}
 	e = i.forkLocked(tag)
 	switch {
@@ -297,6 +300,9 @@ func (d *Dialog) forkOf(req *sipmsg.Message) (e *earlyDialog, ok bool) {
 // response to the INVITE, or the ringing limit, ends the call. A 199 for the last early
 // dialog is handled in the same way (RFC 6228 4).
 func (e *earlyDialog) hungUp(bye *sipmsg.Message) bool {
+	if e.i == nil {
+		return e.d.endCalleeFork(e)
+	}
 	both := e.i.d.lockBoth()
 	if e.i.won || e.isGone() {
 		gone := e.isGone()

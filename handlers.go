@@ -9,7 +9,6 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
-	"sipdialog.example/dialog/internal/dialogstate"
 	"sipdialog.example/dialog/internal/multipart"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sipheader"
@@ -331,11 +330,7 @@ func (s *Stack) newCallee(tx serverTx, req *sipmsg.Message) *Dialog {
 		local: sipheader.PartyOf(req, "To"),
 	}
 	d.arrived = req.Keep()
-	said := dialogstate.Message{Tag: sipheader.FromTag(req), CSeq: sipheader.CSeq(req), Targets: sipheader.Targets(req), Routes: sipheader.RecordRoutes(req)}
-	state := &dialogState{
-		d: d, State: dialogstate.FromRequest(tx.ToTag(), said),
-		peerIdentity: peerIdentity{sipheader.PartyOf(req, "From"), s.config.assertedIn(req)},
-	}
+	state := d.invitedStateLocked(req, tx.ToTag())
 	d.setCurrentLocked(state)
 	state.learnFlowLocked(req, tx.Flow())
 	d.secure = req.Scheme() == "sips"

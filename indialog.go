@@ -42,7 +42,7 @@ func (d *Dialog) handleRequest(tx serverTx, req *sipmsg.Message) {
 		return
 	}
 	if req.Method == sip.PRACK && d.config().Reliable != ReliableOff {
-		d.handlePrack(tx, req) // also for a call that is ending
+		d.handlePrack(tx, req, e) // also for a call that is ending
 		return
 	}
 	if d.handleSubscriptions(tx, req) {

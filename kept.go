@@ -131,7 +131,7 @@ func (d *Dialog) changedLocked() {
 		d.saved = &keptCall{}
 	}
 	if d.saved.writer == nil {
-		d.saved.writer = d.stack.writers.NewCall(storewriter.Key(NewStoreKey(d.callID, d.localTag)), (*writtenCall)(d))
+		d.saved.writer = d.stack.writers.NewCall(storewriter.Key(NewStoreKey(d.callID, d.ownTag())), (*writtenCall)(d))
 	}
 	d.saved.writer.Mark()
 }
@@ -172,7 +172,7 @@ func (d *Dialog) record(fence uint64) (r Record, ok bool) {
 	d.saved.offered, d.saved.offeredSession = snapshot.SeqTop, d.currentLocked().negotiation.Local()
 	d.currentLocked().Limit(snapshot.SeqTop)
 	r = Record{
-		Key: NewStoreKey(d.callID, d.localTag), Fence: fence, Owner: d.stack.owner,
+		Key: NewStoreKey(d.callID, d.ownTag()), Fence: fence, Owner: d.stack.owner,
 		Due: d.dueLocked(now), Expires: d.keptUntilLocked(now),
 	}
 	d.mutex.Unlock()

@@ -127,9 +127,8 @@ func (s *dialogState) offerRequestLocked(method sip.RequestMethod, msg *sipmsg.M
 		r.Status, r.Reliable = msg.Status, msg.IsProvisional()
 	}
 	if r.Offer == nil {
-		s.awaited.closeLocked(nil, ErrCanceled)
-		s.awaited = new(peerAnswer)
-		r.answer = s.awaited
+		s.awaitedLocked().closeLocked(nil, ErrCanceled)
+		r.answer = s.awaitLocked()
 	}
 	return r
 }
@@ -148,16 +147,34 @@ type peerAnswer struct {
 func (s *dialogState) offeredLocked(owner any) {
 	switch {
 	case !s.negotiation.IsOpen(owner):
-		s.awaited.closeLocked(nil, ErrCanceled)
-	case s.awaited == nil || s.awaited.done:
-		s.awaited = new(peerAnswer)
+		s.awaitedLocked().closeLocked(nil, ErrCanceled)
+	case s.awaitedLocked() == nil || s.awaitedLocked().done:
+		s.awaitLocked()
 	}
+}
+
+// awaitedLocked is the peer's answer to the latest offer of ours in a response; nil if
+// there was none. Few calls have one, and a state has no room for it.
+func (s *dialogState) awaitedLocked() *peerAnswer {
+	if p := s.d.incoming.provisionals; p != nil {
+		return p.awaited[s]
+	}
+	return nil
+}
+
+func (s *dialogState) awaitLocked() *peerAnswer {
+	p, a := s.d.provisionalsLocked(), new(peerAnswer)
+	if p.awaited == nil {
+		p.awaited = make(map[*dialogState]*peerAnswer)
+	}
+	p.awaited[s] = a
+	return a
 }
 
 // answeredLocked records the peer's answer to the offer in a response; nil if there is
 // none.
 func (s *dialogState) answeredLocked(answer *SimpleBody) {
-	s.awaited.closeLocked(keptOrNil(answer), nil)
+	s.awaitedLocked().closeLocked(keptOrNil(answer), nil)
 }
 
 func (a *peerAnswer) closeLocked(answer Body, err error) {
@@ -176,16 +193,37 @@ func (a *peerAnswer) closeLocked(answer Body, err error) {
 // Errors: *StateError (no response has had an offer), ErrTerminated, that of ctx.
 func (d *Dialog) PeerAnswer(ctx context.Context) (answer Body, err error) {
 	defer naming("PeerAnswer", &err)
+	return d.peerAnswerIn(ctx, "")
+}
+
+// ForkAnswer is PeerAnswer for an offer of ours in the early dialog that [WithFork] names
+// id.
+func (d *Dialog) ForkAnswer(ctx context.Context, id string) (answer Body, err error) {
+	defer naming("ForkAnswer", &err)
+	return d.peerAnswerIn(ctx, id)
+}
+
+func (d *Dialog) peerAnswerIn(ctx context.Context, fork string) (Body, error) {
 	if ctx == nil {
 		return nil, errNilContext("PeerAnswer")
 	}
 	d.mutex.RLock()
-	awaited, state := d.currentLocked().awaited, d.state
+	awaited, state := d.forkStateLocked(fork).awaitedLocked(), d.state
 	d.mutex.RUnlock()
 	if awaited == nil {
 		return nil, &StateError{Op: "PeerAnswer", State: state, Need: "an offer of ours in a response"}
 	}
 	return d.waitPeerAnswer(ctx, awaited)
+}
+
+// forkStateLocked returns the state of the early dialog of that name, else the current one.
+func (d *Dialog) forkStateLocked(id string) *dialogState {
+	for _, f := range d.calleeForksLocked() {
+		if f.id == id {
+			return f.state
+		}
+	}
+	return d.currentLocked()
 }
 
 func (d *Dialog) waitPeerAnswer(ctx context.Context, a *peerAnswer) (Body, error) {
@@ -216,8 +254,8 @@ type firstOffer struct {
 
 // firstOfferLocked returns the decision that Accept needs: none if no function decides
 // it, or if the session stands.
-func (d *Dialog) firstOfferLocked(tx serverTx) (first firstOffer, ok bool) {
-	decider, s := d.offerDeciderLocked(), d.currentLocked()
+func (d *Dialog) firstOfferLocked(tx serverTx, s *dialogState) (first firstOffer, ok bool) {
+	decider := d.offerDeciderLocked()
 	if !decider.first || decider.decide == nil || s.negotiation.Agreed() || s.negotiation.State() == offeranswer.HaveLocalOffer {
 		return firstOffer{}, false
 	}
@@ -227,12 +265,12 @@ func (d *Dialog) firstOfferLocked(tx serverTx) (first firstOffer, ok bool) {
 
 // answerFirst gets the session for the 200 of Accept from the application, if res has
 // none. A refusal refuses the call.
-func (d *Dialog) answerFirst(ctx context.Context, tx serverTx, res *sip.Response) error {
+func (d *Dialog) answerFirst(ctx context.Context, tx serverTx, res *sip.Response, e *earlyDialog) error {
 	if hasSession(res) {
 		return nil
 	}
 	d.mutex.Lock()
-	first, ok := d.firstOfferLocked(tx)
+	first, ok := d.firstOfferLocked(tx, d.stateOfLocked(e))
 	limit := d.ringsUntilLocked()
 	d.mutex.Unlock()
 	if !ok {

@@ -71,6 +71,9 @@ func (s *Stack) find(key DialogKey) *Dialog {
 	if d := s.subscribed[key]; d != nil {
 		return d
 	}
+	if d := s.aliases[key]; d != nil && d.IsUAS() {
+		return d // an early dialog of WithFork, which may have ended
+	}
 	half := DialogKey{CallID: key.CallID, LocalTag: key.LocalTag}
 	for _, index := range []map[DialogKey]*Dialog{s.dialogs, s.aliases, s.releasing} {
 		if d := index[half]; d != nil && d.isEarly() {
@@ -187,7 +190,7 @@ func (s *Stack) fileEndedLocked(d *Dialog) {
 		d.endSubscriptionsLocked(ErrMaxDialogs)
 		d.holds.End()
 		if !d.movedAwayLocked() { // it may come back
-			s.addTombstoneLocked(key, d.incoming.reliable.awaited())
+			s.addTombstoneLocked(key, d.currentLocked().reliable.awaited())
 		}
 		s.fewerLocked()
 	}

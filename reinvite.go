@@ -430,7 +430,7 @@ func (d *Dialog) claimReInvite(in *reinviteServer) bool {
 	}
 	d.reinviteIn = nil
 	d.currentLocked().negotiation.Rollback(in)
-	d.currentLocked().awaited.closeLocked(nil, ErrCanceled) // we have offered nothing
+	d.currentLocked().awaitedLocked().closeLocked(nil, ErrCanceled) // we have offered nothing
 	return true
 }
 

@@ -12,7 +12,6 @@ import (
 
 	"sipdialog.example/dialog/internal/deadline"
 	"sipdialog.example/dialog/internal/draft"
-	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sipheader"
@@ -30,16 +29,14 @@ type reliableServer struct {
 	allowsUpdate bool
 	// code is the status of the latest response that was sent.
 	code int
-	// writing counts the responses that are being written for the first time.
-	writing int
-	// changed wakes Accept, so that it checks again.
-	changed latch.Latch
 }
 
 // provisional is one reliable provisional response. Its fields are guarded by
 // the dialog's mutex.
 type provisional struct {
 	tx serverTx
+	// fork is the early dialog of WithFork; nil for that of the automatic 180.
+	fork *earlyDialog
 	// res, as tx, is nil once it must not be repeated any more; body is the
 	// session in it.
 	res  *sip.Response
@@ -51,16 +48,16 @@ type provisional struct {
 
 // sendProvisional sends a provisional response: reliably when the caller requires that,
 // or when the caller supports it and the response has a body or WithReliable was given.
-func (d *Dialog) sendProvisional(tx serverTx, res *sip.Response) error {
+func (d *Dialog) sendProvisional(tx serverTx, res *sip.Response, e *earlyDialog) error {
 	wanted := unmarkReliable(res)
 	if !d.sendsReliably(tx.Message(), wanted || len(res.Body()) > 0) {
 		d.mutex.Lock()
-		d.previewLocked(res)
+		d.stateOfLocked(e).previewLocked(res)
 		d.mutex.Unlock()
 		return answerError(tx.Respond(res))
 	}
 	d.mutex.Lock()
-	send, err := d.enqueueLocked(&provisional{tx: tx, res: res, body: sdpIn(res)})
+	send, err := d.enqueueLocked(&provisional{tx: tx, fork: e, res: res, body: sdpIn(res)})
 	d.mutex.Unlock()
 	if err != nil {
 		return err
@@ -70,10 +67,10 @@ func (d *Dialog) sendProvisional(tx serverTx, res *sip.Response) error {
 
 // previewLocked records the session in a response that is about to be sent, and returns
 // it.
-func (d *Dialog) previewLocked(res *sip.Response) *SimpleBody {
-	d.numberLocked(res)
+func (s *dialogState) previewLocked(res *sip.Response) *SimpleBody {
+	s.numberLocked(res)
 	body := sdpIn(res)
-	d.currentLocked().negotiation.Sent(keptOrNil(body))
+	s.negotiation.Sent(keptOrNil(body))
 	return body
 }
 
@@ -95,22 +92,26 @@ func (d *Dialog) enqueueLocked(p *provisional) (send func() error, err error) {
 	if d.incoming.tx == nil {
 		return nil, ErrAnswered
 	}
-	if d.incoming.reliable == nil {
+	if p.fork.isGone() {
+		return nil, ErrTerminated
+	}
+	s := d.stateOfLocked(p.fork)
+	if s.reliable == nil {
 		invite := p.tx.Message()
-		d.incoming.reliable = &reliableServer{
+		s.reliable = &reliableServer{
 			order: rel100.NewServer[*provisional](sipheader.CSeq(invite), 1+uint32(rand.Int32N(rel100.MaxFirstRSeq))),
 			offer: d.stack.hasOffer(invite), allowsUpdate: sipheader.Lists(invite, "Allow", "UPDATE"),
 		}
 	}
-	r := d.incoming.reliable
+	r := s.reliable
 	switch {
 	case r.mustOffer() && p.body == nil:
 		return nil, fmt.Errorf("%w: the first reliable response to an INVITE without an offer carries one (RFC 3262 5)", ErrInvalidArgument)
 	case !r.order.Enqueue(p):
 		return nil, fmt.Errorf("%w: %d provisional responses wait for PRACK", ErrPending, r.order.Queued())
 	}
-	p.body = d.previewLocked(p.res)
-	return d.nextProvisionalLocked(), nil
+	p.body = s.previewLocked(p.res)
+	return s.nextProvisionalLocked(), nil
 }
 
 // mustOffer reports whether the next response is the first one, to an INVITE
@@ -121,14 +122,14 @@ func (r *reliableServer) mustOffer() bool {
 
 // nextProvisionalLocked numbers the next response, unless the one before waits for
 // its PRACK. The result writes it, and is called without locks.
-func (d *Dialog) nextProvisionalLocked() (send func() error) {
-	r := d.incoming.reliable
+func (s *dialogState) nextProvisionalLocked() (send func() error) {
+	d, r := s.d, s.reliable
 	p, rseq, ok := r.order.Next()
 	if !ok {
 		return func() error { return nil }
 	}
 	r.code = p.res.StatusCode
-	if s := d.currentLocked(); !r.offer && !s.negotiation.Agreed() { // RFC 3262 5
+	if !r.offer && !s.negotiation.Agreed() { // RFC 3262 5
 		s.negotiation.SendOffer(p, keptOrNil(p.body), offeranswer.ByApplication)
 		s.offeredLocked(p)
 	}
@@ -138,13 +139,14 @@ func (d *Dialog) nextProvisionalLocked() (send func() error) {
 	p.schedule = rel100.NewSchedule(time.Now(), t1)
 	p.timer = d.after(t1, func() { d.repeatProvisional(p) })
 	tx, res := p.tx, p.res // p lets go of them once the INVITE is answered
-	r.writing++
+	shared := d.provisionalsLocked()
+	shared.writing++
 	return func() error {
 		err := tx.Respond(res)
 		d.mutex.Lock()
 		defer d.mutex.Unlock()
-		r.writing--
-		r.changed.Wake()
+		shared.writing--
+		shared.changed.Wake()
 		return err
 	}
 }
@@ -153,11 +155,17 @@ func (d *Dialog) nextProvisionalLocked() (send func() error) {
 // the INVITE is rejected (RFC 3262 3).
 func (d *Dialog) repeatProvisional(p *provisional) {
 	d.mutex.Lock()
-	if outstanding, _ := d.incoming.reliable.order.Outstanding(); d.incoming.tx == nil || outstanding != p {
+	if outstanding, _ := d.stateOfLocked(p.fork).reliable.order.Outstanding(); d.incoming.tx == nil || outstanding != p || p.fork.isGone() {
 		d.mutex.Unlock()
 		return
 	}
 	wait, ok := p.schedule.Next(time.Now())
+	if !ok && p.fork != nil && d.liveForksLocked() > 1 {
+		release := p.fork.dropCalleeLocked()
+		d.mutex.Unlock()
+		release()
+		return
+	}
 	if !ok {
 		release := d.rejectLocked(&ending{
 			cause:  Cause{By: PartyTimeout, Method: "PRACK", Status: sip.StatusGatewayTimeout, Err: ErrTimeout},
@@ -186,7 +194,6 @@ func (r *reliableServer) stop() {
 		p.timer.Stop()
 		p.tx, p.res = nil, nil
 	}
-	r.changed.Wake()
 }
 
 // acknowledged returns the response that a PRACK acknowledges, or nil.
@@ -225,14 +232,14 @@ func (r *reliableServer) inFlight() bool {
 
 // waitPracked waits until the INVITE may be accepted (RFC 3262 3, 5), or is
 // answered otherwise.
-func (d *Dialog) waitPracked(ctx context.Context) error {
+func (d *Dialog) waitPracked(ctx context.Context, e *earlyDialog) error {
 	for {
 		d.mutex.Lock()
-		if d.incoming.tx == nil || !d.awaitsPRACKLocked() {
+		if d.incoming.tx == nil || e.isGone() || !d.awaitsPRACKLocked(e) {
 			d.mutex.Unlock()
 			return nil
 		}
-		changed := d.incoming.reliable.changed.C()
+		changed := d.provisionalsLocked().changed.C()
 		d.mutex.Unlock()
 		select {
 		case <-changed:
@@ -245,9 +252,10 @@ func (d *Dialog) waitPracked(ctx context.Context) error {
 // awaitsPRACKLocked reports whether a session in a reliable response awaits its PRACK, a
 // PRACK its answer, or a reliable response is being written: none may leave after the
 // final response.
-func (d *Dialog) awaitsPRACKLocked() bool {
-	r, update := d.incoming.reliable, d.currentLocked().updateIn
-	return r != nil && r.writing > 0 || r.inFlight() || update != nil && update.prack
+func (d *Dialog) awaitsPRACKLocked(e *earlyDialog) bool {
+	shared, s := d.incoming.provisionals, d.stateOfLocked(e)
+	update := s.updateIn
+	return shared != nil && shared.writing > 0 || s.reliable.inFlight() || update != nil && update.prack
 }
 
 // unmarkReliable removes the mark of WithReliable, and reports whether there was one.
@@ -355,21 +363,22 @@ func rackOf(prack *sipmsg.Message) (ack rel100.RAck, ok bool) {
 // handlePrack handles a PRACK (RFC 3262 3): 200 when it acknowledges the response
 // that waits for it, else 481. The answer waits for nothing but the decision
 // about an offer in the PRACK, which has two seconds.
-func (d *Dialog) handlePrack(tx serverTx, req *sipmsg.Message) {
+func (d *Dialog) handlePrack(tx serverTx, req *sipmsg.Message, e *earlyDialog) {
 	ack, ok := rackOf(req)
 	if !ok {
 		d.stack.respond(tx, badRack(tx))
 		return
 	}
 	d.mutex.Lock()
-	p := d.incoming.reliable.acknowledged(ack)
+	s := d.stateOfLocked(e)
+	p := s.reliable.acknowledged(ack)
 	if p == nil {
 		d.mutex.Unlock()
 		d.stack.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
 		return
 	}
-	answer := d.takePrackLocked(tx, p, req)
-	next := d.nextProvisionalLocked()
+	answer := s.takePrackLocked(tx, p, req)
+	next := s.nextProvisionalLocked()
 	d.mutex.Unlock()
 	answer()
 	if err := next(); err != nil {
@@ -383,8 +392,8 @@ func badRack(tx serverTx) *sip.Response {
 
 // takePrackLocked handles the body of a PRACK (RFC 3262 5): the answer to our offer, or an
 // offer after the INVITE's was answered. The result answers the PRACK.
-func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, req *sipmsg.Message) (answer func()) {
-	s := d.currentLocked()
+func (s *dialogState) takePrackLocked(tx serverTx, p *provisional, req *sipmsg.Message) (answer func()) {
+	d := s.d
 	body, answersUs := sessionIn(req), s.negotiation.IsOpen(p)
 	if p.body != nil {
 		s.negotiation.SendAnswer(p.tx, p.body, offeranswer.ByApplication)
@@ -399,8 +408,8 @@ func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, req *sipmsg.Messag
 	switch {
 	case answersUs || body == nil || !offeranswer.IsSDP(body): // any other body is taken as in an ACK (RFC 3262 3)
 		d.keepBodyLocked(bodyOf(req))
-	case d.mayOfferInPrackLocked():
-		s.updateIn = &updateServer{tx: tx, body: bodyOf(req), offer: body, prack: true, cancel: func() {}}
+	case s.mayOfferInPrackLocked():
+		s.updateIn = &updateServer{tx: tx, fork: p.fork, body: bodyOf(req), offer: body, prack: true, cancel: func() {}}
 		s.negotiation.ReceiveOffer(s.updateIn, body)
 		return d.answerUpdateLocked(s.updateIn)
 	default:
@@ -415,8 +424,8 @@ func (d *Dialog) takePrackLocked(tx serverTx, p *provisional, req *sipmsg.Messag
 
 // mayOfferInPrackLocked reports whether the INVITE's offer, or ours, was answered,
 // and no other one, and no UPDATE, is open.
-func (d *Dialog) mayOfferInPrackLocked() bool {
-	s := d.currentLocked()
+func (s *dialogState) mayOfferInPrackLocked() bool {
+	d := s.d
 	return s.negotiation.Agreed() && s.negotiation.State() == offeranswer.Stable && s.updateIn == nil &&
 		d.ending == nil && d.state != DialogStateTerminated
 }
@@ -428,7 +437,7 @@ func (d *Dialog) answerPrack(tx serverTx, body Body) {
 	d.stack.respond(tx, res)
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.incoming.reliable.changed.Wake()
+	d.provisionalsLocked().changed.Wake()
 }
 
 // acceptPrack answers the offer in a PRACK.
@@ -440,7 +449,7 @@ func (d *Dialog) acceptPrack(in *updateServer, answer Body, made offeranswer.Ori
 		d.mutex.Unlock()
 		return
 	}
-	s := d.currentLocked()
+	s := d.stateOfLocked(in.fork)
 	answer = s.negotiation.Numbered(answer)
 	s.negotiation.SendAnswer(in, answer, made)
 	d.logAcceptedLocked(sip.PRACK, made)
@@ -452,17 +461,17 @@ func (d *Dialog) acceptPrack(in *updateServer, answer Body, made offeranswer.Ori
 // 3): the answer in its 200 has port 0 in every line, and our last session is offered
 // again, or the call ends (RFC 6337 2.3).
 func (d *Dialog) refusePrack(in *updateServer) {
-	answer, again := d.withoutMedia(in.offer)
+	answer, again := d.withoutMedia(in)
 	if !d.claimUpdate(in) {
 		return
 	}
 	in.cancel()
 	d.logRefused(sip.PRACK, sip.StatusNotAcceptableHere)
 	d.mutex.Lock()
-	d.currentLocked().negotiation.Sent(answer)
+	d.stateOfLocked(in.fork).negotiation.Sent(answer)
 	d.mutex.Unlock()
 	d.answerPrack(in.tx, answer)
-	if d.State() == DialogStateTerminated {
+	if d.State() == DialogStateTerminated || in.fork != nil { // our requests go to the current early dialog
 		return
 	}
 	d.background(func() { d.offerAgain(again) })
@@ -470,11 +479,12 @@ func (d *Dialog) refusePrack(in *updateServer) {
 
 // withoutMedia is the answer that refuses all of an offer, and our session as the
 // offer to follow it; nil when there is none.
-func (d *Dialog) withoutMedia(offer *SimpleBody) (answer, again Body) {
+func (d *Dialog) withoutMedia(in *updateServer) (answer, again Body) {
 	d.mutex.RLock()
-	standing, allowsUpdate := d.currentLocked().negotiation, d.incoming.reliable.allowsUpdate
+	s := d.stateOfLocked(in.fork)
+	standing, allowsUpdate := s.negotiation, s.reliable.allowsUpdate
 	d.mutex.RUnlock()
-	if answer = standing.Refusal(offer); answer == nil || !allowsUpdate {
+	if answer = standing.Refusal(keptOrNil(in.offer)); answer == nil || !allowsUpdate {
 		return answer, nil
 	}
 	standing.Sent(answer) // a copy's: what follows comes after it

@@ -26,9 +26,8 @@ type incoming struct {
 	// replacement is the call that it names by Replaces or Join, until that call is
 	// replaced or this one ends.
 	replacement *replacement
-	// reliable sends the provisional responses that must not be lost; nil before the
-	// first.
-	reliable *reliableServer
+	// provisionals is nil before the first response that is reliable, or in a fork.
+	provisionals *provisionals
 }
 
 // retransmission is a 2xx of ours that repeats until its ACK comes (RFC 3261
@@ -71,7 +70,13 @@ func (d *Dialog) inviteToAnswer(op string) (serverTx, error) {
 func (d *Dialog) takePendingInviteLocked() serverTx {
 	tx := d.incoming.tx
 	d.incoming.tx = nil
-	d.incoming.reliable.stop()
+	d.currentLocked().reliable.stop()
+	for _, f := range d.calleeForksLocked() {
+		f.state.reliable.stop()
+	}
+	if p := d.incoming.provisionals; p != nil {
+		p.changed.Wake()
+	}
 	return tx
 }
 
@@ -128,15 +133,15 @@ var errAwaitsPRACK = errors.New("dialog: a PRACK is to come first")
 
 // acceptInOrder answers once the session of the reliable provisional responses is
 // agreed upon (RFC 3262 5).
-func (d *Dialog) acceptInOrder(ctx context.Context, tx serverTx, res *sip.Response) (<-chan struct{}, error) {
+func (d *Dialog) acceptInOrder(ctx context.Context, tx serverTx, res *sip.Response, e *earlyDialog) (<-chan struct{}, error) {
 	for {
-		if err := d.waitPracked(ctx); err != nil {
+		if err := d.waitPracked(ctx, e); err != nil {
 			return nil, err
 		}
 		if err := d.sendSlot.Acquire(ctx); err != nil {
 			return nil, err
 		}
-		delivered, err := d.accept(tx, res)
+		delivered, err := d.accept(tx, res, e)
 		d.sendSlot.Release()
 		if !errors.Is(err, errAwaitsPRACK) {
 			return delivered, err
@@ -147,29 +152,25 @@ func (d *Dialog) acceptInOrder(ctx context.Context, tx serverTx, res *sip.Respon
 // accept claims the INVITE and writes the 2xx (RFC 3261 13.3.1.4). The state is
 // Established before the first byte leaves: the peer's next request finds the dialog
 // so.
-func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error) {
+func (d *Dialog) accept(tx serverTx, res *sip.Response, e *earlyDialog) (<-chan struct{}, error) {
 	replaced, refusal := d.reserveReplaced()
 	if refusal != 0 {
 		return d.rejectReplacement(tx, refusal)
 	}
-	d.mutex.Lock()
-	if d.incoming.tx == nil {
-		d.mutex.Unlock()
+	unlock := d.lockToChoose(e)
+	if err := d.mayAcceptLocked(e); err != nil {
+		unlock()
 		replaced.release()
-		return nil, ErrAnswered
-	}
-	if d.awaitsPRACKLocked() {
-		d.mutex.Unlock()
-		replaced.release()
-		return nil, errAwaitsPRACK
+		return nil, err
 	}
 	d.takePendingInviteLocked()
+	release := d.chooseForkLocked(e)
 	d.dropOfferLocked()
 	d.phase = phaseAwaitingACK
 	d.stopRingingLocked()
 	u := &retransmission{tx: tx, seq: sipheader.CSeq(tx.Message()), initial: true}
-	d.numberLocked(res)
 	s := d.currentLocked()
+	s.numberLocked(res)
 	switch ours := keptOrNil(sessionIn(res)); {
 	case s.negotiation.IsOpen(tx):
 		s.negotiation.SendAnswer(tx, ours, offeranswer.ByApplication)
@@ -185,7 +186,8 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	delivered, _ := d.setStateLocked(DialogStateEstablished)
 	d.agreeTimerLocked(res, sessiontimer.UAS, tx.Message())
 	u.held = d.answersSavedLocked()
-	d.mutex.Unlock()
+	unlock()
+	release()
 	makeRoom()
 
 	if !d.letGo(u) {
@@ -202,6 +204,29 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response) (<-chan struct{}, error)
 	}
 	d.endReplaced(replaced)
 	return delivered, nil
+}
+
+// lockToChoose takes the dialog's mutex, and the stack's before it if an early dialog
+// becomes the call: the registry then has another key.
+func (d *Dialog) lockToChoose(e *earlyDialog) (unlock func()) {
+	if e != nil {
+		return d.lockBoth().unlock
+	}
+	d.mutex.Lock()
+	return d.mutex.Unlock
+}
+
+// mayAcceptLocked returns an error if the call must not be accepted, yet or any more.
+func (d *Dialog) mayAcceptLocked(e *earlyDialog) error {
+	switch {
+	case d.incoming.tx == nil:
+		return ErrAnswered
+	case e.isGone():
+		return ErrTerminated
+	case d.awaitsPRACKLocked(e):
+		return errAwaitsPRACK
+	}
+	return nil
 }
 
 // rejectReplacement refuses an INVITE when the call to be replaced has ended or was
@@ -327,7 +352,7 @@ func (d *Dialog) stopRetransmissionLocked(u *retransmission) {
 func (d *Dialog) handleAck(ack *sipmsg.Message, flow *transport.Flow) {
 	d.mutex.Lock()
 	u := d.retransmissionLocked(sipheader.CSeq(ack))
-	if u == nil {
+	if e, ok := d.calleeForkOfLocked(ack); u == nil || e != nil || !ok {
 		d.mutex.Unlock()
 		return
 	}
@@ -416,7 +441,7 @@ func (d *Dialog) ring(tx serverTx) {
 // sendRinging sends the automatic 180, reliably where the caller requires it.
 func (d *Dialog) sendRinging(tx serverTx) error {
 	if d.sendsReliably(tx.Message(), false) {
-		return d.sendProvisional(tx, d.newProvisional(tx, sip.StatusRinging, ""))
+		return d.sendProvisional(tx, d.newProvisional(tx, sip.StatusRinging, ""), nil)
 	}
 	return answerError(tx.Answer(sip.StatusRinging, "", d.provisionalFields(tx)...))
 }
@@ -479,7 +504,7 @@ func (d *Dialog) ringAgain() {
 		d.mutex.Unlock()
 		return
 	}
-	if d.incoming.reliable != nil && d.incoming.reliable.order.Started() {
+	if r := d.currentLocked().reliable; r != nil && r.order.Started() {
 		d.ringing.again.Reset(reliableRefresh)
 		d.mutex.Unlock()
 		d.refreshProvisional(tx)
@@ -496,7 +521,7 @@ func (d *Dialog) ringAgain() {
 // responses.
 func (d *Dialog) refreshProvisional(tx serverTx) {
 	d.mutex.RLock()
-	r := d.incoming.reliable
+	r := d.currentLocked().reliable
 	idle, code := r.order.IsIdle(), r.code
 	d.mutex.RUnlock()
 	if !idle {
@@ -504,7 +529,7 @@ func (d *Dialog) refreshProvisional(tx serverTx) {
 	}
 	res := d.newProvisional(tx, code, "")
 	res.AppendHeader(sip.NewHeader("Require", rel100.Tag))
-	if err := d.sendProvisional(tx, res); err != nil {
+	if err := d.sendProvisional(tx, res, nil); err != nil {
 		d.log().Debug("provisional response could not be repeated", "error", err)
 	}
 }

@@ -89,7 +89,7 @@ func plainOperations() []operation {
 func callOperations() []operation {
 	return []operation{
 		{"Dialog.Accept", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			opts := []dialog.ResponseOpt{nil, pick(a.dice, []dialog.ResponseOpt{nil, answered(), answered()})}
+			opts := []dialog.ResponseOpt{a.inFork(), pick(a.dice, []dialog.ResponseOpt{nil, answered(), answered()})}
 			if a.dice.chance(15) {
 				opts = append(opts, func(*sip.Response) { panic("option") })
 			}
@@ -102,7 +102,7 @@ func callOperations() []operation {
 			a.check(d.RejectWith(ctx, pick(a.dice, []int{302, 480, 606}), "stress", nil, dialog.WithReason(dialog.Reason{Protocol: "SIP", Cause: 200})))
 		}},
 		{"Dialog.Provisional", func(a *application, ctx context.Context, d *dialog.Dialog) {
-			a.check(d.Provisional(ctx, pick(a.dice, []int{100, 180, 183}), "",
+			a.check(d.Provisional(ctx, pick(a.dice, []int{100, 180, 183, 199}), "", a.inFork(),
 				pick(a.dice, []dialog.ResponseOpt{nil, dialog.WithReliable(), answered(), answered()})))
 		}},
 		{"Dialog.ByeWith", func(a *application, ctx context.Context, d *dialog.Dialog) {
@@ -190,6 +190,10 @@ func callbackOperations() []operation {
 		{"Dialog.OnOffer", func(a *application, _ context.Context, d *dialog.Dialog) { d.OnOffer(a.offerHandler(d)) }},
 		{"Dialog.OnOfferRequest", func(a *application, _ context.Context, d *dialog.Dialog) {
 			d.OnOfferRequest(a.offerRequestHandler())
+		}},
+		{"Dialog.ForkAnswer", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			_, err := d.ForkAnswer(ctx, "one")
+			a.check(err)
 		}},
 		{"Dialog.PeerAnswer", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			_, err := d.PeerAnswer(ctx)
@@ -493,6 +497,14 @@ func (a *application) offerHandler(d *dialog.Dialog) dialog.OfferHandler {
 		}
 		return session(testkit.AnswerSDP), nil
 	}
+}
+
+// inFork names one of a few early dialogs of an incoming call, or none.
+func (a *application) inFork() dialog.ResponseOpt {
+	if a.dice.chance(60) {
+		return nil
+	}
+	return dialog.WithFork(pick(a.dice, []string{"one", "two", "three"}))
 }
 
 // offerRequestHandler is offerHandler for OnOfferRequest; where the peer asks for an offer,
