@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -115,4 +116,67 @@ func ExampleStack_Drain() {
 	// Output:
 	// dialog: Drain: not drained: 1 calls left
 	// <nil>
+}
+
+// Two processes share a Store. One dies; the next request of the peer is served by the other,
+// which goes on with the call.
+func ExampleStack_OnRestored() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	bob := network.stack("10.0.0.2")
+	calls := make(chan *dialog.Dialog, 1)
+	bob.OnIncomingDialog(func(d dialog.IDialog) {
+		must(d.Accept(ctx, answer))
+		calls <- d.(*dialog.Dialog)
+	})
+
+	host, store := network.Host("10.0.0.1"), &mortal{Store: memory.New()} // store/redis for several machines
+	config := &dialog.StackConfig{
+		Transport: &dialog.TransportConfig{Protocol: "udp", Address: "10.0.0.1", Port: 5060},
+		Network:   host, // left out: the operating system's
+		Store:     store, SessionExpires: 30 * time.Minute,
+	}
+	first, err := dialog.NewStack(config)
+	must(err)
+	must(first.Start(ctx))
+	placed, err := first.NewInvite(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{Body: audio("sendrecv")})
+	must(err)
+	call := placed.(*dialog.Dialog)
+	must(call.WaitAnswer(ctx))
+	must(call.SetAppData([]byte("account 7")))
+	for first.Stats().Unwritten > 0 {
+		time.Sleep(time.Millisecond)
+	}
+
+	store.killed.Store(true) // kill -9
+	host.Unreachable(true)
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	_ = first.Shutdown(ended)
+	host.Unreachable(false)
+
+	config.Store = store.Store
+	second, err := dialog.NewStack(config)
+	must(err)
+	second.OnRestored(func(d *dialog.Dialog, why dialog.Takeover) {
+		fmt.Println("taken over because of", why.Method, "with", string(d.AppData()))
+	})
+	must(second.Start(ctx))
+	defer func() { must(second.Shutdown(ctx)) }()
+	must((<-calls).Bye(ctx, ""))
+	// Output:
+	// taken over because of BYE with account 7
+}
+
+// mortal is a Store that a process which was killed tells nothing.
+type mortal struct {
+	dialog.Store
+	killed atomic.Bool
+}
+
+func (m *mortal) Drop(ctx context.Context, key dialog.StoreKey, fence uint64, tomb time.Duration) error {
+	if m.killed.Load() {
+		return ctx.Err()
+	}
+	return m.Store.Drop(ctx, key, fence, tomb)
 }

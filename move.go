@@ -76,9 +76,9 @@ func (s *dialogState) reachedLocked(req *sipmsg.Message, f *transport.Flow) {
 }
 
 // followsLocked reports whether our requests use the flow of this request of the peer, if
-// the request may move them.
+// the request may move them. A call that was restored without a flow takes a WebSocket.
 func (s *dialogState) followsLocked(req *sipmsg.Message, f *transport.Flow) bool {
-	return f != nil && (isWebSocket(s.flow) && isWebSocket(f) || s.followsPeerLocked() && req.Vias == 1)
+	return f != nil && ((s.flow == nil || isWebSocket(s.flow)) && isWebSocket(f) || s.followsPeerLocked() && req.Vias == 1)
 }
 
 // followsPeerLocked reports whether our requests go to the source of the peer's messages.

@@ -2,6 +2,7 @@ package dialog
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -64,13 +65,14 @@ func (s *Stack) Restore(ctx context.Context, snapshot *Snapshot) (d *Dialog, err
 }
 
 // ownership is the right to a call that is in the Store: the fence, and when the Store has
-// said so. overdue is true if the call was taken because it was due, and due is when its record
-// was: another process takes it then, too, unless it is saved.
+// said so. overdue is true if the call was taken because it was due, heard if a request of
+// the peer was the reason. due is when its record was: another process takes it then, too,
+// unless it is saved.
 type ownership struct {
-	fence     uint64
-	confirmed time.Time
-	overdue   bool
-	due       time.Time
+	fence          uint64
+	confirmed      time.Time
+	overdue, heard bool
+	due            time.Time
 }
 
 func (s *Stack) restore(snapshot *Snapshot, by ownership) (*Dialog, error) {
@@ -91,7 +93,30 @@ func (s *Stack) restore(snapshot *Snapshot, by ownership) (*Dialog, error) {
 	s.counters.restored.Add(1)
 	d.logBegun("call restored", "with")
 	d.resumeTimer(call.timer, now, by.overdue)
+	if call.AwaitsACK && !by.heard && now.Before(clockTime(now, call.Established).Add(64*s.config.timers().T1)) {
+		d.onTime(rand.N(overdueSpread), (*Dialog).probe)
+	}
 	return d, nil
+}
+
+// probe asks the peer whether it has a call that another process has answered: its ACK went
+// there, or the 200 was lost. A peer that does not know the call, or does not answer, ends
+// it. The ACK is not waited for.
+func (d *Dialog) probe() {
+	d.mutex.RLock()
+	byUpdate := d.timer.allowsUpdate
+	d.mutex.RUnlock()
+	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().txTimeout())
+	defer cancel()
+	if byUpdate {
+		_, _ = d.Update(ctx, nil) // its failure has its usual effect
+		return
+	}
+	res, err := d.Do(ctx, sip.NewRequest(sip.OPTIONS, sip.Uri{}))
+	unknown := err == nil && (res.StatusCode == sip.StatusRequestTimeout || res.StatusCode == sip.StatusCallTransactionDoesNotExists)
+	if unknown || errors.Is(err, ErrTimeout) || errors.Is(err, context.DeadlineExceeded) {
+		d.hangup(because(sip.StatusRequestTimeout, "no ACK", Cause{By: PartyTimeout, Method: "ACK", Err: ErrTimeout}))
+	}
 }
 
 // own makes a call that is being restored this process's in the Store. Each fence since that

@@ -78,6 +78,8 @@ type Snapshot struct {
 	// that it takes (RFC 6086); nil if it has not said.
 	PeerUpdates  bool
 	PeerPackages []string
+	// AwaitsACK is true if the peer had not acknowledged our 200 to its INVITE.
+	AwaitsACK bool
 	// Fence is that of the process in the Store which has written the snapshot; zero without
 	// a Store.
 	Fence uint64
@@ -187,6 +189,7 @@ func (d *Dialog) snapshotLocked(now time.Time) *Snapshot {
 	if d.saved != nil {
 		s.AppData, s.unknown, s.Fence = d.saved.appData, d.saved.unknown, d.saved.writer.Fence()
 	}
+	s.AwaitsACK = d.phase == phaseAwaitingACK && !d.isUAC
 	state := d.currentLocked()
 	s.takeState(state)
 	s.takeFlow(state)

@@ -66,6 +66,7 @@ var snapshotFields = [...]snapshotField{
 	numberField("tm", func(s *Snapshot) *int64 { return &s.TimerMinSE }),
 	flagField("to", func(s *Snapshot) *bool { return &s.TimerOurs }),
 	flagField("u", func(s *Snapshot) *bool { return &s.IsUAC }),
+	flagField("ua", func(s *Snapshot) *bool { return &s.AwaitsACK }),
 	numberField("v", func(s *Snapshot) *int { return &s.Version }),
 }
 

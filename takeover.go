@@ -152,7 +152,7 @@ func (s *Stack) storeAnswered(err error) {
 // goOn restores a call that was taken from the Store, and tells the application. It runs in
 // the queue of the Call-ID.
 func (s *Stack) goOn(snapshot *Snapshot, by ownership, why Takeover) takeover.Outcome {
-	by.overdue = why.Method == ""
+	by.overdue, by.heard = why.Method == "", why.Method != ""
 	d, err := s.restore(snapshot, by)
 	switch {
 	case errors.Is(err, ErrExists):
