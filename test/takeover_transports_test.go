@@ -157,22 +157,32 @@ func TestTakeoverAnswersChallenges(t *testing.T) {
 }
 
 // A browser that comes back to another process is reached by its new WebSocket (RFC 7118
-// 5), although that process has never had its call.
+// 5), although that process has never had its call, and even if it knows no flow of it.
 func TestTakeoverByANewWebSocket(t *testing.T) {
 	ca := testcert.New(t)
-	bubble(t, func(t *testing.T, w *world) {
-		ctx, store := context.Background(), memory.New()
-		k := newLink(store)
-		here := w.site(stackIP, "wss", ca, func(c *dialog.StackConfig) { c.Store = k })
-		browser := w.site(peerIP, "wss", ca)
-		theirs, _ := w.connectedOver(browser, here)
-		w.kill(here.Stack, k)
-		again := w.site(stackIP, "wss", ca, func(c *dialog.StackConfig) { c.Store = newLink(store) })
-		require.NoError(t, theirs.SendInfo(ctx, nil))
-		ours := oneCall(w.t, again.Stack)
-		require.NoError(t, ours.Hold(ctx))
-		require.NoError(t, ours.Bye(ctx, ""))
-		synctest.Wait()
-		require.Equal(t, dialog.DialogStateTerminated, theirs.State())
-	})
+	for name, change := range map[string]func([]byte) []byte{
+		"":            func(data []byte) []byte { return data },
+		"no flow":     func(data []byte) []byte { return withoutField(data, "ft") },
+		"not inbound": func(data []byte) []byte { return withoutField(withoutField(data, "ft"), "fi") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				ctx, store := context.Background(), memory.New()
+				k := newLink(store)
+				here := w.site(stackIP, "wss", ca, func(c *dialog.StackConfig) { c.Store = k })
+				browser := w.site(peerIP, "wss", ca)
+				theirs, _ := w.connectedOver(browser, here)
+				w.kill(here.Stack, k)
+				key := theirs.Key()
+				rewritten(t, store, dialog.NewStoreKey(key.CallID, key.RemoteTag), change)
+				again := w.site(stackIP, "wss", ca, func(c *dialog.StackConfig) { c.Store = newLink(store) })
+				require.NoError(t, theirs.SendInfo(ctx, nil))
+				ours := oneCall(t, again.Stack)
+				require.NoError(t, ours.Hold(ctx))
+				require.NoError(t, ours.Bye(ctx, ""))
+				synctest.Wait()
+				require.Equal(t, dialog.DialogStateTerminated, theirs.State())
+			})
+		})
+	}
 }
