@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
+
 	"sipdialog.example/dialog/internal/storewriter"
 	"sipdialog.example/dialog/internal/tasks"
 )
@@ -224,14 +226,17 @@ func (d *Dialog) awaitSaved() (isSaved bool) {
 	return isSaved
 }
 
-// whenSaved runs what waits until the call is saved, if it does, on a goroutine of its own:
-// the peer's next messages do not wait.
-func (d *Dialog) whenSaved(waits bool, then func()) {
-	if waits {
-		d.finalGoodbye(then)
-		return
-	}
-	then()
+// respondWhenSaved writes a 2xx once saved has waited for that, on a goroutine of its own: the
+// peer's next messages do not wait. If saved reports that the call has ended meanwhile, the
+// request gets 487 (RFC 3261 15.1.2).
+func (d *Dialog) respondWhenSaved(tx serverTx, res *sip.Response, saved func() bool) {
+	d.finalGoodbye(func() {
+		if saved() {
+			d.stack.respond(tx, res)
+			return
+		}
+		d.stack.answerWith(tx, sip.StatusRequestTerminated)
+	})
 }
 
 // seqReserve is how many numbers are left when a request waits for more of them: several may

@@ -467,11 +467,11 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made offeranswe
 	d.retransmitLocked(u)
 	u.held = d.answersSavedLocked()
 	d.mutex.Unlock()
-	d.whenSaved(u.held, func() {
-		if d.letGo(u) {
-			d.stack.respond(in.tx, res)
-		}
-	})
+	if !u.held {
+		d.stack.respond(in.tx, res)
+		return
+	}
+	d.respondWhenSaved(in.tx, res, func() bool { return d.letGo(u) })
 }
 
 // refuseReInvite answers with a failure: session and target stay.

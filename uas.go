@@ -190,7 +190,8 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response, e *earlyDialog) (<-chan 
 	release()
 	makeRoom()
 
-	if !d.letGo(u) {
+	if !d.letGo(u) { // RFC 3261 9.2, 15.1.2
+		d.stack.answerWith(tx, sip.StatusRequestTerminated)
 		replaced.release()
 		return delivered, ErrAnswered
 	}
@@ -241,8 +242,7 @@ func (d *Dialog) rejectReplacement(tx serverTx, refusal int) (<-chan struct{}, e
 }
 
 // letGo waits until the call is saved, if the 2xx is held for that, and reports whether it may
-// be written. A CANCEL or BYE that has come meanwhile has ended the call: the INVITE then gets
-// 487 (RFC 3261 9.2, 15.1.2).
+// be written. If not, a CANCEL or BYE has come meanwhile and has ended the call.
 func (d *Dialog) letGo(u *retransmission) bool {
 	if !u.held {
 		return true
@@ -256,9 +256,6 @@ func (d *Dialog) letGo(u *retransmission) bool {
 		u.timer.Reset(u.interval)
 	}
 	d.mutex.Unlock()
-	if !waits {
-		d.stack.answerWith(u.tx, sip.StatusRequestTerminated)
-	}
 	return waits
 }
 

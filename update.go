@@ -333,16 +333,11 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made offeranswer.Or
 	}
 	held := d.answersSavedLocked()
 	d.mutex.Unlock()
-	d.whenSaved(held, func() {
-		if held {
-			d.awaitSaved()
-		}
-		if held && d.State() == DialogStateTerminated { // meanwhile
-			d.stack.answerWith(in.tx, sip.StatusRequestTerminated)
-			return
-		}
+	if !held {
 		d.stack.respond(in.tx, res)
-	})
+		return
+	}
+	d.respondWhenSaved(in.tx, res, func() bool { d.awaitSaved(); return d.State() != DialogStateTerminated })
 }
 
 // refuseUpdate answers with a failure: session and target stay.
