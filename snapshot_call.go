@@ -2,11 +2,11 @@ package dialog
 
 import (
 	"bytes"
-	"encoding/json"
 	"net/netip"
 	"slices"
 	"time"
 
+	"sipdialog.example/dialog/internal/flatjson"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/storewriter"
@@ -87,7 +87,7 @@ type Snapshot struct {
 	AppData []byte
 
 	// unknown are the fields of a later version, as they were written.
-	unknown map[string]json.RawMessage
+	unknown flatjson.Unknown
 }
 
 // keptCall is what a call has for its snapshots, and the Store, alone. The dialog's mutex
@@ -96,7 +96,7 @@ type keptCall struct {
 	// appData is not written to, and unknown are the fields of a snapshot that this package
 	// does not know.
 	appData []byte
-	unknown map[string]json.RawMessage
+	unknown flatjson.Unknown
 	// writer writes the call to the Store; nil without one, and before the call is answered.
 	// offered is the highest CSeq number of the latest record.
 	writer  *storewriter.Writer
