@@ -7,6 +7,7 @@ import (
 
 	"sipdialog.example/dialog/internal/dialogstate"
 	"sipdialog.example/dialog/internal/latch"
+	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
@@ -260,8 +261,8 @@ func (d *Dialog) terminateFork(tx serverTx, res *sip.Response, e *earlyDialog) e
 	release := e.dropCalleeLocked()
 	d.mutex.Unlock()
 	release()
-	unmarkReliable(res)
-	if !sipheader.Lists(tx.Message(), "Supported", tagEarlyDialogTerminated) || requiresReliable(tx.Message()) {
+	rel100.Unmark(res)
+	if !sipheader.Lists(tx.Message(), "Supported", tagEarlyDialogTerminated) || rel100.Requires(tx.Message()) {
 		return nil
 	}
 	return answerError(tx.Respond(res))

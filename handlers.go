@@ -11,6 +11,7 @@ import (
 
 	"sipdialog.example/dialog/internal/multipart"
 	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
@@ -408,7 +409,7 @@ func (s *Stack) handleInDialog(tx serverTx, req *sipmsg.Message) {
 	if !ended && s.takeOverInDialog(tx, req, key) {
 		return
 	}
-	ack, acknowledges := rackOf(req)
+	ack, acknowledges := rel100.RAckOf(req)
 	switch {
 	case req.Method == sip.BYE && ended:
 		// The two BYEs crossed (RFC 5407 3.2.1).

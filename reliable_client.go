@@ -39,15 +39,13 @@ type reliableClient struct {
 	negotiated bool
 }
 
-// rseqOf returns the RSeq of a reliable provisional response. It returns zero for another
-// response, for one without a readable RSeq, which cannot be acknowledged (RFC 3262 4,
-// 7.1), and for all if we do not accept reliable responses.
+// rseqOf returns the RSeq of a reliable provisional response; zero for another, and for
+// all if we do not accept reliable responses.
 func (d *Dialog) rseqOf(res *sipmsg.Message) uint32 {
-	if d.config().Reliable == ReliableOff || res.Status <= sip.StatusTrying || !res.IsProvisional() ||
-		!sipheader.IsAlone(res, "RSeq") || !requiresReliable(res) {
+	if d.config().Reliable == ReliableOff {
 		return 0
 	}
-	return rel100.ParseRSeq(sipheader.Value(res, "RSeq"))
+	return rel100.RSeqOf(res)
 }
 
 // stateLocked is the state of the dialog that the responses are in.

@@ -49,7 +49,7 @@ type provisional struct {
 // sendProvisional sends a provisional response: reliably when the caller requires that,
 // or when the caller supports it and the response has a body or WithReliable was given.
 func (d *Dialog) sendProvisional(tx serverTx, res *sip.Response, e *earlyDialog) error {
-	wanted := unmarkReliable(res)
+	wanted := rel100.Unmark(res)
 	if !d.sendsReliably(tx.Message(), wanted || len(res.Body()) > 0) {
 		d.mutex.Lock()
 		d.stateOfLocked(e).previewLocked(res)
@@ -80,10 +80,10 @@ func (d *Dialog) sendsReliably(invite *sipmsg.Message, worth bool) bool {
 	switch {
 	case d.config().Reliable == ReliableOff:
 		return false
-	case requiresReliable(invite):
+	case rel100.Requires(invite):
 		return true
 	default:
-		return worth && knowsReliable(invite)
+		return worth && rel100.Allows(invite)
 	}
 }
 
@@ -258,22 +258,6 @@ func (d *Dialog) awaitsPRACKLocked(e *earlyDialog) bool {
 	return shared != nil && shared.writing > 0 || s.reliable.inFlight() || update != nil && update.prack
 }
 
-// unmarkReliable removes the mark of WithReliable, and reports whether there was one.
-func unmarkReliable(res *sip.Response) bool {
-	sipheader.Remove(res, "RSeq")
-	tags := sipheader.Listed(res, "Require")
-	if !sipheader.ContainsFold(tags, rel100.Tag) {
-		return false
-	}
-	sipheader.Remove(res, "Require")
-	for _, tag := range tags {
-		if !strings.EqualFold(tag, rel100.Tag) {
-			res.AppendHeader(sip.NewHeader("Require", tag))
-		}
-	}
-	return true
-}
-
 // Reliability sets whether provisional responses are sent reliably: the option 100rel,
 // with PRACK (RFC 3262).
 type Reliability int
@@ -335,7 +319,7 @@ func (c *StackConfig) requireReliable(invite *draft.Request) {
 // inspectReliable refuses a call whose caller does not support a required 100rel (RFC 3261
 // 21.4.16).
 func (s *Stack) inspectReliable(tx serverTx, invite *sipmsg.Message) *sip.Response {
-	if s.config.Reliable != ReliableRequired || sipheader.ToTag(invite) != "" || knowsReliable(invite) {
+	if s.config.Reliable != ReliableRequired || sipheader.ToTag(invite) != "" || rel100.Allows(invite) {
 		return nil
 	}
 	res := tx.NewResponse(sip.StatusExtensionRequired, "")
@@ -343,28 +327,11 @@ func (s *Stack) inspectReliable(tx serverTx, invite *sipmsg.Message) *sip.Respon
 	return res
 }
 
-func requiresReliable(msg sipheader.Message) bool { return sipheader.Lists(msg, "Require", rel100.Tag) }
-
-// knowsReliable reports whether an INVITE allows reliable provisional responses
-// (RFC 3262 3).
-func knowsReliable(invite *sipmsg.Message) bool {
-	return requiresReliable(invite) || sipheader.Lists(invite, "Supported", rel100.Tag)
-}
-
-// rackOf reads the RAck header; ok is false when there is none, or more than
-// one, or it cannot be read.
-func rackOf(prack *sipmsg.Message) (ack rel100.RAck, ok bool) {
-	if !sipheader.IsAlone(prack, "RAck") {
-		return rel100.RAck{}, false
-	}
-	return rel100.ParseRAck(sipheader.Value(prack, "RAck"))
-}
-
 // handlePrack handles a PRACK (RFC 3262 3): 200 when it acknowledges the response
 // that waits for it, else 481. The answer waits for nothing but the decision
 // about an offer in the PRACK, which has two seconds.
 func (d *Dialog) handlePrack(tx serverTx, req *sipmsg.Message, e *earlyDialog) {
-	ack, ok := rackOf(req)
+	ack, ok := rel100.RAckOf(req)
 	if !ok {
 		d.stack.respond(tx, badRack(tx))
 		return

@@ -12,6 +12,7 @@ import (
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
+	"sipdialog.example/dialog/internal/wellformed"
 )
 
 // Do sends a request outside calls, from the stack's own socket and with its
@@ -205,7 +206,7 @@ func (d *Dialog) Do(ctx context.Context, req *sip.Request) (result *sip.Response
 func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, error) {
 	var headers []sip.Header // cloned without locks: their types may be the application's
 	for _, h := range from.Headers() {
-		if setBy(h.Name()) == "" {
+		if wellformed.SetBy(h.Name()) == "" {
 			headers = append(headers, sip.HeaderClone(h))
 		}
 	}

@@ -121,7 +121,7 @@ func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
 		return err
 	}
 	if !res.IsProvisional() {
-		unmarkReliable(res)
+		rel100.Unmark(res)
 	}
 	sipheader.SetLength(res)
 	return nil

@@ -8,7 +8,6 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
-	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/wellformed"
@@ -80,14 +79,16 @@ func checkHeaders(headers []Header, body Body, check func(Header) error) error {
 	return nil
 }
 
-func checkHeader(h Header) error {
-	if err := firstError(checkToken("header name", h.Name), checkText("value of header "+h.Name, h.Value)); err != nil {
-		return err
-	}
-	if by := setBy(h.Name); by != "" {
+func checkHeader(h Header) error { return checkHeaderSetBy(h, wellformed.SetBy(h.Name)) }
+
+// checkHeaderSetBy refuses a header that would break a message, or one that by sets; empty
+// is none.
+func checkHeaderSetBy(h Header, by string) error {
+	err := firstError(checkToken("header name", h.Name), checkText("value of header "+h.Name, h.Value))
+	if err == nil && by != "" {
 		return invalid("header %q is set by %s", h.Name, by)
 	}
-	return nil
+	return err
 }
 
 // checkResponseHeader is checkHeader for a response, whose Contact may be the
@@ -101,28 +102,6 @@ func checkResponseHeader(h Header) error {
 
 func isContentType(name string) bool {
 	return strings.EqualFold(name, "Content-Type") || strings.EqualFold(name, "c")
-}
-
-// setBy returns the option that sets a header that the application cannot add; empty
-// for others.
-func setBy(header string) string {
-	switch strings.ToLower(header) {
-	case "from", "f":
-		return "InviteOpts.From or StackConfig.From"
-	case "to", "t":
-		return "the URI that is called"
-	case "contact", "m":
-		return "InviteOpts.Contact"
-	case "max-forwards":
-		return "InviteOpts.MaxForwards"
-	case "route":
-		return "InviteOpts.Route or StackConfig.OutboundProxy"
-	case "content-length", "l":
-		return "the body"
-	case "via", "v", "call-id", "i", "cseq", "record-route":
-		return "the stack alone"
-	}
-	return ""
 }
 
 // check refuses options that make no valid INVITE. The body is this package's own copy.
@@ -169,19 +148,9 @@ func (o *ReferOpts) check(referTo sip.Uri) error {
 		err = firstError(err, checkText("Refer-Sub", *o.ReferSub))
 	}
 	for name, value := range o.Headers {
-		err = firstError(err, checkReferHeader(Header{name, value}))
+		err = firstError(err, checkHeaderSetBy(Header{name, value}, wellformed.SetByRefer(name)))
 	}
 	return firstError(err, checkAddress("ReferredBy", o.ReferredBy), checkKey(o.TargetDialog))
-}
-
-func checkReferHeader(h Header) error {
-	switch strings.ToLower(h.Name) {
-	case "refer-to", "r":
-		return invalid("header %q is set by the URI to refer to", h.Name)
-	case "refer-sub":
-		return invalid("header %q is set by ReferOpts.ReferSub or NoReferSub", h.Name)
-	}
-	return checkHeader(h)
 }
 
 // checkKey refuses the key of a dialog that a header cannot name (RFC 4538 7); nil is
@@ -247,20 +216,6 @@ func checkHost(what, host string) error {
 	return checkURI(what, sip.Uri{Host: host})
 }
 
-// checkMessage refuses a message that the application has made, or changed, when it
-// could not be read as that.
-func checkMessage(startLine string, headers []sip.Header) error {
-	if err := checkText("start line", startLine); err != nil {
-		return err
-	}
-	for _, h := range headers {
-		if err := checkWritten(h); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func checkWritten(h sip.Header) error {
 	if r, ok := h.(refusedHeader); ok {
 		return r.err
@@ -288,12 +243,7 @@ func checkResponse(asked *sipmsg.Message, res *sip.Response, ours []sip.Header) 
 var plainHeader = reflect.TypeOf(sip.NewHeader("", ""))
 
 // checkRequest refuses a request that would not be read back unchanged.
-func checkRequest(req *sip.Request) error {
-	if sipheader.Has(req, "Max-Forwards") && (req.MaxForwards() == nil || *req.MaxForwards() > wellformed.MaxHops) {
-		return invalid("Max-Forwards %q", sipheader.Value(req, "Max-Forwards"))
-	}
-	return firstError(checkToken("method", string(req.Method)), checkMessage(req.SipVersion, req.Headers()), malformed(wellformed.Single(req.Headers())))
-}
+func checkRequest(req *sip.Request) error { return malformed(wellformed.Request(req)) }
 
 // checkRequestOutside refuses a request that Stack.Do cannot send.
 func checkRequestOutside(req *sip.Request) error {
