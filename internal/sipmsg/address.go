@@ -15,7 +15,7 @@ type Address struct {
 	Params  Params // of the header, not of the URI
 }
 
-// ParseAddress reads one value. What is in the brackets is for [ParseURI].
+// ParseAddress reads one value. [ParseURI] reads the text in the brackets.
 func ParseAddress(s string) (Address, error) {
 	s = trim(s)
 	open, err := bracket(s)
@@ -70,7 +70,7 @@ func (a *Address) check() error {
 	return nil
 }
 
-// Name returns what the display name says.
+// Name returns the display name without its quotes and escapes.
 func (a *Address) Name() string { return Unescape(a.held()) }
 
 // held is the display name as sipgo holds it, and writes it between quotes.

@@ -38,7 +38,7 @@ func ParseChallenge(s string) (Challenge, error) {
 
 // eachDigestParam calls f with each parameter of a challenge or of credentials, its name
 // in lower case and its value without quotes, and whether it has a value at all. It
-// reports false for what is of another scheme, or cannot be read.
+// reports false for another scheme, and for a value that cannot be read.
 func eachDigestParam(s string, f func(name, value string, set bool)) bool {
 	s = trim(s)
 	end := strings.IndexAny(s, lws)

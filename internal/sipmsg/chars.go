@@ -8,7 +8,7 @@ const (
 
 func isSpace(c byte) bool { return c == ' ' || c == '\t' }
 
-// isControl: such octets stand in quoted pairs only.
+// isControl: such octets are allowed in quoted pairs only.
 func isControl(c byte) bool { return c < ' ' && c != '\t' || c == 0x7f }
 
 func isDigit(c byte) bool { return c-'0' <= 9 }
@@ -87,7 +87,7 @@ func trimLeft(s string) string {
 }
 
 // isPlain reports whether s has neither white space, nor a control character,
-// nor a quote: what a token that is not checked any closer may have.
+// nor a quote: a loose check for tokens.
 func isPlain(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c <= ' ' || c == '"' || c == 0x7f {

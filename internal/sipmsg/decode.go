@@ -10,9 +10,9 @@ import (
 )
 
 // Decode reads a start line and header fields: head ends before the empty line,
-// and is the message's from then on. It goes on after a malformed field, so that
+// and is the message's from then on. It continues after a malformed field, so that
 // an answer has what can be had; fields is how many values there may be. It
-// returns nil for what is no SIP.
+// returns nil for data that is not SIP.
 //
 // A value that is malformed is the message's fault only if no transaction can do
 // without (RFC 3261 8.2.2, 13.2.2.4): Via, From, To, Call-ID, CSeq; what is wrong
@@ -58,7 +58,7 @@ var errNoMessage = errors.New("sipmsg: no whole message")
 
 func (m *Message) fail(reason string) { m.Fail(bad(reason)) }
 
-// Fail notes what is wrong with a message, if nothing is known to be wrong yet.
+// Fail records the first fault of a message.
 func (m *Message) Fail(f *Fault) {
 	if m.Fault == nil {
 		m.Fault = f
@@ -75,7 +75,7 @@ func (m *Message) readLines(at, fields int) {
 		}
 		count += m.readLine(at, end)
 		if count > fields {
-			// What was not read may hold the length.
+			// The part that was not read may have the Content-Length.
 			m.fail("Too Many Header Fields")
 			m.LengthFault = bad("Too Many Header Fields")
 			return

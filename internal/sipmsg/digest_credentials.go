@@ -7,7 +7,7 @@ import (
 
 var errCredentials = errors.New("malformed credentials")
 
-// Credentials is what answers a digest challenge, its values without quotes (RFC 3261
+// Credentials is the response to a digest challenge, its values without quotes (RFC 3261
 // 22.4, 25.1; RFC 7616 3.4). Parameters that are not known are left out.
 type Credentials struct {
 	Username, Realm, Nonce, URI, Response string

@@ -1,7 +1,7 @@
 package sipmsg
 
 // Cut returns the first value of a list, without the white space around it, and
-// what follows the separator; found is false when there is none (RFC 3261
+// the text after the separator; found is false when there is none (RFC 3261
 // 7.3.1). Separators in quoted-strings and in angle brackets are none.
 func Cut(list string, separator byte) (value, rest string, found bool) {
 	for i := 0; i < len(list); i++ {

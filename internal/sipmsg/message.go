@@ -9,7 +9,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// Fault is what is wrong with a message: the answer it gets if it is a
+// Fault is an error in a message: the response it gets if it is a
 // request.
 type Fault struct {
 	Code   int
@@ -37,7 +37,7 @@ type Message struct {
 	startLine
 	text  string // start line and header fields
 	lines []line
-	few   [16]line // what lines are, if they are enough
+	few   [16]line // the memory of lines, if they are few
 	seen  uint32   // bits of the ids in lines
 	body  []byte
 

@@ -2,7 +2,7 @@ package sipmsg
 
 import "github.com/emiago/sipgo/sip"
 
-// Params are the parameters of a value, as they stand in it: empty, or from the
+// Params are the parameters of a value, as they are written in it: empty, or from the
 // first semicolon on.
 type Params string
 
@@ -80,7 +80,7 @@ func (p Param) valid() bool {
 	return isName(p.Name) && isUnquoted(p.Value) && !(p.Set && p.Name == "")
 }
 
-// isName is lenient: what has neither quotes nor control characters can be told
+// isName is lenient: a name without quotes and control characters can be told
 // from the rest.
 func isName(s string) bool { return isUnquoted(s) }
 

@@ -38,7 +38,7 @@ func angleEnd(s string, i int) int {
 // Quote returns s as a quoted-string.
 func Quote(s string) string { return `"` + Escape(s) + `"` }
 
-// Escape returns s as it stands between the quotes of a quoted-string.
+// Escape returns s as it is written between the quotes of a quoted-string.
 func Escape(s string) string {
 	if !strings.ContainsAny(s, `\"`) {
 		return s
@@ -53,7 +53,7 @@ func Escape(s string) string {
 	return b.String()
 }
 
-// Unquote returns what a quoted-string says, and anything else as it is.
+// Unquote returns the text of a quoted-string, and any other value as it is.
 func Unquote(s string) string {
 	if s == "" || s[0] != '"' {
 		return s

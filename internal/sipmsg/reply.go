@@ -25,7 +25,7 @@ type Reply struct {
 // maxPooled keeps one large message from pinning its buffer for ever.
 const maxPooled = 16 << 10
 
-// buffer is what a message is written into.
+// buffer is the memory that a message is written into.
 type buffer struct{ b []byte }
 
 // WriteString is how sipgo's headers write themselves.
@@ -37,7 +37,7 @@ func (w *buffer) WriteString(s string) (int, error) {
 // buffers hold scratch space only; nothing in them outlives a call.
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
-// exact returns a copy of what was written, in a slice that is as long: it may be
+// exact returns a copy of the written bytes, in a slice of that length: it may be
 // kept for repetitions. The buffer goes back to the others.
 func (w *buffer) exact() []byte {
 	out := bytes.Clone(w.b)

@@ -59,7 +59,7 @@ func (s *startLine) readRequest(line string) (fault *Fault, ok bool) {
 	return nil, true
 }
 
-// hasVersion tells what was meant to be a request line from other protocols'.
+// hasVersion distinguishes malformed request lines from lines of other protocols.
 func hasVersion(s string) bool {
 	for i := 0; i+4 <= len(s); i++ {
 		if EqualFold(s[i:i+4], "SIP/") {

@@ -201,7 +201,7 @@ func (a *arena) add(list []sip.Header, l *line) []sip.Header {
 	return append(list, a.orPlain(a.single(l.id, value), l, value))
 }
 
-// orPlain returns a header, or the text of what is none.
+// orPlain returns a header, or a plain header of a value that cannot be read.
 func (a *arena) orPlain(h sip.Header, l *line, value string) sip.Header {
 	if h == nil {
 		return sip.NewHeader(a.m.name(l), value)
@@ -364,7 +364,7 @@ func (a *arena) address(value string, parse func(string) (URI, error)) (display 
 // text.
 const maxHeld = 1024
 
-// read reads parameters into what is left of the arena's slice.
+// read reads parameters into the rest of the arena's slice.
 func (a *arena) read(p Params, fold bool) (sip.HeaderParams, bool) {
 	if p == "" {
 		return nil, true

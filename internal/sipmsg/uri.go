@@ -23,7 +23,7 @@ type URI struct {
 	Port           int    // 0: none
 	Params         Params
 	Headers        string // from the question mark on
-	Opaque         string // what follows another scheme
+	Opaque         string // the text after another scheme
 	slashes        bool   // "//" before the rest
 }
 

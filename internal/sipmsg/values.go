@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// CutParams returns what a header value says before its parameters, without white
+// CutParams returns the part of a header value before its parameters, without white
 // space around it, and the parameters: for a value that begins with a token, a
 // number, a media type or a Call-ID, in which quotes and brackets mean nothing. For
 // an address there is [ParseAddress].
@@ -18,13 +18,13 @@ func CutParams(value string) (bare string, params Params) {
 	return trim(value), ""
 }
 
-// Bare returns what a header value says before its parameters: see [CutParams].
+// Bare returns the part of a header value before its parameters: see [CutParams].
 func Bare(value string) string {
 	bare, _ := CutParams(value)
 	return bare
 }
 
-// Text returns what the first parameter of that name says, a quoted-string without
+// Text returns the value of the first parameter of that name, a quoted-string without
 // its quotes and escapes; empty without one.
 func (p Params) Text(name string) string {
 	value, _ := p.Get(name)
@@ -57,7 +57,7 @@ func Seconds(text string) (d time.Duration, ok bool) {
 	return time.Duration(seconds) * time.Second, true
 }
 
-// FormatSeconds writes delta-seconds; what is less than a second is left out.
+// FormatSeconds writes delta-seconds; a fraction of a second is left out.
 func FormatSeconds(d time.Duration) string {
 	return strconv.FormatInt(int64(d/time.Second), 10)
 }

@@ -117,7 +117,7 @@ func (v *Via) SIP() *sip.ViaHeader {
 
 // appendMarked appends a value of a top Via, with the address that the request
 // came from written into it (RFC 3261 18.2.1, RFC 3581 4): all else is as it
-// came. What the peer claims itself is left out: its responses would follow it.
+// came. A received or rport of the peer's own is left out: responses would go there.
 func appendMarked(dst []byte, value string, source netip.AddrPort, received bool) []byte {
 	via, err := ParseVia(value)
 	if err != nil {

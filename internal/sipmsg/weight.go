@@ -38,7 +38,7 @@ func (m *Message) values() int {
 	return n
 }
 
-// semicolons counts what can begin a parameter, of a header field or of a URI.
+// semicolons counts the characters that can begin a parameter of a header field or URI.
 func (m *Message) semicolons() int {
 	n := 0
 	for _, mark := range [...]string{";", "?", "&"} {

@@ -11,7 +11,7 @@ import (
 	"sipdialog.example/dialog/internal/testkit"
 )
 
-// What has to hold, read from the sockets and the callbacks of a round.
+// The rules that must hold, read from the sockets and the callbacks of a round.
 
 // checkEmpty looks through the one door into the stack.
 func (n *node) checkEmpty(when string) {
@@ -146,7 +146,7 @@ func (t *transcript) overtaken(p, by passed) bool {
 }
 
 // checkFinals: no request gets two different final answers (RFC 3261 17.2).
-// What the ghost asked is left out: it asks the same again long afterwards. So is a
+// Requests of the ghost are left out: it repeats them long afterwards. So is a
 // CANCEL that has overtaken its INVITE: the 481 to it is not kept, and once more it finds
 // what it is for (RFC 3261 9.2). The transaction ends 5 s after its last response at the
 // earliest (Timer I), and after a 2xx that is sent again all the time when Timer L fires:

@@ -2,7 +2,7 @@ package stress
 
 import "sipdialog.example/dialog/internal/testkit"
 
-// What a run has to have seen, besides every method. TestStress fails
+// A run must have seen these, besides every method. TestStress fails
 // without.
 
 func expectedWire() []string {

@@ -71,7 +71,7 @@ func (r *round) newNodeAt(host *dialogtest.Host, ip, address, protocol string) *
 		InfoPackages:   []string{"stress"},
 		SessionExpires: n.sessionInterval(),
 		Reliable:       n.reliable,
-		// Callbacks block for seconds here; none is to be given up.
+		// Callbacks block for seconds here; none may be given up.
 		GraceTime: 10 * time.Minute,
 		Trace:     n.trace,
 		// Some leave it to the library, and cannot mix.

@@ -234,7 +234,7 @@ func (r *round) run() {
 	r.check()
 }
 
-// endInPeace hangs up everywhere and waits: all registries are to be empty
+// endInPeace hangs up everywhere and waits: all registries must be empty
 // before anybody calls Shutdown.
 func (r *round) endInPeace() {
 	time.Sleep(r.dice.upTo(6 * time.Minute)) // long-lived calls: their timers

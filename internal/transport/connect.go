@@ -12,8 +12,8 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// streamKey is what connections are found by. serverName is what the peer
-// was asked to be, and empty where nothing was: a connection verified for one
+// streamKey is the key that connections are found by. serverName is the name
+// that the peer has proved, empty for none: a connection verified for one
 // name must not be used for another (RFC 3261 26.3.1).
 type streamKey struct {
 	transport  string
@@ -82,7 +82,7 @@ func (l *Layer) Ready(uri sip.Uri) (*Flow, bool) {
 	return l.ReadyTarget(target)
 }
 
-// ReadyTarget is Ready for what has been resolved.
+// ReadyTarget is Ready for a resolved target.
 func (l *Layer) ReadyTarget(t Target) (*Flow, bool) {
 	k, err := kindOf(t.Transport)
 	if err != nil {
@@ -102,7 +102,7 @@ func (l *Layer) ReadyTarget(t Target) (*Flow, bool) {
 	return live.flow, true
 }
 
-// serverName is what the certificate of t must be for: the name that was
+// serverName is the name that the certificate of t must have: the one that was
 // resolved, else the literal address. A WebSocket asks for its host, without a
 // proof.
 func serverName(k kind, t Target) string {

@@ -14,8 +14,8 @@
 // One read loop per socket and per stream, one accept loop per listener, one for
 // the handshakes of a connection while they last, and one writer for a stream
 // while it has something to write; nothing per message. All are counted, and [Layer.Close] returns when
-// they have ended. A read loop never writes to its stream: what it answers
-// (keep-alives, 400) goes through the stream's bounded queue, so two ends that
+// they have ended. A read loop never writes to its stream: its answers
+// (keep-alives, 400) go through the stream's bounded queue, so two ends that
 // do not read cannot stop each other.
 //
 // # Handlers

@@ -6,7 +6,7 @@ import (
 	"net"
 )
 
-// doing says what has failed, unless the error says so itself.
+// doing adds to an error the action that failed, unless it names it itself.
 func doing(what string, err error) error {
 	var op *net.OpError
 	var lookup *net.DNSError

@@ -27,7 +27,7 @@ type failures struct {
 type dialFailure struct {
 	err       error
 	at, until time.Time
-	// spare lets one more dial through: what is refused at once costs nothing, and may
+	// spare lets one more dial through: a dial that is refused at once costs nothing, and may
 	// be back the moment after.
 	spare bool
 }

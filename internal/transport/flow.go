@@ -30,7 +30,7 @@ func (f *Flow) Transport() string {
 // Reliable reports whether the flow is a stream.
 func (f *Flow) Reliable() bool { return f.stream != nil }
 
-// TLS returns what was agreed on in the TLS handshake, with the peer's
+// TLS returns the result of the TLS handshake, with the peer's
 // certificates, and whether the flow has TLS.
 func (f *Flow) TLS() (tls.ConnectionState, bool) {
 	if f.stream == nil || f.stream.tls == nil {
@@ -82,7 +82,7 @@ func (f *Flow) Err() error {
 	return f.socket.failure()
 }
 
-// Done returns what is closed once the flow's connection is lost, Err says why. That of
+// Done returns a channel that is closed once the flow's connection is lost; Err has the reason. That of
 // a UDP flow is closed with the layer.
 func (f *Flow) Done() <-chan struct{} {
 	if f.stream != nil {

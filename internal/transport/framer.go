@@ -20,7 +20,7 @@ var buffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
 // frame is one thing found in a stream.
 type frame struct {
-	ping   *item // a keep-alive, and what answers it
+	ping   *item // the answer to a keep-alive
 	inside bool  // it came in the midst of a message
 	pong   bool  // the answer to a keep-alive of ours; with ping: maybe
 	// whole is one message. It is well-formed or not, see its fault, and nil when it
@@ -33,7 +33,7 @@ type frame struct {
 	code    ws.StatusCode // what a WebSocket that is lost or ended is closed with
 }
 
-// source cuts what a connection delivers into frames. It knows no socket: space
+// source cuts the bytes of a connection into frames. It knows no socket: space
 // and fed bring bytes in, next takes frames out.
 type source interface {
 	// space is where to read into next.
@@ -85,7 +85,7 @@ func (w *window) grow() {
 	w.move(buffers.Get().(*[readSize]byte)[:0])
 }
 
-// move puts what is unread into another buffer.
+// move copies the unread bytes into another buffer.
 func (w *window) move(to []byte) {
 	from := w.buf
 	w.buf = append(to[:0], w.unread()...)

@@ -16,7 +16,7 @@ var errPanicked = errors.New("a function of the configuration panicked")
 type link struct {
 	raw  net.Conn  // the socket
 	tls  *tls.Conn // over raw; nil: plain
-	conn net.Conn  // what is read and written
+	conn net.Conn  // for reading and writing
 }
 
 // serverSide does the handshakes of an accepted connection. It blocks no longer
@@ -92,7 +92,7 @@ func (l *Layer) during(ctx context.Context, conn net.Conn, limit time.Duration, 
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(ended)
-		_ = conn.SetDeadline(time.Unix(1, 0)) // long ago: what f does ends now
+		_ = conn.SetDeadline(time.Unix(1, 0)) // long ago: reads and writes of f end now
 	})
 	err := l.guarded(f)
 	if !stop() {

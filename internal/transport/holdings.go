@@ -13,7 +13,7 @@ type holdings struct {
 
 	mu   sync.Mutex // guards the fields below, and those of each holding
 	used int
-	// leaving is what streams hold that are closed, until their read loops have ended.
+	// leaving is the number of bytes that closed streams hold, until their read loops have ended.
 	// less, made on demand, is closed when it becomes less.
 	leaving int
 	less    chan struct{}
@@ -22,14 +22,14 @@ type holdings struct {
 	waiting list.List
 }
 
-// holding is what one stream holds one way. Its zero value, with an owner, holds
+// holding counts the bytes that one stream holds in one direction. Its zero value, with an owner, holds
 // nothing.
 type holding struct {
 	owner *stream // set at construction
 	bytes int
 	place *list.Element // in waiting, nil outside
 	ended bool
-	left  int // what it held when it ended, while its read loop has not
+	left  int // the bytes it held when it ended, until its read loop ends
 }
 
 // add says that a holding holds so many bytes more, or fewer, by which it has got
@@ -84,7 +84,7 @@ func (h *holdings) setLocked(own *holding, bytes int) {
 	}
 }
 
-// end gives back what a holding holds, for good.
+// end gives back all bytes of a holding, permanently.
 func (h *holdings) end(own *holding) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -13,7 +13,7 @@ const (
 	endBlock = "\r\n\r\n"
 )
 
-// inbound is what a read loop does with the messages it finds. One read loop
+// inbound handles the messages that a read loop finds. One read loop
 // uses it.
 type inbound struct {
 	// Set at construction.
@@ -77,8 +77,8 @@ func tooLarge() *sipmsg.Fault {
 	return &sipmsg.Fault{Code: sip.StatusRequestEntityTooLarge, Reason: "Request Entity Too Large"}
 }
 
-// deliver hands a whole message up, or answers what is wrong with it. m is nil
-// for what is no SIP.
+// deliver hands a whole message up, or answers its fault. m is nil
+// for data that is not SIP.
 func (in *inbound) deliver(m *sipmsg.Message, raw []byte, flow *Flow) {
 	in.layer.trace(false, flow, raw)
 	if m == nil {

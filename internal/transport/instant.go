@@ -11,7 +11,7 @@ import (
 // before anything.
 type instant struct{ since atomic.Int64 }
 
-// set says when it happened. What happens when the layer begins is known, too.
+// set records when it happened; the beginning of the layer itself is a time too.
 func (i *instant) set(at, began time.Time) { i.since.Store(int64(at.Sub(began)) + 1) }
 
 // known reports whether it has happened.

@@ -4,7 +4,7 @@ import "time"
 
 // keepAliveTime is the silence after which to send the next keep-alive, 80 to
 // 100 % of the configured one so that flows do not beat in step (RFC 5626 4.4);
-// 0: never. Who was dialled only answers.
+// 0: never. The side that was dialled only answers.
 func (s *stream) keepAliveTime() time.Duration {
 	longest := s.layer.cfg.KeepAlive
 	if s.listener != nil || longest <= 0 {

@@ -8,7 +8,7 @@ import (
 
 // streamKeepAlive is the longest silence on a connection of TCP or TLS that somebody
 // needs (RFC 5626 4.4.1). A WebSocket is kept as a flow of UDP is: the proxies before a
-// server of HTTP close what is silent for a minute.
+// server of HTTP close connections that are silent for a minute.
 const streamKeepAlive = 120 * time.Second
 
 // sweepPause is the least time between two looks at the flows that are held.
@@ -189,8 +189,8 @@ func (f *Flow) lastActive() time.Time {
 	return heard
 }
 
-// keepAlive sends what keeps a flow open: on UDP a datagram of line ends, which is
-// answered by nothing. RFC 5626 4.4.2 wants STUN there, but of those only who say that
+// keepAlive sends a keep-alive: on UDP a datagram of line ends, which is
+// answered by nothing. RFC 5626 4.4.2 wants STUN there, but only of peers that say that
 // they understand it; what begins with line ends is nobody's message.
 func (f *Flow) keepAlive() {
 	if f.stream != nil {

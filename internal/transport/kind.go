@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// kind is what the layer must know about one transport.
+// kind describes one transport.
 type kind struct {
 	name    string // as in a Via: "UDP"
 	network string // of package net: "udp"
@@ -39,7 +39,7 @@ func kindOf(transport string) (kind, error) {
 }
 
 // addrPort reads a net.Addr of the operating system or of a network in memory.
-// What is no IP address and port gives the zero AddrPort.
+// It is zero for a text that is no IP address and port.
 func addrPort(a net.Addr) netip.AddrPort {
 	switch a := a.(type) {
 	case nil:

@@ -18,7 +18,7 @@ import (
 	"sipdialog.example/dialog/internal/tasks"
 )
 
-// flushTime is how long Close lets streams write what is queued.
+// flushTime is how long Close lets streams write their queues.
 const flushTime = time.Second
 
 // unacknowledgedTime is how long the kernel may wait for the acknowledgement of what was
@@ -36,10 +36,10 @@ type Layer struct {
 	seed    maphash.Seed // of the To tags of stateless answers
 	ctx     context.Context
 	cancel  context.CancelFunc // ends dials and pauses
-	began   time.Time          // what each instant counts from
+	began   time.Time          // the time that each instant counts from
 
 	mu sync.Mutex // guards the fields below; taken before any stream's mutex
-	// handler is nil until Handle: what arrives is dropped.
+	// handler is nil until Handle: messages that arrive are dropped.
 	handler   Handler
 	closed    bool
 	packets   []*packetSocket
@@ -132,7 +132,7 @@ func (l *Layer) Listen(ctx context.Context, lc ListenConfig) (netip.AddrPort, er
 }
 
 // Close closes all sockets and returns when every goroutine of the layer has
-// ended. Streams get up to a second to write what is queued. It is idempotent,
+// ended. Streams get up to a second to write their queues. It is idempotent,
 // and must not be called from a handler, trace hook or watcher, for which it
 // would wait.
 func (l *Layer) Close() error {
@@ -157,7 +157,7 @@ func (l *Layer) CloseBy(flush, end context.Context) {
 	l.tasks.Wait(end)
 }
 
-// shut closes what is open, and returns the streams, which may still have something
+// shut closes all sockets, and returns the streams, which may still have something
 // to write.
 func (l *Layer) shut() []*stream {
 	l.mu.Lock()

@@ -2,7 +2,7 @@ package transport
 
 import "time"
 
-// Limits bounds what peers can make this layer hold. Zero means the default
+// Limits bounds the memory and sockets that peers can make this layer hold. Zero means the default
 // named at each field; a negative duration means no bound in time.
 type Limits struct {
 	HeaderBytes     int // start line and header block of one message; default 32 KiB

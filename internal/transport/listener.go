@@ -44,7 +44,7 @@ func (l *Layer) addListener(s *listener) bool {
 }
 
 // acceptLoop ends when the listener is closed. Other errors, such as too many
-// open files, pass: it goes on after a pause.
+// open files, pass: it continues after a pause.
 func (s *listener) acceptLoop() {
 	var wait time.Duration
 	for {

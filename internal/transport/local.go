@@ -80,7 +80,7 @@ func (l *Layer) Changed() {
 	}
 }
 
-// told is what a peer is told of an address of ours.
+// told is an address of ours as a peer is told it.
 func (l *Layer) told(transport string, addr netip.AddrPort, public ListenConfig) Local {
 	local := Local{Transport: transport, Host: addr.Addr().WithZone("").String(), Port: int(addr.Port())}
 	for _, set := range []ListenConfig{public, {PublicHost: l.cfg.PublicHost, PublicPort: l.cfg.PublicPort}} {
@@ -113,7 +113,7 @@ func (f *Flow) concrete() (netip.AddrPort, ListenConfig) {
 	return local, f.socket.config
 }
 
-// streamLocal is where we listen for what comes by other connections of a stream's
+// streamLocal is the address at which we accept other connections of a stream's
 // transport.
 func (l *Layer) streamLocal(s *stream) (netip.AddrPort, ListenConfig) {
 	if s.listener != nil {

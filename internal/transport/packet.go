@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// maxDatagram is what one read takes; no UDP payload is longer.
+// maxDatagram is the size of one read; no UDP payload is longer.
 const maxDatagram = 65535
 
 // receiveBuffer is asked of the kernel (which may give less), so that a burst
@@ -25,7 +25,7 @@ type packetSocket struct {
 	conn  net.PacketConn
 	udp   *net.UDPConn // conn, when it is the operating system's: no allocation per address
 	local netip.AddrPort
-	// config is what Listen was given.
+	// config is the argument of Listen.
 	config ListenConfig
 	number uint32 // in Layer.packets
 

@@ -13,10 +13,10 @@ import (
 	"sipdialog.example/dialog/internal/errtext"
 )
 
-// maxTargets bounds what one name can make us try.
+// maxTargets bounds the targets of one name.
 const maxTargets = 32
 
-// question is what is asked for one URI.
+// question is a look-up for one URI.
 type question struct {
 	kinds []kind // that can be used, in order of preference; at least one
 	host  string
@@ -125,7 +125,7 @@ func (l *Layer) kindsFor(uri sip.Uri) ([]kind, error) {
 }
 
 // secureKind is the transport of a sips URI (RFC 3261 26.2.2): its transport
-// parameter says what TLS runs over.
+// parameter names the transport below TLS.
 func secureKind(name string) (kind, error) {
 	switch strings.ToUpper(name) {
 	case "", "TCP", "TLS":
@@ -175,7 +175,7 @@ func (l *Layer) addresses(ctx context.Context, k kind, host string) ([]netip.Add
 	if err != nil {
 		return nil, notFound(ctx, host, err)
 	}
-	// What no peer can have is no answer.
+	// Addresses that no peer can have are left out.
 	ips = slices.DeleteFunc(slices.Clone(ips), func(ip netip.Addr) bool {
 		return !ip.IsValid() || ip.IsUnspecified() || ip.IsMulticast()
 	})
@@ -227,7 +227,7 @@ func (l *Layer) reaches(peer netip.Addr) bool {
 	return slices.ContainsFunc(l.packets, func(s *packetSocket) bool { return s.fitness(peer) > 0 })
 }
 
-// appendTargets leaves out what is there already, and what is too much.
+// appendTargets leaves out targets that are in the list already, and those beyond the bound.
 func appendTargets(targets []Target, k kind, ips []netip.Addr, port uint16, name string) []Target {
 	for _, ip := range ips {
 		t := Target{Transport: k.name, Addr: netip.AddrPortFrom(ip.Unmap(), port), ServerName: name}

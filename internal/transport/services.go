@@ -64,7 +64,7 @@ func (l *Layer) service(ctx context.Context, k kind, host string) ([]Target, err
 	return nil, failure
 }
 
-// usableRecords leaves out what names no place, and bounds the rest. The
+// usableRecords leaves out records without a target, and bounds the rest. The
 // resolver's order within a priority is kept.
 func usableRecords(records []*net.SRV, host string) ([]*net.SRV, error) {
 	usable := slices.DeleteFunc(slices.Clone(records), func(r *net.SRV) bool {

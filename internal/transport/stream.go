@@ -28,7 +28,7 @@ type stream struct {
 	listener *listener     // nil: we dialled
 	invalid  string        // our sent-by on a WebSocket that we dialled
 	flow     *Flow         // the one flow of this connection
-	source   source        // finds messages in what is read
+	source   source        // finds messages in the bytes read
 	in, out  holding       // the bytes that wait for a message's rest, and to be written
 	done     chan struct{} // closed when the connection is lost
 	deaf     chan struct{} // closed when the read loop has ended
@@ -144,7 +144,7 @@ func (s *stream) write(begin bool) {
 	}
 }
 
-// finish refuses further messages and lets the writer write what is queued,
+// finish refuses further messages and lets the writer write the queue,
 // for at most limit; then the connection is lost with err.
 func (s *stream) finish(err error, limit time.Duration) {
 	s.mu.Lock()
@@ -264,7 +264,7 @@ func (s *stream) clearWriteDeadline() {
 	}
 }
 
-// wire is what is written of an item.
+// wire has the bytes of an item that are written.
 func (s *stream) wire(it item) []byte {
 	if !s.kind.frames {
 		return it.data

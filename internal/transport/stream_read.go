@@ -57,7 +57,7 @@ func (r *reader) read() bool {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return r.timeout()
 	case errors.Is(err, io.EOF):
-		// The peer may have closed one direction only: it gets what is queued.
+		// The peer may have closed one direction only: it gets the queue.
 		r.s.finish(lossOf(r.s.key.addr, err), flushTime)
 	default:
 		r.s.lose(lossOf(r.s.key.addr, err))
@@ -65,7 +65,7 @@ func (r *reader) read() bool {
 	return false
 }
 
-// hold counts what the connection holds while it waits for more.
+// hold counts the bytes that the connection holds while it waits for more.
 func (r *reader) hold() {
 	held := r.f.held()
 	if held != r.held {
@@ -78,7 +78,7 @@ func (r *reader) hold() {
 	r.ahead = false
 }
 
-// frames handles what has arrived; false ends the loop.
+// frames handles the frames that have arrived; false ends the loop.
 func (r *reader) frames() bool {
 	for {
 		fr, ok := r.f.next()

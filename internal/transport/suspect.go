@@ -8,13 +8,13 @@ import (
 )
 
 // A connection can die without a word: a router forgets it, or a host goes away. TCP
-// repeats what was written for a quarter of an hour before it says so. So a connection by
+// retransmits for a quarter of an hour before it reports that. So a connection by
 // which nothing comes is asked whether it lives, and other ways are preferred meanwhile.
 
 // pongTime is how long the answer to a keep-alive may take (RFC 5626 4.4.1).
 const pongTime = 10 * time.Second
 
-// trust is what is thought of a connection.
+// trust says whether a connection is believed to live.
 type trust int32
 
 const (
@@ -23,7 +23,7 @@ const (
 	suspect       // likewise; and other ways are preferred
 )
 
-// liveness is what shows whether a connection lives. Its zero value trusts.
+// liveness tells whether a connection lives. Its zero value trusts.
 type liveness struct {
 	heard   instant      // when something was last received
 	pinged  instant      // when a keep-alive of ours was last sent
@@ -36,10 +36,10 @@ type liveness struct {
 	inquiry uint64      // counts verdicts, so that one that was stopped knows
 }
 
-// Doubt says that nothing has come of what was sent by the flow so long ago. When
+// Doubt says that a message sent by the flow has had no effect for so long. When
 // nothing else was received on its connection since either, the connection is suspect,
 // until something is: it is pinged, and lost when that shows nothing in ten seconds.
-// What can go by another connection should. It does not block.
+// Messages that can go by another connection should. It does not block.
 func (f *Flow) Doubt(silence time.Duration) {
 	if f.stream != nil {
 		f.stream.doubt(silence, true)

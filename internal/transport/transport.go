@@ -42,7 +42,7 @@ var (
 	// ErrIdle: a connection was closed because nothing was sent or received
 	// for Limits.IdleTimeout.
 	ErrIdle = errors.New("connection idle")
-	// ErrFraming: a connection was closed because what the peer sent could
+	// ErrFraming: a connection was closed because the bytes of the peer could
 	// not be cut into messages, or stopped in the middle of one.
 	ErrFraming = errors.New("stream cannot be framed")
 )
@@ -66,7 +66,7 @@ type Resolver interface {
 	LookupSRV(ctx context.Context, service, proto, name string) (cname string, addrs []*net.SRV, err error)
 }
 
-// Local is how one peer reaches us: what a Via's sent-by and a Contact say.
+// Local is the address at which one peer reaches us, for the sent-by of a Via and for a Contact.
 type Local struct {
 	Transport string // "UDP", "TCP", "TLS", "WS", "WSS"
 	Host      string // an IPv6 address without brackets
@@ -145,7 +145,7 @@ type ListenConfig struct {
 	ViaHost string
 	ViaPort int
 	// Origins are those whose pages may open WebSockets here, "*" any; nil: those of
-	// the host that they connect to. What names no origin is no page, and may.
+	// the host that they connect to. A client without an origin is no page, and may.
 	Origins []string
 	// CheckOrigin, when set, decides instead. ctx ends with the handshake.
 	CheckOrigin func(ctx context.Context, r *http.Request) bool

@@ -12,7 +12,7 @@ import (
 // that have run out, could fill it. Each is counted, and told at LevelDebug.
 const warnEvery = 10 * time.Second
 
-// warnings has what may be told of each kind.
+// warnings bounds the warnings of each kind.
 type warnings struct {
 	refused, accept, read *rate.Bucket
 }

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// subprotocol is what both ends must agree on (RFC 7118 4).
+	// subprotocol is the one that both ends must agree on (RFC 7118 4).
 	subprotocol = "sip"
 	// maxUpgrade bounds the HTTP header of a WebSocket handshake.
 	maxUpgrade = 8 << 10
@@ -107,7 +107,7 @@ type readWriter struct {
 	io.Writer
 }
 
-// readUpgrade reads an HTTP header. early is what came behind it.
+// readUpgrade reads an HTTP header. early has the bytes that came after it.
 func readUpgrade(conn net.Conn) (head, early []byte, err error) {
 	buf := make([]byte, 0, maxUpgrade)
 	for {
@@ -127,7 +127,7 @@ func readUpgrade(conn net.Conn) (head, early []byte, err error) {
 	}
 }
 
-// earlyConn gives out first what a handshake has read too much.
+// earlyConn first returns the bytes that a handshake has read too many.
 type earlyConn struct {
 	net.Conn
 	early []byte // read loop only

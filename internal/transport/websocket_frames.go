@@ -12,7 +12,7 @@ import (
 
 // wsFramer cuts the bytes of a WebSocket into messages (RFC 6455 5, RFC 7118
 // 5): each of its messages, in one frame or in fragments, is one SIP message.
-// What it holds is bounded by limits.
+// Its memory is bounded by limits.
 type wsFramer struct {
 	// Set at construction.
 	limits Limits

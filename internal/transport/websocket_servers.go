@@ -20,7 +20,7 @@ type WebSocketServer struct {
 	Protocols []string
 }
 
-// webSocketServer is what the configuration says of the server that is dialled:
+// webSocketServer returns the configuration of the server that is dialled:
 // nothing that is meant for one goes to another.
 func (l *Layer) webSocketServer(d *dial) WebSocketServer {
 	for _, s := range l.cfg.WebSockets {

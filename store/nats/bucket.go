@@ -13,7 +13,7 @@ import (
 	"sipdialog.example/dialog/internal/storerecord"
 )
 
-// revision is what stands under a key: an entry, or nil, and the number of the message that
+// revision is the content of a key: an entry, or nil, and the number of the message that
 // has it.
 type revision struct {
 	entry  *storerecord.Entry
@@ -22,7 +22,7 @@ type revision struct {
 
 func (s *Store) subject(key dialog.StoreKey) string { return s.prefix + "call." + key.String() }
 
-// read reads the entry of a call, from the server that decides what is written.
+// read reads the entry of a call, from the leader of the stream.
 func (s *Store) read(ctx context.Context, key dialog.StoreKey) (revision, error) {
 	msg, err := s.last(ctx, s.subject(key))
 	if msg == nil || err != nil {
@@ -47,7 +47,7 @@ func (s *Store) last(ctx context.Context, subject string) (*jetstream.RawStreamM
 	return msg, failed(ctx, err)
 }
 
-// write writes an entry on condition that what was read still stands.
+// write writes an entry if the revision that was read is still the latest.
 func (s *Store) write(ctx context.Context, key dialog.StoreKey, now revision, next storerecord.Entry) error {
 	life, lives := lifeOf(next.Expires)
 	if !lives {

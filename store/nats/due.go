@@ -51,7 +51,7 @@ func (h *hints) mark(ctx context.Context, now, next *storerecord.Entry) error {
 		next.Mark = 0
 		return nil
 	}
-	// What is due already must stand where the next Due looks.
+	// An entry that is due already is filed where the next Due looks.
 	at := max(minuteOf(next.Due), minuteOf(time.Now()))
 	switch {
 	case now != nil && now.Mark != 0 && !now.Due.IsZero() && minuteOf(now.Due) == at:

@@ -50,7 +50,7 @@ func New(client redis.UniversalClient, opts *Options) *Store {
 	return &Store{client: client, prefix: prefix}
 }
 
-// partition is what the keys of one slot begin with.
+// partition is the prefix of the keys of one slot.
 func (s *Store) partition(first byte) string {
 	return s.prefix + "{" + hex.EncodeToString([]byte{first}) + "}:"
 }
@@ -89,7 +89,7 @@ func (s *Store) run(ctx context.Context, script *redis.Script, keys []string, ar
 	return meaning(word)
 }
 
-// meaning is the error that a script's word stands for.
+// meaning is the error that a script's word means.
 func meaning(word string) error {
 	switch word {
 	case "ok":

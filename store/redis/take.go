@@ -29,7 +29,7 @@ func (s *Store) Take(ctx context.Context, key dialog.StoreKey, owner string) (di
 	return readRecord(key, owner, answer)
 }
 
-// readRecord reads what a script returns of a record: its fence, when it is due, when it
+// readRecord reads a record that a script returns: its fence, when it is due, when it
 // expires, and its data.
 func readRecord(key dialog.StoreKey, owner string, answer []string) (r dialog.Record, err error) {
 	if len(answer) != 4 {
@@ -93,7 +93,7 @@ func (s *Store) ready(ctx context.Context, before time.Time) ([]byte, error) {
 	return ready, nil
 }
 
-// claim takes what is due in one partition.
+// claim takes the calls that are due in one partition.
 func (s *Store) claim(ctx context.Context, first byte, before time.Time, owner string, n int) (list []dialog.Record, err error) {
 	partition := s.partition(first)
 	wait := after(time.Now(), before)
