@@ -34,14 +34,14 @@ var (
 	// ErrState says that the method does not fit the dialog's state or role. It is
 	// returned as a *StateError.
 	ErrState = errors.New("dialog: wrong state")
-	// ErrPending says that another exchange must end first: an INVITE, an
+	// ErrPending says that something else must end first: an INVITE, an
 	// UPDATE, an offer that has no answer, an ACK that waits for its answer, or
 	// reliable provisional responses that wait for their PRACKs.
-	ErrPending = errors.New("dialog: another exchange is pending")
+	ErrPending = errors.New("dialog: another request or offer is pending")
 	// ErrAnswered says that the final response to an INVITE was decided at the same
 	// moment by something else: Accept, Reject, a CANCEL, Close, the ringing limit, or
 	// a PRACK that did not come. Once the state shows it, the error is a *StateError.
-	ErrAnswered = errors.New("dialog: final answer already decided")
+	ErrAnswered = errors.New("dialog: final response already decided")
 	// ErrReplaced says that the call to be replaced has ended or was already replaced,
 	// or that it was answered and the INVITE asked for an early one only. The incoming
 	// call has been refused with 603 or 486.
@@ -51,7 +51,7 @@ var (
 	// ErrTerminated says that the dialog has ended.
 	ErrTerminated = errors.New("dialog: dialog terminated")
 	// ErrTimeout says that no response came in time.
-	ErrTimeout = errors.New("dialog: no answer in time")
+	ErrTimeout = errors.New("dialog: no response in time")
 	// ErrTransport says that a message could not be sent or a connection
 	// was lost; it wraps the reason.
 	ErrTransport = errors.New("dialog: transport failed")
@@ -73,7 +73,7 @@ var (
 	// ErrNoSession says that we have offered or answered no SDP in this call.
 	ErrNoSession = offeranswer.ErrNoSession
 	// ErrInfoPackage says that the peer does not accept INFOs of that package.
-	ErrInfoPackage = errors.New("dialog: info package not taken by the peer")
+	ErrInfoPackage = errors.New("dialog: Info Package not accepted by the peer")
 	// ErrMalformed says that a message or header of the peer cannot be used.
 	ErrMalformed = errors.New("dialog: malformed message")
 	// ErrPanic says that a function of the application panicked.

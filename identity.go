@@ -20,11 +20,7 @@ import (
 // String returns the address in the form of a header: the name in quotes, the URI in
 // angle brackets.
 func (a Address) String() string {
-	uri := "<" + a.URI.String() + ">"
-	if name := sipheader.OneLine(a.DisplayName); name != "" {
-		return sipmsg.Quote(name) + " " + uri
-	}
-	return uri
+	return sipheader.NameAddr{Display: a.DisplayName, URI: a.URI}.Text()
 }
 
 // AssertedIdentities returns the sender of a message as the network asserts it:
@@ -32,25 +28,15 @@ func (a Address) String() string {
 // is reliable only if it comes from a trusted hop.
 func AssertedIdentities(msg sip.Message) []Address {
 	var list []Address
-	for _, a := range addresses(msg, "P-Asserted-Identity") {
-		list = append(list, a.Address)
+	for _, a := range sipheader.AddressesOf(msg, "P-Asserted-Identity") {
+		list = append(list, addressOf(a.NameAddr))
 	}
 	return list
 }
 
 // PrivacyOf returns the values of Privacy (RFC 3323 4.2), such as "id" and
 // "critical", in lower case.
-func PrivacyOf(msg sip.Message) []string {
-	var list []string
-	for h := range sipheader.Named(msg, "Privacy") {
-		for _, value := range strings.FieldsFunc(h.Value(), func(r rune) bool { return r == ';' || r == ',' }) {
-			if value = strings.ToLower(strings.TrimSpace(value)); value != "" {
-				list = append(list, value)
-			}
-		}
-	}
-	return list
-}
+func PrivacyOf(msg sip.Message) []string { return sipheader.Privacy(msg) }
 
 // Diversion is one diversion of a call (RFC 5806 4).
 type Diversion struct {
@@ -72,7 +58,7 @@ func (d Diversion) String() string {
 		{"reason", d.Reason}, {"counter", number(d.Counter)}, {"limit", number(d.Limit)},
 		{"privacy", d.Privacy}, {"screen", d.Screen},
 	} {
-		value += parameter(param.name, param.value)
+		value += sipheader.ParamText(param.name, param.value)
 	}
 	return value
 }
@@ -80,10 +66,10 @@ func (d Diversion) String() string {
 // DiversionsOf returns the diversions of a call, the latest first (RFC 5806 4).
 func DiversionsOf(msg sip.Message) []Diversion {
 	var list []Diversion
-	for _, a := range addresses(msg, "Diversion") {
-		d := Diversion{Address: a.Address, Reason: a.param("reason"), Privacy: a.param("privacy"), Screen: a.param("screen")}
-		d.Counter, _ = strconv.Atoi(a.param("counter"))
-		d.Limit, _ = strconv.Atoi(a.param("limit"))
+	for _, a := range sipheader.AddressesOf(msg, "Diversion") {
+		d := Diversion{Address: addressOf(a.NameAddr), Reason: a.Param("reason"), Privacy: a.Param("privacy"), Screen: a.Param("screen")}
+		d.Counter, _ = strconv.Atoi(a.Param("counter"))
+		d.Limit, _ = strconv.Atoi(a.Param("limit"))
 		list = append(list, d)
 	}
 	return list
@@ -104,9 +90,9 @@ type HistoryEntry struct {
 
 // String returns the entry in the form of a header.
 func (e HistoryEntry) String() string {
-	value := e.Address.String() + parameter("index", e.Index)
+	value := e.Address.String() + sipheader.ParamText("index", e.Index)
 	if e.ChangedBy != "" {
-		value += parameter(e.ChangedBy, e.From)
+		value += sipheader.ParamText(e.ChangedBy, e.From)
 	}
 	return value
 }
@@ -126,49 +112,16 @@ func (e HistoryEntry) Reasons() []Reason {
 // HistoryOf returns the targets of a request, in the order of the header (RFC 7044 5).
 func HistoryOf(msg sip.Message) []HistoryEntry {
 	var list []HistoryEntry
-	for _, a := range addresses(msg, "History-Info") {
-		e := HistoryEntry{Address: a.Address, Index: a.param("index")}
+	for _, a := range sipheader.AddressesOf(msg, "History-Info") {
+		e := HistoryEntry{Address: addressOf(a.NameAddr), Index: a.Param("index")}
 		for _, how := range []string{"rc", "mp", "np"} {
-			if _, found := sipuri.Param(a.params, how); found {
-				e.ChangedBy, e.From = how, a.param(how)
+			if _, found := sipuri.Param(a.Params, how); found {
+				e.ChangedBy, e.From = how, a.Param(how)
 			}
 		}
 		list = append(list, e)
 	}
 	return list
-}
-
-// addressParams is a name-addr with parameters.
-type addressParams struct {
-	Address
-	params sip.HeaderParams
-}
-
-func (a addressParams) param(name string) string {
-	value, _ := sipuri.Param(a.params, name)
-	return sipmsg.Unquote(value)
-}
-
-// addresses reads a header that is a list of name-addrs. It leaves out unreadable ones.
-func addresses(msg sipheader.Message, name string) []addressParams {
-	var list []addressParams
-	for _, a := range sipheader.AddressesOf(msg, name) {
-		list = append(list, addressParams{addressOf(a.NameAddr), a.Params})
-	}
-	return list
-}
-
-// parameter is a header parameter with a value, quoted where it is no token;
-// nothing without a value.
-func parameter(name, value string) string {
-	value = sipheader.OneLine(value)
-	switch {
-	case value == "":
-		return ""
-	case sipmsg.IsToken(value):
-		return ";" + name + "=" + value
-	}
-	return ";" + name + "=" + sipmsg.Quote(value)
 }
 
 func number(n int) string {

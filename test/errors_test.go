@@ -145,7 +145,7 @@ func TestErrorsOfFailedCallsSayWhy(t *testing.T) {
 			"dialog: NewInvite: transport failed: WebSocket handshake failed: 10.0.0.9:80: unexpected HTTP response status: 404",
 			[]error{dialog.ErrTransport}, nil,
 		},
-		"nobody answers": {answered(0), "dialog: WaitAnswer: no answer in time", []error{dialog.ErrTimeout}, nil},
+		"nobody answers": {answered(0), "dialog: WaitAnswer: no response in time", []error{dialog.ErrTimeout}, nil},
 		"busy":           {answered(486), "dialog: WaitAnswer: INVITE answered 486 Busy Here", nil, new(*dialog.ResponseError)},
 		"a connection that is lost": {
 			func(w *world) failure {

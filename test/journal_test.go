@@ -154,7 +154,7 @@ func TestDebugTellsWhatGoesWrong(t *testing.T) {
 		"nobody": {func(_ *testing.T, w *world, config func(*dialog.StackConfig)) {
 			w.calls(w.stack(stackIP, config), w.peer(peerIP), offer(offerSDP))
 			time.Sleep(time.Minute)
-		}, []string{"request failed INVITE timeout", "call ended INVITE 0 timeout dialog: no answer in time"}},
+		}, []string{"request failed INVITE timeout", "call ended INVITE 0 timeout dialog: no response in time"}},
 		"not sent": {func(t *testing.T, w *world, config func(*dialog.StackConfig)) {
 			s := w.stack(stackIP, config)
 			w.net.Host(stackIP).Unreachable(true)
@@ -196,7 +196,7 @@ func TestDebugTellsWhatGoesWrong(t *testing.T) {
 			l := w.outgoing(w.stack(stackIP, config), w.peer(peerIP))
 			require.Error(t, l.d.ReInvite(context.Background(), offer(offerSDP)))
 			time.Sleep(time.Minute)
-		}, []string{"state changed INVITE Trying Established", "request failed INVITE timeout", "call ended INVITE 0 timeout dialog: no answer in time"}},
+		}, []string{"state changed INVITE Trying Established", "request failed INVITE timeout", "call ended INVITE 0 timeout dialog: no response in time"}},
 		"credentials that are wrong": {func(t *testing.T, w *world, config func(*dialog.StackConfig)) {
 			p := w.peer(peerIP)
 			l := w.calls(w.stack(stackIP, config, known), p, offer(offerSDP))

@@ -14,7 +14,7 @@ import (
 var (
 	errTooManyOfSource   = errors.New("too many connections of one source")
 	errTooManyHandshakes = errors.New("too many handshakes")
-	errCrowded           = errors.New("messages waited longest when there was no room for more")
+	errCrowded           = errors.New("its messages had waited longest when StreamBytes was reached")
 )
 
 // Source is whom an address is taken for: itself, but of IPv6 its network of 64 bits,

@@ -11,7 +11,7 @@ var (
 	ErrTransport = errors.New("transport failed")
 	// ErrCancelled says that an INVITE got no final response within 64*T1 after
 	// its CANCEL.
-	ErrCancelled = errors.New("cancelled without an answer")
+	ErrCancelled = errors.New("cancelled without a final response")
 	// ErrClosed says that the layer is closed.
 	ErrClosed = errors.New("closed")
 	// ErrFinalSent says that another final response has been sent already.
