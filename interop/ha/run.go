@@ -59,7 +59,7 @@ func deploy(ctx context.Context, t *trial) error {
 		if err := pause(ctx, 3*time.Second); err != nil {
 			return err
 		}
-		t.replacing(nodeAddresses[i], true)
+		t.replaces(nodeAddresses[i])
 		if err := t.nodes[i].stop(25 * time.Second); err != nil {
 			return err
 		}
@@ -159,7 +159,6 @@ type trial struct {
 	folder   string
 	database int
 	nodes    [len(nodeAddresses)]*process
-	starts   int
 	front    *front
 	load     *load
 	killed   string
@@ -205,9 +204,6 @@ func (b *bench) try(ctx context.Context, p plan) (r *result, err error) {
 	patience, cancel := context.WithTimeout(ctx, p.lasts+60*time.Second)
 	defer cancel()
 	out, err := t.load.wait(patience)
-	if keep := os.Getenv("HA_KEEP"); keep != "" {
-		_ = exec.Command("cp", "-r", folder, keep).Run()
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +228,6 @@ func (b *bench) try(ctx context.Context, p plan) (r *result, err error) {
 
 // startNode starts the node with that number, and waits until it listens.
 func (t *trial) startNode(i int) error {
-	t.starts++
 	args := []string{"node", "-name", "n" + strconv.Itoa(i+1), "-address", nodeAddresses[i], "-public", frontAddress}
 	if t.plan.store {
 		args = append(args, "-redis", t.bench.socket, "-database", strconv.Itoa(t.database))
@@ -262,10 +257,11 @@ func (t *trial) startNode(i int) error {
 	}
 }
 
-func (t *trial) replacing(address string, now bool) {
+// replaces notes that the front may see a node as down.
+func (t *trial) replaces(address string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.replaced[address] = now
+	t.replaced[address] = true
 }
 
 // precondition checks that the front saw all nodes that were well.
