@@ -68,6 +68,7 @@ bench: ## benchmarks, and whole processes under load: see docs/performance.md an
 	$(GO) run ./bench calls -n 100000
 	$(GO) run ./bench cpu
 	$(GO) run ./bench cpu -role client
+	$(GO) run ./bench bridge
 	$(GO) run ./bench locks
 	$(GO) run ./bench floods
 	$(GO) test -count 1 -v -run TestAmplification ./test

@@ -5,6 +5,7 @@
 // docs/security.md have the results.
 //
 //	go run ./bench cpu [-role client] [-pairs 5] [-rate 1500] [-seconds 5]
+//	go run ./bench bridge [-rounds 3] [-rate 500] [-seconds 10]
 //	go run ./bench calls [-n 10000]
 //	go run ./bench locks [-rounds 5]
 //	go run ./bench floods [-for 6s] [-only NAME]
@@ -25,11 +26,13 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("what to measure: cpu, calls, locks, floods or soak")
+		return fmt.Errorf("what to measure: cpu, bridge, calls, locks, floods or soak")
 	}
 	switch args[0] {
 	case "cpu":
 		return compareCPU(args[1:])
+	case "bridge":
+		return measureBridge(args[1:])
 	case "calls":
 		return measureCalls(args[1:])
 	case "locks":

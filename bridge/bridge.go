@@ -124,6 +124,11 @@ type Call struct {
 	// delayed is true if the INVITE of the first call has no offer.
 	delayed bool
 
+	// mu is held while a provisional response to the caller is written, so that none
+	// leaves behind the final response. final is true once that is decided.
+	mu    sync.Mutex
+	final bool
+
 	accept    sync.Once
 	acceptErr error
 }

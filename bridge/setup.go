@@ -39,6 +39,7 @@ func (c *Call) answered(ctx context.Context) error {
 		err = c.answer(ctx, out.Response())
 	}
 	if err != nil {
+		c.finish()
 		_ = reject(context.WithoutCancel(ctx), in, err)
 	}
 	for _, l := range []*leg{&c.a, &c.b} {
@@ -52,6 +53,7 @@ func (c *Call) answered(ctx context.Context) error {
 // answer accepts the first call as the callee has accepted the second one.
 func (c *Call) answer(ctx context.Context, res *sip.Response) error {
 	c.accept.Do(func() {
+		c.finish()
 		ctx, cancel := context.WithCancel(ctx) // Accept may wait for the caller's PRACK
 		defer cancel()
 		defer context.AfterFunc(c.Out().Context(), cancel)()
@@ -62,6 +64,14 @@ func (c *Call) answer(ctx context.Context, res *sip.Response) error {
 		}
 	})
 	return c.acceptErr
+}
+
+// finish waits until the provisional response that is being written has left, and lets no
+// other follow.
+func (c *Call) finish() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.final = true
 }
 
 // progress passes on the provisional responses of the second call, but not those that have
@@ -92,6 +102,11 @@ func (c *Call) provisional(ctx context.Context, res *sip.Response, body dialog.B
 	}
 	if reliable {
 		opts = append(opts, dialog.WithReliable())
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.final {
+		return dialog.ErrAnswered
 	}
 	return c.In().Provisional(ctx, res.StatusCode, res.Reason, opts...)
 }
