@@ -119,7 +119,8 @@ func TestDrainAndShutdownMayCross(t *testing.T) {
 		unstarted, err := dialog.NewStack(nil)
 		require.NoError(t, err)
 		require.ErrorIs(t, unstarted.Drain(context.Background()), dialog.ErrNotStarted)
-		require.ErrorIs(t, unstarted.Drain(nil), dialog.ErrInvalidArgument) //nolint:staticcheck // a nil context is the test
+		var none context.Context
+		require.ErrorIs(t, unstarted.Drain(none), dialog.ErrInvalidArgument)
 
 		b := w.stack(stackIP)
 		l := w.incoming(b, w.peer(peerIP))

