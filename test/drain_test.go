@@ -32,10 +32,10 @@ func another(tag string) dialogtest.Request {
 func TestDrainRefusesNewCallsAndWaitsForTheOthers(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack(stackIP), w.peer(peerIP)
-		b.OnRequest("OPTIONS", func(context.Context, *sip.Request) dialog.Answer {
+		require.NoError(t, b.OnRequest("OPTIONS", func(context.Context, *sip.Request) dialog.Answer {
 			t.Error("the probe of a proxy gets 503")
 			return dialog.Answer{Status: 200}
-		})
+		}))
 		established := w.incoming(b, w.peer("10.0.0.21"))
 		ringing := w.rings(b, w.peer("10.0.0.22"))
 		placed := w.alerting(b, w.peer("10.0.0.23"))
