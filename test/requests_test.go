@@ -243,6 +243,10 @@ func TestDoSendsAnyRequestFromTheStacksSocket(t *testing.T) {
 				require.Equal(t, 200, <-result)
 				for _, m := range w.sent("10.0.0.1", string(method)) {
 					require.Equal(t, a.Addr(), m.from)
+					for _, name := range []string{"Via", "From", "To", "Call-ID", "CSeq", "Content-Length"} { // RFC 3261 8.1.1
+						require.NotEmpty(t, m.value(t, name), name)
+					}
+					require.Equal(t, "70", m.value(t, "Max-Forwards"))
 				}
 			})
 		})

@@ -181,11 +181,11 @@ func (l *Layer) compose(ctx context.Context, req *draft.Request, flow *transport
 	}
 	branch, local := newBranch(), flow.Local()
 	req.SetVia(local.Transport, local.Host, local.Port, branch)
-	if !req.Has("Max-Forwards") {
-		req.SetMaxForwards(maxForwards)
-	}
 	if opt.Prepare != nil {
-		opt.Prepare(req, flow.Contact())
+		opt.Prepare(req, flow.Contact()) // which may begin it anew
+	}
+	if !req.Has("Max-Forwards") { // RFC 3261 8.1.1.6
+		req.SetMaxForwards(maxForwards)
 	}
 	var written func(bool)
 	if opt.Authorize != nil {
