@@ -223,7 +223,7 @@ func (d *Dialog) clearLocked(cause Cause, told func(*Dialog, Cause) knowledge) (
 	}
 	delivered = d.terminateLocked(cause)
 	d.stack.forgetLocked(d)
-	d.writerLocked().Drop()
+	d.writerLocked().Drop(d.peerHungUp)
 	return delivered, func() {
 		release()
 		d.endContext()

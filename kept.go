@@ -83,6 +83,15 @@ func (e engine) Drop(ctx context.Context, key storewriter.Key, fence uint64) sto
 	})
 }
 
+func (e engine) Take(ctx context.Context, key storewriter.Key) (fence uint64, result storewriter.Result) {
+	result = e.s.askStore(func(store Store) error {
+		r, err := store.Take(ctx, StoreKey(key), e.s.owner)
+		fence = r.Fence
+		return err
+	})
+	return fence, result
+}
+
 // askStore calls a method of the Store. One that panics has not answered.
 func (s *Stack) askStore(ask func(Store) error) (result storewriter.Result) {
 	value, returned := tasks.Apart(func() { result = resultOf(ask(s.config.Store)) })

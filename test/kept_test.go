@@ -154,6 +154,46 @@ func TestPlainCallIsWrittenTwice(t *testing.T) {
 	}
 }
 
+// A sweep may take a call that is due while the peer's BYE is answered here. That call has
+// ended, whoever has it; one that we have ended may go on elsewhere: the peer may not have
+// taken our BYE for the call's.
+func TestCallThatIsTakenAtItsEndIsLeftOnlyIfThePeerMayHaveIt(t *testing.T) {
+	for _, ours := range []bool{false, true} {
+		bubble(t, func(t *testing.T, w *world) {
+			store := newFaultyStore()
+			s, p := w.stack(stackIP, keeping(store)), w.peer(peerIP)
+			l := w.incoming(s, p)
+			key := store.latest().Key
+			store.did()
+			taken := false
+			store.fails(func(ctx context.Context, op string) error {
+				if op == "Drop" && !taken {
+					taken = true
+					_, err := store.kept.Take(ctx, key, "other")
+					return err
+				}
+				return nil
+			})
+			if ours {
+				l.exchange(func(ctx context.Context) error { return l.d.Bye(ctx, "") }, "BYE", dialogtest.Response{Code: 200})
+			} else {
+				l.theirs("BYE", 200)
+			}
+			synctest.Wait()
+			require.True(t, taken)
+			require.Zero(t, s.Stats().Unwritten)
+			_, err := store.kept.Take(context.Background(), key, "third")
+			if ours {
+				require.NoError(t, err)
+				require.Equal(t, []string{"Drop"}, store.did())
+				return
+			}
+			require.ErrorIs(t, err, dialog.ErrEnded)
+			require.Equal(t, []string{"Drop", "Take", "Drop"}, store.did())
+		})
+	}
+}
+
 // silent is a store that does not answer.
 func silent(ctx context.Context, _ string) error {
 	<-ctx.Done()

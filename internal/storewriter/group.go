@@ -35,6 +35,9 @@ const (
 type Store interface {
 	Check(ctx context.Context, key Key, fence uint64) Result
 	Drop(ctx context.Context, key Key, fence uint64) Result
+	// Take makes this process the owner, with the fence that it returns. Moved means that
+	// the call has ended.
+	Take(ctx context.Context, key Key) (fence uint64, result Result)
 }
 
 // Call is what is written. Its methods are called without locks, and never two at once.

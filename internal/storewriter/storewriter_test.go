@@ -22,6 +22,7 @@ type model struct {
 	stop  context.CancelFunc
 
 	mu      sync.Mutex // guards the fields below
+	fence   uint64     // that was taken last
 	now     int        // the call
 	kept    int        // what the store has of it
 	ops     []string
@@ -81,6 +82,11 @@ func (m *model) Save(ctx context.Context, _ uint64) storewriter.Result {
 
 func (m *model) Drop(ctx context.Context, _ storewriter.Key, _ uint64) storewriter.Result {
 	return m.do(ctx, "drop", func() { m.kept = 0 })
+}
+
+func (m *model) Take(ctx context.Context, _ storewriter.Key) (fence uint64, result storewriter.Result) {
+	result = m.do(ctx, "take", func() { m.fence++; fence = m.fence })
+	return fence, result
 }
 
 func (m *model) Check(ctx context.Context, _ storewriter.Key, _ uint64) storewriter.Result {
@@ -191,8 +197,8 @@ func TestDropFollowsTheLastSave(t *testing.T) {
 			m.answers(result)
 			m.changes(w)
 			time.Sleep(time.Millisecond)
-			w.Drop()
-			w.Drop()
+			w.Drop(false)
+			w.Drop(false)
 			w.Mark()
 			require.Equal(t, 1, m.group.Waiting())
 			require.Zero(t, m.group.Wait(context.Background()))
@@ -201,7 +207,7 @@ func TestDropFollowsTheLastSave(t *testing.T) {
 		})
 	}
 	modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
-		w.Drop()
+		w.Drop(false)
 		w.Mark()
 		synctest.Wait()
 		require.Empty(t, m.did())
@@ -220,12 +226,45 @@ func TestMovedCallIsNotWritten(t *testing.T) {
 		require.Equal(t, 1, m.moved)
 		m.did()
 		m.changes(w)
-		w.Drop()
+		w.Drop(false)
 		require.Equal(t, storewriter.Moved, w.Confirm(context.Background(), time.Hour))
 		synctest.Wait()
 		require.Empty(t, m.did())
 		require.Equal(t, 1, m.moved)
 	})
+}
+
+// A call that its peer has ended goes from the store even if another process has taken it
+// meanwhile, several times, and though the store fails between; any other call is left to
+// that process.
+func TestCallThatItsPeerHasEndedIsDroppedFromWhoeverHasIt(t *testing.T) {
+	const done, unknown, moved = storewriter.Done, storewriter.Unknown, storewriter.Moved
+	for _, one := range []struct {
+		certain bool
+		answers []storewriter.Result // from the Drop on
+		did     []string
+		left    bool
+	}{
+		{true, []storewriter.Result{moved}, []string{"drop", "take", "drop"}, false},
+		{true, []storewriter.Result{moved, done, moved, done}, []string{"drop", "take", "drop", "take", "drop"}, false},
+		{true, []storewriter.Result{moved, unknown}, []string{"drop", "take", "drop"}, false},
+		{true, []storewriter.Result{moved, storewriter.NotKept}, []string{"drop", "take"}, true},
+		{true, []storewriter.Result{moved, moved}, []string{"drop", "take"}, true},
+		{false, []storewriter.Result{moved}, []string{"drop"}, true},
+	} {
+		modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
+			m.fence = 1
+			m.changes(w)
+			synctest.Wait()
+			m.did()
+			m.answers(one.answers...)
+			w.Drop(one.certain)
+			require.Zero(t, m.group.Wait(context.Background()))
+			require.Equal(t, one.did, m.did())
+			require.Equal(t, one.left, m.has() != 0)
+			require.Zero(t, m.moved)
+		})
+	}
 }
 
 // The store is asked whose the call is only if it has not said so lately. What it has lost is
@@ -281,13 +320,13 @@ func TestReleasedAndNoWriter(t *testing.T) {
 		w.Release()
 		m.did()
 		m.changes(w)
-		w.Drop()
+		w.Drop(false)
 		synctest.Wait()
 		require.Empty(t, m.did())
 	})
 	var w *storewriter.Writer
 	w.Mark()
-	w.Drop()
+	w.Drop(false)
 	w.Release()
 	require.Zero(t, w.Fence())
 	require.Equal(t, storewriter.Done, w.Wait(context.Background()))

@@ -18,6 +18,8 @@ type Writer struct {
 	stage stage
 	// marked counts the changes, and saved those that are saved.
 	marked, saved uint64
+	// certain is true if no process can go on with the call: its peer has ended it.
+	certain bool
 	// tried is true once a Save was begun, or the store had the call before: it may have it.
 	tried bool
 	// busy is true while an operation is being done, or waits to be tried again after pause.
@@ -95,14 +97,17 @@ func (w *Writer) Mark() {
 	}
 }
 
-// Drop says that the call has ended.
-func (w *Writer) Drop() {
+// Drop says that the call has ended. If the peer has ended it, that is certain: the call goes
+// from the store even if another process has taken it meanwhile. Otherwise that one may go
+// on with it.
+func (w *Writer) Drop(certain bool) {
 	if w == nil {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.stage == keeping {
+		w.certain = certain
 		w.toLocked(dropping)
 		w.startLocked()
 	}
@@ -281,10 +286,10 @@ func (w *Writer) restLocked() {
 
 // operation is one of the store: a Drop, or a Save of the first so many changes.
 type operation struct {
-	isDrop bool
-	call   Call
-	marked uint64
-	fence  uint64
+	isDrop, isCertain bool
+	call              Call
+	marked            uint64
+	fence             uint64
 }
 
 // work does what there is to do, and returns when that is nothing, or has to be tried again
@@ -297,10 +302,10 @@ func (w *Writer) work() {
 		}
 		began := time.Now()
 		switch result := w.group.ask(w.group.Base, func(ctx context.Context) Result { return w.do(ctx, o) }); {
-		case result == Unknown:
+		case result == Unknown, result == Moved && o.isCertain && !w.reclaim():
 			w.later()
 			return
-		case result == Moved && o.fence < w.Fence(): // it was not: do it again
+		case result == Moved && o.fence < w.Fence(): // it was not, or is ours again: once more
 		case o.isDrop: // if it has moved, it is not ours to drop
 			w.dropped()
 		case result == Moved:
@@ -310,6 +315,20 @@ func (w *Writer) work() {
 			w.wrote(o.marked, began)
 		}
 	}
+}
+
+// reclaim takes a call that has ended from the process that has taken it meanwhile, so that
+// it can be dropped. It reports false if the store does not answer.
+func (w *Writer) reclaim() bool {
+	var fence uint64
+	result := w.group.ask(w.group.Base, func(ctx context.Context) (r Result) {
+		fence, r = w.group.Store.Take(ctx, w.key)
+		return r
+	})
+	if result == Done {
+		w.Raise(fence, time.Time{})
+	}
+	return result != Unknown
 }
 
 func (w *Writer) do(ctx context.Context, o operation) Result {
@@ -328,7 +347,7 @@ func (w *Writer) next() (o operation, ok bool) {
 		w.tried = true
 		return operation{call: w.call, marked: w.marked, fence: w.fence}, true
 	case w.stage == dropping && w.tried:
-		return operation{isDrop: true, fence: w.fence}, true
+		return operation{isDrop: true, isCertain: w.certain, fence: w.fence}, true
 	}
 	w.restLocked()
 	return operation{}, false
