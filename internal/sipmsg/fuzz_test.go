@@ -110,6 +110,7 @@ func FuzzParams(f *testing.F) {
 func FuzzURI(f *testing.F) {
 	seedValues(f, "Contact", "From", "To")
 	f.Add("sip:1_unusual.URI~(to-be!sure)&isn't+it$/crazy?,/;;*:&it+has=1,weird!*pas$wo~d_too.(doesn't-it)@example.com")
+	f.Add("sip:@0;0@")
 	f.Fuzz(func(t *testing.T, s string) {
 		uri, err := ToURI(s)
 		if err != nil {

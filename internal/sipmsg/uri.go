@@ -79,6 +79,9 @@ func (u *URI) cutUser(s string) (rest string) {
 	if at < 0 || strings.IndexByte(s[:at], '[') >= 0 {
 		return s
 	}
+	if at == 0 && strings.IndexByte(s[1:], '@') >= 0 {
+		return s // sipgo writes no empty user, and another one would be read then
+	}
 	user, password, found := strings.Cut(s[:at], ":")
 	if !isPlain(user) || !isPlain(password) || strings.ContainsAny(password, ";?/:") || found && user == "" {
 		return s

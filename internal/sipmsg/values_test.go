@@ -102,7 +102,7 @@ func TestURIs(t *testing.T) {
 	}
 	for _, bad := range []string{
 		"", "sip", "sip:", ":x", "*", "<sip:a@b>", "sip:u@", "sip:;lr", "sip:h:", "sip:h:x", "sip:h:65536", "sip:a b@c", "sip:[::1",
-		"sip:[::1]x", "sip:2001:db8::10", "sip:h;x=\"open", "sip:h?a b", "sip:h/x", "sip:h\x00", "1x:y", "sip:h?x" + strings.Repeat("&a", 200),
+		"sip:[::1]x", "sip:2001:db8::10", "sip:h;x=\"open", "sip:h?a b", "sip:h/x", "sip:h\x00", "1x:y", "sip:@0;0@", "sip:@h;x=a@b", "sip:h?x" + strings.Repeat("&a", 200),
 	} {
 		_, err := ParseURI(bad)
 		require.Error(t, err, bad)
