@@ -154,10 +154,13 @@ func (s *Stack) storeAnswered(err error) {
 func (s *Stack) goOn(snapshot *Snapshot, by ownership, why Takeover) takeover.Outcome {
 	by.overdue, by.heard = why.Method == "", why.Method != ""
 	d, err := s.restore(snapshot, by)
+	if errors.Is(err, ErrExists) {
+		if s.keepTaken(snapshot, by) {
+			return takeover.Taken
+		}
+		d, err = s.restore(snapshot, by)
+	}
 	switch {
-	case errors.Is(err, ErrExists):
-		s.keepTaken(snapshot, by)
-		return takeover.Taken
 	case errors.Is(err, ErrEnded):
 		return takeover.Ended
 	case errors.Is(err, ErrVersion), errors.Is(err, ErrInvalidArgument):
@@ -183,13 +186,27 @@ func (d *Dialog) putOff(by ownership) {
 }
 
 // keepTaken keeps a call that is here, and was taken from the Store once more: its session
-// was overdue.
-func (s *Stack) keepTaken(snapshot *Snapshot, by ownership) {
+// was overdue. It reports false if other processes have had the call meanwhile. What is here
+// is old then, its CSeq numbers too, and ends; the call is to be restored.
+func (s *Stack) keepTaken(snapshot *Snapshot, by ownership) bool {
 	d := s.find(DialogKey{CallID: snapshot.CallID, LocalTag: snapshot.LocalTag, RemoteTag: snapshot.RemoteTag})
 	if d == nil {
-		return
+		return true
 	}
-	d.writer().Raise(by.fence, by.confirmed)
+	w := d.writer()
+	if w == nil || by.fence <= w.Fence()+1 || d.isEnding() {
+		w.Raise(by.fence, by.confirmed)
+		return true
+	}
+	w.Release()
+	d.moveAway(ErrMoved)
+	return false
+}
+
+func (d *Dialog) isEnding() bool {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.ending != nil || d.peerHungUp
 }
 
 // refuseRecord logs a record with which this process cannot go on. The record stays: another

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
@@ -231,4 +232,40 @@ func (w *world) answersAll(p *peer, method string, r dialogtest.Response) {
 			}
 		}
 	}()
+}
+
+// A call that is here, and that others have had since, is old here: its CSeq numbers are below
+// theirs, so that the peer would refuse all it sends, its BYE too. What the Store has goes on.
+func TestOverdueCallThatOthersHadMeanwhileIsRestored(t *testing.T) {
+	for _, others := range []int{0, 2} {
+		bubble(t, func(t *testing.T, w *world) {
+			store := newFaultyStore()
+			s, p := w.stack(stackIP, keeping(store)), w.peer(peerIP)
+			restored := make(chan *dialog.Dialog, 2)
+			s.OnRestored(func(d *dialog.Dialog, _ dialog.Takeover) { restored <- d })
+			l := w.incoming(s, p)
+			r := store.latest()
+			for range others {
+				taken, err := store.kept.Take(context.Background(), r.Key, "other")
+				require.NoError(t, err)
+				r = taken
+			}
+			r.Due = time.Now()
+			require.NoError(t, store.kept.Save(context.Background(), r))
+			time.Sleep(10 * time.Second) // a sweep
+			if others == 0 {
+				require.Empty(t, restored)
+				require.Equal(t, dialog.DialogStateEstablished, l.d.State())
+				return
+			}
+			require.Len(t, restored, 1)
+			require.Equal(t, dialog.PartyMoved, l.d.Cause().By)
+			again := <-restored
+			ended := began(func() error { return again.SendInfo(context.Background(), nil) })
+			got := p.next("INFO")
+			require.Greater(t, got.Message.(*sip.Request).CSeq().SeqNo, uint32(200))
+			p.reply(got, dialogtest.Response{Code: 200})
+			require.NoError(t, <-ended)
+		})
+	}
 }
