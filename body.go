@@ -148,10 +148,7 @@ func isNilBody(body Body) bool {
 // sessionIn returns a copy of the session description in a message: its body, or the
 // part of it that is one; nil when it has none.
 func sessionIn(msg sipheader.Message) *SimpleBody {
-	if len(msg.Body()) == 0 {
-		return nil
-	}
-	part, ok := offeranswer.SessionPart(wholeBody(msg))
+	part, ok := sessionPart(msg)
 	if !ok {
 		return nil
 	}
@@ -160,11 +157,16 @@ func sessionIn(msg sipheader.Message) *SimpleBody {
 
 // hasSession reports whether sessionIn finds one.
 func hasSession(msg sipheader.Message) bool {
-	if len(msg.Body()) == 0 {
-		return false
-	}
-	_, ok := offeranswer.SessionPart(wholeBody(msg))
+	_, ok := sessionPart(msg)
 	return ok
+}
+
+// sessionPart is sessionIn without a copy.
+func sessionPart(msg sipheader.Message) (multipart.Part, bool) {
+	if len(msg.Body()) == 0 {
+		return multipart.Part{}, false
+	}
+	return offeranswer.SessionPart(wholeBody(msg))
 }
 
 // wholeBody is a message's body, not yet taken apart.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"sipdialog.example/dialog/bench/internal/child"
 	"sipdialog.example/dialog/bench/internal/drive"
@@ -80,11 +79,5 @@ func bridgeOnce(binary string, o cpuOptions, args ...string) (child.Usage, error
 	if err != nil {
 		return child.Usage{}, err
 	}
-	loadErr := drive.Call(p.Address, o.load)
-	time.Sleep(o.linger)
-	usage, err := p.Stop()
-	if loadErr != nil {
-		return usage, loadErr
-	}
-	return usage, err
+	return called(p, o)
 }

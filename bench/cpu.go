@@ -120,6 +120,11 @@ func serveOnce(binary string, o cpuOptions, args ...string) (child.Usage, error)
 	if err != nil {
 		return child.Usage{}, err
 	}
+	return called(p, o)
+}
+
+// called has sipp call a server, and returns the resources that the server used.
+func called(p *drive.Process, o cpuOptions) (child.Usage, error) {
 	loadErr := drive.Call(p.Address, o.load)
 	time.Sleep(o.linger)
 	usage, err := p.Stop()

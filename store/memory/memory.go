@@ -88,7 +88,7 @@ func (s *Store) Drop(ctx context.Context, key dialog.StoreKey, fence uint64, tom
 		return storerecord.Drop(now, fence, time.Now().Add(tomb))
 	})
 	if err == nil {
-		s.buried(key)
+		s.boundTombstones(key)
 	}
 	return err
 }
@@ -167,8 +167,8 @@ func (s *Store) sweepLocked(now time.Time) {
 	}
 }
 
-// buried bounds the tombstones.
-func (s *Store) buried(key dialog.StoreKey) {
+// boundTombstones adds a tombstone, and drops the oldest beyond the bound.
+func (s *Store) boundTombstones(key dialog.StoreKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tombstones = append(s.tombstones, key)
