@@ -15,7 +15,7 @@ COVER_FILE   ?= bin/coverage.out
 building = @echo "== building $(1); quiet until that is done"
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt fmt-check vet lint test stress fuzz messages cover bench bench-peers bench-peers-draw check-peers test-stores ha soak demo interop-sipp interop-nat ci rename
+.PHONY: help build fmt fmt-check vet lint test stress fuzz messages cover bench bench-peers bench-peers-draw check-peers test-stores ha soak demo demo-draw interop-sipp interop-nat ci rename
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -104,6 +104,10 @@ check-peers: ## vet and test bench/peers, a module of its own
 demo: ## three stacks: a reliable 183, hold, resume, session refresh, transfer, as a ladder
 	$(call building,cmd/demo)
 	$(GO) run ./cmd/demo
+
+demo-draw: ## docs/demo.svg from a run of the demo
+	$(call building,cmd/demo)
+	$(GO) run ./cmd/demo -svg docs/demo.svg
 
 interop-sipp: ## the library against sipp, as caller and as callee, and programs between two sipps
 	@GO="$(GO)" sh scripts/need.sh go sipp

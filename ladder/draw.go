@@ -30,7 +30,9 @@ func newDrawing(columns []string, events []event) *drawing {
 	// Neighbours first: then events that span several columns mostly fit.
 	for span := 1; span < len(columns); span++ {
 		for _, e := range events {
-			d.makeRoom(e, span)
+			if !e.heading {
+				d.makeRoom(e, span)
+			}
 		}
 	}
 	return d
@@ -65,9 +67,12 @@ func (d *drawing) text() string {
 	for _, e := range d.events {
 		row := d.rails()
 		put(&row, 0, fmt.Sprintf(timeFormat, sinceRounded(start, e.at)))
-		if e.from == e.to {
+		switch {
+		case e.heading:
+			put(&row, timeWidth, "== "+e.label+" ==")
+		case e.from == e.to:
 			put(&row, d.x[e.from], "* "+e.label)
-		} else {
+		default:
 			d.arrow(&row, e)
 		}
 		d.line(&out, row)

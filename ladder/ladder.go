@@ -1,8 +1,9 @@
-// Package ladder draws SIP messages as a call flow in plain text: a column for
-// each participant, an arrow for each message, the time down the left side.
+// Package ladder draws SIP messages as a call flow: a column for each participant and an
+// arrow for each message.
 //
-// A [Ladder] collects messages and notes, and [Ladder.WriteTo] draws them. It keeps a
-// line of text for each message, so use one for a single call or test.
+// A [Ladder] collects messages and notes. [Ladder.WriteTo] draws them in plain text, with
+// the time down the left side, and [Ladder.WriteSVG] as a picture. It keeps a line of text
+// for each message, so use one for a single call or test.
 package ladder
 
 import (
@@ -35,12 +36,13 @@ type Ladder struct {
 	seen map[[sha256.Size]byte]int
 }
 
-// event is one line of the drawing: an arrow between two columns, or a note at
-// one.
+// event is one line of the drawing: an arrow between two columns, a note at one, or a
+// heading across all.
 type event struct {
 	at       time.Time
 	from, to int
 	label    string
+	heading  bool
 }
 
 // New returns an empty ladder with the participants' columns in this order. Any other
@@ -90,6 +92,13 @@ func (l *Ladder) Note(t time.Time, who, text string) {
 	l.events = append(l.events, event{at: t, from: column, to: column, label: printable(text)})
 }
 
+// Heading adds a line across all columns, such as the step of a test that follows.
+func (l *Ladder) Heading(t time.Time, text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = append(l.events, event{at: t, label: printable(text), heading: true})
+}
+
 // WriteTo draws all messages and notes so far, in the order of their times. Those with
 // the same time keep the order in which they were added. Times are seconds since the
 // first. WriteTo writes to w with no lock held, and returns the error of w.
@@ -100,14 +109,22 @@ func (l *Ladder) WriteTo(w io.Writer) (int64, error) {
 
 // String returns the drawing of WriteTo; an empty string for a ladder without events.
 func (l *Ladder) String() string {
+	if d := l.drawing(); d != nil {
+		return d.text()
+	}
+	return ""
+}
+
+// drawing lays out what there is so far; nil if there are no columns or events.
+func (l *Ladder) drawing() *drawing {
 	l.mu.Lock()
 	columns, events := slices.Clone(l.columns), slices.Clone(l.events)
 	l.mu.Unlock()
-	if len(events) == 0 {
-		return ""
+	if len(events) == 0 || len(columns) == 0 {
+		return nil
 	}
 	slices.SortStableFunc(events, func(a, b event) int { return a.at.Compare(b.at) })
-	return newDrawing(columns, events).text()
+	return newDrawing(columns, events)
 }
 
 // name returns the name of an address.

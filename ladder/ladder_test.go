@@ -1,6 +1,7 @@
 package ladder_test
 
 import (
+	"encoding/xml"
 	"errors"
 	"flag"
 	"fmt"
@@ -39,7 +40,10 @@ func message(start, cseq, body string) []byte {
 
 func golden(t *testing.T, name, got string) {
 	t.Helper()
-	file := filepath.Join("testdata", name+".txt")
+	if filepath.Ext(name) == "" {
+		name += ".txt"
+	}
+	file := filepath.Join("testdata", name)
 	if *update {
 		require.NoError(t, os.WriteFile(file, []byte(got), 0o644))
 	}
@@ -71,6 +75,25 @@ func TestCallThroughAProxy(t *testing.T) {
 	l.Message(at(65000), bob, alice, message("BYE sip:alice@x SIP/2.0", "1 BYE", ""))
 	l.Message(at(65001), alice, bob, message("SIP/2.0 200 OK", "1 BYE", ""))
 	golden(t, "proxy", l.String())
+}
+
+// TestPicture draws a call with headings, in text and as a picture: notes at different
+// participants share a row, and what XML forbids is escaped.
+func TestPicture(t *testing.T) {
+	l := ladder.New(ladder.Participant{Name: "alice", Addr: alice}, ladder.Participant{Name: "<bob>", Addr: bob})
+	l.Heading(at(0), "alice & bob")
+	l.Message(at(1), alice, bob, message("INVITE sip:bob@x SIP/2.0", "1 INVITE", "v=0\r\nm=audio 4000 RTP/AVP 0\r\n"))
+	l.Message(at(2), bob, alice, message("SIP/2.0 200 OK", "1 INVITE", ""))
+	l.Note(at(3), "alice", "Established")
+	l.Note(at(3), "<bob>", "Established")
+	l.Note(at(3), "<bob>", "a second row")
+	golden(t, "headings", l.String())
+	var svg strings.Builder
+	n, err := l.WriteSVG(&svg)
+	require.NoError(t, err)
+	require.EqualValues(t, svg.Len(), n)
+	golden(t, "picture.svg", svg.String())
+	require.NoError(t, xml.Unmarshal([]byte(svg.String()), &struct{}{}))
 }
 
 func TestOddTraffic(t *testing.T) {
@@ -133,6 +156,9 @@ func TestEmptyLadderDrawsNothing(t *testing.T) {
 	n, err := ladder.New(ladder.Participant{Name: "alice", Addr: alice}).WriteTo(&out)
 	require.NoError(t, err)
 	require.Zero(t, n)
+	n, err = ladder.New().WriteSVG(&out)
+	require.NoError(t, err)
+	require.Zero(t, n)
 	require.Empty(t, out.String())
 }
 
@@ -144,6 +170,9 @@ func TestErrorOfTheWriterIsReturned(t *testing.T) {
 	l := ladder.New()
 	l.Note(epoch, "alice", "x")
 	n, err := l.WriteTo(failing{})
+	require.EqualError(t, err, "disk full")
+	require.EqualValues(t, 3, n)
+	n, err = l.WriteSVG(failing{})
 	require.EqualError(t, err, "disk full")
 	require.EqualValues(t, 3, n)
 }

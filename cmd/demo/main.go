@@ -4,7 +4,7 @@
 // message and every change of state as a ladder, and exits 0 only if all of them
 // were as expected.
 //
-//	go run ./cmd/demo [-v]
+//	go run ./cmd/demo [-v] [-svg FILE]
 package main
 
 import (
@@ -29,6 +29,7 @@ func demo(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	verbose := flags.Bool("v", false, "show what the stacks log")
+	picture := flags.String("svg", "", "draw the run into this file")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -38,15 +39,16 @@ func demo(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := run(ctx, stdout, logger); err != nil {
+	if err := run(ctx, stdout, logger, *picture); err != nil {
 		_, _ = fmt.Fprintf(stdout, "\nFAILED: %v\n", err)
 		return 1
 	}
 	return 0
 }
 
-// run plays the scene and prints it. The error names the step that failed.
-func run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
+// run plays the scene, prints it, and draws it into the file picture unless that is empty.
+// The error names the step that failed.
+func run(ctx context.Context, out io.Writer, logger *slog.Logger, picture string) error {
 	s, err := openScene(ctx, logger)
 	if err != nil {
 		return err
@@ -59,6 +61,9 @@ func run(ctx context.Context, out io.Writer, logger *slog.Logger) error {
 		err = s.record.nothingMore()
 	}
 	_, _ = fmt.Fprintf(out, "\n%s", s.record.ladder())
+	if err == nil && picture != "" {
+		err = s.draw(picture)
+	}
 	if err == nil {
 		_, _ = fmt.Fprintf(out, "\nOK: %s\n", s.record.summary())
 	}

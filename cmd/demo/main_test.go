@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -44,6 +46,18 @@ func TestDemo_shows_the_logs_when_asked(t *testing.T) {
 	var out strings.Builder
 	require.Zero(t, demo(context.Background(), []string{"-v"}, &out, io.Discard), out.String())
 	require.Equal(t, 2, demo(context.Background(), []string{"-x"}, io.Discard, io.Discard))
+}
+
+// The picture in README is that of this demo: make demo-draw draws it anew.
+func TestDemo_draws_the_picture_of_the_documentation(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "demo.svg")
+	var out strings.Builder
+	require.Zero(t, demo(context.Background(), []string{"-svg", file}, &out, io.Discard), out.String())
+	drawn, err := os.ReadFile(file)
+	require.NoError(t, err)
+	shown, err := os.ReadFile("../../docs/demo.svg")
+	require.NoError(t, err)
+	require.Equal(t, string(shown), string(drawn), "docs/demo.svg is old: make demo-draw")
 }
 
 func TestDemo_names_the_step_that_failed(t *testing.T) {

@@ -23,8 +23,9 @@ type record struct {
 	events       []event
 	seen         map[string]bool
 	// flow has the messages as lines like "alice>bob INVITE sendrecv", without
-	// retransmissions.
-	flow []string
+	// retransmissions, and flowEvents the messages themselves.
+	flow       []string
+	flowEvents []event
 	// notes are lines like "alice outgoing: Ringing".
 	notes []string
 	// flowRead and notesRead count the entries that earlier steps have expected.
@@ -67,11 +68,12 @@ func (r *record) message(name string, e dialog.TraceEvent) {
 	label := describe(data)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.events = append(r.events, event{at: e.Time, from: e.Local, to: e.Remote, data: data})
+	sent := event{at: e.Time, from: e.Local, to: e.Remote, data: data}
+	r.events = append(r.events, sent)
 	line := name + ">" + r.nameLocked(e.Remote) + " " + label
 	if key := line + "\n" + string(data); !r.seen[key] {
 		r.seen[key] = true
-		r.flow = append(r.flow, line)
+		r.flow, r.flowEvents = append(r.flow, line), append(r.flowEvents, sent)
 	}
 	r.wakeLocked()
 }

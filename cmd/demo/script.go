@@ -42,7 +42,7 @@ func (s *scene) steps() []step {
 			},
 			notes: []string{"bob incoming: peer's media sendrecv", "alice outgoing: peer's media sendrecv"},
 		}, {
-			name: "alice refreshes the session for another 90 s, as her stack would by itself after 45",
+			name: "alice refreshes the session, as her stack would by itself after 45 s",
 			do:   s.aliceRefreshes,
 			flow: []string{"alice>bob UPDATE 90;refresher=uac", "bob>alice 200 UPDATE 90;refresher=uac"},
 		}, {
