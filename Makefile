@@ -15,7 +15,7 @@ COVER_FILE   ?= bin/coverage.out
 building = @echo "== building $(1); quiet until that is done"
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt fmt-check vet lint test stress fuzz messages cover bench bench-peers bench-peers-draw check-peers test-stores ha soak demo demo-draw interop-sipp interop-nat ci rename
+.PHONY: help build fmt fmt-check vet lint test stress fuzz messages cover bench bench-peers bench-peers-draw check-peers test-stores ha soak demo demo-draw demo-restart interop-sipp interop-nat ci rename
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +109,10 @@ demo-draw: ## docs/demo.svg from a run of the demo
 	$(call building,cmd/demo)
 	$(GO) run ./cmd/demo -svg docs/demo.svg
 
+demo-restart: ## a call outlives its process: kill -9, started anew with store/bolt, hold, BYE, as a ladder
+	$(call building,store/bolt/demo-restart)
+	cd store/bolt && $(GO) run ./demo-restart
+
 interop-sipp: ## the library against sipp, as caller and as callee, and programs between two sipps
 	@GO="$(GO)" sh scripts/need.sh go sipp
 	$(call building,interop/sipp and interop/bridge)
@@ -121,7 +125,7 @@ interop-nat: ## across routers with network address translation, as root (Linux)
 	@GO="$(GO)" sh scripts/nat.sh $(NAT_FLAGS)
 
 ci: NAT_FLAGS = -or-skip
-ci: fmt-check vet lint test check-peers test-stores interop-sipp interop-nat demo ## what CI runs
+ci: fmt-check vet lint test check-peers test-stores interop-sipp interop-nat demo demo-restart ## what CI runs
 
 rename: ## give the module its real path: make rename MODULE=example.org/you/dialog
 	@GO="$(GO)" sh scripts/rename.sh "$(MODULE)"
