@@ -366,7 +366,7 @@ func (c *chaos) callSomebody() {
 	c.calls++
 	id := fmt.Sprintf("chaos-%d", c.calls)
 	c.mu.Unlock()
-	to := netip.MustParseAddrPort(pick(c.dice, []string{udpOne, udpTwo, lostIP}) + ":5060")
+	to := netip.MustParseAddrPort(pick(c.dice, []string{udpOne, udpTwo, lostIP, bridgeUDP, bridgeUDP}) + ":5060")
 	invite := dialogtest.Request{
 		Method: "INVITE", URI: "sip:stress@" + to.String(), CallID: id, FromTag: "c-" + id, CSeq: 1,
 		Branch: "z9hG4bK-" + id, Body: testkit.OfferSDP,

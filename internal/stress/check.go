@@ -95,7 +95,8 @@ func (t *transcript) late(p passed) bool { return t.n.tap.closedBy(p.at.Add(sett
 // settling is how long before its sockets a stack stops to listen, at most.
 const settling = 100 * time.Millisecond
 
-// timerL is how long an INVITE is known after its first 2xx (RFC 6026 8.7).
+// timerL is how long an INVITE is known after its first 2xx (RFC 6026 8.7), and after its
+// first failure if that is not acknowledged (Timer H).
 const timerL = 32 * time.Second
 
 // unanswered is how long a request waits for an answer before it is sent another way.
@@ -149,8 +150,8 @@ func (t *transcript) overtaken(p, by passed) bool {
 // Requests of the ghost are left out: it repeats them long afterwards. So is a
 // CANCEL that has overtaken its INVITE: the 481 to it is not kept, and once more it finds
 // what it is for (RFC 3261 9.2). The transaction ends 5 s after its last response at the
-// earliest (Timer I), and after a 2xx that is sent again all the time when Timer L fires:
-// an INVITE that a phone behind a router repeats later is a new one.
+// earliest (Timer I), and after a response that is sent again all the time when Timer H or L
+// fires: an INVITE that a phone behind a router repeats later is a new one.
 func (t *transcript) checkFinals() {
 	latest, began := make(map[string]passed), make(map[string]time.Time)
 	for _, p := range t.log {
@@ -166,6 +167,8 @@ func (t *transcript) checkFinals() {
 			latest[key] = p
 		case was.code != p.code || was.toTg != p.toTg:
 			t.errorf(p, "answered %d before", was.code)
+		default: // once more
+			latest[key] = p
 		}
 	}
 }

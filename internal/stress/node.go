@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/bridge"
 	"sipdialog.example/dialog/dialogtest"
 	"sipdialog.example/dialog/internal/testkit"
 )
@@ -29,10 +30,12 @@ type node struct {
 	dice     *dice
 	reliable dialog.Reliability
 	cancel   context.CancelFunc // ends the context of Start
+	bridge   *bridge.Bridge     // of those that have one
 
 	mu     sync.Mutex // guards the fields below
 	calls  []*watched
 	refers []*dialog.ReferSubscription
+	pairs  []pair
 	// down is when the first Shutdown returned.
 	down    time.Time
 	downErr error
@@ -79,6 +82,7 @@ func (r *round) newNodeAt(host *dialogtest.Host, ip, address, protocol string) *
 		AuthorizeJoin:     n.authorize,
 
 		LearnPublicAddress: r.dice.chance(50),
+		NoAutoRinging:      isBridge(ip),
 	}
 	if ip == udpOne {
 		config.AuthorizeReplaces, config.AuthorizeJoin = nil, nil
@@ -89,6 +93,9 @@ func (r *round) newNodeAt(host *dialogtest.Host, ip, address, protocol string) *
 	stack, err := dialog.NewStack(config)
 	require.NoError(r.t, err)
 	n.stack = stack
+	if isBridge(ip) {
+		n.bridge = bridge.New(stack, bridge.Options{})
+	}
 	stack.OnIncomingDialog(n.incoming)
 	stack.OnIncomingRefer(n.incomingRefer)
 	stack.OnReferRequest(n.referRequest)
@@ -148,6 +155,10 @@ func (w *watched) changed(s dialog.DialogState) {
 
 // incoming is OnIncomingDialog: every way to treat a call.
 func (n *node) incoming(d dialog.IDialog) {
+	if n.bridge != nil {
+		n.joins(d)
+		return
+	}
 	a := n.application(true)
 	call := d.(*dialog.Dialog)
 	n.watch(call, a)

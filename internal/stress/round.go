@@ -45,7 +45,7 @@ const (
 func hostsOf(transport string) []string {
 	switch transport {
 	case "tcp":
-		return []string{tcpOne, tcpTwo}
+		return []string{tcpOne, tcpTwo, bridgeTCP}
 	case "tls":
 		return []string{tlsOne, tlsTwo}
 	case "ws":
@@ -53,7 +53,7 @@ func hostsOf(transport string) []string {
 	case "wss":
 		return []string{wssOne, wssTwo}
 	}
-	return []string{udpOne, udpTwo, lostIP}
+	return []string{udpOne, udpTwo, lostIP, bridgeUDP}
 }
 
 // streamHosts are those whose stacks have connections.
@@ -88,7 +88,7 @@ func Run(t *testing.T, seed uint64, duration time.Duration) {
 	}
 	fmt.Printf("stress: -stress.seed=%d -stress.duration=%v\n", seed, duration)
 
-	cover := newCoverage(expectedWire(), expectedTimers(), expectedFaults(), expectedCallbacks(), expectedErrors(), expectedScript(), expectedTakeovers())
+	cover := newCoverage(expectedWire(), expectedTimers(), expectedFaults(), expectedCallbacks(), expectedErrors(), expectedScript(), expectedTakeovers(), expectedBridges())
 	for _, op := range operations() {
 		cover.knows(op.name)
 	}
@@ -225,6 +225,7 @@ func (r *round) run() {
 		n.cancel()
 		n.checkEmpty("after Shutdown")
 		n.checkCalls()
+		n.checkPairs()
 	}
 	for _, p := range r.phones {
 		p.countCalls()
@@ -293,8 +294,8 @@ func (r *round) shutdownAll(limit time.Duration) {
 	defer cancel()
 	for _, n := range r.nodes {
 		n.shutdown(ctx) // waits for the one at work, whoever began it
-		// A BYE whose connection is lost then is not confirmed.
-		lost := n.tap.lostBetween(began.Add(-noticed), n.down)
+		// A BYE whose connection or socket is lost then is not confirmed.
+		lost := n.ip == lostIP || n.tap.lostBetween(began.Add(-noticed), n.down)
 		if limit > time.Minute && !testkit.OnlyUnreachable(n.downErr, lost) {
 			r.errorf("", "%s: Shutdown with time enough: %v", n.ip, n.downErr)
 		}
