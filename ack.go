@@ -8,6 +8,7 @@ import (
 
 	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/retry"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/txn"
 )
@@ -36,7 +37,7 @@ type ackSender struct {
 func (a *ackSender) leaving(req *draft.Request) {
 	a.d.mutex.Lock()
 	defer a.d.mutex.Unlock()
-	a.seq, a.credentials = req.CSeq(), req.Lines(credentialHeaders[:]...)
+	a.seq, a.credentials = req.CSeq(), req.Lines(retry.CredentialHeaders[:]...)
 }
 
 // answerOffer acknowledges a 2xx, and then calls then. An offer in the 2xx is decided

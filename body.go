@@ -9,6 +9,7 @@ import (
 	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/multipart"
 	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
@@ -187,7 +188,7 @@ func sdpIn(msg sipheader.Message) *SimpleBody {
 // defaultAnswer returns the answer to a request, or the offer in the response to a request
 // without one, if no callback decides it.
 func defaultAnswer(n *offeranswer.Negotiation, req *sipmsg.Message, offer *SimpleBody) (Body, error) {
-	if sessionExpires(req).Interval > 0 {
+	if sessiontimer.ExpiresOf(req).Interval > 0 {
 		return n.RefreshAnswer(offer)
 	}
 	return n.DefaultAnswer(offer)

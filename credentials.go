@@ -4,15 +4,14 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
-	"slices"
 
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/draft"
+	"sipdialog.example/dialog/internal/retry"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
-	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
 )
@@ -69,31 +68,41 @@ func (s *Stack) attempt(scope *auth.Scope) *auth.Attempt {
 	return s.credentials.Begin(scope, s.config.RefuseLegacyDigest)
 }
 
-// login asks the application for the answer to a challenge.
-func (x *clientRequest) login(ctx context.Context, asked auth.Challenge) (auth.Login, bool) {
-	x.mu.Lock()
-	text, to, transport := x.text, x.to, x.transport
-	x.mu.Unlock()
-	sent, err := sipmsg.Parse(text)
+// Login asks the application for the answer to a challenge.
+func (o *stackOwner) Login(ctx context.Context, sent retry.Sent, asked auth.Challenge) (auth.Login, bool) {
+	return o.stack.login(ctx, sent, asked, nil)
+}
+
+func (o *callOwner) Login(ctx context.Context, sent retry.Sent, asked auth.Challenge) (auth.Login, bool) {
+	return o.stack.login(ctx, sent, asked, o.dialog)
+}
+
+// login asks the application for the answer to a challenge, in a call unless d is nil.
+func (s *Stack) login(ctx context.Context, sent retry.Sent, asked auth.Challenge, d *Dialog) (auth.Login, bool) {
+	read, err := sipmsg.Parse(sent.Text)
 	if err != nil {
 		return auth.Login{}, false
 	}
-	req := sent.Request()
+	req := read.Request()
 	c := Challenge{
 		Realm: asked.Realm, Proxy: asked.Proxy, Algorithm: asked.Algorithm, QOP: asked.QOP, Stale: asked.Stale,
 		Method: string(req.Method), RequestURI: *req.Recipient.Clone(),
 		From: Address{DisplayName: sipmsg.Unescape(req.From().DisplayName), URI: *req.From().Address.Clone()},
-		Peer: to.Hop, Transport: transport, Dialog: x.dialog, Known: x.stack.credentials.Known(asked, to, ""),
+		Peer: sent.To.Hop, Transport: sent.Transport, Dialog: d, Known: s.credentials.Known(asked, sent.To, ""),
 	}
-	if x.dialog != nil {
-		c.Inbound, c.Referred = x.dialog.IsUAS(), x.dialog.referral
+	if d != nil {
+		c.Inbound, c.Referred = d.IsUAS(), d.referral
 	}
-	found, ok := x.stack.askCredentials(ctx, c)
-	if ok && x.stack.config.Authenticate == nil && c.ledByPeer() {
-		ok = x.stack.credentials.Known(asked, to, found.Username)
+	found, ok := s.askCredentials(ctx, c)
+	if ok && s.config.Authenticate == nil && c.ledByPeer() {
+		ok = s.credentials.Known(asked, sent.To, found.Username)
 	}
-	if x.stack.journal.Debugs() {
-		x.log(req).Debug("credentials asked", "method", c.Method, "realm", c.Realm, "proxy", c.Proxy, "peer", c.Peer, "answered", ok)
+	if s.journal.Debugs() {
+		log := s.log.With("call_id", sipheader.CallID(req))
+		if d != nil {
+			log = d.log()
+		}
+		log.Debug("credentials asked", "method", c.Method, "realm", c.Realm, "proxy", c.Proxy, "peer", c.Peer, "answered", ok)
 	}
 	return auth.Login(found), ok
 }
@@ -118,55 +127,14 @@ func (s *Stack) askCredentials(ctx context.Context, c Challenge) (found Credenti
 	return found, ok
 }
 
-func (x *clientRequest) log(req *sip.Request) *slog.Logger {
-	if x.dialog != nil {
-		return x.dialog.log()
-	}
-	return x.stack.log.With("call_id", sipheader.CallID(req))
-}
-
-// destination returns the destination of a request that will leave.
-func (s *Stack) destination(leaving *draft.Request, flow *transport.Flow, opt txn.RequestOptions) auth.Destination {
-	req := leaving.Message().Request()
-	to := auth.Destination{
-		Hop: hopAddress(flow, opt.NextHop), Target: placeOf(req.Recipient), Path: pathBehind(req, opt.NextHop),
-		From: req.From().Address.Endpoint(), To: req.To().Address.Endpoint(), InDialog: sipheader.ToTag(req) != "",
-	}
+// Destination returns the destination of a request that will leave.
+func (o *stackOwner) Destination(leaving *draft.Request, flow *transport.Flow, opt txn.RequestOptions) auth.Destination {
+	s := o.stack
+	to := retry.DestinationOf(leaving.Message().Request(), flow, opt.NextHop)
 	if proxy, _ := s.config.outboundProxy(); proxy != nil {
-		to.ProxyName = placeOf(*proxy)
-		byName := placeOf(opt.NextHop) == to.ProxyName && !flow.Same(opt.Flow)
+		to.ProxyName = retry.PlaceOf(*proxy)
+		byName := retry.PlaceOf(opt.NextHop) == to.ProxyName && !flow.Same(opt.Flow)
 		to.Proxy = s.credentials.IsProxy(to.Hop, byName || to.Hop.String() == to.ProxyName)
 	}
 	return to
-}
-
-// hopAddress is the address by which a next hop is recognised: its own, also when it
-// has opened the connection from another port.
-func hopAddress(flow *transport.Flow, nextHop sip.Uri) netip.AddrPort {
-	remote := flow.RemoteAddr()
-	address := netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
-	if host, ok := sipuri.Literal(nextHop.Host); ok && host == address.Addr() && flow.Reliable() && !isWebSocket(flow) {
-		return netip.AddrPortFrom(host, sipuri.Port(nextHop))
-	}
-	return address
-}
-
-func placeOf(uri sip.Uri) string { return auth.Place(uri.Host, sipuri.Port(uri)) }
-
-// pathBehind lists the places that a request passes behind its next hop, its target
-// the last.
-func pathBehind(req *sip.Request, nextHop sip.Uri) []string {
-	var path []string
-	for h := range sipheader.Named(req, "Route") {
-		route := sip.Uri{}
-		if r, ok := h.(*sip.RouteHeader); ok {
-			route = r.Address
-		}
-		path = append(path, placeOf(route)) // what cannot be read is nowhere known
-	}
-	path = append(path, placeOf(req.Recipient))
-	if first := slices.Index(path, placeOf(nextHop)); first >= 0 {
-		path = slices.Delete(path, first, first+1)
-	}
-	return path
 }

@@ -355,3 +355,25 @@ func TestALosingForkMovesNoResponseOfTheCall(t *testing.T) {
 	current.goByLocked(nil)
 	require.Equal(t, 1, tx.moved)
 }
+
+// cancels is a transaction whose CANCELs are counted.
+type cancels int
+
+func (c *cancels) Cancel(...sip.Header)   { *c++ }
+func (c *cancels) Provisional() bool      { return false }
+func (c *cancels) Flow() *transport.Flow  { return nil }
+func (c *cancels) Heard() *transport.Flow { return nil }
+
+func TestCallGivenUpWhileItsInviteLeavesIsCancelledOnce(t *testing.T) {
+	d := &Dialog{ending: &ending{}}
+	tx := new(cancels)
+	i := &inviteClient{ackSender: ackSender{d: d}}
+	i.inviteWritten(tx)
+	i.inviteWritten(tx)
+	require.Equal(t, cancels(1), *tx)
+
+	re, tx := &reinviteClient{ackSender: ackSender{d: new(Dialog)}, canceled: true}, new(cancels)
+	re.written(tx)
+	re.written(tx)
+	require.Equal(t, cancels(1), *tx)
+}

@@ -12,6 +12,7 @@ import (
 
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sdp"
+	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/usage"
@@ -243,7 +244,7 @@ func (e *ResponseError) Refusal() *Refusal {
 func mayPass(code int) bool {
 	switch code {
 	case sip.StatusUnauthorized, sip.StatusProxyAuthRequired, // whose credentials?
-		sip.StatusBadExtension, sip.StatusExtensionRequired, statusIntervalTooSmall, 494, // negotiated hop by hop
+		sip.StatusBadExtension, sip.StatusExtensionRequired, sessiontimer.StatusTooSmall, 494, // negotiated hop by hop
 		sip.StatusRequestTerminated: // we have given it up
 		return false
 	}

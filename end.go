@@ -6,6 +6,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/retry"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/storewriter"
@@ -302,8 +303,8 @@ func (d *Dialog) sendBye() {
 		req.AddHeader(h)
 	}
 	addHeaders(req, e.headers)
-	err := s.unlockAndSend(d.baseContext(), req, nil, nil, func(x *clientRequest) {
-		x.response, x.done = func(*sipmsg.Message) {}, d.byeEnded
+	err := s.unlockAndSend(d.baseContext(), req, nil, nil, func(x *retry.Request) {
+		x.OnResponse, x.OnDone = func(*sipmsg.Message) {}, d.byeEnded
 	})
 	if err != nil {
 		d.byeEnded(err)

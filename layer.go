@@ -7,6 +7,7 @@ import (
 
 	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/journal"
+	"sipdialog.example/dialog/internal/retry"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
@@ -15,9 +16,7 @@ import (
 // transactionLayer is the part of internal/txn that this package needs. A test can
 // replace it.
 type transactionLayer interface {
-	// Request writes a request, releases it, and returns. Responses go to user, for one Call-ID one
-	// at a time in arrival order.
-	Request(ctx context.Context, req *draft.Request, opt txn.RequestOptions, user txn.ClientUser) (clientTx, error)
+	retry.Layer
 	// SendAck writes the ACK to a 2xx and keeps its bytes.
 	SendAck(ctx context.Context, req *draft.Request, opt txn.RequestOptions) (ackTx, error)
 	// CloseBy ends all transactions and waits, until ctx ends, for their remaining
@@ -26,16 +25,7 @@ type transactionLayer interface {
 }
 
 // clientTx is a request of ours that may still be answered.
-type clientTx interface {
-	// Cancel sends CANCEL as soon as RFC 3261 9.1 allows, without blocking.
-	Cancel(extra ...sip.Header)
-	// Provisional reports whether a 1xx has come.
-	Provisional() bool
-	// Flow is the flow that the request left by last.
-	Flow() *transport.Flow
-	// Heard is the flow that the latest response has come by.
-	Heard() *transport.Flow
-}
+type clientTx = retry.Tx
 
 // serverTx is a request of the peer that we answer.
 type serverTx interface {

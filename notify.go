@@ -9,6 +9,7 @@ import (
 
 	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/refersub"
+	"sipdialog.example/dialog/internal/retry"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/usage"
 )
@@ -61,8 +62,8 @@ func (r *ReferSubscription) notify(ctx context.Context, n refersub.Notify, answe
 	req := r.newNotifyLocked(n)
 	sent := &sentNotify{r: r, number: r.notifier.Sent(), answered: answered}
 	d.transfersLocked().notifying++
-	err := d.currentLocked().unlockAndSend(ctx, req, d.currentForkLocked(), sent.mayRepeatLocked, func(x *clientRequest) {
-		x.overtaken, x.response, x.done = n.Retry, sent.response, sent.done
+	err := d.currentLocked().unlockAndSend(ctx, req, d.currentForkLocked(), sent.mayRepeatLocked, func(x *retry.Request) {
+		x.Overtaken, x.OnResponse, x.OnDone = n.Retry, sent.response, sent.done
 	})
 	if err != nil {
 		sent.answered = func(error) {}

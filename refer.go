@@ -9,6 +9,7 @@ import (
 	"sipdialog.example/dialog/internal/dialogname"
 	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/refersub"
+	"sipdialog.example/dialog/internal/retry"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
@@ -83,8 +84,8 @@ func (d *Dialog) writeRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpt
 	d.decorateReferLocked(req, referTo, opts)
 	r := d.newSentReferLocked(req, referTo)
 	r.silent = opts != nil && opts.RequireNoSub
-	err := s.unlockAndSend(ctx, req, nil, r.mayRepeatLocked, func(x *clientRequest) {
-		x.prepared, x.response, x.done = r.prepared, r.referResponse, r.referDone
+	err := s.unlockAndSend(ctx, req, nil, r.mayRepeatLocked, func(x *retry.Request) {
+		x.Prepared, x.OnResponse, x.OnDone = r.prepared, r.referResponse, r.referDone
 	})
 	if err != nil {
 		d.mutex.Lock()

@@ -9,6 +9,7 @@ import (
 	"sipdialog.example/dialog/internal/deadline"
 	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/retry"
 	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
@@ -64,9 +65,9 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, build offerB
 	d.choseContactLocked(opts.Contact)
 	re := s.newReInviteLocked(opts)
 	req := s.newInviteLocked(opts)
-	err = s.unlockAndSend(ctx, req, nil, re.mayRepeatLocked, func(x *clientRequest) {
-		x.prepared, x.leaving, x.sent = re.prepared, re.leaving, re.written
-		x.response, x.done = re.response, re.done
+	err = s.unlockAndSend(ctx, req, nil, re.mayRepeatLocked, func(x *retry.Request) {
+		x.Prepared, x.Leaving, x.Sent = re.prepared, re.leaving, re.written
+		x.OnResponse, x.OnDone = re.response, re.done
 	})
 	if err != nil {
 		d.mutex.Lock()

@@ -9,6 +9,7 @@ import (
 	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/rel100"
+	"sipdialog.example/dialog/internal/retry"
 	"sipdialog.example/dialog/internal/sendslot"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
@@ -273,8 +274,8 @@ func (p *prack) send() error {
 		d.mutex.Unlock()
 		return nil
 	}
-	return p.r.stateLocked().unlockAndSend(ctx, p.buildLocked(), p.r.early, p.r.early.mayRepeatLocked, func(x *clientRequest) {
-		x.response, x.done = p.response, p.done
+	return p.r.stateLocked().unlockAndSend(ctx, p.buildLocked(), p.r.early, p.r.early.mayRepeatLocked, func(x *retry.Request) {
+		x.OnResponse, x.OnDone = p.response, p.done
 	})
 }
 

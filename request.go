@@ -7,6 +7,7 @@ import (
 
 	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/draft"
+	"sipdialog.example/dialog/internal/retry"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
@@ -81,13 +82,12 @@ func (s *Stack) do(ctx context.Context, req *sip.Request, opts DoOpts) (*sip.Res
 			req.Replace(own)
 		}
 	}
-	x := &clientRequest{
-		layer: layer, base: s.base, timeout: s.config.txTimeout(),
-		stack: s, attempt: s.attempt(&auth.Scope{}),
-		opt:   onlyBy(by, txn.RequestOptions{NextHop: nextHop(own), Prepare: prepare}),
-		heard: w.heard, response: w.response, done: w.done,
+	x := &retry.Request{
+		Layer: layer, Owner: &stackOwner{stack: s, heard: w.heard}, Base: s.base, Timeout: s.config.txTimeout(),
+		Attempt: s.attempt(&auth.Scope{}), OnResponse: w.response, OnDone: w.done,
 	}
-	if err := x.send(ctx, draft.Of(own)); err != nil {
+	x.To(onlyBy(by, txn.RequestOptions{NextHop: nextHop(own), Prepare: prepare}))
+	if err := x.Send(ctx, draft.Of(own)); err != nil {
 		return nil, nil, err
 	}
 	res, err := w.wait(ctx)
@@ -228,21 +228,21 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 	}
 	req.Body = from.Body()
 	w := newWaiter()
-	if err := s.unlockAndSend(ctx, req, e, e.mayRepeatLocked, func(x *clientRequest) { d.reportTo(w, e, from.Method, x) }); err != nil {
+	if err := s.unlockAndSend(ctx, req, e, e.mayRepeatLocked, func(x *retry.Request) { d.reportTo(w, e, from.Method, x) }); err != nil {
 		return nil, err
 	}
 	return w, nil
 }
 
 // reportTo has a client request tell a waiter of its outcome, after what a failure ends.
-func (d *Dialog) reportTo(w *waiter, e *earlyDialog, method sip.RequestMethod, x *clientRequest) {
-	x.response = func(res *sipmsg.Message) {
+func (d *Dialog) reportTo(w *waiter, e *earlyDialog, method sip.RequestMethod, x *retry.Request) {
+	x.OnResponse = func(res *sipmsg.Message) {
 		if res.Status >= 300 {
 			d.failed(e, method, res.Status, res.Reason)
 		}
 		w.response(res)
 	}
-	x.done = func(err error) {
+	x.OnDone = func(err error) {
 		if err != nil {
 			d.unanswered(e, method, err)
 		}

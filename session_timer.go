@@ -18,9 +18,6 @@ import (
 
 // The headers and timers of RFC 4028; the rules are internal/sessiontimer's.
 
-// statusIntervalTooSmall refuses a session interval (RFC 4028 6).
-const statusIntervalTooSmall = 422
-
 // sessionTimer is the session timer of a dialog. The dialog's mutex guards it.
 type sessionTimer struct {
 	sessiontimer.Timer
@@ -34,38 +31,14 @@ func (c *StackConfig) sessionPolicy() sessiontimer.Policy {
 	return sessiontimer.Policy{Interval: c.SessionExpires, MinSE: c.MinSE}
 }
 
-func sessionExpires(msg sipheader.Message) sessiontimer.Expires {
-	return sessiontimer.ParseExpires(sipheader.Value(msg, "Session-Expires"))
-}
-
-func minSE(msg sipheader.Message) time.Duration {
-	return sessiontimer.ParseMinSE(sipheader.Value(msg, "Min-SE"))
-}
-
-func timerRequest(req *sipmsg.Message) sessiontimer.Request {
-	return sessiontimer.Request{
-		Expires: sessionExpires(req), MinSE: minSE(req), SupportsTimer: sipheader.Lists(req, "Supported", "timer"),
-	}
-}
-
-// setTimer sets the session timer's headers of a request; a Min-SE of zero is none.
-func setTimer(req *draft.Request, expires sessiontimer.Expires, minSE time.Duration) {
-	req.Remove("Session-Expires")
-	req.Remove("Min-SE")
-	req.Add("Session-Expires", expires.String())
-	if minSE > 0 {
-		req.Add("Min-SE", sipmsg.FormatSeconds(minSE))
-	}
-}
-
 // inspectTimer returns the 422 to a request whose session interval is too small; nil
 // for another (RFC 4028 9).
 func (s *Stack) inspectTimer(tx serverTx, req *sipmsg.Message) *sip.Response {
 	policy := s.config.sessionPolicy()
-	if !sipheader.Has(req, "Session-Expires") || !policy.IsTooSmall(timerRequest(req)) {
+	if !policy.Refused(req) {
 		return nil
 	}
-	res := tx.NewResponse(statusIntervalTooSmall, "Session Interval Too Small")
+	res := tx.NewResponse(sessiontimer.StatusTooSmall, "Session Interval Too Small")
 	res.AppendHeader(sip.NewHeader("Min-SE", sipmsg.FormatSeconds(policy.Smallest())))
 	return res
 }
@@ -74,26 +47,14 @@ func (s *Stack) inspectTimer(tx serverTx, req *sipmsg.Message) *sip.Response {
 // 7.1, 7.4).
 func (d *Dialog) askTimerLocked(req *draft.Request) {
 	if asked, minSE := d.timer.Ask(d.config().sessionPolicy()); asked.Interval > 0 {
-		setTimer(req, asked, minSE)
-	}
-}
-
-// raiseInterval returns the change of a request that a 422 to it demands (RFC 4028
-// 7.4); nil when the response demands none.
-func raiseInterval(res *sipmsg.Message) func(req *draft.Request) {
-	demanded := minSE(res)
-	if res.Status != statusIntervalTooSmall || demanded <= 0 {
-		return nil
-	}
-	return func(req *draft.Request) {
-		setTimer(req, sessiontimer.ParseExpires(req.Value("Session-Expires")).Raised(demanded), demanded)
+		sessiontimer.Set(req, asked, minSE)
 	}
 }
 
 // grantTimer adds to the 2xx to an INVITE or UPDATE the session timer that it grants
 // (RFC 4028 9).
 func (d *Dialog) grantTimer(req *sipmsg.Message, res *sip.Response) {
-	asked := timerRequest(req)
+	asked := sessiontimer.RequestOf(req)
 	granted := d.config().sessionPolicy().Grant(asked)
 	if granted.Interval == 0 {
 		return
@@ -110,11 +71,11 @@ func (d *Dialog) grantTimer(req *sipmsg.Message, res *sip.Response) {
 func (d *Dialog) agreeTimerLocked(res sipheader.Message, role sessiontimer.Refresher, peer sipheader.Message) {
 	d.changedLocked()
 	d.stopSessionLocked()
-	d.timer.NoteMinSE(minSE(peer))
+	d.timer.NoteMinSE(sessiontimer.MinSEOf(peer))
 	if sipheader.Has(peer, "Allow") {
 		d.timer.allowsUpdate = sipheader.Lists(peer, "Allow", "UPDATE")
 	}
-	d.timer.Agree(time.Now(), sessionExpires(res), role)
+	d.timer.Agree(time.Now(), sessiontimer.ExpiresOf(res), role)
 	if !d.timer.Active() || d.state == DialogStateTerminated {
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/mailbox"
 	"sipdialog.example/dialog/internal/refersub"
+	"sipdialog.example/dialog/internal/retry"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/usage"
@@ -393,9 +394,9 @@ func (r *ReferSubscription) subscribe(ctx context.Context) error {
 	req.AddHeader(r.event())
 	req.AddHeader(expires(life))
 	req.Add("Accept", mediaType(refersub.TypeFrag))
-	return s.unlockAndSend(ctx, req, d.currentForkLocked(), r.mayRequestLocked, func(x *clientRequest) {
-		x.response = func(res *sipmsg.Message) { r.subscribeResponse(res, life) }
-		x.done = r.subscribeDone
+	return s.unlockAndSend(ctx, req, d.currentForkLocked(), r.mayRequestLocked, func(x *retry.Request) {
+		x.OnResponse = func(res *sipmsg.Message) { r.subscribeResponse(res, life) }
+		x.OnDone = r.subscribeDone
 	})
 }
 

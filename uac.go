@@ -10,6 +10,7 @@ import (
 	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/retry"
 	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
@@ -121,10 +122,10 @@ func (d *Dialog) writeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 	s.negotiation.SendOffer(i, i.offer, offeranswer.ByApplication)
 	delivered, _ := d.setStateLocked(DialogStateTrying)
 	d.limitLocked()
-	err := s.unlockAndSend(ctx, req, nil, i.mayRepeatLocked, func(x *clientRequest) {
-		x.prepared, x.leaving, x.sent = i.prepared, i.leaving, i.inviteWritten
-		x.response, x.done = d.inviteResponse, i.ended
-		x.alternatives = i.nextTarget
+	err := s.unlockAndSend(ctx, req, nil, i.mayRepeatLocked, func(x *retry.Request) {
+		x.Prepared, x.Leaving, x.Sent = i.prepared, i.leaving, i.inviteWritten
+		x.OnResponse, x.OnDone = d.inviteResponse, i.ended
+		x.Alternatives = i.nextTarget
 	})
 	if err != nil {
 		d.clear(causeOf(sip.INVITE, err))

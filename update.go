@@ -7,6 +7,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/offeranswer"
+	"sipdialog.example/dialog/internal/retry"
 	"sipdialog.example/dialog/internal/sdp"
 	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipmsg"
@@ -72,8 +73,8 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	out := &updateClient{d: d, fork: d.currentForkLocked(), target: s.Target(), offer: offer, waiter: newWaiter()}
 	s.updateOut = out
 	s.negotiation.SendOffer(out, offer, offeranswer.ByApplication)
-	err := s.unlockAndSend(ctx, req, out.fork, out.mayRepeatLocked, func(x *clientRequest) {
-		x.response, x.done = out.response, out.done
+	err := s.unlockAndSend(ctx, req, out.fork, out.mayRepeatLocked, func(x *retry.Request) {
+		x.OnResponse, x.OnDone = out.response, out.done
 	})
 	if err != nil {
 		out.over(nil)

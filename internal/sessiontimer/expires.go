@@ -1,6 +1,6 @@
 // Package sessiontimer implements the session timer of RFC 4028 in both roles: the headers
 // of a request, the grant in a 2xx, and the times of refresh and expiry. It is pure: it has
-// no clock, no timer and no message.
+// no clock and no timer, and keeps no message.
 package sessiontimer
 
 import (
