@@ -47,3 +47,32 @@ func ExampleStack_OnReferRequest() {
 	// bob is connected: true
 	// outcome: 200 <nil>
 }
+
+// Bob's caller is transferred to carol, with whom bob has spoken: one call sends the REFER and
+// returns its subscription.
+func ExampleDialog_Transfer() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	network.answering("10.0.0.3") // carol
+	alice := network.answering("10.0.0.1")
+	alice.OnIncomingRefer(func(d dialog.IDialog, referTo sip.Uri, _ *dialog.ReplacesInfo) {
+		_, err := d.(*dialog.Dialog).FollowRefer(ctx, referTo, dialog.InviteOpts{Body: audio("sendrecv")})
+		must(err)
+	})
+
+	bob := network.stack("10.0.0.2")
+	call := func(host string) *dialog.Dialog {
+		d, err := bob.Call(ctx, sip.Uri{Scheme: "sip", Host: host}, dialog.InviteOpts{Body: audio("sendrecv")})
+		must(err)
+		return d
+	}
+	talk, consultation := call("10.0.0.1"), call("10.0.0.3")
+	transfer, err := talk.Transfer(ctx, sip.Uri{}, dialog.ReferOpts{Replaces: consultation})
+	must(err)
+	outcome, err := transfer.Wait(ctx)
+	fmt.Println(outcome.Status, err)
+	must(talk.Bye(ctx, "transferred"))
+	<-consultation.Done() // replaced
+	// Output:
+	// 200 <nil>
+}

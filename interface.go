@@ -121,6 +121,10 @@ type ReferOpts struct {
 	// belongs: Target-Dialog, and Require: tdialog (RFC 4538 3). A peer that does not
 	// support tdialog refuses the REFER with 420. It may be nil.
 	TargetDialog *DialogKey
+	// Replaces, unless nil, is a call of ours that the new call replaces: an attended
+	// transfer (RFC 5589 7). Its peer must be known; only its Key is used. The target may
+	// then be the zero value: it is the peer of Replaces, if that is a [*Dialog].
+	Replaces IDialog
 	// Flow carries a REFER outside calls, and later requests of its subscription; see
 	// InviteOpts.Flow. Inside a call it must be nil.
 	Flow *Flow

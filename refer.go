@@ -31,58 +31,110 @@ func (d *Dialog) Refer(ctx context.Context, target sip.Uri, opts ReferOpts) erro
 // it is like Refer.
 func (d *Dialog) ReferReplace(ctx context.Context, replaceDialog IDialog, opts ReferOpts) (err error) {
 	defer naming("ReferReplace", &err)
-	other, ok := replaceDialog.(*Dialog)
-	if !ok || other == nil {
-		return invalid("the dialog to replace has no known target")
-	}
-	other.mutex.RLock()
-	target := *other.remoteTarget.Clone()
-	other.mutex.RUnlock()
-	return d.SendReferWithReplaces(ctx, target, other, &opts)
+	return d.SendReferWithReplaces(ctx, sip.Uri{}, replaceDialog, &opts)
 }
 
 // SendReferWithReplaces is ReferReplace with a given URI to call. It uses only the Key of
 // replaceDialog.
 func (d *Dialog) SendReferWithReplaces(ctx context.Context, targetURI sip.Uri, replaceDialog IDialog, opts *ReferOpts) (err error) {
 	defer naming("SendReferWithReplaces", &err)
-	info := ReplacesOf(replaceDialog)
+	if ReplacesOf(replaceDialog) == nil {
+		return errNothingToReplace()
+	}
+	attended := ReferOpts{}
+	if opts != nil {
+		attended = *opts
+	}
+	attended.Replaces = replaceDialog
+	return d.SendRefer(ctx, targetURI, &attended)
+}
+
+func errNothingToReplace() error {
+	return invalid("no dialog to replace, or one without a peer yet")
+}
+
+// referTo returns the URI of Refer-To: target, with the Replaces header of an attended
+// transfer.
+func (o *ReferOpts) referTo(target sip.Uri) (sip.Uri, error) {
+	if o == nil || o.Replaces == nil {
+		return target, nil
+	}
+	info := ReplacesOf(o.Replaces)
 	if info == nil {
-		return invalid("no dialog to replace, or one without a peer yet")
+		return target, errNothingToReplace()
 	}
-	if err := checkCall(info); err != nil {
-		return err
+	if other, ok := o.Replaces.(*Dialog); ok && sipuri.LacksHost(target) {
+		target = other.peerTarget()
 	}
-	target := *targetURI.Clone()
+	target = *target.Clone()
 	sipuri.RemoveParam(&target.Headers, "Replaces")
 	target.Headers.Add("Replaces", sipuri.EscapeHeader(info.BuildReplacesHeader()))
-	return d.SendRefer(ctx, target, opts)
+	return target, checkCall(info)
+}
+
+// peerTarget is the URI at which the peer is reached.
+func (d *Dialog) peerTarget() sip.Uri {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return *d.remoteTarget.Clone()
 }
 
 // SendRefer is Refer; nil opts mean the defaults.
 func (d *Dialog) SendRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts) (err error) {
 	defer naming("SendRefer", &err)
-	if ctx == nil {
-		return errNilContext("Refer")
+	_, err = d.sendRefer(ctx, referTo, opts, true)
+	return err
+}
+
+// Transfer asks the peer to call target, as Refer does, and waits for the response to that
+// REFER. A 2xx returns the subscription of this REFER, whatever others are open, and also
+// if its NOTIFYs, or a BYE, came before the 2xx: [ReferSubscription.Wait] returns the
+// outcome. The subscription has ended already if the peer agreed to none. With
+// opts.Replaces the transfer is attended. WaitRefer does not wait for this REFER.
+//
+// If ctx ends first, the subscription is dropped and a NOTIFY gets 481; the peer may call
+// target all the same. The call must be established, and continues: after the outcome the
+// application ends it (RFC 5589 6.1).
+//
+// Errors: those of Refer, *ResponseError (refused), ErrTimeout, ErrTerminated (Close),
+// ErrShutdown.
+func (d *Dialog) Transfer(ctx context.Context, target sip.Uri, opts ReferOpts) (result *ReferSubscription, err error) {
+	defer naming("Transfer", &err)
+	r, err := d.sendRefer(ctx, target, &opts, false)
+	if err != nil {
+		return nil, err
 	}
-	if err := opts.check(referTo); err != nil {
-		return err
+	return r.waitResponse(ctx)
+}
+
+// sendRefer checks and writes a REFER. WaitRefer waits for the response if queued is true.
+func (d *Dialog) sendRefer(ctx context.Context, target sip.Uri, opts *ReferOpts, queued bool) (*ReferSubscription, error) {
+	if ctx == nil {
+		return nil, errNilContext("Refer")
+	}
+	referTo, err := opts.referTo(target)
+	if err := firstError(err, opts.check(referTo)); err != nil {
+		return nil, err
 	}
 	if opts != nil && opts.Flow != nil {
-		return invalid("a Flow inside a call, which has its own")
+		return nil, invalid("a Flow inside a call, which has its own")
 	}
 	if err := d.lockToSend(ctx, "Refer"); err != nil {
-		return err
+		return nil, err
 	}
-	return d.writeRefer(ctx, referTo, opts)
+	return d.writeRefer(ctx, referTo, opts, queued)
 }
 
 // writeRefer writes a REFER. The send slot and the mutex are held, and released.
-func (d *Dialog) writeRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts) error {
+func (d *Dialog) writeRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts, queued bool) (*ReferSubscription, error) {
 	defer d.sendSlot.Release()
 	s := d.currentLocked()
 	req := s.nextRequestLocked(sip.REFER)
 	d.decorateReferLocked(req, referTo, opts)
 	r := d.newSentReferLocked(req, referTo)
+	if queued {
+		d.transfers.queue.Push(r)
+	}
 	r.silent = opts != nil && opts.RequireNoSub
 	err := s.unlockAndSend(ctx, req, nil, r.mayRepeatLocked, func(x *retry.Request) {
 		x.Prepared, x.OnResponse, x.OnDone = r.prepared, r.referResponse, r.referDone
@@ -92,21 +144,50 @@ func (d *Dialog) writeRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpt
 		d.transfers.queue.Drop(r)
 		d.mutex.Unlock()
 		r.refused(err)
-		return err
+		return nil, err
 	}
-	return nil
+	return r, nil
 }
 
-// mayRepeatLocked reports why a REFER must not be sent again: its call has ended, or,
-// outside calls, its subscription has.
+// waitResponse waits for the response to a REFER of ours that no WaitRefer waits for. The
+// end of ctx drops the subscription, since no one else has it.
+func (r *ReferSubscription) waitResponse(ctx context.Context) (*ReferSubscription, error) {
+	select {
+	case <-r.answered:
+	case <-ctx.Done():
+		r.abandon(ctx.Err())
+	}
+	r.dialog.mutex.RLock()
+	defer r.dialog.mutex.RUnlock()
+	if r.err != nil {
+		return nil, r.err
+	}
+	return r, nil
+}
+
+// abandon drops the subscription of a REFER of ours that has no response yet.
+func (r *ReferSubscription) abandon(cause error) {
+	r.dialog.mutex.Lock()
+	select {
+	case <-r.answered:
+	default:
+		r.answeredLocked(cause)
+		r.endLocked(cause)
+	}
+	r.dialog.mutex.Unlock()
+	r.dialog.forgetIfUnused()
+}
+
+// mayRepeatLocked reports why a REFER must not be sent again: its subscription has ended,
+// or its call has.
 func (r *ReferSubscription) mayRepeatLocked() error {
 	switch {
-	case !r.dialog.outOfDialog:
-		return r.dialog.mayRequestLocked("Refer")
 	case r.state.IsOver():
 		return ErrNoSubscription
+	case r.dialog.outOfDialog:
+		return nil
 	}
-	return nil
+	return r.dialog.mayRequestLocked("Refer")
 }
 
 // decorateReferLocked adds the headers that only a REFER has (RFC 3515 2.4.1, 3892 3,
@@ -213,7 +294,6 @@ func (d *Dialog) newSentReferLocked(req *draft.Request, referTo sip.Uri) *ReferS
 		t.sent = make(map[string]*ReferSubscription)
 	}
 	t.sent[r.ID] = r
-	t.queue.Push(r)
 	return r
 }
 
@@ -336,7 +416,8 @@ func (s *Stack) Refer(ctx context.Context, target, referTo sip.Uri, opts ReferOp
 	if ctx == nil {
 		return nil, errNilContext("Refer")
 	}
-	if err := firstError(checkTarget("target", target), opts.check(referTo)); err != nil {
+	referTo, err = opts.referTo(referTo)
+	if err := firstError(checkTarget("target", target), err, opts.check(referTo)); err != nil {
 		return nil, err
 	}
 	if err := s.ready(); err != nil {
@@ -353,13 +434,12 @@ func (s *Stack) Refer(ctx context.Context, target, referTo sip.Uri, opts ReferOp
 	}
 	_ = d.sendSlot.Enqueue() // it is free: no other goroutine has the dialog
 	d.mutex.Lock()
-	err = d.writeRefer(ctx, referTo, &opts)
+	r, err := d.writeRefer(ctx, referTo, &opts, false)
 	if err == nil {
 		err = s.ready() // Shutdown may have come before there was a subscription to end
 	}
-	var r *ReferSubscription
 	if err == nil {
-		r, err = d.WaitRefer(ctx)
+		r, err = r.waitResponse(ctx)
 	}
 	if err != nil {
 		d.dropSubscriptions(err)

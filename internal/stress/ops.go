@@ -143,6 +143,15 @@ func transferOperations() []operation {
 		{"Dialog.SendReferWithReplaces", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			a.check(d.SendReferWithReplaces(ctx, a.target(), a.node.dialog(a.dice), nil))
 		}},
+		{"Dialog.Transfer", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			opts := dialog.ReferOpts{NoReferSub: a.dice.chance(20)}
+			if a.dice.chance(50) {
+				opts.Replaces = a.node.dialog(a.dice)
+			}
+			r, err := d.Transfer(ctx, a.target(), opts)
+			a.check(err)
+			a.node.keepRefer(r)
+		}},
 		{"Dialog.WaitRefer", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			r, err := d.WaitRefer(ctx)
 			a.check(err)
