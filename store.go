@@ -57,7 +57,7 @@ type Store interface {
 }
 
 // A MoveNotifier is a [Store] that can tell an owner of calls that were taken from it. It
-// is optional: without it a process learns from its next Check, within an hour, that
+// is optional: without it a process learns from its next Check, within five minutes, that
 // another one has a call.
 type MoveNotifier interface {
 	Store

@@ -62,6 +62,7 @@ func Run(t *testing.T, open func(t *testing.T) dialog.Store) {
 		{"a context that has ended", endedContext},
 		{"many owners at random", manyOwners},
 		{"a former owner is told", formerOwnerIsTold},
+		{"only the former owner is told, until it stops", onlyFormerOwnerIsTold},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -40,7 +40,7 @@ func (s *Store) last(ctx context.Context, subject string) (*jetstream.RawStreamM
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	msg, err := s.stream.GetLastMsgForSubject(ctx, subject)
+	msg, err := inBucket(ctx, s, func() (*jetstream.RawStreamMsg, error) { return s.stream.GetLastMsgForSubject(ctx, subject) })
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, nil
 	}

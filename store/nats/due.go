@@ -107,8 +107,10 @@ var errNotDue = errors.New("nats: not due")
 
 // claim takes a call that is due.
 func (s *Store) claim(ctx context.Context, f found, before time.Time, owner string) (dialog.Record, error) {
+	former := ""
 	claimed, err := s.change(ctx, f.key, func(now *storerecord.Entry) (storerecord.Entry, error) {
 		if claimed, due := storerecord.Claim(now, before, owner); due {
+			former = now.Owner
 			return claimed, nil
 		}
 		return storerecord.Entry{}, errNotDue
@@ -117,6 +119,9 @@ func (s *Store) claim(ctx context.Context, f found, before time.Time, owner stri
 		if err := s.forget(ctx, f); err != nil {
 			return dialog.Record{}, err
 		}
+	}
+	if err == nil {
+		s.tellMoved(f.key, former, owner)
 	}
 	return claimed.Record(f.key), err
 }
@@ -156,7 +161,7 @@ func (s *Store) hinted(ctx context.Context, until minute) (list []found, err err
 		}
 	}
 	// Info writes to the handle it is called on, which other goroutines read.
-	own, err := s.js.Stream(ctx, s.stream.CachedInfo().Config.Name)
+	own, err := inBucket(ctx, s, func() (jetstream.Stream, error) { return s.js.Stream(ctx, s.config.Name) })
 	if err != nil {
 		return nil, failed(ctx, err)
 	}

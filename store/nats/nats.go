@@ -41,7 +41,9 @@ type Options struct {
 // Store is a Store in JetStream. Make it with [Open].
 type Store struct {
 	js     jetstream.JetStream
+	config jetstream.StreamConfig
 	stream jetstream.Stream
+	bucket string
 	prefix string // of subjects
 
 	mu sync.Mutex // guards swept
@@ -49,7 +51,7 @@ type Store struct {
 	swept minute
 }
 
-var _ dialog.Store = (*Store)(nil)
+var _ dialog.MoveNotifier = (*Store)(nil)
 
 // Open opens the bucket, and creates it if there is none. The caller closes the connection.
 //
@@ -58,25 +60,45 @@ func Open(ctx context.Context, js jetstream.JetStream, opts Options) (*Store, er
 	if opts.Bucket == "" {
 		opts.Bucket = "sipdialog"
 	}
-	prefix := "$KV." + opts.Bucket + "."
-	config := jetstream.StreamConfig{
-		Name: "KV_" + opts.Bucket, Subjects: []string{prefix + ">"}, Replicas: max(opts.Replicas, 1),
+	s := &Store{js: js, bucket: opts.Bucket, prefix: "$KV." + opts.Bucket + "."}
+	s.config = jetstream.StreamConfig{
+		Name: "KV_" + opts.Bucket, Subjects: []string{s.prefix + ">"}, Replicas: max(opts.Replicas, 1),
 		MaxMsgsPerSubject: 1, Discard: jetstream.DiscardNew, AllowMsgTTL: true,
 	}
 	if opts.Memory {
-		config.Storage = jetstream.MemoryStorage
+		s.config.Storage = jetstream.MemoryStorage
 	}
-	stream, err := js.CreateStream(ctx, config)
-	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-		stream, err = js.Stream(ctx, config.Name)
-	}
+	stream, err := s.create(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("nats: bucket %s: %w", opts.Bucket, err)
 	}
 	if c := stream.CachedInfo().Config; !c.AllowMsgTTL || c.AllowDirect || c.MaxMsgsPerSubject != 1 {
 		return nil, fmt.Errorf("nats: bucket %s was made by something else", opts.Bucket)
 	}
-	return &Store{js: js, stream: stream, prefix: prefix}, nil
+	s.stream = stream
+	return s, nil
+}
+
+// create creates the bucket unless it is there.
+func (s *Store) create(ctx context.Context) (jetstream.Stream, error) {
+	stream, err := s.js.CreateStream(ctx, s.config)
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return s.js.Stream(ctx, s.config.Name)
+	}
+	return stream, err
+}
+
+// inBucket asks for something in the bucket. If there is none, since the server has lost
+// everything, it is created, and asked once more: the owners save their calls again.
+func inBucket[T any](ctx context.Context, s *Store, ask func() (T, error)) (T, error) {
+	value, err := ask()
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return value, err
+	}
+	if _, err := s.create(ctx); err != nil {
+		return value, err
+	}
+	return ask()
 }
 
 // Save is [dialog.Store.Save].
@@ -87,10 +109,18 @@ func (s *Store) Save(ctx context.Context, r dialog.Record) error {
 
 // Take is [dialog.Store.Take].
 func (s *Store) Take(ctx context.Context, key dialog.StoreKey, owner string) (dialog.Record, error) {
-	taken, err := s.change(ctx, key, func(now *storerecord.Entry) (storerecord.Entry, error) { return storerecord.Take(now, owner) })
+	former := ""
+	taken, err := s.change(ctx, key, func(now *storerecord.Entry) (storerecord.Entry, error) {
+		taken, err := storerecord.Take(now, owner)
+		if err == nil {
+			former = now.Owner
+		}
+		return taken, err
+	})
 	if err != nil {
 		return dialog.Record{}, err
 	}
+	s.tellMoved(key, former, owner)
 	return taken.Record(key), nil
 }
 

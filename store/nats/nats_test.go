@@ -21,23 +21,39 @@ import (
 // ends with the test.
 func start(t *testing.T, folder string) (js jetstream.JetStream, stop func()) {
 	t.Helper()
-	s, err := server.NewServer(&server.Options{JetStream: true, StoreDir: folder, DontListen: true, NoSigs: true})
-	must(t, err)
-	s.Start()
-	if !s.ReadyForConnections(20 * time.Second) {
-		t.Fatal("the server does not start")
-	}
-	conn, err := nats.Connect("", nats.InProcessServer(s))
-	must(t, err)
-	js, err = jetstream.New(conn)
-	must(t, err)
+	s := run(t, &server.Options{StoreDir: folder, DontListen: true})
+	js = connect(t, "", nats.InProcessServer(s))
 	stop = func() {
-		conn.Close()
+		js.Conn().Close()
 		s.Shutdown()
 		s.WaitForShutdown()
 	}
 	t.Cleanup(stop)
 	return js, stop
+}
+
+// run runs a server.
+func run(t *testing.T, opts *server.Options) *server.Server {
+	t.Helper()
+	opts.JetStream, opts.NoSigs = true, true
+	s, err := server.NewServer(opts)
+	must(t, err)
+	s.Start()
+	if !s.ReadyForConnections(20 * time.Second) {
+		t.Fatal("the server does not start")
+	}
+	t.Cleanup(s.Shutdown)
+	return s
+}
+
+func connect(t *testing.T, url string, opts ...nats.Option) jetstream.JetStream {
+	t.Helper()
+	conn, err := nats.Connect(url, opts...)
+	must(t, err)
+	t.Cleanup(conn.Close)
+	js, err := jetstream.New(conn)
+	must(t, err)
+	return js
 }
 
 func open(t *testing.T, js jetstream.JetStream, opts store.Options) *store.Store {

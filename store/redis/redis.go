@@ -9,6 +9,8 @@
 //	sipdialog:{3f}:3f0c…    a call
 //	sipdialog:{3f}:due      the calls that are due, by time
 //
+// The channel sipdialog:moved:OWNER tells an owner of calls that were taken from it.
+//
 // Each operation is one script, and so is atomic. Times are sent to the server and returned
 // as differences, so that different clocks do no harm.
 package redis
@@ -37,7 +39,7 @@ type Store struct {
 	prefix string
 }
 
-var _ dialog.Store = (*Store)(nil)
+var _ dialog.MoveNotifier = (*Store)(nil)
 
 // New returns a Store that uses a client, which the caller closes. Set
 // ContextTimeoutEnabled in the client's options: without it an operation waits for the

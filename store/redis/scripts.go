@@ -39,19 +39,25 @@ end
 return 'ok'
 `)
 
-// takeScript: KEYS call; ARGV owner. It returns the fence, due in, expires in, and data.
+// takeScript: KEYS call; ARGV owner, channel. It returns the fence, due in, expires in, and
+// data.
 var takeScript = redis.NewScript(common + takeText + `
 local fence, tomb = unpack(redis.call('HMGET', KEYS[1], 'f', 't'))
 if not fence then return {'not kept'} end
 if tomb then return {'ended'} end
-return take(KEYS[1], ARGV[1], now())
+return take(KEYS[1], ARGV[1], now(), ARGV[2])
 `)
 
+// takeText has the function take. It tells the former owner on its channel, if it may: a
+// notice is a hint.
 const takeText = `
-local function take(call, owner, time)
+local function take(call, owner, time, channel)
 	local fence = redis.call('HINCRBY', call, 'f', 1)
-	redis.call('HSET', call, 'o', owner)
-	local due, data = unpack(redis.call('HMGET', call, 'd', 'b'))
+	local due, data, former = unpack(redis.call('HMGET', call, 'd', 'b', 'o'))
+	if former ~= owner then
+		redis.call('HSET', call, 'o', owner)
+		redis.pcall('PUBLISH', channel .. (former or ''), string.sub(call, -32))
+	end
 	local left = redis.call('PTTL', call)
 	return {
 		whole(fence), due and whole(due - time) or '', left >= 0 and whole(left) or '', data,
@@ -86,7 +92,7 @@ return 'ok'
 // readyText: KEYS due; ARGV before in. It returns how many calls are due.
 const readyText = common + `return redis.call('ZCOUNT', KEYS[1], '-inf', whole(now() + ARGV[1]))`
 
-// claimScript: KEYS due; ARGV partition, before in, owner, most, claim time. It returns key
+// claimScript: KEYS due; ARGV partition, before in, owner, most, claim time, channel. It returns key
 // and record of those that are taken. Their keys are in the slot of the sorted set.
 var claimScript = redis.NewScript(common + takeText + `
 local time = now()
@@ -99,7 +105,7 @@ for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', whole(before),
 	if fence and not tomb then
 		redis.call('HSET', call, 'd', again)
 		redis.call('ZADD', KEYS[1], again, key)
-		local record = take(call, ARGV[3], time)
+		local record = take(call, ARGV[3], time, ARGV[6])
 		table.insert(record, 1, key)
 		table.insert(taken, record)
 	else

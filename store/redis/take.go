@@ -19,7 +19,7 @@ func (s *Store) Take(ctx context.Context, key dialog.StoreKey, owner string) (di
 	if err := ctx.Err(); err != nil {
 		return dialog.Record{}, err
 	}
-	answer, err := takeScript.Run(ctx, s.client, s.keys(key)[:1], owner).StringSlice()
+	answer, err := takeScript.Run(ctx, s.client, s.keys(key)[:1], owner, s.channel("")).StringSlice()
 	if err != nil {
 		return dialog.Record{}, failed(ctx, err)
 	}
@@ -97,7 +97,7 @@ func (s *Store) ready(ctx context.Context, before time.Time) ([]byte, error) {
 func (s *Store) claim(ctx context.Context, first byte, before time.Time, owner string, n int) (list []dialog.Record, err error) {
 	partition := s.partition(first)
 	wait := after(time.Now(), before)
-	answers, err := claimScript.Run(ctx, s.client, []string{partition + "due"}, partition, wait, owner, n, dialog.ClaimTime.Milliseconds()).Slice()
+	answers, err := claimScript.Run(ctx, s.client, []string{partition + "due"}, partition, wait, owner, n, dialog.ClaimTime.Milliseconds(), s.channel("")).Slice()
 	if err != nil {
 		return nil, failed(ctx, err)
 	}
