@@ -109,24 +109,41 @@ func sources(t *testing.T, suffix string) (files []string) {
 
 var shownGo = regexp.MustCompile("(?ms)^```go\n(.*?)^```")
 
-// The Go code that the guides show is that of the examples, which run.
+// The Go code that the guides show is that of programs and examples that run.
 func TestGuidesShowWhatTheExamplesRun(t *testing.T) {
-	examples := ""
-	files, err := filepath.Glob("example*_test.go")
-	require.NoError(t, err)
-	programs, err := filepath.Glob("examples/*/main.go") // they run in make interop-sipp, or in tests of their own
-	require.NoError(t, err)
-	files = append(files, programs...)
-	for _, file := range files {
-		examples += squeezed(read(t, file))
+	// Programs run in make interop-sipp, or in tests of their own.
+	running := squeezed(strings.Join(programsIn(t, "README.md"), "\n"))
+	for _, pattern := range []string{"example*_test.go", "*/example*_test.go", "examples/*/*.go", "bench/peers/*/main.go"} {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		require.NotEmpty(t, files, pattern)
+		for _, file := range files {
+			running += squeezed(read(t, file))
+		}
 	}
 	guides, err := filepath.Glob("docs/guide/*.md")
 	require.NoError(t, err)
-	require.NotEmpty(t, guides)
+	index := read(t, "docs/guide/README.md")
 	for _, guide := range guides {
+		if name := filepath.Base(guide); name != "README.md" && !strings.Contains(index, "]("+name+")") {
+			t.Errorf("docs/guide/README.md does not list %s", name)
+		}
 		for _, m := range shownGo.FindAllStringSubmatch(read(t, guide), -1) {
-			if !strings.Contains(examples, squeezed(m[1])) {
+			if !strings.Contains(running, squeezed(m[1])) {
 				t.Errorf("%s: no example has\n%s", guide, m[1])
+			}
+		}
+	}
+}
+
+var pageLinks = regexp.MustCompile(`\]\(([^)#:\s]+)(?:#[^)]*)?\)`)
+
+// TestLinksOfThePagesLead keeps the links between the pages, and to files, true.
+func TestLinksOfThePagesLead(t *testing.T) {
+	for _, page := range sources(t, ".md") {
+		for _, m := range pageLinks.FindAllStringSubmatch(read(t, page), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+				t.Errorf("%s: a link leads to %s, which is not there", page, m[1])
 			}
 		}
 	}

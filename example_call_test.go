@@ -15,7 +15,7 @@ func ExampleStack_OnOfferRequest() {
 	ctx, network := context.Background(), newExampleNetwork()
 	defer network.close()
 	bob := network.stack("10.0.0.2")
-	bob.OnIncomingDialog(func(call dialog.IDialog) { must(call.Accept(ctx)) })
+	bob.OnCall(func(call *dialog.Dialog) { must(call.Accept(ctx)) })
 	bob.OnOfferRequest(func(_ context.Context, r *dialog.OfferRequest) (dialog.Body, error) {
 		fmt.Println(r.Method, "early:", r.Early, direction(r.Offer))
 		if direction(r.Offer) == "sendonly" {
@@ -44,7 +44,7 @@ func ExampleWithFork() {
 		must(call.Accept(ctx, dialog.WithFork("mobile"), dialog.WithBody(audio("sendrecv"))))
 	})
 
-	call, err := network.stack("10.0.0.1").NewInvite(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{
+	call, err := network.stack("10.0.0.1").Call(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{
 		Body: audio("sendrecv"),
 		Setup: func(d *dialog.Dialog) {
 			d.OnFork(func(f dialog.ForkInfo) {
@@ -55,7 +55,6 @@ func ExampleWithFork() {
 		},
 	})
 	must(err)
-	must(call.(*dialog.Dialog).WaitAnswer(ctx))
 	must(call.Bye(ctx, ""))
 	// Output:
 	// 180
@@ -69,9 +68,9 @@ func ExampleDialog_PeerAnswer() {
 	ctx, network := context.Background(), newExampleNetwork()
 	defer network.close()
 	answered := make(chan struct{})
-	network.stack("10.0.0.2").OnIncomingDialog(func(d dialog.IDialog) {
+	network.stack("10.0.0.2").OnCall(func(d *dialog.Dialog) {
 		must(d.Accept(ctx, dialog.WithBody(audio("sendrecv"))))
-		theirs, err := d.(*dialog.Dialog).PeerAnswer(ctx)
+		theirs, err := d.PeerAnswer(ctx)
 		must(err)
 		fmt.Println("alice:", direction(theirs))
 		close(answered)
@@ -79,9 +78,8 @@ func ExampleDialog_PeerAnswer() {
 
 	alice := network.stack("10.0.0.1")
 	alice.OnOfferRequest(func(context.Context, *dialog.OfferRequest) (dialog.Body, error) { return audio("recvonly"), nil })
-	call, err := alice.NewInvite(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{})
+	call, err := alice.Call(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{})
 	must(err)
-	must(call.(*dialog.Dialog).WaitAnswer(ctx))
 	<-answered
 	must(call.Bye(ctx, ""))
 	// Output:

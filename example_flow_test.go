@@ -44,7 +44,7 @@ func ExampleFlow() {
 		Network:   home.Host("192.168.0.2"), // left out: the operating system's
 	})
 	must(err)
-	phone.OnIncomingDialog(func(call dialog.IDialog) { must(call.Accept(ctx, answer)) })
+	phone.OnCall(func(call *dialog.Dialog) { must(call.Accept(ctx, answer)) })
 	must(phone.Start(ctx))
 	defer func() { must(phone.Shutdown(ctx)) }()
 
@@ -60,9 +60,8 @@ func ExampleFlow() {
 	mu.Lock()
 	flow := bindings["alice"]
 	mu.Unlock()
-	call, err := registrar.NewInvite(ctx, contact, dialog.InviteOpts{Flow: flow, Body: audio("sendrecv")})
+	call, err := registrar.Call(ctx, contact, dialog.InviteOpts{Flow: flow, Body: audio("sendrecv")})
 	must(err)
-	must(call.(*dialog.Dialog).WaitAnswer(ctx))
 	fmt.Println("called by", flow)
 	must(call.Bye(ctx, ""))
 	// Output:

@@ -85,23 +85,22 @@ func ExampleInviteOpts_choose() {
 func ExampleInviteOpts_followRedirects() {
 	ctx, network := context.Background(), newExampleNetwork()
 	defer network.close()
-	network.stack("10.0.0.2").OnIncomingDialog(func(d dialog.IDialog) {
-		must(d.(*dialog.Dialog).RejectWith(ctx, 302, "", dialog.WithContacts(bobAt("10.0.0.3"))))
+	network.stack("10.0.0.2").OnCall(func(d *dialog.Dialog) {
+		must(d.RejectWith(ctx, 302, "", dialog.WithContacts(bobAt("10.0.0.3"))))
 	})
 	network.answering("10.0.0.3")
 	alice := network.stack("10.0.0.1")
 
 	for _, targets := range []int{0, 5} {
-		placed, err := alice.NewInvite(ctx, bobAt("10.0.0.2"), dialog.InviteOpts{
+		call, err := alice.Call(ctx, bobAt("10.0.0.2"), dialog.InviteOpts{
 			Body: audio("sendrecv"), FollowRedirects: targets,
 		})
-		must(err)
-		call := placed.(*dialog.Dialog)
 		var moved *dialog.ResponseError
-		if errors.As(call.WaitAnswer(ctx), &moved) {
+		if errors.As(err, &moved) {
 			fmt.Println(moved.StatusCode, "to", moved.Contacts[0].Host)
 			continue
 		}
+		must(err)
 		fmt.Println(call.State(), "with", call.Info().RemoteTarget.Host)
 		must(call.Bye(ctx, ""))
 	}

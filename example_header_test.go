@@ -20,26 +20,23 @@ func ExampleAssertedIdentities() {
 	desk := dialog.Address{DisplayName: "Front Desk", URI: sip.Uri{Scheme: "sip", User: "desk", Host: "example.com"}}
 	ended := make(chan dialog.Cause, 1)
 	bob := network.stack("10.0.0.2")
-	bob.OnIncomingDialog(func(call dialog.IDialog) {
-		callee := call.(*dialog.Dialog)
-		invite := callee.Request()
+	bob.OnCall(func(call *dialog.Dialog) {
+		invite := call.Request()
 		fmt.Println("called by", dialog.AssertedIdentities(invite)[0], "privacy", dialog.PrivacyOf(invite))
 		fmt.Println("diverted by", dialog.DiversionsOf(invite)[0].URI.User, "as", dialog.DiversionsOf(invite)[0].Reason)
 		must(call.Accept(ctx, dialog.WithHeader("P-Asserted-Identity", desk.String())))
-		<-callee.Done()
-		ended <- callee.Cause()
+		<-call.Done()
+		ended <- call.Cause()
 	})
 
 	alice := dialog.Address{URI: sip.Uri{Scheme: "sip", User: "alice", Host: "example.com"}}
 	carol := dialog.Diversion{Address: dialog.Address{URI: sip.Uri{Scheme: "sip", User: "carol", Host: "example.com"}}, Reason: "no-answer"}
-	placed, err := network.stack("10.0.0.1").NewInvite(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{
+	caller, err := network.stack("10.0.0.1").Call(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{
 		Headers: []dialog.Header{
 			{Name: "P-Asserted-Identity", Value: alice.String()}, {Name: "Privacy", Value: "id"}, {Name: "Diversion", Value: carol.String()},
 		},
 	})
 	must(err)
-	caller := placed.(*dialog.Dialog)
-	must(caller.WaitAnswer(ctx))
 	fmt.Println("answered by", dialog.AssertedIdentities(caller.Response())[0])
 
 	must(caller.ByeWith(ctx, dialog.ByeOpts{Reasons: []dialog.Reason{{Protocol: "Q.850", Cause: 16, Text: "Normal call clearing"}}}))
@@ -91,14 +88,13 @@ func ExampleChallenge() {
 	must(err)
 	fmt.Println("registered:", res.StatusCode)
 
-	call, err := stack.NewInvite(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.3"}, dialog.InviteOpts{})
-	must(err)
-	fmt.Println(call.(*dialog.Dialog).WaitAnswer(ctx))
+	_, err = stack.Call(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.3"}, dialog.InviteOpts{})
+	fmt.Println(err)
 	// Output:
 	// REGISTER is challenged by 10.0.0.2 with SHA-256
 	// registered: 200
 	// INVITE is challenged by 10.0.0.3 with MD5
-	// dialog: WaitAnswer: INVITE answered 401 Unauthorized
+	// dialog: Call: INVITE answered 401 Unauthorized
 }
 
 // demanding is a server that lets nobody do something without credentials.

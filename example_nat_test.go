@@ -51,14 +51,14 @@ func (r *registrar) forget(user string, flow *dialog.Flow) {
 }
 
 // call calls a user, wherever the phone is.
-func (r *registrar) call(ctx context.Context, user string, offer dialog.Body) (dialog.IDialog, error) {
+func (r *registrar) call(ctx context.Context, user string, offer dialog.Body) (*dialog.Dialog, error) {
 	r.mu.Lock()
 	b, ok := r.bindings[user]
 	r.mu.Unlock()
 	if !ok {
 		return nil, fmt.Errorf("%s is not registered", user)
 	}
-	return r.NewInvite(ctx, b.contact, dialog.InviteOpts{Body: offer, Flow: b.flow})
+	return r.Call(ctx, b.contact, dialog.InviteOpts{Body: offer, Flow: b.flow})
 }
 
 // A telephone behind a router registers by TCP, and is called by that connection: nothing
@@ -84,7 +84,7 @@ func Example_nat() {
 		Network:   router.Host("192.168.0.2"),
 	})
 	must(err)
-	phone.OnIncomingDialog(func(call dialog.IDialog) { must(call.Accept(ctx, answer)) })
+	phone.OnCall(func(call *dialog.Dialog) { must(call.Accept(ctx, answer)) })
 	must(phone.Start(ctx))
 	defer func() { must(phone.Shutdown(ctx)) }()
 
@@ -95,8 +95,7 @@ func Example_nat() {
 
 	call, err := r.call(ctx, "alice", audio("sendrecv"))
 	must(err)
-	must(call.(*dialog.Dialog).WaitAnswer(ctx))
-	fmt.Println(call.State(), "from", call.(*dialog.Dialog).Flow().Remote().Addr())
+	fmt.Println(call.State(), "from", call.Flow().Remote().Addr())
 	must(call.Bye(ctx, ""))
 	// Output:
 	// Established from 203.0.113.1
@@ -137,9 +136,9 @@ func ExampleStackConfig_moveCredentials() {
 	pbx, err := dialog.NewStack(server)
 	must(err)
 	calls := make(chan *dialog.Dialog, 1)
-	pbx.OnIncomingDialog(func(call dialog.IDialog) {
+	pbx.OnCall(func(call *dialog.Dialog) {
 		must(call.Accept(ctx, answer))
-		calls <- call.(*dialog.Dialog)
+		calls <- call
 	})
 	must(pbx.Start(ctx))
 	defer func() { must(pbx.Shutdown(ctx)) }()
@@ -154,15 +153,14 @@ func ExampleStackConfig_moveCredentials() {
 	must(phone.Start(ctx))
 	defer func() { must(phone.Shutdown(ctx)) }()
 
-	call, err := phone.NewInvite(ctx, sip.Uri{Scheme: "sip", User: "service", Host: serverIP}, dialog.InviteOpts{Body: audio("sendrecv")})
+	call, err := phone.Call(ctx, sip.Uri{Scheme: "sip", User: "service", Host: serverIP}, dialog.InviteOpts{Body: audio("sendrecv")})
 	must(err)
-	must(call.(*dialog.Dialog).WaitAnswer(ctx))
 	callee := <-calls
 	fmt.Println("alice is at", callee.Flow().Remote().Addr())
 
 	network.Host(phoneIP).Move(newIP)
 	phone.NetworkChanged()
-	must(call.(*dialog.Dialog).ReInvite(ctx, dialog.InviteOpts{Body: audio("sendrecv")}))
+	must(call.ReInvite(ctx, dialog.InviteOpts{Body: audio("sendrecv")}))
 	fmt.Println("alice is at", callee.Flow().Remote().Addr())
 	must(callee.Bye(ctx, ""))
 	// Output:

@@ -28,10 +28,8 @@ func ExampleStack_Restore() {
 	alice, err := dialog.NewStack(config)
 	must(err)
 	must(alice.Start(ctx))
-	placed, err := alice.NewInvite(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{Body: audio("sendrecv")})
+	call, err := alice.Call(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{Body: audio("sendrecv")})
 	must(err)
-	call := placed.(*dialog.Dialog)
-	must(call.WaitAnswer(ctx))
 	must(call.SetAppData([]byte("account 7")))
 	snapshot, err := call.Snapshot()
 	must(err)
@@ -77,10 +75,8 @@ func ExampleStore() {
 	must(err)
 	must(stack.Start(ctx))
 	defer func() { must(stack.Shutdown(ctx)) }()
-	placed, err := stack.NewInvite(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{Body: audio("sendrecv")})
-	must(err)
-	call := placed.(*dialog.Dialog)
-	must(call.WaitAnswer(ctx)) // it was saved before the ACK left
+	call, err := stack.Call(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{Body: audio("sendrecv")})
+	must(err) // it was saved before the ACK left
 	fmt.Println(store.Len(), "call in the store")
 	must(call.Bye(ctx, ""))
 	must(stack.Shutdown(ctx)) // the end of each call is written
@@ -104,14 +100,13 @@ func ExampleStack_Drain() {
 	must(err)
 	must(stack.Start(ctx))
 	defer func() { must(stack.Shutdown(ctx)) }()
-	placed, err := stack.NewInvite(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{Body: audio("sendrecv")})
+	call, err := stack.Call(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{Body: audio("sendrecv")})
 	must(err)
-	must(placed.(*dialog.Dialog).WaitAnswer(ctx))
 
 	patience, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
 	fmt.Println(stack.Drain(patience))
-	must(placed.Bye(ctx, ""))
+	must(call.Bye(ctx, ""))
 	fmt.Println(stack.Drain(ctx))
 	// Output:
 	// dialog: Drain: not drained: 1 calls left
@@ -125,9 +120,9 @@ func ExampleStack_OnRestored() {
 	defer network.close()
 	bob := network.stack("10.0.0.2")
 	calls := make(chan *dialog.Dialog, 1)
-	bob.OnIncomingDialog(func(d dialog.IDialog) {
+	bob.OnCall(func(d *dialog.Dialog) {
 		must(d.Accept(ctx, answer))
-		calls <- d.(*dialog.Dialog)
+		calls <- d
 	})
 
 	host, store := network.Host("10.0.0.1"), &mortal{Store: memory.New()} // store/redis for several machines
@@ -139,10 +134,8 @@ func ExampleStack_OnRestored() {
 	first, err := dialog.NewStack(config)
 	must(err)
 	must(first.Start(ctx))
-	placed, err := first.NewInvite(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{Body: audio("sendrecv")})
+	call, err := first.Call(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{Body: audio("sendrecv")})
 	must(err)
-	call := placed.(*dialog.Dialog)
-	must(call.WaitAnswer(ctx))
 	must(call.SetAppData([]byte("account 7")))
 	for first.Stats().Unwritten > 0 {
 		time.Sleep(time.Millisecond)

@@ -13,57 +13,113 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
-// A caller: it calls bob, waits for the answer, and hangs up.
-func Example_uac() {
+// A caller: it calls bob, waits for the answer, and hangs up. Callbacks that Setup registers
+// miss nothing, since it runs before the INVITE is sent.
+func Example_firstCall() {
 	ctx, network := context.Background(), newExampleNetwork()
 	defer network.close()
 	network.answering("10.0.0.2")
 
 	stack, err := dialog.NewStack(&dialog.StackConfig{
 		Transport: &dialog.TransportConfig{Protocol: "udp", Address: "10.0.0.1", Port: 5060},
+		From:      &dialog.Address{DisplayName: "Alice", URI: sip.Uri{Scheme: "sip", User: "alice", Host: "example.com"}},
 		Network:   network.Host("10.0.0.1"), // left out: the operating system's
 	})
 	must(err)
 	must(stack.Start(ctx))
 	defer func() { must(stack.Shutdown(ctx)) }()
 
-	bob := sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}
-	call, err := stack.NewInvite(ctx, bob, dialog.InviteOpts{Body: audio("sendrecv")})
+	var bob sip.Uri
+	must(sip.ParseUri("sip:bob@10.0.0.2", &bob))
+	patience, cancel := context.WithTimeout(ctx, 30*time.Second) // then the call is cancelled
+	defer cancel()
+	call, err := stack.Call(patience, bob, dialog.InviteOpts{
+		Body: audio("sendrecv"),
+		Setup: func(call *dialog.Dialog) {
+			call.OnStateChange(func(state dialog.DialogState) { fmt.Println(state) })
+			call.OnBody(func(body dialog.Body) { fmt.Println("answered", direction(body)) })
+		},
+	})
 	must(err)
-	must(call.(*dialog.Dialog).WaitAnswer(ctx))
-	fmt.Println(call.State())
-
 	must(call.Bye(ctx, "nothing to say"))
-	fmt.Println(call.State())
-	// Output:
+	fmt.Println("ended by", call.Cause())
+	// Unordered output:
+	// Trying
+	// Ringing
+	// answered sendrecv
 	// Established
 	// Terminated
+	// ended by local BYE nothing to say
 }
 
-// A callee: it answers whoever calls. Here alice does, and hangs up.
-func Example_uas() {
+// A callee: it refuses some calls, and answers others once somebody lifts the receiver.
+// Here mallory and alice call. A caller who gives up meanwhile is a missed call.
+func Example_answering() {
 	ctx, network := context.Background(), newExampleNetwork()
 	defer network.close()
+	lifted, missed := make(chan struct{}), make(chan dialog.Cause, 1)
 
 	stack, err := dialog.NewStack(&dialog.StackConfig{
 		Transport: &dialog.TransportConfig{Protocol: "udp", Address: "10.0.0.2", Port: 5060},
 		Network:   network.Host("10.0.0.2"), // left out: the operating system's
 	})
 	must(err)
-	stack.OnIncomingDialog(func(call dialog.IDialog) {
-		call.OnBody(func(b dialog.Body) { fmt.Println("offered", b.ContentType()) })
-		call.OnStateChange(func(state dialog.DialogState) { fmt.Println(state) })
-		must(call.Accept(ctx, dialog.WithBody(audio("sendrecv"))))
+	stack.OnCall(func(call *dialog.Dialog) {
+		caller := call.Info().Remote.URI.User
+		if caller == "mallory" {
+			must(call.Reject(ctx, 603, "")) // Decline
+			return
+		}
+		fmt.Println(caller, "rings") // the caller has got 180
+		select {
+		case <-lifted:
+		case <-call.Done():
+			missed <- call.Cause()
+			return
+		}
+		if err := call.Accept(ctx, dialog.WithBody(audio("sendrecv"))); err != nil {
+			fmt.Println("gave up just now:", err)
+			return
+		}
+		<-call.Done()
+		fmt.Println("ended by", call.Cause())
 	})
 	must(stack.Start(ctx))
 	defer func() { must(stack.Shutdown(ctx)) }()
 
-	alice := network.call("10.0.0.1", "10.0.0.2")
+	phone := network.stack("10.0.0.1")
+	call := func(ctx context.Context, from string, states ...func(dialog.DialogState)) (*dialog.Dialog, error) {
+		return phone.Call(ctx, bobAt("10.0.0.2"), dialog.InviteOpts{
+			From: &dialog.Address{URI: sip.Uri{Scheme: "sip", User: from}}, Body: audio("sendrecv"),
+			Setup: func(d *dialog.Dialog) {
+				for _, callback := range states {
+					d.OnStateChange(callback)
+				}
+			},
+		})
+	}
+	_, err = call(ctx, "mallory")
+	fmt.Println(err)
+	patience, cancel := context.WithCancel(ctx)
+	impatient := func(state dialog.DialogState) {
+		if state == dialog.DialogStateRinging {
+			cancel()
+		}
+	}
+	_, err = call(patience, "alice", impatient)
+	fmt.Println(errors.Is(err, context.Canceled))
+	fmt.Println("missed:", <-missed)
+	close(lifted)
+	alice, err := call(ctx, "alice")
+	must(err)
 	must(alice.Bye(ctx, ""))
-	// Output:
-	// offered application/sdp
-	// Established
-	// Terminated
+	// Unordered output:
+	// dialog: Call: INVITE answered 603 Decline
+	// alice rings
+	// true
+	// missed: remote CANCEL 487
+	// alice rings
+	// ended by remote BYE
 }
 
 // A re-INVITE offers another session, here one that only sends; what it brings
@@ -89,7 +145,7 @@ func ExampleDialog_ReInvite() {
 func ExampleDialog_Hold() {
 	ctx, network := context.Background(), newExampleNetwork()
 	defer network.close()
-	network.stack("10.0.0.2").OnIncomingDialog(func(d dialog.IDialog) {
+	network.stack("10.0.0.2").OnCall(func(d *dialog.Dialog) {
 		d.OnBody(func(b dialog.Body) { fmt.Println("offered", direction(b)) })
 		must(d.Accept(ctx, answer))
 	})
@@ -113,9 +169,8 @@ func ExampleDialog_WaitRefer() {
 
 	bob.OnIncomingRefer(func(d dialog.IDialog, carol sip.Uri, _ *dialog.ReplacesInfo) {
 		asked := d.(*dialog.Dialog).GetAllReferSubscriptions()[0]
-		call, err := bob.NewInvite(ctx, carol, dialog.InviteOpts{Body: audio("sendrecv")})
+		_, err := bob.Call(ctx, carol, dialog.InviteOpts{Body: audio("sendrecv")})
 		must(err)
-		must(call.(*dialog.Dialog).WaitAnswer(ctx))
 		must(asked.SendNotify(ctx, 200, "OK"))
 	})
 
@@ -139,8 +194,8 @@ func ExampleDialog_FollowRefer() {
 		_, err := d.(*dialog.Dialog).FollowRefer(ctx, carol, dialog.InviteOpts{Body: audio("sendrecv")})
 		must(err)
 	})
-	network.stack("10.0.0.3").OnIncomingDialog(func(d dialog.IDialog) {
-		if old := d.(*dialog.Dialog).Replaces(); old != nil {
+	network.stack("10.0.0.3").OnCall(func(d *dialog.Dialog) {
+		if old := d.Replaces(); old != nil {
 			fmt.Println("carol: a call takes the place of one that is", old.State())
 		}
 		must(d.Accept(ctx, answer))
@@ -166,8 +221,8 @@ func ExampleDialog_FollowRefer() {
 func ExampleDialog_OnOffer() {
 	ctx, network := context.Background(), newExampleNetwork()
 	defer network.close()
-	network.answering("10.0.0.2").OnIncomingDialog(func(d dialog.IDialog) {
-		d.(*dialog.Dialog).OnOffer(func(_ context.Context, offer dialog.Body) (dialog.Body, error) {
+	network.answering("10.0.0.2").OnCall(func(d *dialog.Dialog) {
+		d.OnOffer(func(_ context.Context, offer dialog.Body) (dialog.Body, error) {
 			fmt.Println("offered", direction(offer))
 			if direction(offer) == "sendonly" {
 				return nil, errors.New("no music, please")
@@ -198,20 +253,19 @@ func ExampleDialog_Provisional() {
 	ctx, network := context.Background(), newExampleNetwork()
 	defer network.close()
 
-	network.stack("10.0.0.2").OnIncomingDialog(func(d dialog.IDialog) {
-		must(d.(*dialog.Dialog).Provisional(ctx, 183, "", dialog.WithBody(audio("sendonly"))))
+	network.stack("10.0.0.2").OnCall(func(d *dialog.Dialog) {
+		must(d.Provisional(ctx, 183, "", dialog.WithBody(audio("sendonly"))))
 		must(d.Accept(ctx))
 	})
 
 	heard := make(chan string, 1)
-	call, err := network.stack("10.0.0.1").NewInvite(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{
+	call, err := network.stack("10.0.0.1").Call(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "10.0.0.2"}, dialog.InviteOpts{
 		Body: audio("sendrecv"),
 		Setup: func(call *dialog.Dialog) {
 			call.OnBody(func(session dialog.Body) { heard <- direction(session) })
 		},
 	})
 	must(err)
-	must(call.(*dialog.Dialog).WaitAnswer(ctx))
 	fmt.Println(<-heard)
 	fmt.Println(call.State())
 	must(call.Bye(ctx, ""))
@@ -226,13 +280,13 @@ func ExampleInviteOpts_prackOffer() {
 	ctx, network := context.Background(), newExampleNetwork()
 	defer network.close()
 
-	network.stack("10.0.0.2").OnIncomingDialog(func(d dialog.IDialog) {
-		must(d.(*dialog.Dialog).Provisional(ctx, 183, "", dialog.WithBody(audio("sendrecv"))))
+	network.stack("10.0.0.2").OnCall(func(d *dialog.Dialog) {
+		must(d.Provisional(ctx, 183, "", dialog.WithBody(audio("sendrecv"))))
 		must(d.Accept(ctx))
 	})
 
 	heard := make(chan string, 2)
-	call, err := network.stack("10.0.0.1").NewInvite(ctx, bobAt("10.0.0.2"), dialog.InviteOpts{
+	call, err := network.stack("10.0.0.1").Call(ctx, bobAt("10.0.0.2"), dialog.InviteOpts{
 		Body: audio("sendrecv"),
 		PrackOffer: func(_ context.Context, answered dialog.ForkInfo) dialog.Body {
 			fmt.Println(answered.Status, direction(answered.Body))
@@ -243,7 +297,6 @@ func ExampleInviteOpts_prackOffer() {
 		},
 	})
 	must(err)
-	must(call.(*dialog.Dialog).WaitAnswer(ctx))
 	fmt.Println(<-heard, <-heard)
 	must(call.Bye(ctx, ""))
 	// Output:
@@ -305,17 +358,16 @@ func (n *exampleNetwork) stack(ip string) *dialog.Stack {
 // answering starts a stack that answers whoever calls.
 func (n *exampleNetwork) answering(ip string) *dialog.Stack {
 	stack := n.stack(ip)
-	stack.OnIncomingDialog(func(d dialog.IDialog) { must(d.Accept(context.Background(), answer)) })
+	stack.OnCall(func(d *dialog.Dialog) { must(d.Accept(context.Background(), answer)) })
 	return stack
 }
 
 // call starts a stack and has it make a call, until it is answered.
 func (n *exampleNetwork) call(from, to string) *dialog.Dialog {
 	target := sip.Uri{Scheme: "sip", User: "bob", Host: to}
-	call, err := n.stack(from).NewInvite(context.Background(), target, dialog.InviteOpts{Body: audio("sendrecv")})
+	call, err := n.stack(from).Call(context.Background(), target, dialog.InviteOpts{Body: audio("sendrecv")})
 	must(err)
-	must(call.(*dialog.Dialog).WaitAnswer(context.Background()))
-	return call.(*dialog.Dialog)
+	return call
 }
 
 // answer puts a session into a 200.

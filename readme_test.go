@@ -18,33 +18,83 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var fencedGo = regexp.MustCompile("(?ms)^## A (\\w+)\n+```go\n(.*?)^```")
-
-// FA8: what the README shows is complete: go vet passes it as it stands, and
-// the caller calls the callee.
-func TestReadmeProgramsCallEachOther(t *testing.T) {
+// FA8: the programs that README and the guides show are complete: they compile as they stand
+// in the page, in a module of their own, and README's caller calls its callee.
+func TestProgramsInThePagesRun(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds two programs")
+		t.Skip("builds programs")
 	}
-	programs := map[string]string{}
-	for _, m := range fencedGo.FindAllStringSubmatch(read(t, "README.md"), -1) {
-		programs[m[1]] = m[2]
-		goTool(t, "vet", pasted(t, m[2]))
+	shown := programsIn(t, "README.md")
+	require.Len(t, shown, 2, "a callee and a caller")
+	require.Equal(t, 2, strings.Count(read(t, "README.md"), "```go\n"), "a block that is no program")
+	guides, err := filepath.Glob("docs/guide/*.md")
+	require.NoError(t, err)
+	for _, guide := range guides {
+		shown = append(shown, programsIn(t, guide)...)
 	}
-	require.Len(t, programs, strings.Count(read(t, "README.md"), "```go\n"), "a block under no heading of its own")
+	require.Greater(t, len(shown), 2)
 
 	// The port of the pages may be taken on the machine of the tests.
 	elsewhere := strings.NewReplacer("127.0.0.1", loopback())
-	callee := start(t, built(t, elsewhere.Replace(programs["callee"])))
+	shown[0], shown[1] = elsewhere.Replace(shown[0]), elsewhere.Replace(shown[1])
+	binaries := buildModule(t, shown...)
+	callee := start(t, binaries[0])
 	require.Contains(t, callee.line(), "listening on 127.")
-	caller := start(t, built(t, elsewhere.Replace(programs["caller"])))
-	require.Equal(t, "Established", caller.line())
+	caller := start(t, binaries[1])
+	require.Equal(t, "Established with bob", caller.line())
 	caller.ends()
-	for _, want := range []string{"offered application/sdp", "Established", "Terminated"} {
+	for _, want := range []string{"call from alice", "Established", "Terminated"} {
 		require.Equal(t, want, callee.line())
 	}
 	require.NoError(t, callee.cmd.Process.Signal(os.Interrupt))
 	callee.ends()
+}
+
+// programsIn returns the blocks of a page that are whole programs.
+func programsIn(t *testing.T, page string) (programs []string) {
+	for _, m := range shownGo.FindAllStringSubmatch(read(t, page), -1) {
+		if wholeProgram.MatchString(m[1]) {
+			programs = append(programs, m[1])
+		}
+	}
+	return programs
+}
+
+var wholeProgram = regexp.MustCompile(`(?m)^package main$`)
+
+// buildModule does what the README says: it writes each program into a folder, in a module
+// that replaces ours by this tree, and passes go vet and go build. The result is a binary
+// for each.
+func buildModule(t *testing.T, programs ...string) (binaries []string) {
+	dir, tree := t.TempDir(), "."
+	tree, err := filepath.Abs(tree)
+	require.NoError(t, err)
+	// The versions are those of our go.mod, so that nothing is downloaded.
+	ours := regexp.MustCompile(`(?m)^module .*$`).ReplaceAllString(read(t, "go.mod"), "module example")
+	write(t, dir, "go.mod", ours+"\nrequire "+modulePath+" v0.0.0\n\nreplace "+modulePath+" => "+tree+"\n")
+	write(t, dir, "go.sum", read(t, "go.sum"))
+	for i, program := range programs {
+		write(t, dir, fmt.Sprintf("p%d/main.go", i), program)
+		binaries = append(binaries, filepath.Join(dir, "bin", fmt.Sprintf("p%d", i)))
+	}
+	goTool(t, dir, "vet", "-mod=mod", "./...")
+	goTool(t, dir, "build", "-mod=mod", "-o", filepath.Join(dir, "bin")+string(filepath.Separator), "./...")
+	return binaries
+}
+
+const modulePath = "sipdialog.example/dialog"
+
+func write(t *testing.T, dir, name, text string) {
+	file := filepath.Join(dir, name)
+	require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o700))
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+}
+
+func goTool(t *testing.T, dir string, args ...string) {
+	command := exec.Command("go", args...)
+	command.Dir = dir
+	out, err := command.CombinedOutput()
+	require.NoError(t, err, "go %s: %s", strings.Join(args, " "), out)
 }
 
 // loopback returns an address that nobody else is likely to use.
@@ -53,25 +103,6 @@ func loopback() string {
 		return "127.0.0.1" // the only one there
 	}
 	return fmt.Sprintf("127.%d.%d.%d", 1+rand.IntN(254), rand.IntN(256), 1+rand.IntN(254))
-}
-
-// pasted writes a program into a folder of its own.
-func pasted(t *testing.T, program string) string {
-	file := filepath.Join(t.TempDir(), "main.go")
-	require.NoError(t, os.WriteFile(file, []byte(program), 0o600))
-	return file
-}
-
-func built(t *testing.T, program string) string {
-	source := pasted(t, program)
-	binary := filepath.Join(filepath.Dir(source), "program")
-	goTool(t, "build", "-o", binary, source)
-	return binary
-}
-
-func goTool(t *testing.T, args ...string) {
-	out, err := exec.Command("go", args...).CombinedOutput()
-	require.NoError(t, err, "go %s: %s", strings.Join(args, " "), out)
 }
 
 // program is one of the README's, running.
