@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,11 +21,26 @@ var kamailioConfig string
 type front struct {
 	process *process
 
-	mu     sync.Mutex // guards the fields below
-	down   map[string]bool
-	silent map[string]int // requests that were not answered, by node
-	events []string
+	mu     sync.Mutex // guards the field below
+	events []event
 }
+
+// event is something that the front has said of a node.
+type event struct {
+	at   time.Time
+	kind eventKind
+	node string // its address
+}
+
+type eventKind string
+
+const (
+	down   eventKind = "DOWN"   // it does not answer OPTIONS
+	up     eventKind = "UP"     // it does so again
+	silent eventKind = "SILENT" // a request got no response within 1.5 s
+)
+
+func (e event) String() string { return fmt.Sprint(e.at.Format("05.000 "), e.kind, " ", e.node) }
 
 func startFront(folder string) (*front, error) {
 	list := filepath.Join(folder, "dispatcher.list")
@@ -40,7 +56,7 @@ func startFront(folder string) (*front, error) {
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		return nil, err
 	}
-	f := &front{down: make(map[string]bool), silent: make(map[string]int)}
+	f := &front{}
 	var err error
 	f.process, err = start(folder, f.hear, "kamailio", "-f", file, "-Y", folder, "-P", filepath.Join(folder, "pid"), "-DD", "-E", "-m", "128", "-M", "8")
 	if err != nil {
@@ -55,47 +71,62 @@ func (f *front) hear(line string) {
 	if !found {
 		return
 	}
+	kind, _, _ := strings.Cut(said, " ")
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !strings.HasPrefix(said, "SILENT") {
-		f.events = append(f.events, time.Now().Format("05.000")+" "+said)
-	}
 	for _, address := range nodeAddresses {
-		if !strings.Contains(said, address+":") {
-			continue
-		}
-		switch {
-		case strings.HasPrefix(said, "DOWN"):
-			f.down[address] = true
-		case strings.HasPrefix(said, "UP"):
-			f.down[address] = false
-		case strings.HasPrefix(said, "SILENT"):
-			f.silent[address]++
+		if strings.Contains(said, address+":") {
+			f.events = append(f.events, event{time.Now(), eventKind(kind), address})
 		}
 	}
 }
 
-func (f *front) isDown(address string) bool {
+// said is what it has said so far.
+func (f *front) said() []event {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.down[address]
+	return slices.Clone(f.events)
 }
 
-// suspects returns what the front has said of a node that was well: then the run says
-// nothing about the library.
-func (f *front) suspects(address string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.down[address] || f.silent[address] > 0 {
-		return fmt.Errorf("%w: the front lost sight of %s, which was well: %d requests without response; %s",
-			errVoid, address, f.silent[address], strings.Join(f.events, "; "))
+func (f *front) isDown(address string) (isDown bool) {
+	for _, e := range f.said() {
+		if e.node == address && e.kind != silent {
+			isDown = e.kind == down
+		}
 	}
-	return nil
+	return isDown
+}
+
+// suspects returns what the front has said, of one kind, of nodes that were well.
+func (f *front) suspects(kind eventKind, isWell func(node string, at time.Time) bool) (wrong []string) {
+	for _, e := range f.said() {
+		if e.kind == kind && isWell(e.node, e.at) {
+			wrong = append(wrong, e.String())
+		}
+	}
+	return wrong
+}
+
+// lostSight says that a run is void, for what the front has said; nil for nothing.
+func lostSight(wrong []string) error {
+	if len(wrong) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: the front lost sight of nodes that were well: %s", errVoid, few(wrong))
+}
+
+// few is the beginning of a list.
+func few(list []string) string {
+	const most = 6
+	if more := len(list) - most; more > 0 {
+		list = append(slices.Clone(list[:most]), fmt.Sprint(more, " more"))
+	}
+	return strings.Join(list, "; ")
 }
 
 // ready waits until a request gets through to a node and back.
 func (f *front) ready() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	for try := 1; ctx.Err() == nil; try++ {
 		if probe(try) {

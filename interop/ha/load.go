@@ -4,10 +4,14 @@ import (
 	"context"
 	_ "embed"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -49,28 +53,79 @@ func (l *load) wait(ctx context.Context) (outcome, error) {
 	if err := l.process.wait(ctx); err != nil {
 		return outcome{}, err
 	}
-	file, err := os.Open(filepath.Join(l.folder, "stat.csv"))
+	rows, err := l.statistics()
 	if err != nil {
 		return outcome{}, fmt.Errorf("sipp: %w%s", err, l.process.said())
 	}
-	defer func() { _ = file.Close() }()
-	table := csv.NewReader(file)
-	table.Comma, table.FieldsPerRecord, table.LazyQuotes = ';', -1, true
-	rows, err := table.ReadAll()
-	if err != nil || len(rows) < 2 {
-		return outcome{}, fmt.Errorf("sipp: no statistics: %w%s", err, l.process.said())
-	}
-	column := func(name string) int {
-		for i, title := range rows[0] {
-			if title == name && i < len(rows[len(rows)-1]) {
-				n, _ := strconv.Atoi(rows[len(rows)-1][i])
-				return n
-			}
-		}
+	last := len(rows) - 1
+	return outcome{
+		calls: rows.count(last, "TotalCallCreated"), confirmed: rows.count(last, "GenericCounter1(C)"),
+		completed: rows.count(last, "GenericCounter2(C)"), gone: rows.count(last, "GenericCounter3(C)"),
+		otherwise: rows.count(last, "GenericCounter4(C)"), refused: rows.count(last, "GenericCounter5(C)"),
+	}, nil
+}
+
+// table is what sipp has written each second, below a row of titles.
+type table [][]string
+
+// count is the number in a column; -1 if there is none.
+func (t table) count(row int, name string) int {
+	column := slices.Index(t[0], name)
+	if column < 0 || column >= len(t[row]) {
 		return -1
 	}
-	return outcome{
-		calls: column("TotalCallCreated"), confirmed: column("GenericCounter1(C)"), completed: column("GenericCounter2(C)"),
-		gone: column("GenericCounter3(C)"), otherwise: column("GenericCounter4(C)"), refused: column("GenericCounter5(C)"),
-	}, nil
+	n, err := strconv.Atoi(t[row][column])
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+func (l *load) statistics() (table, error) {
+	file, err := os.Open(filepath.Join(l.folder, "stat.csv"))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	reader := csv.NewReader(file)
+	reader.Comma, reader.FieldsPerRecord, reader.LazyQuotes = ';', -1, true
+	rows, err := reader.ReadAll()
+	if err == nil && len(rows) < 2 {
+		err = errors.New("no statistics")
+	}
+	return rows, err
+}
+
+// inTime checks that the calls were placed in the time that they should have taken, or
+// nearly: sipp writes a row each second.
+func (l *load) inTime() error {
+	rows, err := l.statistics()
+	if err != nil {
+		return nil // the load has not ended, for another reason
+	}
+	const late = 3
+	row := min(l.calls/callRate+late, len(rows)-1)
+	if placed := rows.count(row, "TotalCallCreated"); placed < l.calls {
+		return fmt.Errorf("%w: sipp had placed only %d of %d calls after %d s", errVoid, placed, l.calls, row)
+	}
+	return nil
+}
+
+// sippTime is what begins an error of sipp's, and ends the one before.
+var sippTime = regexp.MustCompile(`\d{4}-\d\d-\d\d\t[\d:.]+\t[\d.]+: `)
+
+// errors are what sipp did not expect, in brief. That a wait of the scenario is over is no
+// error.
+func (l *load) errors() (list []string) {
+	text, err := os.ReadFile(filepath.Join(l.folder, "errors.log"))
+	if err != nil {
+		return nil // none
+	}
+	for _, e := range sippTime.Split(string(text), -1)[1:] {
+		if !strings.Contains(e, "jumping to label") {
+			e = strings.Join(strings.Fields(e), " ")
+			list = append(list, e[:min(len(e), 250)])
+		}
+	}
+	return list
 }

@@ -23,7 +23,7 @@ const ringing = 300 * time.Millisecond
 
 // farewell is what a node prints when it ends.
 type farewell struct {
-	Answered, Restored, Unsaved, Panics uint64
+	Answered, Restored, Panics uint64
 	// Moved counts the calls that another node has got, Left those that were here in the end.
 	Moved uint64
 	Left  int
@@ -69,12 +69,32 @@ func beNode(args []string) error {
 		return err
 	}
 	fmt.Println("ready")
-	<-ended
+	sayUnsaved(stack, ended)
 	err = leave(stack, client != nil)
 	if client != nil {
 		_ = client.Close()
 	}
 	return sayFarewell(stack, err)
+}
+
+// unsavedLine is what a node prints for each call that it has answered when the store was
+// too slow. It says so at once, since it may be killed.
+const unsavedLine = "unsaved"
+
+// sayUnsaved prints that until the node is to end.
+func sayUnsaved(stack *dialog.Stack, ended <-chan os.Signal) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for said := uint64(0); ; {
+		for ; said < stack.Stats().Unsaved; said++ {
+			fmt.Println(unsavedLine)
+		}
+		select {
+		case <-tick.C:
+		case <-ended:
+			return
+		}
+	}
 }
 
 func answer(d dialog.IDialog) {
@@ -118,7 +138,7 @@ func sayFarewell(stack *dialog.Stack, failed error) error {
 // goroutinesLeft counts the goroutines that run the library's code, but for this one.
 func goroutinesLeft() int {
 	left := 0
-	for range 20 {
+	for range 100 {
 		dump := make([]byte, 4<<20)
 		left = 0
 		for _, stack := range strings.Split(string(dump[:runtime.Stack(dump, true)]), "\n\n")[1:] {

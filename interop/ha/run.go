@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,6 +50,7 @@ func killOne(ctx context.Context, t *trial) error {
 	if err := pause(ctx, 10*time.Second); err != nil {
 		return err
 	}
+	t.goes(nodeAddresses[0])
 	t.nodes[0].kill()
 	t.killed = nodeAddresses[0]
 	return nil
@@ -60,7 +62,7 @@ func deploy(ctx context.Context, t *trial) error {
 		if err := pause(ctx, 3*time.Second); err != nil {
 			return err
 		}
-		t.replaces(nodeAddresses[i])
+		t.goes(nodeAddresses[i])
 		if err := t.nodes[i].stop(25 * time.Second); err != nil {
 			return err
 		}
@@ -73,6 +75,7 @@ func deploy(ctx context.Context, t *trial) error {
 				return err
 			}
 		}
+		t.isBack(nodeAddresses[i])
 	}
 	return nil
 }
@@ -137,6 +140,9 @@ type quiet struct {
 	// caller does not have. Its session ends it.
 	killed string
 	unset  int
+	// passed is how many requests the front has sent to another node since one that was well was
+	// too slow: both may have answered an INVITE, and the caller has one of the calls.
+	passed int
 }
 
 // keysGone is the time after which no key of an ended call may be left.
@@ -145,41 +151,53 @@ const keysGone = 40 * time.Second
 // checkKeys waits until the tombstones of all runs have expired.
 func (b *bench) checkKeys(ctx context.Context) error {
 	var failed error
-	unset := 0
+	var all leftCalls
 	for database, q := range b.quiet {
 		if err := pause(ctx, time.Until(q.at.Add(keysGone))); err != nil {
 			return err
 		}
 		client := redis.NewClient(&redis.Options{Network: "unix", Addr: b.socket, DB: database})
-		n, err := q.left(ctx, client)
+		left, err := q.left(ctx, client)
 		_ = client.Close()
-		failed, unset = errors.Join(failed, err), unset+n
+		all.unset, all.passed = all.unset+left.unset, all.passed+left.passed
+		failed = errors.Join(failed, err)
 	}
 	if failed == nil && len(b.quiet) > 0 {
-		fmt.Printf("%v after the last call no key is left, but of %d calls that were saved by the process that was killed before its 200\n", keysGone, unset)
+		fmt.Printf("%v after the last call no key is left, but of %d calls that were saved by the process that was killed before its 200, and %d that two processes have answered\n", keysGone, all.unset, all.passed)
 	}
 	return failed
 }
 
+// leftCalls are the calls that are left: of the node that was killed, and of others.
+type leftCalls struct{ unset, passed int }
+
 // left counts the calls that are left, and fails if there is one that should not be.
-func (q quiet) left(ctx context.Context, client *redis.Client) (unset int, err error) {
+func (q quiet) left(ctx context.Context, client *redis.Client) (n leftCalls, err error) {
 	keys, err := client.Keys(ctx, "*").Result()
 	if err != nil {
-		return 0, err
+		return n, err
 	}
 	for _, key := range keys {
 		if strings.HasSuffix(key, ":due") {
 			continue
 		}
 		call, err := client.HGetAll(ctx, key).Result()
-		if err != nil {
-			return 0, err
+		switch {
+		case err != nil:
+			return n, err
+		case len(call) == 0:
+			continue // it has just expired
 		}
-		if unset++; unset > q.unset || q.killed == "" || !strings.HasPrefix(call["o"], q.killed) {
-			return unset, fmt.Errorf("a key is left %v after the last call: %s of %s: %s", keysGone, key, call["o"], call["b"])
+		if q.killed != "" && strings.HasPrefix(call["o"], q.killed) {
+			n.unset++
+		} else {
+			n.passed++
+		}
+		if n.unset > q.unset || n.passed > q.passed {
+			return n, fmt.Errorf("a key is left %v after the last call: %s of %s: %s", keysGone, key, call["o"], call["b"])
 		}
 	}
-	return unset, nil
+	return n, nil
 }
 
 // trial is a run in progress.
@@ -193,16 +211,20 @@ type trial struct {
 	load     *load
 	killed   string
 
-	mu        sync.Mutex // guards the fields below
-	replaced  map[string]bool
+	mu        sync.Mutex           // guards the fields below
+	absences  map[string][]absence // of each node
+	unsaved   int                  // calls whose Save was not answered in time, at any node
 	farewells []string
 }
 
 // result is what came out of a run.
 type result struct {
 	outcome   outcome
-	events    []string
+	events    []event
 	farewells []string
+	errors    []string // of sipp
+	unsaved   int
+	doubt     error // void if something went wrong
 }
 
 // try makes one run.
@@ -211,49 +233,63 @@ func (b *bench) try(ctx context.Context, p plan) (r *result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &trial{bench: b, plan: p, folder: folder, replaced: make(map[string]bool)}
+	t := &trial{bench: b, plan: p, folder: folder, absences: make(map[string][]absence)}
 	if p.store {
 		b.databases++
 		t.database = b.databases
 	}
 	defer t.close()
-	for i := range nodeAddresses {
-		if err := t.startNode(i); err != nil {
-			return nil, err
+	out, err := t.run(ctx)
+	void, doubt := t.precondition()
+	if err != nil {
+		return nil, cmp.Or(void, doubt, err) // it may have failed for that reason
+	}
+	if void != nil {
+		return nil, void
+	}
+	if p.store {
+		b.quiet[t.database] = quiet{
+			at: time.Now(), killed: t.killedName(), unset: out.calls - out.confirmed,
+			passed: len(t.front.suspects(silent, t.isWell)),
 		}
 	}
-	if t.front, err = startFront(folder); err != nil {
-		return nil, err
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return &result{outcome: out, events: t.front.said(), farewells: t.farewells, errors: t.load.errors(), unsaved: t.unsaved, doubt: doubt}, nil
+}
+
+// run starts everything, does what the plan says, and waits until all calls and nodes have
+// ended.
+func (t *trial) run(ctx context.Context) (out outcome, err error) {
+	for i := range nodeAddresses {
+		if err := t.startNode(i); err != nil {
+			return out, err
+		}
 	}
-	if t.load, err = startLoad(folder, p.lasts); err != nil {
-		return nil, err
+	if t.front, err = startFront(t.folder); err != nil {
+		return out, err
 	}
-	if err := p.act(ctx, t); err != nil {
-		return nil, err
+	if t.load, err = startLoad(t.folder, t.plan.lasts); err != nil {
+		return out, err
 	}
-	patience, cancel := context.WithTimeout(ctx, p.lasts+60*time.Second)
+	if err := t.plan.act(ctx, t); err != nil {
+		return out, err
+	}
+	patience, cancel := context.WithTimeout(ctx, t.plan.lasts+60*time.Second)
 	defer cancel()
-	out, err := t.load.wait(patience)
-	if err != nil {
-		return nil, err
-	}
-	if err := t.precondition(); err != nil {
-		return nil, err
+	if out, err = t.load.wait(patience); err != nil {
+		return out, err
 	}
 	for i, n := range t.nodes {
 		if nodeAddresses[i] == t.killed {
 			continue
 		}
+		t.goes(nodeAddresses[i])
 		if err := n.stop(25 * time.Second); err != nil {
-			return nil, err
+			return out, err
 		}
 	}
-	if p.store {
-		b.quiet[t.database] = quiet{at: time.Now(), killed: t.killedName(), unset: out.calls - out.confirmed}
-	}
-	t.front.mu.Lock()
-	defer t.front.mu.Unlock()
-	return &result{outcome: out, events: t.front.events, farewells: t.farewells}, nil
+	return out, nil
 }
 
 // startNode starts the node with that number, and waits until it listens.
@@ -267,6 +303,10 @@ func (t *trial) startNode(i int) error {
 		switch {
 		case line == "ready":
 			close(ready)
+		case line == unsavedLine:
+			t.mu.Lock()
+			defer t.mu.Unlock()
+			t.unsaved++
 		case strings.HasPrefix(line, "{"):
 			t.mu.Lock()
 			defer t.mu.Unlock()
@@ -297,26 +337,55 @@ func (t *trial) killedName() string {
 
 func nodeName(i int) string { return "n" + strconv.Itoa(i+1) }
 
-// replaces notes that the front may see a node as down.
-func (t *trial) replaces(address string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.replaced[address] = true
+// absence is the time from when a node was stopped until the front saw it again; zero: it did
+// not.
+type absence struct{ from, until time.Time }
+
+// has reports whether the front may say at that time that the node is not there. Of a
+// request that it has sent before the end it speaks later.
+func (a absence) has(at time.Time) bool {
+	const later = 3 * time.Second
+	return !at.Before(a.from) && (a.until.IsZero() || at.Before(a.until.Add(later)))
 }
 
-// precondition checks that the front saw all nodes that were well.
-func (t *trial) precondition() error {
+// goes notes that a node is stopped.
+func (t *trial) goes(address string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, address := range nodeAddresses {
-		if address == t.killed || t.replaced[address] {
-			continue
-		}
-		if err := t.front.suspects(address); err != nil {
-			return err
-		}
+	t.absences[address] = append(t.absences[address], absence{from: time.Now()})
+}
+
+// isBack notes that the front has seen a node again.
+func (t *trial) isBack(address string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	list := t.absences[address]
+	list[len(list)-1].until = time.Now()
+}
+
+// isWell reports whether the front should have seen a node at that time.
+func (t *trial) isWell(address string, at time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !slices.ContainsFunc(t.absences[address], func(a absence) bool { return a.has(at) })
+}
+
+// precondition checks that the front saw all nodes that were well, and that the calls were
+// placed in time: else the machine was too busy, and the run is void. If a node that was well
+// did not answer a request in time, or the store was too slow for one, there is doubt: the
+// run is void if something went wrong.
+func (t *trial) precondition() (void, doubt error) {
+	if t.front == nil || t.load == nil {
+		return nil, nil
 	}
-	return nil
+	void = cmp.Or(lostSight(t.front.suspects(down, t.isWell)), t.load.inTime())
+	doubt = lostSight(t.front.suspects(silent, t.isWell))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if doubt == nil && t.unsaved > 0 {
+		doubt = fmt.Errorf("%w: the store was too slow for %d answers", errVoid, t.unsaved)
+	}
+	return void, doubt
 }
 
 func (t *trial) close() {
@@ -358,7 +427,6 @@ func (r *result) sum(count func(farewell) int) (sum int) {
 
 func (r *result) restored() int { return r.sum(func(f farewell) int { return int(f.Restored) }) }
 func (r *result) moved() int    { return r.sum(func(f farewell) int { return int(f.Moved) }) }
-func (r *result) unsaved() int  { return r.sum(func(f farewell) int { return int(f.Unsaved) }) }
 
 // farewell checks what the nodes have said in the end.
 func (r *result) farewell() error {
