@@ -2,7 +2,10 @@ package dialog_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"syscall"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -84,4 +87,112 @@ func ExampleDialog_PeerAnswer() {
 	must(call.Bye(ctx, ""))
 	// Output:
 	// alice: recvonly
+}
+
+// What a call that does not come about says of itself, and an end that the peer explains.
+func Example_errors() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	network.stack("10.0.0.2").OnCall(func(call *dialog.Dialog) {
+		switch call.Request().Recipient.User {
+		case "busy":
+			must(call.RejectWith(ctx, 486, "", dialog.WithRetryAfter(time.Minute)))
+		case "gone":
+			must(call.Reject(ctx, 404, ""))
+		default:
+			must(call.Accept(ctx, dialog.WithBody(audio("sendrecv"))))
+			must(call.ByeWith(ctx, dialog.ByeOpts{Reasons: []dialog.Reason{{Protocol: "Q.850", Cause: 38, Text: "Network out of order"}}}))
+		}
+	})
+	phone := network.stack("10.0.0.1")
+	try := func(target string) {
+		var uri sip.Uri
+		must(sip.ParseUri(target, &uri))
+		call, err := phone.Call(ctx, uri, dialog.InviteOpts{Body: audio("sendrecv")})
+		var refused *dialog.ResponseError
+		switch {
+		case errors.As(err, &refused) && refused.RetryAfter > 0:
+			fmt.Println(refused.StatusCode, "again in", refused.RetryAfter)
+		case errors.As(err, &refused):
+			fmt.Println(refused.StatusCode, refused.Reason)
+		case errors.Is(err, dialog.ErrTransport):
+			fmt.Println("not reached:", errors.Is(err, syscall.ECONNREFUSED))
+		case errors.Is(err, dialog.ErrTimeout):
+			fmt.Println("no response")
+		case err != nil:
+			fmt.Println(err)
+		default:
+			<-call.Done()
+			cause := call.Cause()
+			fmt.Println("ended by", cause.By, cause.Method, cause.Reasons)
+		}
+	}
+	try("sip:busy@10.0.0.2")
+	try("sip:gone@10.0.0.2")
+	network.Host("10.0.0.9") // it is there, but nobody listens
+	try("sip:bob@10.0.0.9;transport=tcp")
+	try("sip:bob@10.0.0.2")
+	// Output:
+	// 486 again in 1m0s
+	// 404 Not Found
+	// not reached: true
+	// ended by remote BYE [Q.850;cause=38;text="Network out of order"]
+}
+
+// A server that takes one call at a time, and says so to the next caller.
+func ExampleLimits() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	server, err := dialog.NewStack(&dialog.StackConfig{
+		Transport:  &dialog.TransportConfig{Protocol: "udp", Address: "10.0.0.2", Port: 5060},
+		MaxDialogs: 1,
+		Limits:     dialog.Limits{InviteRate: 100, InviteRatePerSource: 20, UnconfirmedPerSource: 5},
+		Network:    network.Host("10.0.0.2"), // left out: the operating system's
+	})
+	must(err)
+	server.OnCall(func(call *dialog.Dialog) { must(call.Accept(ctx, answer)) })
+	must(server.Start(ctx))
+	defer func() { must(server.Shutdown(ctx)) }()
+
+	call := network.call("10.0.0.1", "10.0.0.2")
+	_, err = network.stack("10.0.0.3").Call(ctx, bobAt("10.0.0.2"), dialog.InviteOpts{Body: audio("sendrecv")})
+	var refused *dialog.ResponseError
+	fmt.Println(errors.As(err, &refused), refused.StatusCode, refused.RetryAfter > 0)
+	stats := server.Stats()
+	fmt.Println(stats.Dialogs, "call,", stats.Refused["full"], "refused")
+	must(call.Bye(ctx, ""))
+	// Output:
+	// true 503 true
+	// 1 call, 1 refused
+}
+
+// A program of the replaced package: it runs as it is.
+func Example_upgrading() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	bob := network.stack("10.0.0.2")
+	bob.OnIncomingDialog(func(d dialog.IDialog) {
+		d.OnBody(func(body dialog.Body) { fmt.Println("offered", body.ContentType()) })
+		_ = d.Accept(ctx, func(resp *sip.Response) {
+			resp.AppendHeader(sip.NewHeader("Content-Type", "application/sdp"))
+			resp.SetBody(audio("sendrecv").Data())
+		})
+	})
+
+	var stack dialog.IStack = network.stack("10.0.0.1")
+	d, err := stack.NewInvite(ctx, bobAt("10.0.0.2"), dialog.InviteOpts{Body: audio("sendrecv")})
+	must(err)
+	established := make(chan struct{})
+	d.OnStateChange(func(state dialog.DialogState) {
+		if state == dialog.DialogStateEstablished {
+			close(established)
+		}
+	})
+	<-established
+	found, ok := stack.DialogByKey(d.Key())
+	fmt.Println(d.State(), ok && found == d)
+	must(d.Bye(ctx, "done"))
+	// Output:
+	// offered application/sdp
+	// Established true
 }

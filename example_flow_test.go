@@ -2,8 +2,16 @@ package dialog_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"math/big"
+	"net"
 	"sync"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -67,4 +75,99 @@ func ExampleFlow() {
 	// Output:
 	// registered: 200
 	// called by UDP 198.51.100.1:5060-203.0.113.1:5060
+}
+
+// A telephone calls a server over TLS. It checks the server's certificate against the name,
+// or as here the address, that it calls.
+func Example_tls() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	certificate, roots := certificateFor("10.0.0.2")
+
+	server, err := dialog.NewStack(&dialog.StackConfig{
+		Transport: &dialog.TransportConfig{
+			Protocol: "tls", Address: "10.0.0.2", Port: 5061,
+			TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}},
+		},
+		Network: network.Host("10.0.0.2"), // left out: the operating system's
+	})
+	must(err)
+	server.OnCall(func(call *dialog.Dialog) { must(call.Accept(ctx, answer)) })
+	must(server.Start(ctx))
+	defer func() { must(server.Shutdown(ctx)) }()
+
+	phone, err := dialog.NewStack(&dialog.StackConfig{
+		Transport: &dialog.TransportConfig{Protocol: "tcp", Address: "10.0.0.1", Port: 5060},
+		TLS:       &tls.Config{RootCAs: roots}, // left out: the system's roots
+		Network:   network.Host("10.0.0.1"),    // left out: the operating system's
+	})
+	must(err)
+	must(phone.Start(ctx))
+	defer func() { must(phone.Shutdown(ctx)) }()
+
+	var bob sip.Uri
+	must(sip.ParseUri("sip:bob@10.0.0.2;transport=tls", &bob))
+	call, err := phone.Call(ctx, bob, dialog.InviteOpts{Body: audio("sendrecv")})
+	must(err)
+	fmt.Println(call.State(), "over", call.Flow().Transport())
+	must(call.Bye(ctx, ""))
+	// Output:
+	// Established over TLS
+}
+
+// A browser, or here a telephone, calls through a server that it reaches by WebSocket only.
+func Example_webSocket() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	certificate, roots := certificateFor("10.0.0.2")
+
+	server, err := dialog.NewStack(&dialog.StackConfig{
+		Transport: &dialog.TransportConfig{
+			Protocol: "wss", Address: "10.0.0.2", Port: 443,
+			TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}},
+			WebSocket: &dialog.WebSocketConfig{Origins: []string{"https://phone.example"}},
+		},
+		Network: network.Host("10.0.0.2"), // left out: the operating system's
+	})
+	must(err)
+	server.OnCall(func(call *dialog.Dialog) { must(call.Accept(ctx, answer)) })
+	must(server.Start(ctx))
+	defer func() { must(server.Shutdown(ctx)) }()
+
+	var proxy sip.Uri
+	must(sip.ParseUri("wss://10.0.0.2:443/sip", &proxy))
+	phone, err := dialog.NewStack(&dialog.StackConfig{
+		Transport:     &dialog.TransportConfig{Protocol: "tcp", Address: "10.0.0.1", Port: 5060},
+		OutboundProxy: &proxy,
+		TLS:           &tls.Config{RootCAs: roots}, // left out: the system's roots
+		Network:       network.Host("10.0.0.1"),    // left out: the operating system's
+	})
+	must(err)
+	must(phone.Start(ctx))
+	defer func() { must(phone.Shutdown(ctx)) }()
+
+	call, err := phone.Call(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "phone.example"}, dialog.InviteOpts{Body: audio("sendrecv")})
+	must(err)
+	fmt.Println(call.State(), "over", call.Flow().Transport())
+	must(call.Bye(ctx, ""))
+	// Output:
+	// Established over WSS
+}
+
+// certificateFor makes a certificate for an address that signs itself, and the roots that
+// accept it. A server has one that an authority signed.
+func certificateFor(ip string) (tls.Certificate, *x509.CertPool) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.ParseIP(ip)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	must(err)
+	leaf, err := x509.ParseCertificate(der)
+	must(err)
+	roots := x509.NewCertPool()
+	roots.AddCert(leaf)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, roots
 }

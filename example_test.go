@@ -160,8 +160,9 @@ func ExampleDialog_Hold() {
 	// offered sendrecv
 }
 
-// A blind transfer: alice asks bob to call carol, and learns what came of it.
-func ExampleDialog_WaitRefer() {
+// A blind transfer: alice asks bob to call carol, and learns what came of it. Here bob reports
+// by hand; FollowRefer does it by itself.
+func ExampleReferSubscription_SendNotify() {
 	ctx, network := context.Background(), newExampleNetwork()
 	defer network.close()
 	bob := network.answering("10.0.0.2")
@@ -175,11 +176,12 @@ func ExampleDialog_WaitRefer() {
 	})
 
 	call := network.call("10.0.0.1", "10.0.0.2")
-	must(call.Refer(ctx, sip.Uri{Scheme: "sip", User: "carol", Host: "10.0.0.3"}, dialog.ReferOpts{}))
-	transfer, err := call.WaitRefer(ctx)
+	carol := sip.Uri{Scheme: "sip", User: "carol", Host: "10.0.0.3"}
+	transfer, err := call.Transfer(ctx, carol, dialog.ReferOpts{})
 	must(err)
-	<-transfer.Done()
-	fmt.Println("transfer:", transfer.Status().Status, transfer.Status().Reason)
+	outcome, err := transfer.Wait(ctx)
+	must(err)
+	fmt.Println("transfer:", outcome.Status, outcome.Reason)
 	must(call.Bye(ctx, "transferred"))
 	// Output:
 	// transfer: 200 OK
