@@ -49,8 +49,10 @@ func tombstoneYields(h *harness) {
 
 func tombstoneGoes(h *harness) {
 	r := h.saved("call")
-	h.none("Drop", h.Drop(h.ctx, r.Key, 1, 1500*time.Millisecond))
-	h.takeIs(r.Key, dialog.ErrEnded)
+	h.lives(func(life time.Duration) error {
+		h.none("Drop", h.Drop(h.ctx, r.Key, 1, life))
+		return h.Check(h.ctx, r.Key, 1)
+	}, dialog.ErrEnded)
 	h.gone(r.Key)
 }
 

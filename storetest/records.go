@@ -106,9 +106,11 @@ func latestSave(h *harness) {
 
 func recordExpires(h *harness) {
 	r := record("call")
-	r.Expires = time.Now().Add(1500 * time.Millisecond)
-	h.save(r)
-	h.none("Check", h.Check(h.ctx, r.Key, 1))
+	h.lives(func(life time.Duration) error {
+		r.Expires = time.Now().Add(life)
+		h.save(r)
+		return h.Check(h.ctx, r.Key, 1)
+	}, nil)
 	h.gone(r.Key)
 	if list := h.due(time.Now().Add(48*time.Hour), "b", 10); len(list) != 0 {
 		h.Fatalf("%d records are due", len(list))
