@@ -244,6 +244,7 @@ type StackCallbacks struct {
 	OnIncomingRefer  func(dialog IDialog, referTo sip.Uri, replaces *ReplacesInfo)
 	OnReferRequest   ReferHandler
 	OnRestored       func(*Dialog, Takeover)
+	OnFlowLost       func(*Flow, error)
 }
 
 const (

@@ -19,6 +19,35 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
+// A telephone hears that the connection is gone by which it is called.
+func ExampleStack_OnFlowLost() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	overTCP := func(ip string) *dialog.Stack {
+		stack, err := dialog.NewStack(&dialog.StackConfig{
+			Transport: &dialog.TransportConfig{Protocol: "tcp", Address: ip, Port: 5060},
+			Network:   network.Host(ip), // left out: the operating system's
+		})
+		must(err)
+		must(stack.Start(ctx))
+		return stack
+	}
+	registrar, phone := overTCP("198.51.100.1"), overTCP("203.0.113.5")
+	defer func() { must(phone.Shutdown(ctx)); must(registrar.Shutdown(ctx)) }()
+
+	lost := make(chan *dialog.Flow, 1)
+	phone.OnFlowLost(func(flow *dialog.Flow, reason error) { lost <- flow })
+
+	server := sip.Uri{Scheme: "sip", Host: "198.51.100.1", UriParams: sip.HeaderParams{{K: "transport", V: "tcp"}}}
+	_, flow, err := phone.DoWith(ctx, sip.NewRequest(sip.OPTIONS, server), dialog.DoOpts{})
+	must(err)
+	defer flow.Hold()() // what depends on it: here the application itself
+	network.Host("198.51.100.1").BreakStreams()
+	fmt.Println("lost:", flow.Equal(<-lost))
+	// Output:
+	// lost: true
+}
+
 // A registrar that keeps the flow of each REGISTER, and calls back by it: to a telephone
 // behind a NAT nothing else leads.
 func ExampleFlow() {

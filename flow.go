@@ -154,6 +154,27 @@ func (f *Flow) OnLost(lost func(error)) (stop func()) {
 	})
 }
 
+// OnFlowLost sets the function that is called for each connection that is lost while
+// something depends on it: a call, a registration (a REGISTER that [Stack.Do] has sent,
+// until it expires), or a [Flow.Hold]. Nil sets none. The peer or the network may have
+// closed the connection, or no answer has come to a keep-alive (RFC 5626 4.4.1); the error
+// is that of [Flow.Err]. The function gets one flow after the other, in the order in which
+// they were lost, with no lock held; it may block, and then the others wait. It is not
+// called for Shutdown, and never for UDP, where no keep-alive is answered: there only a
+// request shows that a peer is gone. A single flow is watched by [Flow.OnLost].
+func (s *Stack) OnFlowLost(callback func(flow *Flow, reason error)) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	s.callbacks.OnFlowLost = callback
+}
+
+// flowLost tells the application of a connection that is lost.
+func (s *Stack) flowLost(f *transport.Flow, reason error) {
+	if callback := s.callbacksNow().OnFlowLost; callback != nil {
+		s.lostFlows.Push(func() { callback(s.flowOf(f), lostBy(reason)) })
+	}
+}
+
 // Hold keeps the flow open until release is called, for example as long as a registration
 // uses it. Its connection is not closed as idle (Limits.IdleTimeout), and keep-alives are
 // sent as for calls. release may be called several times. Calls hold their flows
@@ -163,6 +184,19 @@ func (f *Flow) Hold() (release func()) {
 		return func() {}
 	}
 	f.flow.Hold()
+	return sync.OnceFunc(f.flow.Release)
+}
+
+// HoldAnswered is Hold for a peer that has promised to answer keep-alives, as a registrar
+// with outbound in the Require of its response (RFC 5626 4.2.1), and that wants them after
+// so long a silence at the latest (Flow-Timer, RFC 5626 4.4); zero: when the stack sends
+// them anyway. A connection is lost if an answer does not come in ten seconds (RFC 5626
+// 4.4.1). StackConfig.KeepAlive takes precedence, and a negative FlowKeepAlive sends none.
+func (f *Flow) HoldAnswered(longest time.Duration) (release func()) {
+	if f.isNone() {
+		return func() {}
+	}
+	f.flow.HoldAnswered(longest)
 	return sync.OnceFunc(f.flow.Release)
 }
 

@@ -19,6 +19,7 @@ import (
 	"sipdialog.example/dialog/internal/deadline"
 	"sipdialog.example/dialog/internal/journal"
 	"sipdialog.example/dialog/internal/lockstat"
+	"sipdialog.example/dialog/internal/mailbox"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/storewriter"
 	"sipdialog.example/dialog/internal/tasks"
@@ -105,7 +106,7 @@ type Stack struct {
 	// The fields below are safe for concurrent use: our goroutines, those of them that
 	// write a BYE or a last NOTIFY, those that call the application for a decision, those
 	// that deliver notifications, the running functions of the application, and the
-	// challenges of requests outside calls.
+	// challenges of requests outside calls. lostFlows tells OnFlowLost.
 
 	tasks       tasks.Group
 	byes        tasks.Group
@@ -116,6 +117,7 @@ type Stack struct {
 	credentials auth.Cache
 	counters    counters
 	decisions   sync.Map // of *decision: those that are open
+	lostFlows   mailbox.Mailbox
 	// handingOver is true once HandOver was called.
 	handingOver atomic.Bool
 	defaults    atomic.Pointer[callDefaults]
@@ -179,6 +181,8 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 	s.deadlines = deadline.New(s.tasks.Run)
 	s.allowHeader, s.supportedHeader = sip.NewHeader("Allow", own.allowed()), sip.NewHeader("Supported", own.supported())
 	s.goDeliver, s.runCallback = s.deliveries.Go, s.application
+	s.lostFlows.Go, s.lostFlows.Run = s.goDeliver, s.runCallback
+	s.lostFlows.Panicked = func(value any, stack []byte) { s.logPanic(s.log, "OnFlowLost", value, stack) }
 	s.base, s.cancelBase = context.WithCancel(context.Background())
 	s.writers, s.takeovers = s.newStoreWriters(), newTakeovers(own)
 	s.mutex.Stats = &s.counters.stackLock
@@ -254,7 +258,7 @@ func (s *Stack) open(ctx context.Context) error {
 		Network: s.config.Network, Resolver: s.config.resolver(), Logger: s.log, Trace: s.tracer(),
 		Limits: s.config.transportLimits(), TLS: s.config.clientTLS(), KeepAlive: s.config.KeepAlive,
 		LearnPublic: s.config.LearnPublicAddress, FlowKeepAlive: orDefault(s.config.FlowKeepAlive, defaultKeepAlive),
-		WebSockets: s.config.webSocketServers(), FollowMaddr: s.config.FollowMaddr,
+		WebSockets: s.config.webSocketServers(), FollowMaddr: s.config.FollowMaddr, Lost: s.flowLost,
 	})
 	timers := s.config.timers()
 	layer := txn.New(txn.Config{

@@ -348,6 +348,14 @@ func stackCallbackOperations() []operation {
 		{"Stack.NetworkChanged", func(a *application, _ context.Context, _ *dialog.Dialog) {
 			a.node.stack.NetworkChanged()
 		}},
+		{"Stack.OnFlowLost", func(a *application, _ context.Context, d *dialog.Dialog) {
+			a.node.stack.OnFlowLost(func(f *dialog.Flow, reason error) {
+				if reason == nil || f.Err() == nil {
+					a.round.errorf("", "%v is told of as lost: %v", f, reason)
+				}
+				a.misbehave(d)
+			})
+		}},
 		{"Stack.OnIncomingDialog", func(a *application, _ context.Context, _ *dialog.Dialog) {
 			a.node.stack.OnIncomingDialog(a.node.incoming)
 		}},

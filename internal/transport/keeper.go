@@ -41,6 +41,8 @@ type kept struct {
 	needs int
 	until time.Time
 	due   time.Time // the next keep-alive
+	// longest is the silence that the peer permits; zero: it does not say.
+	longest time.Duration
 }
 
 func (f *Flow) keepKey() keepKey {
@@ -53,9 +55,37 @@ func (f *Flow) keepKey() keepKey {
 // HoldFor is Hold for so long, or for as long as another call of it says: a registration
 // needs the flow.
 func (f *Flow) HoldFor(span time.Duration) {
+	if f.stream != nil {
+		f.stream.neededFor(span)
+	}
 	f.layer.keeper.change(f, func(k *kept, now time.Time) {
 		if until := now.Add(span); until.After(k.until) {
 			k.until = until
+		}
+	})
+}
+
+// neededFor says that a registration needs the connection for so long.
+func (s *stream) neededFor(span time.Duration) {
+	s.mu.Lock() // two registrations may say so at once
+	defer s.mu.Unlock()
+	if until := time.Now().Add(span); !s.neededBy.known() || until.After(s.neededBy.time(s.layer.began)) {
+		s.neededBy.set(until, s.layer.began)
+	}
+}
+
+// HoldAnswered is Hold for a flow whose peer has said that it answers keep-alives on a
+// connection (RFC 5626 4.4), and wants them after this silence at the latest; zero: it
+// does not say.
+func (f *Flow) HoldAnswered(longest time.Duration) {
+	if f.stream != nil {
+		f.stream.answers.Store(true)
+	}
+	f.Hold()
+	f.layer.keeper.change(f, func(h *kept, now time.Time) {
+		if longest > 0 && (h.longest == 0 || longest < h.longest) {
+			h.longest = longest
+			h.due = now.Add(jittered(f.layer.keeper.silence(h)))
 		}
 	})
 }
@@ -77,7 +107,8 @@ func (k *keeper) change(f *Flow, change func(*kept, time.Time)) {
 	key := f.keepKey()
 	h := k.held[key]
 	if h == nil {
-		h = &kept{flow: f, due: now.Add(jittered(k.silence(f)))}
+		h = &kept{flow: f}
+		h.due = now.Add(jittered(k.silence(h)))
 	}
 	change(h, now)
 	if !h.isNeeded(now) {
@@ -96,11 +127,15 @@ func (k *keeper) change(f *Flow, change func(*kept, time.Time)) {
 func (h *kept) isNeeded(now time.Time) bool { return h.needs > 0 || now.Before(h.until) }
 
 // silence is the longest on a flow.
-func (k *keeper) silence(f *Flow) time.Duration {
-	if f.stream != nil && !f.stream.kind.frames {
-		return max(k.every, streamKeepAlive)
+func (k *keeper) silence(h *kept) time.Duration {
+	longest := k.every
+	if s := h.flow.stream; s != nil && !s.kind.frames {
+		longest = max(longest, streamKeepAlive)
 	}
-	return k.every
+	if h.longest > 0 {
+		longest = min(longest, h.longest)
+	}
+	return longest
 }
 
 // jittered is 80 to 100 % of an interval, so that flows do not beat in step (RFC 5626
@@ -144,12 +179,12 @@ func (k *keeper) due(now time.Time) (flows []*Flow) {
 			delete(k.held, key)
 			continue
 		}
-		if last := h.flow.lastActive(); last.Add(k.silence(h.flow) * 4 / 5).After(h.due) {
-			h.due = last.Add(jittered(k.silence(h.flow)))
+		if last := h.flow.lastActive(); last.Add(k.silence(h) * 4 / 5).After(h.due) {
+			h.due = last.Add(jittered(k.silence(h)))
 		}
 		if !now.Before(h.due) {
 			flows = append(flows, h.flow)
-			h.due = now.Add(jittered(k.silence(h.flow)))
+			h.due = now.Add(jittered(k.silence(h)))
 		}
 		if next.IsZero() || h.due.Before(next) {
 			next = h.due

@@ -54,6 +54,9 @@ type stream struct {
 	// itself.
 	holders atomic.Int32
 
+	// neededBy is until when registrations need the connection.
+	neededBy instant
+
 	// public is from where the peer sees us, once it has said so; synchronised by itself.
 	public atomic.Pointer[netip.AddrPort]
 
@@ -179,11 +182,20 @@ func (s *stream) lose(err error) {
 	s.stopInquiryLocked()
 	s.mu.Unlock()
 
+	needed := s.isNeeded()
 	close(s.done)
 	_ = s.raw.Close() // not TLS's Close, which may wait for a peer that does not read
 	s.layer.dropStream(s)
 	s.layer.log.Debug("transport: connection lost", "transport", s.kind.name, "remote", s.key.addr, "error", err)
 	s.tell()
+	if lost := s.layer.cfg.Lost; lost != nil && needed {
+		lost(s.flow, err)
+	}
+}
+
+// isNeeded reports whether a call or a registration needs the connection.
+func (s *stream) isNeeded() bool {
+	return s.holders.Load() > 0 || s.neededBy.known() && time.Now().Before(s.neededBy.time(s.layer.began))
 }
 
 // writeLoop is the only writer of the connection.

@@ -117,6 +117,9 @@ type Config struct {
 	// if its peer is known to answer. One that we dialled has those of KeepAlive instead,
 	// where that is positive.
 	FlowKeepAlive time.Duration
+	// Lost, when set, is called for each connection that is lost while somebody needs it
+	// (Flow.Hold, Flow.HoldFor), with no lock held. It must not block.
+	Lost func(*Flow, error)
 	// FollowMaddr has responses go where the maddr parameter of a Via says, on UDP.
 	FollowMaddr bool
 	// WebSockets are servers that are connected to in a way of their own. Others
