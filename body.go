@@ -149,7 +149,11 @@ func isNilBody(body Body) bool {
 // sessionIn returns a copy of the session description in a message: its body, or the
 // part of it that is one; nil when it has none.
 func sessionIn(msg sipheader.Message) *SimpleBody {
-	part, ok := sessionPart(msg)
+	return ownPart(offeranswer.SessionIn(msg))
+}
+
+// ownPart is a copy of a part of a message, nil for none.
+func ownPart(part multipart.Part, ok bool) *SimpleBody {
 	if !ok {
 		return nil
 	}
@@ -158,32 +162,12 @@ func sessionIn(msg sipheader.Message) *SimpleBody {
 
 // hasSession reports whether sessionIn finds one.
 func hasSession(msg sipheader.Message) bool {
-	_, ok := sessionPart(msg)
+	_, ok := offeranswer.SessionIn(msg)
 	return ok
 }
 
-// sessionPart is sessionIn without a copy.
-func sessionPart(msg sipheader.Message) (multipart.Part, bool) {
-	if len(msg.Body()) == 0 {
-		return multipart.Part{}, false
-	}
-	return offeranswer.SessionPart(wholeBody(msg))
-}
-
-// wholeBody is a message's body, not yet taken apart.
-func wholeBody(msg sipheader.Message) multipart.Part {
-	return multipart.Part{
-		Type: sipheader.Value(msg, "Content-Type"), Disposition: sipheader.Value(msg, "Content-Disposition"), Data: msg.Body(),
-	}
-}
-
 // sdpIn is sessionIn for a message where nothing but SDP counts.
-func sdpIn(msg sipheader.Message) *SimpleBody {
-	if body := sessionIn(msg); body != nil && offeranswer.IsSDP(body) {
-		return body
-	}
-	return nil
-}
+func sdpIn(msg sipheader.Message) *SimpleBody { return ownPart(offeranswer.SDPIn(msg)) }
 
 // defaultAnswer returns the answer to a request, or the offer in the response to a request
 // without one, if no callback decides it.

@@ -301,7 +301,7 @@ func warnings(list []sdp.Warning) []Header {
 
 // warning is a Warning header of ours (RFC 3261 20.43).
 func warning(code int, text string) Header {
-	return Header{"Warning", strconv.Itoa(code) + " dialog " + sipmsg.Quote(text)}
+	return Header{"Warning", sipheader.Warning(code, text)}
 }
 
 // refuseWith refuses the request that brought an offer. A 488 has a Warning (RFC 3261

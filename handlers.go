@@ -9,6 +9,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/capability"
 	"sipdialog.example/dialog/internal/multipart"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/rel100"
@@ -21,17 +22,6 @@ import (
 // The handling of received messages, with one short function for each method. The
 // transaction layer calls these functions: for one Call-ID one at a time, in the order of
 // arrival, with no lock held. They do not wait for the application.
-
-// isKnownMethod reports whether a method is recognised, if not served (RFC 3261
-// 21.5.2).
-func isKnownMethod(method sip.RequestMethod) bool {
-	switch method {
-	case sip.INVITE, sip.ACK, sip.CANCEL, sip.BYE, sip.OPTIONS, sip.REFER, sip.NOTIFY, sip.INFO,
-		sip.MESSAGE, sip.SUBSCRIBE, sip.REGISTER, sip.PUBLISH, sip.PRACK, sip.UPDATE:
-		return true
-	}
-	return false
-}
 
 // handleRequest handles a request that opens a transaction: never ACK or CANCEL.
 func (s *Stack) handleRequest(tx serverTx) {
@@ -83,104 +73,43 @@ func fieldsOf(headers []sip.Header) []sipmsg.Field {
 	return fields
 }
 
-// inspect refuses a request for reasons that need no dialog (RFC 3261 8.2.2, 8.2.3).
+// rules say what this side understands.
+func (c *StackConfig) rules() capability.Rules {
+	return capability.Rules{
+		NoReliable: c.Reliable == ReliableOff, NeedsReliable: c.Reliable == ReliableRequired,
+		Join: c.AuthorizeJoin != nil, TargetDialog: c.TargetDialog, Bodies: c.AcceptBodies, Timer: c.sessionPolicy(),
+	}
+}
+
+// inspect refuses a request for reasons that need no dialog.
 func (s *Stack) inspect(tx serverTx, req *sipmsg.Message) *sip.Response {
-	switch req.Scheme() {
-	case "sip", "sips", "":
-	default:
-		return tx.NewResponse(sip.StatusRequestedRangeNotSatisfiable, "Unsupported URI Scheme")
-	}
-	if unknown := s.config.unsupported(sipheader.Listed(req, "Require")); len(unknown) > 0 {
-		res := tx.NewResponse(sip.StatusBadExtension, "")
-		res.AppendHeader(sip.NewHeader("Unsupported", strings.Join(unknown, ", ")))
-		return res
-	}
-	if res := inspectReplaces(tx, req); res != nil {
-		return res
-	}
-	if req.Method == sip.INVITE && !sipheader.HasTarget(req) {
-		return tx.NewResponse(sip.StatusBadRequest, "Exactly one Contact required")
-	}
-	if req.Method == sip.INVITE && !sipheader.ReadsRoutes(req) {
-		return tx.NewResponse(sip.StatusBadRequest, "Malformed Record-Route")
-	}
-	if req.Method != sip.INVITE && req.Method != sip.UPDATE {
+	refusal := s.config.rules().Refuse(req)
+	if refusal == nil {
 		return nil
 	}
-	if res := s.inspectTimer(tx, req); res != nil {
-		return res
+	res := tx.NewResponse(refusal.Status, refusal.Reason)
+	if refusal.Header != nil {
+		res.AppendHeader(refusal.Header)
 	}
-	if req.Method == sip.INVITE {
-		if res := s.inspectReliable(tx, req); res != nil {
-			return res
-		}
-	}
-	if res := s.inspectBody(tx, req); res != nil {
-		return res
-	}
-	return inspectAccept(tx, req)
-}
-
-// inspectBody checks the body of an INVITE or UPDATE (RFC 3261 8.2.3). An optional body
-// is never refused: see bodyOf.
-func (s *Stack) inspectBody(tx serverTx, req *sipmsg.Message) *sip.Response {
-	wanted := s.wantedInstead(req)
-	if wanted == nil || offeranswer.IsOptional(wholeBody(req)) {
-		return nil
-	}
-	res := tx.NewResponse(sip.StatusUnsupportedMediaType, "")
-	res.AppendHeader(wanted)
 	return res
-}
-
-// wantedInstead returns the header that names an acceptable body, or nil when the body
-// is acceptable.
-func (s *Stack) wantedInstead(req *sipmsg.Message) sip.Header {
-	if len(req.Body()) == 0 {
-		return nil
-	}
-	if encoding := sipheader.Value(req, "Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return sip.NewHeader("Accept-Encoding", "identity")
-	}
-	if len(s.config.AcceptBodies) > 0 && !offeranswer.Accepts(s.config.AcceptBodies, wholeBody(req)) {
-		return sip.NewHeader("Accept", strings.Join(s.config.AcceptBodies, ", "))
-	}
-	return nil
 }
 
 // bodiesOf returns a copy of the body of an INVITE or UPDATE, and the session
 // description in it, if there is one. It returns nil for an optional body that we do
 // not accept, which is ignored (RFC 3261 8.2.3).
 func (s *Stack) bodiesOf(req *sipmsg.Message) (body, offer *SimpleBody) {
-	if !s.takesBody(req) {
+	if !s.config.rules().TakesBody(req) {
 		return nil, nil
 	}
 	body = bodyOf(req)
 	if multipart.IsMultipart(body.contentType) {
 		return body, sessionIn(req)
 	}
-	if offeranswer.DescribesSession(wholeBody(req)) {
+	if offeranswer.DescribesSession(offeranswer.Whole(req)) {
 		offer = body
 	}
 	return body, offer
 }
-
-// hasOffer reports whether an INVITE or UPDATE has a session description that is not
-// ignored.
-func (s *Stack) hasOffer(req *sipmsg.Message) bool {
-	if !s.takesBody(req) {
-		return false
-	}
-	_, ok := offeranswer.SessionPart(wholeBody(req))
-	return ok
-}
-
-func (s *Stack) takesBody(req *sipmsg.Message) bool {
-	return len(req.Body()) > 0 && s.wantedInstead(req) == nil
-}
-
-// mediaType is a content type without its parameters.
-func mediaType(contentType string) string { return sipmsg.Bare(contentType) }
 
 // handleOutOfDialog handles a request without a To tag.
 func (s *Stack) handleOutOfDialog(tx serverTx, req *sipmsg.Message) {
@@ -197,20 +126,11 @@ func (s *Stack) handleOutOfDialog(tx serverTx, req *sipmsg.Message) {
 		s.answerWith(tx, sip.StatusForbidden)
 	case req.Method == sip.SUBSCRIBE:
 		s.answerWith(tx, sipStatusBadEvent, allowEvents())
-	case s.belongsInDialog(req.Method):
+	case s.config.rules().InsideOnly(req.Method):
 		s.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
 	default:
 		s.notAllowed(tx, s.handlersNow())
 	}
-}
-
-// belongsInDialog reports whether we serve a method inside calls only.
-func (s *Stack) belongsInDialog(method sip.RequestMethod) bool {
-	switch method {
-	case sip.BYE, sip.INFO, sip.NOTIFY, sip.UPDATE:
-		return true
-	}
-	return method == sip.PRACK && s.config.Reliable != ReliableOff
 }
 
 // notAllowed answers 405 to a known method and 501 to an unknown one (RFC 3261 8.2.1,
@@ -219,10 +139,10 @@ func (s *Stack) belongsInDialog(method sip.RequestMethod) bool {
 func (s *Stack) notAllowed(tx serverTx, served handlerMap) {
 	method := tx.Message().Method
 	code := sip.StatusMethodNotAllowed
-	if !isKnownMethod(method) {
+	if !capability.IsKnown(method) {
 		code = sip.StatusNotImplemented
 	}
-	methods := slices.DeleteFunc(served.methods(s.config), func(m string) bool { return m == string(method) })
+	methods := slices.DeleteFunc(s.config.methods(served), func(m string) bool { return m == string(method) })
 	s.answerWith(tx, code, sip.NewHeader("Allow", strings.Join(methods, ", ")))
 }
 
@@ -364,7 +284,7 @@ func (d *Dialog) offer(callback func(IDialog)) {
 // handleOptions answers with the status that an INVITE would get (RFC 3261 11.2).
 func (s *Stack) handleOptions(tx serverTx) {
 	code, headers := sip.StatusOK, []sip.Header{
-		s.allow(s.handlersNow()), sip.NewHeader("Accept", s.accept()),
+		s.allow(s.handlersNow()), sip.NewHeader("Accept", s.config.rules().Accept()),
 		s.supported(),
 	}
 	switch {
@@ -377,13 +297,6 @@ func (s *Stack) handleOptions(tx serverTx) {
 		headers = append(headers, sipheader.RetryAfter(busyRetrySeconds))
 	}
 	s.answerWith(tx, code, headers...)
-}
-
-func (s *Stack) accept() string {
-	if len(s.config.AcceptBodies) > 0 {
-		return strings.Join(s.config.AcceptBodies, ", ")
-	}
-	return typeSDP
 }
 
 // isBelowLimit reports whether one more call is within MaxDialogs.
@@ -489,15 +402,3 @@ const (
 	sipStatusBadEvent       = 489
 	sipStatusBadInfoPackage = 469
 )
-
-// inspectAccept refuses an offer that could not be answered: Accept says which
-// bodies the response may have, and an SDP answer is not among them (RFC 3261
-// 20.1, 21.4.7). Without Accept it is.
-func inspectAccept(tx serverTx, req *sipmsg.Message) *sip.Response {
-	if !sipheader.Has(req, "Accept") || slices.ContainsFunc(sipheader.Listed(req, "Accept"), offeranswer.CoversSDP) || sdpIn(req) == nil {
-		return nil
-	}
-	res := tx.NewResponse(sip.StatusNotAcceptable, "")
-	WithWarning(399, "an answer in SDP is not accepted")(res)
-	return res
-}

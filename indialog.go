@@ -68,7 +68,7 @@ func (d *Dialog) handleRequest(tx serverTx, req *sipmsg.Message) {
 		d.stack.answerWith(tx, sipStatusBadEvent, allowEvents())
 	case req.Method == sip.OPTIONS:
 		d.stack.answerWith(tx, sip.StatusOK, d.stack.allow(d.handlersNow()),
-			sip.NewHeader("Accept", d.stack.accept()), d.stack.supported())
+			sip.NewHeader("Accept", d.config().rules().Accept()), d.stack.supported())
 	default:
 		d.stack.notAllowed(tx, d.handlersNow())
 	}

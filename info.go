@@ -201,5 +201,5 @@ func dtmfReader(req *sipmsg.Message) func(body string) (dtmf.Key, bool) {
 	if sipheader.Has(req, "Info-Package") {
 		return nil
 	}
-	return dtmf.Reader(mediaType(sipheader.Value(req, "Content-Type")))
+	return dtmf.Reader(sipmsg.Bare(sipheader.Value(req, "Content-Type")))
 }

@@ -42,7 +42,7 @@ func allowEvents() sip.Header { return sip.NewHeader("Allow-Events", "refer") }
 func (d *Dialog) handleNotify(tx serverTx, req *sipmsg.Message) {
 	switch code := d.takeNotify(req); code {
 	case sip.StatusUnsupportedMediaType:
-		d.stack.answerWith(tx, code, sip.NewHeader("Accept", mediaType(refersub.TypeFrag)))
+		d.stack.answerWith(tx, code, sip.NewHeader("Accept", sipmsg.Bare(refersub.TypeFrag)))
 	case sip.StatusOK:
 		d.stack.answerWith(tx, code, d.contactTo(tx)) // it may make the dialog (RFC 6665 4.4.1)
 	default:

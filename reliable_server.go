@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -100,7 +98,7 @@ func (d *Dialog) enqueueLocked(p *provisional) (send func() error, err error) {
 		invite := p.tx.Message()
 		s.reliable = &reliableServer{
 			order: rel100.NewServer[*provisional](sipheader.CSeq(invite), 1+uint32(rand.Int32N(rel100.MaxFirstRSeq))),
-			offer: d.stack.hasOffer(invite), allowsUpdate: sipheader.Lists(invite, "Allow", "UPDATE"),
+			offer: d.config().rules().HasOffer(invite), allowsUpdate: sipheader.Lists(invite, "Allow", "UPDATE"),
 		}
 	}
 	r := s.reliable
@@ -274,57 +272,11 @@ const (
 	ReliableRequired
 )
 
-// allowed is the Allow header: every method that is understood (RFC 3261 20.5),
-// SUBSCRIBE for the event refer (RFC 6665 4.1.1).
-func (c *StackConfig) allowed() string {
-	const methods = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, REFER, SUBSCRIBE, NOTIFY, INFO"
-	if c.Reliable == ReliableOff {
-		return methods
-	}
-	return methods + ", PRACK"
-}
-
-// supported is the Supported header (RFC 3261 20.37, 4488, 7614, 4028, 3891,
-// 3262, 3911, 4538).
-func (c *StackConfig) supported() string {
-	tags := "norefersub, nosub, timer, replaces"
-	if c.Reliable != ReliableOff {
-		tags += ", " + rel100.Tag
-	}
-	if c.AuthorizeJoin != nil {
-		tags += ", join"
-	}
-	if c.TargetDialog {
-		tags += ", tdialog"
-	}
-	return tags
-}
-
-// unsupported returns those of the tags that we do not know.
-func (c *StackConfig) unsupported(required []string) []string {
-	if len(required) == 0 {
-		return nil
-	}
-	known := strings.Split(c.supported(), ", ")
-	return slices.DeleteFunc(required, func(tag string) bool { return sipheader.ContainsFold(known, tag) })
-}
-
 // requireReliable adds 100rel to an INVITE that begins a call, as configured (RFC 3262 4).
 func (c *StackConfig) requireReliable(invite *draft.Request) {
 	if c.Reliable == ReliableRequired {
 		invite.Add("Require", rel100.Tag)
 	}
-}
-
-// inspectReliable refuses a call whose caller does not support a required 100rel (RFC 3261
-// 21.4.16).
-func (s *Stack) inspectReliable(tx serverTx, invite *sipmsg.Message) *sip.Response {
-	if s.config.Reliable != ReliableRequired || sipheader.ToTag(invite) != "" || rel100.Allows(invite) {
-		return nil
-	}
-	res := tx.NewResponse(sip.StatusExtensionRequired, "")
-	res.AppendHeader(sip.NewHeader("Require", rel100.Tag))
-	return res
 }
 
 // handlePrack handles a PRACK (RFC 3262 3): 200 when it acknowledges the response

@@ -43,14 +43,6 @@ type replacement struct {
 	earlyOnly bool
 }
 
-// inspectReplaces refuses a malformed Replaces or Join with 400.
-func inspectReplaces(tx serverTx, req *sipmsg.Message) *sip.Response {
-	if _, _, _, err := dialogname.InInvite(req); err != nil {
-		return tx.NewResponse(sip.StatusBadRequest, "Bad Replaces or Join")
-	}
-	return nil
-}
-
 // replacementOf returns the call that an INVITE names, nil for none, or the status with
 // which to refuse the INVITE.
 func (s *Stack) replacementOf(req *sipmsg.Message) (t *replacement, refusal int) {

@@ -6,6 +6,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
+	"sipdialog.example/dialog/internal/capability"
 	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/retry"
 	"sipdialog.example/dialog/internal/sipheader"
@@ -166,7 +167,7 @@ func (s *Stack) fillHosts(req *sip.Request, local transport.Local) {
 			contact.Address = own
 		}
 	}
-	if makesDialog(req.Method) && sipheader.CountContacts(req) == 0 {
+	if capability.MakesDialog(req.Method) && sipheader.CountContacts(req) == 0 {
 		req.AppendHeader(s.addressAt(from.Address.User, local, secure).Header())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/capability"
 	"sipdialog.example/dialog/internal/deadline"
 	"sipdialog.example/dialog/internal/mailbox"
 	"sipdialog.example/dialog/internal/sipheader"
@@ -51,8 +53,8 @@ const decisionTime = 2 * time.Second
 // belong to calls).
 func (s *Stack) OnRequest(method string, handler RequestHandler) (err error) {
 	defer naming("OnRequest", &err)
-	m := methodNamed(method)
-	if !sipmsg.IsToken(method) || belongsToCalls(m) || m == sip.INFO {
+	m := capability.Named(method)
+	if !sipmsg.IsToken(method) || capability.BelongsToCalls(m) || m == sip.INFO {
 		return fmt.Errorf("%w: no handler for %q outside a call", ErrInvalidArgument, method)
 	}
 	s.mutex.Lock()
@@ -70,8 +72,8 @@ func (s *Stack) OnRequest(method string, handler RequestHandler) (err error) {
 // package handles them itself).
 func (d *Dialog) OnRequest(method string, handler RequestHandler) (err error) {
 	defer naming("OnRequest", &err)
-	m := methodNamed(method)
-	if !sipmsg.IsToken(method) || belongsToCalls(m) || m == sip.REFER {
+	m := capability.Named(method)
+	if !sipmsg.IsToken(method) || capability.BelongsToCalls(m) || m == sip.REFER {
 		return fmt.Errorf("%w: no handler for %q inside a call", ErrInvalidArgument, method)
 	}
 	d.mutex.Lock()
@@ -79,24 +81,6 @@ func (d *Dialog) OnRequest(method string, handler RequestHandler) (err error) {
 	c := d.registerLocked()
 	c.requests = setHandler(c.requests, m, handler)
 	return nil
-}
-
-// methodNamed accepts a known method in any case, and another as it is: names of
-// methods are case-sensitive (RFC 3261 7.1).
-func methodNamed(method string) sip.RequestMethod {
-	if known := sip.RequestMethod(strings.ToUpper(method)); isKnownMethod(known) {
-		return known
-	}
-	return sip.RequestMethod(method)
-}
-
-// belongsToCalls reports whether this package handles a method itself.
-func belongsToCalls(method sip.RequestMethod) bool {
-	switch method {
-	case sip.INVITE, sip.ACK, sip.CANCEL, sip.BYE, sip.PRACK, sip.UPDATE:
-		return true
-	}
-	return false
 }
 
 // handlerMap is never changed once it is in place: it is read without a lock.
@@ -117,13 +101,19 @@ func setHandler(old handlerMap, method sip.RequestMethod, handler RequestHandler
 
 // allow is the Allow header (RFC 3261 20.5).
 func (s *Stack) allow(h handlerMap) sip.Header {
-	switch {
-	case len(h) > 0:
-		return sip.NewHeader("Allow", strings.Join(h.methods(s.settings()), ", "))
-	case s != nil && s.allowHeader != nil:
+	if len(h) == 0 && s != nil && s.allowHeader != nil {
 		return s.allowHeader
 	}
-	return sip.NewHeader("Allow", s.settings().allowed())
+	return s.settings().allow(h)
+}
+
+func (c *StackConfig) allow(h handlerMap) sip.Header {
+	return sip.NewHeader("Allow", strings.Join(c.methods(h), ", "))
+}
+
+// methods are those that are served anyhow, and those that have a handler.
+func (c *StackConfig) methods(h handlerMap) []string {
+	return c.rules().Methods(slices.Collect(maps.Keys(h))...)
 }
 
 // supported is the Supported header of nearly all our messages.
@@ -131,7 +121,7 @@ func (s *Stack) supported() sip.Header {
 	if s != nil && s.supportedHeader != nil {
 		return s.supportedHeader
 	}
-	return sip.NewHeader("Supported", s.settings().supported())
+	return sip.NewHeader("Supported", s.settings().rules().Supported())
 }
 
 // settings are the stack's configuration, or an empty one whose accessors give the
@@ -141,19 +131,6 @@ func (s *Stack) settings() *StackConfig {
 		return &StackConfig{}
 	}
 	return s.config
-}
-
-// methods are those that are served anyhow, and those that have a handler.
-func (h handlerMap) methods(c *StackConfig) []string {
-	methods := strings.Split(c.allowed(), ", ")
-	var more []string
-	for method := range h {
-		if !slices.Contains(methods, string(method)) {
-			more = append(more, string(method))
-		}
-	}
-	slices.Sort(more)
-	return append(methods, more...)
 }
 
 func (s *Stack) handlersNow() handlerMap {
@@ -256,16 +233,9 @@ func (a Answer) decorate(res *sip.Response, tx serverTx, contact func(serverTx) 
 		}
 		appendHeaders(res, []Header{h})
 	}
-	if res.IsSuccess() && makesDialog(tx.Message().Method) && sipheader.CountContacts(res) == 0 {
+	if res.IsSuccess() && capability.MakesDialog(tx.Message().Method) && sipheader.CountContacts(res) == 0 {
 		res.AppendHeader(contact(tx))
 	}
-}
-
-// makesDialog reports whether a 2xx to a request of that method may make or refresh a
-// dialog, so that it has a Contact (RFC 3515 2.2, RFC 3261 12.1.1, RFC 6665 4.1,
-// 4.4.1). MESSAGE must not have one (RFC 3428 8); those of a REGISTER are its bindings.
-func makesDialog(method sip.RequestMethod) bool {
-	return method == sip.REFER || method == sip.SUBSCRIBE || method == sip.NOTIFY
 }
 
 func (q *decision) log() *slog.Logger { return q.stack.logOf(q.tx) }

@@ -31,18 +31,6 @@ func (c *StackConfig) sessionPolicy() sessiontimer.Policy {
 	return sessiontimer.Policy{Interval: c.SessionExpires, MinSE: c.MinSE}
 }
 
-// inspectTimer returns the 422 to a request whose session interval is too small; nil
-// for another (RFC 4028 9).
-func (s *Stack) inspectTimer(tx serverTx, req *sipmsg.Message) *sip.Response {
-	policy := s.config.sessionPolicy()
-	if !policy.Refused(req) {
-		return nil
-	}
-	res := tx.NewResponse(sessiontimer.StatusTooSmall, "Session Interval Too Small")
-	res.AppendHeader(sip.NewHeader("Min-SE", sipmsg.FormatSeconds(policy.Smallest())))
-	return res
-}
-
 // askTimerLocked adds the session timer headers to an INVITE or UPDATE of ours (RFC 4028
 // 7.1, 7.4).
 func (d *Dialog) askTimerLocked(req *draft.Request) {

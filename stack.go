@@ -179,7 +179,7 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 		stopped:    make(chan struct{}),
 	}
 	s.deadlines = deadline.New(s.tasks.Run)
-	s.allowHeader, s.supportedHeader = sip.NewHeader("Allow", own.allowed()), sip.NewHeader("Supported", own.supported())
+	s.allowHeader, s.supportedHeader = own.allow(nil), sip.NewHeader("Supported", own.rules().Supported())
 	s.goDeliver, s.runCallback = s.deliveries.Go, s.application
 	s.lostFlows.Go, s.lostFlows.Run = s.goDeliver, s.runCallback
 	s.lostFlows.Panicked = func(value any, stack []byte) { s.logPanic(s.log, "OnFlowLost", value, stack) }

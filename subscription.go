@@ -393,7 +393,7 @@ func (r *ReferSubscription) subscribe(ctx context.Context) error {
 	req := s.nextRequestLocked(sip.SUBSCRIBE)
 	req.AddHeader(r.event())
 	req.AddHeader(expires(life))
-	req.Add("Accept", mediaType(refersub.TypeFrag))
+	req.Add("Accept", sipmsg.Bare(refersub.TypeFrag))
 	return s.unlockAndSend(ctx, req, d.currentForkLocked(), r.mayRequestLocked, func(x *retry.Request) {
 		x.OnResponse = func(res *sipmsg.Message) { r.subscribeResponse(res, life) }
 		x.OnDone = r.subscribeDone

@@ -150,7 +150,7 @@ func (s *dialogState) newInviteLocked(opts InviteOpts) *draft.Request {
 	}
 	req.AddHeader(d.stack.allow(d.callbacksLocked().requests))
 	if s.RemoteTag() == "" { // the first
-		req.Add("Supported", d.config().supported()+", "+tagEarlyDialogTerminated)
+		req.Add("Supported", d.config().rules().Supported()+", "+tagEarlyDialogTerminated)
 		d.config().requireReliable(req)
 	} else {
 		req.AddHeader(d.stack.supported())

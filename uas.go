@@ -446,7 +446,7 @@ func (d *Dialog) sendRinging(tx serverTx) error {
 // mayRing reports whether the automatic 180 is wanted, and may be sent. A reliable one
 // would need an offer of ours when the INVITE has none (RFC 3262 5).
 func (d *Dialog) mayRing(invite *sipmsg.Message) bool {
-	return !d.config().NoAutoRinging && (d.stack.hasOffer(invite) || !d.sendsReliably(invite, false))
+	return !d.config().NoAutoRinging && (d.config().rules().HasOffer(invite) || !d.sendsReliably(invite, false))
 }
 
 // newProvisional builds a provisional response that makes an early dialog (RFC

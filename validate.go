@@ -8,6 +8,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/capability"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/wellformed"
@@ -250,7 +251,7 @@ func checkRequestOutside(req *sip.Request) error {
 	switch {
 	case req == nil:
 		return invalid("no request")
-	case belongsToCalls(req.Method):
+	case capability.BelongsToCalls(req.Method):
 		return invalid("%s belongs to a call", req.Method)
 	}
 	return firstError(checkTarget("Request-URI", req.Recipient), checkRequest(req))
@@ -262,7 +263,7 @@ func checkRequestInside(req *sip.Request) error {
 	switch {
 	case req == nil:
 		return invalid("no request")
-	case belongsToCalls(req.Method), req.Method == sip.REFER, req.Method == sip.NOTIFY:
+	case capability.BelongsToCalls(req.Method), req.Method == sip.REFER, req.Method == sip.NOTIFY:
 		return invalid("%s has a way of its own", req.Method)
 	}
 	return checkRequest(req)

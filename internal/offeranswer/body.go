@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"sipdialog.example/dialog/internal/multipart"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -61,6 +62,28 @@ func SessionPart(whole multipart.Part) (session multipart.Part, ok bool) {
 		}
 	}
 	return session, ok
+}
+
+// Whole returns the body of a message, not yet taken apart.
+func Whole(msg sipheader.Message) multipart.Part {
+	return multipart.Part{
+		Type: sipheader.Value(msg, "Content-Type"), Disposition: sipheader.Value(msg, "Content-Disposition"), Data: msg.Body(),
+	}
+}
+
+// SessionIn returns the session description in a message: its body, or the part of it
+// that is one.
+func SessionIn(msg sipheader.Message) (session multipart.Part, ok bool) {
+	if len(msg.Body()) == 0 {
+		return multipart.Part{}, false
+	}
+	return SessionPart(Whole(msg))
+}
+
+// SDPIn is SessionIn for a message where nothing but SDP counts.
+func SDPIn(msg sipheader.Message) (session multipart.Part, ok bool) {
+	session, ok = SessionIn(msg)
+	return session, ok && isSDPType(session.Type)
 }
 
 // DescribesSession reports whether the disposition of a part is "session", or missing

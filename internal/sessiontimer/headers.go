@@ -48,7 +48,7 @@ func Raise(res *sipmsg.Message) func(req *draft.Request) {
 	}
 }
 
-// Refused reports whether the interval that a request asks for is too small (RFC 4028 9).
-func (p Policy) Refused(req *sipmsg.Message) bool {
+// Refuses reports whether the interval that a request asks for is too small (RFC 4028 9).
+func (p Policy) Refuses(req *sipmsg.Message) bool {
 	return sipheader.Has(req, "Session-Expires") && p.IsTooSmall(RequestOf(req))
 }

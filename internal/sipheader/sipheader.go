@@ -509,3 +509,8 @@ func SetLength(res *sip.Response) {
 func RetryAfter(seconds int) sip.Header {
 	return sip.NewHeader("Retry-After", strconv.Itoa(seconds))
 }
+
+// Warning returns the value of a Warning header of ours (RFC 3261 20.43).
+func Warning(code int, text string) string {
+	return strconv.Itoa(code) + " dialog " + sipmsg.Quote(text)
+}
