@@ -8,6 +8,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
+	"sipdialog.example/dialog/internal/outgoing"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipuri"
 )
@@ -124,9 +125,9 @@ func TestPlainHeadersOfARequestAreGivenTheirTypes(t *testing.T) {
 		"route: <sip:p.example;lr>", "X-Other: f") {
 		req.AppendHeader(h)
 	}
-	own, err := typed(req)
+	own, err := outgoing.Typed(req)
 	require.NoError(t, err)
-	(&Stack{config: &StackConfig{}}).complete(own)
+	(&Stack{config: &StackConfig{}}).completing().Complete(own)
 	tag, _ := own.From().Params.Get("tag")
 	require.Len(t, tag, 16)
 	own.CSeq().SeqNo++
@@ -134,7 +135,7 @@ func TestPlainHeadersOfARequestAreGivenTheirTypes(t *testing.T) {
 	for _, line := range []string{"From: \"Alice\" <sip:alice@127.0.0.9>;tag=" + tag, "CSeq: 6 REGISTER", "Call-ID: id", "Contact: <sip:alice@127.0.0.2>;q=0.5", "Route: <sip:p.example;lr>", "X-Other: f"} {
 		require.Equal(t, 1, strings.Count(text, line+"\r\n"), "%s in\n%s", line, text)
 	}
-	require.Equal(t, "p.example", nextHop(own).Host)
+	require.Equal(t, "p.example", outgoing.NextHop(own).Host)
 	require.NotContains(t, req.String(), tag, "the application's is not changed")
 
 	for _, line := range []string{"From: ", "CSeq: 5 OPTIONS", "CSeq: five REGISTER", "cseq: 5"} {

@@ -3,7 +3,6 @@ package dialog
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"fmt"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -14,52 +13,14 @@ import (
 // TagGen returns a new tag: 16 hex digits from a cryptographic source (RFC 3261 19.3).
 func TagGen() string { return randomHex(8) }
 
+// newCallID returns a new Call-ID.
+func newCallID() string { return randomHex(16) }
+
 func randomHex(n int) string {
 	b := make([]byte, n)
 	// crypto/rand never fails on the systems Go supports.
 	_, _ = rand.Read(b)
 	return hex.EncodeToString(b)
-}
-
-// typed returns a copy of a request whose headers of those names that this package
-// changes before they leave have the types to do so.
-//
-// Errors: ErrInvalidArgument (one that every request has cannot be read).
-func typed(req *sip.Request) (*sip.Request, error) {
-	own := sip.NewRequest(req.Method, *req.Recipient.Clone())
-	for _, h := range req.Headers() {
-		if sipheader.IsNamed(h, "Via") || sipheader.IsNamed(h, "Content-Length") {
-			continue // what sends it knows better
-		}
-		for _, header := range typedHeaders(h) {
-			own.AppendHeader(header)
-		}
-	}
-	own.SetBody(req.Body())
-	for name, readable := range map[string]bool{
-		"From": own.From() != nil, "To": own.To() != nil, "Call-ID": own.CallID() != nil,
-		"CSeq": own.CSeq() != nil && own.CSeq().MethodName == own.Method,
-	} {
-		if !readable && sipheader.First(own, name) != nil {
-			return nil, fmt.Errorf("%w: %s %q", ErrInvalidArgument, name, sipheader.Value(own, name))
-		}
-	}
-	return own, nil
-}
-
-// typedHeaders returns a header in the type of its name, a list as several headers. An
-// unreadable value is not changed.
-func typedHeaders(h sip.Header) []sip.Header {
-	switch h.(type) {
-	case *sip.FromHeader, *sip.ToHeader, *sip.CallIDHeader, *sip.CSeqHeader, *sip.ContactHeader, *sip.RouteHeader:
-		return []sip.Header{sip.HeaderClone(h)}
-	}
-	for _, name := range []string{"From", "To", "Call-ID", "CSeq", "Contact", "Route"} {
-		if sipheader.IsNamed(h, name) {
-			return sipmsg.Typed(name, h.Value())
-		}
-	}
-	return []sip.Header{sip.HeaderClone(h)}
 }
 
 // HeaderText returns the values of a message's headers with that name, one for each

@@ -8,9 +8,8 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/draft"
+	"sipdialog.example/dialog/internal/outgoing"
 	"sipdialog.example/dialog/internal/sipheader"
-	"sipdialog.example/dialog/internal/sipmsg"
-	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 )
 
@@ -86,17 +85,12 @@ func (o InviteOpts) nameCalls(invite *draft.Request) {
 }
 
 func (s *Stack) newCaller(target sip.Uri, opts InviteOpts, flow *transport.Flow) *Dialog {
-	to := *target.Clone()
-	// RFC 3261 19.1.1: To has no parameters and headers that set the route.
-	to.Headers = nil
-	for _, name := range []string{"method", "transport", "maddr", "ttl", "lr"} {
-		sipuri.RemoveParam(&to.UriParams, name)
-	}
+	to := outgoing.To(target)
 	d := &Dialog{
-		stack: s, isUAC: true, callID: randomHex(16), localTag: TagGen(),
+		stack: s, isUAC: true, callID: newCallID(), localTag: TagGen(),
 		local:        s.caller(opts, to.Scheme).Party(),
 		remoteTarget: *target.Clone(),
-		routeSet:     s.preloadedRoute(opts.Route, flow),
+		routeSet:     outgoing.Route(opts.Route, s.firstHop(flow)),
 		referral:     opts.referral,
 	}
 	d.choseContactLocked(opts.Contact)
@@ -115,34 +109,20 @@ func (s *Stack) caller(opts InviteOpts, scheme string) sipheader.NameAddr {
 	}
 	switch {
 	case opts.Anonymous:
-		return sipheader.NameAddr{Display: "Anonymous", URI: sip.Uri{Scheme: "sip", User: "anonymous", Host: "anonymous.invalid"}}
+		return outgoing.Anonymous()
 	case from != nil:
-		uri := *from.URI.Clone()
-		if uri.Scheme == "" {
-			uri.Scheme = scheme
-		}
-		return sipheader.NameAddr{Display: sipmsg.Escape(from.DisplayName), URI: uri}
-	default:
-		product, _, _ := strings.Cut(s.config.userAgent(), "/")
-		return sipheader.NameAddr{URI: sip.Uri{Scheme: scheme, User: userToken(product)}}
+		return outgoing.Caller(from.DisplayName, from.URI, scheme)
 	}
+	return outgoing.Named(s.config.userAgent(), scheme)
 }
 
-// preloadedRoute is the route of a first INVITE (RFC 3261 8.1.2). A flow leads past our
-// proxy.
-func (s *Stack) preloadedRoute(route []sip.Uri, flow *transport.Flow) []sip.Uri {
-	own := make([]sip.Uri, len(route))
-	for i := range route {
-		own[i] = *route[i].Clone()
+// firstHop is the outbound proxy; nil without one, and for a flow, which leads past it.
+func (s *Stack) firstHop(flow *transport.Flow) *sip.Uri {
+	if flow != nil {
+		return nil
 	}
-	if first, _ := s.config.outboundProxy(); route == nil && first != nil && flow == nil {
-		proxy := *first.Clone()
-		if !sipuri.IsLoose(proxy) {
-			proxy.UriParams.Add("lr", "")
-		}
-		own = append(own, proxy)
-	}
-	return own
+	proxy, _ := s.config.outboundProxy()
+	return proxy
 }
 
 // setup runs InviteOpts.Setup.
@@ -162,14 +142,4 @@ func (d *Dialog) setup(f func(*Dialog)) (err error) {
 	f(d)
 	returned = true
 	return nil
-}
-
-// userToken keeps the characters that the user part of a URI may have (RFC 3261 25.1).
-func userToken(s string) string {
-	return strings.Map(func(r rune) rune {
-		if strings.ContainsRune("-_.!~*'()&=+$,", r) || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' {
-			return r
-		}
-		return -1
-	}, s)
 }

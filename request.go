@@ -6,12 +6,11 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/auth"
-	"sipdialog.example/dialog/internal/capability"
+	"sipdialog.example/dialog/internal/contact"
 	"sipdialog.example/dialog/internal/draft"
+	"sipdialog.example/dialog/internal/outgoing"
 	"sipdialog.example/dialog/internal/retry"
-	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
-	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
 	"sipdialog.example/dialog/internal/wellformed"
@@ -59,27 +58,25 @@ func (s *Stack) do(ctx context.Context, req *sip.Request, opts DoOpts) (*sip.Res
 	if err := checkRequestOutside(req); err != nil {
 		return nil, nil, err
 	}
-	own, err := typed(req)
+	own, err := outgoing.Typed(req)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, malformed(err)
 	}
 	layer, err := s.transactions()
 	if err != nil {
 		return nil, nil, err
 	}
-	by, err := s.usableFlow(opts.Flow, nextHop(own))
+	by, err := s.usableFlow(opts.Flow, outgoing.NextHop(own))
 	if err != nil {
 		return nil, nil, err
 	}
-	s.complete(own)
-	if by == nil {
-		s.routeByProxy(own)
-	}
+	s.completing().Complete(own)
+	outgoing.RouteBy(s.firstHop(by), own)
 	w, filled := newWaiter(), false
 	prepare := func(req *draft.Request, local transport.Local) {
 		if !filled {
 			filled = true
-			s.fillHosts(own, local)
+			outgoing.FillHosts(own, local.Host, func(user string, secure bool) contact.Ours { return s.addressAt(user, local, secure) })
 			req.Replace(own)
 		}
 	}
@@ -87,7 +84,7 @@ func (s *Stack) do(ctx context.Context, req *sip.Request, opts DoOpts) (*sip.Res
 		Layer: layer, Owner: &stackOwner{stack: s, heard: w.heard}, Base: s.base, Timeout: s.config.txTimeout(),
 		Attempt: s.attempt(&auth.Scope{}), OnResponse: w.response, OnDone: w.done,
 	}
-	x.To(onlyBy(by, txn.RequestOptions{NextHop: nextHop(own), Prepare: prepare}))
+	x.To(onlyBy(by, txn.RequestOptions{NextHop: outgoing.NextHop(own), Prepare: prepare}))
 	if err := x.Send(ctx, draft.Of(own)); err != nil {
 		return nil, nil, err
 	}
@@ -99,76 +96,10 @@ func (s *Stack) do(ctx context.Context, req *sip.Request, opts DoOpts) (*sip.Res
 	return res.Response(), s.flowOf(w.flow), nil
 }
 
-// complete adds the headers that are missing.
-func (s *Stack) complete(own *sip.Request) {
-	if own.From() == nil {
-		own.AppendHeader(s.caller(InviteOpts{}, "sip").From(TagGen()))
-	} else if !own.From().Params.Has("tag") {
-		own.From().Params.Add("tag", TagGen())
-	}
-	if own.To() == nil {
-		own.AppendHeader(sipheader.NameAddr{URI: recordOf(own)}.To(""))
-	}
-	if own.CallID() == nil {
-		id := sip.CallIDHeader(randomHex(16))
-		own.AppendHeader(&id)
-	}
-	if own.CSeq() == nil {
-		own.AppendHeader(&sip.CSeqHeader{SeqNo: 1, MethodName: own.Method})
-	}
-	if sipheader.Value(own, "User-Agent") == "" {
-		own.AppendHeader(sip.NewHeader("User-Agent", s.config.userAgent()))
-	}
-}
-
-// routeByProxy adds the route through the outbound proxy, unless there is one.
-func (s *Stack) routeByProxy(own *sip.Request) {
-	if len(sipheader.AllNamed(own, "Route")) > 0 {
-		return
-	}
-	for _, route := range s.preloadedRoute(nil, nil) {
-		own.AppendHeader(&sip.RouteHeader{Address: route})
-	}
-}
-
-// recordOf is the To of a request: in a REGISTER the address of record (RFC 3261 10.2).
-func recordOf(req *sip.Request) sip.Uri {
-	record := *req.Recipient.Clone()
-	if req.Method == sip.REGISTER {
-		record = *req.From().Address.Clone()
-	}
-	record.Headers = nil
-	return record
-}
-
-// nextHop is the first hop of a request outside a dialog (RFC 3261 8.1.2).
-func nextHop(req *sip.Request) sip.Uri {
-	if route := sipheader.AddressOf(req, "Route").URI; route.Host != "" {
-		return route
-	}
-	return *req.Recipient.Clone()
-}
-
-// fillHosts gives From, To and Contact the address by which the peer reaches us, and
-// adds a Contact to a request that needs one.
-func (s *Stack) fillHosts(req *sip.Request, local transport.Local) {
-	from := req.From()
-	if sipuri.LacksHost(from.Address) {
-		from.Address.Host = sipuri.Bracketed(local.Host)
-	}
-	if to := req.To(); sipuri.LacksHost(to.Address) { // that of a REGISTER
-		to.Address.Host = sipuri.Bracketed(local.Host)
-	}
-	secure := sipuri.IsSIPS(req.Recipient) || sipuri.IsSIPS(sipheader.AddressOf(req, "Route").URI)
-	for h := range sipheader.Named(req, "Contact") {
-		if contact, ok := h.(*sip.ContactHeader); ok && contact.Address.Host == "" && !contact.Address.Wildcard {
-			own := s.addressAt(contact.Address.User, local, secure || sipuri.IsSIPS(contact.Address)).Header().Address
-			own.UriParams = append(own.UriParams, contact.Address.UriParams...)
-			contact.Address = own
-		}
-	}
-	if capability.MakesDialog(req.Method) && sipheader.CountContacts(req) == 0 {
-		req.AppendHeader(s.addressAt(from.Address.User, local, secure).Header())
+// completing is what a request outside calls gets where it has nothing of its own.
+func (s *Stack) completing() outgoing.Defaults {
+	return outgoing.Defaults{
+		From: s.caller(InviteOpts{}, "sip"), Agent: s.config.userAgent(), Tag: TagGen, CallID: newCallID,
 	}
 }
 
