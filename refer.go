@@ -2,7 +2,6 @@ package dialog
 
 import (
 	"context"
-	"strings"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -190,68 +189,34 @@ func (r *ReferSubscription) mayRepeatLocked() error {
 	return r.dialog.mayRequestLocked("Refer")
 }
 
-// decorateReferLocked adds the headers that only a REFER has (RFC 3515 2.4.1, 3892 3,
-// 4488 4, 4538 3, 7614 5.1).
+// decorateReferLocked adds the headers that only a REFER has.
 func (d *Dialog) decorateReferLocked(req *draft.Request, referTo sip.Uri, opts *ReferOpts) {
-	req.Add("Refer-To", "<"+referTo.String()+">")
-	req.AddHeader(d.stack.supported())
 	if opts == nil {
 		opts = &ReferOpts{}
 	}
-	switch {
-	case opts.NoReferSub:
-		req.Add("Refer-Sub", "false")
-	case opts.ReferSub != nil:
-		req.Add("Refer-Sub", *opts.ReferSub)
+	refer := refersub.Refer{
+		To: referTo, Supported: d.stack.supported(), ReferSub: opts.ReferSub, NoSub: opts.RequireNoSub,
+		By: d.referrerLocked(opts), Headers: opts.Headers,
 	}
-	var required []string
-	if opts.RequireNoSub {
-		required = append(required, tagNoSub)
+	if opts.NoReferSub {
+		no := "false"
+		refer.ReferSub = &no
 	}
-	if opts.TargetDialog != nil {
-		required = append(required, tagTargetDialog)
-		req.AddHeader(targetDialog(*opts.TargetDialog))
+	if key := opts.TargetDialog; key != nil { // as the peer sees it (RFC 4538 3)
+		refer.TargetDialog = &dialogname.TargetDialog{CallID: key.CallID, LocalTag: key.RemoteTag, RemoteTag: key.LocalTag}
 	}
-	if len(required) > 0 {
-		req.Add("Require", strings.Join(required, ", "))
-	}
-	d.referredByLocked(req, opts)
+	refer.Write(req)
 }
 
-// referredByLocked adds the application's headers, and Referred-By unless one of them
-// is that.
-func (d *Dialog) referredByLocked(req *draft.Request, opts *ReferOpts) {
-	local := d.local.NameAddr().URI
-	who := "<" + local.String() + ">"
-	if local.Host == "" {
-		who = "" // not known before the first request has left
+// referrerLocked is the Referred-By of a REFER; empty before our address is known.
+func (d *Dialog) referrerLocked(opts *ReferOpts) string {
+	if by := opts.ReferredBy; by != nil {
+		return sipheader.NameAddr{Display: sipmsg.Escape(by.DisplayName), URI: by.URI}.To("").Value()
 	}
-	if opts.ReferredBy != nil {
-		by := sipheader.NameAddr{Display: sipmsg.Escape(opts.ReferredBy.DisplayName), URI: opts.ReferredBy.URI}
-		who = by.To("").Value()
+	if local := d.local.NameAddr().URI; local.Host != "" {
+		return "<" + local.String() + ">"
 	}
-	for name, value := range opts.Headers {
-		if strings.EqualFold(name, "Referred-By") || strings.EqualFold(name, "b") {
-			who = ""
-		}
-		addHeaders(req, []Header{{name, value}})
-	}
-	if who != "" {
-		req.Add("Referred-By", who)
-	}
-}
-
-const (
-	// tagNoSub is the option tag of RFC 7614 6, tagTargetDialog that of RFC
-	// 4538 8.
-	tagNoSub        = "nosub"
-	tagTargetDialog = "tdialog"
-)
-
-// targetDialog names a dialog with the peer as the peer sees it (RFC 4538 3).
-func targetDialog(key DialogKey) sip.Header {
-	name := dialogname.TargetDialog{CallID: key.CallID, LocalTag: key.RemoteTag, RemoteTag: key.LocalTag}
-	return sip.NewHeader("Target-Dialog", name.String())
+	return ""
 }
 
 // transfers has the state of the REFERs of a call; most calls have none. The dialog's

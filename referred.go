@@ -46,7 +46,7 @@ func (d *Dialog) handleRefer(tx serverTx, req *sipmsg.Message) {
 		return
 	}
 	referTo, replaces, err := referTarget(req)
-	if err != nil || len(sipheader.AllNamed(req, "Referred-By")) > 1 { // RFC 3892 2.1
+	if err != nil {
 		d.stack.answerWith(tx, sip.StatusBadRequest)
 		return
 	}
@@ -92,8 +92,8 @@ func (d *Dialog) referLimit() int {
 
 func (d *Dialog) newReferRequest(req sipheader.Message, referTo sip.Uri, replaces *ReplacesInfo) *ReferRequest {
 	r := d.newSubscription(sipheader.CSeqValue(req), referTo)
-	r.referredBy, r.token = sipheader.Value(req, "Referred-By"), tokenOf(req)
-	r.silent = !wantsSubscription(req)
+	arrived := refersub.ReadRefer(req)
+	r.referredBy, r.token, r.silent = arrived.By, arrived.Token, arrived.Silent
 	r.state.Report(refersub.Progress{Status: sip.StatusTrying, Reason: "Trying"})
 	return &ReferRequest{
 		Dialog: d, ReferTo: referTo, Replaces: replaces, ReferredBy: r.referredBy,
@@ -152,36 +152,22 @@ func (r *ReferSubscription) declineRefer() {
 
 func (d *Dialog) newAccepted(tx serverTx, a Answer, silent bool) *sip.Response {
 	res := tx.NewResponse(sip.StatusAccepted, "")
-	if silent && !requiresNoSub(tx.Message()) {
+	if silent && !refersub.RequiresNoSub(tx.Message()) {
 		res.AppendHeader(sip.NewHeader("Refer-Sub", "false"))
 	}
 	a.decorate(res, tx, d.contactTo)
 	return res
 }
 
-// referTarget reads the one Refer-To of a REFER (RFC 3515 2.1), and the Replaces header
-// in it.
+// referTarget reads the target of a REFER, and the Replaces header in it.
 func referTarget(req sipheader.Message) (sip.Uri, *ReplacesInfo, error) {
-	headers := sipheader.AllNamed(req, "Refer-To")
-	if len(headers) != 1 {
-		return sip.Uri{}, nil, fmt.Errorf("%w: %d Refer-To headers", ErrMalformed, len(headers))
+	uri, err := refersub.ReferTo(req)
+	if err != nil {
+		return sip.Uri{}, nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	list := sipheader.AddressesOf(req, "Refer-To")
-	if len(list) != 1 {
-		return sip.Uri{}, nil, fmt.Errorf("%w: Refer-To %q", ErrMalformed, headers[0].Value())
-	}
-	uri := list[0].URI
 	replaces, err := replacesIn(uri)
 	return uri, replaces, err
 }
-
-// wantsSubscription reports whether the peer wants a subscription: not with Refer-Sub:
-// false (RFC 4488 4), nor with Require: nosub (RFC 7614 5.3).
-func wantsSubscription(req sipheader.Message) bool {
-	return !refersub.IsFalse(sipheader.Value(req, "Refer-Sub")) && !requiresNoSub(req)
-}
-
-func requiresNoSub(req sipheader.Message) bool { return sipheader.Lists(req, "Require", tagNoSub) }
 
 // HandleIncomingRefer handles a REFER that got 202: it creates the subscription, sends
 // the first NOTIFY (RFC 3515 2.4.4), and runs OnIncomingRefer on its own goroutine. The
@@ -269,11 +255,6 @@ func (d *Dialog) runReferCallback(refer *ReferRequest) {
 	d.stack.calls.Go(func() {
 		d.stack.guard(d.log, "OnIncomingRefer", func() { callback(d, refer.ReferTo, refer.Replaces) }, nil)
 	})
-}
-
-// tokenOf is the Referred-By token of a REFER (RFC 3892 4); nil when it has none.
-func tokenOf(refer sipheader.Message) []byte {
-	return referredby.Token(sipheader.Value(refer, "Referred-By"), sipheader.Value(refer, "Content-Type"), refer.Body())
 }
 
 // withToken returns a body with the token beside it, or the body itself without a token.
