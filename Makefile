@@ -15,7 +15,7 @@ COVER_FILE   ?= bin/coverage.out
 building = @echo "== building $(1); quiet until that is done"
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt fmt-check vet lint test stress fuzz messages cover bench bench-peers bench-peers-draw check-peers test-stores ha soak demo demo-draw demo-restart interop-sipp interop-nat ci rename
+.PHONY: help build fmt fmt-check vet lint test stress fuzz messages cover bench bench-peers bench-peers-draw check-peers test-stores ha soak demo demo-draw demo-restart interop-sipp interop-nat interop-peers ci rename
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -123,6 +123,11 @@ interop-nat: ## across routers with network address translation, as root (Linux)
 	@GO="$(GO)" sh scripts/need.sh go
 	$(call building,interop/nat)
 	@GO="$(GO)" sh scripts/nat.sh $(NAT_FLAGS)
+
+interop-peers: ## against programs of others: baresip, linphone, Kamailio; writes docs/interop.md (Linux)
+	@GO="$(GO)" sh scripts/need.sh go
+	$(call building,interop/peers)
+	@GO="$(GO)" sh scripts/peers.sh $(PEERS_FLAGS)
 
 ci: NAT_FLAGS = -or-skip
 ci: fmt-check vet lint test check-peers test-stores interop-sipp interop-nat demo demo-restart ## what CI runs

@@ -106,6 +106,7 @@ for tool in "$@"; do
 	conntrack) need_tool conntrack conntrack ;;
 	kamailio) need_kamailio ;;
 	baresip) need_tool baresip baresip-core ;;
+	linphonec) need_tool linphonec linphone-cli ;;
 	unshare) need_tool unshare util-linux ;;
 	*) fail "do not know how to provide '$tool'" ;;
 	esac

@@ -50,6 +50,9 @@ func (a *Authority) Pool() *x509.CertPool {
 	return pool
 }
 
+// Raw is the authority's own certificate, in DER.
+func (a *Authority) Raw() []byte { return a.cert.Raw }
+
 // Issue makes a certificate for names, some of which may be addresses. It is
 // valid as long as the authority.
 func (a *Authority) Issue(names ...string) tls.Certificate {
