@@ -15,7 +15,7 @@ COVER_FILE   ?= bin/coverage.out
 building = @echo "== building $(1); quiet until that is done"
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt fmt-check vet lint test stress fuzz messages cover bench bench-peers bench-peers-draw check-peers test-stores ha soak demo demo-draw demo-restart interop-sipp interop-nat interop-peers ci rename
+.PHONY: help build fmt fmt-check vet lint test stress fuzz messages cover bench bench-peers bench-peers-draw check-peers check-examples test-stores ha soak demo demo-draw demo-restart interop-sipp interop-nat interop-peers ci rename
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,6 +101,10 @@ bench-peers-draw: ## docs/peers-*.svg from the figures in docs/peers.tsv
 check-peers: ## vet and test bench/peers, a module of its own
 	cd bench/peers && $(GO) vet ./... && $(GO) test ./...
 
+check-examples: ## vet and test the examples that are modules of their own: media
+	$(call building,examples/media)
+	cd examples/media && $(GO) vet ./... && $(GO) test -race -timeout $(TEST_TIMEOUT) ./...
+
 demo: ## three stacks: a reliable 183, hold, resume, session refresh, transfer, as a ladder
 	$(call building,cmd/demo)
 	$(GO) run ./cmd/demo
@@ -130,7 +134,7 @@ interop-peers: ## against programs of others: baresip, linphone, Kamailio; write
 	@GO="$(GO)" sh scripts/peers.sh $(PEERS_FLAGS)
 
 ci: NAT_FLAGS = -or-skip
-ci: fmt-check vet lint test check-peers test-stores interop-sipp interop-nat demo demo-restart ## what CI runs
+ci: fmt-check vet lint test check-peers check-examples test-stores interop-sipp interop-nat demo demo-restart ## what CI runs
 
 rename: ## give the module its real path: make rename MODULE=example.org/you/dialog
 	@GO="$(GO)" sh scripts/rename.sh "$(MODULE)"
