@@ -26,8 +26,10 @@ type stackOwner struct {
 func (o *stackOwner) Go(f func()) bool    { return o.stack.tasks.Go(f) }
 func (o *stackOwner) GoAsk(f func()) bool { return o.stack.calls.Go(f) }
 
-func (o *stackOwner) Begin(_ context.Context, sent uint32) (uint32, error) { return sent + 1, nil }
-func (o *stackOwner) End()                                                 {}
+func (o *stackOwner) Begin(_ context.Context, sent *draft.Request) (uint32, error) {
+	return sent.CSeq() + 1, nil
+}
+func (o *stackOwner) End() {}
 
 func (o *stackOwner) Left(sip.Uri, *transport.Flow) {}
 
@@ -50,13 +52,11 @@ type callOwner struct {
 }
 
 // Begin acquires the send slot, which End releases.
-func (o *callOwner) Begin(ctx context.Context, _ uint32) (seq uint32, err error) {
+func (o *callOwner) Begin(ctx context.Context, sent *draft.Request) (seq uint32, err error) {
 	d := o.dialog
 	d.sendSlot.WaitOrJoin(ctx, d.sendSlot.Enqueue())
-	if err = d.reserveSeqs(); err == nil {
-		seq, err = d.nextSeq(o.early, o.mayRepeat)
-	}
-	if err != nil {
+	d.awaitSeqs()
+	if seq, err = d.nextSeq(sent.Method, o.early, o.mayRepeat); err != nil {
 		d.sendSlot.Release()
 	}
 	return seq, err
@@ -106,7 +106,7 @@ func (d *Dialog) newRequest(e *earlyDialog, mayRepeat func() error) (*retry.Requ
 	return &x.Request, nil
 }
 
-func (d *Dialog) nextSeq(e *earlyDialog, mayRepeat func() error) (seq uint32, err error) {
+func (d *Dialog) nextSeq(method sip.RequestMethod, e *earlyDialog, mayRepeat func() error) (seq uint32, err error) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if mayRepeat != nil {
@@ -118,8 +118,12 @@ func (d *Dialog) nextSeq(e *earlyDialog, mayRepeat func() error) (seq uint32, er
 		return 0, ErrTerminated // it would overtake the BYE that releases the fork
 	}
 	s := d.stateOfLocked(e)
-	defer s.drewLocked()
-	return s.NextSeq(), nil
+	seq, ok := s.NextSeq(method)
+	if !ok {
+		return 0, explained(ErrTimeout, errStoreSilent)
+	}
+	s.drewLocked()
+	return seq, nil
 }
 
 // lockToSend acquires the send slot and then the mutex, for a request that only an
@@ -145,10 +149,7 @@ func (d *Dialog) lockToSendIf(ctx context.Context, op string, mayLocked func() e
 	if err := d.sendSlot.Acquire(ctx); err != nil {
 		return err
 	}
-	if err := d.reserveSeqs(); err != nil {
-		d.sendSlot.Release()
-		return err
-	}
+	d.awaitSeqs()
 	d.mutex.Lock()
 	if err := mayLocked(); err != nil {
 		d.mutex.Unlock()

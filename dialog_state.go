@@ -117,10 +117,15 @@ func (s *dialogState) refreshedLocked(msg sipheader.Message) {
 
 // nextRequestLocked builds the next request of the dialog: reading and raising the CSeq
 // is one critical section.
-func (s *dialogState) nextRequestLocked(method sip.RequestMethod) *draft.Request {
-	next := s.Next(method)
+//
+// Errors: ErrTimeout (a call of the Store has used all numbers that are reserved there).
+func (s *dialogState) nextRequestLocked(method sip.RequestMethod) (*draft.Request, error) {
+	next, ok := s.Next(method)
+	if !ok {
+		return nil, explained(ErrTimeout, errStoreSilent)
+	}
 	s.drewLocked()
-	return s.requestLocked(next)
+	return s.requestLocked(next), nil
 }
 
 // requestLocked builds a request inside the dialog (RFC 3261 12.2.1.1).

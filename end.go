@@ -225,6 +225,7 @@ func (d *Dialog) clearLocked(cause Cause, told func(*Dialog, Cause) knowledge) (
 	delivered = d.terminateLocked(cause)
 	d.stack.forgetLocked(d)
 	d.writerLocked().Drop(d.peerHungUp)
+	d.currentLocked().Unlimit() // what is left of it, a subscription for example, is nobody else's
 	return delivered, func() {
 		release()
 		d.endContext()
@@ -293,17 +294,22 @@ func (d *Dialog) sendBye() {
 	}
 	d.sendSlot.WaitOrJoin(ctx, d.sendSlot.Enqueue())
 	defer d.sendSlot.Release()
-	_ = d.reserveSeqs() // a call must end all the same
+	d.awaitSeqs()
 
 	d.mutex.Lock()
 	e := d.ending
 	s := d.currentLocked()
-	req := s.nextRequestLocked(sip.BYE)
+	req, err := s.nextRequestLocked(sip.BYE)
+	if err != nil {
+		d.mutex.Unlock()
+		d.byeEnded(err)
+		return
+	}
 	for _, h := range e.reasons {
 		req.AddHeader(h)
 	}
 	addHeaders(req, e.headers)
-	err := s.unlockAndSend(d.baseContext(), req, nil, nil, func(x *retry.Request) {
+	err = s.unlockAndSend(d.baseContext(), req, nil, nil, func(x *retry.Request) {
 		x.OnResponse, x.OnDone = func(*sipmsg.Message) {}, d.byeEnded
 	})
 	if err != nil {

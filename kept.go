@@ -248,32 +248,17 @@ func (d *Dialog) respondWhenSaved(tx serverTx, res *sip.Response, saved func() b
 	})
 }
 
-// seqReserve is how many numbers are left when a request waits for more of them: several may
-// be on their way to draw one.
-const seqReserve = 8
+// fewSeqs is how many CSeq numbers are left when a request waits for more of them: several
+// may be on their way to draw one.
+const fewSeqs = 8
 
-// reserveSeqs waits, before a request draws its CSeq number, until there are numbers that no
-// other process will use. When the Store does not answer in time the call goes on with a
-// block that is not saved. Only one that this process has from another, and has not saved
-// itself, does not: a third may have it, too.
-//
-// Errors: ErrTimeout.
-func (d *Dialog) reserveSeqs() error {
-	if !d.lacksSeqs() {
-		return nil
+// awaitSeqs waits, before a request draws its CSeq number, until there are numbers that no
+// other process will use, at most for the StoreTimeout. dialogstate draws none that are not.
+func (d *Dialog) awaitSeqs() {
+	if d.lacksSeqs() {
+		d.writer().Mark()
+		d.awaitSaved()
 	}
-	w := d.writer()
-	if w.Mark(); d.awaitSaved() {
-		return nil
-	}
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
-	if w.Fence() > 1 && !d.saved.isKept {
-		return explained(ErrTimeout, errStoreSilent)
-	}
-	s := d.currentLocked()
-	s.Allow(s.LocalSeq() + seqBlock)
-	return nil
 }
 
 // errStoreSilent explains an ErrTimeout.
@@ -285,12 +270,12 @@ func (d *Dialog) lacksSeqs() bool {
 	}
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return d.currentLocked().Room() <= seqReserve
+	return d.currentLocked().Room() < fewSeqs
 }
 
-// drewLocked asks for more CSeq numbers when half of them are used.
+// drewLocked asks for more CSeq numbers when some of them are used.
 func (s *dialogState) drewLocked() {
-	if s.Room() < seqBlock/2 {
+	if s.Room() < seqBlock-seqRenew {
 		s.d.changedIfKeptLocked()
 	}
 }

@@ -59,10 +59,14 @@ func (r *ReferSubscription) notify(ctx context.Context, n refersub.Notify, answe
 	}
 	defer d.sendSlot.Release()
 	n = n.Filled(r.state.Progress(), r.leftLocked())
-	req := r.newNotifyLocked(n)
+	req, err := r.newNotifyLocked(n)
+	if err != nil {
+		d.mutex.Unlock()
+		return err
+	}
 	sent := &sentNotify{r: r, number: r.notifier.Sent(), answered: answered}
 	d.transfersLocked().notifying++
-	err := d.currentLocked().unlockAndSend(ctx, req, d.currentForkLocked(), sent.mayRepeatLocked, func(x *retry.Request) {
+	err = d.currentLocked().unlockAndSend(ctx, req, d.currentForkLocked(), sent.mayRepeatLocked, func(x *retry.Request) {
 		x.Overtaken, x.OnResponse, x.OnDone = n.Retry, sent.response, sent.done
 	})
 	if err != nil {
@@ -111,12 +115,15 @@ func (r *ReferSubscription) leftLocked() time.Duration {
 	return r.state.Left(time.Now(), r.dialog.config().referLife())
 }
 
-func (r *ReferSubscription) newNotifyLocked(n refersub.Notify) *draft.Request {
-	req := r.dialog.currentLocked().nextRequestLocked(sip.NOTIFY)
+func (r *ReferSubscription) newNotifyLocked(n refersub.Notify) (*draft.Request, error) {
+	req, err := r.dialog.currentLocked().nextRequestLocked(sip.NOTIFY)
+	if err != nil {
+		return nil, err
+	}
 	req.AddHeader(r.event())
 	req.Add("Subscription-State", n.State)
 	putBody(req, NewBody(refersub.TypeFrag, n.Progress.Frag()))
-	return req
+	return req, nil
 }
 
 // event is the Event header of the subscription (RFC 3515 2.4.6).

@@ -128,14 +128,18 @@ func (d *Dialog) sendRefer(ctx context.Context, target sip.Uri, opts *ReferOpts,
 func (d *Dialog) writeRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpts, queued bool) (*ReferSubscription, error) {
 	defer d.sendSlot.Release()
 	s := d.currentLocked()
-	req := s.nextRequestLocked(sip.REFER)
+	req, err := s.nextRequestLocked(sip.REFER)
+	if err != nil {
+		d.mutex.Unlock()
+		return nil, err
+	}
 	d.decorateReferLocked(req, referTo, opts)
 	r := d.newSentReferLocked(req, referTo)
 	if queued {
 		d.transfers.queue.Push(r)
 	}
 	r.silent = opts != nil && opts.RequireNoSub
-	err := s.unlockAndSend(ctx, req, nil, r.mayRepeatLocked, func(x *retry.Request) {
+	err = s.unlockAndSend(ctx, req, nil, r.mayRepeatLocked, func(x *retry.Request) {
 		x.Prepared, x.OnResponse, x.OnDone = r.prepared, r.referResponse, r.referDone
 	})
 	if err != nil {

@@ -61,10 +61,14 @@ func (d *Dialog) sendReInvite(ctx context.Context, opts InviteOpts, build offerB
 		d.mutex.Unlock()
 		return nil, err
 	}
+	req, err := s.newInviteLocked(opts)
+	if err != nil {
+		d.mutex.Unlock()
+		return nil, err
+	}
 	d.takeFlowLocked(flow)
 	d.choseContactLocked(opts.Contact)
 	re := s.newReInviteLocked(opts)
-	req := s.newInviteLocked(opts)
 	err = s.unlockAndSend(ctx, req, nil, re.mayRepeatLocked, func(x *retry.Request) {
 		x.Prepared, x.Leaving, x.Sent = re.prepared, re.leaving, re.written
 		x.OnResponse, x.OnDone = re.response, re.done

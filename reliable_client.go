@@ -266,6 +266,7 @@ func (p *prack) send() error {
 	p.queued = false
 	d.sendSlot.WaitOrJoin(wait, p.ticket)
 	defer d.sendSlot.Release()
+	d.awaitSeqs()
 	ctx, cancel := context.WithTimeout(d.baseContext(), t.T2)
 	defer cancel()
 	d.mutex.Lock()
@@ -274,28 +275,36 @@ func (p *prack) send() error {
 		d.mutex.Unlock()
 		return nil
 	}
-	return p.r.stateLocked().unlockAndSend(ctx, p.buildLocked(), p.r.early, p.r.early.mayRepeatLocked, func(x *retry.Request) {
+	req, err := p.buildLocked()
+	if err != nil {
+		d.mutex.Unlock()
+		return err
+	}
+	return p.r.stateLocked().unlockAndSend(ctx, req, p.r.early, p.r.early.mayRepeatLocked, func(x *retry.Request) {
 		x.OnResponse, x.OnDone = p.response, p.done
 	})
 }
 
 // buildLocked builds the PRACK.
-func (p *prack) buildLocked() *draft.Request {
+func (p *prack) buildLocked() (*draft.Request, error) {
 	r, body := p.r, p.body
+	s := r.stateLocked()
+	req, err := s.nextRequestLocked(sip.PRACK)
+	if err != nil {
+		return nil, err
+	}
 	if p.ours && !r.mayOfferLocked() {
 		body = nil // something else was offered meanwhile
 	}
-	s := r.stateLocked()
 	body = s.negotiation.Numbered(body)
 	if p.ours {
 		s.negotiation.SendOffer(p, body, offeranswer.ByApplication)
 	} else {
 		s.negotiation.SendAnswer(p, body, p.made)
 	}
-	req := s.nextRequestLocked(sip.PRACK)
 	req.Add("RAck", rel100.RAck{RSeq: p.rseq, CSeq: p.cseq, Method: string(sip.INVITE)}.String())
 	putBody(req, body) // of this package's own: see guarded
-	return req
+	return req, nil
 }
 
 func (p *prack) response(res *sipmsg.Message) {

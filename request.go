@@ -151,7 +151,11 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 		return nil, err
 	}
 	s, e := d.currentLocked(), d.currentForkLocked()
-	req := s.nextRequestLocked(from.Method)
+	req, err := s.nextRequestLocked(from.Method)
+	if err != nil {
+		d.mutex.Unlock()
+		return nil, err
+	}
 	for _, h := range headers {
 		req.AddHeader(h)
 	}

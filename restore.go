@@ -131,7 +131,7 @@ func (d *Dialog) own(by ownership, saved uint64) {
 	}
 	d.saved.writer = d.stack.writers.TakenCall(storewriter.Key(NewStoreKey(d.callID, d.localTag)), (*writtenCall)(d), by.fence, by.confirmed)
 	if by.confirmed.IsZero() { // nobody has set numbers aside: they are saved first
-		d.currentLocked().Skip(0, 0)
+		d.currentLocked().Skip(0, dialogstate.ByeReserve)
 		return
 	}
 	d.currentLocked().Skip(seqBlock*blocksBefore(by.fence, saved), seqBlock)

@@ -217,8 +217,9 @@ func textsOf(p sipheader.Party) (name, uri string) {
 	return a.Display, a.URI.String()
 }
 
-// seqBlock is how many CSeq numbers the owner of a call may use before it is saved again.
-const seqBlock = 100
+// seqBlock is how many CSeq numbers a record of the call reserves: enough for a Store that
+// does not answer for long. The call is saved again when seqRenew of them are used.
+const seqBlock, seqRenew = 10_000, 50
 
 // maxSeq is the highest CSeq number (RFC 3261 8.1.1.5).
 const maxSeq = 1<<31 - 1

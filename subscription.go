@@ -390,7 +390,11 @@ func (r *ReferSubscription) subscribe(ctx context.Context) error {
 	defer d.sendSlot.Release()
 	life := d.config().referLife()
 	s := d.currentLocked()
-	req := s.nextRequestLocked(sip.SUBSCRIBE)
+	req, err := s.nextRequestLocked(sip.SUBSCRIBE)
+	if err != nil {
+		d.mutex.Unlock()
+		return err
+	}
 	req.AddHeader(r.event())
 	req.AddHeader(expires(life))
 	req.Add("Accept", sipmsg.Bare(refersub.TypeFrag))

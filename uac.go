@@ -110,7 +110,11 @@ func (d *Dialog) writeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 		return nil, cause.answerError()
 	}
 	s := d.currentLocked()
-	req := s.newInviteLocked(opts)
+	req, err := s.newInviteLocked(opts)
+	if err != nil {
+		d.mutex.Unlock()
+		return nil, err
+	}
 	opts.nameCalls(req)
 	if opts.Anonymous {
 		req.Add("Privacy", "id")
@@ -122,7 +126,7 @@ func (d *Dialog) writeInvite(ctx context.Context, opts InviteOpts) (<-chan struc
 	s.negotiation.SendOffer(i, i.offer, offeranswer.ByApplication)
 	delivered, _ := d.setStateLocked(DialogStateTrying)
 	d.limitLocked()
-	err := s.unlockAndSend(ctx, req, nil, i.mayRepeatLocked, func(x *retry.Request) {
+	err = s.unlockAndSend(ctx, req, nil, i.mayRepeatLocked, func(x *retry.Request) {
 		x.Prepared, x.Leaving, x.Sent = i.prepared, i.leaving, i.inviteWritten
 		x.OnResponse, x.OnDone = d.inviteResponse, i.ended
 		x.Alternatives = i.nextTarget
@@ -143,8 +147,12 @@ func (i *inviteClient) mayRepeatLocked() error {
 }
 
 // newInviteLocked builds an INVITE, the first or a later one (RFC 3261 13.2.1).
-func (s *dialogState) newInviteLocked(opts InviteOpts) *draft.Request {
-	d, req := s.d, s.nextRequestLocked(sip.INVITE)
+func (s *dialogState) newInviteLocked(opts InviteOpts) (*draft.Request, error) {
+	d := s.d
+	req, err := s.nextRequestLocked(sip.INVITE)
+	if err != nil {
+		return nil, err
+	}
 	if opts.MaxForwards > 0 || opts.LastHop {
 		req.SetMaxForwards(opts.MaxForwards)
 	}
@@ -159,7 +167,7 @@ func (s *dialogState) newInviteLocked(opts InviteOpts) *draft.Request {
 	d.askPackages(req)
 	addHeaders(req, opts.Headers)
 	putBody(req, withToken(opts.Body, opts.token))
-	return req
+	return req, nil
 }
 
 // limitLocked starts the ringing limit.

@@ -63,7 +63,11 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	}
 	defer d.sendSlot.Release()
 	s := d.currentLocked()
-	req := s.nextRequestLocked(sip.UPDATE)
+	req, err := s.nextRequestLocked(sip.UPDATE)
+	if err != nil {
+		d.mutex.Unlock()
+		return nil, err
+	}
 	req.AddHeader(d.stack.allow(d.callbacksLocked().requests))
 	req.AddHeader(d.stack.supported())
 	d.askTimerLocked(req)
@@ -73,7 +77,7 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	out := &updateClient{d: d, fork: d.currentForkLocked(), target: s.Target(), offer: offer, waiter: newWaiter()}
 	s.updateOut = out
 	s.negotiation.SendOffer(out, offer, offeranswer.ByApplication)
-	err := s.unlockAndSend(ctx, req, out.fork, out.mayRepeatLocked, func(x *retry.Request) {
+	err = s.unlockAndSend(ctx, req, out.fork, out.mayRepeatLocked, func(x *retry.Request) {
 		x.OnResponse, x.OnDone = out.response, out.done
 	})
 	if err != nil {

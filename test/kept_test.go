@@ -282,7 +282,7 @@ func TestCallsGoOnWithoutTheStore(t *testing.T) {
 			}
 			require.Equal(t, 300*time.Millisecond, time.Since(began))
 			require.Equal(t, uint64(1), s.Stats().Unsaved)
-			for range 150 { // more than a block of CSeq numbers
+			for range 150 {
 				l.exchange(func(ctx context.Context) error { return l.d.SendInfo(ctx, nil) }, "INFO", dialogtest.Response{Code: 200})
 			}
 			require.Zero(t, store.Len())

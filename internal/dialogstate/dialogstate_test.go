@@ -31,6 +31,23 @@ func texts(list []sip.Uri) (texts []string) {
 
 func text(u sip.Uri) string { return u.String() }
 
+// next draws a number, and request makes a request, of a state that has them.
+func next(s *State) uint32 {
+	seq, ok := s.NextSeq(sip.INFO)
+	if !ok {
+		panic("no number")
+	}
+	return seq
+}
+
+func request(s *State, method sip.RequestMethod) Request {
+	r, ok := s.Next(method)
+	if !ok {
+		panic("no number")
+	}
+	return r
+}
+
 // RFC 3261 12.1.1: the INVITE creates the callee's state.
 func TestRequestMakesTheState(t *testing.T) {
 	s := FromRequest("ours", Message{
@@ -41,12 +58,12 @@ func TestRequestMakesTheState(t *testing.T) {
 		LocalTag: "ours", RemoteTag: "theirs", RemoteSeq: 7, RemoteSeqKnown: true,
 		Target: uri(t, "sip:a@10.0.0.1"), RouteSet: uris(t, "sip:p1;lr", "sip:p2;lr"),
 	}, s.View())
-	require.Equal(t, uint32(1), s.NextSeq(), "ours is empty before the first request")
+	require.Equal(t, uint32(1), next(&s), "ours is empty before the first request")
 
 	// A client of RFC 2543 has no tag (RFC 3261 12.1.1).
 	s = FromRequest("ours", Message{CSeq: 1, Targets: uris(t, "sip:a@10.0.0.1")})
 	require.Empty(t, s.RemoteTag())
-	require.Empty(t, s.Next(sip.BYE).ToTag)
+	require.Empty(t, request(&s, sip.BYE).ToTag)
 }
 
 // RFC 3261 12.1.2: a response creates the caller's state, with the Record-Routes reversed.
@@ -93,8 +110,8 @@ func TestForksHaveStatesOfTheirOwn(t *testing.T) {
 	origin := Restore(View{LocalTag: "ours", LocalSeq: 3, RemoteSeq: 9, RemoteSeqKnown: true, Target: uri(t, "sip:b@first"), RouteSet: uris(t, "sip:out;lr")})
 	one, two := origin.Fork("one", 2), origin.Fork("two", 2)
 	require.Equal(t, View{LocalTag: "ours", RemoteTag: "one", LocalSeq: 2, Target: uri(t, "sip:b@first"), RouteSet: uris(t, "sip:out;lr")}, one.View())
-	require.Equal(t, uint32(3), one.NextSeq())
-	require.Equal(t, uint32(3), two.NextSeq())
+	require.Equal(t, uint32(3), next(&one))
+	require.Equal(t, uint32(3), next(&two))
 	require.True(t, one.InOrder(sip.INFO, 0), "its peer has sent nothing yet")
 	one.Refresh(uris(t, "sip:b@10.0.0.1"))
 	require.Equal(t, "sip:b@first", text(two.Target()))
@@ -106,16 +123,16 @@ func TestSplitStatesDrawDifferentNumbers(t *testing.T) {
 	own := s.Split(3)
 	drawn := map[uint32]bool{}
 	for range 3 {
-		drawn[own.NextSeq()] = true
+		drawn[next(&own)] = true
 	}
 	require.Equal(t, map[uint32]bool{6: true, 7: true, 8: true}, drawn)
-	require.Equal(t, uint32(9), s.NextSeq())
+	require.Equal(t, uint32(9), next(&s))
 }
 
 // RFC 3261 8.1.3.4: the INVITE to another target has a new state; our tag and CSeq stay.
 func TestInviteElsewhereForgetsThePeer(t *testing.T) {
 	s := FromRequest("ours", Message{Tag: "theirs", CSeq: 7, Targets: uris(t, "sip:a@10.0.0.1"), Routes: uris(t, "sip:p;lr")})
-	s.NextSeq()
+	next(&s)
 	e := s.Elsewhere(uri(t, "sip:c@10.0.0.3"), uris(t, "sip:out;lr"))
 	require.Equal(t, View{LocalTag: "ours", LocalSeq: 1, Target: uri(t, "sip:c@10.0.0.3"), RouteSet: uris(t, "sip:out;lr")}, e.View())
 }
@@ -154,16 +171,16 @@ func TestRequestsAreTakenInOrder(t *testing.T) {
 // its INVITE (13.2.2.4).
 func TestRequestsCountUp(t *testing.T) {
 	s := Restore(View{LocalTag: "ours", RemoteTag: "theirs", Target: uri(t, "sip:b@10.0.0.9")})
-	invite := s.Next(sip.INVITE)
+	invite := request(&s, sip.INVITE)
 	require.Equal(t, uint32(1), invite.CSeq)
-	require.Equal(t, uint32(2), s.NextSeq(), "an INVITE that is sent again")
-	require.Equal(t, uint32(3), s.Next(sip.INFO).CSeq)
+	require.Equal(t, uint32(2), next(&s), "an INVITE that is sent again")
+	require.Equal(t, uint32(3), request(&s, sip.INFO).CSeq)
 	ack := s.Ack(2)
 	require.Equal(t, uint32(2), ack.CSeq)
 	require.Equal(t, sip.ACK, ack.Method)
 	require.Equal(t, "ours", ack.FromTag)
 	require.Equal(t, "theirs", ack.ToTag)
-	require.Equal(t, uint32(4), s.Next(sip.BYE).CSeq, "an ACK draws no number")
+	require.Equal(t, uint32(4), request(&s, sip.BYE).CSeq, "an ACK draws no number")
 	require.Equal(t, uint32(4), s.LocalSeq())
 }
 
@@ -250,7 +267,7 @@ func TestPathOfRequests(t *testing.T) {
 			require.Equal(t, row.uri, text(requestURI))
 			require.Equal(t, row.route, texts(route))
 			require.Equal(t, row.hop, text(s.Hop()))
-			r := s.Next(sip.BYE)
+			r := request(&s, sip.BYE)
 			require.Equal(t, row.uri, text(r.URI))
 			require.Equal(t, row.route, texts(r.Route))
 		})
@@ -277,7 +294,7 @@ func TestSecureStates(t *testing.T) {
 // A View restores its state.
 func TestViewRestoresTheState(t *testing.T) {
 	s := FromRequest("ours", Message{Tag: "theirs", CSeq: 7, Targets: uris(t, "sip:a@10.0.0.1"), Routes: uris(t, "sip:p;lr")})
-	s.NextSeq()
+	next(&s)
 	require.Equal(t, s, Restore(s.View()))
 }
 
@@ -290,4 +307,47 @@ func TestNotifyMakesTheStateOfASubscription(t *testing.T) {
 	require.Equal(t, "theirs", s.RemoteTag())
 	require.True(t, s.InOrder(sip.NOTIFY, 99))
 	require.False(t, s.InOrder(sip.NOTIFY, 99))
+}
+
+// No request has a number beyond the limit, not the one that is sent again either; the last
+// ones are for a BYE that is challenged (RFC 3261 22.2).
+func TestNoNumberBeyondTheLimitIsDrawn(t *testing.T) {
+	draws := func(s *State, method sip.RequestMethod) (n int) {
+		for before := s.LocalSeq(); ; n++ {
+			draw := func() (uint32, bool) { r, ok := s.Next(method); return r.CSeq, ok }
+			if n%2 == 1 {
+				draw = func() (uint32, bool) { return s.NextSeq(method) }
+			}
+			seq, ok := draw()
+			if !ok {
+				require.Equal(t, before, s.LocalSeq(), method)
+				return n
+			}
+			require.Equal(t, before+1, seq)
+			before = seq
+		}
+	}
+	s := Restore(View{LocalTag: "ours", LocalSeq: 7, Target: uri(t, "sip:b@10.0.0.9")})
+	require.Equal(t, maxRoom, s.Room())
+	s.Allow(9)
+	require.Equal(t, maxRoom, s.Room(), "there is no limit to be raised")
+	s.Limit(107)
+	s.Limit(2000)
+	require.Equal(t, 100-ByeReserve, s.Room(), "the first record counts until another is saved")
+	for _, method := range []sip.RequestMethod{sip.INFO, sip.INVITE, sip.UPDATE, sip.PRACK, sip.NOTIFY, sip.SUBSCRIBE, sip.REFER, sip.OPTIONS} {
+		draws(&s, method)
+		require.Zero(t, s.Room())
+		s.Allow(s.limit + 3)
+		s.Allow(s.limit - 1)
+		require.Equal(t, 3, draws(&s, method), method)
+	}
+	require.Equal(t, ByeReserve, draws(&s, sip.BYE))
+	require.Equal(t, s.limit, s.LocalSeq())
+
+	s.Skip(1000, ByeReserve) // what others may have, and nothing of ours
+	require.Zero(t, draws(&s, sip.INFO))
+	require.Equal(t, ByeReserve, draws(&s, sip.BYE))
+	s.Unlimit()
+	require.Equal(t, maxRoom, s.Room())
+	require.NotZero(t, request(&s, sip.NOTIFY).CSeq)
 }

@@ -17,8 +17,14 @@ type Request struct {
 	FromTag, ToTag string
 }
 
-// Next returns the next request of the dialog. It draws a CSeq number.
-func (s *State) Next(method sip.RequestMethod) Request { return s.request(method, s.NextSeq()) }
+// Next returns the next request of the dialog. It draws a CSeq number, and reports false if
+// there is none; see Limit.
+func (s *State) Next(method sip.RequestMethod) (r Request, ok bool) {
+	if !s.draw(method) {
+		return Request{}, false
+	}
+	return s.request(method, s.localSeq), true
+}
 
 // Ack returns the ACK to a 2xx. It has the CSeq number of its INVITE, even if other requests
 // were sent since (RFC 3261 13.2.2.4), and the present target and route.
@@ -29,14 +35,31 @@ func (s *State) request(method sip.RequestMethod, seq uint32) Request {
 	return Request{Method: method, URI: uri, Route: route, CSeq: seq, FromTag: s.localTag, ToTag: s.remoteTag}
 }
 
-// NextSeq draws the next CSeq number: for a request, or for one that is sent again.
-func (s *State) NextSeq() uint32 {
-	s.draw(1)
-	return s.localSeq
+// NextSeq draws the CSeq number of a request that is sent again, and reports false if there is
+// none.
+func (s *State) NextSeq(method sip.RequestMethod) (seq uint32, ok bool) {
+	ok = s.draw(method)
+	return s.localSeq, ok
 }
 
-// draw takes n CSeq numbers. Only this function takes them.
-func (s *State) draw(n uint32) { s.localSeq += n }
+// draw takes the next CSeq number. Only this function takes one, so that no request has a
+// number beyond the limit.
+func (s *State) draw(method sip.RequestMethod) bool {
+	if !s.may(method) {
+		return false
+	}
+	s.localSeq++
+	return true
+}
+
+// may reports whether there is a number for a request. The last ones below the limit are the
+// BYE's and its repetitions': a call must be able to end.
+func (s *State) may(method sip.RequestMethod) bool {
+	return s.limit == 0 || s.Room() > 0 || method == sip.BYE && s.localSeq < s.limit
+}
+
+// ByeReserve is how many numbers below the limit only a BYE takes.
+const ByeReserve = 8
 
 // Limit sets the highest CSeq number that may be used, unless there is one: that of the first
 // record of the call, beyond which another process may begin.
@@ -46,22 +69,30 @@ func (s *State) Limit(top uint32) {
 	}
 }
 
-// Allow lets numbers be used up to top.
-func (s *State) Allow(top uint32) { s.limit = max(s.limit, top) }
+// Allow lets numbers be used up to top, if there is a limit.
+func (s *State) Allow(top uint32) {
+	if s.limit != 0 {
+		s.limit = max(s.limit, top)
+	}
+}
+
+// Unlimit lets any number be used: no other process can have the call any more.
+func (s *State) Unlimit() { s.limit = 0 }
 
 // Skip leaves out n numbers, which others may have used, and limits what comes after them to
 // the next block.
 func (s *State) Skip(n, block uint32) {
-	s.draw(n)
+	s.localSeq += n
 	s.limit = s.localSeq + block
 }
 
-// Room returns how many numbers may be used now; below zero if too many were.
+// Room returns how many numbers there are now for requests other than BYE; zero or less is
+// none.
 func (s *State) Room() int {
 	if s.limit == 0 {
 		return maxRoom
 	}
-	return int(s.limit) - int(s.localSeq)
+	return int(s.limit) - int(s.localSeq) - ByeReserve
 }
 
 // maxRoom is the Room of a call without a limit.

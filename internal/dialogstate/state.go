@@ -108,7 +108,7 @@ func (s *State) Elsewhere(target sip.Uri, routes []sip.Uri) State {
 // state continues after them. A gap in the CSeq does no harm (RFC 3261 12.2.2).
 func (s *State) Split(n uint32) State {
 	own := *s
-	s.draw(n)
+	s.localSeq += n
 	return own
 }
 

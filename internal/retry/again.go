@@ -83,7 +83,7 @@ func (x *Request) resend(change func(*draft.Request)) bool {
 	x.mu.Lock()
 	req := draft.Parse(x.sent.Text)
 	x.mu.Unlock()
-	seq, err := x.Owner.Begin(ctx, req.CSeq())
+	seq, err := x.Owner.Begin(ctx, req)
 	if err != nil {
 		return false
 	}

@@ -47,9 +47,9 @@ type Owner interface {
 	Go(f func()) bool
 	GoAsk(f func()) bool
 	// Begin waits until the request may be sent again, and returns its next CSeq number;
-	// sent is the one before. Until End nothing else of the call is sent. After an error
+	// sent is the request before. Until End nothing else of the call is sent. After an error
 	// the request is not sent.
-	Begin(ctx context.Context, sent uint32) (seq uint32, err error)
+	Begin(ctx context.Context, sent *draft.Request) (seq uint32, err error)
 	End()
 	// Left is told the flow by which the request has left, Heard that of a response.
 	Left(nextHop sip.Uri, flow *transport.Flow)

@@ -59,12 +59,12 @@ func (o *owner) Go(f func()) bool {
 	return !o.stopped
 }
 func (o *owner) GoAsk(f func()) bool { return o.Go(f) }
-func (o *owner) Begin(_ context.Context, sent uint32) (uint32, error) {
+func (o *owner) Begin(_ context.Context, sent *draft.Request) (uint32, error) {
 	if o.mayNot != nil {
 		return 0, o.mayNot
 	}
 	o.held++
-	return sent + 10, nil
+	return sent.CSeq() + 10, nil
 }
 func (o *owner) End()                                   { o.held-- }
 func (o *owner) Left(sip.Uri, *transport.Flow)          {}
