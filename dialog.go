@@ -434,9 +434,9 @@ func (d *Dialog) WaitAnswer(ctx context.Context) error {
 // the final response, whose ACK is automatic; a body in it goes to OnBody. After Accept
 // it first waits for the ACK to the 200. If ctx ends first, the re-INVITE is cancelled
 // and the error of ctx returned. A re-INVITE that gets only provisional responses is
-// cancelled after the ringing limit. After a 491, and a 500 or 503 with Retry-After, the
-// re-INVITE is sent again, at most three times (RFC 3261 14.1), unless
-// StackConfig.NoRetry is set.
+// cancelled after the ringing limit. After a 491 the re-INVITE is sent again (RFC 3261
+// 14.1), for 64*T1 after the first, and after a 500 or 503 with Retry-After at most three
+// times, unless StackConfig.NoRetry is set.
 //
 // Errors: *StateError (its text contains "Established state"), ErrPending (another
 // INVITE, in either direction, has no final response, an offer is open, or an ACK waits

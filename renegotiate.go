@@ -12,8 +12,7 @@ import (
 	"sipdialog.example/dialog/internal/sdp"
 )
 
-// maxRetries bounds how often a re-INVITE is sent again after a 491, or after a 500 or 503
-// with Retry-After.
+// maxRetries bounds how often a re-INVITE is sent again after a 500 or 503 with Retry-After.
 const maxRetries = 3
 
 // Renegotiate is ReInvite that also returns the peer's session description: the one in
@@ -86,12 +85,23 @@ func WithoutRetry(ctx context.Context) context.Context {
 // noRetry is the key of WithoutRetry.
 type noRetry struct{}
 
-// retrying sends once, and again as retryIn says.
+// retrying sends once, and again as retryIn says. After 491s it goes on for 64*T1: RFC 3261
+// 14.1 has no count. The peer may need as long to learn that its own request is over, and the
+// side that waits less has sent several by then.
 func (d *Dialog) retrying(ctx context.Context, op string, once func() (Body, error)) (Body, error) {
-	for retries := 0; ; retries++ {
+	retries, patient := 0, time.Time{}
+	for {
 		body, err := once()
 		wait, again := d.retryIn(ctx, err)
-		if !again || retries == maxRetries {
+		switch {
+		case !again:
+			return body, err
+		case !isGlare(err):
+			retries++
+		case patient.IsZero():
+			patient = time.Now().Add(64 * d.config().timers().T1)
+		}
+		if retries > maxRetries || isGlare(err) && time.Now().After(patient) {
 			return body, err
 		}
 		if err := d.pause(ctx, op, wait); err != nil {
@@ -136,6 +146,12 @@ func (d *Dialog) retryIn(ctx context.Context, err error) (time.Duration, bool) {
 		return refused.RetryAfter, refused.retry
 	}
 	return 0, false
+}
+
+// isGlare reports whether a request crossed one of the peer's.
+func isGlare(err error) bool {
+	var refused *ResponseError
+	return errors.As(err, &refused) && refused.StatusCode == sip.StatusRequestPending
 }
 
 // pause waits, unless the call or ctx ends before.

@@ -51,7 +51,7 @@ func TestBridgeResolvesGlareOfBothSides(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
 				s := w.throughBridge(bridge.Options{})
 				random := rand.New(rand.NewPCG(seed, 1))
-				w.net.SetPolicy(dialogtest.Lossy(seed, 0, 0.05*float64(seed%3), time.Duration(random.IntN(80))*time.Millisecond))
+				w.net.SetPolicy(dialogtest.Lossy(seed, 0.05*float64(seed%5), 0.05*float64(seed%3), time.Duration(random.IntN(80))*time.Millisecond))
 				delays := []time.Duration{time.Duration(random.IntN(100)) * time.Millisecond, time.Duration(random.IntN(100)) * time.Millisecond}
 				offers := []string{second(offerSDP), second(answerSDP)}
 				errs := make([]error, 2)

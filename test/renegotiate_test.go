@@ -132,17 +132,38 @@ func TestRetriesAreBoundedAndCanBeSwitchedOff(t *testing.T) {
 			d, _ := w.called(b, p, answerSDP)
 			result := began(func() error { return d.ReInvite(context.Background(), offer(answerSDP)) })
 			for i := range retries + 1 {
-				p.reply(p.next("INVITE"), dialogtest.Response{Code: []int{491, 500, 503, 491}[i], Headers: []string{"Retry-After: 7 (busy);duration=3600"}})
+				p.reply(p.next("INVITE"), dialogtest.Response{Code: []int{503, 500, 503, 500}[i], Headers: []string{"Retry-After: 7 (busy);duration=3600"}})
 				p.next("ACK")
 			}
 			var refused *dialog.ResponseError
 			require.ErrorAs(t, <-result, &refused)
-			require.Equal(t, 491, refused.StatusCode)
+			require.Equal(t, map[int]int{3: 500, 0: 503}[retries], refused.StatusCode)
 			require.Equal(t, 7*time.Second, refused.RetryAfter)
 			require.Len(t, w.sent("10.0.0.2", "INVITE"), retries+1)
 			hangUp(t, d, p)
 		})
 	}
+}
+
+// A peer that answers 491 is asked again for 64*T1, however often that is, and the call
+// goes on (RFC 3261 14.1).
+func TestGlareIsBoundedByTimeAndEndsNoCall(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
+		d, _ := w.called(b, p, answerSDP)
+		stop := p.answers(func(*sip.Request) int { return 491 })
+		began := time.Now()
+		err := d.ReInvite(context.Background(), offer(answerSDP))
+		stop()
+		tries := len(w.sent("10.0.0.2", "INVITE"))
+		var refused *dialog.ResponseError
+		require.ErrorAs(t, err, &refused)
+		require.Equal(t, 491, refused.StatusCode)
+		require.Greater(t, tries, 4)
+		require.InDelta(t, 32, time.Since(began).Seconds(), 4)
+		require.Equal(t, dialog.DialogStateEstablished, d.State())
+		hangUp(t, d, p)
+	})
 }
 
 // The end of the call, or of the context, ends the wait for another try.
