@@ -81,6 +81,13 @@ func (c *StackConfig) rules() capability.Rules {
 	}
 }
 
+// rulesFor are the rules of an INVITE that begins a call.
+func (c *StackConfig) rulesFor(opts InviteOpts) capability.Rules {
+	rules := c.rules()
+	rules.NoReliable = rules.NoReliable || opts.Unreliable && c.Reliable != ReliableRequired
+	return rules
+}
+
 // inspect refuses a request for reasons that need no dialog.
 func (s *Stack) inspect(tx serverTx, req *sipmsg.Message) *sip.Response {
 	refusal := s.config.rules().Refuse(req)

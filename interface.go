@@ -84,6 +84,10 @@ type InviteOpts struct {
 	// Require lists the options that the peer must support (RFC 3261 20.32):
 	// "replaces", "join".
 	Require []string
+	// Unreliable leaves 100rel out of what the INVITE supports, so that no provisional
+	// response is sent reliably (RFC 3262 3): for a back-to-back user agent whose caller
+	// could not acknowledge it. It has no effect with ReliableRequired.
+	Unreliable bool
 	// Choose decides whether a 2xx to the INVITE makes the call. It runs on its own
 	// goroutine for one 2xx at a time, in the order of arrival. The fork is released
 	// (ACK, BYE) if Choose returns false, panics, or takes longer than 48*T1, and the

@@ -158,7 +158,7 @@ func (s *dialogState) newInviteLocked(opts InviteOpts) (*draft.Request, error) {
 	}
 	req.AddHeader(d.stack.allow(d.callbacksLocked().requests))
 	if s.RemoteTag() == "" { // the first
-		req.Add("Supported", d.config().rules().Supported()+", "+tagEarlyDialogTerminated)
+		req.Add("Supported", d.config().rulesFor(opts).Supported()+", "+tagEarlyDialogTerminated)
 		d.config().requireReliable(req)
 	} else {
 		req.AddHeader(d.stack.supported())

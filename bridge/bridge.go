@@ -62,8 +62,13 @@ func New(stack *dialog.Stack, opts Options) *Bridge {
 // caller 480.
 //
 // opts are those of the second INVITE. Of these, Join itself sets the Body, MaxForwards,
-// which is one less than the caller's (RFC 7332 4), and From, unless opts has one: the
-// caller's. Headers are added to those that pass.
+// which is one less than the caller's (RFC 7332 4), Unreliable, if the caller does not take
+// reliable responses, and From, unless opts has one: the caller's. Headers are added to those
+// that pass.
+//
+// If the INVITE is forked, the caller hears of each early dialog in one of its own, with its
+// own To tag (RFC 3261 12.1.1), and the one that answers becomes the call. UPDATE and offers
+// in PRACK pass in the first one only; in the others they get 491.
 //
 // The functions of both calls for offers, and for requests of INFO, MESSAGE and OPTIONS,
 // are the bridge's from now on; the application may replace them for requests once Join
@@ -82,7 +87,7 @@ func (b *Bridge) Join(ctx context.Context, in *dialog.Dialog, target sip.Uri, op
 		return nil, errors.Join(err, reject(ctx, in, err))
 	}
 	c := b.newCall(in)
-	c.delayed = sessionOf(invite) == nil
+	c.delayed, c.reliable = sessionOf(invite) == nil, takesReliable(invite)
 	defer b.forget(at)
 	err = c.place(ctx, target, b.inviteOpts(opts, invite, in, hops), func(d *dialog.Dialog) {
 		b.remember(at, d)
@@ -109,6 +114,7 @@ func (b *Bridge) Link(x, y *dialog.Dialog) *Call {
 // inviteOpts completes the options of the second INVITE.
 func (b *Bridge) inviteOpts(opts dialog.InviteOpts, invite *sip.Request, in *dialog.Dialog, hops int) dialog.InviteOpts {
 	opts.Body, opts.MaxForwards, opts.LastHop = bodyOf(invite), hops, hops == 0
+	opts.Unreliable = opts.Unreliable || !takesReliable(invite)
 	opts.Headers = append(b.passed(invite), opts.Headers...)
 	if opts.From == nil && !opts.Anonymous {
 		from := in.Info().Remote
@@ -121,8 +127,10 @@ func (b *Bridge) inviteOpts(opts dialog.InviteOpts, invite *sip.Request, in *dia
 type Call struct {
 	bridge *Bridge
 	a, b   leg
-	// delayed is true if the INVITE of the first call has no offer.
-	delayed bool
+	// delayed is true if the INVITE of the first call has no offer, reliable if its caller
+	// takes reliable provisional responses.
+	delayed, reliable bool
+	forks             forks
 
 	// mu is held while a provisional response to the caller is written, so that none
 	// leaves behind the final response. final is true once that is decided.

@@ -82,7 +82,7 @@ func isType(body dialog.Body, prefix string) bool {
 }
 
 // The status codes that sipgo has no names for.
-const statusTooManyHops, statusLoop = 483, 482
+const statusTooManyHops, statusLoop, statusEarlyDialogTerminated = 483, 482, 199
 
 var (
 	// ErrLoop means that an incoming call is an INVITE of this bridge that has come back
@@ -205,11 +205,19 @@ func reject(ctx context.Context, d *dialog.Dialog, err error) error {
 
 // isOf reports whether a response is the one that changed a fork.
 func isOf(res *sip.Response, f dialog.ForkInfo) bool {
-	if res == nil || res.StatusCode != f.Status || res.To() == nil {
+	if res == nil || res.StatusCode != f.Status {
 		return false
 	}
+	return tagOf(res) == f.RemoteTag
+}
+
+// tagOf is the tag of who has answered.
+func tagOf(res *sip.Response) string {
+	if res == nil || res.To() == nil {
+		return ""
+	}
 	tag, _ := res.To().Params.Get("tag")
-	return tag == f.RemoteTag
+	return tag
 }
 
 func isReliable(res *sip.Response) bool {

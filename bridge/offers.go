@@ -25,6 +25,8 @@ func (l *leg) decide(ctx context.Context, r *dialog.OfferRequest) (dialog.Body, 
 		return nil, nil // the callee has described no session
 	case r.Offer == nil:
 		return l.ask(ctx, r)
+	case r.Early:
+		return l.offeredEarly(ctx, r)
 	}
 	if answer, ok := l.unchanged(r.Offer); ok {
 		return answer, nil
@@ -35,6 +37,16 @@ func (l *leg) decide(ctx context.Context, r *dialog.OfferRequest) (dialog.Body, 
 	}
 	l.agreed(r.Offer, answer)
 	return answer, nil
+}
+
+// offeredEarly passes an offer in an UPDATE or PRACK before the call is answered: between the
+// two early dialogs in which the calls send, which are the first ones.
+func (l *leg) offeredEarly(ctx context.Context, r *dialog.OfferRequest) (dialog.Body, error) {
+	in, out := l.call.In(), l.call.Out()
+	if out == nil || r.Key != l.dialog().Key() || in.State() == dialog.DialogStateRinging && !l.call.forks.isFirst(out.Key().RemoteTag) {
+		return nil, dialog.ErrPending
+	}
+	return l.other.offer(ctx, r)
 }
 
 // offer makes an offer to the peer: by the method that brought it, and before the answer
@@ -129,8 +141,12 @@ func (l *leg) offered(ctx context.Context, r *dialog.OfferRequest) (dialog.Body,
 	case l != &l.call.b:
 		return nil, dialog.ErrPending
 	case r.Early:
-		if err := l.call.provisional(ctx, r.Response(), r.Offer, r.Key.RemoteTag, true); err != nil {
+		f := l.call.forks.of(r.Key.RemoteTag)
+		if err := l.call.provisional(ctx, r.Response(), r.Offer, f, true); err != nil {
 			return nil, err
+		}
+		if f.name != "" {
+			wait = func(ctx context.Context) (dialog.Body, error) { return l.call.In().ForkAnswer(ctx, f.name) }
 		}
 	default:
 		if err := l.call.answer(ctx, r.Response()); err != nil {
@@ -138,7 +154,7 @@ func (l *leg) offered(ctx context.Context, r *dialog.OfferRequest) (dialog.Body,
 		}
 	}
 	answer, err := answered(wait(ctx))
-	if err == nil {
+	if err == nil && !r.Early {
 		l.agreed(r.Offer, answer)
 	}
 	return answer, err

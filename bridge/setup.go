@@ -57,8 +57,13 @@ func (c *Call) answer(ctx context.Context, res *sip.Response) error {
 		ctx, cancel := context.WithCancel(ctx) // Accept may wait for the caller's PRACK
 		defer cancel()
 		defer context.AfterFunc(c.Out().Context(), cancel)()
+		f := c.forks.of(tagOf(res))
 		body := bodyOf(res)
-		c.acceptErr = c.In().Accept(ctx, dialog.WithBody(body), dialog.WithHeaders(c.bridge.passed(res)...))
+		if body == nil && !c.delayed && !c.reliable { // the callee has answered reliably, we have not
+			body = c.forks.answerOf(f)
+		}
+		opts := append(f.option(), dialog.WithBody(body), dialog.WithHeaders(c.bridge.passed(res)...))
+		c.acceptErr = c.In().Accept(ctx, opts...)
 		if session := sessionOf(res); c.acceptErr == nil && session != nil && !c.delayed {
 			c.b.agreed(session, sessionOf(c.In().Request()))
 		}
@@ -77,7 +82,11 @@ func (c *Call) finish() {
 // progress passes on the provisional responses of the second call, but not those that have
 // an offer.
 func (c *Call) progress(f dialog.ForkInfo) {
-	if f.Ended || f.Status < 101 || f.Status > 199 {
+	if f.Ended {
+		c.forkEnded(f)
+		return
+	}
+	if f.Status < 101 || f.Status > 199 {
 		return
 	}
 	res := c.Out().Response()
@@ -90,13 +99,29 @@ func (c *Call) progress(f dialog.ForkInfo) {
 	if c.delayed && body != nil {
 		return // an offer: offered passes it on
 	}
-	_ = c.provisional(context.Background(), response(res, f.Status), body, f.RemoteTag, isReliable(res))
+	_ = c.provisional(context.Background(), response(res, f.Status), body, c.forks.of(f.RemoteTag), isReliable(res))
+}
+
+// forkEnded tells the caller that an early dialog has ended while others go on, if the
+// caller understands that (RFC 6228).
+func (c *Call) forkEnded(f dialog.ForkInfo) {
+	one := c.forks.of(f.RemoteTag)
+	c.forks.end(one)
+	if c.Out().State() != dialog.DialogStateRinging || !lists(c.In().Request(), "Supported", "199") {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.final {
+		_ = c.In().Provisional(context.Background(), statusEarlyDialogTerminated, "", append(one.option(), dialog.WithReason(f.Reasons...))...)
+	}
 }
 
 // provisional sends the caller a provisional response. Without the body that a reliable
 // one would need, it is not sent.
-func (c *Call) provisional(ctx context.Context, res *sip.Response, body dialog.Body, fork string, reliable bool) error {
-	opts := []dialog.ResponseOpt{dialog.WithHeaders(c.bridge.passed(res)...)}
+func (c *Call) provisional(ctx context.Context, res *sip.Response, body dialog.Body, fork *fork, reliable bool) error {
+	c.forks.answered(fork, res)
+	opts := append(fork.option(), dialog.WithHeaders(c.bridge.passed(res)...))
 	if body != nil {
 		opts = append(opts, dialog.WithBody(body))
 	}

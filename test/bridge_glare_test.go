@@ -78,3 +78,24 @@ func TestBridgeResolvesGlareOfBothSides(t *testing.T) {
 		})
 	}
 }
+
+// A 491 of one side becomes that of the other at once: its peer tries again, and the bridge
+// does not, so that the next request of that side finds it free.
+func TestBridgePassesGlareAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		j := established(t, w, bridge.Options{})
+		j.caller.ask("INVITE", withBody(second(offerSDP)))
+		got := j.callee.next("INVITE")
+		j.callee.ask("INVITE", withBody(second(answerSDP)))
+		j.callee.next("491 INVITE")
+		j.callee.reply(got, dialogtest.Response{Code: 491})
+		j.caller.next("491 INVITE")
+		j.callee.ask("INVITE", withBody(second(answerSDP)))
+		j.caller.reply(j.caller.next("INVITE"), dialogtest.Response{Code: 200, Body: second(offerSDP)})
+		j.callee.next("200 INVITE")
+		j.callee.acknowledge(2)
+		j.caller.next("ACK")
+		j.callee.quiet("INVITE", 5*time.Second)
+		j.hangsUp(j.caller, j.callee)
+	})
+}

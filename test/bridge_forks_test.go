@@ -1,0 +1,198 @@
+package test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog/bridge"
+	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testkit"
+)
+
+// says has one of the callee's forks respond, and returns what the caller gets.
+func (j *joined) says(fork string, r dialogtest.Response, what string) dialogtest.Received {
+	j.t.Helper()
+	r.ToTag = fork
+	j.callee.answer(r)
+	return j.caller.next(what)
+}
+
+// wins is the 200 of one of the forks, which becomes the call on both sides.
+func (j *joined) wins(fork, tag, sdp string) {
+	j.t.Helper()
+	ok := j.says(fork, dialogtest.Response{Code: 200, Body: sdp}, "200 INVITE")
+	require.Equal(j.t, sdp, body(ok))
+	require.Equal(j.t, tag, testkit.ToTag(ok.Message))
+	j.caller.stackTag, j.caller.target = tag, contactOf(ok.Response())
+	j.caller.acknowledge(1)
+	require.Equal(j.t, fork, testkit.ToTag(j.callee.next("ACK").Message))
+	j.callee.tag = fork
+	_, err := j.outcome()
+	require.NoError(j.t, err)
+	j.hangsUp(j.callee, j.caller)
+}
+
+// RFC 3261 12.1.1: each early dialog of the callee's is one of the caller's, with its own To
+// tag, and the one that answers becomes the call.
+func TestBridgeKeepsForksApart(t *testing.T) {
+	for _, winner := range []string{"one", "two", "three"} {
+		t.Run(winner, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				j := bridging(t, w, bridge.Options{})
+				tags := map[string]string{
+					"one": testkit.ToTag(j.says("one", dialogtest.Response{Code: 180}, "180 INVITE").Message),
+					"two": testkit.ToTag(j.says("two", dialogtest.Response{Code: 183, Body: answerSDP}, "183 INVITE").Message),
+				}
+				again := j.says("one", dialogtest.Response{Code: 183, Body: held(answerSDP)}, "183 INVITE")
+				require.Equal(t, held(answerSDP), body(again))
+				require.Equal(t, tags["one"], testkit.ToTag(again.Message))
+				require.NotEqual(t, tags["one"], tags["two"])
+				if winner == "three" { // it has said nothing before
+					j.callee.answer(dialogtest.Response{Code: 200, ToTag: winner, Body: answerSDP})
+					ok := j.gets("200 INVITE")
+					require.NotContains(t, []string{tags["one"], tags["two"]}, testkit.ToTag(ok.Message))
+					j.caller.acknowledge(1)
+					j.callee.next("ACK")
+					j.callee.tag = winner
+					j.hangsUp(j.caller, j.callee)
+					return
+				}
+				j.wins(winner, tags[winner], map[string]string{"one": held(answerSDP), "two": answerSDP}[winner])
+			})
+		})
+	}
+}
+
+// Each reliable response is acknowledged by the caller in its own early dialog, and to the
+// callee in its own.
+func TestBridgeKeepsReliableForksApart(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		j := bridging(t, w, bridge.Options{}, supports100rel)
+		tags := make(map[string]string)
+		for fork, sdp := range map[string]string{"one": answerSDP, "two": held(answerSDP)} {
+			got := j.says(fork, withRSeq(183, "7", sdp), "183 INVITE")
+			require.Equal(t, sdp, body(got))
+			tags[fork] = testkit.ToTag(got.Message)
+			prack := j.callee.next("PRACK")
+			require.Equal(t, fork, testkit.ToTag(prack.Message))
+			j.callee.reply(prack, dialogtest.Response{Code: 200, ToTag: fork})
+			j.caller.stackTag, j.caller.target = tags[fork], contactOf(got.Response())
+			j.caller.prack(got.Message)
+			require.Equal(t, tags[fork], testkit.ToTag(j.caller.next("200 PRACK").Message))
+		}
+		require.NotEqual(t, tags["one"], tags["two"])
+		j.wins("two", tags["two"], "")
+	})
+}
+
+// Two forks offer, each in a reliable response: the caller's PRACK in each early dialog has
+// the answer for that one.
+func TestBridgePassesOffersOfForks(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		j := bridging(t, w, bridge.Options{}, supports100rel, withoutOffer)
+		tags := make(map[string]string)
+		for _, fork := range []string{"one", "two"} {
+			got := j.says(fork, withRSeq(183, "7", versioned(offerSDP, len(fork)+len(tags))), "183 INVITE")
+			require.Equal(t, versioned(offerSDP, len(fork)+len(tags)), body(got))
+			tags[fork] = testkit.ToTag(got.Message)
+			j.caller.stackTag, j.caller.target = tags[fork], contactOf(got.Response())
+			j.caller.prack(got.Message, withBody(versioned(answerSDP, len(tags))))
+			j.caller.next("200 PRACK")
+			prack := j.callee.next("PRACK")
+			require.Equal(t, versioned(answerSDP, len(tags)), body(prack))
+			require.Equal(t, fork, testkit.ToTag(prack.Message))
+			j.callee.reply(prack, dialogtest.Response{Code: 200, ToTag: fork})
+		}
+		j.wins("one", tags["one"], "")
+	})
+}
+
+// A 199 passes to a caller that supports it (RFC 6228), and what follows from its fork is
+// another early dialog.
+func TestBridgePassesTheEndOfAFork(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		j := bridging(t, w, bridge.Options{}, withHeaders("Supported: 199"))
+		one := testkit.ToTag(j.says("one", dialogtest.Response{Code: 180}, "180 INVITE").Message)
+		two := testkit.ToTag(j.says("two", dialogtest.Response{Code: 180}, "180 INVITE").Message)
+		for fork, tag := range map[string]string{"one": one, "two": two} {
+			over := j.says(fork, dialogtest.Response{Code: 199, Headers: []string{`Reason: SIP;cause=486;text="Busy Here"`}}, "199 INVITE")
+			require.Equal(t, tag, testkit.ToTag(over.Message))
+			require.Contains(t, testkit.Value(over.Message, "Reason"), "cause=486")
+		}
+		j.callee.answer(dialogtest.Response{Code: 200, ToTag: "two", Body: answerSDP})
+		ok := j.gets("200 INVITE")
+		require.NotContains(t, []string{one, two}, testkit.ToTag(ok.Message))
+		j.caller.acknowledge(1)
+		j.callee.next("ACK")
+		j.callee.tag = "two"
+		j.hangsUp(j.caller, j.callee)
+	})
+}
+
+// An UPDATE passes in the first early dialog; in another one it gets 491, and no fork gets
+// what was meant for another.
+func TestBridgeRefusesUpdatesOfLaterForks(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		j := bridging(t, w, bridge.Options{}, supports100rel)
+		for _, fork := range []string{"one", "two"} {
+			got := j.says(fork, withRSeq(183, "7", answerSDP), "183 INVITE")
+			j.callee.reply(j.callee.next("PRACK"), dialogtest.Response{Code: 200, ToTag: fork})
+			j.caller.stackTag, j.caller.target = testkit.ToTag(got.Message), contactOf(got.Response())
+			j.caller.prack(got.Message)
+			j.caller.next("200 PRACK")
+		}
+		j.caller.ask("UPDATE", withBody(second(offerSDP)))
+		j.caller.next("491 UPDATE")
+		j.callee.tag = "two"
+		j.callee.ask("UPDATE", withBody(second(answerSDP)))
+		j.callee.next("491 UPDATE")
+		require.Empty(t, w.sent(stackIP, "UPDATE"))
+		j.wins("two", j.caller.stackTag, "")
+	})
+}
+
+// A caller without 100rel: the callee is not told that it is supported, and if it sends its
+// answer reliably all the same, the 200 to the caller has it (RFC 3261 13.2.1).
+func TestBridgeOffersReliabilityOnlyIfTheCallerDoes(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		j := bridging(t, w, bridge.Options{})
+		require.NotContains(t, w.one(stackIP, "INVITE").value(t, "Supported"), "100rel")
+		j.callee.answer(withRSeq(183, "1", answerSDP))
+		j.callee.reply(j.callee.next("PRACK"), dialogtest.Response{Code: 200})
+		early := j.gets("183 INVITE")
+		require.Empty(t, testkit.Value(early.Message, "RSeq"))
+		j.callee.answer(dialogtest.Response{Code: 200})
+		require.Equal(t, answerSDP, body(j.gets("200 INVITE")))
+		j.caller.acknowledge(1)
+		j.callee.next("ACK")
+		j.hangsUp(j.caller, j.callee)
+	})
+	bubble(t, func(t *testing.T, w *world) {
+		j := bridging(t, w, bridge.Options{}, withHeaders("Require: 100rel"))
+		require.Contains(t, w.one(stackIP, "INVITE").value(t, "Supported"), "100rel")
+		j.callee.answer(dialogtest.Response{Code: 486})
+		j.gets("486 INVITE")
+	})
+}
+
+// Sixty early dialogs and more: the call goes on with those that there is room for, and ends
+// on both sides.
+func TestBridgeWithMoreForksThanThereIsRoomFor(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		j := bridging(t, w, bridge.Options{})
+		for i := range 80 {
+			j.callee.answer(dialogtest.Response{Code: 183, ToTag: "fork-" + string(rune('0'+i)), Body: answerSDP})
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		j.callee.answer(dialogtest.Response{Code: 200, ToTag: "fork-0", Body: answerSDP})
+		j.gets("200 INVITE")
+		j.caller.acknowledge(1)
+		j.callee.next("ACK")
+		j.callee.tag = "fork-0"
+		j.hangsUp(j.caller, j.callee)
+	})
+}
