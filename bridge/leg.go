@@ -8,6 +8,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/internal/sdp"
 )
 
 // leg is one of the two calls.
@@ -20,8 +21,31 @@ type leg struct {
 	// asked is the request for an offer that our re-INVITE of this call relays.
 	asked *dialog.OfferRequest
 	given chan dialog.Body
-	// remote is the peer's latest session description, and local ours that goes with it.
+	// remote is the peer's latest session description, and local that of the other peer
+	// that goes with it. sent is the first one that the peer got in this call.
 	remote, local dialog.Body
+	sent          []byte
+}
+
+// sends returns a session description as the peer gets it: under the o= line that it knows
+// from this call, if that of the other has changed, because the other call has (RFC 3264 8,
+// RFC 3725 4.4). The stack raises the version. What cannot be read passes untouched.
+func (l *leg) sends(body dialog.Body) dialog.Body {
+	if body == nil || !isSDP(body) {
+		return body
+	}
+	if _, err := sdp.Parse(body.Data()); err != nil {
+		return body
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.sent == nil:
+		l.sent = body.Data()
+	case !sdp.SameOrigin(body.Data(), l.sent):
+		return dialog.NewBody(body.ContentType(), sdp.WithOriginOf(body.Data(), l.sent))
+	}
+	return body
 }
 
 func (l *leg) dialog() *dialog.Dialog {

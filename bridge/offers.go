@@ -29,14 +29,14 @@ func (l *leg) decide(ctx context.Context, r *dialog.OfferRequest) (dialog.Body, 
 		return l.offeredEarly(ctx, r)
 	}
 	if answer, ok := l.unchanged(r.Offer); ok {
-		return answer, nil
+		return l.sends(answer), nil
 	}
 	answer, err := l.other.offer(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	l.agreed(r.Offer, answer)
-	return answer, nil
+	return l.sends(answer), nil
 }
 
 // offeredEarly passes an offer in an UPDATE or PRACK before the call is answered: between the
@@ -58,14 +58,17 @@ func (l *leg) offer(ctx context.Context, r *dialog.OfferRequest) (dialog.Body, e
 	}
 	ctx = dialog.WithoutRetry(ctx)
 	answer, err := dialog.Body(nil), error(nil)
-	established := d.State() == dialog.DialogStateEstablished
+	established, offer := d.State() == dialog.DialogStateEstablished, r.Offer
+	if established {
+		offer = l.sends(offer)
+	}
 	if !established || r.Method != "INVITE" {
-		answer, err = d.Update(ctx, r.Offer)
+		answer, err = d.Update(ctx, offer)
 		if !established || !isUnknownMethod(err) {
 			return answered(answer, err)
 		}
 	}
-	answer, err = d.Renegotiate(ctx, r.Offer)
+	answer, err = d.Renegotiate(ctx, offer)
 	return answered(answer, err)
 }
 
@@ -99,7 +102,7 @@ func (l *leg) ask(ctx context.Context, r *dialog.OfferRequest) (dialog.Body, err
 	}()
 	select {
 	case offer := <-given:
-		return offer, nil
+		return l.sends(offer), nil
 	case err := <-done:
 		if err == nil {
 			err = errNoAnswer
@@ -156,6 +159,7 @@ func (l *leg) offered(ctx context.Context, r *dialog.OfferRequest) (dialog.Body,
 	answer, err := answered(wait(ctx))
 	if err == nil && !r.Early {
 		l.agreed(r.Offer, answer)
+		answer = l.sends(answer)
 	}
 	return answer, err
 }

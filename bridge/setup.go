@@ -10,6 +10,7 @@ import (
 
 // place sends the second INVITE. The first call is refused if that fails.
 func (c *Call) place(ctx context.Context, target sip.Uri, opts dialog.InviteOpts, placed func(*dialog.Dialog)) error {
+	c.b.sends(opts.Body)
 	setup := opts.Setup
 	opts.Setup = func(d *dialog.Dialog) {
 		c.attach(d)
@@ -61,6 +62,9 @@ func (c *Call) answer(ctx context.Context, res *sip.Response) error {
 		body := bodyOf(res)
 		if body == nil && !c.delayed && !c.reliable { // the callee has answered reliably, we have not
 			body = c.forks.answerOf(f)
+		}
+		if c.a.sends(c.forks.answerOf(f)) == nil {
+			c.a.sends(sessionOf(res))
 		}
 		opts := append(f.option(), dialog.WithBody(body), dialog.WithHeaders(c.bridge.passed(res)...))
 		c.acceptErr = c.In().Accept(ctx, opts...)

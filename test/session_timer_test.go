@@ -251,9 +251,9 @@ func TestRefreshThatThePeerHasMadeMeanwhile(t *testing.T) {
 		res := p.ask(b, inside("UPDATE", 11, contactOfPeer, "Supported: timer", "Session-Expires: 1800;refresher=uas"))
 		require.Equal(t, 200, res.StatusCode)
 		since := time.Now()
-		for range 3 {
-			refused()
-		}
+		stop := p.answers(always(491))
+		time.Sleep(40 * time.Second)
+		stop()
 		sent := len(w.sent("10.0.0.2", "INVITE"))
 		time.Sleep(890*time.Second - time.Since(since))
 		require.Len(t, w.sent("10.0.0.2", "INVITE"), sent)

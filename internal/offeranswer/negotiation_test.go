@@ -226,6 +226,14 @@ func TestVersionsOnlyGoUp(t *testing.T) {
 	require.Equal(t, 8, version(next))
 }
 
+// SDP that cannot be read stays as it is.
+func TestUnreadableSDPKeepsItsVersion(t *testing.T) {
+	var n Negotiation
+	n.Sent(described(5))
+	unreadable := &body{TypeSDP, []byte("v=0\r\no=other 1 1 IN IP4 h\r\nm=audio\r\n\x00")}
+	require.Equal(t, Body(unreadable), n.Numbered(unreadable))
+}
+
 // The version of a part is changed in place. A part that had to be decoded is unchanged.
 func TestVersionsAmongParts(t *testing.T) {
 	whole := func(encoding string, part []byte) Body {

@@ -24,24 +24,24 @@ func (n *Negotiation) Sent(local Body) {
 
 // Numbered returns a body of the application, which is sent next, with a version that
 // does not decrease, and rises with a change (RFC 3264 8), even if the stack has made the
-// SDP before it.
+// SDP before it. What cannot be read stays as it is.
 func (n *Negotiation) Numbered(local Body) Body {
 	if !n.HasSent() || isNone(local) {
 		return local
 	}
 	part, ok := SessionPart(multipart.Part{Type: local.ContentType(), Data: local.Data()})
-	version, isNumber := sdp.Version(part.Data)
-	if !ok || !isSDPType(part.Type) || !isNumber {
+	if _, err := sdp.Parse(part.Data); !ok || !isSDPType(part.Type) || err != nil {
 		return local
 	}
+	version, isNumber := sdp.Version(part.Data)
 	least := n.version
 	if !sdp.SameContent(part.Data, n.last.Data()) {
 		least++
 	}
-	if version >= least {
-		return local
+	if isNumber && version < least {
+		return withVersion(local, part, least)
 	}
-	return withVersion(local, part, least)
+	return local
 }
 
 // withVersion returns a body whose session description has another version. It returns

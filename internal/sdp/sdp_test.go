@@ -90,6 +90,10 @@ func TestVersions(t *testing.T) {
 	}
 	require.Equal(t, "v=0\no=a 7 12 IN IP4 h\nx", string(WithVersion([]byte("v=0\no=a 7 7 IN IP4 h\nx"), 12)))
 	require.Equal(t, "v=0\n", string(WithVersion([]byte("v=0\n"), 12)))
+	require.Equal(t, "v=0\r\no=a 1 2 IN IP4 h\r\nt=0 0\r\n", string(WithOriginOf([]byte("v=0\r\no=b 7 9 IN IP4 x\r\nt=0 0\r\n"), []byte("o=a 1 2 IN IP4 h\n"))))
+	require.True(t, SameOrigin([]byte("o=a 1 9 IN IP4 h\r\n"), []byte("v=0\no=a 1 2 IN IP4 h")))
+	require.False(t, SameOrigin([]byte("o=a 1 9 IN IP4 h\r\n"), []byte("v=0\no=a 2 9 IN IP4 h")))
+	require.True(t, SameOrigin([]byte("v=0"), []byte("o=a 1 2 IN IP4 h")))
 	require.True(t, SameContent([]byte("v=0\r\no=a 1 1 IN IP4 h\r\n"), []byte("v=0\no=a 1 2 IN IP4 h")))
 	require.False(t, SameContent([]byte("v=0\r\no=a 1 1 IN IP4 h\r\n"), []byte("v=0\r\no=b 1 1 IN IP4 h\r\n")))
 }

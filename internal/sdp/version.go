@@ -39,16 +39,43 @@ func contentOf(text []byte) []string {
 	return strings.FieldsFunc(string(WithVersion(text, 0)), isLineEnd)
 }
 
+// SameOrigin reports whether the o= lines of two texts differ at most in the version, which
+// is so if one of them has none.
+func SameOrigin(a, b []byte) bool {
+	return bytes.Equal(originOf(a), originOf(b)) || len(originOf(a)) == 0 || len(originOf(b)) == 0
+}
+
+// WithOriginOf returns a text with the o= line of another, version included, and otherwise
+// the same byte for byte.
+func WithOriginOf(text, other []byte) []byte {
+	from, to := originAt(text)
+	first, last := originAt(other)
+	return slices.Concat(text[:from], other[first:last], text[to:])
+}
+
+func originOf(text []byte) []byte {
+	text = WithVersion(text, 0)
+	from, to := originAt(text)
+	return text[from:to]
+}
+
 // versionAt returns the begin and end of the version; both are equal if there is none.
 func versionAt(text []byte) (from, to int) {
+	begin, end := originAt(text)
+	from, to = versionIn(text[begin:end])
+	return begin + from, begin + to
+}
+
+// originAt returns the begin and end of the value of the o= line; both are equal if there is
+// none.
+func originAt(text []byte) (from, to int) {
 	for begin := 0; begin < len(text); {
 		line := text[begin:]
 		if end := bytes.IndexFunc(line, isLineEnd); end >= 0 {
 			line = line[:end]
 		}
 		if value, found := bytes.CutPrefix(line, []byte("o=")); found {
-			from, to = versionIn(value)
-			return begin + len("o=") + from, begin + len("o=") + to
+			return begin + len("o="), begin + len("o=") + len(value)
 		}
 		begin += len(line) + 1
 	}
