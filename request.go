@@ -39,6 +39,10 @@ type DoOpts struct {
 	// resolved, and no other connection is opened. The route through the outbound proxy
 	// is then not added.
 	Flow *Flow
+	// Sent, unless nil, is called before DoWith returns, on the same goroutine, with the
+	// request as it was written last, but for its Via: with the Contact, credentials, and the
+	// CSeq to which challenges have raised it. It is not called if nothing was written.
+	Sent func(req *sip.Request)
 }
 
 // DoWith is [Stack.Do] with options. It also returns the flow of the response: a
@@ -83,6 +87,11 @@ func (s *Stack) do(ctx context.Context, req *sip.Request, opts DoOpts) (*sip.Res
 	x := &retry.Request{
 		Layer: layer, Owner: &stackOwner{stack: s, heard: w.heard}, Base: s.base, Timeout: s.config.txTimeout(),
 		Attempt: s.attempt(&auth.Scope{}), OnResponse: w.response, OnDone: w.done,
+	}
+	if opts.Sent != nil {
+		var last outgoing.Last
+		x.Leaving = last.Note
+		defer last.Report(opts.Sent)
 	}
 	x.To(onlyBy(by, txn.RequestOptions{NextHop: outgoing.NextHop(own), Prepare: prepare}))
 	if err := x.Send(ctx, draft.Of(own)); err != nil {

@@ -137,6 +137,7 @@ func (s *Stack) stop(ctx context.Context) error {
 	defer cancel()
 	s.waitStarted(ctx)
 	s.unwatchStore()
+	s.parts.Shutdown()
 	if s.handingOver.Load() {
 		s.handOverLeft(written)
 	}

@@ -17,9 +17,11 @@ import (
 	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/budget"
 	"sipdialog.example/dialog/internal/deadline"
+	"sipdialog.example/dialog/internal/extension"
 	"sipdialog.example/dialog/internal/journal"
 	"sipdialog.example/dialog/internal/lockstat"
 	"sipdialog.example/dialog/internal/mailbox"
+	"sipdialog.example/dialog/internal/outgoing"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/storewriter"
 	"sipdialog.example/dialog/internal/tasks"
@@ -118,6 +120,7 @@ type Stack struct {
 	counters    counters
 	decisions   sync.Map // of *decision: those that are open
 	lostFlows   mailbox.Mailbox
+	parts       extension.Parts
 	// handingOver is true once HandOver was called.
 	handingOver atomic.Bool
 	defaults    atomic.Pointer[callDefaults]
@@ -393,6 +396,22 @@ func (s *Stack) callbacksNow() StackCallbacks {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
 	return s.callbacks
+}
+
+// Extend is for other packages of this module: what it returns has types of no other's.
+func (s *Stack) Extend(_ extension.Key, part extension.Part) (host extension.Host, err error) {
+	if _, err := s.transactions(); err != nil {
+		return host, err
+	}
+	if !s.parts.Add(part) {
+		return host, ErrShutdown
+	}
+	box := &mailbox.Mailbox{Go: s.goDeliver, Run: s.runCallback}
+	box.Panicked = func(value any, stack []byte) { s.logPanic(s.log, fmt.Sprintf("callback of %T", part), value, stack) }
+	return extension.Host{
+		Go: s.tasks.Go, Timers: s.timers(), Callbacks: box, Route: outgoing.Route(nil, s.firstHop(nil)),
+		Check: checkRequestOutside, Leave: func() { s.parts.Remove(part) },
+	}, nil
 }
 
 // adopt gives a new dialog its mailbox.

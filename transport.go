@@ -154,14 +154,16 @@ func (s *Stack) PublicAddr(peer netip.AddrPort) (seen netip.AddrPort, ok bool) {
 // NetworkChanged tells the stack that the host's addresses or routes may have changed.
 // Call it when the operating system reports that. The stack forgets learnt addresses, so
 // that all later messages have the present ones. It trusts no open connection: each is
-// pinged, and replaced by another if possible, until a message arrives on it. No request
-// is sent: a call needs a re-INVITE to send its peer the new address. Without
+// pinged, and replaced by another if possible, until a message arrives on it. Only
+// registrations of package register send a request, with the new address: a call needs a
+// re-INVITE to send its peer that. Without
 // NetworkChanged the address in an INVITE, re-INVITE, UPDATE, SUBSCRIBE, NOTIFY, REFER or
 // REGISTER is at most a second old, and in any other request at most a minute.
 // NetworkChanged does not block.
 func (s *Stack) NetworkChanged() {
 	if sockets := s.socketsNow(); sockets != nil {
 		sockets.Changed()
+		s.parts.NetworkChanged()
 	}
 }
 

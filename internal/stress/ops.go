@@ -13,6 +13,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/internal/testkit"
+	"sipdialog.example/dialog/register"
 )
 
 // application is what runs on one stack: goroutines and callbacks that call
@@ -347,6 +348,22 @@ func stackCallbackOperations() []operation {
 		}},
 		{"Stack.NetworkChanged", func(a *application, _ context.Context, _ *dialog.Dialog) {
 			a.node.stack.NetworkChanged()
+		}},
+		{"Stack.Extend", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			r, err := register.Start(a.node.stack, register.Options{
+				Record: dialog.Address{URI: a.target()}, Expires: time.Second, RetryBase: time.Second,
+				OnState: func(register.Status) { a.misbehave(d) },
+			})
+			a.check(err)
+			if err != nil {
+				return
+			}
+			if a.dice.chance(50) {
+				_, err = r.Wait(ctx)
+				a.check(err)
+			}
+			r.Refresh()
+			a.check(r.Close(ctx))
 		}},
 		{"Stack.OnFlowLost", func(a *application, _ context.Context, d *dialog.Dialog) {
 			a.node.stack.OnFlowLost(func(f *dialog.Flow, reason error) {
