@@ -113,7 +113,9 @@ func (f *flow) begin() bool {
 	}
 	f.busy, f.began, f.idle = true, now, make(chan struct{})
 	if f.status.State != Registered || now.After(f.status.Until) {
-		f.changeLocked(f.leftLocked(Registering))
+		s := f.leftLocked(Registering)
+		s.Err = f.status.Err
+		f.changeLocked(s)
 	}
 	return true
 }
@@ -123,6 +125,7 @@ func (f *flow) leftLocked(state State) Status {
 	s := Status{State: state}
 	if now := time.Now(); now.Before(f.status.Until) {
 		s.Contacts, s.Expires, s.Until = f.status.Contacts, f.status.Expires, f.status.Until
+		s.ServiceRoute, s.Path = f.status.ServiceRoute, f.status.Path
 	}
 	return s
 }
@@ -336,8 +339,8 @@ func (f *flow) failedLocked(err error) {
 		wait = max(wait, min(refused.RetryAfter, longestRetryAfter))
 	}
 	s := f.leftLocked(Failed)
-	if refused == nil && !errors.Is(err, ErrNotBound) { // RFC 3608 6.1: else discarded
-		s.ServiceRoute, s.Path = f.status.ServiceRoute, f.status.Path
+	if refused != nil || errors.Is(err, ErrNotBound) { // RFC 3608 6.1
+		s.ServiceRoute, s.Path = nil, nil
 	}
 	s.Err, s.RetryIn = err, wait
 	f.changeLocked(s)

@@ -1,7 +1,7 @@
 package register
 
 import (
-	"slices"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -13,7 +13,8 @@ import (
 // From, and the route that the registrar has given (Service-Route, RFC 3608 6.1), behind
 // the outbound proxy if there is one. By a registration of RFC 5626 the call uses its
 // connection, and the Contact asks for calls inside it by the same (ob, RFC 5626 4.3). What
-// opts has already is not changed. While nothing is registered only From is set.
+// opts has already is not changed. While nothing is registered only From is set, and the way
+// through the outbound proxy.
 func (r *Registration) InviteOpts(opts dialog.InviteOpts) dialog.InviteOpts {
 	if opts.From == nil && !opts.Anonymous {
 		from := dialog.Address{DisplayName: r.opts.Record.DisplayName, URI: *r.opts.Record.URI.Clone()}
@@ -22,13 +23,13 @@ func (r *Registration) InviteOpts(opts dialog.InviteOpts) dialog.InviteOpts {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f := r.bestLocked()
-	if f.status.State != Registered || opts.Flow != nil {
+	if opts.Flow != nil {
 		return opts
 	}
 	if opts.Route == nil {
 		opts.Route = f.routeLocked()
 	}
-	if f.status.Outbound {
+	if f.status.State == Registered && f.status.Outbound {
 		opts.Flow = f.by
 		if opts.Contact == nil {
 			contact := *f.status.Contacts[0].Clone()
@@ -41,23 +42,21 @@ func (r *Registration) InviteOpts(opts dialog.InviteOpts) dialog.InviteOpts {
 
 // Route returns the route of requests for the address of record: the outbound proxy, if
 // there is one, and what the registrar has given as Service-Route (RFC 3608 6.1). Put it
-// into Route headers of a request of Stack.Do. It is nil if there is neither, or while
-// nothing is registered.
+// into Route headers of a request of Stack.Do. It is nil if there is neither.
 func (r *Registration) Route() []sip.Uri {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := r.bestLocked()
-	if f.status.State != Registered {
-		return nil
-	}
-	return f.routeLocked()
+	return r.bestLocked().routeLocked()
 }
 
-// routeLocked appends the service route to our own (RFC 3608 6.1). A proxy that both name
-// stands once.
-func (f *flow) routeLocked() []sip.Uri {
-	route := slices.Clone(f.route)
+// routeLocked appends the service route, while the registration lasts, to our own (RFC 3608
+// 6.1). A proxy that both name stands once.
+func (f *flow) routeLocked() (route []sip.Uri) {
+	route = append(route, f.route...)
 	service := f.status.ServiceRoute
+	if time.Now().After(f.status.Until) {
+		service = nil
+	}
 	if n := len(route); n > 0 && len(service) > 0 && sipuri.Same(route[n-1], service[0]) {
 		service = service[1:]
 	}

@@ -158,8 +158,9 @@ func (r *Registration) newFlows() (flows []*flow) {
 }
 
 // Wait waits until the registrar has bound our Contacts, or the first try has failed; the
-// registration goes on trying then. Later it reports the present state at once. The error
-// is that of the state: nil if it is Registered.
+// registration goes on trying then. Later it reports the present state at once. The error is
+// that of the state: nil if it is Registered, while another try is under way that of the
+// failure before.
 //
 // Errors: *dialog.ResponseError, ErrNotBound, dialog.ErrTimeout, dialog.ErrTransport,
 // dialog.ErrShutdown, that of ctx.

@@ -223,7 +223,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 // without its answer reaching us is taken back at the end.
 func TestASilentRegistrarIsFoundAgain(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		r := w.registrar(serverIP, binds(600))
+		r := w.registrar(serverIP, binds(600, dialog.Header{Name: "Service-Route", Value: "<sip:a.example;lr>"}))
 		p := w.telephone(w.stack(phoneIP), register.Options{})
 		p.waits()
 		r.host.Unreachable(true)
@@ -232,8 +232,12 @@ func TestASilentRegistrarIsFoundAgain(t *testing.T) {
 		require.Equal(t, register.Failed, s.State)
 		require.ErrorIs(t, s.Err, dialog.ErrTimeout)
 		require.NotEmpty(t, s.Contacts, "still bound")
+		_, err := p.Wait(context.Background())
+		require.ErrorIs(t, err, dialog.ErrTimeout)
 		require.True(t, time.Now().Before(s.Until))
+		require.Len(t, p.Route(), 1, "as long as it is bound")
 		time.Sleep(5 * time.Minute)
+		require.Nil(t, p.Route())
 		require.Contains(t, p.states(), "Registered Failed")
 		r.host.Unreachable(false)
 		time.Sleep(30 * time.Minute)
@@ -243,7 +247,7 @@ func TestASilentRegistrarIsFoundAgain(t *testing.T) {
 
 		r.host.Unreachable(true)
 		lonely := w.telephone(p.stack, register.Options{})
-		_, err := lonely.Wait(context.Background())
+		_, err = lonely.Wait(context.Background())
 		require.ErrorIs(t, err, dialog.ErrTimeout)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -347,7 +351,7 @@ func TestCallsTakeTheServiceRoute(t *testing.T) {
 		p.Refresh()
 		time.Sleep(10 * time.Second)
 		require.Empty(t, p.Status().ServiceRoute)
-		require.Nil(t, p.Route())
+		require.Equal(t, []string{proxy.String()}, texts(p.Route()))
 		require.NotEmpty(t, p.Status().Contacts, "the binding from before stands")
 		r.answers(binds(600))
 		p.closes()

@@ -64,7 +64,8 @@ type Status struct {
 	// PublicGRUU and TemporaryGRUU reach this device alone (RFC 5627); they are empty if the
 	// registrar gives none, or without an Instance.
 	PublicGRUU, TemporaryGRUU sip.Uri
-	// Err is the reason of Failed and Unregistered.
+	// Err is the reason of Failed and Unregistered; of Registering, that of the failure
+	// before.
 	Err error
 	// RetryIn is the time from Failed to the next try.
 	RetryIn time.Duration
@@ -77,8 +78,8 @@ func (s Status) String() string {
 		return fmt.Sprintf("Registered for %v", s.Expires)
 	case s.State == Failed:
 		return fmt.Sprintf("Failed: %v; again in %v", s.Err, s.RetryIn.Round(time.Second))
-	case s.Err != nil:
-		return fmt.Sprintf("%v: %v", s.State, s.Err)
+	case s.State == Unregistered && s.Err != nil:
+		return fmt.Sprintf("Unregistered: %v", s.Err)
 	}
 	return s.State.String()
 }
