@@ -16,6 +16,7 @@ type callbacks struct {
 	identity []*identityWatcher
 	dtmf     func(DTMF)
 	offer    offerDecider
+	refer    ReferHandler
 	// requests are those of OnRequest, waiting the queue in which requests wait for them.
 	requests handlerMap
 	waiting  *mailbox.Mailbox
@@ -40,7 +41,9 @@ func (d *Dialog) registerLocked() *callbacks {
 // callDefaults are the functions that serve the calls that have none of their own. They are
 // never changed once they are in place: they are read without a lock.
 type callDefaults struct {
-	offer offerDecider
+	offer    offerDecider
+	requests handlerMap
+	dtmf     func(*Dialog, DTMF)
 }
 
 // setDefaults changes the functions of all calls.

@@ -38,7 +38,7 @@
 //
 // Decisions run on their own goroutine and may block. [Stack.OnIncomingDialog] and
 // [Stack.OnIncomingRefer] have no time limit. Functions for which the peer waits
-// ([Dialog.OnOffer], [Stack.OnReferRequest], [Dialog.OnRequest] and others) have the
+// ([Dialog.OnOffer], [Dialog.OnRefer], [Dialog.OnRequest] and others) have the
 // time limit that their comments give.
 //
 // No callback runs with a lock held. A callback that panics, or calls runtime.Goexit,

@@ -196,3 +196,23 @@ func Example_upgrading() {
 	// offered application/sdp
 	// Established true
 }
+
+// The stack takes the keys, and the messages, of all calls.
+func ExampleStack_OnDTMF() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	bob := network.answering("10.0.0.2")
+	bob.OnDTMF(func(call *dialog.Dialog, key dialog.DTMF) { fmt.Println("key:", string(key.Digit)) })
+	must(bob.OnCallRequest("MESSAGE", func(_ context.Context, call *dialog.Dialog, req *sip.Request) dialog.Answer {
+		fmt.Println("message:", string(req.Body()))
+		return dialog.Answer{}
+	}))
+
+	call := network.call("10.0.0.1", "10.0.0.2")
+	must(call.SendMessage(ctx, dialog.NewBody("text/plain", []byte("hello"))))
+	must(call.SendDTMF(ctx, '5', dialog.DTMFOpts{}))
+	must(call.Bye(ctx, ""))
+	// Output:
+	// message: hello
+	// key: 5
+}

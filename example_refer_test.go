@@ -76,3 +76,37 @@ func ExampleDialog_Transfer() {
 	// Output:
 	// 200 <nil>
 }
+
+// One call takes a REFER to carol only, and follows it; the function for it is the call's own.
+func ExampleDialog_OnRefer() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	network.answering("10.0.0.3") // carol
+	network.stack("10.0.0.2").OnCall(func(call *dialog.Dialog) {
+		call.OnRefer(func(_ context.Context, refer *dialog.ReferRequest) dialog.Answer {
+			if refer.ReferTo.User != "carol" {
+				return dialog.Answer{Status: sip.StatusGlobalDecline}
+			}
+			refer.OnAccepted(func() {
+				_, err := refer.Subscription.Follow(ctx, dialog.InviteOpts{Body: audio("sendrecv")})
+				must(err)
+			})
+			return dialog.Answer{}
+		})
+		must(call.Accept(ctx, answer))
+	})
+
+	call := network.call("10.0.0.1", "10.0.0.2")
+	for _, user := range []string{"dave", "carol"} {
+		transfer, err := call.Transfer(ctx, sip.Uri{Scheme: "sip", User: user, Host: "10.0.0.3"}, dialog.ReferOpts{})
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		outcome, err := transfer.Wait(ctx)
+		fmt.Println(outcome.Status, err)
+	}
+	// Output:
+	// dialog: Transfer: REFER answered 603 Decline
+	// 200 <nil>
+}

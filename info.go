@@ -154,20 +154,39 @@ func (d *Dialog) SendDTMF(ctx context.Context, digit rune, opts DTMFOpts) (err e
 // SendDTMF. The callback runs in the order of the INFOs, one at a time with those of
 // OnBody and OnStateChange, with no lock held, after the INFO has got 200. An INFO of
 // these types that cannot be read gets 400. OnRequest's handler gets neither. OnDTMF
-// replaces the earlier callback; nil leaves the INFOs to OnRequest's handler.
+// replaces the earlier callback; nil leaves the INFOs to OnRequest's handler, or else to
+// the stack's callback ([Stack.OnDTMF]).
 func (d *Dialog) OnDTMF(callback func(DTMF)) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	d.registerLocked().dtmf = callback
 }
 
+// OnDTMF registers a callback for the keys in all calls that have neither a callback of
+// their own nor a handler of INFO; see [Dialog.OnDTMF].
+func (s *Stack) OnDTMF(callback func(call *Dialog, key DTMF)) {
+	s.setDefaults(func(c *callDefaults) { c.dtmf = callback })
+}
+
+// dtmfCallback returns the function that takes the keys of this call; nil for none.
+func (d *Dialog) dtmfCallback() func(DTMF) {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	own, all := d.callbacksLocked(), d.stack.defaultsNow().dtmf
+	if own.dtmf != nil || own.requests[sip.INFO] != nil || all == nil {
+		return own.dtmf
+	}
+	return func(key DTMF) { all(d, key) }
+}
+
 // handledDTMF handles an INFO that reports a key, if a callback is registered.
 func (d *Dialog) handledDTMF(tx serverTx, req *sipmsg.Message) bool {
 	read := dtmfReader(req)
-	d.mutex.RLock()
-	callback := d.callbacksLocked().dtmf
-	d.mutex.RUnlock()
-	if read == nil || callback == nil {
+	if read == nil {
+		return false
+	}
+	callback := d.dtmfCallback()
+	if callback == nil {
 		return false
 	}
 	key, ok := read(string(req.Body()))

@@ -29,11 +29,35 @@ type ReferRequest struct {
 	Subscription *ReferSubscription
 	// Request is a copy of the request, for [Stack.TargetDialog] among others.
 	Request *sip.Request
+
+	// accepted is the function of OnAccepted. The mutex of Dialog guards it.
+	accepted func()
+}
+
+// OnAccepted has the function run instead of OnIncomingRefer once the REFER has got 202: on
+// its own goroutine, after the first NOTIFY, without a time limit. It does what the REFER
+// asks for, with [ReferSubscription.Follow] or in another way. A [ReferHandler] calls
+// OnAccepted before it returns; later, and for a REFER that is refused, it has no effect.
+func (r *ReferRequest) OnAccepted(f func()) {
+	r.Dialog.mutex.Lock()
+	defer r.Dialog.mutex.Unlock()
+	r.accepted = f
+}
+
+// callback returns the function that runs after the 202; nil for none.
+func (r *ReferRequest) callback() func() {
+	r.Dialog.mutex.RLock()
+	accepted := r.accepted
+	r.Dialog.mutex.RUnlock()
+	if all := r.Dialog.stack.callbacksNow().OnIncomingRefer; accepted == nil && all != nil {
+		return func() { all(r.Dialog, r.ReferTo, r.Replaces) }
+	}
+	return accepted
 }
 
 // ReferHandler decides a REFER before its response. The zero Answer, or one with a
-// status of 200 to 299, accepts it with 202, and OnIncomingRefer runs. A status of 300
-// to 699 refuses it; 603 is the safest (RFC 5057 5.6), since some others end the peer's
+// status of 200 to 299, accepts it with 202, and the function of
+// [ReferRequest.OnAccepted] runs, or else OnIncomingRefer. A status of 300 to 699 refuses it; 603 is the safest (RFC 5057 5.6), since some others end the peer's
 // call too. The handler runs on its own goroutine and has two seconds, after which
 // ctx ends and the REFER is answered 504; a panic is 500. To ask the user first, accept
 // the REFER and report 603 later with SendNotify.
@@ -55,7 +79,7 @@ func (d *Dialog) handleRefer(tx serverTx, req *sipmsg.Message) {
 		d.stack.busy(tx, over)
 		return
 	}
-	handler := d.stack.callbacksNow().OnReferRequest
+	handler := d.referHandler()
 	if handler == nil {
 		d.answerRefer(tx, refer, Answer{Status: sip.StatusOK})
 		return
@@ -128,17 +152,31 @@ func (d *Dialog) answerRefer(tx serverTx, refer *ReferRequest, a Answer) {
 	switch {
 	case !isNew:
 		r.drop(ErrNoSubscription)
-	case d.stack.takesRefers():
+	case d.referHandler() != nil || refer.callback() != nil:
 		d.startRefer(refer)
 	default:
 		r.declineRefer()
 	}
 }
 
-// takesRefers reports whether the application has registered a callback for REFERs.
-func (s *Stack) takesRefers() bool {
-	callbacks := s.callbacksNow()
-	return callbacks.OnIncomingRefer != nil || callbacks.OnReferRequest != nil
+// OnRefer sets the function that decides the REFERs of this call, instead of the stack's
+// ([Stack.OnReferRequest]), which nil restores. See [ReferHandler]; what follows an
+// accepted REFER is the function of [ReferRequest.OnAccepted].
+func (d *Dialog) OnRefer(handler ReferHandler) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.registerLocked().refer = handler
+}
+
+// referHandler returns the function that decides REFERs; nil for none.
+func (d *Dialog) referHandler() ReferHandler {
+	d.mutex.RLock()
+	own := d.callbacksLocked().refer
+	d.mutex.RUnlock()
+	if own != nil {
+		return own
+	}
+	return d.stack.callbacksNow().OnReferRequest
 }
 
 // declineRefer reports 603 at once for a REFER that no callback takes: the 202 has
@@ -248,13 +286,11 @@ func (r *ReferSubscription) begin() {
 }
 
 func (d *Dialog) runReferCallback(refer *ReferRequest) {
-	callback := d.stack.callbacksNow().OnIncomingRefer
+	callback := refer.callback()
 	if callback == nil {
 		return
 	}
-	d.stack.calls.Go(func() {
-		d.stack.guard(d.log, "OnIncomingRefer", func() { callback(d, refer.ReferTo, refer.Replaces) }, nil)
-	})
+	d.stack.calls.Go(func() { d.stack.guard(d.log, "OnIncomingRefer", callback, nil) })
 }
 
 // withToken returns a body with the token beside it, or the body itself without a token.

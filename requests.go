@@ -37,6 +37,23 @@ type Answer struct {
 // 500. [FlowFrom] returns the flow of the request from ctx.
 type RequestHandler func(ctx context.Context, req *sip.Request) Answer
 
+// CallRequestHandler is a RequestHandler for requests inside calls; call is the one that the
+// request belongs to.
+type CallRequestHandler func(ctx context.Context, call *Dialog, req *sip.Request) Answer
+
+// inCall returns the handler for requests inside calls; nil for nil.
+func (h RequestHandler) inCall() CallRequestHandler {
+	if h == nil {
+		return nil
+	}
+	return func(ctx context.Context, _ *Dialog, req *sip.Request) Answer { return h(ctx, req) }
+}
+
+// of returns the handler for requests inside that call, or outside calls for nil.
+func (h CallRequestHandler) of(call *Dialog) RequestHandler {
+	return func(ctx context.Context, req *sip.Request) Answer { return h(ctx, call, req) }
+}
+
 // decisionTime is the time limit of a RequestHandler.
 const decisionTime = 2 * time.Second
 
@@ -59,34 +76,68 @@ func (s *Stack) OnRequest(method string, handler RequestHandler) (err error) {
 	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	s.handlers = setHandler(s.handlers, m, handler)
+	s.handlers = setHandler(s.handlers, m, handler.inCall())
 	return nil
 }
 
 // OnRequest sets the handler for requests of a method inside this call: INFO, MESSAGE,
 // OPTIONS, NOTIFY of other events than refer, or a method of the application. Nil
-// restores the default response. The requests of one call are handled one at a time, in
-// the order of arrival.
+// restores the stack's ([Stack.OnCallRequest]), or else the default response. The
+// requests of one call are handled one at a time, in the order of arrival.
 //
 // Errors: ErrInvalidArgument (INVITE, ACK, CANCEL, BYE, PRACK, UPDATE, REFER: this
 // package handles them itself).
 func (d *Dialog) OnRequest(method string, handler RequestHandler) (err error) {
 	defer naming("OnRequest", &err)
-	m := capability.Named(method)
-	if !sipmsg.IsToken(method) || capability.BelongsToCalls(m) || m == sip.REFER {
-		return fmt.Errorf("%w: no handler for %q inside a call", ErrInvalidArgument, method)
+	m, err := methodInCall(method)
+	if err != nil {
+		return err
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	c := d.registerLocked()
-	c.requests = setHandler(c.requests, m, handler)
+	c.requests = setHandler(c.requests, m, handler.inCall())
 	return nil
 }
 
-// handlerMap is never changed once it is in place: it is read without a lock.
-type handlerMap map[sip.RequestMethod]RequestHandler
+// OnCallRequest sets the handler for requests of a method inside all calls that have none
+// of their own; see [Dialog.OnRequest]. Its errors are the same.
+func (s *Stack) OnCallRequest(method string, handler CallRequestHandler) (err error) {
+	defer naming("OnCallRequest", &err)
+	m, err := methodInCall(method)
+	if err != nil {
+		return err
+	}
+	s.setDefaults(func(c *callDefaults) { c.requests = setHandler(c.requests, m, handler) })
+	return nil
+}
 
-func setHandler(old handlerMap, method sip.RequestMethod, handler RequestHandler) handlerMap {
+// methodInCall returns the method of a handler for requests inside calls.
+func methodInCall(method string) (sip.RequestMethod, error) {
+	m := capability.Named(method)
+	if !sipmsg.IsToken(method) || capability.BelongsToCalls(m) || m == sip.REFER {
+		return "", fmt.Errorf("%w: no handler for %q inside a call", ErrInvalidArgument, method)
+	}
+	return m, nil
+}
+
+// handlerMap is never changed once it is in place: it is read without a lock.
+type handlerMap map[sip.RequestMethod]CallRequestHandler
+
+// or returns these handlers, and others for the methods that have none.
+func (h handlerMap) or(others handlerMap) handlerMap {
+	switch {
+	case len(h) == 0:
+		return others
+	case len(others) == 0:
+		return h
+	}
+	all := maps.Clone(others)
+	maps.Copy(all, h)
+	return all
+}
+
+func setHandler(old handlerMap, method sip.RequestMethod, handler CallRequestHandler) handlerMap {
 	handlers := make(handlerMap, len(old)+1)
 	for m, h := range old {
 		handlers[m] = h
@@ -142,7 +193,12 @@ func (s *Stack) handlersNow() handlerMap {
 func (d *Dialog) handlersNow() handlerMap {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return d.callbacksLocked().requests
+	return d.handlersLocked()
+}
+
+// handlersLocked are the call's handlers, and those of the stack for the other methods.
+func (d *Dialog) handlersLocked() handlerMap {
+	return d.callbacksLocked().requests.or(d.stack.defaultsNow().requests)
 }
 
 // decision is a request that the application answers, or the time limit.
@@ -260,7 +316,7 @@ func (s *Stack) handled(tx serverTx, method sip.RequestMethod) bool {
 		s.busy(tx, &s.counters.full)
 		return true
 	}
-	q := s.newDecision(tx, handler, s.replyTo(tx, s.contactTo))
+	q := s.newDecision(tx, handler.of(nil), s.replyTo(tx, s.contactTo))
 	if !s.calls.Go(q.run) {
 		q.answer(Answer{Status: sip.StatusServiceUnavailable})
 	}
@@ -274,7 +330,7 @@ func (d *Dialog) handled(tx serverTx, method sip.RequestMethod) bool {
 	if handler == nil {
 		return false
 	}
-	q := d.stack.newDecision(tx, handler, d.stack.replyTo(tx, d.contactTo))
+	q := d.stack.newDecision(tx, handler.of(d), d.stack.replyTo(tx, d.contactTo))
 	if !d.requestBox().Offer(q.run) {
 		q.answer(Answer{Status: sip.StatusServiceUnavailable})
 	}

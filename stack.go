@@ -375,7 +375,7 @@ func (s *Stack) OnCall(callback func(*Dialog)) {
 // goroutine after the REFER has got 202, and may block. OnReferRequest decides whether to
 // accept a REFER. This callback executes it: with [Dialog.FollowRefer], or in another
 // way, after which it reports the outcome with [ReferSubscription.SendNotify]. The call
-// may have ended by then. If neither callback is set, a REFER gets 202 and is then
+// may have ended by then. If no callback is set, a REFER gets 202 and is then
 // declined by a NOTIFY of 603, which ends its subscription.
 func (s *Stack) OnIncomingRefer(callback func(dialog IDialog, referTo sip.Uri, replaces *ReplacesInfo)) {
 	s.mutex.Lock()
@@ -383,8 +383,9 @@ func (s *Stack) OnIncomingRefer(callback func(dialog IDialog, referTo sip.Uri, r
 	s.callbacks.OnIncomingRefer = callback
 }
 
-// OnReferRequest sets the function that decides REFERs inside a call before their
-// response; nil accepts all. OnIncomingRefer runs after an accepted REFER. See
+// OnReferRequest sets the function that decides the REFERs of all calls that have none of
+// their own ([Dialog.OnRefer]) before their response; nil accepts all. OnIncomingRefer runs
+// after an accepted REFER, unless the function has called [ReferRequest.OnAccepted]. See
 // [ReferHandler].
 func (s *Stack) OnReferRequest(handler ReferHandler) {
 	s.mutex.Lock()

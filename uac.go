@@ -156,7 +156,7 @@ func (s *dialogState) newInviteLocked(opts InviteOpts) (*draft.Request, error) {
 	if opts.MaxForwards > 0 || opts.LastHop {
 		req.SetMaxForwards(opts.MaxForwards)
 	}
-	req.AddHeader(d.stack.allow(d.callbacksLocked().requests))
+	req.AddHeader(d.stack.allow(d.handlersLocked()))
 	if s.RemoteTag() == "" { // the first
 		req.Add("Supported", d.config().rulesFor(opts).Supported()+", "+tagEarlyDialogTerminated)
 		d.config().requireReliable(req)

@@ -68,7 +68,7 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 		d.mutex.Unlock()
 		return nil, err
 	}
-	req.AddHeader(d.stack.allow(d.callbacksLocked().requests))
+	req.AddHeader(d.stack.allow(d.handlersLocked()))
 	req.AddHeader(d.stack.supported())
 	d.askTimerLocked(req)
 	addHeaders(req, headers)

@@ -207,6 +207,8 @@ func (n *node) referRequest(ctx context.Context, refer *dialog.ReferRequest) dia
 		<-ctx.Done()
 	case 2:
 		a.misbehave(refer.Dialog)
+	case 3:
+		refer.OnAccepted(func() { a.misbehave(refer.Dialog) })
 	}
 	return dialog.Answer{}
 }

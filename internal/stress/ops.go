@@ -225,6 +225,17 @@ func callbackOperations() []operation {
 		{"Dialog.OnDTMF", func(a *application, _ context.Context, d *dialog.Dialog) {
 			d.OnDTMF(func(dialog.DTMF) { a.misbehave(d) })
 		}},
+		{"Stack.OnDTMF", func(a *application, _ context.Context, _ *dialog.Dialog) {
+			a.node.stack.OnDTMF(pick(a.dice, []func(*dialog.Dialog, dialog.DTMF){nil, func(d *dialog.Dialog, _ dialog.DTMF) { a.misbehave(d) }}))
+		}},
+		{"Dialog.OnRefer", func(a *application, _ context.Context, d *dialog.Dialog) {
+			d.OnRefer(pick(a.dice, []dialog.ReferHandler{nil, a.node.referRequest}))
+		}},
+		{"Stack.OnCallRequest", func(a *application, _ context.Context, d *dialog.Dialog) {
+			handler := a.requestHandler(d)
+			a.check(a.node.stack.OnCallRequest(pick(a.dice, []string{"INFO", "MESSAGE", "BYE"}),
+				func(ctx context.Context, _ *dialog.Dialog, req *sip.Request) dialog.Answer { return handler(ctx, req) }))
+		}},
 		{"Dialog.SendMessage", func(a *application, ctx context.Context, d *dialog.Dialog) {
 			a.check(d.SendMessage(ctx, dialog.NewBody("text/plain", []byte("stress"))))
 		}},
