@@ -74,7 +74,7 @@ func tooSoon(tx serverTx) *sip.Response {
 // consult calls the handler.
 func (d *Dialog) consult(ctx context.Context, handler OfferRequestHandler, r *OfferRequest) (answer Body, err error) {
 	return d.guarded("OnOffer", func() (Body, error) {
-		answer, err := handler(ctx, r)
+		answer, err := handler(d.values.Context(ctx), r)
 		if err != nil {
 			return nil, &refusedOffer{how: refusalFor(err), said: err.Error()}
 		}

@@ -19,6 +19,7 @@ import (
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
+	"sipdialog.example/dialog/internal/values"
 )
 
 // Dialog is one call, from its INVITE to its end. A stack makes it; see
@@ -112,6 +113,7 @@ type Dialog struct {
 	// The fields below are safe for concurrent use.
 
 	sendSlot    sendslot.Slot
+	values      values.Values
 	mailbox     mailbox.Mailbox
 	holds       budget.Share
 	credentials auth.Scope
@@ -174,6 +176,26 @@ func (d *Dialog) Done() <-chan struct{} {
 	defer d.mutex.Unlock()
 	return d.events.done.OpenIf(d.state == DialogStateTerminated).C()
 }
+
+// SetValue attaches a value of the application's to the call, under a key as for
+// context.WithValue; nil removes it. Value returns it, and so does the context of each
+// handler of the call (OnOfferRequest, OnRequest, OnRefer) and of Context. It may be called
+// in any state, also after the end, and never blocks. The value is freed with the Dialog,
+// which the stack forgets once the call and its subscriptions have ended. It is not in
+// snapshots; SetAppData is.
+//
+// Errors: ErrInvalidArgument (a key that is nil, or not comparable).
+func (d *Dialog) SetValue(key, value any) error {
+	if !values.IsKey(key) {
+		return opErr("SetValue", invalid("key of type %T", key))
+	}
+	d.values.Set(key, value)
+	return nil
+}
+
+// Value returns what SetValue has set under that key, else the value of InviteOpts.Context;
+// nil if there is neither. It never blocks.
+func (d *Dialog) Value(key any) any { return d.values.Value(key) }
 
 // IsUAC reports whether we sent the INVITE.
 func (d *Dialog) IsUAC() bool { return d.isUAC }
@@ -401,8 +423,8 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 // WaitAnswer waits for the final response to the INVITE of NewInvite: nil means
 // established. If ctx ends first, the call is cancelled: CANCEL is sent as soon as RFC
 // 3261 9.1 allows, a 2xx that crosses it gets its ACK and a BYE, and WaitAnswer returns
-// the error of ctx at once. A second call, or a later one, returns the same outcome.
-// OnFork reports each 101 to 199 meanwhile.
+// the error of ctx at once. The CANCEL has the reasons of the context's cause (RFC 3326):
+// see [ReasonError]. A second call, or a later one, returns the same outcome. OnFork reports each 101 to 199 meanwhile.
 //
 // Errors: *ResponseError (refused), ErrTimeout, ErrTransport, ErrCanceled (cancelled
 // before), ErrShutdown, *StateError (not an outgoing call), that of ctx.
@@ -423,7 +445,7 @@ func (d *Dialog) WaitAnswer(ctx context.Context) error {
 	case <-decided:
 		return opErr("WaitAnswer", d.outcome())
 	case <-ctx.Done():
-		if d.cancelUndecided(ctx.Err()) {
+		if d.cancelUndecided(ctx) {
 			return ctx.Err()
 		}
 		return opErr("WaitAnswer", d.outcome())

@@ -77,18 +77,60 @@ func (d *Dialog) hangup(e *ending) bool {
 	return ours
 }
 
-// cancelUndecided cancels a call of ours that has no outcome yet, and reports whether
-// it did.
-func (d *Dialog) cancelUndecided(err error) bool {
+// cancelUndecided cancels a call of ours that has no outcome yet, since ctx has ended, and
+// reports whether it did.
+func (d *Dialog) cancelUndecided(ctx context.Context) bool {
+	e := endingFor(context.Cause(ctx))
+	e.cause.Err = ctx.Err()
 	d.mutex.Lock()
 	if d.callOutcome.known {
 		d.mutex.Unlock()
 		return false
 	}
-	release := d.hangupLocked(&ending{cause: Cause{By: PartyLocal, Method: "CANCEL", Err: err}})
+	release := d.hangupLocked(e)
 	d.mutex.Unlock()
 	release()
 	return true
+}
+
+// endingFor is the decision for an end that err causes: CANCEL, or BYE, has its reasons.
+func endingFor(err error) *ending {
+	reasons := reasonsFor(err)
+	return &ending{
+		cause:   Cause{By: PartyLocal, Method: "CANCEL", Reasons: reasons, Err: err},
+		reasons: reasonHeaders("", reasons),
+	}
+}
+
+// endsWith has the call end when ctx does; nil is none.
+func (d *Dialog) endsWith(ctx context.Context) {
+	if ctx == nil {
+		return
+	}
+	stop := context.AfterFunc(ctx, func() { d.stack.tasks.Run(func() { d.hangupFor(ctx) }) })
+	d.mutex.Lock()
+	over := d.state == DialogStateTerminated
+	if !over {
+		d.contextLocked().stop = stop
+	}
+	d.mutex.Unlock()
+	if over {
+		stop()
+	}
+}
+
+// hangupFor ends the call since ctx has ended.
+func (d *Dialog) hangupFor(ctx context.Context) {
+	e := &ending{cause: Cause{By: PartyLocal, Method: "CANCEL", Err: ctx.Err()}}
+	// The cause is the application's, and so is its code.
+	d.stack.guard(d.log, "cause of a context", func() { e = endingFor(context.Cause(ctx)) }, nil)
+	d.mutex.Lock()
+	if d.phase != phaseInviting && d.phase != phaseIdle {
+		e.cause.Method = "BYE"
+	}
+	release := d.hangupLocked(e)
+	d.mutex.Unlock()
+	release()
 }
 
 // hangupUnanswered is hangup for a call that is not answered yet.

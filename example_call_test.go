@@ -216,3 +216,41 @@ func ExampleStack_OnDTMF() {
 	// message: hello
 	// key: 5
 }
+
+// A call of ours that lasts as long as one of a caller: what the caller says of its end is
+// said to the callee. A value of the application's goes with each.
+func ExampleInviteOpts_context() {
+	type account struct{}
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	rings, told := make(chan struct{}), make(chan struct{})
+	network.stack("10.0.0.3").OnCall(func(call *dialog.Dialog) {
+		close(rings)
+		<-call.Done()
+		fmt.Println("carol:", call.Cause().Reasons)
+		close(told)
+	})
+	gateway, ended := network.stack("10.0.0.2"), make(chan struct{})
+	gateway.OnCall(func(in *dialog.Dialog) {
+		must(in.SetValue(account{}, "bob's"))
+		out, err := gateway.NewInvite(ctx, bobAt("10.0.0.3"), dialog.InviteOpts{Body: audio("sendrecv"), Context: in.Context()})
+		must(err)
+		call := out.(*dialog.Dialog)
+		err = call.WaitAnswer(ctx)
+		fmt.Println(call.Value(account{}), "call:", errors.Is(err, dialog.ErrCanceled))
+		close(ended)
+	})
+
+	call, err := network.stack("10.0.0.1").NewInvite(ctx, bobAt("10.0.0.2"), dialog.InviteOpts{})
+	must(err)
+	<-rings
+	waiting, cancel := context.WithCancelCause(ctx)
+	cancel(&dialog.ReasonError{Reasons: []dialog.Reason{{Protocol: "SIP", Cause: 200, Text: "Call completed elsewhere"}}})
+	fmt.Println(call.(*dialog.Dialog).WaitAnswer(waiting))
+	<-ended
+	<-told
+	// Unordered output:
+	// context canceled
+	// carol: [SIP;cause=200;text="Call completed elsewhere"]
+	// bob's call: true
+}

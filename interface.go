@@ -34,7 +34,7 @@ type DialogKey struct {
 type ResponseOpt func(resp *sip.Response)
 
 // InviteOpts are the options of NewInvite and ReInvite. ReInvite uses only Body,
-// Headers, Contact, Flow, MaxForwards and PrackOffer.
+// Headers, Contact, Flow, MaxForwards, NoRetry and PrackOffer.
 type InviteOpts struct {
 	// Body is the offer, or contains it as one of several parts; nil sends an INVITE
 	// without an offer (RFC 3261 13.2.1). The version in its o= line is raised if it
@@ -52,6 +52,9 @@ type InviteOpts struct {
 	// From is the caller. Nil means StackConfig.From. An empty host becomes the address
 	// at which the peer reaches us.
 	From *Address
+	// To is the To of the INVITE: whom the caller asks for. Nil means the target. Its URI
+	// loses what a To must not have, such as a transport parameter (RFC 3261 19.1.1).
+	To *Address
 	// Anonymous hides the caller: From is anonymous@anonymous.invalid, and Privacy: id
 	// asks the network to withhold the identity that it knows (RFC 3323 4.1, RFC 3325
 	// 7).
@@ -99,6 +102,15 @@ type InviteOpts struct {
 	// goroutine. After two seconds ctx ends, and a later offer is not sent. The answer,
 	// in the 2xx to the PRACK, goes to OnBody.
 	PrackOffer func(ctx context.Context, response ForkInfo) (offer Body)
+	// NoRetry sends a re-INVITE once, as [WithoutRetry] does. An INVITE that begins a call
+	// is never sent again after a 491 or a Retry-After.
+	NoRetry bool
+	// Context, unless nil, ends the call when it ends: by CANCEL, or BYE. Cause.Err is then
+	// its cause (context.Cause), and the Reason headers are those of the cause: see
+	// [ReasonError]. Another call's [Dialog.Context] ends the call with that call. Its
+	// values are those of the call: see [Dialog.Value]. The context of NewInvite bounds only
+	// NewInvite.
+	Context context.Context
 	// Setup, unless nil, is called with the dialog before the INVITE is sent, on the
 	// caller's goroutine. So callbacks registered in it miss no event. NewInvite returns
 	// a panic in it as an error.

@@ -40,6 +40,7 @@ func (s *Stack) NewInvite(ctx context.Context, target sip.Uri, opts InviteOpts) 
 	if err := s.register(d); err != nil {
 		return nil, err
 	}
+	d.endsWith(opts.Context)
 	if err := d.setup(opts.Setup); err != nil {
 		return nil, err
 	}
@@ -85,19 +86,29 @@ func (o InviteOpts) nameCalls(invite *draft.Request) {
 }
 
 func (s *Stack) newCaller(target sip.Uri, opts InviteOpts, flow *transport.Flow) *Dialog {
-	to := outgoing.To(target)
 	d := &Dialog{
 		stack: s, isUAC: true, callID: newCallID(), localTag: TagGen(),
-		local:        s.caller(opts, to.Scheme).Party(),
+		local:        s.caller(opts, target.Scheme).Party(),
 		remoteTarget: *target.Clone(),
 		routeSet:     outgoing.Route(opts.Route, s.firstHop(flow)),
 		referral:     opts.referral,
 	}
 	d.choseContactLocked(opts.Contact)
 	state := d.currentLocked()
-	state.peerIdentity = peerIdentity{remote: sipheader.NameAddr{URI: to}.Party()}
+	state.peerIdentity = peerIdentity{remote: opts.callee(target).Party()}
+	if opts.Context != nil {
+		d.values.Inherit(opts.Context)
+	}
 	state.flow, state.flowNamed = flow, flow != nil // is kept once the peer has answered
 	return s.adopt(d)
+}
+
+// callee is the To of the INVITE: the option, else the target.
+func (o InviteOpts) callee(target sip.Uri) sipheader.NameAddr {
+	if o.To == nil {
+		return sipheader.NameAddr{URI: outgoing.To(target)}
+	}
+	return outgoing.Caller(o.To.DisplayName, outgoing.To(o.To.URI), target.Scheme)
 }
 
 // caller is the From of a request: that of the call, else of the configuration, else a

@@ -1,6 +1,8 @@
 package dialog
 
 import (
+	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -89,6 +91,40 @@ func reasonHeaders(text string, reasons []Reason) []sip.Header {
 		headers = append(headers, sip.NewHeader("Reason", r.String()))
 	}
 	return headers
+}
+
+// ReasonError ends a context with reasons: cancel(&ReasonError{…}) of a
+// context.CancelCauseFunc. They are the Reason headers of the CANCEL that WaitAnswer sends
+// when its context ends, and of the CANCEL or BYE for InviteOpts.Context, such as SIP with
+// cause 200 and text "Call completed elsewhere" (RFC 3326 2). So are the reasons of an
+// [EndError], which ends the context of another call, and of a [ResponseError]. Reasons that
+// make no valid header are left out.
+type ReasonError struct{ Reasons []Reason }
+
+// Error lists the reasons.
+func (e *ReasonError) Error() string {
+	text := "dialog: ended"
+	for _, r := range e.Reasons {
+		text += ": " + r.String()
+	}
+	return text
+}
+
+// reasonsFor are the reasons of an error that ends a call.
+func reasonsFor(err error) []Reason {
+	var given *ReasonError
+	var ended *EndError
+	var refused *ResponseError
+	var reasons []Reason
+	switch {
+	case errors.As(err, &given) && given != nil:
+		reasons = given.Reasons
+	case errors.As(err, &ended) && ended != nil:
+		reasons = ended.Cause.Reasons
+	case errors.As(err, &refused) && refused != nil:
+		reasons = refused.Reasons
+	}
+	return slices.DeleteFunc(slices.Clone(reasons), func(r Reason) bool { return checkReasons("", []Reason{r}) != nil })
 }
 
 // reasonsIn reads the headers of reasonHeaders.

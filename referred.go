@@ -85,7 +85,7 @@ func (d *Dialog) handleRefer(tx serverTx, req *sipmsg.Message) {
 		return
 	}
 	refer.Request = ownRequest(req)
-	q := d.stack.newDecision(tx, func(ctx context.Context, _ *sip.Request) Answer { return handler(ctx, refer) },
+	q := d.stack.newDecision(tx, func(ctx context.Context, _ *sip.Request) Answer { return handler(d.values.Context(ctx), refer) },
 		func(a Answer) { d.answerRefer(tx, refer, a) })
 	if !d.stack.calls.Go(q.run) {
 		q.answer(Answer{Status: sip.StatusServiceUnavailable})

@@ -72,6 +72,9 @@ func (d *Dialog) renegotiate(ctx context.Context, opts InviteOpts, build offerBu
 	if err := opts.checkOffer(); err != nil {
 		return nil, err
 	}
+	if opts.NoRetry {
+		ctx = WithoutRetry(ctx)
+	}
 	return d.retrying(ctx, "ReInvite", func() (Body, error) { return d.reinviteOnce(ctx, opts, build) })
 }
 

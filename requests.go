@@ -51,7 +51,12 @@ func (h RequestHandler) inCall() CallRequestHandler {
 
 // of returns the handler for requests inside that call, or outside calls for nil.
 func (h CallRequestHandler) of(call *Dialog) RequestHandler {
-	return func(ctx context.Context, req *sip.Request) Answer { return h(ctx, call, req) }
+	return func(ctx context.Context, req *sip.Request) Answer {
+		if call != nil {
+			ctx = call.values.Context(ctx)
+		}
+		return h(ctx, call, req)
+	}
 }
 
 // decisionTime is the time limit of a RequestHandler.

@@ -132,32 +132,46 @@ func ownRequest(m *sipmsg.Message) *sip.Request {
 type callContext struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	// stop ends the wait for the end of InviteOpts.Context; nil for none.
+	stop func() bool
 }
 
-// Context returns a context that ends when the dialog does; its cause
-// (context.Cause) is then an *EndError.
+// Context returns a context that ends when the dialog does; its cause (context.Cause) is
+// then an *EndError. It has the values of the call: see Value.
 func (d *Dialog) Context() context.Context {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
+	return d.contextLocked().ctx
+}
+
+func (d *Dialog) contextLocked() *callContext {
 	if d.context == nil {
 		ctx, cancel := context.WithCancelCause(context.Background())
-		d.context = &callContext{ctx, cancel}
+		d.context = &callContext{ctx: d.values.Context(ctx), cancel: cancel}
 		if d.state == DialogStateTerminated {
 			cancel(&EndError{d.causeLocked()})
 		}
 	}
-	return d.context.ctx
+	return d.context
 }
 
-// endContext ends the dialog's context, if Context was called. No lock is held:
-// functions of the application may run.
+// endContext ends the dialog's context, if there is one. No lock is held: functions of the
+// application may run.
 func (d *Dialog) endContext() {
 	d.mutex.RLock()
 	c, cause := d.context, d.causeLocked()
-	d.mutex.RUnlock()
+	var stop func() bool
 	if c != nil {
-		c.cancel(&EndError{cause})
+		stop = c.stop
 	}
+	d.mutex.RUnlock()
+	if c == nil {
+		return
+	}
+	if stop != nil {
+		stop()
+	}
+	c.cancel(&EndError{cause})
 }
 
 // EndError is the cause of a dialog's context once the dialog has ended.

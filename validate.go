@@ -56,6 +56,14 @@ func checkAddress(what string, address *Address) error {
 	return malformed(wellformed.Address(what, address.DisplayName, address.URI))
 }
 
+// checkCallee refuses a To without a host: the stack has none to add, as it has for From.
+func checkCallee(to *Address) error {
+	if to != nil && sipuri.LacksHost(to.URI) {
+		return invalid("To without a host")
+	}
+	return checkAddress("To", to)
+}
+
 // checkBody refuses a content type that would end its line. The body is this
 // package's own copy.
 func checkBody(body Body) error {
@@ -110,7 +118,7 @@ func (o InviteOpts) check() error {
 	if o.Replaces != nil && o.Join != nil {
 		return invalid("Replaces and Join") // RFC 3911 4
 	}
-	err := firstError(o.checkOffer(), checkAddress("From", o.From), checkCall(o.Replaces), checkCall(o.Join))
+	err := firstError(o.checkOffer(), checkAddress("From", o.From), checkCallee(o.To), checkCall(o.Replaces), checkCall(o.Join))
 	for _, tag := range o.Require {
 		err = firstError(err, checkToken("option tag", tag))
 	}

@@ -153,7 +153,9 @@ func TestKeysGoToTheNearestFunction(t *testing.T) {
 			return dialog.Answer{}
 		}))
 		require.Equal(t, []string{"stack's INFO"}, presses())
-		b.OnDTMF(func(call *dialog.Dialog, key dialog.DTMF) { taken <- fmt.Sprintf("stack's key %c %t", key.Digit, call == l.d) })
+		b.OnDTMF(func(call *dialog.Dialog, key dialog.DTMF) {
+			taken <- fmt.Sprintf("stack's key %c %t", key.Digit, call == l.d)
+		})
 		require.Equal(t, []string{"stack's key 5 true"}, presses())
 		require.NoError(t, l.d.OnRequest("INFO", func(context.Context, *sip.Request) dialog.Answer {
 			taken <- "call's INFO"

@@ -250,6 +250,14 @@ func callbackOperations() []operation {
 				a.round.errorf(info.Key.CallID, "Info contradicts itself: %+v", info)
 			}
 		}},
+		{"Dialog.SetValue", func(a *application, _ context.Context, d *dialog.Dialog) {
+			a.check(d.SetValue("stress", a.dice.intn(10)))
+		}},
+		{"Dialog.Value", func(a *application, _ context.Context, d *dialog.Dialog) {
+			if value, ok := d.Value("stress").(int); ok && value > 9 {
+				a.round.errorf(d.Key().CallID, "value %d that nobody has set", value)
+			}
+		}},
 		{"Dialog.SetAppData", func(a *application, _ context.Context, d *dialog.Dialog) {
 			a.check(d.SetAppData([]byte("stress")))
 			_ = d.AppData()
@@ -290,6 +298,9 @@ func stackOperations() []operation {
 			}
 			if a.dice.chance(20) {
 				opts.Choose = a.choose
+			}
+			if other != nil && a.dice.chance(10) {
+				opts.Context = other.Context()
 			}
 			d, err := a.node.stack.NewInvite(ctx, target, opts)
 			a.check(err)
