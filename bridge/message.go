@@ -43,9 +43,14 @@ func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
 func (b *Bridge) passed(msg sip.Message) []dialog.Header {
 	list := b.pass(msg)
 	if len(msg.Body()) > 0 {
-		list = append(list, Only("Content-Disposition", "Content-Encoding", "Content-Language", "MIME-Version")(msg)...)
+		list = append(list, bodyHeaders(msg)...)
 	}
 	return list
+}
+
+// bodyHeaders returns the headers that describe a body.
+func bodyHeaders(msg sip.Message) []dialog.Header {
+	return Only("Content-Disposition", "Content-Encoding", "Content-Language", "MIME-Version")(msg)
 }
 
 // bodyOf returns the body of a message; nil for none.

@@ -58,18 +58,29 @@ func (l *leg) offer(ctx context.Context, r *dialog.OfferRequest) (dialog.Body, e
 	}
 	ctx = dialog.WithoutRetry(ctx)
 	answer, err := dialog.Body(nil), error(nil)
-	established, offer := d.State() == dialog.DialogStateEstablished, r.Offer
+	established := d.State() == dialog.DialogStateEstablished
+	offer, headers := wholeOf(r)
 	if established {
 		offer = l.sends(offer)
 	}
 	if !established || r.Method != "INVITE" {
-		answer, err = d.Update(ctx, offer)
+		answer, err = d.Update(ctx, offer, headers...)
 		if !established || !isUnknownMethod(err) {
 			return answered(answer, err)
 		}
 	}
-	answer, err = d.Renegotiate(ctx, offer)
+	answer, err = d.Renegotiate(ctx, offer, headers...)
 	return answered(answer, err)
+}
+
+// wholeOf is the offer in a request, with the other parts of its body, and the headers of that.
+func wholeOf(r *dialog.OfferRequest) (dialog.Body, []dialog.Header) {
+	if req := r.Request(); req != nil {
+		if whole := bodyOf(req); whole != nil && isType(whole, "multipart/") {
+			return whole, bodyHeaders(req)
+		}
+	}
+	return r.Offer, nil
 }
 
 func answered(answer dialog.Body, err error) (dialog.Body, error) {

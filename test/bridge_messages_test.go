@@ -158,6 +158,24 @@ func TestBridgePassesBodiesUntouched(t *testing.T) {
 		j.callee.answer(dialogtest.Response{Code: 486})
 		j.gets("486 INVITE")
 	})
+	for _, method := range []string{"INVITE", "UPDATE"} {
+		bubble(t, func(t *testing.T, w *world) {
+			parts := "--x\r\nContent-Type: application/isup\r\n\r\n\x01\x02\r\n--x\r\nContent-Type: application/sdp\r\n\r\n" + second(offerSDP) + "\r\n--x--\r\n"
+			j := established(t, w, bridge.Options{})
+			j.caller.askOwn(method, withHeaders("Content-Type: multipart/mixed;boundary=x", "MIME-Version: 1.0"), withBody(parts))
+			got := j.callee.next(method)
+			require.Equal(t, parts, body(got))
+			require.Equal(t, "multipart/mixed;boundary=x", testkit.Value(got.Message, "Content-Type"))
+			require.Equal(t, "1.0", testkit.Value(got.Message, "MIME-Version"))
+			j.callee.reply(got, dialogtest.Response{Code: 200, Body: second(answerSDP)})
+			require.Equal(t, second(answerSDP), body(j.caller.next("200 "+method)))
+			if method == "INVITE" {
+				j.caller.acknowledge(2)
+				j.callee.next("ACK")
+			}
+			j.hangsUp(j.caller, j.callee)
+		})
+	}
 }
 
 // Options.Pass chooses the headers, also in responses, and Join's own options go along.

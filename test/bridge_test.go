@@ -435,3 +435,26 @@ func TestBridgeIdlesWithoutGoroutines(t *testing.T) {
 		j.hangsUp(j.caller, j.callee)
 	})
 }
+
+// A 180 and the 200 that follows it at once: the caller never gets the 180 last.
+func TestBridgeNeverRingsAfterTheAnswer(t *testing.T) {
+	for range 100 {
+		bubble(t, func(t *testing.T, w *world) {
+			j := bridging(t, w, bridge.Options{})
+			for _, code := range []int{180, 183, 180, 200} {
+				r := dialogtest.Response{Code: code}
+				if code != 180 {
+					r.Body = answerSDP
+				}
+				j.callee.answer(r)
+			}
+			j.gets("200 INVITE")
+			j.caller.acknowledge(1)
+			j.callee.next("ACK")
+			for _, late := range []string{"180 INVITE", "183 INVITE"} {
+				j.caller.quiet(late, time.Second)
+			}
+			j.hangsUp(j.caller, j.callee)
+		})
+	}
+}
