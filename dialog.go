@@ -296,7 +296,8 @@ func (d *Dialog) OnOffer(handler OfferHandler) {
 // without waiting for the ACK; the state is then Established. It waits, until ctx ends,
 // for requests of this dialog that are being written, and for the PRACK of provisional
 // responses that were sent reliably with a body (RFC 3262 3). After such a PRACK the
-// session is established, and no body is needed here. If this call replaces another (see
+// session is established, and no body is needed here. Nor is one after a Provisional whose
+// body was not sent reliably: the 200 repeats that. If this call replaces another (see
 // Replaces), the other call then ends in the background, by BYE or CANCEL.
 //
 // Errors: *StateError (not an incoming call, or not ringing: it was answered or

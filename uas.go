@@ -170,6 +170,7 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response, e *earlyDialog) (<-chan 
 	d.stopRingingLocked()
 	u := &retransmission{tx: tx, seq: sipheader.CSeq(tx.Message()), initial: true}
 	s := d.currentLocked()
+	s.repeatPreviewLocked(tx, res)
 	s.numberLocked(res)
 	switch ours := keptOrNil(sessionIn(res)); {
 	case s.negotiation.IsOpen(tx):
@@ -205,6 +206,15 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response, e *earlyDialog) (<-chan 
 	}
 	d.endReplaced(replaced)
 	return delivered, nil
+}
+
+// repeatPreviewLocked gives a 2xx without a body the session of the provisional responses
+// before it if they were not sent reliably: the 2xx has to have the answer (RFC 3261 13.2.1).
+func (s *dialogState) repeatPreviewLocked(tx serverTx, res *sip.Response) {
+	if preview := s.negotiation.Last(); preview != nil && len(res.Body()) == 0 && s.negotiation.IsOpen(tx) {
+		setBody(res, preview)
+		sipheader.SetLength(res)
+	}
 }
 
 // lockToChoose takes the dialog's mutex, and the stack's before it if an early dialog

@@ -548,6 +548,40 @@ func TestReliableResponseAnswersOurReINVITE(t *testing.T) {
 }
 
 // RFC 6141 4.3: one that is not sent reliably changes nothing.
+// The SDP of a 183 that is not reliable is a preview: the 200 repeats it, or has another, and
+// needs none after a PRACK.
+func TestAcceptRepeatsThePreviewOfAnUnreliable183(t *testing.T) {
+	for name, test := range map[string]struct {
+		caller   func(*dialogtest.Request)
+		progress []dialog.ResponseOpt
+		accept   []dialog.ResponseOpt
+		want     string
+	}{
+		"no body":                 {withHeaders(), []dialog.ResponseOpt{withSDP(answerSDP)}, nil, answerSDP},
+		"a body of its own":       {withHeaders(), []dialog.ResponseOpt{withSDP(answerSDP)}, []dialog.ResponseOpt{withSDP(versioned(answerSDP, 9))}, versioned(answerSDP, 9)},
+		"no preview":              {withHeaders(), nil, nil, ""},
+		"an INVITE without offer": {withoutBody, nil, nil, ""},
+		"a reliable 183":          {withHeaders(knows), []dialog.ResponseOpt{withSDP(answerSDP)}, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				l := w.rings(w.stack(stackIP), w.peer(peerIP), test.caller)
+				l.progress(183, test.progress...)
+				if res := l.next("183 INVITE").Message; len(res.GetHeaders("RSeq")) > 0 {
+					l.pracked(res)
+				}
+				require.NoError(t, l.d.Accept(context.Background(), test.accept...))
+				ok := l.next("200 INVITE").Response()
+				require.Equal(t, test.want, string(ok.Body()))
+				require.Equal(t, test.want != "", ok.ContentType() != nil)
+				l.acknowledge(1)
+				synctest.Wait()
+				l.hangUp(l.peer)
+			})
+		})
+	}
+}
+
 func TestUnreliableResponseToOurReINVITEChangesNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.peer(peerIP)

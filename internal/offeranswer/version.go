@@ -10,6 +10,9 @@ import (
 // HasSent reports whether we have sent SDP, accepted or not.
 func (n *Negotiation) HasSent() bool { return n.last != nil }
 
+// Last returns the SDP that we have sent last, accepted or not; nil if there was none.
+func (n *Negotiation) Last() Body { return n.last }
+
 // Sent records SDP that we are about to send. Its version is used up even if the SDP is
 // refused.
 func (n *Negotiation) Sent(local Body) {
