@@ -75,3 +75,47 @@ func ExampleBridge_Join() {
 	// good bye
 	// <nil>
 }
+
+// Click-to-dial (RFC 3725, flow I): the first telephone is called without an offer. Its own
+// offer goes to the second telephone, whose answer goes into the ACK. Then the two calls are
+// one.
+func ExampleBridge_Link() {
+	ctx, network := context.Background(), dialogtest.NewNetwork()
+	first, controller, second := stackOn(network, "192.0.2.1"), stackOn(network, "192.0.2.2"), stackOn(network, "192.0.2.3")
+	session := dialog.NewBody("application/sdp", []byte("v=0\r\nm=audio 4000 RTP/AVP 0\r\n"))
+	ended := make(chan dialog.Cause, 1)
+	for _, telephone := range []*dialog.Stack{first, second} {
+		telephone.OnCall(func(call *dialog.Dialog) { _ = call.Accept(ctx, dialog.WithBody(session)) })
+	}
+
+	var b *dialog.Dialog
+	connected := make(chan error, 1)
+	a, err := controller.Call(ctx, sip.Uri{Scheme: "sip", User: "alice", Host: "192.0.2.1", Port: 5060}, dialog.InviteOpts{
+		Setup: func(a *dialog.Dialog) {
+			a.OnOfferRequest(func(ctx context.Context, r *dialog.OfferRequest) (answer dialog.Body, err error) {
+				defer func() { connected <- err }()
+				b, err = controller.Call(ctx, sip.Uri{Scheme: "sip", User: "bob", Host: "192.0.2.3", Port: 5060}, dialog.InviteOpts{Body: r.Offer})
+				if err != nil {
+					return nil, err
+				}
+				return dialog.NewBody("application/sdp", b.Response().Body()), nil
+			})
+		},
+	})
+	if err == nil {
+		err = <-connected
+	}
+	fmt.Println("connected:", err)
+	bridge.New(controller, bridge.Options{}).Link(a, b)
+
+	go func() { <-b.Done(); ended <- b.Cause() }()
+	_ = first.Dialogs()[0].Bye(ctx, "enough")
+	fmt.Println("the second call ended by", (<-ended).By)
+	for _, stack := range []*dialog.Stack{first, controller, second} {
+		_ = stack.Shutdown(ctx)
+	}
+	network.Close()
+	// Output:
+	// connected: <nil>
+	// the second call ended by local
+}
