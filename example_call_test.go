@@ -254,3 +254,76 @@ func ExampleInviteOpts_context() {
 	// carol: [SIP;cause=200;text="Call completed elsewhere"]
 	// bob's call: true
 }
+
+// The shortest caller and callee. What comes before the answer is heard in Setup.
+func ExampleStack_Call() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	network.stack("10.0.0.2").OnCall(func(call *dialog.Dialog) {
+		must(call.Accept(ctx, dialog.WithBody(audio("sendrecv"))))
+	})
+
+	call, err := network.stack("10.0.0.1").Call(ctx, bobAt("10.0.0.2"), dialog.InviteOpts{
+		Body: audio("sendrecv"),
+		Setup: func(call *dialog.Dialog) {
+			call.OnStateChange(func(state dialog.DialogState) { fmt.Println(state) })
+		},
+	})
+	must(err)
+	must(call.Bye(ctx, ""))
+	// Output:
+	// Trying
+	// Ringing
+	// Established
+	// Terminated
+}
+
+// A call is taken by a function that refuses whoever is not expected.
+func ExampleStack_OnCall() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	network.stack("10.0.0.2").OnCall(func(call *dialog.Dialog) {
+		if call.Request().Recipient.User != "bob" {
+			must(call.Reject(ctx, 404, ""))
+			return
+		}
+		must(call.Accept(ctx, dialog.WithBody(audio("sendrecv"))))
+	})
+
+	phone := network.stack("10.0.0.1")
+	for _, user := range []string{"carol", "bob"} {
+		call, err := phone.Call(ctx, sip.Uri{Scheme: "sip", User: user, Host: "10.0.0.2"}, dialog.InviteOpts{Body: audio("sendrecv")})
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
+		fmt.Println(user, call.State())
+		must(call.Bye(ctx, ""))
+	}
+	// Output:
+	// dialog: Call: INVITE answered 404 Not Found
+	// bob Established
+}
+
+// A caller without an offer gets one in an early dialog, in a response that is sent reliably;
+// its PRACK has the answer.
+func ExampleDialog_ForkAnswer() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	network.stack("10.0.0.2").OnCall(func(call *dialog.Dialog) {
+		desk := dialog.WithFork("desk")
+		must(call.Provisional(ctx, 183, "", desk, dialog.WithReliable(), dialog.WithBody(audio("sendrecv"))))
+		theirs, err := call.ForkAnswer(ctx, "desk")
+		must(err)
+		fmt.Println("caller:", direction(theirs))
+		must(call.Accept(ctx, desk))
+	})
+
+	caller := network.stack("10.0.0.1")
+	caller.OnOfferRequest(func(context.Context, *dialog.OfferRequest) (dialog.Body, error) { return audio("recvonly"), nil })
+	call, err := caller.Call(ctx, bobAt("10.0.0.2"), dialog.InviteOpts{})
+	must(err)
+	must(call.Bye(ctx, ""))
+	// Output:
+	// caller: recvonly
+}

@@ -363,3 +363,27 @@ func TestCallIsPlacedAndTakenWithoutAssertions(t *testing.T) {
 		require.ErrorIs(t, err, dialog.ErrInvalidArgument)
 	})
 }
+
+// RFC 3261 14.2, 21.5.1: a refusal with 500 has the Retry-After of the application's, for the
+// first offer and for later ones, and ResponseError.Refusal passes it on.
+func TestRefusalHasItsRetryAfter(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, b := w.stack("10.0.0.1", withoutRetry), w.stack("10.0.0.2")
+		busy := (&dialog.ResponseError{StatusCode: 500, RetryAfter: 7 * time.Second}).Refusal()
+		x := newDecided(answerSDP)
+		b.OnCall(func(call *dialog.Dialog) { _ = call.Accept(context.Background()) })
+		b.OnOfferRequest(x.decide)
+		call, err := a.Call(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
+		require.NoError(t, err)
+		x.err = busy
+		_, first := a.Call(context.Background(), uri("bob", "10.0.0.2"), offer(offerSDP))
+		_, update := call.Update(context.Background(), offer(versioned(offerSDP, 9)).Body)
+		for _, err := range []error{first, update, call.ReInvite(context.Background(), offer(offerSDP))} {
+			var refused *dialog.ResponseError
+			require.ErrorAs(t, err, &refused)
+			require.Equal(t, 500, refused.StatusCode)
+			require.Equal(t, 7*time.Second, refused.RetryAfter)
+		}
+		require.NoError(t, call.Bye(context.Background(), ""))
+	})
+}
