@@ -203,6 +203,19 @@ func (p *telephone) waits() register.Status {
 	return s
 }
 
+// becomes waits for a state.
+func (p *telephone) becomes(state register.State) register.Status {
+	p.t.Helper()
+	for range int(time.Hour / time.Second) {
+		if s := p.Status(); s.State == state {
+			return s
+		}
+		time.Sleep(time.Second)
+	}
+	require.FailNow(p.t, "does not become "+state.String())
+	return register.Status{}
+}
+
 // closes takes the registration back.
 func (p *telephone) closes() {
 	p.t.Helper()
