@@ -107,6 +107,8 @@ for tool in "$@"; do
 	kamailio) need_kamailio ;;
 	baresip) need_tool baresip baresip-core ;;
 	linphonec) need_tool linphonec linphone-cli ;;
+	chromium) need_tool chromium chromium ;;
+	npm) need_tool npm npm ;;
 	unshare) need_tool unshare util-linux ;;
 	*) fail "do not know how to provide '$tool'" ;;
 	esac

@@ -1,8 +1,8 @@
 #!/bin/sh
 # peers.sh [-or-skip] [ARG...]: the tests of interop/peers, against programs of others on the
 # loopback interface. It installs what is missing where that can be; a program that cannot be
-# installed is named, and its tests are skipped. It writes docs/interop.md. Without any
-# of the programs it fails; with -or-skip it does not.
+# installed is named, and its tests are skipped. Without any of the programs it fails; with
+# -or-skip it does not. A run of everything, without arguments, writes docs/interop.md.
 set -eu
 
 go=${GO:-go}
@@ -21,8 +21,11 @@ cannot() {
 PATH=$PATH:/usr/sbin:/sbin
 export PATH
 
+browsers=
+[ "$#" -ne 0 ] || [ "$otherwise" -eq 0 ] || browsers="chromium npm"
+
 found=
-for peer in baresip kamailio linphonec; do
+for peer in baresip kamailio linphonec $browsers; do
 	if sh "$(dirname "$0")/need.sh" "$peer"; then
 		found="$found $peer"
 	else
@@ -31,5 +34,7 @@ for peer in baresip kamailio linphonec; do
 done
 [ -n "$found" ] || cannot "none of the programs is there"
 
-exec "$go" test -tags interop -count=1 -timeout 14m -parallel 8 ./interop/peers "$@" \
-	-args -page ../../docs/interop.md
+if [ "$#" -eq 0 ] && [ "$otherwise" -eq 1 ]; then
+	set -- -args -page ../../docs/interop.md
+fi
+exec "$go" test -tags interop -count=1 -timeout 14m -parallel 8 ./interop/peers "$@"

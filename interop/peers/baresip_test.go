@@ -95,14 +95,6 @@ func baresipModules() string {
 	return strings.Join(dirs, "")
 }
 
-// portOf is the port that a phone listens on.
-func portOf(transport string) int {
-	if transport == "tls" {
-		return 5061
-	}
-	return 5060
-}
-
 // listen reads netstrings until the connection ends.
 func (b *baresip) listen() {
 	said := bufio.NewReader(b.control)

@@ -22,8 +22,12 @@ type peer struct {
 	name string
 	// make starts one, which is called and calls by the transport.
 	make func(s *scene, host int, transport string) phone
-	// stack changes the configuration of our stacks.
+	// stack changes the configuration of our stacks; nil changes nothing.
 	stack func(*dialog.StackConfig)
+	// ready is called with each of our stacks; it may be nil.
+	ready func(*station)
+	// oneStack is true if a phone reaches only one stack of ours: further users are there.
+	oneStack bool
 }
 
 // feature is something that is tried with each kind of phone.
@@ -67,10 +71,17 @@ func (f feature) order() int {
 
 // ours starts a stack of ours.
 func (c *trial) ours(host int, name string, change ...func(*dialog.StackConfig)) *station {
+	if c.oneStack && c.us != nil {
+		return c.us.another(name)
+	}
 	if c.stack != nil {
 		change = append([]func(*dialog.StackConfig){c.stack}, change...)
 	}
-	return c.station(host, name, c.over, append(change, c.secure)...)
+	st := c.station(host, name, c.over, append(change, c.secure)...)
+	if c.ready != nil {
+		c.ready(st)
+	}
+	return st
 }
 
 // phone starts a phone of the peer's kind.
@@ -223,7 +234,9 @@ func direction(data []byte) string {
 func noOffer(c *trial) {
 	p := c.phone()
 	d := c.us.invites(p, dialog.InviteOpts{})
-	d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { return c.us.session(), nil })
+	if c.ready == nil { // else the stack answers
+		d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { return c.us.session(), nil })
+	}
 	p.rings()
 	p.answer()
 	c.try("being answered", d.WaitAnswer)
@@ -238,7 +251,6 @@ func reInviteWithoutOffer(c *trial) {
 	c.got("200 INVITE", body("m=audio"), func(res sip.Message) bool { return res.CSeq().SeqNo > 1 })
 	c.sent("ACK", body("m=audio"))
 	c.try("hanging up", d.Hangup)
-	c.got("200 BYE")
 }
 
 func update(c *trial) {
@@ -306,9 +318,14 @@ func timed(config *dialog.StackConfig) { config.SessionExpires = 90 * time.Secon
 func weRefresh(c *trial) {
 	timing := c.ours(carolHost, "carol", timed)
 	d := timing.calling(c.phone())
-	if res, _ := c.got("200 INVITE"); value(res, "Session-Expires") == "" {
+	res, _ := c.got("200 INVITE")
+	switch refresher, _ := dialog.HeaderParam(value(res, "Session-Expires"), "refresher"); refresher {
+	case "":
 		c.otherwise("no: its 200 agrees to no session timer")
-	} else {
+	case "uas":
+		c.otherwise("no: its 200 says that it refreshes, and it does")
+		refreshed(c, false)
+	default:
 		refreshed(c, true)
 	}
 	require.Equal(c.t, dialog.DialogStateEstablished, d.State())
@@ -327,15 +344,15 @@ func refreshed(c *trial, ours bool) {
 	require.FailNow(c.t, "the session is not refreshed")
 }
 
-// refreshedBy reports whether a second request of the method has had its 200.
+// refreshedBy reports whether a request of the method inside the call has had its 200.
 func (c *trial) refreshedBy(method string, ours bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	first, _ := c.findLocked(ours, "INVITE")
-	if first == nil {
-		return false
+	var began uint32 // zero if the other side has placed the call
+	if first, _ := c.findLocked(ours, "INVITE"); first != nil {
+		began = first.CSeq().SeqNo
 	}
-	later := func(msg sip.Message) bool { return msg.CSeq().SeqNo > first.CSeq().SeqNo }
+	later := func(msg sip.Message) bool { return msg.CSeq().SeqNo > began }
 	req, _ := c.findLocked(ours, method, later)
 	res, _ := c.findLocked(!ours, "200 "+method, later)
 	return req != nil && res != nil
@@ -466,8 +483,17 @@ func itTransfers(c *trial) {
 	c.try("accepting", func(ctx context.Context) error { return target.Accept(ctx, dialog.WithBody(carol.session())) })
 	second := c.follows(followed)
 	c.got("200 NOTIFY")
-	ended(c.t, d, dialog.PartyRemote)
+	leaves(c, p, d)
 	c.try("hanging up", second.Hangup)
+}
+
+// leaves lets a phone hang up the call that it has transferred, if it does not by itself.
+func leaves(c *trial, p phone, d *dialog.Dialog) {
+	c.t.Helper()
+	if _, manual := p.(browsing); manual {
+		p.hangup()
+	}
+	ended(c.t, d, dialog.PartyRemote)
 }
 
 func itReplaces(c *trial) {
@@ -511,7 +537,7 @@ func itConsults(c *trial) {
 	c.try("accepting", func(ctx context.Context) error { return target.Accept(ctx, dialog.WithBody(carol.session())) })
 	second := c.follows(followed)
 	ended(c.t, there, dialog.PartyLocal)
-	ended(c.t, d, dialog.PartyRemote)
+	leaves(c, p, d)
 	c.try("hanging up", second.Hangup)
 }
 

@@ -213,6 +213,7 @@ func (k *kamailio) customer(user, transport string) func(*dialog.StackConfig) {
 		if config.Transport.Protocol != transport {
 			listener := *config.Transport
 			listener.Protocol = listening(transport)
+			listener.Port = portOf(listener.Protocol)
 			config.Transport = &listener
 		}
 		proxy := k.uri("", transport)

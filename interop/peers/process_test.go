@@ -110,9 +110,4 @@ func (p *process) says(t *testing.T, from int, text string) int {
 	return found
 }
 
-func (p *process) said() int {
-	text, _ := p.out.read()
-	return len(text)
-}
-
 func tail(text string, most int) string { return text[max(0, len(text)-most):] }

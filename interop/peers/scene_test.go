@@ -40,6 +40,7 @@ type scene struct {
 	notes    []note
 	changed  chan struct{}
 	signs    *testcert.Authority
+	stations []*station
 }
 
 // message is a message that a stack of ours has sent or received.
@@ -250,7 +251,7 @@ func value(msg sip.Message, name string) string {
 	return strings.Join(values, ", ")
 }
 
-// has reports whether a header lists a token.
+// lists reports whether a header lists a token.
 func lists(msg sip.Message, name, token string) bool {
 	for _, one := range dialog.HeaderList(value(msg, name)) {
 		if strings.EqualFold(strings.TrimSpace(one), token) {

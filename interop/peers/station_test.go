@@ -27,12 +27,12 @@ const (
 	aliceHost, carolHost, proxyHost, peerHost, otherHost = 1, 3, 9, 20, 21
 )
 
-// station starts a stack that listens on the transport at port 5060.
+// station starts a stack that listens on the transport.
 func (s *scene) station(host int, name, transport string, change ...func(*dialog.StackConfig)) *station {
 	s.t.Helper()
 	st := &station{s: s, name: name, ip: s.address(host, name), calls: make(chan *dialog.Dialog, 10)}
 	config := &dialog.StackConfig{
-		Transport: &dialog.TransportConfig{Protocol: transport, Address: st.ip, Port: 5060},
+		Transport: &dialog.TransportConfig{Protocol: transport, Address: st.ip, Port: portOf(transport)},
 		From:      &dialog.Address{URI: sip.Uri{Scheme: "sip", User: name, Host: st.ip}},
 		Trace:     s.trace(name),
 	}
@@ -43,11 +43,36 @@ func (s *scene) station(host int, name, transport string, change ...func(*dialog
 	require.NoError(s.t, err)
 	st.Stack = stack
 	stack.OnIncomingDialog(func(d dialog.IDialog) {
-		st.watch(d.(*dialog.Dialog), "incoming")
-		st.calls <- d.(*dialog.Dialog)
+		called := st.user(d.(*dialog.Dialog).Request().Recipient.User)
+		called.watch(d.(*dialog.Dialog), "incoming")
+		called.calls <- d.(*dialog.Dialog)
 	})
 	require.NoError(s.t, stack.Start(context.Background()))
+	s.mu.Lock()
+	s.stations = append(s.stations, st)
+	s.mu.Unlock()
 	s.t.Cleanup(st.leave)
+	return st
+}
+
+// another is a further user of the same stack, for phones that have only one connection.
+func (st *station) another(name string) *station {
+	other := &station{Stack: st.Stack, s: st.s, name: name, ip: st.ip, calls: make(chan *dialog.Dialog, 10)}
+	st.s.mu.Lock()
+	defer st.s.mu.Unlock()
+	st.s.stations = append(st.s.stations, other)
+	return other
+}
+
+// user returns the user of this stack that is called: itself, or another.
+func (st *station) user(name string) *station {
+	st.s.mu.Lock()
+	defer st.s.mu.Unlock()
+	for _, other := range st.s.stations {
+		if other.Stack == st.Stack && other.name == name {
+			return other
+		}
+	}
 	return st
 }
 
@@ -79,6 +104,18 @@ func (st *station) session() dialog.Body {
 // at is the URI of this station.
 func (st *station) at(transport string) sip.Uri {
 	return sip.Uri{Scheme: "sip", User: st.name, Host: st.ip, Port: portOf(transport), UriParams: over(transport)}
+}
+
+// portOf is the port that stations and phones listen on. Browsers refuse to connect to 5060
+// and 5061.
+func portOf(transport string) int {
+	switch transport {
+	case "tls":
+		return 5061
+	case "ws", "wss":
+		return 8080
+	}
+	return 5060
 }
 
 func over(transport string) sip.HeaderParams { return sip.HeaderParams{{K: "transport", V: transport}} }

@@ -50,9 +50,6 @@ func (s *scene) secure(config *dialog.StackConfig) {
 	listener := *config.Transport
 	if listener.Protocol == "tls" || listener.Protocol == "wss" {
 		listener.TLSConfig = s.authority().Server(listener.Address)
-		if listener.Protocol == "tls" {
-			listener.Port = 5061
-		}
 		config.Transport = &listener
 	}
 	config.TLS = &tls.Config{RootCAs: s.authority().Pool()}

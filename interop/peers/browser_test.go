@@ -1,0 +1,214 @@
+//go:build interop && linux
+
+package peers
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+	"github.com/stretchr/testify/require"
+
+	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/internal/chromium"
+)
+
+// tab is a telephone in a page of a browser.
+type tab struct {
+	*chromium.Page
+	s         *scene
+	transport string
+	contact   sip.Uri
+	flow      *dialog.Flow
+	// talks is the event that says that a call is established.
+	talks string
+}
+
+// pages serves the scripts of a folder, each in a page of its own.
+func pages(t *testing.T, dir string) string {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if strings.HasSuffix(req.URL.Path, ".js") {
+			http.ServeFile(w, req, filepath.Join(dir, filepath.Base(req.URL.Path)))
+			return
+		}
+		_, _ = fmt.Fprintf(w, "<!doctype html><title>phone</title><script src='%s.js'></script>", filepath.Base(req.URL.Path))
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// bundles makes one script of each program and all that it imports, with npm's packages.
+func bundles(t *testing.T, programs ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	files, err := filepath.Glob("browser/*.js*")
+	require.NoError(t, err)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, filepath.Base(file)), text, 0o600))
+	}
+	runs(t, dir, "npm", "install", "--no-package-lock", "--no-audit", "--no-fund")
+	for _, program := range programs {
+		runs(t, dir, "node_modules/.bin/esbuild", program+".js", "--bundle", "--outfile=out/"+program+".js")
+	}
+	return filepath.Join(dir, "out")
+}
+
+func runs(t *testing.T, dir, name string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*soon)
+	defer cancel()
+	if strings.Contains(name, "/") {
+		name = filepath.Join(dir, name)
+	}
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	said, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", said)
+}
+
+// open opens a page, which connects to the first of our stacks and registers there.
+func open(s *scene, b *chromium.Browser, address, transport, talks string) *tab {
+	s.t.Helper()
+	p := &tab{Page: b.Open(s.t, address), s: s, transport: transport, talks: talks}
+	us := s.stations[0]
+	registered := make(chan struct{}, 1)
+	require.NoError(s.t, us.OnRequest("REGISTER", func(ctx context.Context, req *sip.Request) dialog.Answer {
+		p.contact, p.flow = *req.Contact().Address.Clone(), dialog.FlowFrom(ctx)
+		select {
+		case registered <- struct{}{}:
+		default:
+		}
+		contact := dialog.Header{Name: "Contact", Value: req.Contact().Value() + ";expires=600"}
+		return dialog.Answer{Headers: []dialog.Header{contact}}
+	}))
+	p.Until("document.readyState === 'complete' && window.phone !== undefined")
+	p.does("phone.connect(%q, %q)", fmt.Sprintf("%s://%s:%d", transport, us.ip, portOf(transport)), "sip:peer@"+us.ip)
+	select {
+	case <-registered:
+	case <-time.After(soon):
+		require.FailNow(s.t, "the page does not register")
+	}
+	return p
+}
+
+func (p *tab) does(format string, args ...any) {
+	p.s.t.Helper()
+	text := fmt.Sprintf(format, args...)
+	p.s.note("browser", strings.TrimPrefix(text, "phone."))
+	p.Run("(async () => { await " + text + " })()") // without its value, which may be an object
+}
+
+// waits waits for an event of the page.
+func (p *tab) waits(event string) {
+	p.s.t.Helper()
+	_, err := p.Try(fmt.Sprintf("phone.wait(%q)", event))
+	require.NoError(p.s.t, err, "events so far: %v", p.Run("JSON.stringify(phone.events())"))
+}
+
+func (p *tab) target() (sip.Uri, *dialog.Flow) { return p.contact, p.flow }
+
+func (p *tab) address(to *station) string {
+	uri := to.at(p.transport)
+	return uri.String()
+}
+
+func (p *tab) dial(to *station) { p.s.t.Helper(); p.does("phone.dial(%q)", p.address(to)) }
+func (p *tab) rings()           { p.s.t.Helper(); p.waits("rings") }
+func (p *tab) answer()          { p.s.t.Helper(); p.does("phone.answer()") }
+func (p *tab) refuse()          { p.s.t.Helper(); p.does("phone.refuse()") }
+func (p *tab) hangup()          { p.s.t.Helper(); p.does("phone.hangup()") }
+func (p *tab) hold()            { p.s.t.Helper(); p.waits(p.talks); p.does("phone.hold()") }
+func (p *tab) resume()          { p.s.t.Helper(); p.waits("hold"); p.does("phone.resume()") }
+func (p *tab) press(key rune)   { p.s.t.Helper(); p.does("phone.press(%q)", string(key)) }
+func (p *tab) complete()        { p.s.t.Helper(); p.does("phone.complete()") }
+func (p *tab) transfer(to *station) {
+	p.s.t.Helper()
+	p.waits(p.talks)
+	p.does("phone.transfer(%q)", p.address(to))
+}
+func (p *tab) consult(to *station) {
+	p.s.t.Helper()
+	p.waits(p.talks)
+	p.does("phone.consult(%q)", p.address(to))
+}
+
+// The session of a browser: what WebRTC needs of RFC 8829. Nobody takes the media.
+const browserSession = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE %[1]s\r\n" +
+	"m=audio 9 UDP/TLS/RTP/SAVPF 0\r\nc=IN IP4 0.0.0.0\r\na=mid:%[1]s\r\na=rtcp-mux\r\na=rtpmap:0 PCMU/8000\r\n" +
+	"a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=setup:%[2]s\r\n" +
+	"a=fingerprint:sha-256 %[3]s\r\na=%[4]s\r\n"
+
+func webrtc(mid, setup, direction string) dialog.Body {
+	fingerprint := strings.TrimSuffix(strings.Repeat("AB:", 32), ":")
+	return dialog.NewBody("application/sdp", fmt.Appendf(nil, browserSession, mid, setup, fingerprint, direction))
+}
+
+func (p *tab) offer(*station) dialog.Body { return webrtc("0", "actpass", "sendrecv") }
+
+func (p *tab) answers(_ *station, d *dialog.Dialog) dialog.Body { return answerTo(d.Request().Body()) }
+
+// answerTo answers an offer of a browser.
+func answerTo(offer []byte) dialog.Body {
+	mid := "0"
+	if _, rest, is := strings.Cut(string(offer), "a=mid:"); is {
+		mid, _, _ = strings.Cut(rest, "\r\n")
+	}
+	way := strings.TrimPrefix(direction(offer), "a=")
+	if opposite := map[string]string{"sendonly": "recvonly", "recvonly": "sendonly"}[way]; opposite != "" {
+		way = opposite
+	}
+	return webrtc(mid, "active", way)
+}
+
+// answering lets a stack answer the offers of browsers.
+func answering(st *station) {
+	st.OnOfferRequest(func(_ context.Context, r *dialog.OfferRequest) (dialog.Body, error) {
+		if r.Offer == nil {
+			return webrtc("0", "actpass", "sendrecv"), nil
+		}
+		return answerTo(r.Offer.Data()), nil
+	})
+}
+
+// forPages lets pages of other origins connect, and asks for session timers.
+func forPages(config *dialog.StackConfig) {
+	timed(config)
+	listener := *config.Transport
+	listener.WebSocket = &dialog.WebSocketConfig{Origins: []string{"*"}}
+	config.Transport = &listener
+}
+
+func TestBrowsers(t *testing.T) {
+	for _, tool := range []string{"chromium", "npm"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			results.misses("JsSIP and SIP.js", tool+" is not installed")
+			t.Skip(tool + " is not installed")
+		}
+	}
+	site := pages(t, bundles(t, "jssip", "sipjs"))
+	browser := chromium.Start(t)
+	in := " in Chromium " + packaged("chromium")
+	for name, kind := range map[string]struct{ version, talks string }{"JsSIP": {"3.13.8", "confirmed"}, "SIP.js": {"0.21.2", "Established"}} {
+		results.meets(name, kind.version+in)
+		script := strings.ToLower(strings.ReplaceAll(name, ".", ""))
+		p := peer{name: name, ready: answering, stack: forPages, oneStack: true, make: func(s *scene, _ int, transport string) phone {
+			return open(s, browser, site+"/"+script, transport, kind.talks)
+		}}
+		t.Run(script, func(t *testing.T) {
+			t.Parallel()
+			p.tries(t, []string{"ws"}, features)
+			p.tries(t, []string{"wss"}, everywhere())
+		})
+	}
+}
