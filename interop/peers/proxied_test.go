@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/register"
 )
 
 // passage is a feature that is tried through a proxy.
@@ -35,6 +36,7 @@ var proxied = []struct {
 	run  func(*passage)
 }{
 	{"registration with digest, refreshed, queried, removed", all, registers},
+	{"package register: kept, lost with the connection, renewed, called back", all[1:], staysRegistered},
 	{"calls of two customers, INVITE with digest, Record-Route", all, customersCall},
 	{"hold and resume from both sides", all, customersHold},
 	{"CANCEL through the proxy", all, customerCancels},
@@ -90,6 +92,40 @@ func registers(c *passage) {
 	require.Contains(c.t, value(c.registered(st, "alice", 700), "Contact"), "alice@")
 	require.Len(c.t, c.register(st, "alice").GetHeaders("Contact"), 1, "the refresh makes no second binding")
 	require.Empty(c.t, c.registered(st, "alice", 0).GetHeaders("Contact"))
+}
+
+// staysRegistered lets package register notice that the proxy is gone, and has forgotten it.
+func staysRegistered(c *passage) {
+	alice := c.station(aliceHost, "alice", listening(c.over), c.secure, pinging,
+		c.proxy.customer("alice", listening(c.over)), c.proxy.customer("alice", c.over))
+	registered := make(chan struct{}, 100)
+	registration, err := register.Start(alice.Stack, register.Options{
+		Record: dialog.Address{URI: c.proxy.record("alice")}, RetryBase: time.Second, RetryMax: 2 * time.Second,
+		OnState: func(status register.Status) {
+			c.note("alice", status.State.String())
+			if status.State == register.Registered {
+				registered <- struct{}{}
+			}
+		},
+	})
+	require.NoError(c.t, err)
+	c.waits(registered)
+	c.proxy.restart()
+	c.waits(registered)
+	caller, callee := c.connected(c.customer(carolHost, "bob"), alice)
+	c.try("hanging up", caller.Hangup)
+	ended(c.t, callee, dialog.PartyRemote)
+	c.try("taking the registration back", registration.Close)
+}
+
+// waits waits for a registration.
+func (c *passage) waits(registered <-chan struct{}) {
+	c.t.Helper()
+	select {
+	case <-registered:
+	case <-time.After(soon):
+		require.FailNow(c.t, "not registered")
+	}
 }
 
 // connected lets a customer call another, which answers.
