@@ -203,7 +203,7 @@ var timeless = map[string]string{
 	"internal/transport/handshake.go":     "time.Unix(1, 0)) // long ago", // wherever the clock is
 	"internal/storerecord/storerecord.go": "UnixMilli(",                   // what another process, or machine, reads
 	"internal/testcert/testcert.go":       "NotBefore:",                   // what a certificate says
-	"snapshot_call.go":                    "now.UnixMilli()",              // what another process reads
+	"internal/callrecord/callrecord.go":   "now.UnixMilli()",              // what another process reads
 }
 
 // FN11: nothing in the library is timed by the wall clock.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/callrecord"
 	"sipdialog.example/dialog/internal/storewriter"
 	"sipdialog.example/dialog/internal/tasks"
 )
@@ -275,7 +276,7 @@ func (d *Dialog) lacksSeqs() bool {
 
 // drewLocked asks for more CSeq numbers when some of them are used.
 func (s *dialogState) drewLocked() {
-	if s.Room() < seqBlock-seqRenew {
+	if s.Room() < callrecord.SeqBlock-callrecord.SeqRenew {
 		s.d.changedIfKeptLocked()
 	}
 }

@@ -4,22 +4,18 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/callrecord"
 	"sipdialog.example/dialog/internal/dialogstate"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
 	"sipdialog.example/dialog/internal/sipheader"
-	"sipdialog.example/dialog/internal/sipmsg"
-	"sipdialog.example/dialog/internal/sipuri"
 	"sipdialog.example/dialog/internal/storewriter"
 	"sipdialog.example/dialog/internal/transport"
-	"sipdialog.example/dialog/internal/wellformed"
 )
 
 // Restore goes on with a call that another process had, or this one before it was started
@@ -93,7 +89,7 @@ func (s *Stack) restore(snapshot *Snapshot, by ownership) (*Dialog, error) {
 	s.counters.restored.Add(1)
 	d.logBegun("call restored", "with")
 	d.resumeTimer(call.timer, now, by.overdue)
-	if call.AwaitsACK && !by.heard && now.Before(clockTime(now, call.Established).Add(64*s.config.timers().T1)) {
+	if call.AwaitsACK && !by.heard && now.Before(callrecord.ClockTime(now, call.Established).Add(64*s.config.timers().T1)) {
 		d.onTime(rand.N(overdueSpread), (*Dialog).probe)
 	}
 	return d, nil
@@ -134,18 +130,7 @@ func (d *Dialog) own(by ownership, saved uint64) {
 		d.currentLocked().Skip(0, dialogstate.ByeReserve)
 		return
 	}
-	d.currentLocked().Skip(seqBlock*blocksBefore(by.fence, saved), seqBlock)
-}
-
-// maxTakers bounds how many processes may take a call before one saves it: numbers end.
-const maxTakers = 10_000
-
-// blocksBefore is how many blocks of CSeq numbers belong to others: to the fences between.
-func blocksBefore(fence, saved uint64) uint32 {
-	if saved == 0 || fence <= saved {
-		return 0
-	}
-	return uint32(min(fence-saved-1, maxTakers))
+	d.currentLocked().Skip(callrecord.SkippedSeqs(by.fence, saved), callrecord.SeqBlock)
 }
 
 // restoredCall is a snapshot that was read and checked.
@@ -166,125 +151,33 @@ func (s *Snapshot) read(now time.Time) (call *restoredCall, err error) {
 	case s.Version < 1:
 		return nil, invalid("snapshot of version %d", s.Version)
 	}
-	call = &restoredCall{Snapshot: s}
-	if call.local, err = readParty("local", s.LocalName, s.LocalURI); err != nil {
-		return nil, err
+	if len(s.AppData) > maxAppData {
+		return nil, invalid("%d bytes of data of the application's", len(s.AppData))
 	}
-	if call.remote, err = readParty("remote", s.RemoteName, s.RemoteURI); err != nil {
-		return nil, err
+	call = &restoredCall{Snapshot: s, session: s.sessionView()}
+	var errs [4]error
+	call.local, errs[0] = callrecord.Party("local", s.LocalName, s.LocalURI)
+	call.remote, errs[1] = callrecord.Party("remote", s.RemoteName, s.RemoteURI)
+	call.contact, errs[2] = callrecord.Contact(s.Contact)
+	errs[3] = callrecord.CheckKey(s.CallID, s.LocalTag, s.RemoteTag)
+	if err := firstError(errs[:]...); err != nil {
+		return nil, malformed(err)
 	}
-	if call.contact, err = readContact(s.Contact); err != nil {
-		return nil, err
-	}
-	call.session = s.sessionView()
-	return call, firstError(s.checkKey(), call.readView(), s.checkFlow(), s.checkSession(), call.readTimer(now))
+	return call, malformed(call.readRest(now))
 }
 
-// checkKey refuses a Call-ID or tag that would not be read as what it is.
-func (s *Snapshot) checkKey() error {
-	if s.CallID == "" || !wellformed.IsVisible(strings.Map(withoutBrackets, s.CallID)) {
-		return invalid("Call-ID %q", s.CallID)
-	}
-	for _, tag := range []string{s.LocalTag, s.RemoteTag} {
-		if tag == "" {
-			continue // a peer of RFC 2543
-		}
-		_, _, params, err := sipmsg.ToAddress("<sip:host>;tag=" + tag)
-		if read, _ := sipuri.Param(params, "tag"); err != nil || len(params) != 1 || read != tag || !wellformed.IsVisible(tag) {
-			return invalid("tag %q", tag)
-		}
-	}
-	if s.LocalTag == "" {
-		return invalid("no tag of ours")
-	}
-	return nil
-}
-
-// withoutBrackets drops angle brackets, which a Call-ID may have (RFC 3261 25.1, word).
-func withoutBrackets(r rune) rune {
-	if r == '<' || r == '>' {
-		return -1
-	}
-	return r
-}
-
-// maxRoutes bounds the route of a snapshot.
-const maxRoutes = 256
-
-// readView reads the state of RFC 3261 12.
-func (c *restoredCall) readView() (err error) {
+func (c *restoredCall) readRest(now time.Time) (err error) {
 	s := c.Snapshot
-	if s.SeqTop > maxSeq {
-		return invalid("CSeq %d", s.SeqTop)
-	}
-	if len(s.RouteSet) > maxRoutes {
-		return invalid("%d routes", len(s.RouteSet))
-	}
-	c.view = dialogstate.View{
+	c.view, err = callrecord.State(dialogstate.View{
 		LocalTag: s.LocalTag, RemoteTag: s.RemoteTag, LocalSeq: s.SeqTop,
 		RemoteSeq: s.RemoteSeq, RemoteSeqKnown: s.RemoteSeqKnown,
-	}
-	if c.view.Target, err = readTarget("remote target", s.RemoteTarget); err != nil {
+	}, s.RemoteTarget, s.RouteSet)
+	if err != nil {
 		return err
 	}
-	for _, text := range s.RouteSet {
-		route, err := readTarget("route", text)
-		if err != nil {
-			return err
-		}
-		c.view.RouteSet = append(c.view.RouteSet, route)
-	}
-	return nil
-}
-
-func readTarget(what, text string) (sip.Uri, error) {
-	uri, err := sipmsg.ToURI(text)
-	if err != nil || !sipuri.IsTarget(uri) || !wellformed.IsVisible(text) {
-		return sip.Uri{}, invalid("%s %q", what, text)
-	}
-	return uri, nil
-}
-
-// readContact reads the application's Contact; nil for none.
-func readContact(value string) (sip.Header, error) {
-	if value == "" {
-		return nil, nil
-	}
-	list := sipmsg.Typed("Contact", value)
-	contact, ok := list[0].(*sip.ContactHeader)
-	if !wellformed.IsOneLine(value) || len(list) != 1 || !ok || !sipuri.IsTarget(contact.Address) {
-		return nil, invalid("Contact %q", value)
-	}
-	return contact, nil
-}
-
-func (s *Snapshot) checkFlow() error {
-	switch strings.ToUpper(s.FlowTransport) {
-	case "":
-		return nil
-	case "UDP", "TCP", "TLS", "WS", "WSS":
-	default:
-		return invalid("transport %q", s.FlowTransport)
-	}
-	if !s.FlowRemote.IsValid() || s.FlowRemote.Port() == 0 {
-		return invalid("address of the peer %v", s.FlowRemote)
-	}
-	return checkText("name of the server", s.FlowServer)
-}
-
-// maxSession bounds a session description in a snapshot.
-const maxSession = 1 << 20
-
-func (s *Snapshot) checkSession() error {
-	for _, session := range [][]byte{s.Session, s.SessionWanted, s.SessionSpare, s.SessionLast} {
-		if len(session) > maxSession {
-			return invalid("session of %d bytes", len(session))
-		}
-	}
-	if len(s.AppData) > maxAppData {
-		return invalid("%d bytes of data of the application's", len(s.AppData))
-	}
-	return checkText("content type", s.SessionType)
+	c.timer, err = callrecord.Timer(now, s.TimerInterval, s.TimerMinSE, s.TimerEnds, s.TimerOurs)
+	return firstError(err, callrecord.CheckFlow(s.FlowTransport, s.FlowRemote, s.FlowServer),
+		callrecord.CheckSession(s.SessionType, s.Session, s.SessionWanted, s.SessionSpare, s.SessionLast))
 }
 
 func (s *Snapshot) sessionView() offeranswer.View {
@@ -302,24 +195,6 @@ func sessionBody(contentType string, data []byte) offeranswer.Body {
 	return &SimpleBody{contentType: orDefault(contentType, typeSDP), data: slices.Clone(data)}
 }
 
-// maxInterval bounds a session interval, in seconds (RFC 3261 20.19).
-const maxInterval = 1<<32 - 1
-
-func (c *restoredCall) readTimer(now time.Time) error {
-	s := c.Snapshot
-	if s.TimerInterval < 0 || s.TimerInterval > maxInterval || s.TimerMinSE < 0 || s.TimerMinSE > maxInterval {
-		return invalid("session interval of %d s, Min-SE of %d", s.TimerInterval, s.TimerMinSE)
-	}
-	c.timer = sessiontimer.View{
-		Interval: time.Duration(s.TimerInterval) * time.Second, MinSE: time.Duration(s.TimerMinSE) * time.Second,
-		Refreshes: s.TimerOurs,
-	}
-	if s.TimerInterval > 0 {
-		c.timer.Expires = clockTime(now, s.TimerEnds)
-	}
-	return nil
-}
-
 // newRestored makes the dialog of a snapshot.
 func (s *Stack) newRestored(call *restoredCall, now time.Time) *Dialog {
 	d := &Dialog{
@@ -327,7 +202,7 @@ func (s *Stack) newRestored(call *restoredCall, now time.Time) *Dialog {
 		state: DialogStateEstablished, phase: phaseConfirmed,
 		local: call.local, contact: call.contact, secure: call.Secure,
 	}
-	d.entered[DialogStateEstablished] = clockTime(now, call.Established).Sub(s.birth())
+	d.entered[DialogStateEstablished] = callrecord.ClockTime(now, call.Established).Sub(s.birth())
 	if len(call.AppData) > 0 || len(call.unknown) > 0 {
 		d.saved = &keptCall{appData: slices.Clone(call.AppData), unknown: call.unknown}
 	}
@@ -350,17 +225,13 @@ func (s *Stack) restoredFlow(call *Snapshot) *transport.Flow {
 		return nil
 	}
 	flow, err := sockets.Restore(transport.Restored{
-		Transport: call.FlowTransport, Local: unmapped(call.FlowLocal), Remote: unmapped(call.FlowRemote),
+		Transport: call.FlowTransport, Local: callrecord.Unmapped(call.FlowLocal), Remote: callrecord.Unmapped(call.FlowRemote),
 		ServerName: call.FlowServer, Dialled: call.FlowDialled,
 	})
 	if err != nil {
 		return nil
 	}
 	return flow
-}
-
-func unmapped(a netip.AddrPort) netip.AddrPort {
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
 // registerRestored files a call that was restored, within MaxDialogs, and holds its flow.

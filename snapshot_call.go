@@ -2,15 +2,14 @@ package dialog
 
 import (
 	"bytes"
+	"encoding/json"
 	"net/netip"
 	"slices"
 	"time"
 
+	"sipdialog.example/dialog/internal/callrecord"
 	"sipdialog.example/dialog/internal/flatjson"
-	"sipdialog.example/dialog/internal/sipheader"
-	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/storewriter"
-	"sipdialog.example/dialog/internal/wellformed"
 )
 
 // SnapshotVersion is the version of the snapshots that this package writes. A field that
@@ -180,9 +179,9 @@ func (d *Dialog) snapshotLocked(now time.Time) *Snapshot {
 	}
 	s := &Snapshot{
 		Version: SnapshotVersion, CallID: d.callID, IsUAC: d.isUAC, IsReferral: d.referral,
-		Established: wallClock(now, established), Secure: d.secure,
+		Established: callrecord.WallClock(now, established), Secure: d.secure,
 	}
-	s.LocalName, s.LocalURI = textsOf(d.local)
+	s.LocalName, s.LocalURI = callrecord.Texts(d.local)
 	if d.contact != nil {
 		s.Contact = d.contact.Value()
 	}
@@ -198,42 +197,16 @@ func (d *Dialog) snapshotLocked(now time.Time) *Snapshot {
 	return s
 }
 
-// wallClock is a time as another process can read it, in milliseconds since 1970. What
-// counts is how far it is from now: the wall clock may have been set since it was noted.
-func wallClock(now, at time.Time) int64 { return now.UnixMilli() + at.Sub(now).Milliseconds() }
-
-// clockTime is a time of wallClock, by our clock.
-func clockTime(now time.Time, wall int64) time.Time {
-	away := min(max(wall-now.UnixMilli(), -maxAway), maxAway)
-	return now.Add(time.Duration(away) * time.Millisecond)
-}
-
-// maxAway bounds how far from now a time of a snapshot is, in milliseconds: ten years.
-const maxAway = 10 * 365 * 24 * 3600 * 1000
-
-// textsOf are name and URI of a party as they are stored.
-func textsOf(p sipheader.Party) (name, uri string) {
-	a := p.NameAddr()
-	return a.Display, a.URI.String()
-}
-
-// seqBlock is how many CSeq numbers a record of the call reserves: enough for a Store that
-// does not answer for long. The call is saved again when seqRenew of them are used.
-const seqBlock, seqRenew = 10_000, 50
-
-// maxSeq is the highest CSeq number (RFC 3261 8.1.1.5).
-const maxSeq = 1<<31 - 1
-
 func (s *Snapshot) takeState(now *dialogState) {
 	view := now.View()
 	s.LocalTag, s.RemoteTag = view.LocalTag, view.RemoteTag
-	s.SeqTop = min(view.LocalSeq, maxSeq-seqBlock) + seqBlock
+	s.SeqTop = callrecord.SeqTop(view.LocalSeq)
 	s.RemoteSeq, s.RemoteSeqKnown = view.RemoteSeq, view.RemoteSeqKnown
 	s.RemoteTarget = view.Target.String()
 	for _, route := range view.RouteSet {
 		s.RouteSet = append(s.RouteSet, route.String())
 	}
-	s.RemoteName, s.RemoteURI = textsOf(now.remote)
+	s.RemoteName, s.RemoteURI = callrecord.Texts(now.remote)
 	s.PeerPackages = now.peerPackages
 }
 
@@ -267,19 +240,96 @@ func (s *Snapshot) takeTimer(timer *sessionTimer, now time.Time) {
 	v := timer.View()
 	s.TimerInterval, s.TimerOurs, s.TimerMinSE = int64(v.Interval/time.Second), v.Refreshes, int64(v.MinSE/time.Second)
 	if !v.Expires.IsZero() {
-		s.TimerEnds = wallClock(now, v.Expires)
+		s.TimerEnds = callrecord.WallClock(now, v.Expires)
 	}
 	s.PeerUpdates = timer.allowsUpdate
 }
 
-// quoted is a name-addr of a name as it stands between quotes.
-func quoted(name, uri string) string { return `"` + name + `" <` + uri + ">" }
+// Snapshots as JSON: see internal/flatjson.
 
-// readParty reads a party as textsOf returns it.
-func readParty(what, name, uri string) (sipheader.Party, error) {
-	display, read, err := sipmsg.ToParty(quoted(name, uri))
-	if err != nil || display != name || read.Wildcard || !wellformed.IsVisible(uri) || !wellformed.IsOneLine(name) {
-		return sipheader.Party{}, invalid("%s %q <%s> is no address", what, name, uri)
+// snapshotFields are the fields, sorted by their names. It is not written to.
+var snapshotFields = []flatjson.Field[Snapshot]{
+	flatjson.Bytes("a", func(s *Snapshot) *[]byte { return &s.AppData }),
+	flatjson.Text("c", func(s *Snapshot) *string { return &s.Contact }),
+	flatjson.Number("e", func(s *Snapshot) *int64 { return &s.Established }),
+	flatjson.Number("f", func(s *Snapshot) *uint64 { return &s.Fence }),
+	flatjson.Flag("fd", func(s *Snapshot) *bool { return &s.FlowDialled }),
+	flatjson.Flag("fi", func(s *Snapshot) *bool { return &s.FlowInbound }),
+	flatjson.Address("fl", func(s *Snapshot) *netip.AddrPort { return &s.FlowLocal }),
+	flatjson.Flag("fn", func(s *Snapshot) *bool { return &s.FlowNAT }),
+	flatjson.Flag("fo", func(s *Snapshot) *bool { return &s.FlowNamed }),
+	flatjson.Address("fr", func(s *Snapshot) *netip.AddrPort { return &s.FlowRemote }),
+	flatjson.Text("fs", func(s *Snapshot) *string { return &s.FlowServer }),
+	flatjson.Text("ft", func(s *Snapshot) *string { return &s.FlowTransport }),
+	flatjson.Text("i", func(s *Snapshot) *string { return &s.CallID }),
+	flatjson.Text("ln", func(s *Snapshot) *string { return &s.LocalName }),
+	flatjson.Number("ls", func(s *Snapshot) *uint32 { return &s.SeqTop }),
+	flatjson.Text("lt", func(s *Snapshot) *string { return &s.LocalTag }),
+	flatjson.Text("lu", func(s *Snapshot) *string { return &s.LocalURI }),
+	flatjson.List("p", func(s *Snapshot) *[]string { return &s.PeerPackages }),
+	flatjson.Flag("pu", func(s *Snapshot) *bool { return &s.PeerUpdates }),
+	flatjson.Flag("rf", func(s *Snapshot) *bool { return &s.IsReferral }),
+	flatjson.Flag("rk", func(s *Snapshot) *bool { return &s.RemoteSeqKnown }),
+	flatjson.Text("rn", func(s *Snapshot) *string { return &s.RemoteName }),
+	flatjson.List("rr", func(s *Snapshot) *[]string { return &s.RouteSet }),
+	flatjson.Number("rs", func(s *Snapshot) *uint32 { return &s.RemoteSeq }),
+	flatjson.Text("rt", func(s *Snapshot) *string { return &s.RemoteTag }),
+	flatjson.Text("ru", func(s *Snapshot) *string { return &s.RemoteURI }),
+	flatjson.Bytes("s", func(s *Snapshot) *[]byte { return &s.Session }),
+	flatjson.Flag("sa", func(s *Snapshot) *bool { return &s.SessionAgreed }),
+	flatjson.Bytes("sl", func(s *Snapshot) *[]byte { return &s.SessionLast }),
+	flatjson.Bytes("ss", func(s *Snapshot) *[]byte { return &s.SessionSpare }),
+	flatjson.Text("st", func(s *Snapshot) *string { return &s.SessionType }),
+	flatjson.Number("sv", func(s *Snapshot) *uint64 { return &s.SessionVersion }),
+	flatjson.Bytes("sw", func(s *Snapshot) *[]byte { return &s.SessionWanted }),
+	flatjson.Flag("sx", func(s *Snapshot) *bool { return &s.Secure }),
+	flatjson.Text("t", func(s *Snapshot) *string { return &s.RemoteTarget }),
+	flatjson.Number("te", func(s *Snapshot) *int64 { return &s.TimerEnds }),
+	flatjson.Number("ti", func(s *Snapshot) *int64 { return &s.TimerInterval }),
+	flatjson.Number("tm", func(s *Snapshot) *int64 { return &s.TimerMinSE }),
+	flatjson.Flag("to", func(s *Snapshot) *bool { return &s.TimerOurs }),
+	flatjson.Flag("u", func(s *Snapshot) *bool { return &s.IsUAC }),
+	flatjson.Flag("ua", func(s *Snapshot) *bool { return &s.AwaitsACK }),
+	flatjson.Number("v", func(s *Snapshot) *int { return &s.Version }),
+}
+
+// MarshalJSON writes the snapshot, with the fields that it was read with and this package
+// does not know. It does not fail.
+func (s Snapshot) MarshalJSON() ([]byte, error) { return s.text(), nil }
+
+func (s *Snapshot) text() []byte {
+	if s.isLater() {
+		return flatjson.Write[Snapshot](s, nil, s.unknown)
 	}
-	return sipheader.NameAddr{Display: display, URI: read}.Party(), nil
+	return flatjson.Write(s, snapshotFields, s.unknown)
+}
+
+// isLater reports whether the snapshot was read from one of a later version, of which
+// nothing is known: all of its fields are as they were written.
+func (s *Snapshot) isLater() bool { return s.Version > SnapshotVersion && s.unknown != nil }
+
+// UnmarshalJSON reads what MarshalJSON has written. Of a later version it reads nothing but
+// that.
+//
+// Errors: ErrInvalidArgument (it is no snapshot).
+func (s *Snapshot) UnmarshalJSON(text []byte) error {
+	object, err := flatjson.Parse(text)
+	if err != nil {
+		return invalid("snapshot: %v", err)
+	}
+	*s = Snapshot{}
+	if raw, ok := object["v"]; ok {
+		if err := json.Unmarshal(raw, &s.Version); err != nil {
+			return invalid("snapshot: version %s", raw)
+		}
+	}
+	if s.Version <= SnapshotVersion {
+		if err := flatjson.Read(s, snapshotFields, object); err != nil {
+			return invalid("snapshot: %v", err)
+		}
+	}
+	if s.unknown, err = object.Kept(); err != nil {
+		return invalid("snapshot: %v", err)
+	}
+	return nil
 }
