@@ -6,6 +6,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/draft"
+	"sipdialog.example/dialog/internal/errtext"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/redirect"
 	"sipdialog.example/dialog/internal/retry"
@@ -123,7 +124,7 @@ func (d *Dialog) nextSeq(method sip.RequestMethod, e *earlyDialog, mayRepeat fun
 	s := d.stateOfLocked(e)
 	seq, ok := s.NextSeq(method)
 	if !ok {
-		return 0, explained(ErrTimeout, errStoreSilent)
+		return 0, errtext.Explained(ErrTimeout, errStoreSilent)
 	}
 	s.drewLocked()
 	return seq, nil

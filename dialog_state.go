@@ -5,6 +5,7 @@ import (
 
 	"sipdialog.example/dialog/internal/dialogstate"
 	"sipdialog.example/dialog/internal/draft"
+	"sipdialog.example/dialog/internal/errtext"
 	"sipdialog.example/dialog/internal/nat"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
@@ -122,7 +123,7 @@ func (s *dialogState) refreshedLocked(msg sipheader.Message) {
 func (s *dialogState) nextRequestLocked(method sip.RequestMethod) (*draft.Request, error) {
 	next, ok := s.Next(method)
 	if !ok {
-		return nil, explained(ErrTimeout, errStoreSilent)
+		return nil, errtext.Explained(ErrTimeout, errStoreSilent)
 	}
 	s.drewLocked()
 	return s.requestLocked(next), nil

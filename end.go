@@ -6,6 +6,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/errtext"
 	"sipdialog.example/dialog/internal/retry"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
@@ -298,7 +299,7 @@ func (d *Dialog) movedAwayLocked() bool { return d.saved != nil && d.saved.moved
 func (d *Dialog) terminateLocked(cause Cause) <-chan struct{} {
 	if d.ending != nil {
 		cause = d.ending.cause
-		cause.Err = behind(cause.Err, d.ending.err)
+		cause.Err = errtext.Join(cause.Err, d.ending.err)
 	}
 	if d.state != DialogStateTerminated {
 		d.ended = &ended{cause: cause}
@@ -462,7 +463,7 @@ func callError(err error) error {
 	case errors.Is(err, txn.ErrClosed):
 		return ErrShutdown
 	case errors.Is(err, txn.ErrNotAllowed):
-		return explained(ErrInvalidArgument, err)
+		return errtext.Explained(ErrInvalidArgument, err)
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	default:
@@ -482,7 +483,7 @@ func transportError(err error) error {
 	if err == nil {
 		return nil
 	}
-	return explained(ErrTransport, err)
+	return errtext.Explained(ErrTransport, err)
 }
 
 // causeOf returns the cause of the end when the request of the call failed with err.
@@ -516,7 +517,7 @@ func (c Cause) answerError() error {
 	case c.By == PartyTransport:
 		return ErrTransport
 	case c.Err != nil:
-		return explained(ErrCanceled, c.Err)
+		return errtext.Explained(ErrCanceled, c.Err)
 	default:
 		return ErrCanceled
 	}

@@ -153,7 +153,7 @@ func (e *ResponseError) Error() string {
 	if e.op != "" {
 		text = e.op + ": " + text
 	}
-	return prefix + text
+	return errtext.Prefix + text
 }
 
 // ShutdownError counts the calls and callbacks that were left when the context of
@@ -182,29 +182,14 @@ func (e *ShutdownError) Error() string {
 // Unwrap returns the context's error.
 func (e *ShutdownError) Unwrap() error { return e.Cause }
 
-// opError is an error as an exported method returns it: this package, the method,
-// the reason, each of them once.
-type opError struct {
-	op     string
-	reason error
-}
-
-func (e *opError) Error() string { return prefix + e.op + ": " + unprefixed(e.reason) }
-
-func (e *opError) Unwrap() error { return e.reason }
-
-const prefix = "dialog: "
-
-func unprefixed(err error) string { return strings.TrimPrefix(err.Error(), prefix) }
-
 // opErr names the method that returns an error: the caller's own, where one is made
 // of others. nil stays nil.
 func opErr(op string, err error) error {
 	switch e := err.(type) {
 	case nil:
 		return nil
-	case *opError:
-		return &opError{op, e.reason}
+	case *errtext.Named:
+		return &errtext.Named{Method: op, Reason: e.Reason}
 	case *StateError:
 		own := *e
 		own.Op = op
@@ -216,28 +201,8 @@ func opErr(op string, err error) error {
 	case *ShutdownError:
 		return e // its text says so
 	}
-	return &opError{op, err}
+	return &errtext.Named{Method: op, Reason: err}
 }
 
 // naming is opErr for the result of a method, which defers it.
 func naming(op string, result *error) { *result = opErr(op, *result) }
-
-// explanation is an error of this package with its reason: errors.Is finds both.
-type explanation struct{ kind, reason error }
-
-func (e *explanation) Error() string   { return e.kind.Error() + ": " + unprefixed(e.reason) }
-func (e *explanation) Unwrap() []error { return []error{e.kind, e.reason} }
-
-func explained(kind, reason error) error { return &explanation{kind, reason} }
-
-// behind joins the first failure and the next one, which it caused or which followed.
-// Either may be nil.
-func behind(first, next error) error {
-	switch {
-	case first == nil:
-		return next
-	case next == nil || next.Error() == first.Error():
-		return first
-	}
-	return explained(first, next)
-}

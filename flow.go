@@ -11,6 +11,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/errtext"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
@@ -116,7 +117,7 @@ func lostBy(reason error) error {
 	if reason == nil {
 		return nil
 	}
-	return explained(ErrFlowLost, reason)
+	return errtext.Explained(ErrFlowLost, reason)
 }
 
 // Done returns a channel that is closed when the flow's connection is lost; Err then

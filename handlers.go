@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -160,7 +161,7 @@ func (s *Stack) handleInvite(tx serverTx, req *sipmsg.Message) {
 		s.refuseNobody(tx)
 		return
 	}
-	if !s.admission.admits(req.Source.Addr().Unmap()) {
+	if !s.admission.Admits(req.Source.Addr().Unmap(), time.Now()) {
 		s.busy(tx, &s.counters.rate)
 		return
 	}

@@ -6,7 +6,6 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
-	"sipdialog.example/dialog/internal/rate"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/unconfirmed"
 )
@@ -127,8 +126,6 @@ const (
 	// bound of a stack with few calls.
 	bytesPerCall   = 16 << 10
 	leastCallBytes = 16 << 20
-	// maxSources bounds the IP addresses whose rate is kept.
-	maxSources = 10000
 )
 
 // newUnconfirmed counts the calls that were answered and not acknowledged.
@@ -170,26 +167,6 @@ func (c *StackConfig) transportLimits() transport.Limits {
 		UDPRequestBytes: l.UDPRequestBytes, DialTimeout: l.DialTimeout, DialPause: l.DialPause,
 		IdleTimeout: l.IdleTimeout, HandshakeTimeout: l.HandshakeTimeout, WriteTimeout: l.WriteTimeout,
 	}
-}
-
-// admission decides which INVITEs are accepted. It is set at construction.
-type admission struct {
-	all     *rate.Bucket
-	sources *rate.Sources[netip.Addr]
-}
-
-func newAdmission(l Limits) admission {
-	return admission{
-		all:     rate.NewBucket(l.InviteRate),
-		sources: rate.NewSources[netip.Addr](l.InviteRatePerSource, maxSources),
-	}
-}
-
-// admits reports whether an INVITE from that address is accepted now. A source beyond
-// its own rate does not use up the rate of all.
-func (a admission) admits(source netip.Addr) bool {
-	now := time.Now()
-	return a.sources.Take(source, now) && a.all.Take(now)
 }
 
 // sourceOf returns the IP address that a message came from.

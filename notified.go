@@ -8,6 +8,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/errtext"
 	"sipdialog.example/dialog/internal/refersub"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
@@ -127,7 +128,7 @@ func (e *TransferError) Error() string {
 		text += ", reason " + e.Reason
 	}
 	if e.Err != nil {
-		text += ": " + unprefixed(e.Err)
+		text += ": " + errtext.Bare(e.Err)
 	}
 	return text
 }

@@ -76,7 +76,7 @@ func (s *Stack) do(ctx context.Context, req *sip.Request, opts DoOpts) (*sip.Res
 	}
 	s.completing().Complete(own)
 	outgoing.RouteBy(s.firstHop(by), own)
-	w, filled := newWaiter(), false
+	w, filled := retry.NewWaiter(callError), false
 	prepare := func(req *draft.Request, local transport.Local) {
 		if !filled {
 			filled = true
@@ -85,8 +85,8 @@ func (s *Stack) do(ctx context.Context, req *sip.Request, opts DoOpts) (*sip.Res
 		}
 	}
 	x := &retry.Request{
-		Layer: layer, Owner: &stackOwner{stack: s, heard: w.heard}, Base: s.base, Timeout: s.config.txTimeout(),
-		Attempt: s.attempt(&auth.Scope{}), OnResponse: w.response, OnDone: w.done,
+		Layer: layer, Owner: &stackOwner{stack: s, heard: w.Heard}, Base: s.base, Timeout: s.config.txTimeout(),
+		Attempt: s.attempt(&auth.Scope{}), OnResponse: w.Response, OnDone: w.Done,
 	}
 	if opts.Sent != nil {
 		var last outgoing.Last
@@ -97,12 +97,12 @@ func (s *Stack) do(ctx context.Context, req *sip.Request, opts DoOpts) (*sip.Res
 	if err := x.Send(ctx, draft.Of(own)); err != nil {
 		return nil, nil, err
 	}
-	res, err := w.wait(ctx)
+	res, err := w.Wait(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	keepRegistered(own, res, w.flow)
-	return res.Response(), s.flowOf(w.flow), nil
+	keepRegistered(own, res, w.Flow())
+	return res.Response(), s.flowOf(w.Flow()), nil
 }
 
 // completing is what a request outside calls gets where it has nothing of its own.
@@ -137,14 +137,14 @@ func (d *Dialog) Do(ctx context.Context, req *sip.Request) (result *sip.Response
 	if err != nil {
 		return nil, err
 	}
-	res, err := w.wait(ctx)
+	res, err := w.Wait(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return res.Response(), nil
 }
 
-func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, error) {
+func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*retry.Waiter, error) {
 	var headers []sip.Header // cloned without locks: their types may be the application's
 	for _, h := range from.Headers() {
 		if wellformed.SetBy(h.Name()) == "" {
@@ -172,7 +172,7 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 		req.SetMaxForwards(int(*hops))
 	}
 	req.Body = from.Body()
-	w := newWaiter()
+	w := retry.NewWaiter(callError)
 	if err := s.unlockAndSend(ctx, req, e, e.mayRepeatLocked, func(x *retry.Request) { d.reportTo(w, e, from.Method, x) }); err != nil {
 		return nil, err
 	}
@@ -180,18 +180,18 @@ func (d *Dialog) sendRequest(ctx context.Context, from *sip.Request) (*waiter, e
 }
 
 // reportTo has a client request tell a waiter of its outcome, after what a failure ends.
-func (d *Dialog) reportTo(w *waiter, e *earlyDialog, method sip.RequestMethod, x *retry.Request) {
+func (d *Dialog) reportTo(w *retry.Waiter, e *earlyDialog, method sip.RequestMethod, x *retry.Request) {
 	x.OnResponse = func(res *sipmsg.Message) {
 		if res.Status >= 300 {
 			d.failed(e, method, res.Status, res.Reason)
 		}
-		w.response(res)
+		w.Response(res)
 	}
 	x.OnDone = func(err error) {
 		if err != nil {
 			d.unanswered(e, method, err)
 		}
-		w.done(err)
+		w.Done(err)
 	}
 }
 
@@ -226,52 +226,4 @@ func (d *Dialog) sendBody(ctx context.Context, method sip.RequestMethod, body Bo
 		return newResponseError(method, received(res))
 	}
 	return nil
-}
-
-// waiter waits for the final response to a request.
-type waiter struct {
-	final chan outcome
-	// flow is the one that the latest response has come by: it is read when that was
-	// the final one.
-	flow *transport.Flow
-}
-
-type outcome struct {
-	res *sipmsg.Message
-	err error
-}
-
-func newWaiter() *waiter { return &waiter{final: make(chan outcome, 1)} }
-
-// heard is called before response, by the same goroutine.
-func (w *waiter) heard(flow *transport.Flow) { w.flow = flow }
-
-func (w *waiter) response(res *sipmsg.Message) {
-	if !res.IsProvisional() {
-		w.tell(outcome{res: res})
-	}
-}
-
-// done follows a final response, or replaces it.
-func (w *waiter) done(err error) {
-	if err != nil {
-		w.tell(outcome{err: callError(err)})
-	}
-}
-
-// tell keeps the first outcome.
-func (w *waiter) tell(o outcome) {
-	select {
-	case w.final <- o:
-	default:
-	}
-}
-
-func (w *waiter) wait(ctx context.Context) (*sipmsg.Message, error) {
-	select {
-	case o := <-w.final:
-		return o.res, o.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }

@@ -22,6 +22,7 @@ import (
 	"sipdialog.example/dialog/internal/lockstat"
 	"sipdialog.example/dialog/internal/mailbox"
 	"sipdialog.example/dialog/internal/outgoing"
+	"sipdialog.example/dialog/internal/rate"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/storewriter"
 	"sipdialog.example/dialog/internal/tasks"
@@ -40,7 +41,7 @@ type Stack struct {
 	config    *StackConfig
 	journal   *journal.Journal
 	log       *slog.Logger // into journal
-	admission admission
+	admission rate.Admission
 	// made is what times are counted from that there are many of.
 	made time.Time
 	// allowHeader and supportedHeader stand in most messages, goDeliver
@@ -166,7 +167,7 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 		config:    own,
 		journal:   records,
 		log:       records.Logger(),
-		admission: newAdmission(own.Limits),
+		admission: rate.NewAdmission(own.Limits.InviteRate, own.Limits.InviteRatePerSource),
 
 		unconfirmed: newUnconfirmed(own),
 		callBytes:   budget.New(own.callBytes()),

@@ -42,7 +42,7 @@ func (d *Dialog) updateOnce(ctx context.Context, offer Body, headers []Header) (
 	if err != nil {
 		return nil, err
 	}
-	res, err := w.wait(ctx)
+	res, err := w.Wait(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func (d *Dialog) updateOnce(ctx context.Context, offer Body, headers []Header) (
 
 // sendUpdate writes an UPDATE when no other one, and no offer, is open (RFC
 // 3311 5.1).
-func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (*waiter, error) {
+func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (*retry.Waiter, error) {
 	if err := d.lockToSendIf(ctx, "UPDATE", func() error { return d.mayUpdateLocked(offer) }); err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	addHeaders(req, headers)
 	offer = s.negotiation.Numbered(offer)
 	putBody(req, offer)
-	out := &updateClient{d: d, fork: d.currentForkLocked(), target: s.Target(), offer: offer, waiter: newWaiter()}
+	out := &updateClient{d: d, fork: d.currentForkLocked(), target: s.Target(), offer: offer, waiter: retry.NewWaiter(callError)}
 	s.updateOut = out
 	s.negotiation.SendOffer(out, offer, offeranswer.ByApplication)
 	err = s.unlockAndSend(ctx, req, out.fork, out.mayRepeatLocked, func(x *retry.Request) {
@@ -121,7 +121,7 @@ type updateClient struct {
 	fork   *earlyDialog // nil outside the early dialogs of our INVITE
 	target sip.Uri      // where it went
 	offer  Body
-	waiter *waiter
+	waiter *retry.Waiter
 }
 
 func (u *updateClient) response(res *sipmsg.Message) {
@@ -131,7 +131,7 @@ func (u *updateClient) response(res *sipmsg.Message) {
 	if u.over(res) && !res.IsSuccess() {
 		u.d.failed(u.fork, sip.UPDATE, res.Status, res.Reason)
 	}
-	u.waiter.response(res)
+	u.waiter.Response(res)
 }
 
 func (u *updateClient) done(err error) {
@@ -141,7 +141,7 @@ func (u *updateClient) done(err error) {
 	if u.over(nil) {
 		u.d.unanswered(u.fork, sip.UPDATE, err)
 	}
-	u.waiter.done(err)
+	u.waiter.Done(err)
 }
 
 // mayRepeatLocked keeps an UPDATE in an early dialog that was left from going out

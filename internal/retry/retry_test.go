@@ -78,8 +78,8 @@ func (o *owner) Login(context.Context, Sent, auth.Challenge) (auth.Login, bool) 
 func (o *owner) Unsent(_ txn.RequestOptions, err error) error { return err }
 func (o *owner) Lost(_ txn.RequestOptions, err error) error   { return err }
 
-// outcome is what is reported of a request.
-type outcome struct {
+// report is what is reported of a request.
+type report struct {
 	statuses []int
 	errs     []error
 }
@@ -92,8 +92,8 @@ func invite() *draft.Request {
 	return req
 }
 
-func begin(o *owner) (*Request, *outcome) {
-	got := new(outcome)
+func begin(o *owner) (*Request, *report) {
+	got := new(report)
 	x := &Request{
 		Layer: o, Owner: o, Base: context.Background(), Timeout: time.Second,
 		Attempt:    new(auth.Cache).Begin(&auth.Scope{}, false),
@@ -167,7 +167,7 @@ func TestAResponseIsTheOutcomeOrSendsTheRequestAgain(t *testing.T) {
 			require.Empty(t, got.errs)
 			x.answered(o.sent[1], response(200, ""))
 			x.ended(o.sent[1], nil)
-			require.Equal(t, outcome{[]int{200}, []error{nil}}, *got)
+			require.Equal(t, report{[]int{200}, []error{nil}}, *got)
 		})
 	}
 }
@@ -263,4 +263,31 @@ func TestDestinationListsThePlacesBehindTheNextHop(t *testing.T) {
 	req.AppendHeader(&sip.RouteHeader{Address: second})
 	require.Equal(t, []string{PlaceOf(second), PlaceOf(req.Recipient)}, pathBehind(req, first))
 	require.Equal(t, []string{PlaceOf(first), PlaceOf(second), PlaceOf(req.Recipient)}, pathBehind(req, sip.Uri{Host: "elsewhere.example"}))
+}
+
+func TestTheFirstOutcomeIsWaitedFor(t *testing.T) {
+	late, named := errors.New("late"), errors.New("named")
+	for _, row := range []struct {
+		tell   func(w *Waiter)
+		status int
+		err    error
+	}{
+		{func(w *Waiter) { w.Response(response(180, "")); w.Response(response(486, "")); w.Done(nil) }, 486, nil},
+		{func(w *Waiter) { w.Response(response(200, "")); w.Done(late) }, 200, nil},
+		{func(w *Waiter) { w.Done(late); w.Response(response(200, "")) }, 0, named},
+		{func(w *Waiter) { w.Response(response(180, "")) }, 0, context.Canceled},
+	} {
+		w := NewWaiter(func(error) error { return named })
+		ctx, cancel := context.WithCancel(t.Context())
+		row.tell(w)
+		if row.err == context.Canceled {
+			cancel()
+		}
+		res, err := w.Wait(ctx)
+		cancel()
+		require.Equal(t, row.err, err)
+		if row.status != 0 {
+			require.Equal(t, row.status, res.Status)
+		}
+	}
 }
