@@ -33,19 +33,19 @@ type Client struct {
 	stop      func()          // ends a move that is under way; nil when there is none
 }
 
-// Request writes req, releases it, and returns; what comes of it goes to user,
-// maybe before Request returns. It sets the top Via with a branch of its
+// Request writes req, releases it, and returns. Responses and the outcome go to user,
+// perhaps before Request returns. It sets the top Via with a branch of its
 // own, and Max-Forwards and Content-Length when absent. With opt.Flow lost or
 // nil, all addresses of opt.NextHop are tried in turn. A request that is too
 // long for UDP goes by TCP where that can be connected (RFC 3261 18.1.1).
 //
 // A target that fails later on is given up for the next one (RFC 3263 4.3): when it
-// answers 503, or when its connection is lost, or the timeout passes, before it
-// has answered at all. user hears nothing of that, but what comes of the last one;
-// should the rest of the way lead nowhere, of the one before.
+// answers 503, or when its connection is lost, or the timeout passes, before its first
+// response. user gets only the outcome at the last target; if no further target can be
+// reached, that of the one before.
 //
 // It blocks while it resolves and connects, until ctx ends; ctx has no effect
-// afterwards. An error means that user will hear nothing: ErrNotAllowed (ACK,
+// afterwards. After an error user is not called: ErrNotAllowed (ACK,
 // CANCEL, or a header missing), ErrClosed, ErrTransport, ctx's.
 func (l *Layer) Request(ctx context.Context, req *draft.Request, opt RequestOptions, user ClientUser) (*Client, error) {
 	if err := checkOutgoing(req); err != nil {
@@ -127,7 +127,7 @@ func (c *Client) current() *clientTx {
 	return c.tx
 }
 
-// final hands over the response that ends it, and then lets go of the request: an
+// final delivers the response that ends the transaction, and then releases the request: an
 // accepted INVITE stays here for 32 s more.
 func (c *Client) final(res *sipmsg.Message) {
 	defer c.forget()
@@ -140,7 +140,7 @@ func (c *Client) hear(res *sipmsg.Message) {
 	c.user.Response(c, res)
 }
 
-// done tells the user that nothing more comes.
+// done delivers the end of the transaction to the user.
 func (c *Client) done(err error) {
 	if err != nil {
 		c.logFailed(err)

@@ -12,8 +12,8 @@ const maxForwards = 70
 
 // Cancel asks for an INVITE to be cancelled (RFC 3261 9.1): CANCEL leaves as
 // soon as a provisional response has come, and never after a final one. When
-// nothing has come 64*T1 after it, the user is told ErrCancelled. No other target is tried
-// any more: one that fails is the end. extra is added to the CANCEL, a Reason
+// no final response has come 64*T1 after it, the outcome is ErrCancelled. No other target
+// is tried after Cancel. extra is added to the CANCEL, a Reason
 // for example. Only the first call counts; it has no effect on other requests. It
 // does not block.
 func (c *Client) Cancel(extra ...sip.Header) {

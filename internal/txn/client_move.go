@@ -25,8 +25,8 @@ func failsOver(e event, do action, res *sipmsg.Message, provisional bool) bool {
 	case eventFailure:
 		return do&up != 0 && res.Status == sip.StatusServiceUnavailable
 	case eventLost:
-		// Who has begun to answer is not asked behind his back by another way:
-		// both would answer.
+		// A peer that has sent a provisional response is not tried by another
+		// address too: both requests would be answered.
 		return !provisional
 	case eventLimit:
 		return do&fail != 0 && !provisional
@@ -54,7 +54,7 @@ func (c *Client) mayMove() bool {
 }
 
 // move sends the request to the next target that can be reached within the
-// timeout, or tells the user how it ended.
+// timeout, or delivers the outcome to the user.
 func (c *Client) move(timeout time.Duration, o outcome) {
 	ctx, cancel := context.WithTimeout(c.layer.ctx, timeout)
 	defer cancel()
@@ -96,7 +96,7 @@ func (c *Client) isCancelled() bool {
 	return c.cancelled
 }
 
-// end tells the user how the last attempt ended.
+// end delivers the outcome of the last attempt to the user.
 func (c *Client) end(o outcome) {
 	if o.res != nil {
 		c.layer.queues.push(c.callID, 0, func() { c.final(o.res) })

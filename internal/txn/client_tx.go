@@ -31,7 +31,7 @@ type clientTx struct {
 	unwatch     func()         // ends the watch over the connection; nil before and after
 }
 
-// output is what a step leaves to do without the lock.
+// output has the actions of a step that are performed without the lock.
 type output struct {
 	data    []byte    // to be written
 	cancel  *clientTx // to be started
@@ -143,7 +143,7 @@ func (tx *clientTx) lost(err error) {
 
 func (tx *clientTx) onTimer(s *slot, generation uint32) {
 	if silence := tx.unanswered(s, generation); silence > 0 {
-		// Before the user hears of it, whose next request is to go another way.
+		// Before the timeout is delivered: the user's next request avoids this flow.
 		tx.flow.Doubt(silence)
 	}
 	tx.perform(tx.expire(s, generation))
@@ -182,8 +182,8 @@ func (tx *clientTx) step(e event, res *sipmsg.Message, err error) output {
 	return tx.stepLocked(e, res, err)
 }
 
-// stepLocked takes the arrow for e. What the user is to hear is queued here,
-// under the lock, so that it hears it in the order of the steps.
+// stepLocked takes the arrow for e. Deliveries to the user are queued here, under the
+// lock, so that they come in the order of the steps.
 func (tx *clientTx) stepLocked(e event, res *sipmsg.Message, err error) output {
 	do, ok := tx.advanceLocked(e)
 	if !ok {
@@ -227,9 +227,9 @@ func (tx *clientTx) stepLocked(e event, res *sipmsg.Message, err error) output {
 	return out
 }
 
-// responseLocked tells the user of a response, once the ACK to it, if there is
-// one, has been written: a peer that reads the user's next request before the ACK
-// may take it for a mistake. What it returns is still to be written.
+// responseLocked delivers a response to the user, once the ACK to it, if there is one,
+// has been written: a peer that reads the user's next request before the ACK may refuse
+// it. The caller writes the result.
 func (tx *clientTx) responseLocked(res *sipmsg.Message, ack []byte) (unsent []byte) {
 	c := tx.client
 	if c == nil {
@@ -250,13 +250,13 @@ func (tx *clientTx) responseLocked(res *sipmsg.Message, ack []byte) (unsent []by
 	return nil
 }
 
-// maxRepeats is how many 2xx with the same To tag wait to be told of. RFC 3261
+// maxRepeats is how many 2xx with the same To tag wait for their delivery. RFC 3261
 // 13.3.1.4 has a peer send eleven in all.
 const maxRepeats = 32
 
-// repeatedLocked tells the user of a further 2xx to an INVITE. Those that wait to be
-// told of stand for all with their To tag that come meanwhile, since each gets the
-// same ACK: a peer that repeats it without end has some in the queue.
+// repeatedLocked delivers a further 2xx to an INVITE. While maxRepeats of one To tag wait,
+// more of them are dropped, since each gets the same ACK: a peer that repeats its 2xx
+// without end does not fill the queue.
 func (tx *clientTx) repeatedLocked(res *sipmsg.Message) {
 	c := tx.client
 	if c == nil {
@@ -295,7 +295,7 @@ func (tx *clientTx) doneLocked(err error) {
 	tx.client = nil
 }
 
-// perform does what a step left to do; no lock is held.
+// perform does the actions of a step. No lock is held.
 func (tx *clientTx) perform(out output) {
 	if out.unwatch != nil {
 		out.unwatch()
@@ -307,13 +307,13 @@ func (tx *clientTx) perform(out output) {
 	}
 	if out.cancel != nil {
 		out.cancel.logCancel()
-		// When it cannot be written, the INVITE's own timer or watch tells.
+		// If it cannot be written, the INVITE ends by its own timer or watch.
 		_ = out.cancel.launch()
 	}
 }
 
-// close ends the transaction. A user that waits is told so; one that has its
-// 2xx is told that it was all.
+// close ends the transaction: with ErrClosed for a user that has no final response, with
+// nil for one that has its 2xx.
 func (tx *clientTx) close() {
 	tx.perform(tx.shut())
 }

@@ -29,12 +29,12 @@ type RequestOptions struct {
 	// called before each writing, with no lock held, once or more: on the caller's
 	// goroutine, for a target that is tried later on another.
 	Prepare func(req *draft.Request, local transport.Local)
-	// Authorize, unless nil, adds the credentials for whom the flow leads to. It is
-	// called after Prepare, as that is, and may wait until ctx ends; what it returns is
-	// called when the request has been written, or is not to be as it stands.
+	// Authorize, unless nil, adds the credentials for the destination of the flow. It is
+	// called after Prepare, in the same way, and may wait until ctx ends. Its result is
+	// called when the request has been written, or is not sent in this form.
 	Authorize func(ctx context.Context, req *draft.Request, flow *transport.Flow) (written func(sent bool))
 	// NoWait has [Layer.SendAck] return ErrWouldWait rather than look a name up or
-	// connect: for what runs where nothing may wait.
+	// connect: for callers that must not wait.
 	NoWait bool
 }
 
@@ -44,7 +44,7 @@ type outgoing struct {
 	flow   *transport.Flow
 	branch string
 	data   []byte
-	// written is what Authorize has returned, unless nil.
+	// written is the result of Authorize; nil without one.
 	written func(sent bool)
 }
 
@@ -55,14 +55,14 @@ func (o outgoing) by(write func(outgoing) error) error {
 	return err
 }
 
-// leave lets those go on that wait for what Authorize has reserved.
+// leave releases what Authorize has reserved, for those that wait for it.
 func (o outgoing) leave(sent bool) {
 	if o.written != nil {
 		o.written(sent)
 	}
 }
 
-// checkOutgoing refuses what the peer would have to.
+// checkOutgoing refuses a request that a peer would have to refuse.
 func checkOutgoing(req *draft.Request) error {
 	if req == nil {
 		return fmt.Errorf("%w: no request", ErrNotAllowed)
@@ -125,8 +125,8 @@ func (l *Layer) deliverOn(ctx context.Context, flow *transport.Flow, req *draft.
 	return l.compose(ctx, req, flow, opt).by(write)
 }
 
-// deliverNow is deliver by what is there: the preferred flow, or one to the next hop
-// that takes neither a look-up nor a dial.
+// deliverNow is deliver without waiting: by the preferred flow, or by one to the next hop
+// that needs neither a look-up nor a dial.
 func (l *Layer) deliverNow(req *draft.Request, opt RequestOptions, write func(outgoing) error) error {
 	if l.closed.Load() {
 		return ErrClosed
@@ -163,8 +163,8 @@ func (l *Layer) writeNow(flow *transport.Flow, req *draft.Request, opt RequestOp
 	return l.compose(l.ctx, req, stream, opt).by(write)
 }
 
-// tellsTarget reports whether requests of a method say where later ones are to go to:
-// where we are now.
+// tellsTarget reports whether requests of a method have our Contact, to which later
+// requests of the peer go: it must be our present address.
 func tellsTarget(method sip.RequestMethod) bool {
 	switch method {
 	case sip.INVITE, sip.UPDATE, sip.SUBSCRIBE, sip.NOTIFY, sip.REFER, sip.REGISTER:
@@ -174,7 +174,7 @@ func tellsTarget(method sip.RequestMethod) bool {
 	}
 }
 
-// compose sets what depends on the flow, and writes the text.
+// compose sets the headers that depend on the flow, and writes the text.
 func (l *Layer) compose(ctx context.Context, req *draft.Request, flow *transport.Flow, opt RequestOptions) outgoing {
 	if tellsTarget(req.Method) {
 		flow.Recheck()

@@ -30,8 +30,8 @@ const (
 // wait for one Call-ID beyond Config.QueueLen.
 const urgent = 256
 
-// settleTime is how long Close lets what has been received be answered. It takes
-// microseconds, unless a call of User's waits for something.
+// settleTime is how long Close waits until received messages are answered. That takes
+// microseconds, unless a method of User waits for something.
 const settleTime = 100 * time.Millisecond
 
 // Config configures a Layer. Transport and User are required.
@@ -59,8 +59,8 @@ type Config struct {
 
 // User is the layer above. For one Call-ID these calls, and those of
 // ClientUser, come one at a time, in the order of arrival; for different
-// Call-IDs they come in parallel. No lock is held, a panic is survived. They must not
-// wait for the peer: what comes next for that Call-ID waits for them.
+// Call-IDs they come in parallel. No lock is held, and a panic is recovered. They must not
+// wait for the peer: the next message of that Call-ID waits for them.
 type User interface {
 	// Request hands over a new server transaction: any method but ACK and
 	// CANCEL. An INVITE outside dialogs has been answered 100.
@@ -77,8 +77,8 @@ type User interface {
 	ServerFailed(tx *Server, err error)
 }
 
-// ClientUser takes what comes of one client transaction. The rules of User
-// hold.
+// ClientUser takes the responses and the outcome of one client transaction. The rules of
+// User hold.
 type ClientUser interface {
 	// Response hands over a provisional response (100 included), the final one,
 	// and for INVITE each 2xx, also repeated and from other forks, until Timer M.
@@ -113,7 +113,8 @@ type Layer struct {
 	clients *table[*clientTx]
 	servers *table[*serverTx]
 	merging *table[*serverTx] // by Call-ID, From tag and CSeq
-	// What is left of those that are over. A transaction is in its table until it is there.
+	// Records of transactions that have ended. A transaction stays in its table until its
+	// record is here.
 	pastClients, pastServers *over
 
 	queues   *queues
@@ -175,17 +176,16 @@ func New(cfg Config) *Layer {
 	return l
 }
 
-// Close ends all transactions: clients without a final response are told
-// ErrClosed. It blocks until what is queued has been delivered and nothing of
-// this layer runs any more, and must therefore not be called from a call of User or
-// ClientUser. It is idempotent. The transport stays open.
+// Close ends all transactions: clients without a final response get ErrClosed. It blocks
+// until the queues are empty and nothing of this layer runs any more, so it must not be
+// called from a method of User or ClientUser. It is idempotent. The transport stays open.
 func (l *Layer) Close() { l.CloseBy(context.Background()) }
 
 // CloseBy is Close that does not wait when ctx has ended, for calls of the user's, or
 // of the transport's trace, that do not return.
 func (l *Layer) CloseBy(ctx context.Context) {
 	l.closed.Store(true)
-	// What has been received is still answered: the peer's BYE may be in it.
+	// Messages that have been received are still answered: a BYE may be among them.
 	l.queues.settle(ctx, settleTime)
 	l.cancel()
 	for _, tx := range l.clients.all() {
@@ -207,7 +207,7 @@ func (l *Layer) CloseBy(ctx context.Context) {
 // ends.
 func (l *Layer) WaitRefused(ctx context.Context) { l.redials.Wait(ctx) }
 
-// Counts says what is alive in a layer.
+// Counts has the present numbers of a layer.
 type Counts struct {
 	Clients int // client transactions
 	Servers int // server transactions
@@ -215,8 +215,8 @@ type Counts struct {
 	Tasks   int // timers at work, and connections being set up for the next target or again
 }
 
-// Running counts what is alive: all zero when the timers of the last
-// transaction have ended.
+// Running returns the present numbers: all zero when the timers of the last transaction
+// have ended.
 func (l *Layer) Running() Counts {
 	return Counts{
 		Clients: l.clients.len() + l.pastClients.len(),

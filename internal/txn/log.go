@@ -12,10 +12,9 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// What is logged at slog.LevelDebug of the messages of transactions, a line each; of
-// what is sent before it leaves, since the answer may be here before the write has
-// returned. 100 and repetitions are left out. Nothing costs anything unless it is
-// wanted.
+// The messages of transactions are logged at slog.LevelDebug, a line each. A message of
+// ours is logged before it leaves, since its answer may arrive before the write has
+// returned. 100 and repetitions are left out. Without that level it costs nothing.
 
 func (l *Layer) debugs() bool { return l.log.Enabled(context.Background(), slog.LevelDebug) }
 
@@ -27,14 +26,14 @@ func (l *Layer) note(event, callID string, method sip.RequestMethod, flow *trans
 	l.log.LogAttrs(context.Background(), slog.LevelDebug, event, append(of, attrs...)...)
 }
 
-// logSent tells of a request of ours.
+// logSent logs a request of ours.
 func (l *Layer) logSent(req *draft.Request, flow *transport.Flow) {
 	if l.debugs() {
 		l.note("request sent", req.CallID(), req.Method, flow, slog.Uint64("cseq", uint64(req.CSeq())))
 	}
 }
 
-// logCancel tells of a CANCEL of ours that is about to be sent.
+// logCancel logs a CANCEL of ours that is about to be sent.
 func (tx *clientTx) logCancel() {
 	if tx.layer.debugs() {
 		req := draft.Parse(tx.data)
@@ -43,14 +42,14 @@ func (tx *clientTx) logCancel() {
 	}
 }
 
-// logReceived tells of a request of the peer's.
+// logReceived logs a request of the peer's.
 func (l *Layer) logReceived(m *sipmsg.Message, flow *transport.Flow) {
 	if l.debugs() {
 		l.note("request received", m.CallID, m.Method, flow, slog.Uint64("cseq", uint64(m.CSeq)))
 	}
 }
 
-// logAnswer tells of a response to one.
+// logAnswer logs a response to one.
 func (l *Layer) logAnswer(m *sipmsg.Message, flow *transport.Flow, status int, reason string) {
 	if status != sip.StatusTrying && l.debugs() {
 		l.note("response sent", m.CallID, m.Method, flow, slog.Uint64("cseq", uint64(m.CSeq)),
@@ -58,7 +57,7 @@ func (l *Layer) logAnswer(m *sipmsg.Message, flow *transport.Flow, status int, r
 	}
 }
 
-// logResponse tells of a response to a request of ours.
+// logResponse logs a response to a request of ours.
 func (c *Client) logResponse(res *sipmsg.Message) {
 	if l := c.layer; res.Status != sip.StatusTrying && l.debugs() {
 		l.note("response received", c.callID, c.method, c.Heard(), slog.Uint64("cseq", uint64(res.CSeq)),
@@ -66,7 +65,7 @@ func (c *Client) logResponse(res *sipmsg.Message) {
 	}
 }
 
-// logUnsent tells of a request that could not be written, nowhere that it might go.
+// logUnsent logs a request that could not be written to any target.
 func (l *Layer) logUnsent(req *draft.Request, opt RequestOptions, err error) {
 	if !l.debugs() || errors.Is(err, ErrWouldWait) { // it is tried again, and may wait
 		return
@@ -80,14 +79,14 @@ func (l *Layer) logUnsent(req *draft.Request, opt RequestOptions, err error) {
 		slog.String("peer", peer), slog.Any("error", err))
 }
 
-// logUnanswered tells of a response that could not be written.
+// logUnanswered logs a response that could not be written.
 func (l *Layer) logUnanswered(m *sipmsg.Message, status int, flow *transport.Flow, err error) {
 	if l.debugs() {
 		l.note("response not sent", m.CallID, m.Method, flow, slog.Int("status", status), slog.Any("error", err))
 	}
 }
 
-// logFailed tells of a request that no final response came for.
+// logFailed logs a request without a final response.
 func (c *Client) logFailed(err error) {
 	if c.layer.debugs() {
 		c.layer.note("request failed", c.callID, c.method, c.Flow(), slog.Any("error", err))

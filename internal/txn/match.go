@@ -19,7 +19,7 @@ const magicCookie = "z9hG4bK"
 // The keys of the tables: parts with a NUL between, which RFC 3261 25 allows in
 // none of them.
 
-// clientKey is what a response is matched by (RFC 3261 17.1.3).
+// clientKey is the key by which a response is matched (RFC 3261 17.1.3).
 func clientKey(branch string, method sip.RequestMethod) string {
 	return branch + "\x00" + string(method)
 }
@@ -34,10 +34,10 @@ func appendClientKey(b []byte, branch string, method sip.RequestMethod) []byte {
 	return append(append(append(b, branch...), 0), method...)
 }
 
-// appendServerKey appends what a request from the network is matched by (RFC 3261
-// 17.2.3); its first bytes, id of them, are the same without the method. old tells that
-// the client is of RFC 2543, whose ACK and CANCEL share all this with the INVITE; the To
-// tag is left out then, since an ACK has the response's.
+// appendServerKey appends the key by which a request from the network is matched (RFC 3261
+// 17.2.3). Its first id bytes are the same without the method. old is true for a client of
+// RFC 2543, whose ACK and CANCEL have the same key as the INVITE; the To tag is left out
+// then, since an ACK has that of the response.
 func appendServerKey(b []byte, m *sipmsg.Message) (key []byte, id int, old bool) {
 	branch := m.Via.Branch()
 	if old = len(branch) <= len(magicCookie) || !strings.HasPrefix(branch, magicCookie); old {
@@ -81,8 +81,8 @@ func mergeKey(m *sipmsg.Message) string {
 	return strings.Join([]string{m.CallID, m.FromTag, strconv.FormatUint(uint64(m.CSeq), 10), string(m.CSeqMethod)}, "\x00")
 }
 
-// newBranch returns a branch nobody can guess: it also tells our transactions
-// from forged responses.
+// newBranch returns a branch that cannot be guessed, so that forged responses match no
+// transaction.
 func newBranch() string { return magicCookie + randomHex(12) }
 
 // tagOf returns the To tag of a refusal that no transaction remembers: the same

@@ -9,7 +9,7 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// over is what is left of the transactions that are over and only wait for stragglers:
+// over has the records of transactions that have ended and only absorb late messages:
 // records in which the garbage collector finds no pointer. A server has two for each call
 // of the last 64*T1, far more than calls under way.
 type over struct {
@@ -28,14 +28,15 @@ type over struct {
 	closed bool
 }
 
-// remains is what a record says besides its texts: its key is that of the transaction,
-// its alias the key in Layer.merging, its note our To tag, its data what is sent again.
+// remains is a record without its texts. The key of the record is that of the transaction,
+// its alias the key in Layer.merging, its note our To tag, its data the message that is sent
+// again.
 type remains struct {
 	state state
 	way   transport.Place // where to, if there are data
 }
 
-// overWeight is what a record holds at most besides its texts: itself, and its places in
+// overWeight bounds the bytes of a record without its texts: itself, and its places in
 // two indexes, and memory that is not used yet.
 const overWeight = 512
 

@@ -70,7 +70,7 @@ func (q *queues) push(callID string, bound int, work func()) bool {
 	return q.pushTask(callID, bound, function(work))
 }
 
-// pushTask is push for what takes no memory to be handed over.
+// pushTask is push for a task that needs no memory of its own.
 func (q *queues) pushTask(callID string, bound int, work task) bool {
 	s := q.shard(callID)
 	s.mu.Lock()
@@ -153,7 +153,7 @@ func (w *queue) next() task {
 	return work
 }
 
-// maxIdleWork keeps what was once a long queue from being kept.
+// maxIdleWork bounds the capacity of an idle queue that is kept for reuse.
 const maxIdleWork = 8
 
 func (w *queue) endLocked() {
@@ -172,7 +172,7 @@ func (q *queues) settle(ctx context.Context, limit time.Duration) {
 	}
 }
 
-// close refuses new work and blocks until what is queued has been done, or ctx ends.
+// close refuses new work and blocks until the queued work is done, or ctx ends.
 func (q *queues) close(ctx context.Context) {
 	for i := range q.shards {
 		s := &q.shards[i]

@@ -75,8 +75,8 @@ func (l *Layer) receiveResponse(m *sipmsg.Message, flow *transport.Flow) {
 	tx.receive(m)
 }
 
-// checkRequest returns the status that refuses a request which lacks what
-// the layers above rely on (RFC 3261 8.1.1, 16.3), or 0.
+// checkRequest returns the status that refuses a request without the headers that the
+// layers above need (RFC 3261 8.1.1, 16.3), or 0.
 func checkRequest(m *sipmsg.Message) (code int, reason string) {
 	switch missing := missingField(m); {
 	case missing != "":

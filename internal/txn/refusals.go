@@ -10,9 +10,9 @@ import (
 // oldest are forgotten early.
 const maxRefusals = 100000
 
-// refusals remembers which requests were refused at a limit: a
-// transaction for each would be what there is no room for, but the same request
-// once more must not be taken after all. An entry costs some dozen bytes.
+// refusals remembers which requests were refused at a limit. There is no room for a
+// transaction for each, but a retransmission must not be accepted later. An entry costs
+// some dozen bytes.
 type refusals struct {
 	life time.Duration
 	seed maphash.Seed

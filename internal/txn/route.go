@@ -11,9 +11,9 @@ import (
 // errNowhere says that no place is left to send a request to.
 var errNowhere = errors.New("nowhere to send it to")
 
-// route is where one request can go: by its preferred flow, then to what its next
-// hop resolves to, in that order. It has no lock: it is in the hands of the one who
-// sends, and afterwards of the one whom the failure of that attempt puts in charge.
+// route is the list of targets of one request: its preferred flow, then the addresses of
+// its next hop, in that order. It has no lock: only the goroutine that sends uses it, and
+// after a failure only the one that handles the failure.
 type route struct {
 	opt      RequestOptions
 	tried    int  // how many places have been taken off
@@ -38,9 +38,9 @@ func (w *route) more() bool {
 // hasFlow reports whether the preferred flow is left.
 func (w *route) hasFlow() bool { return w.opt.Flow != nil && !w.flowed && !w.answered }
 
-// reopens reports whether another connection to where the preferred flow leads is to be
-// tried first, since that may be dead, or is: the next hop may be no place at all, and
-// for a WebSocket does not say whether TLS is needed (RFC 7118 5).
+// reopens reports whether another connection to the peer of the preferred flow is tried
+// first, since that flow may be lost: the next hop may have no address, and for a WebSocket
+// does not say whether TLS is needed (RFC 7118 5).
 func (w *route) reopens() bool {
 	f := w.opt.Flow
 	return f != nil && w.opt.Reopen && f.Dialled() && !w.reopened && !w.answered && (f.Suspect() || f.Err() != nil)

@@ -21,17 +21,17 @@ type Server struct {
 	callID string
 	flow   *transport.Flow
 
-	// weight is what request and response hold, about, if that was counted.
+	// weight is about the number of bytes of request and response, if it was counted.
 	weight int
 
 	// sent is the last response, for Repeat and for retransmitted requests; tx.mu
 	// guards it. It is here and not in tx, so that an accepted INVITE holds nothing once
-	// the user lets go.
+	// the user has released it.
 	sent response
 }
 
-// response is one of ours: its bytes, or what a provisional one is made of whenever it
-// is sent.
+// response is one of ours: its bytes, or the parts of which a provisional one is made each
+// time it is sent.
 type response struct {
 	code   int
 	reason string
@@ -47,8 +47,8 @@ func (r *response) own() {
 	}
 }
 
-// serverTx is the machine. It keeps bytes, not messages, and lets go of the
-// Server once nothing can go up any more: completed transactions wait 32 s for stragglers.
+// serverTx is the machine. It keeps bytes, not messages, and releases the Server once
+// nothing is delivered any more: completed transactions absorb late messages for 32 s.
 type serverTx struct {
 	transaction
 
@@ -167,8 +167,8 @@ func (s *Server) Final() int {
 
 // NewResponse returns a response with the headers that RFC 3261 8.2.6 copies,
 // the transaction's To tag (not in a 100), and Record-Route where it belongs. An
-// empty reason means the RFC's. The response is the caller's. What is not changed
-// in it will be written as it came.
+// empty reason means the RFC's. The response is the caller's. Headers that are not changed
+// in it are written as they were received.
 func (s *Server) NewResponse(code int, reason string) *sip.Response {
 	return s.m.NewReply(code, orPhrase(reason, code), s.tx.toTag)
 }
@@ -254,7 +254,7 @@ func (s *Server) Refuse() error {
 
 // Dismiss answers a request that belongs to nothing, and keeps no transaction for it:
 // the same request, if it comes again, gets the same answer for the same reason (RFC
-// 3261 8.2.7). It is not for what has been answered 100.
+// 3261 8.2.7). It is not for a request that has got 100.
 func (s *Server) Dismiss(code int) {
 	s.tx.close()
 	s.tx.layer.dismiss(s.m, s.flow, s.tx.key, code)
@@ -264,8 +264,8 @@ func (s *Server) Dismiss(code int) {
 // false when the layer is closed.
 func (s *Server) Later(work func()) bool { return s.tx.layer.queues.push(s.callID, 0, work) }
 
-// Later does work of a Call-ID behind what has arrived for it, as if it did so now. It
-// reports false when the layer is closed.
+// Later does work of a Call-ID after the messages that have arrived for it, as if it had
+// arrived now. It returns false when the layer is closed.
 func (l *Layer) Later(callID string, work func()) bool { return l.queues.push(callID, 0, work) }
 
 // ReplyBy has the responses that are still to be sent, and repeated, go by another
@@ -341,7 +341,7 @@ func (tx *serverTx) respondLocked(s *Server, r *response) action {
 	return do
 }
 
-// tidyLocked lets go of everything at the end, and counts what is held before.
+// tidyLocked releases everything at the end, and until then counts the bytes that are held.
 func (tx *serverTx) tidyLocked() {
 	if tx.over {
 		return
@@ -354,14 +354,14 @@ func (tx *serverTx) tidyLocked() {
 	tx.weighLocked()
 }
 
-// weigh counts what a new transaction holds.
+// weigh counts the bytes of a new transaction.
 func (tx *serverTx) weigh() {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()
 	tx.weighLocked()
 }
 
-// weighLocked counts what the transaction holds now in place of what it did.
+// weighLocked counts the present bytes of the transaction in place of those before.
 func (tx *serverTx) weighLocked() {
 	weight := 0
 	if tx.state != stateTerminated {
@@ -419,7 +419,7 @@ func (tx *serverTx) replyBy(flow *transport.Flow) {
 	tx.reply = flow
 }
 
-// step takes an arrow and returns what is to be written.
+// step takes an arrow and returns the bytes to write.
 func (tx *serverTx) step(e event) []byte {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()

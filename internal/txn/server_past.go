@@ -9,9 +9,9 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// Acknowledged says that the 2xx to an INVITE is not repeated any more: its ACK has come,
-// or nobody waits for it. What is left of the transaction is what absorbs the INVITE, for
-// Timer L from now on (RFC 6026 7.1). It has no effect before the 2xx.
+// Acknowledged ends the repetitions of the 2xx to an INVITE: its ACK has come, or is not
+// waited for. From now on, for Timer L, a record absorbs retransmissions of the INVITE (RFC
+// 6026 7.1). It has no effect before the 2xx.
 func (s *Server) Acknowledged() {
 	tx := s.tx
 	tx.mu.Lock()

@@ -82,8 +82,8 @@ func (l *Layer) turnAway(m *sipmsg.Message, flow *transport.Flow, k string) {
 	l.dismiss(m, flow, k, sip.StatusCallTransactionDoesNotExists)
 }
 
-// endsOrAcknowledges tells the requests that are needed most when there is too much
-// to do.
+// endsOrAcknowledges reports whether a request is needed even when there is too much to
+// do.
 func endsOrAcknowledges(m *sipmsg.Message) bool {
 	return m.Method == sip.BYE || m.Method == sip.PRACK
 }
@@ -102,7 +102,7 @@ func (l *Layer) reply(m *sipmsg.Message, flow *transport.Flow, code int, data []
 	}
 }
 
-// run gives a request to the user, who answers most of them before it returns.
+// run delivers a request to the user, which answers most of them before it returns.
 func (s *Server) run() {
 	l := s.tx.layer
 	defer s.tx.begin() // also when the user panics
@@ -216,8 +216,8 @@ func (l *Layer) receiveCancel(m *sipmsg.Message, flow *transport.Flow, id string
 	}
 }
 
-// cancelled finds what a CANCEL is for: the transaction of any method that
-// has the same ID, nil when it is over, and its To tag.
+// cancelled finds the transaction that a CANCEL cancels: the one of any method with the
+// same ID, nil when it has ended, and its To tag.
 func (l *Layer) cancelled(id string) (target *serverTx, tag string, found bool) {
 	for _, method := range []sip.RequestMethod{
 		sip.INVITE, sip.BYE, sip.OPTIONS, sip.REFER, sip.NOTIFY, sip.SUBSCRIBE, sip.INFO,
@@ -234,8 +234,8 @@ func (l *Layer) cancelled(id string) (target *serverTx, tag string, found bool) 
 	return nil, "", false
 }
 
-// cancel tells the user, if it is an INVITE without final response. The user
-// may answer before it is told: then it is not.
+// cancel delivers a CANCEL to the user, if the request is an INVITE without a final
+// response by then.
 func (tx *serverTx) cancel(m *sipmsg.Message) {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()

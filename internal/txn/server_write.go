@@ -36,8 +36,8 @@ func (s *Server) write(r response) error {
 }
 
 // write sends a response where responses of this transaction go. When the
-// connection is lost it goes by a new one: write returns nil then, and s, unless
-// nil, is told if that fails.
+// connection is lost it goes by a new one: write returns nil then, and if that fails, the
+// failure is delivered to s, unless nil.
 func (tx *serverTx) write(data []byte, s *Server) error {
 	tx.mu.Lock()
 	flow := tx.reply
@@ -52,8 +52,8 @@ func (tx *serverTx) write(data []byte, s *Server) error {
 	return tx.redial(flow, data, s)
 }
 
-// redial has a goroutine connect again in place of the flow that is lost, and send what
-// is then the latest response: by another flow that ReplyBy has named meanwhile.
+// redial connects again on its own goroutine, in place of the lost flow, and sends the
+// response that is the latest then: by the flow of ReplyBy, if that was called meanwhile.
 func (tx *serverTx) redial(lost *transport.Flow, data []byte, s *Server) error {
 	tx.mu.Lock()
 	under := tx.backup.unsent != nil

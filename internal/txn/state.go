@@ -39,8 +39,8 @@ func (s state) String() string {
 	}
 }
 
-// event is what moves a machine. A response is one that arrives at a client,
-// or one that the user gives to a server.
+// event moves a machine. A response is one that arrives at a client, or one that the user
+// of a server sends.
 type event uint8
 
 const (
@@ -75,8 +75,8 @@ const (
 	send    action = 1 << iota // write the request, or the last response
 	ack                        // write the ACK
 	up                         // hand the message to the user
-	done                       // tell the user that it was all
-	fail                       // tell the user that it failed
+	done                       // deliver the end
+	fail                       // deliver the failure
 	quiet                      // stop the timers
 	start                      // start retransmission and limit
 	again                      // start the retransmission timer once more, backed off
@@ -90,13 +90,13 @@ type transition struct {
 	do   action
 }
 
-// machine is one figure. What it has no arrow for is ignored.
+// machine is one figure. An event without an arrow is ignored.
 type machine [stateCount][eventCount]transition
 
 // inviteClient is figure 5 of RFC 6026 8.4. In Proceeding the limit is the wait
 // for a final response after CANCEL (RFC 3261 9.1), and over UDP the request is sent
-// again at times (RFC 3581 3). Done is told when a failure has been
-// delivered, but for 2xx only after Timer M, since more of them may come.
+// again at times (RFC 3581 3). Done follows a failure at once, and a 2xx only after Timer M,
+// since more of them may come.
 var inviteClient = machine{
 	stateCalling: {
 		event1xx:     {stateProceeding, up | quiet | freshen},

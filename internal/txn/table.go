@@ -42,7 +42,7 @@ func (t *table[T]) find(k []byte) (T, bool) {
 	return v, ok
 }
 
-// add files v, unless the key is taken: then it returns what is there.
+// add files v, unless the key is in use: then it returns the value of the key.
 func (t *table[T]) add(k string, v T) (present T, added bool) {
 	s := t.shard(k)
 	s.mu.Lock()
@@ -55,7 +55,7 @@ func (t *table[T]) add(k string, v T) (present T, added bool) {
 	return v, true
 }
 
-// remove takes v out, if it is what the key leads to.
+// remove removes v, if it is the value of the key.
 func (t *table[T]) remove(k string, v T) {
 	s := t.shard(k)
 	s.mu.Lock()
@@ -68,7 +68,7 @@ func (t *table[T]) remove(k string, v T) {
 
 func (t *table[T]) len() int { return int(t.size.Load()) }
 
-// all returns what is in the table. No lock is held when it returns.
+// all returns the values of the table. No lock is held when it returns.
 func (t *table[T]) all() []T {
 	var out []T
 	for i := range t.shards {

@@ -10,7 +10,7 @@ type timed interface {
 	onTimer(s *slot, generation uint32)
 }
 
-// transaction is what the four machines have in common.
+// transaction is the common part of the four machines.
 type transaction struct {
 	// Set at construction.
 
@@ -27,7 +27,7 @@ type transaction struct {
 	interval time.Duration // of retransmission
 	retry    slot
 	limit    slot
-	// wait is how long it is to wait for stragglers from now on; zero but within a step.
+	// wait is how long it absorbs late messages from now on; zero except within a step.
 	wait time.Duration
 	over bool // what waits is a record in the layer
 }
@@ -39,7 +39,7 @@ func (tx *transaction) attach(owner timed) {
 }
 
 // advanceLocked takes the arrow for e: it changes the state and the timers and
-// returns what else is to be done, or false when there is no such arrow.
+// returns the other actions, or false when there is no such arrow.
 func (tx *transaction) advanceLocked(e event) (action, bool) {
 	t := tx.machine[tx.state][e]
 	if t.next == stateNone {
@@ -97,8 +97,8 @@ func (tx *transaction) lingerLocked() {
 	tx.wait = d
 }
 
-// restLocked ends a step: from now on what file has kept waits for stragglers, or the
-// transaction itself.
+// restLocked ends a step: from now on the record that file has made absorbs late messages,
+// or the transaction itself does.
 func (tx *transaction) restLocked(file func(wait time.Duration) bool) {
 	wait := tx.wait
 	if tx.wait = 0; wait == 0 {

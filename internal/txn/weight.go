@@ -6,18 +6,18 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// Server transactions are bounded by what they hold, too: the keys and responses of
+// Server transactions are bounded by their bytes too: the keys and responses of
 // requests with 31 KB of Call-ID are a hundred times those of others.
 
-// txWeight is what a server transaction holds in any case: itself, and its places in
+// txWeight is the least number of bytes of a server transaction: itself, and its places in
 // the tables and timers, and its Server.
 const txWeight = 1 << 10
 
-// textWeight is what a text holds, with what the allocator rounds it up by.
+// textWeight is the number of bytes of a text, as the allocator rounds it up.
 func textWeight(n int) int { return n + n/8 }
 
-// weightOf is about what a request holds, with a response to it, which repeats most
-// of it.
+// weightOf is about the number of bytes of a request with a response to it, which repeats
+// most of it.
 func weightOf(m *sipmsg.Message) int { return m.Weight() + textWeight(len(m.Text())) }
 
 // budget counts bytes up to a bound. It synchronises itself.
