@@ -9,8 +9,9 @@
 // Session descriptions pass in both directions, untouched, in whichever messages carry
 // them: INVITE, provisional responses (reliable ones too), PRACK, 2xx, ACK, re-INVITE and
 // UPDATE, with the offer first or last. So do INFO (and keys in it), MESSAGE, OPTIONS,
-// refusals, CANCEL, and the reason of the end. The two calls share nothing else: each has
-// its own Call-ID, tags, Via, Contact, CSeq numbers, session timer and credentials.
+// refusals, CANCEL, the reason of the end, and REFER as [Options] says. The two calls share
+// nothing else: each has its own Call-ID, tags, Via, Contact, CSeq numbers, session timer and
+// credentials.
 //
 // A bridged call ends on both sides or on none. While nothing happens in it, it has no
 // goroutine. Set StackConfig.NoAutoRinging, so that the caller hears of ringing when the
@@ -21,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -34,22 +36,32 @@ type Options struct {
 	// [DefaultHeaders]. Those that describe a body pass with it in any case. A header that
 	// dialog.Header refuses makes the message fail. Pass must not block.
 	Pass func(msg sip.Message) []dialog.Header
+	// Refer says what becomes of a REFER in one of the calls. Nil leaves that to the
+	// functions of the stack, which has none by default: then it is declined. Refer must not
+	// block.
+	Refer func(refer *dialog.ReferRequest) ReferPolicy
+	// Followed, unless nil, is told of a REFER that was followed: now has taken the place of
+	// was, of which one call goes on in now, and the other ends. It may block.
+	Followed func(was, now *Call)
 }
 
 // Bridge joins calls of one stack. Its methods may be called from any goroutine and
 // callback.
 type Bridge struct {
 	stack *dialog.Stack
+	opts  Options
 	pass  func(sip.Message) []dialog.Header
 
-	mu sync.Mutex
+	mu sync.Mutex // guards the fields below
+	// legs are the calls that are joined, and have not ended.
+	legs map[*dialog.Dialog]*leg
 	// routes are the INVITEs of ours that have no final response, by Call-ID and our tag.
 	routes map[dialog.DialogKey]*route
 }
 
 // New returns a bridge that places its calls by a stack. It registers nothing there.
 func New(stack *dialog.Stack, opts Options) *Bridge {
-	b := &Bridge{stack: stack, pass: opts.Pass, routes: make(map[dialog.DialogKey]*route)}
+	b := &Bridge{stack: stack, opts: opts, pass: opts.Pass, routes: make(map[dialog.DialogKey]*route), legs: make(map[*dialog.Dialog]*leg)}
 	if b.pass == nil {
 		b.pass = Only(DefaultHeaders()...)
 	}
@@ -136,6 +148,11 @@ type Call struct {
 	// leaves behind the final response. final is true once that is decided.
 	mu    sync.Mutex
 	final bool
+
+	// connecting is true while a REFER is followed, until the two are joined; connected is
+	// true once both have described their sessions. parted is true once one of the calls
+	// goes on with another.
+	connecting, connected, parted atomic.Bool
 
 	accept    sync.Once
 	acceptErr error

@@ -48,6 +48,12 @@ func (l *leg) sends(body dialog.Body) dialog.Body {
 	return body
 }
 
+func (l *leg) firstSent() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sent
+}
+
 func (l *leg) dialog() *dialog.Dialog {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -61,13 +67,35 @@ func (c *Call) attach(d *dialog.Dialog) {
 	c.b.d = d
 }
 
-// listen registers the bridge's functions with a call.
-func (c *Call) listen(l *leg) {
-	d := l.dialog()
+// register sets the functions of a call of which it has one each.
+func (l *leg) register() {
+	d, b := l.dialog(), l.call.bridge
 	d.OnOfferRequest(l.decide)
 	for _, method := range []string{"INFO", "MESSAGE", "OPTIONS"} {
 		_ = d.OnRequest(method, l.relay) // these methods cannot be refused
 	}
+	if b.opts.Refer != nil {
+		d.OnRefer(l.refer)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.legs[d] = l
+}
+
+// unregister forgets a call that has ended.
+func (l *leg) unregister() {
+	d, b := l.dialog(), l.call.bridge
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.legs[d] == l {
+		delete(b.legs, d)
+	}
+}
+
+// listen registers the bridge's functions with a call.
+func (c *Call) listen(l *leg) {
+	d := l.dialog()
+	l.register()
 	d.OnStateChange(func(state dialog.DialogState) {
 		if state == dialog.DialogStateTerminated {
 			l.ended()
@@ -81,8 +109,9 @@ func (c *Call) listen(l *leg) {
 // ended ends the other call, by BYE or CANCEL (RFC 3261 15, 9). A caller that has
 // no final response gets one from Join. The goroutine waits for its peer, at most for TxTimeout.
 func (l *leg) ended() {
+	l.unregister()
 	other := l.other.dialog()
-	if other == nil || other.State() == dialog.DialogStateTerminated {
+	if other == nil || other.State() == dialog.DialogStateTerminated || l.call.connecting.Load() || l.call.parted.Load() {
 		return
 	}
 	reasons := reasonsOf(l.dialog().Cause())

@@ -149,6 +149,8 @@ func (l *leg) offered(ctx context.Context, r *dialog.OfferRequest) (dialog.Body,
 	l.mu.Unlock()
 	wait := l.call.a.dialog().PeerAnswer
 	switch {
+	case l.call.connecting.Load():
+		return l.connectOffer(ctx, r)
 	case asked != nil:
 		given <- r.Offer
 		wait = asked.PeerAnswer

@@ -32,7 +32,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags, target, addr := flag.NewFlagSet("b2bua", flag.ContinueOnError), sip.Uri{}, netip.AddrPort{}
 	flags.TextVar(&addr, "listen", netip.MustParseAddrPort("127.0.0.1:5060"), "address and port to listen on")
 	flags.Func("trunk", "URI of the trunk", func(text string) error { return sip.ParseUri(text, &target) })
-	user, password := flags.String("user", "", "user name at the trunk"), flags.String("password", "", "password at the trunk")
+	user, password, refer := flags.String("user", "", "user name at the trunk"), flags.String("password", "", "password at the trunk"), flags.Int("refer", 2, "REFER is 0: refused, 1: relayed, 2: followed")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	b := bridge.New(stack, bridge.Options{})
+	b := bridge.New(stack, bridge.Options{Refer: func(*dialog.ReferRequest) bridge.ReferPolicy { return bridge.ReferPolicy(*refer) }})
 	stack.OnCall(func(call *dialog.Dialog) {
 		callee := target
 		callee.User = call.Request().Recipient.User

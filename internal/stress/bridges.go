@@ -3,6 +3,7 @@ package stress
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"sipdialog.example/dialog"
@@ -27,7 +28,23 @@ func expectedBridges() []string {
 	return []string{
 		"bridge: joined", "bridge: linked", "bridge: refused", "bridge: given up", "bridge: hung up",
 		"bridge: too many hops or a loop", "bridge: ended on both sides",
+		"bridge: REFER", "bridge: REFER followed",
 	}
+}
+
+// newBridge makes a bridge that treats REFERs in every way.
+func (n *node) newBridge() *bridge.Bridge {
+	return bridge.New(n.stack, bridge.Options{
+		Refer: func(*dialog.ReferRequest) bridge.ReferPolicy {
+			n.round.cover.hit("bridge: REFER")
+			return pick(n.dice, []bridge.ReferPolicy{bridge.ReferRefused, bridge.ReferRelayed, bridge.ReferFollowed, bridge.ReferFollowed})
+		},
+		Followed: func(_, now *bridge.Call) {
+			n.round.cover.hit("bridge: REFER followed")
+			n.observe(now.Out())
+			n.pairUp(now.In(), now.Out())
+		},
+	})
 }
 
 // joins is OnIncomingDialog of a bridge.
@@ -95,6 +112,9 @@ func (n *node) observe(d *dialog.Dialog) {
 func (n *node) pairUp(in, out *dialog.Dialog) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.pairs = slices.DeleteFunc(n.pairs, func(p pair) bool { // they go on with others
+		return p.in == in || p.in == out || p.out == in || p.out == out
+	})
 	n.pairs = append(n.pairs, pair{in, out})
 }
 

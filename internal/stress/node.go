@@ -94,7 +94,7 @@ func (r *round) newNodeAt(host *dialogtest.Host, ip, address, protocol string) *
 	require.NoError(r.t, err)
 	n.stack = stack
 	if isBridge(ip) {
-		n.bridge = bridge.New(stack, bridge.Options{})
+		n.bridge = n.newBridge()
 	}
 	stack.OnIncomingDialog(n.incoming)
 	stack.OnIncomingRefer(n.incomingRefer)

@@ -22,6 +22,7 @@ var (
 	callerHangUp = []string{"wait 200", "> BYE", "< 200"}
 	calleeHangUp = []string{"wait 200", "> BYE", "< 200"}
 	hungUp       = []string{"< BYE", "> 200"}
+	refer        = "> REFER | Refer-To: <sip:carol@127.0.0.1:9>\nContact: <sip:[local_ip]:[local_port]>"
 )
 
 func steps(parts ...any) []string {
@@ -79,6 +80,19 @@ func cases() []testCase {
 		{name: "caller-informs", caller: steps(callerTalks, "wait 200", "> INFO", "< 200", callerHangUp), callee: steps(calleeTalks, "< INFO", "> 200", hungUp)},
 		{name: "callee-informs", caller: steps(callerTalks, "< INFO", "> 415", hungUp), callee: steps(calleeTalks, "wait 200", "> INFO", "< 415", calleeHangUp)},
 		{name: "caller-writes", caller: steps(callerTalks, "wait 200", "> MESSAGE", "< 200", callerHangUp), callee: steps(calleeTalks, "< MESSAGE", "> 200", hungUp)},
+		{name: "callee-writes", caller: steps(callerTalks, "< MESSAGE", "> 200", hungUp), callee: steps(calleeTalks, "wait 200", "> MESSAGE", "< 200", calleeHangUp)},
+		{name: "caller-asks-options", caller: steps(callerTalks, "wait 200", "> OPTIONS", "< 200", callerHangUp), callee: steps(calleeTalks, "< OPTIONS", "> 200", hungUp)},
+		{name: "refused-update", caller: steps(callerTalks, "wait 200", "> UPDATE sdp", "< 488", callerHangUp), callee: steps(calleeTalks, "< UPDATE sdp", "> 488", hungUp)},
+		{name: "refused-re-invite-back", caller: steps(callerTalks, "< INVITE sdp", "> 488", "< ACK", hungUp), callee: steps(calleeTalks, "wait 200", "> INVITE sdp", "< 488", "> ACK", calleeHangUp)},
+		{name: "refer-refused", args: []string{"-refer", "0"}, caller: steps(callerTalks, "wait 200", refer, "< 603", callerHangUp), callee: steps(calleeTalks, hungUp)},
+		{name: "refer-relayed", args: []string{"-refer", "1"},
+			caller: steps(callerTalks, "wait 200", refer, "< 202", "< NOTIFY | 100 Trying", "> 200", "< NOTIFY | 180 Scripted", "> 200", "< NOTIFY | 200 Scripted", "> 200", callerHangUp),
+			callee: steps(calleeTalks, "< REFER | Refer-To: <sip:carol@127.0.0.1:9>", "> 202", "notify 100", "< 200", "notify 180", "< 200", "notify 200", "< 200", hungUp)},
+		{name: "refer-relayed-back", args: []string{"-refer", "1"},
+			caller: steps(callerTalks, "< REFER | Refer-To: <sip:carol@127.0.0.1:9>", "> 202", "notify 486", "< 200", hungUp),
+			callee: steps(calleeTalks, "wait 200", refer, "< 202", "< NOTIFY | 100 Trying", "> 200", "< NOTIFY | 486 Scripted", "> 200", calleeHangUp)},
+		{name: "refer-relayed-refused", args: []string{"-refer", "1"}, caller: steps(callerTalks, "wait 200", refer, "< 603", callerHangUp),
+			callee: steps(calleeTalks, "< REFER", "> 603", hungUp)},
 		{name: "hops", caller: steps("> INVITE sdp | Subject: hops", "< 200 sdp", "> ACK", callerHangUp), callee: steps("< INVITE sdp | Max-Forwards: 69", "> 200 sdp", "< ACK", hungUp)},
 
 		{name: "ivr", program: "ivr", args: []string{"-listen", "LISTEN", "sip:sales@127.0.0.1:9", "sip:support@127.0.0.1:9"}, says: "support: 200",
