@@ -12,7 +12,12 @@ function watch(s) {
     e.accept((second) => { watch(second); }, media);
     log.add("refer");
   });
-  s.on("replaces", (e) => { e.accept((second) => { watch(second); session = second; }); });
+  s.on("replaces", (e) => {
+    e.accept((second) => {
+      session = watch(second);
+      second.answer(media); // the replaced call is hung up
+    });
+  });
   return s;
 }
 
