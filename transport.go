@@ -28,7 +28,9 @@ type TransportConfig struct {
 	Port int
 	// PublicAddress and PublicPort, if set, are sent to peers instead of the address at
 	// which they reach us: in Contact, where later requests of a call go, in Via, where
-	// responses go, and in a From without a host.
+	// responses go, and in a From without a host. In Contact a host name has no port if
+	// that is the usual one (5060, for SIPS 5061), so that peers use its SRV records, if
+	// there are any (RFC 3263 4.2).
 	PublicAddress string
 	PublicPort    int
 	// ViaAddress and ViaPort, if one of them is set, replace PublicAddress and PublicPort in

@@ -4,6 +4,7 @@ package contact
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,7 +29,7 @@ type Ours struct {
 
 // Header returns the Contact of the address.
 func (o Ours) Header() *sip.ContactHeader {
-	uri := sip.Uri{Scheme: "sip", User: o.User, Host: sipuri.Bracketed(o.Host), Port: o.Port}
+	uri := sip.Uri{Scheme: "sip", User: o.User, Host: sipuri.Bracketed(o.Host), Port: o.port()}
 	if o.IsSIPS {
 		uri.Scheme = "sips"
 	}
@@ -50,13 +51,29 @@ func (o Ours) Text() string {
 		text = append(append(text, o.User...), '@')
 	}
 	text = append(text, sipuri.Bracketed(o.Host)...)
-	if o.Port != 0 {
-		text = strconv.AppendInt(append(text, ':'), int64(o.Port), 10)
+	if port := o.port(); port != 0 {
+		text = strconv.AppendInt(append(text, ':'), int64(port), 10)
 	}
 	if name := o.param(); name != "" {
 		text = append(append(text, ";transport="...), name...)
 	}
 	return string(append(text, '>'))
+}
+
+// port is the port that the Contact names: none for a host name at the usual port of the
+// transport, since a peer asks for the SRV records of a name without a port only (RFC 3263
+// 4.2).
+func (o Ours) port() int {
+	switch name := strings.ToUpper(o.Transport); {
+	case (name == "UDP" || name == "TCP") && o.Port == sipuri.DefaultPort && !o.IsSIPS:
+	case name == "TLS" && o.Port == sipuri.DefaultTLSPort:
+	default:
+		return o.Port
+	}
+	if _, err := netip.ParseAddr(strings.Trim(o.Host, "[]")); err == nil {
+		return o.Port
+	}
+	return 0
 }
 
 // param is the transport that the Contact names: none for UDP, and ws also for a

@@ -17,6 +17,12 @@ func TestContactsOfOurAddresses(t *testing.T) {
 		"<sip:us@[2001:db8::1];transport=tcp>":   {User: "us", Host: "2001:db8::1", Transport: "TCP"},
 		"<sip:us@[2001:db8::2];transport=tls>":   {User: "us", Host: "[2001:db8::2]", Transport: "TLS"},
 		"<sips:us@name.example:1;transport=tls>": {User: "us", Host: "name.example", Port: 1, Transport: "TLS", IsSIPS: true},
+		"<sip:us@name.example>":                  {User: "us", Host: "name.example", Port: 5060, Transport: "UDP"},
+		"<sip:us@name.example:5061>":             {User: "us", Host: "name.example", Port: 5061, Transport: "UDP"},
+		"<sip:name.example;transport=tcp>":       {Host: "name.example", Port: 5060, Transport: "TCP"},
+		"<sips:name.example;transport=tls>":      {Host: "name.example", Port: 5061, Transport: "TLS", IsSIPS: true},
+		"<sips:name.example:5060;transport=tls>": {Host: "name.example", Port: 5060, Transport: "TLS", IsSIPS: true},
+		"<sip:name.example:5060;transport=ws>":   {Host: "name.example", Port: 5060, Transport: "WS"},
 		"<sip:a.invalid;transport=ws>":           {Host: "a.invalid", Transport: "WS"},
 		"<sips:b.invalid;transport=ws>":          {Host: "b.invalid", Transport: "WSS", IsSIPS: true},
 	} {
