@@ -135,7 +135,9 @@ func (a *ackSender) hold(body Body, made offeranswer.Origin) bool {
 	defer d.mutex.Unlock()
 	s := d.currentLocked()
 	before := s.negotiation.Local()
-	if s.negotiation.SendAnswer(a, body, made); s.negotiation.Local() != before {
+	answers := !isNilBody(body)
+	if s.negotiation.SendAnswer(a, body, made); s.negotiation.Local() != before || d.saved.ackAnswers != answers {
+		d.saved.ackAnswers = answers
 		d.changedLocked()
 	}
 	return d.answersSavedLocked()
@@ -205,6 +207,30 @@ func (a *ackSender) acknowledgeAgain() {
 		a.acknowledge(body, offeranswer.ByDefault, func() {})
 	}
 }
+
+// acknowledgeUnmatched answers a 2xx to an INVITE that another process has sent for a call
+// which was restored (RFC 3261 13.2.2.4). That ACK had our session if it was the answer.
+func (d *Dialog) acknowledgeUnmatched(seq uint32) {
+	d.mutex.RLock()
+	s := d.currentLocked()
+	may := d.isRestoredLocked() && d.state == DialogStateEstablished && d.ending == nil && seq <= s.LocalSeq()
+	var answer Body
+	if d.saved != nil && d.saved.ackAnswers {
+		answer = s.negotiation.Local()
+	}
+	d.mutex.RUnlock()
+	if !may {
+		return
+	}
+	d.background(func() {
+		if _, err := (&ackSender{d: d, seq: seq}).send(answer, false); err != nil {
+			d.log().Debug("ACK could not be sent", "error", err)
+		}
+	})
+}
+
+// isRestoredLocked reports whether the call was not made here.
+func (d *Dialog) isRestoredLocked() bool { return d.invite == nil && d.arrived == nil }
 
 // forgetLocked forgets the ACK: no 2xx can come any more.
 func (a *ackSender) forgetLocked() { a.ack, a.body, a.over = nil, nil, true }

@@ -38,8 +38,8 @@ const (
 	// checkAgain is the pause before a session that has expired is looked at again while the
 	// Store does not answer.
 	checkAgain = 5 * time.Second
-	// keptLonger is how long a record outlasts its session, keptWithout how long it is kept
-	// without a session timer.
+	// keptLonger is how long a record outlasts its session: who reads it relies on that.
+	// keptWithout is how long it is kept without a session timer.
 	keptLonger, keptWithout = time.Hour, 24 * time.Hour
 )
 
@@ -211,6 +211,15 @@ func (d *Dialog) keptUntilLocked(now time.Time) time.Time {
 		return d.timer.ExpiresAt().Add(keptLonger)
 	}
 	return now.Add(keptWithout)
+}
+
+// setEnds sets the end of the session by the end of its record: the Store may have its own
+// clock for that, and ours may differ from that of the process that has written the snapshot.
+func (s *Snapshot) setEnds(expires time.Time) {
+	if s.TimerInterval > 0 && !expires.IsZero() {
+		now := time.Now()
+		s.TimerEnds = callrecord.WallClock(now, expires.Add(-keptLonger))
+	}
 }
 
 // answersSavedLocked reports whether our answer waits until the call is saved: the Store does

@@ -110,18 +110,26 @@ func (s *Stack) sweepOverdue() {
 	s.again(&s.takeovers.sweep, wait)
 }
 
-// vacant is how many more calls are within MaxDialogs; none for a stack that drains.
+// vacant is how many overdue calls may be taken; none by a stack that drains.
 func (s *Stack) vacant() int {
+	if s.isDraining() {
+		return 0
+	}
+	return s.room()
+}
+
+// room is how many more calls are within MaxDialogs.
+func (s *Stack) room() int {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
 	limit := s.config.maxDialogs()
 	switch {
-	case s.readyLocked() != nil, s.draining:
+	case s.readyLocked() != nil:
 		return 0
 	case limit < 0:
 		return sweepBatch
 	}
-	return limit - len(s.dialogs)
+	return max(0, limit-len(s.dialogs))
 }
 
 // takeOverdue takes over at most so many calls, and returns how many.

@@ -95,6 +95,10 @@ func keyOfRequest(req *sipmsg.Message) DialogKey {
 	return DialogKey{CallID: sipheader.CallID(req), LocalTag: sipheader.ToTag(req), RemoteTag: sipheader.FromTag(req)}
 }
 
+func keyOfResponse(res *sipmsg.Message) DialogKey {
+	return DialogKey{CallID: sipheader.CallID(res), LocalTag: sipheader.FromTag(res), RemoteTag: sipheader.ToTag(res)}
+}
+
 // register adds a new call, within MaxDialogs.
 func (s *Stack) register(d *Dialog) error {
 	s.mutex.Lock()

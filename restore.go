@@ -203,8 +203,8 @@ func (s *Stack) newRestored(call *restoredCall, now time.Time) *Dialog {
 		local: call.local, contact: call.contact, secure: call.Secure,
 	}
 	d.entered[DialogStateEstablished] = callrecord.ClockTime(now, call.Established).Sub(s.birth())
-	if len(call.AppData) > 0 || len(call.unknown) > 0 {
-		d.saved = &keptCall{appData: slices.Clone(call.AppData), unknown: call.unknown}
+	if len(call.AppData) > 0 || len(call.unknown) > 0 || call.AckAnswers {
+		d.saved = &keptCall{appData: slices.Clone(call.AppData), unknown: call.unknown, ackAnswers: call.AckAnswers}
 	}
 	state := &dialogState{
 		State: dialogstate.Restore(call.view), d: d, peerIdentity: peerIdentity{remote: call.remote},

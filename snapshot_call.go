@@ -79,6 +79,9 @@ type Snapshot struct {
 	PeerPackages []string
 	// AwaitsACK is true if the peer had not acknowledged our 200 to its INVITE.
 	AwaitsACK bool
+	// AckAnswers is true if our ACK to the peer's latest 200 had our session in it, as the
+	// answer to an offer.
+	AckAnswers bool
 	// Fence is that of the process in the Store which has written the snapshot; zero without
 	// a Store.
 	Fence uint64
@@ -106,6 +109,8 @@ type keptCall struct {
 	session, offeredSession Body
 	// movedAway is true once another process has the call, or may take it.
 	movedAway bool
+	// ackAnswers is true if our latest ACK had our session in it.
+	ackAnswers bool
 	// leaving is true while the call is being handed over.
 	leaving bool
 }
@@ -187,6 +192,7 @@ func (d *Dialog) snapshotLocked(now time.Time) *Snapshot {
 	}
 	if d.saved != nil {
 		s.AppData, s.unknown, s.Fence = d.saved.appData, d.saved.unknown, d.saved.writer.Fence()
+		s.AckAnswers = d.saved.ackAnswers
 	}
 	s.AwaitsACK = d.phase == phaseAwaitingACK && !d.isUAC
 	state := d.currentLocked()
@@ -250,6 +256,7 @@ func (s *Snapshot) takeTimer(timer *sessionTimer, now time.Time) {
 // snapshotFields are the fields, sorted by their names. It is not written to.
 var snapshotFields = []flatjson.Field[Snapshot]{
 	flatjson.Bytes("a", func(s *Snapshot) *[]byte { return &s.AppData }),
+	flatjson.Flag("aa", func(s *Snapshot) *bool { return &s.AckAnswers }),
 	flatjson.Text("c", func(s *Snapshot) *string { return &s.Contact }),
 	flatjson.Number("e", func(s *Snapshot) *int64 { return &s.Established }),
 	flatjson.Number("f", func(s *Snapshot) *uint64 { return &s.Fence }),

@@ -269,7 +269,7 @@ func (s *Stack) open(ctx context.Context) error {
 		Transport: sockets, User: stackUser{s}, Logger: s.log, Timeout: s.config.TxTimeout,
 		Timers:   txn.Timers{T1: timers.T1, T2: timers.T2, T4: timers.T4},
 		QueueLen: orDefault(s.config.Limits.PendingPerCall, defaultPendingPerCall), Transactions: s.config.Limits.Transactions,
-		TransactionBytes: s.config.Limits.TransactionBytes, InCall: s.inCall,
+		TransactionBytes: s.config.Limits.TransactionBytes, InCall: s.inCall, Unmatched: s.unmatched,
 	})
 	// A message that arrives before the state changes finds a stack that is starting: it
 	// is refused without a wait.

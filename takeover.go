@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/takeover"
 	"sipdialog.example/dialog/internal/tasks"
@@ -18,8 +19,9 @@ import (
 
 // Takeover says why a call that another process had is here now.
 type Takeover struct {
-	// Method is that of the peer's request which led to it. It is empty if the call was
-	// taken because its session timer was overdue, or because it was handed over.
+	// Method is that of the peer's request which led to it, or INVITE if that was a 200 to
+	// ours which the peer has sent again. It is empty if the call was taken because its
+	// session timer was overdue, or because it was handed over.
 	Method sip.RequestMethod
 }
 
@@ -98,6 +100,26 @@ func (s *Stack) takeOverByAck(ack *sipmsg.Message, flow *transport.Flow) {
 	}
 }
 
+// unmatched returns what is done about a 2xx to an INVITE that this process has not sent: its
+// sender repeats it, since it has got no ACK from the process that had the call before.
+func (s *Stack) unmatched(res *sipmsg.Message) func() {
+	key := keyOfResponse(res)
+	if key.LocalTag == "" || key.RemoteTag == "" || s.takeovers == nil && s.find(key) == nil {
+		return nil
+	}
+	return func() {
+		if _, ended := s.recentlyEnded(key); ended {
+			return
+		}
+		if s.find(key) == nil && (s.takeovers == nil || s.takeOver(key, sip.INVITE) != takeover.Taken) {
+			return
+		}
+		if d := s.find(key); d != nil {
+			d.acknowledgeUnmatched(sipheader.CSeq(res))
+		}
+	}
+}
+
 // takeOver takes the call of a request over, if the Store may be asked. The caller is the
 // queue of the Call-ID, so that nothing else waits.
 func (s *Stack) takeOver(key DialogKey, method sip.RequestMethod) (outcome takeover.Outcome) {
@@ -111,6 +133,9 @@ func (s *Stack) takeOver(key DialogKey, method sip.RequestMethod) (outcome takeo
 	}
 	outcome = takeover.Failed
 	defer func() { gate.End(id, outcome, time.Now()) }()
+	if s.room() == 0 {
+		return takeover.Failed // it is not taken: its owner may live
+	}
 	asked := time.Now()
 	r, err := s.take(id)
 	s.storeAnswered(err)
@@ -227,6 +252,7 @@ func (s *Stack) readRecord(r Record) *Snapshot {
 	case !s.wants(snapshot):
 		return nil
 	default:
+		snapshot.setEnds(r.Expires)
 		return snapshot
 	}
 	s.refuseRecord(r.Key.String(), err)

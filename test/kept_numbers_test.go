@@ -220,6 +220,11 @@ func TestOnlyByeLeavesWithoutAReservedNumber(t *testing.T) {
 			l.reply(l.next("BYE"), dialogtest.Response{Code: 401, Headers: []string{challenge}})
 			l.reply(l.next("BYE"), dialogtest.Response{Code: 200})
 			require.NoError(t, <-ended)
+			if !back { // the call has ended, and its numbers are nobody else's; a subscription goes on
+				notified := began(func() error { return l.d.GetAllReferSubscriptions()[0].SendNotify(ctx, 200, "OK") })
+				l.reply(l.next("NOTIFY"), dialogtest.Response{Code: 200})
+				require.NoError(t, <-notified)
+			}
 			store.fails(nil)
 			time.Sleep(10 * time.Second)
 			require.Zero(t, store.Len())

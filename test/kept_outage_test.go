@@ -48,7 +48,7 @@ func (l *load) call(a *dialog.Stack, to sip.Uri, lasts time.Duration) {
 // set-up takes no longer than the StoreTimeout more, and once the store is back it soon has
 // the calls that there are, and no other.
 func TestStoreIsDownUnderLoad(t *testing.T) {
-	const rate, lasts, timeout = 20, 8 * time.Second, 250 * time.Millisecond
+	const rate, lasts, timeout = 200, 3 * time.Second, 250 * time.Millisecond
 	for name, fault := range map[string]func(context.Context, string) error{
 		"refuses": func(context.Context, string) error { return errChaos },
 		"silent":  silent,

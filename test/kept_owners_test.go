@@ -31,10 +31,18 @@ func (s *faultyStore) taken(t *testing.T) dialog.Record {
 func TestFormerOwnerSendsNothing(t *testing.T) {
 	ctx := context.Background()
 	for name, act := range map[string]func(d *dialog.Dialog) error{
-		"INFO":    func(d *dialog.Dialog) error { return d.SendInfo(ctx, nil) },
-		"hold":    func(d *dialog.Dialog) error { return d.Hold(ctx) },
-		"UPDATE":  func(d *dialog.Dialog) error { _, err := d.Update(ctx, nil); return err },
-		"REFER":   func(d *dialog.Dialog) error { return d.SendRefer(ctx, uri("carol", otherIP), nil) },
+		"INFO":   func(d *dialog.Dialog) error { return d.SendInfo(ctx, nil) },
+		"hold":   func(d *dialog.Dialog) error { return d.Hold(ctx) },
+		"UPDATE": func(d *dialog.Dialog) error { _, err := d.Update(ctx, nil); return err },
+		"REFER":  func(d *dialog.Dialog) error { return d.SendRefer(ctx, uri("carol", otherIP), nil) },
+		"OPTIONS": func(d *dialog.Dialog) error {
+			_, err := d.Do(ctx, sip.NewRequest(sip.OPTIONS, sip.Uri{}))
+			return err
+		},
+		"re-INVITE": func(d *dialog.Dialog) error { return d.ReInvite(ctx, offer(versioned(offerSDP, 5))) },
+		"NOTIFY": func(d *dialog.Dialog) error {
+			return d.GetAllReferSubscriptions()[0].SendNotify(ctx, 200, "OK")
+		},
 		"BYE":     func(d *dialog.Dialog) error { return d.Bye(ctx, "") },
 		"hang up": func(d *dialog.Dialog) error { return d.Hangup(ctx) },
 		"Close": func(d *dialog.Dialog) error {
@@ -46,15 +54,23 @@ func TestFormerOwnerSendsNothing(t *testing.T) {
 			<-d.Done()
 			return dialog.ErrMoved
 		},
-		"refresh, expiry": func(d *dialog.Dialog) error { <-d.Done(); return dialog.ErrMoved },
+		"their refresh, expiry": func(d *dialog.Dialog) error { <-d.Done(); return dialog.ErrMoved },
+		"our refresh":           func(d *dialog.Dialog) error { <-d.Done(); return dialog.ErrMoved },
 	} {
+		refresher := "uac"
+		if name == "our refresh" {
+			refresher = "uas"
+		}
 		bubble(t, func(t *testing.T, w *world) {
 			store, p := newFaultyStore(), w.peer(peerIP)
 			store.nothingDue = true
 			s := w.stack(stackIP, keeping(store), func(c *dialog.StackConfig) { c.SessionExpires = 10 * time.Minute })
 			l := w.incoming(s, p, func(r *dialogtest.Request) {
-				r.Headers = append(r.Headers, "Supported: timer", "Session-Expires: 600;refresher=uac")
+				r.Headers = append(r.Headers, "Supported: timer", "Session-Expires: 600;refresher="+refresher)
 			})
+			if name == "NOTIFY" {
+				l.received()
+			}
 			seen := watch(l.d)
 			store.taken(t)
 			time.Sleep(31 * time.Second)

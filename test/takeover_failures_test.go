@@ -180,9 +180,10 @@ func TestTakeoverBeyondMaxDialogs(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		store := memory.New()
 		l, k := w.keptCall("callee", store)
-		s, _ := l.failsOver(k, store, func(c *dialog.StackConfig) { c.MaxDialogs = 1 })
+		s, k2 := l.failsOver(k, store, func(c *dialog.StackConfig) { c.MaxDialogs = 1 })
 		other := w.incoming(s, w.peer(otherIP))
 		refusedForNow(t, l.answerTo("INFO"))
+		require.Zero(t, k2.calls("Take"), "its owner may live")
 		hangUp(t, other.d, other.peer)
 		l.theirs("INFO", 200)
 		hangUp(t, oneCall(t, s), l.peer)

@@ -54,7 +54,10 @@ type Config struct {
 	// InCall is asked about requests for which there is no other room; nil stands for
 	// one that knows BYE and PRACK. The rules of User hold, and it must not wait.
 	InCall func(m *sipmsg.Message) bool
-	Logger *slog.Logger // nil: silent. Never called with a lock held.
+	// Unmatched is asked what is to be done, in the queue of its Call-ID, about a 2xx to an
+	// INVITE of which there is no transaction; nil stands for nothing. It must not wait.
+	Unmatched func(m *sipmsg.Message) (work func())
+	Logger    *slog.Logger // nil: silent. Never called with a lock held.
 }
 
 // User is the layer above. For one Call-ID these calls, and those of
@@ -101,6 +104,7 @@ type Layer struct {
 	queueLen  int
 	most      int // of server transactions
 	inCall    func(m *sipmsg.Message) bool
+	unmatched func(m *sipmsg.Message) func()
 	secret    []byte // behind the tags of our responses
 	made      time.Time
 	log       *slog.Logger
@@ -138,6 +142,7 @@ func New(cfg Config) *Layer {
 		queueLen:  cfg.QueueLen,
 		most:      cfg.Transactions,
 		inCall:    cfg.InCall,
+		unmatched: cfg.Unmatched,
 		secret:    []byte(randomHex(16)),
 		made:      time.Now(),
 		log:       cfg.Logger,

@@ -65,7 +65,7 @@ func (l *Layer) receiveResponse(m *sipmsg.Message, flow *transport.Flow) {
 	k := appendClientKey(room[:0], m.Via.Branch(), m.CSeqMethod)
 	tx, ok := l.clients.find(k)
 	if !ok {
-		if !l.responsePast(k, m) {
+		if !l.responsePast(k, m) && !l.wanted(m) {
 			l.turnDown(m, flow, &l.counters.unmatched, "Unmatched Response") // RFC 6026 8.9
 		}
 		return
@@ -73,6 +73,16 @@ func (l *Layer) receiveResponse(m *sipmsg.Message, flow *transport.Flow) {
 	tx.flow.Learn(&m.Via)
 	tx.heardBy(flow)
 	tx.receive(m)
+}
+
+// wanted hands over a 2xx to an INVITE of which there is no transaction, and reports whether
+// the layer above wants it: the process that has sent the INVITE may have died.
+func (l *Layer) wanted(m *sipmsg.Message) bool {
+	if l.unmatched == nil || m.CSeqMethod != sip.INVITE || !m.IsSuccess() {
+		return false
+	}
+	work := l.unmatched(m)
+	return work != nil && l.queues.push(m.CallID, l.queueLen, work)
 }
 
 // checkRequest returns the status that refuses a request without the headers that the
