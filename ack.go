@@ -135,9 +135,8 @@ func (a *ackSender) hold(body Body, made offeranswer.Origin) bool {
 	defer d.mutex.Unlock()
 	s := d.currentLocked()
 	before := s.negotiation.Local()
-	answers := !isNilBody(body)
-	if s.negotiation.SendAnswer(a, body, made); s.negotiation.Local() != before || d.saved.ackAnswers != answers {
-		d.saved.ackAnswers = answers
+	d.saved.ackAnswers = !isNilBody(body)
+	if s.negotiation.SendAnswer(a, body, made); s.negotiation.Local() != before {
 		d.changedLocked()
 	}
 	return d.answersSavedLocked()

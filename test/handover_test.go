@@ -91,6 +91,33 @@ func TestWhatIsHandedOverIsTakenWithoutARequest(t *testing.T) {
 	}
 }
 
+// What is handed over is taken once, and by another process: the one that hands over does not
+// look for it, and who has taken it saves it, so that it is not due again.
+func TestWhatIsHandedOverIsTakenOnce(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		const calls = 10
+		p := w.deployment()
+		third, _ := w.process("10.0.0.4", p.store)
+		peer := w.peer(peerIP)
+		for i := range calls {
+			w.incoming(p.old, peer, func(r *dialogtest.Request) { r.CallID = fmt.Sprint("handed-", i) })
+		}
+		require.NoError(t, p.old.HandOver(context.Background()))
+		time.Sleep(5 * time.Minute)
+		require.Zero(t, p.old.Stats().TakenOver)
+		require.EqualValues(t, calls, p.new.Stats().TakenOver+third.Stats().TakenOver)
+		require.Equal(t, calls, len(p.new.Dialogs())+len(third.Dialogs()))
+		w.answersAll(peer, "", dialogtest.Response{})
+		for _, s := range []*dialog.Stack{p.new, third} {
+			for _, d := range s.Dialogs() {
+				require.NoError(t, d.Close())
+			}
+		}
+		time.Sleep(time.Second)
+		require.Zero(t, p.store.Len())
+	})
+}
+
 // Calls in setup, and exchanges in progress, are finished first.
 func TestHandOverWaitsForWhatIsInProgress(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -59,13 +59,16 @@ func TestRepeated200OfACallThatHasMovedIsAcknowledged(t *testing.T) {
 				l := w.calls(s, p, c.opts)
 				var taken *restores
 				l.answeredTwice(c.body, func() {
-					s, _ = l.failsOver(k, store)
+					s, k = l.failsOver(k, store)
 					taken = restoring(s)
 				})
 				synctest.Wait()
 				l.takenOver(taken, "INVITE")
 				hangUp(t, l.d, p)
 				require.Zero(t, store.Len())
+				l.answer(dialogtest.Response{Code: 200, Body: c.body})
+				synctest.Wait()
+				require.Equal(t, 1, k.calls("Take"), "it has ended here")
 			})
 			bubble(t, func(t *testing.T, w *world) { // handed over, and still there
 				store, p := memory.New(), w.peer(peerIP)

@@ -231,3 +231,28 @@ func TestOnlyByeLeavesWithoutAReservedNumber(t *testing.T) {
 		})
 	}
 }
+
+// The first request of a call that was restored waits until its numbers are reserved.
+func TestRestoredCallWaitsForItsNumbers(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		store, p := newFaultyStore(), w.peer(peerIP)
+		s := w.stack(stackIP, keeping(store))
+		l := w.incoming(s, p)
+		text := w.written(l.d)
+		store.fails(silent)
+		w.crash(s)
+		store.fails(func(ctx context.Context, op string) error {
+			if op != "Save" {
+				return nil
+			}
+			return slow(100*time.Millisecond)(ctx, op)
+		})
+		l.d = w.restored(w.stack(stackIP, keeping(store)), text)
+		began := time.Now()
+		require.LessOrEqual(t, l.info(), store.ceiling(t))
+		require.GreaterOrEqual(t, time.Since(began), 100*time.Millisecond)
+		hangUp(t, l.d, p)
+		time.Sleep(time.Second)
+		require.Zero(t, store.Len())
+	})
+}

@@ -10,6 +10,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/store/memory"
 )
 
 // The ACK to a 200 went to the process that has died, or the 200 was lost with it: the peer
@@ -54,6 +55,19 @@ func TestRestoredCallWithoutItsACKIsProbed(t *testing.T) {
 			})
 		})
 	}
+	t.Run("its peer speaks", func(t *testing.T) {
+		bubble(t, func(t *testing.T, w *world) {
+			store := memory.New()
+			s, k := w.process(stackIP, store)
+			l := w.rings(s, w.peer(peerIP), withHeaders("Allow: INVITE, UPDATE"))
+			require.NoError(t, l.d.Accept(context.Background(), withSDP(answerSDP)))
+			l.final = l.next("200 INVITE")
+			s, _ = l.failsOver(k, store)
+			l.theirs("INFO", 200)
+			l.quiet("UPDATE", time.Minute)
+			hangUp(t, oneCall(t, s), l.peer)
+		})
+	})
 	t.Run("it was acknowledged", func(t *testing.T) {
 		bubble(t, func(t *testing.T, w *world) {
 			l := w.incoming(w.stack(stackIP), w.peer(peerIP), withHeaders("Allow: INVITE, UPDATE"))

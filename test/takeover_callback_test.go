@@ -27,6 +27,7 @@ func TestOnRestoredRunsBeforeTheRequest(t *testing.T) {
 		s.OnRestored(func(d *dialog.Dialog, why dialog.Takeover) {
 			found, ok := s.DialogByKey(d.Key())
 			require.True(t, ok && found == d)
+			time.Sleep(time.Second)
 			told = append(told, string(why.Method), string(d.AppData()))
 			d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) {
 				return dialog.NewBody("application/sdp", []byte(versioned(answerSDP, 9))), nil

@@ -161,8 +161,11 @@ func TestTakeoverAnswersChallenges(t *testing.T) {
 func TestTakeoverByANewWebSocket(t *testing.T) {
 	ca := testcert.New(t)
 	for name, change := range map[string]func([]byte) []byte{
-		"":            func(data []byte) []byte { return data },
-		"no flow":     func(data []byte) []byte { return withoutField(data, "ft") },
+		"":        func(data []byte) []byte { return data },
+		"no flow": func(data []byte) []byte { return withoutField(data, "ft") },
+		"neither flow nor NAT": func(data []byte) []byte {
+			return withoutField(withoutField(withoutField(data, "ft"), "fi"), "fn")
+		},
 		"not inbound": func(data []byte) []byte { return withoutField(withoutField(data, "ft"), "fi") },
 	} {
 		t.Run(name, func(t *testing.T) {
