@@ -144,10 +144,8 @@ type Call struct {
 	delayed, reliable bool
 	forks             forks
 
-	// mu is held while a provisional response to the caller is written, so that none
-	// leaves behind the final response. final is true once that is decided.
-	mu    sync.Mutex
-	final bool
+	// provisionals are those to the caller: none leaves behind the final response.
+	provisionals gate
 
 	// connecting is true while a REFER is followed, until the two are joined; connected is
 	// true once both have described their sessions. parted is true once one of the calls
@@ -171,7 +169,14 @@ func (c *Call) In() *dialog.Dialog { return c.a.dialog() }
 // Out returns the second call.
 func (c *Call) Out() *dialog.Dialog { return c.b.dialog() }
 
-// Hangup ends both calls, and waits as dialog.Dialog.ByeWith does.
+// Hangup ends both calls, and waits as dialog.Dialog.ByeWith does. One that goes on in
+// another Call, since a REFER was followed, is left to that.
 func (c *Call) Hangup(ctx context.Context, opts dialog.ByeOpts) error {
-	return errors.Join(c.In().ByeWith(ctx, opts), c.Out().ByeWith(ctx, opts))
+	var errs []error
+	for _, l := range []*leg{&c.a, &c.b} {
+		if !l.goesOnElsewhere() {
+			errs = append(errs, l.dialog().ByeWith(ctx, opts))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -82,6 +82,15 @@ func (l *leg) register() {
 	b.legs[d] = l
 }
 
+// goesOnElsewhere reports whether the call is part of another Call by now.
+func (l *leg) goesOnElsewhere() bool {
+	d, b := l.dialog(), l.call.bridge
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.legs[d]
+	return now != nil && now != l
+}
+
 // unregister forgets a call that has ended.
 func (l *leg) unregister() {
 	d, b := l.dialog(), l.call.bridge

@@ -40,7 +40,7 @@ func (c *Call) answered(ctx context.Context) error {
 		err = c.answer(ctx, out.Response())
 	}
 	if err != nil {
-		c.finish()
+		c.provisionals.shut()
 		_ = reject(context.WithoutCancel(ctx), in, err)
 	}
 	for _, l := range []*leg{&c.a, &c.b} {
@@ -54,7 +54,7 @@ func (c *Call) answered(ctx context.Context) error {
 // answer accepts the first call as the callee has accepted the second one.
 func (c *Call) answer(ctx context.Context, res *sip.Response) error {
 	c.accept.Do(func() {
-		c.finish()
+		c.provisionals.shut()
 		ctx, cancel := context.WithCancel(ctx) // Accept may wait for the caller's PRACK
 		defer cancel()
 		defer context.AfterFunc(c.Out().Context(), cancel)()
@@ -73,14 +73,6 @@ func (c *Call) answer(ctx context.Context, res *sip.Response) error {
 		}
 	})
 	return c.acceptErr
-}
-
-// finish waits until the provisional response that is being written has left, and lets no
-// other follow.
-func (c *Call) finish() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.final = true
 }
 
 // progress passes on the provisional responses of the second call, but not those that have
@@ -114,11 +106,9 @@ func (c *Call) forkEnded(f dialog.ForkInfo) {
 	if c.Out().State() != dialog.DialogStateRinging || !lists(c.In().Request(), "Supported", "199") {
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.final {
+	c.provisionals.pass(func() {
 		_ = c.In().Provisional(context.Background(), statusEarlyDialogTerminated, "", append(one.option(), dialog.WithReason(f.Reasons...))...)
-	}
+	})
 }
 
 // provisional sends the caller a provisional response. Without the body that a reliable
@@ -132,10 +122,7 @@ func (c *Call) provisional(ctx context.Context, res *sip.Response, body dialog.B
 	if reliable {
 		opts = append(opts, dialog.WithReliable())
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.final {
-		return dialog.ErrAnswered
-	}
-	return c.In().Provisional(ctx, res.StatusCode, res.Reason, opts...)
+	err := dialog.ErrAnswered
+	c.provisionals.pass(func() { err = c.In().Provisional(ctx, res.StatusCode, res.Reason, opts...) })
+	return err
 }

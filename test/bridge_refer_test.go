@@ -111,9 +111,10 @@ func TestBridgeFollowsARefer(t *testing.T) {
 	for name, callee := range map[string]bool{"of the caller": false, "of the callee": true} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
+				var was *bridge.Call
 				followed := make(chan *bridge.Call, 1)
 				o := policy(bridge.ReferFollowed)
-				o.Followed = func(_, now *bridge.Call) { followed <- now }
+				o.Followed = func(before, now *bridge.Call) { was = before; followed <- now }
 				g := w.triangle(o, answersAsCarol)
 				from, stays := g.referrer(callee)
 				transfer, err := from.Transfer(context.Background(), uri("carol", carolIP), dialog.ReferOpts{})
@@ -124,6 +125,7 @@ func TestBridgeFollowsARefer(t *testing.T) {
 				<-from.Done()
 				require.Equal(t, dialog.PartyRemote, from.Cause().By)
 				now := <-followed
+				_ = was.Hangup(context.Background(), dialog.ByeOpts{}) // of what has not gone on
 				require.Equal(t, dialog.DialogStateEstablished, now.In().State())
 				require.Equal(t, dialog.DialogStateEstablished, now.Out().State())
 				require.Equal(t, dialog.DialogStateEstablished, stays.State())
