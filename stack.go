@@ -363,7 +363,8 @@ func (s *Stack) OnIncomingDialog(callback func(IDialog)) {
 }
 
 // OnCall is OnIncomingDialog for a callback that gets the *Dialog itself. Each replaces the
-// function of the other.
+// function of the other. The callback runs on its own goroutine and may block, until the call
+// has ended, too: Shutdown ends the call first, and then waits for the callback.
 func (s *Stack) OnCall(callback func(*Dialog)) {
 	if callback == nil {
 		s.OnIncomingDialog(nil)

@@ -2,8 +2,8 @@
 // relays what either side says and keeps no media.
 //
 //	b := bridge.New(stack, bridge.Options{})
-//	stack.OnIncomingDialog(func(call dialog.IDialog) {
-//		_, err := b.Join(ctx, call.(*dialog.Dialog), target, dialog.InviteOpts{})
+//	stack.OnCall(func(call *dialog.Dialog) {
+//		_, err := b.Join(ctx, call, target, dialog.InviteOpts{})
 //	})
 //
 // Session descriptions pass in both directions, untouched, in whichever messages carry
@@ -47,6 +47,11 @@ type Options struct {
 
 // Bridge joins calls of one stack. Its methods may be called from any goroutine and
 // callback.
+//
+// A refusal of the callee passes to the caller with its status, except where that is about
+// what we have sent: a challenge that we cannot answer becomes 403; 503, and refusals of our
+// extensions (420, 421) or session timer (422), become 500. A callee that does not answer at
+// all becomes 408, after dialog.StackConfig.TxTimeout.
 type Bridge struct {
 	stack *dialog.Stack
 	opts  Options
@@ -71,7 +76,8 @@ func New(stack *dialog.Stack, opts Options) *Bridge {
 // Join calls target for an incoming call that is not answered, and joins the two: the
 // caller hears what the callee answers. It waits until the call is established, or has
 // ended on both sides. If ctx ends first, both calls end: the callee gets CANCEL, the
-// caller 480.
+// caller 480. Once Join has returned, ctx has no effect. A provisional response that the
+// answer overtakes does not pass.
 //
 // opts are those of the second INVITE. Of these, Join itself sets the Body, MaxForwards,
 // which is one less than the caller's (RFC 7332 4), Unreliable, if the caller does not take
@@ -86,8 +92,7 @@ func New(stack *dialog.Stack, opts Options) *Bridge {
 // are the bridge's from now on; the application may replace them for requests once Join
 // has returned.
 //
-// Errors: *dialog.ResponseError (the callee refused; the caller got the same status, see
-// [Bridge]), ErrLoop and ErrHops (the caller got 482 or 483), and those of
+// Errors: *dialog.ResponseError (the callee refused; the caller got what [Bridge] says), ErrLoop and ErrHops (the caller got 482 or 483), and those of
 // dialog.Stack.NewInvite, Dialog.WaitAnswer and Dialog.Accept.
 func (b *Bridge) Join(ctx context.Context, in *dialog.Dialog, target sip.Uri, opts dialog.InviteOpts) (*Call, error) {
 	invite := in.Request()

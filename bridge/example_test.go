@@ -31,16 +31,28 @@ func stackOn(network *dialogtest.Network, ip string) *dialog.Stack {
 	return stack
 }
 
+// sendOn sends a call on to bob, unless the caller is not welcome, and says how it ends.
+func sendOn(ctx context.Context, b *bridge.Bridge, call *dialog.Dialog) {
+	if call.Info().Remote.URI.User == "spam" {
+		_ = call.Reject(ctx, 403, "")
+		return
+	}
+	bob := sip.Uri{Scheme: "sip", User: "bob", Host: "192.0.2.3", Port: 5060}
+	if _, err := b.Join(ctx, call, bob, dialog.InviteOpts{}); err != nil {
+		fmt.Println("no call:", err)
+		return
+	}
+	fmt.Println("the call begins")
+	<-call.Done()
+	fmt.Println("the call has ended:", call.Cause())
+}
+
 func ExampleBridge_Join() {
 	ctx, network := context.Background(), dialogtest.NewNetwork()
 	caller, middle, callee := stackOn(network, "192.0.2.1"), stackOn(network, "192.0.2.2"), stackOn(network, "192.0.2.3")
 
 	b := bridge.New(middle, bridge.Options{})
-	middle.OnCall(func(call *dialog.Dialog) {
-		if _, err := b.Join(ctx, call, sip.Uri{Scheme: "sip", User: "bob", Host: "192.0.2.3", Port: 5060}, dialog.InviteOpts{}); err != nil {
-			fmt.Println(err)
-		}
-	})
+	middle.OnCall(func(call *dialog.Dialog) { sendOn(ctx, b, call) })
 
 	ended := make(chan struct{})
 	callee.OnCall(func(call *dialog.Dialog) {
@@ -70,8 +82,10 @@ func ExampleBridge_Join() {
 		_ = stack.Shutdown(ctx)
 	}
 	network.Close()
-	// Output:
+	// Unordered output:
 	// called by alice
+	// the call begins
+	// the call has ended: remote BYE good bye
 	// good bye
 	// <nil>
 }
