@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/tasks"
 	"sipdialog.example/dialog/internal/testcert"
 	"sipdialog.example/dialog/internal/testkit"
 )
@@ -144,8 +145,8 @@ type round struct {
 
 	archive archive
 	ending  atomic.Bool
-	work    sync.WaitGroup
-	told    sync.Map // kinds of failures
+	work    tasks.Group // callbacks, which run at any time, add to it
+	told    sync.Map    // kinds of failures
 }
 
 func newRound(t *testing.T, cover *coverage, ca *testcert.Authority, seed uint64, end int) *round {
@@ -174,14 +175,8 @@ func newRound(t *testing.T, cover *coverage, ca *testcert.Authority, seed uint64
 	return r
 }
 
-// goes runs f on a goroutine that the round waits for.
-func (r *round) goes(f func()) {
-	r.work.Add(1)
-	go func() {
-		defer r.work.Done()
-		f()
-	}()
-}
+// goes runs f on a goroutine that the round waits for, unless the round is over.
+func (r *round) goes(f func()) { r.work.Go(f) }
 
 // errorf reports a broken promise, once of a kind, with the messages of the call it is about.
 func (r *round) errorf(callID, format string, args ...any) {
@@ -220,7 +215,7 @@ func (r *round) run() {
 		r.endInHaste()
 	}
 	workers.Wait()
-	r.work.Wait()
+	r.work.CloseIdle(context.Background())
 	for _, n := range r.nodes {
 		n.cancel()
 		n.checkEmpty("after Shutdown")
@@ -239,7 +234,7 @@ func (r *round) run() {
 // before anybody calls Shutdown.
 func (r *round) endInPeace() {
 	time.Sleep(r.dice.upTo(6 * time.Minute)) // long-lived calls: their timers
-	r.work.Wait()
+	r.work.Wait(context.Background())
 	r.chaos.stop()
 	for range 2 { // callbacks may have made further calls meanwhile
 		for _, n := range r.nodes {
