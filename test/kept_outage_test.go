@@ -48,11 +48,16 @@ func (l *load) call(a *dialog.Stack, to sip.Uri, lasts time.Duration) {
 // set-up takes no longer than the StoreTimeout more, and once the store is back it soon has
 // the calls that there are, and no other.
 func TestStoreIsDownUnderLoad(t *testing.T) {
-	const rate, lasts, timeout = 200, 3 * time.Second, 250 * time.Millisecond
-	for name, fault := range map[string]func(context.Context, string) error{
-		"refuses": func(context.Context, string) error { return errChaos },
-		"silent":  silent,
+	const lasts, timeout = 3 * time.Second, 250 * time.Millisecond
+	refuses := func(context.Context, string) error { return errChaos }
+	for name, c := range map[string]struct {
+		fault func(context.Context, string) error
+		rate  time.Duration // calls a second
+	}{
+		"refuses": {refuses, 20},
+		"silent":  {silent, 200},
 	} {
+		fault, rate := c.fault, c.rate
 		bubble(t, func(t *testing.T, w *world) {
 			store := newFaultyStore()
 			a, b := w.stack(otherIP), w.stack(stackIP, keeping(store))
@@ -77,7 +82,7 @@ func TestStoreIsDownUnderLoad(t *testing.T) {
 			calls.Wait()
 			time.Sleep(time.Second)
 			require.Empty(t, l.failed)
-			require.Equal(t, map[string]int{"local": 80 * rate}, l.ended)
+			require.Equal(t, map[string]int{"local": 80 * int(rate)}, l.ended)
 			slices.Sort(l.setups)
 			t.Log(name, "median", l.setups[len(l.setups)/2], "longest", l.setups[len(l.setups)-1])
 			require.Less(t, l.setups[len(l.setups)*99/100], timeout)
