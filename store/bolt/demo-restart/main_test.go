@@ -24,8 +24,8 @@ func TestCallOutlivesItsProcess(t *testing.T) {
 	for _, part := range []string{
 		"INVITE 1, SDP sendrecv", "200 OK (INVITE 1)", "ACK 1", "kill -9", "same address, same file",
 		"UPDATE 2", "200 OK (UPDATE 2)", "has the call",
-		"INVITE 101, SDP sendonly", "200 OK (INVITE 101), SDP recvonly", "INVITE 102, SDP sendrecv",
-		"BYE 103", "200 OK (BYE 103)", "OK: 17 messages",
+		"INVITE 10001, SDP sendonly", "200 OK (INVITE 10001), SDP recvonly", "INVITE 10002, SDP sendrecv",
+		"BYE 10003", "200 OK (BYE 10003)", "OK: 17 messages",
 	} {
 		at := strings.Index(out.String()[last:], part)
 		if at < 0 {
