@@ -136,7 +136,7 @@ func (a *ackSender) hold(body Body, made offeranswer.Origin) bool {
 	s := d.currentLocked()
 	before := s.negotiation.Local()
 	d.saved.ackAnswers = !isNilBody(body)
-	if s.negotiation.SendAnswer(a, body, made); s.negotiation.Local() != before {
+	if s.giveAnswerLocked(a, body, made, sentBy(sip.ACK, 0)); s.negotiation.Local() != before {
 		d.changedLocked()
 	}
 	return d.answersSavedLocked()
@@ -154,7 +154,7 @@ func (a *ackSender) acknowledged(ack ackTx, err error, body Body, made offeransw
 		a.ack, a.body = ack, body
 	}
 	a.d.ackWaits = false
-	a.d.currentLocked().negotiation.SendAnswer(a, body, made)
+	a.d.currentLocked().giveAnswerLocked(a, body, made, sentBy(sip.ACK, 0))
 }
 
 // send writes the ACK; with now it does not wait.

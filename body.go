@@ -152,6 +152,19 @@ func sessionIn(msg sipheader.Message) *SimpleBody {
 	return ownPart(offeranswer.SessionIn(msg))
 }
 
+// bodiesIn returns a copy of the body of a message, and the session description in it: the
+// same, or one of its parts. Each is nil for none.
+func bodiesIn(msg sipheader.Message) (body, session *SimpleBody) {
+	body = bodyOf(msg)
+	if body == nil || multipart.IsMultipart(body.contentType) {
+		return body, sessionIn(msg)
+	}
+	if offeranswer.DescribesSession(offeranswer.Whole(msg)) {
+		session = body
+	}
+	return body, session
+}
+
 // ownPart is a copy of a part of a message, nil for none.
 func ownPart(part multipart.Part, ok bool) *SimpleBody {
 	if !ok {

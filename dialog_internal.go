@@ -100,12 +100,17 @@ func (d *Dialog) keepBodyLocked(body *SimpleBody) {
 		d.putAsideLocked(body)
 		return
 	}
-	bytes := sizeOfBody(body)
+	offerCallsLocked(d, sizeOfBody(body), callbacks, Body(body))
+}
+
+// offerCallsLocked calls each callback with a value that holds so many bytes, or none of them
+// where there is no room for that.
+func offerCallsLocked[T any](d *Dialog, bytes int, callbacks []func(T), value T) {
 	calls := make([]func(), len(callbacks))
 	for i, callback := range callbacks {
 		calls[i] = func() {
 			defer d.holds.Give(bytes)
-			callback(body)
+			callback(value)
 		}
 	}
 	if !d.holds.Take(bytes * len(calls)) {
@@ -178,6 +183,7 @@ type callbacks struct {
 	body     []func(Body)
 	fork     []func(ForkInfo)
 	identity []*identityWatcher
+	session  *sessionWatchers // nil: none
 	dtmf     func(DTMF)
 	offer    offerDecider
 	refer    ReferHandler

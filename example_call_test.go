@@ -89,6 +89,31 @@ func ExampleDialog_PeerAnswer() {
 	// alice: recvonly
 }
 
+// A media server follows the session of a call, whichever message changes it.
+func ExampleDialog_OnSession() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	changed := make(chan struct{}, 1)
+	network.stack("10.0.0.2").OnCall(func(call *dialog.Dialog) {
+		call.OnSession(func(c dialog.SessionChange) {
+			fmt.Println(c.Method, "offered by", c.OfferedBy, "ours:", direction(c.Local), "theirs:", direction(c.Remote))
+			changed <- struct{}{}
+		})
+		must(call.Accept(ctx, dialog.WithBody(audio("sendrecv"))))
+	})
+
+	call := network.call("10.0.0.1", "10.0.0.2")
+	<-changed
+	must(call.Hold(ctx))
+	<-changed
+	fmt.Println("caller:", direction(call.Session().Local), call.Session().State)
+	must(call.Bye(ctx, ""))
+	// Output:
+	// INVITE offered by remote ours: sendrecv theirs: sendrecv
+	// INVITE offered by remote ours: recvonly theirs: sendonly
+	// caller: sendonly stable
+}
+
 // What a call that does not come about says of itself, and an end that the peer explains.
 func Example_errors() {
 	ctx, network := context.Background(), newExampleNetwork()

@@ -11,8 +11,6 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/capability"
-	"sipdialog.example/dialog/internal/multipart"
-	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
@@ -109,14 +107,7 @@ func (s *Stack) bodiesOf(req *sipmsg.Message) (body, offer *SimpleBody) {
 	if !s.config.rules().TakesBody(req) {
 		return nil, nil
 	}
-	body = bodyOf(req)
-	if multipart.IsMultipart(body.contentType) {
-		return body, sessionIn(req)
-	}
-	if offeranswer.DescribesSession(offeranswer.Whole(req)) {
-		offer = body
-	}
-	return body, offer
+	return bodiesIn(req)
 }
 
 // handleOutOfDialog handles a request without a To tag.

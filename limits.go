@@ -26,8 +26,8 @@ type Limits struct {
 	Unconfirmed, UnconfirmedPerSource int
 	// CallBytes bounds the bytes of peers' messages that all calls hold: INVITEs, or
 	// responses to ours, bodies that wait for a callback, and REFERs whose outcome is
-	// not reported. Beyond it an INVITE that begins a call, and a REFER, get 503; bodies
-	// are not kept for later, and [Dialog.Response] has none. Zero means 16 KiB for each
+	// not reported, and the session description that stands. Beyond it an INVITE that begins a call, and a REFER, get 503; bodies
+	// are not kept for later, and [Dialog.Response] and [Dialog.Session] have none. Zero means 16 KiB for each
 	// of MaxDialogs, and at least 16 MiB; negative, or zero without a MaxDialogs, means
 	// no bound.
 	CallBytes int

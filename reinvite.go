@@ -174,7 +174,7 @@ func (re *reinviteClient) endLocked(err error) {
 		close(re.final)
 	}
 	if re.tx == nil {
-		re.closeLocked()
+		re.closeLocked(sessionMessage{})
 	}
 }
 
@@ -186,9 +186,10 @@ func (re *reinviteClient) outcome() (Body, error) {
 	return keptOrNil(re.body), re.err
 }
 
-// closeLocked lets another INVITE begin. An offer without an answer is rolled back.
-func (re *reinviteClient) closeLocked() {
-	re.d.currentLocked().negotiation.Rollback(re)
+// closeLocked lets another INVITE begin. An offer without an answer, which by has ended, is
+// rolled back.
+func (re *reinviteClient) closeLocked(by sessionMessage) {
+	re.d.currentLocked().rollbackLocked(re, by)
 	re.reliable.answered = true
 	if re.d.reinviteOut == re {
 		re.d.reinviteOut = nil
@@ -248,11 +249,12 @@ func (re *reinviteClient) success(res *sipmsg.Message) {
 	d.currentLocked().answeredAtLocked(re.target, res)
 	d.tellIdentityLocked()
 	agreed := re.reliable.negotiated
+	body, session := bodiesIn(res)
 	if !agreed { // else it stands
-		re.body = sessionIn(res)
+		re.body = session
 	}
-	d.keepBodyLocked(bodyOf(res))
-	d.currentLocked().negotiation.ReceiveAnswer(re)
+	d.keepBodyLocked(body)
+	d.currentLocked().takeAnswerLocked(re, session, receivedAs(sip.INVITE, res))
 	d.agreeTimerLocked(res, sessiontimer.UAC, res)
 	d.mutex.Unlock()
 	if agreed { // no session is in the 2xx (RFC 3262 5)
@@ -272,7 +274,7 @@ func (re *reinviteClient) isRepeated() bool {
 func (re *reinviteClient) succeeded() {
 	d := re.d
 	d.mutex.Lock()
-	re.closeLocked()
+	re.closeLocked(sessionMessage{})
 	re.endLocked(nil)
 	d.mutex.Unlock()
 	d.sendSlot.Release()
@@ -285,7 +287,7 @@ func (re *reinviteClient) refused(res *sipmsg.Message) {
 	d.mutex.Lock()
 	taken := re.taken
 	if !taken {
-		re.closeLocked()
+		re.closeLocked(receivedAs(sip.INVITE, res))
 		re.endLocked(newResponseError(sip.INVITE, res))
 	}
 	undone, stands := !taken && re.reliable.negotiated, d.currentLocked().negotiation.Local()
@@ -327,7 +329,7 @@ func (re *reinviteClient) done(err error) {
 	re.reliable.answered = true
 	unanswered := err != nil && !re.taken
 	if unanswered {
-		re.closeLocked()
+		re.closeLocked(sessionMessage{})
 		re.endLocked(callError(err))
 	}
 	d.mutex.Unlock()
@@ -426,15 +428,15 @@ func (d *Dialog) refuseReInviteLocked(tx serverTx) *sip.Response {
 	return nil
 }
 
-// claimReInvite decides which caller refuses the re-INVITE: exactly one gets true.
-func (d *Dialog) claimReInvite(in *reinviteServer) bool {
+// claimReInvite decides which caller refuses the re-INVITE, with that status: exactly one gets true.
+func (d *Dialog) claimReInvite(in *reinviteServer, status int) bool {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if d.reinviteIn != in {
 		return false
 	}
 	d.reinviteIn = nil
-	d.currentLocked().negotiation.Rollback(in)
+	d.currentLocked().rollbackLocked(in, sentBy(sip.INVITE, status))
 	d.currentLocked().awaitedLocked().closeLocked(nil, ErrCanceled) // we have offered nothing
 	return true
 }
@@ -462,7 +464,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made offeranswe
 	ours := s.negotiation.Numbered(answer)
 	setBody(res, ours)
 	if s.negotiation.IsOpen(in) {
-		s.negotiation.SendAnswer(in, ours, made)
+		s.giveAnswerLocked(in, ours, made, sentBy(sip.INVITE, sip.StatusOK))
 		d.logAcceptedLocked(sip.INVITE, made)
 	} else {
 		s.negotiation.SendOffer(u, ours, made)
@@ -481,7 +483,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made offeranswe
 
 // refuseReInvite answers with a failure: session and target stay.
 func (d *Dialog) refuseReInvite(in *reinviteServer, how *Refusal) {
-	if !d.claimReInvite(in) {
+	if !d.claimReInvite(in, how.status()) {
 		return
 	}
 	in.cancel()

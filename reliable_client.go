@@ -128,7 +128,7 @@ func (r *reliableClient) negotiateLocked(p *prack, res *sipmsg.Message, body *Si
 	s := r.stateLocked()
 	switch {
 	case r.offered:
-		s.negotiation.ReceiveAnswer(r.carrier)
+		s.takeAnswerLocked(r.carrier, body, receivedAs(sip.INVITE, res))
 		r.negotiated = true
 	case res.Status == statusEarlyDialogTerminated:
 		p.body = s.negotiation.Refusal(body) // without media, as the offer should be (RFC 6228 5)
@@ -300,7 +300,7 @@ func (p *prack) buildLocked() (*draft.Request, error) {
 	if p.ours {
 		s.negotiation.SendOffer(p, body, offeranswer.ByApplication)
 	} else {
-		s.negotiation.SendAnswer(p, body, p.made)
+		s.giveAnswerLocked(p, body, p.made, sentBy(sip.PRACK, 0))
 	}
 	req.Add("RAck", rel100.RAck{RSeq: p.rseq, CSeq: p.cseq, Method: string(sip.INVITE)}.String())
 	putBody(req, body) // of this package's own: see guarded
@@ -331,12 +331,13 @@ func (p *prack) settle(res *sipmsg.Message) {
 	defer d.mutex.Unlock()
 	s := p.r.stateLocked()
 	if s.negotiation.IsOpen(p) && res != nil && res.IsSuccess() {
-		if hasSession(res) {
-			s.negotiation.ReceiveAnswer(p)
+		body, session := bodiesIn(res)
+		if session != nil {
+			s.takeAnswerLocked(p, session, receivedAs(sip.PRACK, res))
 		}
-		d.keepBodyLocked(bodyOf(res))
+		d.keepBodyLocked(body)
 	}
-	s.negotiation.Rollback(p)
+	s.rollbackLocked(p, receivedAs(sip.PRACK, res))
 }
 
 // done runs after the last response, or if there is none.

@@ -315,15 +315,15 @@ func (s *dialogState) takePrackLocked(tx serverTx, p *provisional, req *sipmsg.M
 	d := s.d
 	body, answersUs := sessionIn(req), s.negotiation.IsOpen(p)
 	if p.body != nil {
-		s.negotiation.SendAnswer(p.tx, p.body, offeranswer.ByApplication)
+		s.giveAnswerLocked(p.tx, p.body, offeranswer.ByApplication, sentBy(sip.INVITE, s.reliable.code))
 	}
 	if answersUs {
 		s.answeredLocked(body)
 	}
 	if body != nil {
-		s.negotiation.ReceiveAnswer(p)
+		s.takeAnswerLocked(p, body, receivedAs(sip.PRACK, req))
 	}
-	s.negotiation.Rollback(p)
+	s.rollbackLocked(p, receivedAs(sip.PRACK, req))
 	switch {
 	case answersUs || body == nil || !offeranswer.IsSDP(body): // any other body is taken as in an ACK (RFC 3262 3)
 		d.keepBodyLocked(bodyOf(req))
@@ -370,7 +370,7 @@ func (d *Dialog) acceptPrack(in *updateServer, answer Body, made offeranswer.Ori
 	}
 	s := d.stateOfLocked(in.fork)
 	answer = s.negotiation.Numbered(answer)
-	s.negotiation.SendAnswer(in, answer, made)
+	s.giveAnswerLocked(in, answer, made, sentBy(sip.PRACK, sip.StatusOK))
 	d.logAcceptedLocked(sip.PRACK, made)
 	d.mutex.Unlock()
 	d.answerPrack(in.tx, answer)
@@ -381,7 +381,7 @@ func (d *Dialog) acceptPrack(in *updateServer, answer Body, made offeranswer.Ori
 // again, or the call ends (RFC 6337 2.3).
 func (d *Dialog) refusePrack(in *updateServer) {
 	answer, again := d.withoutMedia(in)
-	if !d.claimUpdate(in) {
+	if !d.claimUpdate(in, sip.StatusOK) { // a 200 that refuses
 		return
 	}
 	in.cancel()

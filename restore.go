@@ -84,6 +84,7 @@ func (s *Stack) restore(snapshot *Snapshot, by ownership) (*Dialog, error) {
 	d.own(by, call.Fence)
 	if err := s.registerRestored(d); err != nil {
 		d.writerLocked().Release() // nobody else has the dialog
+		d.holds.End()
 		return nil, err
 	}
 	s.counters.restored.Add(1)
@@ -177,7 +178,7 @@ func (c *restoredCall) readRest(now time.Time) (err error) {
 	}
 	c.timer, err = callrecord.Timer(now, s.TimerInterval, s.TimerMinSE, s.TimerEnds, s.TimerOurs)
 	return firstError(err, callrecord.CheckFlow(s.FlowTransport, s.FlowRemote, s.FlowServer),
-		callrecord.CheckSession(s.SessionType, s.Session, s.SessionWanted, s.SessionSpare, s.SessionLast))
+		callrecord.CheckSession(s.SessionType, s.Session, s.SessionWanted, s.SessionSpare, s.SessionLast, s.SessionRemote))
 }
 
 func (s *Snapshot) sessionView() offeranswer.View {
@@ -185,6 +186,7 @@ func (s *Snapshot) sessionView() offeranswer.View {
 		Local: sessionBody(s.SessionType, s.Session), Wanted: sessionBody("", s.SessionWanted),
 		Spare: sessionBody("", s.SessionSpare), Last: sessionBody("", s.SessionLast),
 		Version: s.SessionVersion, Agreed: s.SessionAgreed,
+		Remote: sessionBody("", s.SessionRemote), ByPeer: s.SessionTheirs,
 	}
 }
 
@@ -214,7 +216,9 @@ func (s *Stack) newRestored(call *restoredCall, now time.Time) *Dialog {
 	d.timer.Timer, d.timer.allowsUpdate = sessiontimer.Restore(call.timer, now), call.PeerUpdates
 	d.current.Store(state)
 	state.publishLocked() // nobody else has the dialog yet
-	return s.adopt(d)
+	s.adopt(d)
+	state.countRemoteLocked(nil)
+	return d
 }
 
 // restoredFlow returns the flow of a snapshot; nil where there is none, or where this

@@ -21,11 +21,11 @@ const maxAppData = 16 << 10
 
 // Snapshot is what an established call consists of: enough for another process to go on
 // with it, see [Stack.Restore]. It is written as JSON (json.Marshal), with short names, and
-// is some 600 bytes long, 1 KB at the most for an ordinary call without AppData. Fields
+// is some 650 bytes long, 1 KB at the most for an ordinary call without AppData. Fields
 // that a later version has added are kept, and written back.
 //
-// It has no passwords, but the addresses of both ends and our session description: with
-// SDES (RFC 4568) that has the keys of the media. docs/cluster.md says what it has not.
+// It has no passwords, but the addresses and the session descriptions of both ends: with
+// SDES (RFC 4568) those have the keys of the media. docs/cluster.md says what it has not.
 type Snapshot struct {
 	// Version is SnapshotVersion, or that of another package that has written it.
 	Version int
@@ -68,6 +68,10 @@ type Snapshot struct {
 	SessionType                                       string
 	SessionVersion                                    uint64
 	SessionAgreed                                     bool
+	// SessionRemote is the SDP of the peer that goes with Session; SessionTheirs is true if
+	// the peer has made the offer of the two.
+	SessionRemote []byte
+	SessionTheirs bool
 	// TimerInterval is the session interval (RFC 4028) in seconds, zero without a session
 	// timer; TimerOurs is true if we refresh; TimerEnds is when the session expires, in
 	// milliseconds since 1970; TimerMinSE is the largest Min-SE of the call, in seconds.
@@ -169,7 +173,7 @@ func (d *Dialog) Snapshot() (snapshot *Snapshot, err error) {
 
 // own makes the snapshot share nothing with its call.
 func (s *Snapshot) own() {
-	for _, data := range []*[]byte{&s.Session, &s.SessionWanted, &s.SessionSpare, &s.SessionLast, &s.AppData} {
+	for _, data := range []*[]byte{&s.Session, &s.SessionWanted, &s.SessionSpare, &s.SessionLast, &s.SessionRemote, &s.AppData} {
 		*data = bytes.Clone(*data)
 	}
 	s.PeerPackages = slices.Clone(s.PeerPackages)
@@ -230,6 +234,7 @@ func (s *Snapshot) takeSession(now *dialogState) {
 	v := now.negotiation.View()
 	s.Session, s.SessionWanted, s.SessionSpare, s.SessionLast = dataOf(v.Local), dataOf(v.Wanted), dataOf(v.Spare), dataOf(v.Last)
 	s.SessionVersion, s.SessionAgreed = v.Version, v.Agreed
+	s.SessionRemote, s.SessionTheirs = dataOf(v.Remote), v.ByPeer
 	if v.Local != nil && v.Local.ContentType() != typeSDP {
 		s.SessionType = v.Local.ContentType()
 	}
@@ -285,6 +290,8 @@ var snapshotFields = []flatjson.Field[Snapshot]{
 	flatjson.Bytes("s", func(s *Snapshot) *[]byte { return &s.Session }),
 	flatjson.Flag("sa", func(s *Snapshot) *bool { return &s.SessionAgreed }),
 	flatjson.Bytes("sl", func(s *Snapshot) *[]byte { return &s.SessionLast }),
+	flatjson.Flag("so", func(s *Snapshot) *bool { return &s.SessionTheirs }),
+	flatjson.Bytes("sr", func(s *Snapshot) *[]byte { return &s.SessionRemote }),
 	flatjson.Bytes("ss", func(s *Snapshot) *[]byte { return &s.SessionSpare }),
 	flatjson.Text("st", func(s *Snapshot) *string { return &s.SessionType }),
 	flatjson.Number("sv", func(s *Snapshot) *uint64 { return &s.SessionVersion }),

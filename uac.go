@@ -324,6 +324,7 @@ func (i *inviteClient) provisionalLocked(res *sipmsg.Message) (then func()) {
 	}
 	d.keepBodyLocked(bodyOf(res))
 	d.tellForkLocked(e)
+	d.tellSessionLocked(receivedAs(sip.INVITE, res)) // the early dialog may be the current one only now
 	return then
 }
 
@@ -397,10 +398,11 @@ func (i *inviteClient) accept(res *sipmsg.Message) {
 		d.phase = phaseAwaitingACK
 	}
 	release := i.dropLocked(e)
-	d.keepBodyLocked(bodyOf(res))
+	body, session := bodiesIn(res)
+	d.keepBodyLocked(body)
 	d.tellForkLocked(e)
 	d.tellIdentityLocked()
-	e.state.negotiation.ReceiveAnswer(i)
+	e.state.takeAnswerLocked(i, session, receivedAs(sip.INVITE, res))
 	d.agreeTimerLocked(res, sessiontimer.UAC, res)
 	// Established is entered once the ACK has left, so that nothing a callback
 	// sends can overtake it.

@@ -174,13 +174,14 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response, e *earlyDialog) (<-chan 
 	s.numberLocked(res)
 	switch ours := keptOrNil(sessionIn(res)); {
 	case s.negotiation.IsOpen(tx):
-		s.negotiation.SendAnswer(tx, ours, offeranswer.ByApplication)
+		s.giveAnswerLocked(tx, ours, offeranswer.ByApplication, sentBy(sip.INVITE, res.StatusCode))
 		d.logAcceptedLocked(sip.INVITE, offeranswer.ByApplication)
 	case !s.negotiation.Agreed():
 		s.negotiation.SendOffer(u, ours, offeranswer.ByApplication)
 		s.offeredLocked(u)
 	default: // neither offer nor answer (RFC 6337 3.1)
 		s.negotiation.Sent(ours)
+		d.tellSessionLocked(sentBy(sip.INVITE, res.StatusCode)) // of the early dialog that is the call now
 	}
 	d.retransmitLocked(u)
 	makeRoom := d.unconfirmedNow()
@@ -366,17 +367,18 @@ func (d *Dialog) handleAck(ack *sipmsg.Message, flow *transport.Flow) {
 	s := d.currentLocked()
 	s.reachedLocked(ack, flow)
 	d.stopRetransmissionLocked(u)
+	body, session := bodiesIn(ack)
 	if s.negotiation.IsOpen(u) {
-		s.answeredLocked(sessionIn(ack))
+		s.answeredLocked(session)
 	}
-	if u.initial || hasSession(ack) { // of the first there is nothing to go back to
+	if u.initial || session != nil { // of the first there is nothing to go back to
 		before := s.negotiation.Local()
-		if s.negotiation.ReceiveAnswer(u); !u.initial && s.negotiation.Local() != before {
+		if s.takeAnswerLocked(u, session, receivedAs(sip.ACK, ack)); !u.initial && s.negotiation.Local() != before {
 			d.changedIfKeptLocked()
 		}
 	}
-	s.negotiation.Rollback(u)
-	d.keepBodyLocked(bodyOf(ack))
+	s.rollbackLocked(u, receivedAs(sip.ACK, ack))
+	d.keepBodyLocked(body)
 	release := func() {}
 	if u.initial && d.phase == phaseAwaitingACK {
 		d.phase = phaseConfirmed

@@ -166,7 +166,7 @@ func (u *updateClient) over(res *sipmsg.Message) (ours bool) {
 		if res != nil && res.IsSuccess() {
 			u.acceptedLocked(s, res)
 		}
-		s.negotiation.Rollback(u)
+		s.rollbackLocked(u, receivedAs(sip.UPDATE, res))
 	}
 	u.d.tellIdentityLocked()
 	return ours
@@ -176,12 +176,13 @@ func (u *updateClient) over(res *sipmsg.Message) (ours bool) {
 func (u *updateClient) acceptedLocked(s *dialogState, res *sipmsg.Message) {
 	d := u.d
 	s.answeredAtLocked(u.target, res)
-	s.negotiation.ReceiveAnswer(u)
+	body, session := bodiesIn(res)
+	s.takeAnswerLocked(u, session, receivedAs(sip.UPDATE, res))
 	if d.state == DialogStateEstablished {
 		d.agreeTimerLocked(res, sessiontimer.UAC, res)
 	}
 	if u.offer != nil {
-		d.keepBodyLocked(bodyOf(res))
+		d.keepBodyLocked(body)
 	}
 }
 
@@ -291,12 +292,13 @@ func (d *Dialog) updateOffered(in *updateServer, handler OfferRequestHandler, r 
 	}
 }
 
-// claimUpdate decides which caller refuses the UPDATE: exactly one gets true.
-func (d *Dialog) claimUpdate(in *updateServer) (ours bool) {
+// claimUpdate decides which caller refuses the UPDATE, with that status: exactly one gets
+// true.
+func (d *Dialog) claimUpdate(in *updateServer, status int) (ours bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if ours = d.claimUpdateLocked(in); ours {
-		d.stateOfLocked(in.fork).negotiation.Rollback(in)
+		d.stateOfLocked(in.fork).rollbackLocked(in, sentBy(in.tx.Message().Method, status))
 	}
 	return ours
 }
@@ -328,7 +330,7 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made offeranswer.Or
 	s.learnFlowLocked(in.tx.Message(), in.flow)
 	ours := s.negotiation.Numbered(answer)
 	setBody(res, ours)
-	s.negotiation.SendAnswer(in, ours, made)
+	s.giveAnswerLocked(in, ours, made, sentBy(sip.UPDATE, sip.StatusOK))
 	d.tellIdentityLocked()
 	if in.offer != nil {
 		d.logAcceptedLocked(sip.UPDATE, made)
@@ -351,7 +353,7 @@ func (d *Dialog) refuseUpdate(in *updateServer, how *Refusal) {
 		d.refusePrack(in)
 		return
 	}
-	if !d.claimUpdate(in) {
+	if !d.claimUpdate(in, how.status()) {
 		return
 	}
 	in.cancel()

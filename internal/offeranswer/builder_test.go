@@ -32,7 +32,7 @@ func mediaOf(t *testing.T, b Body) string {
 func agreed(ours Body) *Negotiation {
 	n := new(Negotiation)
 	n.SendOffer("INVITE", ours, ByApplication)
-	n.ReceiveAnswer("INVITE")
+	n.ReceiveAnswer("INVITE", nil)
 	return n
 }
 
@@ -147,7 +147,7 @@ func TestWhatTheApplicationWants(t *testing.T) {
 		}, "9 m=audio 5 RTP/AVP 8 0 a=sendrecv m=video 7 RTP/AVP 31 a=sendrecv"},
 		"a narrower offer of its own": {func(n *Negotiation) {
 			n.SendOffer("UPDATE", described(8, "m=audio 5 RTP/AVP 8"), ByApplication)
-			n.ReceiveAnswer("UPDATE")
+			n.ReceiveAnswer("UPDATE", nil)
 		}, "9 m=audio 5 RTP/AVP 8"},
 		"a narrower answer by default": {func(n *Negotiation) {
 			n.ReceiveOffer("UPDATE", described(1, "m=audio 4 RTP/AVP 8"))

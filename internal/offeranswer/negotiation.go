@@ -18,7 +18,7 @@ type Body interface {
 }
 
 // State tells which side's offer has no answer yet, in the terms of RFC 8829 3.2.
-type State int
+type State uint8
 
 const (
 	Stable State = iota
@@ -32,7 +32,7 @@ func (s State) String() string {
 }
 
 // Origin tells whether the application or the stack has made an offer or answer of ours.
-type Origin int
+type Origin uint8
 
 const (
 	// ByDefault: the stack has made it from the session.
@@ -74,8 +74,12 @@ type Negotiation struct {
 	// version in the o= line of any.
 	last    Body
 	version uint64
-	// agreed is true once an offer was answered.
-	agreed bool
+	// remote is the SDP of the peer that goes with local; nil if the peer has sent none.
+	remote Body
+	// agreed is true once an offer was answered, byPeer if the peer has made the offer of
+	// the session that stands. closed counts the exchanges that are over, answered or not.
+	agreed, byPeer bool
+	closed         uint32
 	// state tells which side's offer is open. owner is the exchange that carries it,
 	// origin its origin if it is ours.
 	state  State
@@ -96,6 +100,19 @@ func (n *Negotiation) Agreed() bool { return n.agreed }
 // Local returns our session description as the peer knows it; nil if there is none.
 func (n *Negotiation) Local() Body { return n.local }
 
+// Remote returns the session description of the peer that goes with Local; nil if there is
+// none.
+func (n *Negotiation) Remote() Body { return n.remote }
+
+// ForgetRemote forgets that description: there is no room for it.
+func (n *Negotiation) ForgetRemote() { n.remote = nil }
+
+// OfferedByPeer reports whether the peer has made the offer of the session that stands.
+func (n *Negotiation) OfferedByPeer() bool { return n.byPeer }
+
+// Closed counts the exchanges that are over, with an answer or without.
+func (n *Negotiation) Closed() uint32 { return n.closed }
+
 // SendOffer opens an offer of ours. It does nothing if the body describes no session.
 func (n *Negotiation) SendOffer(owner any, local Body, origin Origin) {
 	if local = Description(local); isNone(local) {
@@ -112,10 +129,11 @@ func (n *Negotiation) ReceiveOffer(owner any, remote Body) {
 	}
 }
 
-// ReceiveAnswer closes an offer of ours that the peer has answered.
-func (n *Negotiation) ReceiveAnswer(owner any) {
+// ReceiveAnswer closes an offer of ours that the peer has answered. Without a session
+// description in the answer, the one before stays the peer's.
+func (n *Negotiation) ReceiveAnswer(owner any, remote Body) {
 	if n.state == HaveLocalOffer && n.owner == owner {
-		n.commit(n.offer, nil, n.origin)
+		n.commit(n.offer, remote, n.origin)
 	}
 }
 
@@ -134,20 +152,36 @@ func (n *Negotiation) SendAnswer(owner any, local Body, origin Origin) {
 func (n *Negotiation) Rollback(owner any) {
 	if n.IsOpen(owner) {
 		n.state, n.owner, n.offer = Stable, nil, nil
+		n.closed++
 	}
 }
 
-// commit closes the exchange with our description in it. The description is an answer to
-// remote, unless remote is nil. If it is the current one already, as in a refresh, the
-// application has made no new choice.
+// commit closes the exchange with both descriptions in it. If ours is the current one
+// already, as in a refresh, the application has made no new choice.
 func (n *Negotiation) commit(local, remote Body, origin Origin) {
+	byPeer := n.state == HaveRemoteOffer
 	n.Rollback(n.owner)
 	n.agreed = true
-	if isNone(local) || !IsSDP(local) || n.local != nil && bytes.Equal(local.Data(), n.local.Data()) {
+	if isNone(local) || !IsSDP(local) {
+		return
+	}
+	n.byPeer = byPeer
+	if !isNone(remote) && IsSDP(remote) && !isSame(remote, n.remote) {
+		n.remote = remote
+	}
+	if n.local != nil && bytes.Equal(local.Data(), n.local.Data()) {
 		return
 	}
 	n.local = local
 	if origin == ByApplication {
-		n.prefer(local, remote)
+		n.prefer(local, offerIf(byPeer, remote))
 	}
+}
+
+// offerIf is the peer's description if that was the offer.
+func offerIf(byPeer bool, remote Body) Body {
+	if byPeer {
+		return remote
+	}
+	return nil
 }

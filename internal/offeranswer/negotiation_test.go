@@ -29,7 +29,7 @@ type step struct {
 func sendOffer(n *Negotiation, owner any)     { n.SendOffer(owner, described(1), ByApplication) }
 func receiveOffer(n *Negotiation, owner any)  { n.ReceiveOffer(owner, described(1)) }
 func sendAnswer(n *Negotiation, owner any)    { n.SendAnswer(owner, described(1), ByApplication) }
-func receiveAnswer(n *Negotiation, owner any) { n.ReceiveAnswer(owner) }
+func receiveAnswer(n *Negotiation, owner any) { n.ReceiveAnswer(owner, described(1)) }
 func rollback(n *Negotiation, owner any)      { n.Rollback(owner) }
 
 // RFC 6337 2.1, table 1: the six patterns, seen from each side, before and after a session
@@ -163,7 +163,7 @@ func TestSessionIsTheLatestThatWasAgreedUpon(t *testing.T) {
 	var n Negotiation
 	n.SendOffer("INVITE", first, ByApplication)
 	require.Nil(t, n.Local(), "it is open")
-	n.ReceiveAnswer("INVITE")
+	n.ReceiveAnswer("INVITE", nil)
 	require.Equal(t, first, n.Local())
 	n.SendOffer("re-INVITE", second, ByApplication)
 	n.Rollback("re-INVITE")
@@ -175,7 +175,7 @@ func TestSessionIsTheLatestThatWasAgreedUpon(t *testing.T) {
 	n.SendAnswer("UPDATE", second, ByApplication)
 	require.Equal(t, second, n.Local())
 	n.SendOffer("picture", &body{"image/png", []byte("x")}, ByApplication)
-	n.ReceiveAnswer("picture")
+	n.ReceiveAnswer("picture", nil)
 	require.Equal(t, second, n.Local(), "not SDP")
 	copied := n
 	copied.SendOffer("copy", first, ByApplication)
@@ -245,4 +245,61 @@ func TestVersionsAmongParts(t *testing.T) {
 	require.Equal(t, whole("", described(6, "m=audio 7 RTP/AVP 0").Data()), changed)
 	encoded := whole("Content-Transfer-Encoding: base64\r\n", []byte("dj0wDQpvPWEgMSAxIElOIElQNCAxMC4wLjAuMQ0Kcz0tDQp0PTAgMA0K"))
 	require.Equal(t, encoded, n.Numbered(encoded))
+}
+
+// The session that stands: both descriptions, and who has made the offer. A refused offer
+// changes none of it.
+func TestSessionHasBothDescriptionsAndItsOfferer(t *testing.T) {
+	first, second := described(1), described(2, "m=audio 7 RTP/AVP 0")
+	theirs, later := described(8, "m=audio 9 RTP/AVP 0"), described(9, "m=audio 9 RTP/AVP 0")
+	picture := &body{"image/png", []byte("x")}
+	ours := func(n *Negotiation, offer, answer Body) {
+		n.SendOffer("ours", offer, ByApplication)
+		n.ReceiveAnswer("ours", answer)
+	}
+	peers := func(n *Negotiation, offer, answer Body) {
+		n.ReceiveOffer("peers", offer)
+		n.SendAnswer("peers", answer, ByDefault)
+	}
+	for name, row := range map[string]struct {
+		do            func(n *Negotiation)
+		local, remote Body
+		byPeer        bool
+		closed        uint32
+	}{
+		"nothing":                     {func(*Negotiation) {}, nil, nil, false, 0},
+		"our offer":                   {func(n *Negotiation) { ours(n, first, theirs) }, first, theirs, false, 1},
+		"the peer's offer":            {func(n *Negotiation) { peers(n, theirs, first) }, first, theirs, true, 1},
+		"theirs, then ours":           {func(n *Negotiation) { peers(n, theirs, first); ours(n, second, later) }, second, later, false, 2},
+		"ours, then theirs":           {func(n *Negotiation) { ours(n, first, theirs); peers(n, later, second) }, second, later, true, 2},
+		"the same answer":             {func(n *Negotiation) { ours(n, first, theirs); peers(n, later, first) }, first, later, true, 2},
+		"an answer without a session": {func(n *Negotiation) { ours(n, first, theirs); ours(n, second, nil) }, second, theirs, false, 2},
+		"an answer that is no SDP":    {func(n *Negotiation) { ours(n, first, picture) }, first, nil, false, 1},
+		"no answer of ours":           {func(n *Negotiation) { ours(n, first, theirs); peers(n, later, nil) }, first, theirs, false, 2},
+		"no room":                     {func(n *Negotiation) { peers(n, theirs, first); n.ForgetRemote() }, first, nil, true, 1},
+		"an offer that is open":       {func(n *Negotiation) { ours(n, first, theirs); n.ReceiveOffer("open", later) }, first, theirs, false, 1},
+		"ours refused": {func(n *Negotiation) {
+			peers(n, theirs, first)
+			n.SendOffer("refused", second, ByApplication)
+			n.Rollback("refused")
+			n.Rollback("refused")
+		}, first, theirs, true, 2},
+		"theirs refused": {func(n *Negotiation) {
+			ours(n, first, theirs)
+			n.ReceiveOffer("refused", later)
+			n.Rollback("refused")
+		}, first, theirs, false, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := new(Negotiation)
+			row.do(n)
+			require.Equal(t, row.local, n.Local())
+			require.Equal(t, row.remote, n.Remote())
+			require.Equal(t, row.byPeer, n.OfferedByPeer())
+			require.Equal(t, row.closed, n.Closed())
+			restored := Restore(n.View())
+			require.Equal(t, row.remote, restored.Remote())
+			require.Equal(t, row.byPeer, restored.OfferedByPeer())
+		})
+	}
 }

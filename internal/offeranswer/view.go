@@ -6,11 +6,15 @@ import (
 	"sipdialog.example/dialog/internal/sdp"
 )
 
-// View is a Negotiation while no offer is open: what is kept of it. A nil Body is the
-// same as Local.
+// View is a Negotiation while no offer is open: what is kept of it. Wanted and
+// Last are nil if they are the same as Local.
 type View struct {
 	// Local is our session description as the peer knows it; nil for none.
 	Local Body
+	// Remote is the peer's session description that goes with it; nil for none. ByPeer is
+	// true if the peer has made the offer.
+	Remote Body
+	ByPeer bool
 	// Wanted is the session that the application wants. Spare has streams of it that are
 	// in no slot now (see [sdp.Wanted]); without any it is nil.
 	Wanted, Spare Body
@@ -29,7 +33,7 @@ func (n *Negotiation) View() View {
 	if now.state == HaveLocalOffer && !now.agreed && now.local == nil {
 		now.commit(now.offer, nil, now.origin)
 	}
-	v := View{Local: now.local, Agreed: now.agreed, Wanted: now.wantedBody(), Last: now.last}
+	v := View{Local: now.local, Remote: now.remote, ByPeer: now.byPeer, Agreed: now.agreed, Wanted: now.wantedBody(), Last: now.last}
 	if w := now.wanted; w != nil {
 		if spare := w.Spare(); spare != nil {
 			v.Spare = bodyOf(spare)
@@ -49,7 +53,7 @@ func (n *Negotiation) View() View {
 
 // Restore returns the negotiation of a View.
 func Restore(v View) Negotiation {
-	n := Negotiation{local: v.Local, preferred: v.Wanted, last: v.Last, version: v.Version, agreed: v.Agreed}
+	n := Negotiation{local: v.Local, remote: v.Remote, byPeer: v.ByPeer, preferred: v.Wanted, last: v.Last, version: v.Version, agreed: v.Agreed}
 	if n.preferred == nil {
 		n.preferred = v.Local
 	}

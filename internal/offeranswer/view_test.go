@@ -26,7 +26,7 @@ const (
 func afterOffer(t *testing.T, offer Body) *Negotiation {
 	n := new(Negotiation)
 	n.SendOffer("1", offer, ByApplication)
-	n.ReceiveAnswer("1")
+	n.ReceiveAnswer("1", nil)
 	require.True(t, n.Agreed())
 	return n
 }
@@ -53,7 +53,7 @@ func TestViewRestoresTheNegotiation(t *testing.T) {
 		"a stream in reserve": func() *Negotiation {
 			n := afterOffer(t, sessionOf(1, ourAudio))
 			n.SendOffer("2", sessionOf(2, ourFax), ByApplication)
-			n.ReceiveAnswer("2")
+			n.ReceiveAnswer("2", nil)
 			return n
 		}(),
 		"an offer that was refused": func() *Negotiation {

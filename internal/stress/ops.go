@@ -194,6 +194,9 @@ func callbackOperations() []operation {
 		{"Dialog.OnIdentity", func(a *application, _ context.Context, d *dialog.Dialog) {
 			d.OnIdentity(func(dialog.Identity) { a.misbehave(d) })
 		}},
+		{"Dialog.OnSession", func(a *application, _ context.Context, d *dialog.Dialog) {
+			d.OnSession(func(dialog.SessionChange) { a.misbehave(d) })
+		}},
 		{"Dialog.OnBody", func(a *application, _ context.Context, d *dialog.Dialog) {
 			d.OnBody(func(dialog.Body) { a.misbehave(d) })
 		}},
