@@ -15,7 +15,7 @@ COVER_FILE   ?= bin/coverage.out
 building = @echo "== building $(1); quiet until that is done"
 
 .DEFAULT_GOAL := help
-.PHONY: help build fmt fmt-check vet lint test stress fuzz messages cover bench bench-peers bench-peers-draw check-peers check-examples test-stores ha soak demo demo-draw demo-restart interop-sipp interop-nat interop-peers ci rename
+.PHONY: help build fmt fmt-check vet lint test stress fuzz messages cover bench bench-peers bench-peers-draw check-peers check-examples check-webrtc test-stores ha soak demo demo-draw demo-restart interop-sipp interop-nat interop-peers ci rename
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,6 +105,10 @@ check-peers: ## vet and test bench/peers, a module of its own
 check-examples: ## vet and test the examples that are modules of their own: media
 	$(call building,examples/media)
 	cd examples/media && $(GO) vet ./... && $(GO) test -race -timeout $(TEST_TIMEOUT) ./...
+
+check-webrtc: ## vet and test examples/webrtc, a module of its own: a phone in headless Chromium
+	$(call building,examples/webrtc)
+	cd examples/webrtc && $(GO) vet ./... && $(GO) test -race -timeout $(TEST_TIMEOUT) -v ./...
 
 demo: ## three stacks: a reliable 183, hold, resume, session refresh, transfer, as a ladder
 	$(call building,cmd/demo)

@@ -97,8 +97,12 @@ func read(t *testing.T, file string) string {
 	return string(data)
 }
 
+// sources are the files of the tree with that suffix. What npm has installed is not ours.
 func sources(t *testing.T, suffix string) (files []string) {
 	require.NoError(t, filepath.WalkDir(".", func(path string, entry os.DirEntry, err error) error {
+		if err == nil && entry.Name() == "node_modules" {
+			return filepath.SkipDir
+		}
 		if err == nil && strings.HasSuffix(path, suffix) {
 			files = append(files, path)
 		}

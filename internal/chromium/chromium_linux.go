@@ -33,7 +33,7 @@ func Start(t testing.TB) *Browser {
 	t.Helper()
 	cmd := exec.Command("chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
 		"--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--autoplay-policy=no-user-gesture-required",
-		"--ignore-certificate-errors", "--remote-debugging-port=0", "--user-data-dir="+t.TempDir(), "--window-size=800,600", "about:blank")
+		"--ignore-certificate-errors", "--allow-loopback-in-peer-connection", "--remote-debugging-port=0", "--user-data-dir="+t.TempDir(), "--window-size=800,600", "about:blank")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	said, err := cmd.StderrPipe()
 	require.NoError(t, err)
@@ -192,6 +192,14 @@ func (p *Page) Try(expression string) (any, error) {
 		return nil, fmt.Errorf("%s: %s %s", expression, e.Text, e.Exception.Description)
 	}
 	return got.Result.Value, nil
+}
+
+// Screenshot returns a picture of the page, as a PNG.
+func (p *Page) Screenshot() []byte {
+	p.t.Helper()
+	var got struct{ Data []byte }
+	require.NoError(p.t, p.command("Page.captureScreenshot", map[string]any{"format": "png"}, &got))
+	return got.Data
 }
 
 // Until waits until an expression is true.
