@@ -425,7 +425,8 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 // established. If ctx ends first, the call is cancelled: CANCEL is sent as soon as RFC
 // 3261 9.1 allows, a 2xx that crosses it gets its ACK and a BYE, and WaitAnswer returns
 // the error of ctx at once. The CANCEL has the reasons of the context's cause (RFC 3326):
-// see [ReasonError]. A second call, or a later one, returns the same outcome. OnFork reports each 101 to 199 meanwhile.
+// see [ReasonError]. A second call, or a later one, returns the same outcome. OnFork reports
+// each 101 to 199 meanwhile.
 //
 // Errors: *ResponseError (refused), ErrTimeout, ErrTransport, ErrCanceled (cancelled
 // before), ErrShutdown, *StateError (not an outgoing call), that of ctx.

@@ -25,11 +25,11 @@ type Limits struct {
 	// that, but at least four; negative, or zero without a MaxDialogs, means no bound.
 	Unconfirmed, UnconfirmedPerSource int
 	// CallBytes bounds the bytes of peers' messages that all calls hold: INVITEs, or
-	// responses to ours, bodies that wait for a callback, and REFERs whose outcome is
-	// not reported, and the session description that stands. Beyond it an INVITE that begins a call, and a REFER, get 503; bodies
-	// are not kept for later, and [Dialog.Response] and [Dialog.Session] have none. Zero means 16 KiB for each
-	// of MaxDialogs, and at least 16 MiB; negative, or zero without a MaxDialogs, means
-	// no bound.
+	// responses to ours, bodies that wait for a callback, REFERs whose outcome is not
+	// reported, and the session descriptions that stand. Beyond it an INVITE that begins a
+	// call, and a REFER, get 503; bodies are not kept for later, and [Dialog.Response] and
+	// [Dialog.Session] have none. Zero means 16 KiB for each of MaxDialogs, and at least
+	// 16 MiB; negative, or zero without a MaxDialogs, means no bound.
 	CallBytes int
 	// InviteRate and InviteRatePerSource bound the INVITEs outside dialogs that are
 	// accepted in a second, altogether and from one IP address. As many may come at once

@@ -428,7 +428,8 @@ func (d *Dialog) refuseReInviteLocked(tx serverTx) *sip.Response {
 	return nil
 }
 
-// claimReInvite decides which caller refuses the re-INVITE, with that status: exactly one gets true.
+// claimReInvite decides which caller refuses the re-INVITE, with that status: exactly one
+// gets true.
 func (d *Dialog) claimReInvite(in *reinviteServer, status int) bool {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()

@@ -92,8 +92,9 @@ func New(stack *dialog.Stack, opts Options) *Bridge {
 // are the bridge's from now on; the application may replace them for requests once Join
 // has returned.
 //
-// Errors: *dialog.ResponseError (the callee refused; the caller got what [Bridge] says), ErrLoop and ErrHops (the caller got 482 or 483), and those of
-// dialog.Stack.NewInvite, Dialog.WaitAnswer and Dialog.Accept.
+// Errors: *dialog.ResponseError (the callee refused; the caller got what [Bridge] says),
+// ErrLoop and ErrHops (the caller got 482 or 483), and those of dialog.Stack.NewInvite,
+// Dialog.WaitAnswer and Dialog.Accept.
 func (b *Bridge) Join(ctx context.Context, in *dialog.Dialog, target sip.Uri, opts dialog.InviteOpts) (*Call, error) {
 	invite := in.Request()
 	if invite == nil {
