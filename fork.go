@@ -187,7 +187,7 @@ func (e *earlyDialog) endLocked(reasons []Reason) (release func()) {
 			i.makeCurrentLocked(i.early[at])
 		}
 	}
-	i.d.tellForkLocked(e)
+	i.d.tellForkLocked(e, nil)
 	return e.refuseOpenLocked()
 }
 
@@ -235,7 +235,7 @@ func (i *inviteClient) dropLocked(winner *earlyDialog) (release func()) {
 		release = both(release, e.refuseOpenLocked())
 		if !e.ended {
 			e.ended = true
-			i.d.tellForkLocked(e)
+			i.d.tellForkLocked(e, nil)
 		}
 	}
 	return release
@@ -412,6 +412,18 @@ type ForkInfo struct {
 	// Reasons are the Reason headers of the BYE or the 199 (RFC 3326); nil if none.
 	// In a 199 they give the refusal of the branch (RFC 6228 5).
 	Reasons []Reason
+	message *sipmsg.Message
+}
+
+// Response returns the response that has changed the early dialog, for a callback of
+// OnFork: [Dialog.Response] may be a later one. It is nil where no response has, or for the
+// result of Forks.
+func (f *ForkInfo) Response() *sip.Response {
+	if f.message == nil {
+		return nil
+	}
+	res, _ := ownMessage(f.message).(*sip.Response)
+	return res
 }
 
 // Forks returns the early dialogs of an outgoing call that is not answered, in the
@@ -456,13 +468,15 @@ func (e *earlyDialog) infoLocked() ForkInfo {
 	}
 }
 
-// tellForkLocked queues the calls of OnFork's callbacks.
-func (d *Dialog) tellForkLocked(e *earlyDialog) {
+// tellForkLocked queues the calls of OnFork's callbacks. res is the response that has
+// changed the early dialog; nil for none.
+func (d *Dialog) tellForkLocked(e *earlyDialog, res *sipmsg.Message) {
 	callbacks := d.callbacksLocked().fork
 	if len(callbacks) == 0 || e.status == 0 || d.state == DialogStateTerminated {
 		return
 	}
 	info := e.infoLocked()
+	info.message = res
 	calls := make([]func(), len(callbacks))
 	for i, callback := range callbacks {
 		calls[i] = func() { callback(info) }

@@ -323,7 +323,7 @@ func (i *inviteClient) provisionalLocked(res *sipmsg.Message) (then func()) {
 		}
 	}
 	d.keepBodyLocked(bodyOf(res))
-	d.tellForkLocked(e)
+	d.tellForkLocked(e, res)
 	d.tellSessionLocked(receivedAs(sip.INVITE, res)) // the early dialog may be the current one only now
 	return then
 }
@@ -400,7 +400,7 @@ func (i *inviteClient) accept(res *sipmsg.Message) {
 	release := i.dropLocked(e)
 	body, session := bodiesIn(res)
 	d.keepBodyLocked(body)
-	d.tellForkLocked(e)
+	d.tellForkLocked(e, res)
 	d.tellIdentityLocked()
 	e.state.takeAnswerLocked(i, session, receivedAs(sip.INVITE, res))
 	d.agreeTimerLocked(res, sessiontimer.UAC, res)

@@ -76,8 +76,7 @@ func New(stack *dialog.Stack, opts Options) *Bridge {
 // Join calls target for an incoming call that is not answered, and joins the two: the
 // caller hears what the callee answers. It waits until the call is established, or has
 // ended on both sides. If ctx ends first, both calls end: the callee gets CANCEL, the
-// caller 480. Once Join has returned, ctx has no effect. A provisional response that the
-// answer overtakes does not pass.
+// caller 480. Once Join has returned, ctx has no effect.
 //
 // opts are those of the second INVITE. Of these, Join itself sets the Body, MaxForwards,
 // which is one less than the caller's (RFC 7332 4), Unreliable, if the caller does not take
@@ -106,6 +105,7 @@ func (b *Bridge) Join(ctx context.Context, in *dialog.Dialog, target sip.Uri, op
 	}
 	c := b.newCall(in)
 	c.delayed, c.reliable = sessionOf(invite) == nil, takesReliable(invite)
+	c.listen(&c.a)
 	defer b.forget(at)
 	err = c.place(ctx, target, b.inviteOpts(opts, invite, in, hops), func(d *dialog.Dialog) {
 		b.remember(at, d)
@@ -124,6 +124,7 @@ func (b *Bridge) Join(ctx context.Context, in *dialog.Dialog, target sip.Uri, op
 // as in RFC 3725. If one of the calls has ended, the other ends.
 func (b *Bridge) Link(x, y *dialog.Dialog) *Call {
 	c := b.newCall(x)
+	c.listen(&c.a)
 	c.attach(y)
 	c.listen(&c.b)
 	return c
@@ -152,6 +153,10 @@ type Call struct {
 
 	// provisionals are those to the caller: none leaves behind the final response.
 	provisionals gate
+	// told is closed once the bridge's functions have seen all provisional responses of the
+	// callee: they run in order, and the one for the final response has begun.
+	told chan struct{}
+	tell func()
 
 	// connecting is true while a REFER is followed, until the two are joined; connected is
 	// true once both have described their sessions. parted is true once one of the calls
@@ -163,9 +168,9 @@ type Call struct {
 }
 
 func (b *Bridge) newCall(in *dialog.Dialog) *Call {
-	c := &Call{bridge: b}
+	told := make(chan struct{})
+	c := &Call{bridge: b, told: told, tell: sync.OnceFunc(func() { close(told) })}
 	c.a, c.b = leg{call: c, other: &c.b, d: in}, leg{call: c, other: &c.a}
-	c.listen(&c.a)
 	return c
 }
 

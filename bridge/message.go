@@ -208,14 +208,6 @@ func reject(ctx context.Context, d *dialog.Dialog, err error) error {
 	return d.RejectWith(ctx, r.Status, r.Reason, opts...)
 }
 
-// isOf reports whether a response is the one that changed a fork.
-func isOf(res *sip.Response, f dialog.ForkInfo) bool {
-	if res == nil || res.StatusCode != f.Status {
-		return false
-	}
-	return tagOf(res) == f.RemoteTag
-}
-
 // tagOf is the tag of who has answered.
 func tagOf(res *sip.Response) string {
 	if res == nil || res.To() == nil {
@@ -227,12 +219,4 @@ func tagOf(res *sip.Response) string {
 
 func isReliable(res *sip.Response) bool {
 	return res != nil && len(dialog.HeaderText(res, "RSeq")) > 0
-}
-
-// response returns res, or an empty one with a status.
-func response(res *sip.Response, status int) *sip.Response {
-	if res != nil {
-		return res
-	}
-	return sip.NewResponse(status, "")
 }

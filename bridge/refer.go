@@ -101,8 +101,9 @@ func relayOutcome(sent, to *dialog.ReferSubscription) {
 // followRefer connects the other peer with the target of a REFER, and leaves the referrer.
 func (l *leg) followRefer(r *dialog.ReferRequest) {
 	b, kept := l.call.bridge, l.other.dialog()
-	next := &Call{bridge: b}
-	next.a, next.b = leg{call: next, other: &next.b, d: kept, sent: l.other.firstSent()}, leg{call: next, other: &next.a}
+	next := b.newCall(kept)
+	next.a.sent = l.other.firstSent()
+	next.tell() // both are established, or will be without provisional responses
 	next.connecting.Store(true)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

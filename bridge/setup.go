@@ -17,6 +17,11 @@ func (c *Call) place(ctx context.Context, target sip.Uri, opts dialog.InviteOpts
 		placed(d)
 		c.listen(&c.b)
 		d.OnFork(c.progress)
+		d.OnStateChange(func(state dialog.DialogState) {
+			if state == dialog.DialogStateEstablished || state == dialog.DialogStateTerminated {
+				c.tell()
+			}
+		})
 		if setup != nil {
 			setup(d)
 		}
@@ -40,6 +45,7 @@ func (c *Call) answered(ctx context.Context) error {
 		err = c.answer(ctx, out.Response())
 	}
 	if err != nil {
+		c.awaitProvisionals(ctx)
 		c.provisionals.shut()
 		_ = reject(context.WithoutCancel(ctx), in, err)
 	}
@@ -54,6 +60,7 @@ func (c *Call) answered(ctx context.Context) error {
 // answer accepts the first call as the callee has accepted the second one.
 func (c *Call) answer(ctx context.Context, res *sip.Response) error {
 	c.accept.Do(func() {
+		c.awaitProvisionals(ctx)
 		c.provisionals.shut()
 		ctx, cancel := context.WithCancel(ctx) // Accept may wait for the caller's PRACK
 		defer cancel()
@@ -75,6 +82,16 @@ func (c *Call) answer(ctx context.Context, res *sip.Response) error {
 	return c.acceptErr
 }
 
+// awaitProvisionals waits until the provisional responses before the final one have passed,
+// which a callback does.
+func (c *Call) awaitProvisionals(ctx context.Context) {
+	select {
+	case <-c.told:
+	case <-ctx.Done():
+	case <-c.In().Done():
+	}
+}
+
 // progress passes on the provisional responses of the second call, but not those that have
 // an offer.
 func (c *Call) progress(f dialog.ForkInfo) {
@@ -82,28 +99,29 @@ func (c *Call) progress(f dialog.ForkInfo) {
 		c.forkEnded(f)
 		return
 	}
-	if f.Status < 101 || f.Status > 199 {
+	if f.Status > 199 {
+		c.tell()
+	}
+	res := f.Response()
+	if res == nil || f.Status < 101 || f.Status > 199 {
 		return
 	}
-	res := c.Out().Response()
-	body := f.Body // of the latest response that had one, if this is not known any more
-	if isOf(res, f) {
-		body = bodyOf(res)
-	} else {
-		res = nil
-	}
+	body := bodyOf(res)
 	if c.delayed && body != nil {
 		return // an offer: offered passes it on
 	}
-	_ = c.provisional(context.Background(), response(res, f.Status), body, c.forks.of(f.RemoteTag), isReliable(res))
+	_ = c.provisional(context.Background(), res, body, c.forks.of(f.RemoteTag), isReliable(res))
 }
 
 // forkEnded tells the caller that an early dialog has ended while others go on, if the
 // caller understands that (RFC 6228).
 func (c *Call) forkEnded(f dialog.ForkInfo) {
+	if c.Out().State() != dialog.DialogStateRinging {
+		return // the callee has answered: the caller's early dialog becomes the call, or ends with it
+	}
 	one := c.forks.of(f.RemoteTag)
 	c.forks.end(one)
-	if c.Out().State() != dialog.DialogStateRinging || !lists(c.In().Request(), "Supported", "199") {
+	if !lists(c.In().Request(), "Supported", "199") {
 		return
 	}
 	c.provisionals.pass(func() {

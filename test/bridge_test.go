@@ -436,6 +436,23 @@ func TestBridgeIdlesWithoutGoroutines(t *testing.T) {
 	})
 }
 
+// The callee answers at once after it has begun to ring: the caller hears both, in order.
+func TestBridgePassesTheRingingBeforeTheAnswer(t *testing.T) {
+	for range 50 {
+		bubble(t, func(t *testing.T, w *world) {
+			j := bridging(t, w, bridge.Options{})
+			j.callee.answer(dialogtest.Response{Code: 180})
+			j.callee.answer(dialogtest.Response{Code: 200, Body: answerSDP})
+			j.gets("180 INVITE")
+			j.gets("200 INVITE")
+			j.caller.acknowledge(1)
+			j.callee.next("ACK")
+			j.hangsUp(j.caller, j.callee)
+		})
+	}
+}
+
+
 // A 180 and the 200 that follows it at once: the caller never gets the 180 last.
 func TestBridgeNeverRingsAfterTheAnswer(t *testing.T) {
 	for range 100 {
