@@ -452,7 +452,6 @@ func TestBridgePassesTheRingingBeforeTheAnswer(t *testing.T) {
 	}
 }
 
-
 // A 180 and the 200 that follows it at once: the caller never gets the 180 last.
 func TestBridgeNeverRingsAfterTheAnswer(t *testing.T) {
 	for range 100 {
