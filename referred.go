@@ -58,7 +58,8 @@ func (r *ReferRequest) callback() func() {
 // ReferHandler decides a REFER before its response. The zero Answer, or one with a
 // status of 200 to 299, accepts it with 202, and the function of
 // [ReferRequest.OnAccepted] runs, or else OnIncomingRefer. A status of 300 to 699 refuses
-// it; 603 is the safest (RFC 5057 5.6), since some others end the peer's call too. The handler runs on its own goroutine and has two seconds, after which
+// it; 603 is the safest (RFC 5057 5.6), since some others end the peer's call too. The
+// handler runs on its own goroutine and has two seconds, after which
 // ctx ends and the REFER is answered 504; a panic is 500. To ask the user first, accept
 // the REFER and report 603 later with SendNotify.
 type ReferHandler func(ctx context.Context, refer *ReferRequest) Answer

@@ -185,7 +185,7 @@ func (c *Call) Out() *dialog.Dialog { return c.b.dialog() }
 func (c *Call) Hangup(ctx context.Context, opts dialog.ByeOpts) error {
 	var errs []error
 	for _, l := range []*leg{&c.a, &c.b} {
-		if !l.goesOnElsewhere() {
+		if !l.isInAnotherCall() {
 			errs = append(errs, l.dialog().ByeWith(ctx, opts))
 		}
 	}

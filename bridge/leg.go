@@ -82,8 +82,8 @@ func (l *leg) register() {
 	b.legs[d] = l
 }
 
-// goesOnElsewhere reports whether the call is part of another Call by now.
-func (l *leg) goesOnElsewhere() bool {
+// isInAnotherCall reports whether the call is part of another Call by now.
+func (l *leg) isInAnotherCall() bool {
 	d, b := l.dialog(), l.call.bridge
 	b.mu.Lock()
 	defer b.mu.Unlock()

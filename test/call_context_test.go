@@ -185,7 +185,7 @@ func TestCallEndsWithItsContext(t *testing.T) {
 	})
 }
 
-// The context of one leg of a bridge ends the other: what its caller says of the CANCEL is
+// The context of one call of a bridge ends the other: what its caller says of the CANCEL is
 // said to the callee.
 func TestCallEndsWithAnother(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -96,7 +96,7 @@ func TestCANCELAfterTheAnswerChangesNothing(t *testing.T) {
 
 // D4, RFC 3261 9.1: a call that is given up is cancelled once a provisional
 // response has come, not before; WaitAnswer returns at once.
-func TestGivingUpCancelsOnceTheFarEndHasSpoken(t *testing.T) {
+func TestGivingUpCancelsOnceThePeerHasSpoken(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack(stackIP), w.peer(peerIP)
 		start := time.Now()

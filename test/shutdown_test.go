@@ -402,7 +402,7 @@ func manyCalls(t *testing.T, test func(w *world, s *dialog.Stack, f *scriptedPee
 // RFC 3261 17.1.2.2 repeats a BYE after T1: the next calls end when the answers to
 // those before have come, or once the peers have had half of that time.
 // FA9: docs/concurrency.md (Shutdown) has the figures.
-func TestShutdownOfManyCallsLetsTheFarEndsKeepUp(t *testing.T) {
+func TestShutdownOfManyCallsLetsThePeersKeepUp(t *testing.T) {
 	manyCalls(t, func(w *world, s *dialog.Stack, f *scriptedPeer) {
 		began, done := time.Now(), make(chan error, 1)
 		go func() { done <- s.Shutdown(context.Background()) }()
@@ -522,7 +522,7 @@ func (w *world) established1(s *dialog.Stack, header string) *peerCall {
 }
 
 // FD16: nil is for those only of which everybody was told.
-func TestShutdownOwnsUpToAFarEndThatWasKilled(t *testing.T) {
+func TestShutdownOwnsUpToAPeerThatWasKilled(t *testing.T) {
 	toTCP := func(w *world, s *dialog.Stack) *streamCall {
 		return w.outgoingTCP(s, w.peer(peerIP), "Contact: <sip:peer@"+peerIP+":5070;transport=tcp>")
 	}
