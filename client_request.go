@@ -172,7 +172,7 @@ func (d *Dialog) mayRequestLocked(op string) error {
 		return &StateError{Op: op, State: d.state, Need: "Established state"}
 	}
 	if d.ending != nil {
-		return &StateError{Op: op, State: d.state, Need: "Established state and no hang-up begun"}
+		return &StateError{Op: op, State: d.state, Need: "Established state without a pending hang-up"}
 	}
 	return nil
 }

@@ -276,7 +276,7 @@ func (c *StackConfig) validate() error {
 		return fmt.Errorf("%w: MoveFlow %d", ErrInvalidArgument, c.MoveFlow)
 	}
 	if c.MoveCredentials != nil && c.MoveFlow == MoveInOrder {
-		return fmt.Errorf("%w: MoveCredentials, and a MoveFlow that never asks for them", ErrInvalidArgument)
+		return fmt.Errorf("%w: MoveCredentials without effect with this MoveFlow", ErrInvalidArgument)
 	}
 	if c.Reliable < ReliableSupported || c.Reliable > ReliableRequired {
 		return fmt.Errorf("%w: Reliable %d", ErrInvalidArgument, c.Reliable)

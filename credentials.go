@@ -102,7 +102,7 @@ func (s *Stack) login(ctx context.Context, sent retry.Sent, asked auth.Challenge
 		if d != nil {
 			log = d.log()
 		}
-		log.Debug("credentials asked", "method", c.Method, "realm", c.Realm, "proxy", c.Proxy, "peer", c.Peer, "answered", ok)
+		log.Debug("credentials requested", "method", c.Method, "realm", c.Realm, "proxy", c.Proxy, "peer", c.Peer, "answered", ok)
 	}
 	return auth.Login(found), ok
 }

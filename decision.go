@@ -92,7 +92,7 @@ func (d *Dialog) guarded(name string, decide func() (Body, error)) (made Body, e
 		refusal = err
 	}, nil)
 	if err := checkBody(own); err != nil {
-		d.log().Error("body of the application's cannot be sent", "from", name, "error", err)
+		d.log().Error("body from the application cannot be sent", "from", name, "error", err)
 		return nil, err
 	}
 	return own, refusal

@@ -435,7 +435,7 @@ func (d *Dialog) WaitAnswer(ctx context.Context) error {
 		return errNilContext("WaitAnswer")
 	}
 	if !d.isUAC {
-		return &StateError{Op: "WaitAnswer", State: d.State(), Need: "a call of our own"}
+		return &StateError{Op: "WaitAnswer", State: d.State(), Need: "an outgoing call"}
 	}
 	decided := d.outcomeKnown()
 	select {

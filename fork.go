@@ -335,7 +335,7 @@ func (i *inviteClient) fork(res *sipmsg.Message) (fork *Dialog, isNew bool) {
 	d.mutex.Unlock()
 	if tooMany {
 		d.stack.counters.answers.Add(1)
-		d.log().Debug("2xx of one fork too many dropped", "tag", tag)
+		d.log().Debug("2xx dropped: too many forks", "tag", tag)
 	}
 	if !isNew {
 		return fork, false

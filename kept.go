@@ -272,7 +272,7 @@ func (d *Dialog) awaitSeqs() {
 }
 
 // errStoreSilent explains an ErrTimeout.
-var errStoreSilent = errors.New("the Store does not answer")
+var errStoreSilent = errors.New("the Store does not respond")
 
 func (d *Dialog) lacksSeqs() bool {
 	if d.writer() == nil {
@@ -291,7 +291,7 @@ func (s *dialogState) drewLocked() {
 }
 
 // confirm reports whether the call is still this process's, before something that the peer
-// has not asked for. Unknown means that the Store does not answer.
+// has not asked for. Unknown means that the Store does not respond.
 func (d *Dialog) confirm(ctx context.Context) storewriter.Result {
 	w := d.writer()
 	if w.IsConfirmed(checkAge) {

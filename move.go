@@ -233,7 +233,7 @@ func (d *Dialog) learnMover(ctx context.Context, _ *sip.Request) Answer {
 	}
 	realm, c, ok := d.config().MoveCredentials(ctx, d)
 	if err := firstError(checkText("realm", realm), checkText("user name", c.Username)); err != nil {
-		d.log().Error("credentials of the application's cannot be asked for", "error", err)
+		d.log().Error("credentials from the application are unusable", "error", err)
 		return Answer{Status: sip.StatusInternalServerError}
 	}
 	d.mutex.Lock()

@@ -211,7 +211,7 @@ func (d *Dialog) peerAnswerIn(ctx context.Context, fork string) (Body, error) {
 	awaited, state := d.forkStateLocked(fork).awaitedLocked(), d.state
 	d.mutex.RUnlock()
 	if awaited == nil {
-		return nil, &StateError{Op: "PeerAnswer", State: state, Need: "an offer of ours in a response"}
+		return nil, &StateError{Op: "PeerAnswer", State: state, Need: "a local offer in a response"}
 	}
 	return d.waitPeerAnswer(ctx, awaited)
 }

@@ -47,7 +47,7 @@ func (s *Stack) watchStore() {
 		return
 	}
 	if s.config.SessionExpires == 0 {
-		s.log.Warn("calls whose process dies stay in the Store until the peer speaks: set SessionExpires")
+		s.log.Warn("without SessionExpires, calls of a dead process stay in the Store until the peer sends a request")
 	}
 	unwatch := func() {}
 	if notifier, ok := s.config.Store.(MoveNotifier); ok {

@@ -29,8 +29,8 @@ import (
 
 // These refuse a call inside the stack.
 var (
-	errTooManyFromSource = errors.New("dialog: too many dialogs of one source")
-	errDraining          = errors.New("dialog: stack is drained")
+	errTooManyFromSource = errors.New("dialog: too many dialogs from one source")
+	errDraining          = errors.New("dialog: stack is draining")
 )
 
 // DialogByKey returns the call with that key. A key without the peer's tag, from before

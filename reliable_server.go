@@ -104,9 +104,9 @@ func (d *Dialog) enqueueLocked(p *provisional) (send func() error, err error) {
 	r := s.reliable
 	switch {
 	case r.mustOffer() && p.body == nil:
-		return nil, fmt.Errorf("%w: the first reliable response to an INVITE without an offer carries one (RFC 3262 5)", ErrInvalidArgument)
+		return nil, fmt.Errorf("%w: the first reliable response to an INVITE without an offer needs an offer (RFC 3262 5)", ErrInvalidArgument)
 	case !r.order.Enqueue(p):
-		return nil, fmt.Errorf("%w: %d provisional responses wait for PRACK", ErrPending, r.order.Queued())
+		return nil, fmt.Errorf("%w: %d provisional responses await PRACK", ErrPending, r.order.Queued())
 	}
 	p.body = s.previewLocked(p.res)
 	return s.nextProvisionalLocked(), nil
@@ -334,7 +334,7 @@ func (s *dialogState) takePrackLocked(tx serverTx, p *provisional, req *sipmsg.M
 	default:
 		// Two offers at once: the PRACK still gets its 200, without an answer.
 		return func() {
-			d.log().Debug("offer in a PRACK out of turn")
+			d.log().Debug("offer in a PRACK refused: another offer is pending")
 			d.answerPrack(tx, nil)
 		}
 	}

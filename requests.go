@@ -272,7 +272,7 @@ func (a Answer) checked(log *slog.Logger, least int) Answer {
 	if err == nil {
 		return a
 	}
-	log.Error("answer of the application's cannot be sent", "error", err)
+	log.Error("response from the application cannot be sent", "error", err)
 	return Answer{Status: sip.StatusInternalServerError}
 }
 

@@ -164,7 +164,7 @@ func (d *Dialog) Snapshot() (snapshot *Snapshot, err error) {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
 	if d.state != DialogStateEstablished || d.ending != nil || d.peerHungUp {
-		return nil, &StateError{Op: "Snapshot", State: d.state, Need: "Established state and no hang-up begun"}
+		return nil, &StateError{Op: "Snapshot", State: d.state, Need: "Established state without a pending hang-up"}
 	}
 	snapshot = d.snapshotLocked(time.Now())
 	snapshot.own()

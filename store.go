@@ -114,7 +114,7 @@ var (
 	// ErrMoved says that another process has the call.
 	ErrMoved = errors.New("dialog: call moved to another process")
 	// ErrNotKept says that the Store does not have the call.
-	ErrNotKept = errors.New("dialog: call not kept")
+	ErrNotKept = errors.New("dialog: no record of the call")
 	// ErrEnded says that the call has ended.
 	ErrEnded = errors.New("dialog: call has ended")
 )

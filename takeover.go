@@ -170,7 +170,7 @@ func (s *Stack) take(key StoreKey) (r Record, err error) {
 func (s *Stack) storeAnswered(err error) {
 	failed := err != nil && !errors.Is(err, ErrNotKept) && !errors.Is(err, ErrEnded)
 	if s.takeovers.failing.Swap(failed) != failed && failed {
-		s.log.Warn("calls cannot be taken over: the Store does not answer", "error", err)
+		s.log.Warn("calls cannot be taken over: the Store does not respond", "error", err)
 	}
 }
 
@@ -237,7 +237,7 @@ func (d *Dialog) isEnding() bool {
 // refuseRecord logs a record with which this process cannot go on. The record stays: another
 // one may be able to.
 func (s *Stack) refuseRecord(name string, err error) {
-	s.log.Warn("call of the Store cannot be taken over", "record", name, "error", err)
+	s.log.Warn("record of the Store cannot be taken over", "record", name, "error", err)
 }
 
 // readRecord returns the snapshot of a record; nil if it is none, or is not for this process.
@@ -297,7 +297,7 @@ func (s *Stack) tellRestored(d *Dialog, why Takeover) {
 	select {
 	case <-done:
 	case <-limit.C:
-		d.log().Warn("OnRestored does not return: the call goes on")
+		d.log().Warn("OnRestored has not returned: the call continues")
 	case <-s.base.Done():
 	}
 }

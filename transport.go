@@ -233,7 +233,7 @@ func (c *WebSocketConfig) validate() error {
 	}
 	for _, origin := range c.Origins {
 		if !transport.IsOrigin(origin) {
-			return fmt.Errorf("%w: %q is no origin", ErrInvalidArgument, origin)
+			return fmt.Errorf("%w: %q is not an origin", ErrInvalidArgument, origin)
 		}
 	}
 	for _, server := range c.Servers {

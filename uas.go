@@ -129,7 +129,7 @@ func applyOpts(res *sip.Response, opts []ResponseOpt) (err error) {
 
 // errAwaitsPRACK says that a reliable provisional response was sent just before. Only
 // Accept uses it.
-var errAwaitsPRACK = errors.New("dialog: a PRACK is to come first")
+var errAwaitsPRACK = errors.New("dialog: awaiting PRACK")
 
 // acceptInOrder answers once the session of the reliable provisional responses is
 // agreed upon (RFC 3262 5).

@@ -91,7 +91,7 @@ func (d *Dialog) mayUpdateLocked(offer Body) error {
 	s := d.currentLocked()
 	switch {
 	case d.ending != nil || !d.isEarlyLocked() && d.state != DialogStateEstablished:
-		return &StateError{Op: "Update", State: d.state, Need: "Established state, or a peer that rings"}
+		return &StateError{Op: "Update", State: d.state, Need: "Established state or an early dialog"}
 	case d.ackWaits, s.updateOut != nil, offer != nil && (s.negotiation.State() != offeranswer.Stable || d.offerToComeLocked() || d.noSessionLocked()):
 		return ErrPending
 	}

@@ -116,7 +116,7 @@ func isContentType(name string) bool {
 // check refuses options that make no valid INVITE. The body is this package's own copy.
 func (o InviteOpts) check() error {
 	if o.Replaces != nil && o.Join != nil {
-		return invalid("Replaces and Join") // RFC 3911 4
+		return invalid("Replaces together with Join") // RFC 3911 4
 	}
 	err := firstError(o.checkOffer(), checkAddress("From", o.From), checkCallee(o.To), checkCall(o.Replaces), checkCall(o.Join))
 	for _, tag := range o.Require {
@@ -147,7 +147,7 @@ func checkContact(contact *sip.Uri) error {
 // check refuses options that make no valid REFER.
 func (o *ReferOpts) check(referTo sip.Uri) error {
 	if sipuri.LacksHost(referTo) {
-		return invalid("nobody to refer to")
+		return invalid("no Refer-To")
 	}
 	err := checkURI("Refer-To", referTo)
 	if o == nil {
@@ -194,7 +194,7 @@ func checkCall(info *ReplacesInfo) error {
 	read, err := ParseReplacesHeader(value)
 	// Neither a Call-ID nor a tag has a space or a comma (RFC 3261 25.1).
 	if err != nil || *read != *info || !wellformed.IsOneLine(value) || strings.ContainsAny(value, " \t,") {
-		return invalid("a call named by %q", value)
+		return invalid("malformed dialog identifier %q", value)
 	}
 	return nil
 }
@@ -260,7 +260,7 @@ func checkRequestOutside(req *sip.Request) error {
 	case req == nil:
 		return invalid("no request")
 	case capability.BelongsToCalls(req.Method):
-		return invalid("%s belongs to a call", req.Method)
+		return invalid("%s is not sent outside a call", req.Method)
 	}
 	return firstError(checkTarget("Request-URI", req.Recipient), checkRequest(req))
 }
@@ -272,7 +272,7 @@ func checkRequestInside(req *sip.Request) error {
 	case req == nil:
 		return invalid("no request")
 	case capability.BelongsToCalls(req.Method), req.Method == sip.REFER, req.Method == sip.NOTIFY:
-		return invalid("%s has a way of its own", req.Method)
+		return invalid("%s is not sent by Do", req.Method)
 	}
 	return checkRequest(req)
 }

@@ -90,9 +90,9 @@ func (f flood) against(v *victim, lasts time.Duration) error {
 func (f flood) within(p peak) error {
 	switch {
 	case p.live > f.bound:
-		return fmt.Errorf("%d bytes in use, %d are the bound", p.live, f.bound)
+		return fmt.Errorf("%d bytes in use, above the bound of %d", p.live, f.bound)
 	case p.transactions > forTransactions:
-		return fmt.Errorf("%d bytes of transactions, %d are the bound", p.transactions, forTransactions)
+		return fmt.Errorf("%d bytes of transactions, above the bound of %d", p.transactions, forTransactions)
 	default:
 		return nil
 	}

@@ -26,7 +26,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("what to measure: cpu, bridge, calls, locks, floods or soak")
+		return fmt.Errorf("usage: bench cpu|bridge|calls|locks|floods|soak")
 	}
 	switch args[0] {
 	case "cpu":
@@ -48,6 +48,6 @@ func run(args []string) error {
 	case "caller": // a child of calls
 		return caller(args[1:])
 	default:
-		return fmt.Errorf("do not know how to measure %q", args[0])
+		return fmt.Errorf("unknown measurement %q", args[0])
 	}
 }

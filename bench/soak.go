@@ -50,7 +50,7 @@ func measureSoak(args []string) error {
 		return err
 	}
 	if *minutes < 2 {
-		return fmt.Errorf("%d minutes: the first one is what the last is compared with", *minutes)
+		return fmt.Errorf("%d minutes are too short: the last minute is compared with the first", *minutes)
 	}
 	fmt.Printf("soak: %d calls/s for %d minutes, with holds and transfers\n", *rate, *minutes)
 	idle := runtime.NumGoroutine()
@@ -170,7 +170,7 @@ func (s *soak) end(idle int) error {
 	for _, stack := range s.stacks() {
 		waitIdle(stack)
 		if now := stack.Stats(); now.Dialogs+now.Releasing+now.Subscribed > 0 || now.Panics > 0 {
-			errs = append(errs, fmt.Errorf("left of the calls: %+v", now))
+			errs = append(errs, fmt.Errorf("calls left: %+v", now))
 		}
 	}
 	for _, stack := range s.stacks() {

@@ -60,7 +60,7 @@ func (e *Endpoint) Recv(ctx context.Context) (Received, error) {
 	r := Received{From: p.From, Data: p.Data}
 	m, err := sipmsg.Parse(p.Data)
 	if err != nil {
-		return r, fmt.Errorf("parse datagram of %s: %w", p.From, err)
+		return r, fmt.Errorf("parse datagram from %s: %w", p.From, err)
 	}
 	r.Message = m.SIP()
 	return r, nil

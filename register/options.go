@@ -87,23 +87,23 @@ func loose(proxy sip.Uri) sip.Uri {
 func (o Options) check() error {
 	switch {
 	case !sipuri.IsTarget(o.Record.URI):
-		return invalid("no address of record: %q", o.Record.URI.String())
+		return invalid("Record %q is not an address of record", o.Record.URI.String())
 	case !sipuri.IsTarget(o.Registrar) || o.Registrar.User != "":
-		return invalid("no registrar: %q", o.Registrar.String())
+		return invalid("Registrar %q is not a SIP URI", o.Registrar.String())
 	case len(o.Contacts) == 0:
 		return invalid("no Contact")
 	case o.Expires < time.Second || o.Expires > longestExpires:
 		return invalid("Expires %v", o.Expires)
 	case o.RetryBase < time.Second || o.RetryMax < o.RetryBase:
-		return invalid("another try after %v, at most %v", o.RetryBase, o.RetryMax)
+		return invalid("RetryBase %v, RetryMax %v", o.RetryBase, o.RetryMax)
 	case len(o.Proxies) > 1 && o.Instance == "":
-		return invalid("several Proxies need an Instance")
+		return invalid("several Proxies without an Instance")
 	case o.Instance != "" && !isURN(o.Instance):
 		return invalid("Instance %q", o.Instance)
 	}
 	for _, p := range o.Proxies {
 		if !sipuri.IsTarget(p) {
-			return invalid("no proxy: %q", p.String())
+			return invalid("proxy %q is not a SIP URI", p.String())
 		}
 	}
 	for _, c := range o.Contacts {
@@ -122,7 +122,7 @@ func (o Options) check() error {
 // check reports what no registrar could bind.
 func (c Contact) check() error {
 	if c.URI.Wildcard || c.URI.Scheme == "" {
-		return invalid("no Contact: %q", c.URI.String())
+		return invalid("Contact URI %q", c.URI.String())
 	}
 	for _, name := range []string{"expires", paramRegID, paramInstance} {
 		if _, has := sipuri.Param(c.Params, name); has {

@@ -31,11 +31,11 @@ import (
 
 // ErrNotBound reports a registrar that accepts a REGISTER and does not list our Contact, or
 // grants it less than five seconds, which no refresh can keep alive.
-var ErrNotBound = errors.New("register: the registrar has not bound our Contact")
+var ErrNotBound = errors.New("register: Contact not bound by the registrar")
 
 // ErrStillBound reports a registrar that accepts the end of a registration, and still lists
 // our Contact.
-var ErrStillBound = errors.New("register: the registrar keeps our Contact")
+var ErrStillBound = errors.New("register: Contact still bound at the registrar")
 
 // Options describe a registration. Only Record is required.
 type Options struct {

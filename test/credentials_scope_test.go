@@ -605,7 +605,7 @@ func TestLogsTellNoCredentials(t *testing.T) {
 		require.NoError(t, <-bye)
 		synctest.Wait()
 		text := log.String()
-		require.Contains(t, text, "credentials asked")
+		require.Contains(t, text, "credentials requested")
 		for _, m := range w.sent(stackIP, "BYE") {
 			for _, value := range credentialsOf(m.msg) {
 				got, err := digest.ParseCredentials(value)

@@ -169,13 +169,13 @@ func TestErrorsOfFailedCallsSayWhy(t *testing.T) {
 		},
 		"a number": {
 			func(w *world) failure { return failure{err: call(w, w.stack(stackIP), parsed("tel:+15551234"))} },
-			"dialog: NewInvite: invalid argument: target tel:+15551234 is a number and no address: " +
-				"the gateway's is missing, as in sip:NUMBER@HOST;user=phone (RFC 3261 19.1.6)",
+			"dialog: NewInvite: invalid argument: target tel:+15551234 is a number without a host: " +
+				"use sip:NUMBER@HOST;user=phone with the host of a gateway (RFC 3261 19.1.6)",
 			[]error{dialog.ErrInvalidArgument}, nil,
 		},
 		"a web page": {
 			func(w *world) failure { return failure{err: call(w, w.stack(stackIP), parsed("https://example.test"))} },
-			`dialog: NewInvite: invalid argument: target "https://example.test" is no SIP URI`,
+			`dialog: NewInvite: invalid argument: target "https://example.test" is not a SIP URI`,
 			[]error{dialog.ErrInvalidArgument}, nil,
 		},
 		"no host": {

@@ -204,7 +204,7 @@ func TestDebugTellsWhatGoesWrong(t *testing.T) {
 			l.answer(challenge)
 			p.reply(p.next("INVITE"), challenge)
 			require.Error(t, l.d.WaitAnswer(context.Background()))
-		}, []string{"credentials asked INVITE true", "response received INVITE 401", "call ended INVITE 401 remote dialog: INVITE answered 401 Unauthorized"}},
+		}, []string{"credentials requested INVITE true", "response received INVITE 401", "call ended INVITE 401 remote dialog: INVITE answered 401 Unauthorized"}},
 		"credentials": {func(t *testing.T, w *world, config func(*dialog.StackConfig)) {
 			p := w.peer(peerIP)
 			l := w.outgoing(w.stack(stackIP, config, func(c *dialog.StackConfig) {
@@ -213,7 +213,7 @@ func TestDebugTellsWhatGoesWrong(t *testing.T) {
 			asked := began(func() error { return l.d.SendInfo(context.Background(), nil) })
 			p.reply(p.next("INFO"), dialogtest.Response{Code: 401, Headers: []string{`WWW-Authenticate: Digest realm="far", nonce="n", algorithm=MD5`}})
 			require.Error(t, <-asked)
-		}, []string{"credentials asked INFO false"}},
+		}, []string{"credentials requested INFO false"}},
 		"an offer that is refused": {func(_ *testing.T, w *world, config func(*dialog.StackConfig)) {
 			l := w.incoming(w.stack(stackIP, config), w.peer(peerIP))
 			l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { return nil, dialog.ErrNoSession })

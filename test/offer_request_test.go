@@ -223,7 +223,7 @@ func TestThePeersAnswerToOurOfferIsAwaited(t *testing.T) {
 
 		l := w.rings(b, p, withBody(""))
 		_, err := l.d.PeerAnswer(context.Background())
-		require.ErrorContains(t, err, "offer of ours")
+		require.ErrorContains(t, err, "local offer")
 		require.NoError(t, l.d.Accept(context.Background()))
 		p.next("200 INVITE")
 		first, second := awaited(t, l.d.PeerAnswer, answerSDP), awaited(t, x.last.PeerAnswer, answerSDP)

@@ -22,7 +22,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("what to do: measure or draw")
+		return fmt.Errorf("usage: peers measure|draw")
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	switch args[0] {
@@ -44,5 +44,5 @@ func run(args []string) error {
 		}
 		return draw(*in, *dir)
 	}
-	return fmt.Errorf("do not know how to %q", args[0])
+	return fmt.Errorf("unknown command %q", args[0])
 }

@@ -147,7 +147,7 @@ func listen(ctx context.Context, a *audio, last time.Duration) (same int, err er
 			return same, err
 		}
 		if string(back) != string(payload) {
-			return same, fmt.Errorf("packet %d came back changed", sent)
+			return same, fmt.Errorf("packet %d was changed on its way", sent)
 		}
 		same += len(back)
 		select {

@@ -196,9 +196,9 @@ func (p *phone) do(ctx context.Context, line string) {
 	case command == "call":
 		err = p.place(ctx, target)
 	case !ok:
-		err = errors.New("there is no such command")
+		err = errors.New("unknown command")
 	case d == nil:
-		err = errors.New("there is no call")
+		err = errors.New("no call")
 	default:
 		err = f(ctx, d)
 	}

@@ -66,7 +66,7 @@ func Texts(p sipheader.Party) (name, uri string) {
 func Party(what, name, uri string) (sipheader.Party, error) {
 	display, read, err := sipmsg.ToParty(`"` + name + `" <` + uri + ">")
 	if err != nil || display != name || read.Wildcard || !wellformed.IsVisible(uri) || !wellformed.IsOneLine(name) {
-		return sipheader.Party{}, fmt.Errorf("%s %q <%s> is no address", what, name, uri)
+		return sipheader.Party{}, fmt.Errorf("%s %q <%s> is not an address", what, name, uri)
 	}
 	return sipheader.NameAddr{Display: display, URI: read}.Party(), nil
 }
@@ -87,7 +87,7 @@ func CheckKey(callID, localTag, remoteTag string) error {
 		}
 	}
 	if localTag == "" {
-		return errors.New("no tag of ours")
+		return errors.New("no local tag")
 	}
 	return nil
 }

@@ -84,7 +84,7 @@ func ParseTargetDialog(value string) (TargetDialog, error) {
 func needed(parts ...string) error {
 	for _, part := range parts {
 		if part == "" {
-			return errors.New("no Call-ID or a tag missing")
+			return errors.New("Call-ID or tag missing")
 		}
 	}
 	return nil
@@ -95,7 +95,7 @@ func needed(parts ...string) error {
 func parse(value string) (id string, params map[string]string, err error) {
 	id, list := sipmsg.CutParams(value)
 	if !list.Valid() {
-		return "", nil, errors.New("parameters that cannot be read")
+		return "", nil, errors.New("malformed parameters")
 	}
 	params = make(map[string]string)
 	for param := range list.All() {

@@ -21,15 +21,15 @@ func InInvite(req *sipmsg.Message) (name Replaces, join, found bool, err error) 
 	headers := append(sipheader.AllNamed(req, "Replaces"), sipheader.AllNamed(req, "Join")...)
 	switch {
 	case len(headers) > 1:
-		return Replaces{}, false, false, errors.New("two values of Replaces or Join")
+		return Replaces{}, false, false, errors.New("more than one Replaces or Join")
 	case req.Method != sip.INVITE || sipheader.ToTag(req) != "":
-		return Replaces{}, false, false, errors.New("a Replaces or Join outside an INVITE that begins a call")
+		return Replaces{}, false, false, errors.New("Replaces or Join in a request that is not an initial INVITE")
 	}
 	value := headers[0].Value()
 	// Neither a Call-ID nor a tag has a comma (RFC 3261 25.1): there are two
 	// values. Escaped, as in a URI, it means nothing here.
 	if strings.Contains(value, ",") || !strings.Contains(value, ";") {
-		return Replaces{}, false, false, fmt.Errorf("the value %q of %s", value, headers[0].Name())
+		return Replaces{}, false, false, fmt.Errorf("malformed %s: %q", headers[0].Name(), value)
 	}
 	if name, err = ParseReplaces(value); err != nil {
 		return Replaces{}, false, false, err

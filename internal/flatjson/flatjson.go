@@ -71,7 +71,7 @@ func Parse(text []byte) (Unknown, error) {
 		return nil, err
 	}
 	if object == nil {
-		return nil, fmt.Errorf("%s is no object", text)
+		return nil, fmt.Errorf("%s is not an object", text)
 	}
 	return object, nil
 }
@@ -169,7 +169,7 @@ func appendList(to []byte, list []string) []byte {
 func readList(from json.RawMessage) ([]string, error) {
 	var list []json.RawMessage
 	if err := json.Unmarshal(from, &list); err != nil || list == nil {
-		return nil, fmt.Errorf("%s is no list", from)
+		return nil, fmt.Errorf("%s is not an array", from)
 	}
 	texts := make([]string, len(list))
 	for i, raw := range list {

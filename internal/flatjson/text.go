@@ -50,12 +50,12 @@ func readText(from json.RawMessage) (text string, err error) {
 	if bytes.HasPrefix(from, []byte("[")) {
 		var list [][]byte
 		if err := json.Unmarshal(from, &list); err != nil || len(list) != 1 {
-			return "", fmt.Errorf("%s is no text", from)
+			return "", fmt.Errorf("%s is not a string", from)
 		}
 		return string(list[0]), nil
 	}
 	if !bytes.HasPrefix(from, []byte(`"`)) {
-		return "", fmt.Errorf("%s is no text", from)
+		return "", fmt.Errorf("%s is not a string", from)
 	}
 	err = json.Unmarshal(from, &text)
 	return text, err

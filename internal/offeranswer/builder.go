@@ -13,7 +13,7 @@ import (
 // session, the part is not lost: see [sdp.Wanted].
 
 // ErrNoSession means that we have neither offered nor answered SDP.
-var ErrNoSession = errors.New("dialog: no session of ours")
+var ErrNoSession = errors.New("dialog: no local session description")
 
 // preferences returns the session that the application wants. It returns ErrNoSession if
 // the application has sent none, or if its SDP cannot be read.
@@ -26,7 +26,7 @@ func (n *Negotiation) preferences() (*sdp.Wanted, error) {
 	}
 	ours, err := sdp.Parse(n.preferred.Data())
 	if err != nil {
-		return nil, fmt.Errorf("%w: it cannot be read", ErrNoSession)
+		return nil, fmt.Errorf("%w: malformed", ErrNoSession)
 	}
 	n.wanted = n.wanted.Offered(ours)
 	return n.wanted, nil

@@ -54,7 +54,7 @@ func Parse(data []byte) (*Message, error) {
 	return m, nil
 }
 
-var errNoMessage = errors.New("sipmsg: no whole message")
+var errNoMessage = errors.New("sipmsg: incomplete message")
 
 func (m *Message) fail(reason string) { m.Fail(bad(reason)) }
 

@@ -26,7 +26,7 @@ type Entry struct {
 // version is the first byte of an entry.
 const version = 1
 
-var errUnreadable = errors.New("storerecord: entry cannot be read")
+var errUnreadable = errors.New("storerecord: malformed entry")
 
 // Of is the entry of a record.
 func Of(r dialog.Record) Entry {

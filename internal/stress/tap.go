@@ -47,7 +47,7 @@ type passed struct {
 	conn   string // of a stream
 }
 
-var errInjected = errors.New("socket failure of the test's")
+var errInjected = errors.New("injected socket failure")
 
 func (s *socketTap) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
 	conn, err := s.host.ListenPacket(ctx, network, address)

@@ -12,9 +12,9 @@ import (
 // Why a connection is refused, or closed, at a limit; told to watchers and the
 // log.
 var (
-	errTooManyOfSource   = errors.New("too many connections of one source")
+	errTooManyOfSource   = errors.New("too many connections from one source")
 	errTooManyHandshakes = errors.New("too many handshakes")
-	errCrowded           = errors.New("its messages had waited longest when StreamBytes was reached")
+	errCrowded           = errors.New("closed at the limit StreamBytes: its message had waited longest")
 )
 
 // Source is whom an address is taken for: itself, but of IPv6 its network of 64 bits,

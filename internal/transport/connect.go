@@ -25,7 +25,7 @@ type streamKey struct {
 func (k streamKey) isLiteral() bool { return k.serverName == k.addr.Addr().WithZone("").String() }
 
 // errDialTimeout is the error of a dial that took longer than Limits.DialTimeout.
-var errDialTimeout = errors.New("not connected in time")
+var errDialTimeout = errors.New("connection not established in time")
 
 // dial is one connection being set up, shared by all who ask for its target.
 type dial struct {

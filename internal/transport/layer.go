@@ -120,7 +120,7 @@ func (l *Layer) Listen(ctx context.Context, lc ListenConfig) (netip.AddrPort, er
 		return netip.AddrPort{}, err
 	}
 	if k.secure && lc.TLS == nil {
-		return netip.AddrPort{}, fmt.Errorf("%w: listening needs a configuration", ErrTLS)
+		return netip.AddrPort{}, fmt.Errorf("%w: no TLS configuration for a listener", ErrTLS)
 	}
 	if k.secure {
 		lc.TLS = withHTTP(k, lc.TLS)
@@ -268,7 +268,7 @@ func (l *Layer) trace(outbound bool, f *Flow, data []byte) {
 func (l *Layer) survive(where string) {
 	if p := recover(); p != nil {
 		l.counters.panics.Add(1)
-		l.log.Error("transport: panic survived", "in", where, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		l.log.Error("transport: panic recovered", "in", where, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	}
 }
 

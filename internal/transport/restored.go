@@ -29,7 +29,7 @@ func (l *Layer) Restore(r Restored) (*Flow, error) {
 	case err != nil:
 		return nil, err
 	case !r.Remote.IsValid():
-		return nil, fmt.Errorf("%w: no address of the peer's", ErrNoListener)
+		return nil, fmt.Errorf("%w: address of the peer unknown", ErrNoListener)
 	case k.stream:
 		return l.lost(k, r), nil
 	}

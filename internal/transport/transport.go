@@ -44,7 +44,7 @@ var (
 	ErrIdle = errors.New("connection idle")
 	// ErrFraming: a connection was closed because the bytes of the peer could
 	// not be cut into messages, or stopped in the middle of one.
-	ErrFraming = errors.New("stream cannot be framed")
+	ErrFraming = errors.New("malformed framing of a stream")
 )
 
 // Network opens sockets. Its methods block no longer than the operating

@@ -23,7 +23,7 @@ const (
 	maxUpgrade = 8 << 10
 )
 
-var errNoSubprotocol = errors.New("the server does not speak SIP")
+var errNoSubprotocol = errors.New("the server does not accept the subprotocol sip")
 
 // acceptWS is the server's side of the opening handshake (RFC 6455 4.2), for
 // any path. A client that does not offer the subprotocol, or that is not admitted,

@@ -17,7 +17,7 @@ func ParseWebSocketServer(text string, header http.Header, protocols []string) (
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || !IsWebSocketScheme(u.Scheme) || u.Hostname() == "" || u.User != nil || u.Fragment != "":
-		return WebSocketServer{}, fmt.Errorf("%q as URL of a WebSocket server", text)
+		return WebSocketServer{}, fmt.Errorf("URL %q of a WebSocket server", text)
 	case protocols != nil && len(protocols) == 0 || slices.ContainsFunc(protocols, func(name string) bool { return !sipmsg.IsToken(name) }):
 		return WebSocketServer{}, fmt.Errorf("subprotocols %q", protocols)
 	}

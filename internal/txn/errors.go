@@ -20,7 +20,7 @@ var (
 	ErrEnded = errors.New("transaction has ended")
 	// ErrWouldWait says that sending would take a look-up or a dial, which the caller
 	// did not want.
-	ErrWouldWait = errors.New("would have to wait")
+	ErrWouldWait = errors.New("send would block")
 	// ErrNotAllowed says that the RFCs forbid this message in this place.
 	ErrNotAllowed = errors.New("not allowed")
 )

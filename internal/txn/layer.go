@@ -274,6 +274,6 @@ func (l *Layer) Stats() Stats {
 func (l *Layer) survive(where string) {
 	if p := recover(); p != nil {
 		l.counters.panics.Add(1)
-		l.log.Error("panic survived", "in", where, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		l.log.Error("panic recovered", "in", where, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	}
 }

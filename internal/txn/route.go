@@ -9,7 +9,7 @@ import (
 )
 
 // errNowhere says that no place is left to send a request to.
-var errNowhere = errors.New("nowhere to send it to")
+var errNowhere = errors.New("no destination")
 
 // route is the list of targets of one request: its preferred flow, then the addresses of
 // its next hop, in that order. It has no lock: only the goroutine that sends uses it, and

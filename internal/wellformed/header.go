@@ -23,7 +23,7 @@ func Header(h sip.Header) error {
 		return Text("value of header "+h.Name(), value)
 	}
 	if display, uri, ok := writtenAddress(h); ok && (!isEscaped(display) || !uri.Wildcard && !IsVisible(uri.String())) {
-		return fmt.Errorf("header %s: %q is no address", h.Name(), h.Value())
+		return fmt.Errorf("header %s: %q is not an address", h.Name(), h.Value())
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ func Token(what, text string) error {
 	if sipmsg.IsToken(text) {
 		return nil
 	}
-	return fmt.Errorf("%s %q is no token", what, text)
+	return fmt.Errorf("%s %q is not a token", what, text)
 }
 
 // URI refuses a URI that would not be read as what it is.
@@ -40,11 +40,11 @@ func URI(what string, uri sip.Uri) error {
 	uri.Host = sipuri.Bracketed(uri.Host)
 	text := uri.String()
 	if uri.Wildcard || !IsVisible(text) {
-		return fmt.Errorf("%s %q is no URI", what, text)
+		return fmt.Errorf("%s %q is not a URI", what, text)
 	}
 	read, err := sipmsg.ParseURI(text)
 	if err != nil || read.IsSIP() && !readsAs(read, uri) {
-		return fmt.Errorf("%s %q does not read as the URI that it is", what, text)
+		return fmt.Errorf("%s %q is ambiguous: parsed again, it is another URI", what, text)
 	}
 	return nil
 }
@@ -87,10 +87,10 @@ func areHeaders(headers sip.HeaderParams) bool {
 func Target(what string, uri sip.Uri) error {
 	switch {
 	case strings.EqualFold(uri.Scheme, "tel"):
-		return fmt.Errorf("%s %s is a number and no address: the gateway's is missing, as in sip:NUMBER@HOST;user=phone (RFC 3261 19.1.6)",
+		return fmt.Errorf("%s %s is a number without a host: use sip:NUMBER@HOST;user=phone with the host of a gateway (RFC 3261 19.1.6)",
 			what, uri.String())
 	case uri.Raw() != "":
-		return fmt.Errorf("%s %q is no SIP URI", what, uri.String())
+		return fmt.Errorf("%s %q is not a SIP URI", what, uri.String())
 	case uri.Host == "", uri.Wildcard:
 		return fmt.Errorf("%s without a host", what)
 	}

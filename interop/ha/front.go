@@ -112,7 +112,7 @@ func lostSight(wrong []string) error {
 	if len(wrong) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: the front lost sight of nodes that were well: %s", errVoid, few(wrong))
+	return fmt.Errorf("%w: the proxy marked running nodes as down: %s", errVoid, few(wrong))
 }
 
 // few is the beginning of a list.

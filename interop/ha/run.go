@@ -383,7 +383,7 @@ func (t *trial) precondition() (void, doubt error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if doubt == nil && t.unsaved > 0 {
-		doubt = fmt.Errorf("%w: the store was too slow for %d answers", errVoid, t.unsaved)
+		doubt = fmt.Errorf("%w: the store was too slow for %d responses", errVoid, t.unsaved)
 	}
 	return void, doubt
 }
@@ -437,7 +437,7 @@ func (r *result) farewell() error {
 		return f.Left + f.Goroutines + int(f.Panics)
 	})
 	if bad > 0 {
-		return errors.New("a node did not end well: an error, or a call, a goroutine, or a panic")
+		return errors.New("a node failed: an error, a panic, or a call or goroutine left")
 	}
 	return nil
 }

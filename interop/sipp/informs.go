@@ -44,7 +44,7 @@ func answerInformed(ctx context.Context, d *dialog.Dialog) error {
 		return fmt.Errorf("the keys were %v", got)
 	}
 	if got := drain(news); !slices.Equal(got, []string{"known"}) {
-		return fmt.Errorf("INFOs came of the packages %q", got)
+		return fmt.Errorf("INFOs of the packages %q", got)
 	}
 	return errors.Join(seen.states("Established", "Terminated"), endedBy(d, dialog.PartyRemote, "BYE"))
 }

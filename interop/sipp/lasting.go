@@ -62,7 +62,7 @@ func silentUntil(request string, due time.Duration) func([]message) error {
 		for i, m := range log {
 			if i > 0 && m.at.Sub(log[i-1].at) > due/2 {
 				if !m.received || !strings.HasPrefix(m.text, request+" ") {
-					return fmt.Errorf("the silence was ended by\n%s", indent(m.text))
+					return fmt.Errorf("sipp was not silent:\n%s", indent(m.text))
 				}
 				if err := onTime(m.at.Sub(began), due); err != nil {
 					return fmt.Errorf("%s: %w", request, err)
@@ -73,6 +73,6 @@ func silentUntil(request string, due time.Duration) func([]message) error {
 				began = m.at
 			}
 		}
-		return errors.New("there was no silence")
+		return errors.New("no silence of sipp")
 	}
 }

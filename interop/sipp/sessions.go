@@ -155,7 +155,7 @@ func callAndAgree(ctx context.Context, stack *dialog.Stack, target sip.Uri, opts
 		return nil, fmt.Errorf("re-INVITE: %w", err)
 	}
 	if answer == nil || !strings.Contains(string(answer.Data()), "o=sipp 200 3 ") {
-		return nil, fmt.Errorf("the re-INVITE came to %v", answer)
+		return nil, fmt.Errorf("the re-INVITE returned %v", answer)
 	}
 	return d, hangUp(ctx, d, seen)
 }

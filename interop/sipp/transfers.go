@@ -162,7 +162,7 @@ func replacesTheOther(log []message) error {
 		}
 	}
 	if first == nil || second == nil {
-		return errors.New("there are no two INVITEs, the second of which has Replaces")
+		return errors.New("no second INVITE with Replaces")
 	}
 	_, fromTag, _ := strings.Cut(first.values("From")[0], ";tag=")
 	want := first.values("Call-ID")[0] + ";from-tag=" + fromTag + ";to-tag=" + toTag

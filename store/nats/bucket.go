@@ -72,7 +72,7 @@ func (s *Store) publish(ctx context.Context, subject string, data []byte, life t
 }
 
 // errLate says that a message was replaced or removed meanwhile.
-var errLate = errors.New("nats: message replaced meanwhile")
+var errLate = errors.New("nats: message replaced concurrently")
 
 // remove removes a message; zero is none.
 func (s *Store) remove(ctx context.Context, number uint64) error {

@@ -73,7 +73,7 @@ func Open(ctx context.Context, js jetstream.JetStream, opts Options) (*Store, er
 		return nil, fmt.Errorf("nats: bucket %s: %w", opts.Bucket, err)
 	}
 	if c := stream.CachedInfo().Config; !c.AllowMsgTTL || c.AllowDirect || c.MaxMsgsPerSubject != 1 {
-		return nil, fmt.Errorf("nats: bucket %s was made by something else", opts.Bucket)
+		return nil, fmt.Errorf("nats: bucket %s was not created by this package", opts.Bucket)
 	}
 	s.stream = stream
 	return s, nil
