@@ -21,11 +21,8 @@ cannot() {
 PATH=$PATH:/usr/sbin:/sbin
 export PATH
 
-browsers=
-[ "$#" -ne 0 ] || [ "$otherwise" -eq 0 ] || browsers="chromium npm"
-
 found=
-for peer in baresip kamailio linphonec $browsers; do
+for peer in baresip kamailio linphonec chromium npm; do
 	if sh "$(dirname "$0")/need.sh" "$peer"; then
 		found="$found $peer"
 	else

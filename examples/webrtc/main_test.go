@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +33,7 @@ func TestBrowserAndPhone(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	phone := newPhone(t)
-	site, browserURI := start(t, ctx, build(t), phone)
+	site, browserURI := start(t, ctx, chromium.Bundle(t, "web", "phone"), phone)
 	p := page{chromium.Start(t).Open(t, site)}
 	p.shows("ready")
 
@@ -119,26 +118,6 @@ func looks(t *testing.T, p page) {
 	if *picture != "" {
 		require.NoError(t, os.WriteFile(*picture, data, 0o644))
 	}
-}
-
-// build makes the page in a folder of the test's.
-func build(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	for _, file := range []string{"index.html", "phone.js", "package.json", "package-lock.json"} {
-		text, err := os.ReadFile(filepath.Join("web", file))
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(filepath.Join(dir, file), text, 0o600))
-	}
-	for _, args := range [][]string{{"ci", "--no-audit", "--no-fund"}, {"run", "build"}} {
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, "npm", args...)
-		cmd.Dir = dir
-		said, err := cmd.CombinedOutput()
-		require.NoError(t, err, "%s", said)
-	}
-	return dir
 }
 
 // start runs the program until the test ends. It returns the page's address, and whom the

@@ -28,8 +28,10 @@ type peer struct {
 	ready func(*station)
 	// oneStack is true if a phone reaches only one stack of ours: further users are there.
 	oneStack bool
-	// cannot has the features that are not tried, with what the peer does instead.
-	cannot map[string]string
+	// lingers is true for a phone that does not hang up the call that it has transferred.
+	lingers bool
+	// remarks say of a feature what it needs.
+	remarks map[string]string
 }
 
 // feature is something that is tried with each kind of phone.
@@ -56,14 +58,13 @@ func (p peer) tries(t *testing.T, transports []string, list []feature) {
 	for _, over := range transports {
 		for _, f := range list {
 			t.Run(over+"/"+strings.ReplaceAll(f.name, " ", "-"), func(t *testing.T) {
-				if instead := p.cannot[f.name]; instead != "" {
-					results.add(row{peer: p.name, feature: f.name, over: over, result: instead, order: f.order()})
-					t.Skip(instead)
-				}
 				t.Parallel()
 				c := &trial{scene: newScene(t), peer: p, over: over, result: works}
 				c.us = c.ours(aliceHost, "alice")
 				f.run(c)
+				if remark := p.remarks[f.name]; remark != "" {
+					c.result += ", " + remark
+				}
 				results.add(row{peer: p.name, feature: f.name, over: over, result: c.result, order: f.order()})
 			})
 		}
@@ -496,7 +497,7 @@ func itTransfers(c *trial) {
 // leaves lets a phone hang up the call that it has transferred, if it does not by itself.
 func leaves(c *trial, p phone, d *dialog.Dialog) {
 	c.t.Helper()
-	if _, manual := p.(browsing); manual {
+	if c.lingers {
 		p.hangup()
 	}
 	ended(c.t, d, dialog.PartyRemote)

@@ -1,6 +1,10 @@
 import JsSIP from "jssip";
 
-const media = { mediaConstraints: { audio: true, video: false }, pcConfig: { iceServers: [] } };
+// offerToReceiveAudio is for a call that comes without an offer: else JsSIP's own is empty.
+const media = {
+  mediaConstraints: { audio: true, video: false }, pcConfig: { iceServers: [] },
+  rtcOfferConstraints: { offerToReceiveAudio: true },
+};
 const byId = (id) => document.getElementById(id);
 const name = new URLSearchParams(location.search).get("name") || "browser";
 const server = `wss://${location.hostname}:${document.body.dataset.port}`;

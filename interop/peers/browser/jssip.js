@@ -2,7 +2,12 @@ import JsSIP from "jssip";
 import { Log } from "./log.js";
 
 const log = new Log();
-const media = { mediaConstraints: { audio: true, video: false }, pcConfig: { iceServers: [] } };
+// With offerToReceiveAudio JsSIP answers an INVITE without an offer, too: without it, it makes
+// an offer without a line of media, and waits for ever for its candidates.
+const media = {
+  mediaConstraints: { audio: true, video: false }, pcConfig: { iceServers: [] },
+  rtcOfferConstraints: { offerToReceiveAudio: true },
+};
 let ua, session, consultation;
 
 function watch(s) {
