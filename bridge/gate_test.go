@@ -6,7 +6,7 @@ import (
 )
 
 // A gate that is shut has nothing inside, and nothing passes it.
-func TestGateWaitsForWhatIsInside(t *testing.T) {
+func TestGateWaitsForItsHolders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g gate
 		leaves, shut := make(chan struct{}), make(chan struct{})

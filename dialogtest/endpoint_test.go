@@ -60,7 +60,7 @@ func TestEndpointsPlayACall(t *testing.T) {
 	require.Equal(t, 1, strings.Count(bob.Response(bye.Request(), dialogtest.Response{Code: 481, ToTag: "other"}), ";tag=b\r\n"))
 }
 
-func TestEndpointReturnsWhatDoesNotParse(t *testing.T) {
+func TestEndpointReturnsMalformedDatagrams(t *testing.T) {
 	alice, bob := endpoints(t)
 	require.NoError(t, alice.Send(bob.Addr(), "hello\n"))
 	r, err := bob.Recv(context.Background())

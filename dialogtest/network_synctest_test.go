@@ -135,7 +135,7 @@ func TestEqualDelaysKeepTheOrder(t *testing.T) {
 	})
 }
 
-func TestCutOffHostLosesWhatIsUnderWay(t *testing.T) {
+func TestCutOffHostLosesMessagesInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t)
 		a, b := bind(t, n.Host("10.0.0.1"), ":0"), bind(t, n.Host("10.0.0.2"), ":0")
@@ -148,7 +148,7 @@ func TestCutOffHostLosesWhatIsUnderWay(t *testing.T) {
 	})
 }
 
-func TestDialOfNobodyWaitsForItsContext(t *testing.T) {
+func TestDialOfAnUnknownAddressWaitsForItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t)
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -160,7 +160,7 @@ func TestDialOfNobodyWaitsForItsContext(t *testing.T) {
 	})
 }
 
-func TestClosedNetworkForgetsWhatIsUnderWay(t *testing.T) {
+func TestClosedNetworkDropsMessagesInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := dialogtest.NewNetwork()
 		a := bind(t, n.Host("10.0.0.1"), ":5060")
@@ -202,7 +202,7 @@ func TestWritesAreUnderWayAndStayInOrder(t *testing.T) {
 	})
 }
 
-func TestADeadlineComesBeforeWhatIsUnderWay(t *testing.T) {
+func TestADeadlineComesBeforeAMessageInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork(t)
 		here, far := connected(t, n)

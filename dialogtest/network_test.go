@@ -166,7 +166,7 @@ func TestTapsSeeDatagramsAndStreamWrites(t *testing.T) {
 	}, seen)
 }
 
-func TestInjectedDatagramArrivesWhateverThePolicy(t *testing.T) {
+func TestInjectedDatagramArrivesDespiteThePolicy(t *testing.T) {
 	n := newNetwork(t)
 	n.SetPolicy(dialogtest.Lossy(1, 1, 0, 0))
 	b := bind(t, n.Host("10.0.0.2"), ":5060")
@@ -279,7 +279,7 @@ func TestDialIsRefusedWithoutAListener(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-func TestUnreachableHostFailsItsOwnAndSwallowsWhatComes(t *testing.T) {
+func TestUnreachableHostFailsItsSendsAndDropsArrivals(t *testing.T) {
 	n := newNetwork(t)
 	h, ctx := n.Host("10.0.0.2"), context.Background()
 	a, b := bind(t, n.Host("10.0.0.1"), ":0"), bind(t, h, ":0")

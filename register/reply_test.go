@@ -78,7 +78,7 @@ func TestTheGrantOfOurContactCounts(t *testing.T) {
 	}
 }
 
-func TestWhatElseARegistrarSays(t *testing.T) {
+func TestFurtherHeadersOfARegistrar(t *testing.T) {
 	r := readReply(answered("", `Contact: <sip:a@10.0.0.1>;expires=60;pub-gruu="sip:a@x;gr=urn:uuid:1";temp-gruu="sip:t@x;gr"`,
 		"Service-Route: <sip:s1;lr>, <sip:s2;lr>", "Path: <sip:p;lr>", "Require: gruu, outbound", "Flow-Timer: 120"), sentWith(t, "Contact: <sip:a@10.0.0.1>"))
 	require.Equal(t, "sip:a@x;gr=urn:uuid:1", r.public.String())

@@ -136,7 +136,7 @@ func TestAnswersByRuleOfRFC3264(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeAnsweredIsRefusedWithAWarning(t *testing.T) {
+func TestUnacceptableOffersAreRefusedWithAWarning(t *testing.T) {
 	for name, row := range map[string]struct {
 		offer dialog.Body
 		want  string
@@ -197,7 +197,7 @@ func TestAnOfferInAPartOfABodyIsAnswered(t *testing.T) {
 	require.Equal(t, "m=audio 49174 RTP/AVP 0 a=rtpmap:0 PCMU/8000 a=sendrecv", lines(t, answer))
 }
 
-func TestWhatCannotBeDescribedIsAnError(t *testing.T) {
+func TestUnusableLocalSessionsAreErrors(t *testing.T) {
 	for name, change := range map[string]func(l *sdpbody.Local){
 		"no address":          func(l *sdpbody.Local) { l.Addr = netip.Addr{} },
 		"any address":         func(l *sdpbody.Local) { l.Addr = netip.IPv6Unspecified() },

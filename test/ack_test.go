@@ -124,7 +124,7 @@ func TestOurOfferIsTheSessionAfterAnACKWithoutAnAnswer(t *testing.T) {
 
 // FT6: whoever waits for the ACK learns at once that the call has ended, whatever
 // ended it.
-func TestWhoWaitsForTheACKLearnsThatTheCallHasEnded(t *testing.T) {
+func TestAWaitForTheACKEndsWithTheCall(t *testing.T) {
 	for name, end := range map[string]func(l *peerCall) error{
 		"Close":  func(l *peerCall) error { return l.d.Close() },
 		"hangup": func(l *peerCall) error { l.ask("BYE"); l.next("200 BYE"); return nil },

@@ -222,7 +222,7 @@ func twoHundreds(t1, t2 time.Duration) []time.Duration {
 }
 
 // C9: a 2xx repeats, byte for byte, until 64*T1; then BYE.
-func TestAnswerNobodyAcknowledgesRepeatsAndEndsWithBYE(t *testing.T) {
+func TestA2xxWithoutACKRepeatsAndEndsWithBYE(t *testing.T) {
 	cases := []struct {
 		timers dialog.Timers
 		t1, t2 time.Duration
@@ -299,7 +299,7 @@ func TestAnswerThatCouldNotBeWrittenIsRepeated(t *testing.T) {
 
 // C12: a call nobody answers gets 480 after the ringing limit, and makes room
 // for another. Meanwhile it rings again every minute (RFC 3261 13.3.1.1).
-func TestCallNobodyAnswersEndsWithTheRingingLimit(t *testing.T) {
+func TestUnansweredCallEndsWithTheRingingLimit(t *testing.T) {
 	cases := []struct{ limit, ends time.Duration }{{0, 180 * time.Second}, {100 * time.Second, 100 * time.Second}}
 	for _, c := range cases {
 		t.Run(c.ends.String(), func(t *testing.T) {
@@ -443,7 +443,7 @@ func TestOnBodyBeforeAcceptHasTheOffer(t *testing.T) {
 
 // What is no offer is kept: the answer in the ACK, that in a PRACK, and what comes
 // after Accept.
-func TestOnBodyAfterAcceptHasWhatAcceptDoesNotAnswer(t *testing.T) {
+func TestOnBodyAfterAcceptHasLaterBodies(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.peer(peerIP)
 		l := w.rings(w.stack(stackIP), p, withBody(""))

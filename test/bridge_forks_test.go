@@ -180,7 +180,7 @@ func TestBridgeOffersReliabilityOnlyIfTheCallerDoes(t *testing.T) {
 
 // Sixty early dialogs and more: the call goes on with those that there is room for, and ends
 // on both sides.
-func TestBridgeWithMoreForksThanThereIsRoomFor(t *testing.T) {
+func TestBridgeWithMoreForksThanItsBound(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		j := bridging(t, w, bridge.Options{})
 		for i := range 80 {

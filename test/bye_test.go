@@ -130,7 +130,7 @@ func TestByeMayRepeatTheCSeqOfTheInvite(t *testing.T) {
 
 // D7: any final answer to the BYE ends the dialog, and so does none (RFC 3261
 // 15.1.1).
-func TestWhateverTheAnswerToBYETheCallIsOver(t *testing.T) {
+func TestAnyResponseToBYEEndsTheCall(t *testing.T) {
 	cases := []struct {
 		name  string
 		codes []int

@@ -209,7 +209,7 @@ func TestEveryWayOutOfAnUnansweredCallCancels(t *testing.T) {
 
 // D4: when nothing comes after the CANCEL either, the call ends 64*T1 later
 // (RFC 3261 9.1).
-func TestCancelledCallThatNobodyEndsIsOverAfterTheTimeout(t *testing.T) {
+func TestCancelledCallWithoutAResponseEndsAfterTheTimeout(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack(stackIP), w.peer(peerIP)
 		l := w.alerting(a, p)

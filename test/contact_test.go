@@ -383,7 +383,7 @@ func TestAnswersToNotifyHaveOurContact(t *testing.T) {
 }
 
 // RFC 3261 8.1.1.8: a SUBSCRIBE that has no Contact could not be answered by a NOTIFY.
-func TestDoGivesAContactToWhatMakesADialog(t *testing.T) {
+func TestDoAddsAContactToDialogFormingRequests(t *testing.T) {
 	for method, want := range map[sip.RequestMethod]string{
 		sip.SUBSCRIBE: "<sip:SoftPhone@" + stackIP + ":5060>", sip.REFER: "<sip:SoftPhone@" + stackIP + ":5060>",
 		sip.MESSAGE: "", sip.REGISTER: "", sip.OPTIONS: "",
@@ -553,7 +553,7 @@ func TestContactOfAWildcardListenerIsAnAddress(t *testing.T) {
 }
 
 // D10: a public address, when one is set, is what peers are told.
-func TestPublicAddressIsWhatPeersAreTold(t *testing.T) {
+func TestPublicAddressIsSentToPeers(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a := w.stack(stackIP, func(c *dialog.StackConfig) {
 			c.Transport.PublicAddress, c.Transport.PublicPort = "sip.example.com", 7000

@@ -146,7 +146,7 @@ func TestRequestWithoutAnAnswerEndsTheCallUnlessThatIsKept(t *testing.T) {
 }
 
 // Also when nobody waits any longer, and when something else answers for the peer.
-func TestKeptCallOutlivesWhatNobodyWaitsFor(t *testing.T) {
+func TestKeptCallOutlivesARequestThatWasGivenUp(t *testing.T) {
 	for _, kept := range []bool{false, true} {
 		bubble(t, func(t *testing.T, w *world) {
 			p := w.peer(peerIP)

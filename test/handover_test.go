@@ -73,7 +73,7 @@ func TestHandOverGivesCallsToAnotherProcess(t *testing.T) {
 }
 
 // Nobody has to ask for a call: what is handed over is due, and not refreshed before its time.
-func TestWhatIsHandedOverIsTakenWithoutARequest(t *testing.T) {
+func TestCallsHandedOverAreTakenWithoutARequest(t *testing.T) {
 	for name, interval := range map[string]time.Duration{"with a session timer": 30 * time.Minute, "without": 0} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
@@ -93,7 +93,7 @@ func TestWhatIsHandedOverIsTakenWithoutARequest(t *testing.T) {
 
 // What is handed over is taken once, and by another process: the one that hands over does not
 // look for it, and who has taken it saves it, so that it is not due again.
-func TestWhatIsHandedOverIsTakenOnce(t *testing.T) {
+func TestCallsHandedOverAreTakenOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		const calls = 10
 		p := w.deployment()
@@ -119,7 +119,7 @@ func TestWhatIsHandedOverIsTakenOnce(t *testing.T) {
 }
 
 // Calls in setup, and exchanges in progress, are finished first.
-func TestHandOverWaitsForWhatIsInProgress(t *testing.T) {
+func TestHandOverWaitsForExchangesInProgress(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.deployment()
 		caller := w.peer("10.0.0.30")
@@ -170,7 +170,7 @@ func TestHandOverSavesBusyCallsAtTheEndOfItsTime(t *testing.T) {
 }
 
 // A request may still come to the old process: it takes the call back, and lets go of it.
-func TestARequestForWhatWasHandedOverIsServed(t *testing.T) {
+func TestARequestForACallHandedOverIsServed(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.deployment()
 		l := w.incoming(p.old, w.peer(peerIP))
@@ -189,7 +189,7 @@ func TestARequestForWhatWasHandedOverIsServed(t *testing.T) {
 }
 
 // What the Store did not take is ended: nobody else could go on with it.
-func TestWhatTheStoreDoesNotTakeIsEndedByShutdown(t *testing.T) {
+func TestCallsThatTheStoreRefusesAreEndedByShutdown(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.deployment()
 		l := w.incoming(p.old, w.peer(peerIP))

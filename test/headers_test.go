@@ -78,7 +78,7 @@ func TestReceivedAndRportAreSetInTheTopVia(t *testing.T) {
 }
 
 // FW1, FW2
-func TestWhatAPeerAddsToTheViaInAResponse(t *testing.T) {
+func TestParametersAddedToTheViaInAResponse(t *testing.T) {
 	for _, added := range []string{`;x="a,b"`, `;received=10.0.0.1;rport=5060;x="a\"b"`, ` ;x="branch=z9hG4bKno;q" ;y`} {
 		bubble(t, func(t *testing.T, w *world) {
 			a, p := w.stack(stackIP), w.textPeer(peerIP)
@@ -153,7 +153,7 @@ func TestRecordRouteIsRepeatedWithItsParameters(t *testing.T) {
 
 // What an application changes in a response is as the application wants it, all
 // else as it came.
-func TestAResponseOptionWinsOverWhatIsRepeated(t *testing.T) {
+func TestAResponseOptionWinsOverRepeatedHeaders(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack(stackIP), w.textPeer(peerIP)
 		calls := waiting(b)
@@ -356,7 +356,7 @@ func TestDatagramsWithBareLineFeeds(t *testing.T) {
 	})
 }
 
-func TestHeaderTextIsWhatCame(t *testing.T) {
+func TestHeaderTextIsTheReceivedText(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack(stackIP), w.textPeer(peerIP)
 		calls := waiting(b)
@@ -393,7 +393,7 @@ func TestHeaderTextIsWhatCame(t *testing.T) {
 
 // FX4: responses, and each repetition of a 200 that nobody acknowledges, went to
 // whomever the Via named.
-func TestResponsesGoToTheSenderWhateverMaddrSays(t *testing.T) {
+func TestResponsesGoToTheSenderDespiteMaddr(t *testing.T) {
 	for _, follow := range []bool{false, true} {
 		for _, maddr := range []string{otherIP, stackIP, "255.255.255.255", "224.0.1.75", "0.0.0.0"} {
 			for _, rport := range []string{"", ";rport"} {

@@ -75,7 +75,7 @@ func (l *peerCall) takes(method string, change ...func(*dialogtest.Request)) {
 }
 
 // FD23
-func TestWhoIsThereNowIsTold(t *testing.T) {
+func TestAChangeOfThePeersIdentityIsReported(t *testing.T) {
 	for _, method := range []string{"UPDATE", "INVITE"} {
 		t.Run(method, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
@@ -107,7 +107,7 @@ func TestWhoIsThereNowIsTold(t *testing.T) {
 }
 
 // FD23: in what answers a request of ours.
-func TestWhoAnswersOursIsTold(t *testing.T) {
+func TestTheIdentityInAResponseIsReported(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		l, heard := w.outgoing(w.stack(stackIP), w.peer(peerIP)), &identities{}
 		heard.watch(l.d)
@@ -130,7 +130,7 @@ func TestWhoAnswersOursIsTold(t *testing.T) {
 }
 
 // FD23: a refused request tells nothing of who is there.
-func TestWhoIsRefusedIsNotThere(t *testing.T) {
+func TestARefusedRequestDoesNotChangeTheIdentity(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		l, heard := w.incoming(w.stack(stackIP), w.peer(peerIP)), &identities{}
 		heard.watch(l.d)
@@ -147,7 +147,7 @@ func TestWhoIsRefusedIsNotThere(t *testing.T) {
 }
 
 // FD23: each fork says who it is; the call is that of the current early dialog.
-func TestWhoRingsAndWhoAnswersIsTold(t *testing.T) {
+func TestTheIdentityOfEachForkIsReported(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		heard := &identities{}
 		f := w.forks(offer(offerSDP))
@@ -279,7 +279,7 @@ func TestACallbackOfOnIdentityHoldsNothingUp(t *testing.T) {
 
 // FD23: who was there, somebody else, and the first again: where the callback could not
 // be told of it in time there is nothing to tell.
-func TestWhoIsBackBeforeTheCallbackRunsIsNotToldAgain(t *testing.T) {
+func TestAnIdentityThatReturnsBeforeTheCallbackRunsIsNotReported(t *testing.T) {
 	const asserted = "<sip:%s@pbx.example> asserted [] []"
 	told := func(who string) []string { return []string{fmt.Sprintf(asserted, who)} }
 	bubble(t, func(t *testing.T, w *world) {
@@ -351,7 +351,7 @@ func texts[T fmt.Stringer](list []T) []string {
 
 // The examples of RFC 3325 10, RFC 5806 5 and RFC 7044 5.5, and what does not
 // parse.
-func TestWhatTheNetworkSaysIsRead(t *testing.T) {
+func TestIdentityHeadersOfTheNetworkAreRead(t *testing.T) {
 	req := invited(
 		dialog.Header{Name: "P-Asserted-Identity", Value: `"Cullen, \"C\" Jennings" <sip:fluffy@cisco.com>, tel:+14085264000`},
 		dialog.Header{Name: "P-Asserted-Identity", Value: `<>, `},

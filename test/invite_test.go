@@ -40,7 +40,7 @@ func TestOfferOfTheInviteReachesTheApplication(t *testing.T) {
 
 // C4: it also reaches one that registers after the callback has returned, until it
 // is answered (TestOnBodyAfterAcceptBeginsWithTheNextBody).
-func TestOfferIsKeptForWhoeverRegistersLater(t *testing.T) {
+func TestOfferIsKeptForACallbackRegisteredLater(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack(stackIP), w.peer(peerIP)
 		l := w.rings(b, p)
@@ -126,7 +126,7 @@ func TestFurtherHeadersGoWithEveryRequest(t *testing.T) {
 	})
 }
 
-func TestInviteSaysWhoCalls(t *testing.T) {
+func TestFromOfAnInvite(t *testing.T) {
 	alice := &dialog.Address{DisplayName: "Alice \"A\"", URI: sip.Uri{Scheme: "sip", User: "alice", Host: "example.com"}}
 	cases := []struct {
 		name string
@@ -309,7 +309,7 @@ func TestMergedInviteGets482(t *testing.T) {
 	})
 }
 
-func TestInviteNobodyTakesGets480WithoutRinging(t *testing.T) {
+func TestInviteWithoutAHandlerGets480WithoutRinging(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
 		res := p.ask(b, dialogtest.Request{Method: "INVITE", URI: "sip:b@10.0.0.2", Headers: []string{contactOfPeer}})
@@ -337,7 +337,7 @@ func TestInviteBeyondMaxDialogsGets503(t *testing.T) {
 
 // D2: answered calls that have ended leave nothing behind: MaxDialogs bounds
 // the calls in progress, not those there ever were.
-func TestEndedCallsMakeRoomForOthers(t *testing.T) {
+func TestEndedCallsFreeMaxDialogs(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack(stackIP, func(c *dialog.StackConfig) { c.MaxDialogs = 1 }), w.peer(peerIP)
 		for range 10 {

@@ -143,7 +143,7 @@ func inOrder(list []string) []string {
 }
 
 // FA5: what goes wrong is told with its reason, and is no operator's business either.
-func TestDebugTellsWhatGoesWrong(t *testing.T) {
+func TestDebugLogsFailures(t *testing.T) {
 	for name, c := range map[string]struct {
 		play func(t *testing.T, w *world, config func(*dialog.StackConfig))
 		told []string

@@ -22,7 +22,7 @@ import (
 
 // B5: Start returns the bind error, and may be called again; a second Start
 // returns a typed error and leaves the first alone; nothing stays bound.
-func TestStartReturnsWhatKeepsItFromBinding(t *testing.T) {
+func TestStartReturnsTheBindError(t *testing.T) {
 	for _, protocol := range []string{"udp", "tcp"} {
 		t.Run(protocol, func(t *testing.T) {
 			bubble(t, func(t *testing.T, w *world) {
@@ -374,7 +374,7 @@ func TestShutdownCountsTheTraceOfATimer(t *testing.T) {
 
 // The 503 of a stack that shuts down said when to try again only if somebody
 // took calls.
-func TestStackThatShutsDownSaysWhenToTryAgainThoughNobodyTakesCalls(t *testing.T) {
+func TestShutdownSendsRetryAfterWithoutAHandlerToo(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack(stackIP), w.peer(peerIP)
 		w.toPeer(b, p)

@@ -292,7 +292,7 @@ func answersAll(s *dialog.Stack) {
 
 // FX11: 1,000 INVITEs that nobody acknowledges leave room for those who do, though
 // they come from everywhere, and a call that goes on goes on.
-func TestCallsThatNobodyAcknowledgesLeaveRoom(t *testing.T) {
+func TestUnacknowledgedCallsDoNotUseUpMaxDialogs(t *testing.T) {
 	bounded(t, 40<<20, func(c *dialog.StackConfig) { c.MaxDialogs = 100 }, func(t *testing.T, w *world, b *dialog.Stack, look func()) {
 		answersAll(b)
 		for i := range 1000 {
@@ -367,7 +367,7 @@ func TestUnconfirmedCallsAreBoundedExactly(t *testing.T) {
 
 // What a call holds of the messages of its peer is counted, or bounded by the size of
 // one header block: what is learnt of a message does not keep its whole text.
-func TestWhatACallHoldsIsCounted(t *testing.T) {
+func TestBytesOfACallAreCounted(t *testing.T) {
 	const calls, uncounted = 20, 64 << 10
 	junk := strings.Repeat("X-Junk: "+strings.Repeat("j", 1000)+"\r\n", 28) + "X-Junk: j"
 	packages := "Recv-Info: " + strings.Repeat("abcd, ", 4000) + "abcd"

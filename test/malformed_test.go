@@ -224,7 +224,7 @@ func (l *peerCall) stands(at *peer) {
 
 // RFC 3261 13.2.2.4, 12.1.2: without a Contact the target stays what was called,
 // of two it is the first, and a peer without a tag is one of RFC 2543.
-func TestAcceptanceThatLacksWhatItShouldHave(t *testing.T) {
+func TestAcceptanceWithoutMandatoryHeaders(t *testing.T) {
 	ok := dialogtest.Response{Code: 200, ToTag: farTag, Body: answerSDP}
 	twoContacts := ok
 	twoContacts.Headers = []string{"Contact: <sip:first@10.0.0.9>, <sip:second@10.0.0.8>"}

@@ -218,7 +218,7 @@ func TestARequestWithoutCredentialsDoesNotMoveTheCall(t *testing.T) {
 
 // A BYE moves nothing, and whoever has lost its password must be rid of its call (RFC
 // 3261 15); CANCEL and ACK cannot be asked for credentials (22.1).
-func TestWhatCannotBeChallengedDoesWhatItSays(t *testing.T) {
+func TestRequestsThatCannotBeChallengedTakeEffect(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		g := w.guardedCall()
 		require.Equal(t, 200, g.says(g.thief, "BYE").StatusCode)
@@ -412,7 +412,7 @@ func TestATargetIsGuardedAsAFlowIs(t *testing.T) {
 }
 
 // So it is when it says that it comes by a proxy: the Contact would be looked for then.
-func TestAReInviteByAProxyOfNobodysIsChallenged(t *testing.T) {
+func TestAReInviteByAnUnknownProxyIsChallenged(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		g := w.guardedCall()
 		want := g.seen()
@@ -423,7 +423,7 @@ func TestAReInviteByAProxyOfNobodysIsChallenged(t *testing.T) {
 }
 
 // MoveSameAddress needs no credentials within the router's address.
-func TestCredentialsAreForWhatThePolicyDoesNotPermit(t *testing.T) {
+func TestCredentialsAreNotAskedWhereThePolicyPermitsTheMove(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		g := w.guardedCall(func(c *dialog.StackConfig) { c.MoveFlow = dialog.MoveSameAddress })
 		g.router.Forget()
@@ -492,7 +492,7 @@ func TestAnApplicationThatDoesNotSayWhoThePeerIs(t *testing.T) {
 }
 
 // The end of the stack answers what waits for the application.
-func TestShutdownAnswersWhatWaitsForCredentials(t *testing.T) {
+func TestShutdownEndsRequestsThatAwaitCredentials(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		g := w.guardedCall(func(c *dialog.StackConfig) {
 			c.MoveCredentials = func(ctx context.Context, _ *dialog.Dialog) (string, dialog.Credentials, bool) {

@@ -114,7 +114,7 @@ func (n *noRoutes) DialContext(ctx context.Context, network, address string) (ne
 	return n.Host.DialContext(ctx, network, address)
 }
 
-func TestNetworkChangedCrossesWhatIsSent(t *testing.T) {
+func TestNetworkChangedCrossesRequests(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		_, stack, d := w.roaming()
 		var all sync.WaitGroup

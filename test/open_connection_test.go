@@ -70,7 +70,7 @@ func (w *world) servesTCP(p *peer, address string, headers ...string) {
 
 // FD8: the ACK to an INVITE that went by TCP for its size, and what followed, went
 // by UDP: what was short overtook what was long.
-func TestWhatFollowsALongInviteStaysOnItsConnection(t *testing.T) {
+func TestRequestsAfterALongInviteStayOnItsConnection(t *testing.T) {
 	at := peerIP + ":5060"
 	for name, c := range map[string]struct {
 		headers []string
@@ -126,7 +126,7 @@ func TestWhatFollowsALongInviteStaysOnItsConnection(t *testing.T) {
 }
 
 // FD8: a re-INVITE, too, of either side's call; and an UPDATE.
-func TestWhatFollowsALongReInviteStaysOnItsConnection(t *testing.T) {
+func TestRequestsAfterALongReInviteStayOnItsConnection(t *testing.T) {
 	at := peerIP + ":5060"
 	for name, make := range map[string]func(w *world, s *dialog.Stack, p *peer) *peerCall{
 		"caller": func(w *world, s *dialog.Stack, p *peer) *peerCall { return w.outgoing(s, p) },
@@ -152,7 +152,7 @@ func TestWhatFollowsALongReInviteStaysOnItsConnection(t *testing.T) {
 }
 
 // A connection that is lost is followed by what the next hop says: UDP.
-func TestWhatFollowsALongInviteGoesByUDPOnceItsConnectionIsLost(t *testing.T) {
+func TestRequestsAfterALongInviteGoByUDPOnceItsConnectionIsLost(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack(stackIP), w.peer(peerIP)
 		opened := w.accepts(p.Addr().String())

@@ -67,7 +67,7 @@ func TestReferIsDecidedByItsCall(t *testing.T) {
 
 // A REFER is accepted, not declined, if its call alone has a function for it; a panic in
 // what follows costs that function only.
-func TestReferOfACallWhoseStackTakesNone(t *testing.T) {
+func TestReferHandlerOfOneCall(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack(stackIP), w.peer(peerIP)
 		b.OnIncomingRefer(nil)

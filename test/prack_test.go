@@ -107,7 +107,7 @@ func TestReliableResponsesThatWeDoNotTake(t *testing.T) {
 }
 
 // RFC 3262 4: never to a 100, not without a tag, not once the call is answered.
-func TestWhatIsNeverAcknowledgedByPRACK(t *testing.T) {
+func TestResponsesNeverAcknowledgedByPRACK(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack(stackIP), w.peer(peerIP)
 		l := w.calls(a, p, offer(offerSDP))
@@ -324,7 +324,7 @@ func TestAnOfferInAReliableResponseIsRefusedInThePRACK(t *testing.T) {
 }
 
 // With nobody to decide it the offer stays unanswered, as one in a 2xx does.
-func TestAnOfferInAReliableResponseThatNobodyDecides(t *testing.T) {
+func TestAnOfferInAReliableResponseWithoutAHandler(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		f := w.forks(dialog.InviteOpts{})
 		f.says("A", 183, offerSDP, reliably(1)...)
@@ -630,7 +630,7 @@ func TestOurOfferInAPRACK(t *testing.T) {
 }
 
 // What comes to nothing leaves the session as it was, and another offer may follow.
-func TestOurOfferInAPRACKThatComesToNothing(t *testing.T) {
+func TestOurOfferInAPRACKIsRolledBack(t *testing.T) {
 	for name, res := range map[string]dialogtest.Response{
 		"refused": {Code: 488}, "not answered by the 200": {Code: 200}, "answered by the call's answer": {},
 	} {

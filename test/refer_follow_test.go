@@ -280,7 +280,7 @@ func TestFollowReferKeepsItsReportsInOrder(t *testing.T) {
 }
 
 // A flood of provisional responses is bounded; the outcome is among what is told.
-func TestFollowReferBoundsWhatWaits(t *testing.T) {
+func TestFollowReferBoundsQueuedReports(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		l, dora, _ := w.referredToDora()
 		b := w.stacks[0]

@@ -139,7 +139,7 @@ func TestReferOutsideCallsTakesTheRouteOfThe202(t *testing.T) {
 }
 
 // Whatever becomes of the REFER, nothing of it is left.
-func TestReferOutsideCallsThatComesToNothing(t *testing.T) {
+func TestReferOutsideCallsThatFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		opts dialog.ReferOpts
 		play func(x *referral, s *dialog.Stack, giveUp func())

@@ -99,7 +99,7 @@ func TestSUBSCRIBEToNothing(t *testing.T) {
 
 // While somebody waits for the outcome the subscription is refreshed in time;
 // when nobody does it is not.
-func TestSubscriptionIsRefreshedWhileSomebodyWaits(t *testing.T) {
+func TestSubscriptionIsRefreshedOnlyWhileItsOutcomeIsAwaited(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a := w.stack(stackIP)
 		l := w.outgoing(a, w.peer(peerIP))
@@ -135,7 +135,7 @@ func TestSubscriptionIsRefreshedWhileSomebodyWaits(t *testing.T) {
 }
 
 // Who begins to wait shortly before the end has it refreshed all the same.
-func TestSubscriptionIsRefreshedForWhoWaitsLate(t *testing.T) {
+func TestSubscriptionIsRefreshedForALateWait(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		l := w.outgoing(w.stack(stackIP), w.peer(peerIP))
 		r := l.refers()
@@ -404,7 +404,7 @@ func TestReportAfterTheCallEndsWithAFailure(t *testing.T) {
 }
 
 // Close of a subscription, or of its dialog, tells the peer and is over at once.
-func TestCloseEndsWhatWasReceived(t *testing.T) {
+func TestCloseEndsAReceivedSubscription(t *testing.T) {
 	closes := map[string]func(l *peerCall, r *dialog.ReferSubscription) error{
 		"subscription":             func(_ *peerCall, r *dialog.ReferSubscription) error { return r.Close() },
 		"subscription, call over":  func(l *peerCall, r *dialog.ReferSubscription) error { l.hangsUp(); return r.Close() },
@@ -509,7 +509,7 @@ func TestHastyShutdownWritesTheLastNotifyThatWaits(t *testing.T) {
 
 // RFC 5057 5.1: what destroys the dialog ends its subscriptions too, and what
 // ends the session only does not.
-func TestFailuresEndWhatTheyAreSaidTo(t *testing.T) {
+func TestFailuresEndSubscriptionsByRFC5057(t *testing.T) {
 	for code, lives := range map[int]bool{481: true, 404: false} {
 		bubble(t, func(t *testing.T, w *world) {
 			a := w.stack(stackIP)

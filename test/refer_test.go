@@ -674,7 +674,7 @@ const (
 	rightType  = "Content-Type: message/sipfrag;version=2.0"
 )
 
-func TestWhatOddNOTIFYsGet(t *testing.T) {
+func TestResponsesToUnusualNOTIFYs(t *testing.T) {
 	cases := []struct {
 		name    string
 		body    string

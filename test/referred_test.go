@@ -47,7 +47,7 @@ func TestREFERThatCannotBeReadGets400(t *testing.T) {
 
 // REFER received: 202 and the first NOTIFY do not wait for the application; a
 // retransmission is the same REFER; several are several.
-func TestREFERIsAnsweredWhateverTheApplicationDoes(t *testing.T) {
+func TestREFERIsAnsweredWithoutWaitingForTheApplication(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack(stackIP), w.peer(peerIP)
 		l := w.incoming(b, p)
@@ -399,7 +399,7 @@ func TestReferIsAcceptedByTheHandler(t *testing.T) {
 }
 
 // Two seconds, then 504; what the handler says then does not count.
-func TestReferNobodyDecidesGets504(t *testing.T) {
+func TestReferWithoutADecisionGets504(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b := w.stack(stackIP)
 		l := w.incoming(b, w.peer(peerIP))
@@ -507,7 +507,7 @@ func TestHeadersOfAReferThatArrives(t *testing.T) {
 
 // FD21. A REFER is answered 202 whatever the application does, and where nobody takes
 // it the outcome is known at once.
-func TestReferNobodyTakesIsDeclinedAtOnce(t *testing.T) {
+func TestReferWithoutAHandlerIsDeclinedAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
 		b.OnIncomingRefer(nil)
@@ -538,7 +538,7 @@ func TestReferNobodyTakesIsDeclinedAtOnce(t *testing.T) {
 }
 
 // Who takes REFERs in whatever way is not spoken for.
-func TestReferSomebodyTakesIsNotDeclined(t *testing.T) {
+func TestReferWithAHandlerIsNotDeclined(t *testing.T) {
 	accept := func(context.Context, *dialog.ReferRequest) dialog.Answer { return dialog.Answer{} }
 	for name, takes := range map[string]func(s *dialog.Stack){
 		"OnIncomingRefer": func(s *dialog.Stack) { s.OnIncomingRefer(func(dialog.IDialog, sip.Uri, *dialog.ReplacesInfo) {}) },
@@ -565,7 +565,7 @@ func TestReferSomebodyTakesIsNotDeclined(t *testing.T) {
 
 // Without a subscription there is nobody to tell; and a peer that has never heard of
 // the subscription, or does not answer, costs the call nothing.
-func TestReferNobodyTakesAndNobodyWaitsFor(t *testing.T) {
+func TestReferWithoutAHandlerAndWithoutASubscription(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack(stackIP), w.peer(peerIP)
 		b.OnIncomingRefer(nil)
@@ -686,7 +686,7 @@ func TestReferredByTokenGoesToTheTarget(t *testing.T) {
 
 // What is no token of the referrer's does not go along: the body is what it would
 // be.
-func TestWhatIsNoReferredByTokenStaysHere(t *testing.T) {
+func TestOnlyAReferredByTokenIsCopied(t *testing.T) {
 	const kind = "Content-Type: multipart/mixed; boundary=unique-1"
 	for name, c := range map[string]struct{ referredBy, kind, body string }{
 		"no cid":               {"Referred-By: <sip:caller@10.0.0.9;cid=x>", kind, mixed(signed)},

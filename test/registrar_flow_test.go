@@ -244,7 +244,7 @@ func TestALostFlowOfOursIsNotMadeAgain(t *testing.T) {
 }
 
 // What waits for an answer hears of the loss when it happens.
-func TestTheLossOfAFlowEndsWhatWaitsForAnAnswer(t *testing.T) {
+func TestTheLossOfAFlowEndsPendingRequests(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		r := w.registers("tls")
 		calls := waiting(r.phone.Stack)
@@ -305,7 +305,7 @@ func TestFlowsThatCannotBeUsed(t *testing.T) {
 	})
 }
 
-func TestAFlowThatIsNoneLeadsNowhere(t *testing.T) {
+func TestAnInvalidFlowIsRefused(t *testing.T) {
 	require.Nil(t, dialog.FlowFrom(context.Background()))
 	require.Nil(t, new(dialog.Dialog).Flow())
 	for _, f := range []*dialog.Flow{nil, {}} {
@@ -320,7 +320,7 @@ func TestAFlowThatIsNoneLeadsNowhere(t *testing.T) {
 	}
 }
 
-func TestAFlowSaysWhatItIs(t *testing.T) {
+func TestAFlowDescribesItself(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		r := w.registers("ws")
 		require.Equal(t, fmt.Sprintf("WS %s-%s", r.server.Addr(), r.flow.Remote()), r.flow.String())
@@ -469,7 +469,7 @@ func TestAConnectionThatIsNeededIsNotClosedAsIdle(t *testing.T) {
 }
 
 // What is no call needs no connection once it has been answered.
-func TestAReferOutsideCallsLetsGoOfItsFlow(t *testing.T) {
+func TestAReferOutsideCallsReleasesItsFlow(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		r := w.registers("tcp")
 		require.NoError(t, r.phone.OnRequest("REFER", func(context.Context, *sip.Request) dialog.Answer { return dialog.Answer{Status: 202} }))

@@ -60,7 +60,7 @@ func (w *world) sentFinal(ip string) []wire {
 
 // C10: a re-INVITE nobody decides is answered from the offer with our own
 // session, not with an echo of the offer.
-func TestReINVITENobodyDecidesIsAnsweredWithOurSession(t *testing.T) {
+func TestReINVITEWithoutADecisionIsAnsweredWithOurSession(t *testing.T) {
 	ours := func(version int, media string) string {
 		return fmt.Sprintf("v=0\r\no=bob 7 %d IN IP4 10.0.0.2\r\ns=-\r\nc=IN IP4 10.0.0.2\r\nt=0 0\r\n%s", version, media)
 	}

@@ -316,7 +316,7 @@ func TestReliableResponseWithAnotherBodyIsNoAnswer(t *testing.T) {
 // FS7, FA3, RFC 3261 13.2.1, RFC 6337 3.1.1, 3.1.2: once a reliable provisional response
 // has brought the answer, or the offer, an SDP in a later response is neither. It goes
 // to OnBody as it came, and does nothing else.
-func TestSDPAfterAReliableAnswerIsNone(t *testing.T) {
+func TestSDPAfterAReliableAnswerIsNeitherOfferNorAnswer(t *testing.T) {
 	late := strings.Replace(versioned(answerSDP, 9), "5000", "5998", 1)
 	for _, offers := range []bool{true, false} {
 		bubble(t, func(t *testing.T, w *world) {
@@ -751,7 +751,7 @@ func TestRetriedHoldIsOfTheSessionAsItIsThen(t *testing.T) {
 
 // An offer that we asked for, and that nobody decides, is answered from our
 // session, in the ACK or the PRACK.
-func TestOfferThatWeAskedForAndNobodyDecides(t *testing.T) {
+func TestSolicitedOfferWithoutADecision(t *testing.T) {
 	for _, reliable := range []bool{true, false} {
 		bubble(t, func(t *testing.T, w *world) {
 			p := w.peer(peerIP)

@@ -346,7 +346,7 @@ func TestRingingReliablyIsSaidAgain(t *testing.T) {
 
 // FT11: a call that has ended and expects no PRACK takes none for the one that it does
 // not expect.
-func TestALatePRACKThatNobodyExpectsGets481(t *testing.T) {
+func TestALatePRACKOfAnEndedCallGets481(t *testing.T) {
 	for _, rack := range []string{"0 0 BYE", "0 0 INVITE", "1 1 INVITE", "0 1 INVITE"} {
 		bubble(t, func(t *testing.T, w *world) {
 			p := w.peer(peerIP)
@@ -397,7 +397,7 @@ func TestReliabilityIsAnnouncedAsConfigured(t *testing.T) {
 }
 
 // RFC 3261 21.4.16, RFC 3262 3: 421 where we insist, 420 where we refuse.
-func TestCallersThatDoNotKnowWhatTheStackInsistsOn(t *testing.T) {
+func TestCallersWithoutARequiredExtension(t *testing.T) {
 	for _, c := range []struct {
 		name          string
 		set           dialog.Reliability

@@ -81,7 +81,7 @@ func TestReplacesIsAuthorized(t *testing.T) {
 }
 
 // What the decision is made from.
-func TestTakeoverRequestSaysWhoAsksForWhat(t *testing.T) {
+func TestTakeoverRequestDescribesTheRequestAndItsSender(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		asked := make(chan dialog.TakeoverRequest, 10)
 		s := w.stack(stackIP, authorizing(func(_ context.Context, r dialog.TakeoverRequest) dialog.Answer {
@@ -121,7 +121,7 @@ func TestTakeoverRequestSaysWhoAsksForWhat(t *testing.T) {
 
 // While the application is being asked the caller may give up, the stack shut
 // down, and the call end that is to be replaced.
-func TestWhatHappensWhileAReplacesIsAuthorized(t *testing.T) {
+func TestEventsWhileAReplacesIsAuthorized(t *testing.T) {
 	type scene struct {
 		w     *world
 		s     *dialog.Stack
@@ -394,7 +394,7 @@ func mostCalls(n int) func(*dialog.StackConfig) {
 
 // At MaxDialogs an INVITE that replaces a call makes the room that it needs;
 // other calls wait for that until they have it.
-func TestInviteWithReplacesNeedsNoRoom(t *testing.T) {
+func TestInviteWithReplacesIsAcceptedAtMaxDialogs(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, p, other := w.stack(stackIP, mostCalls(1)), w.peer(peerIP), w.peer(otherIP)
 		old := w.incoming(s, p)
@@ -416,7 +416,7 @@ func TestInviteWithReplacesNeedsNoRoom(t *testing.T) {
 }
 
 // What names no call that it may have waits for room as any other.
-func TestInviteThatMakesNoRoomGets503(t *testing.T) {
+func TestInviteThatReplacesNoCallGets503AtMaxDialogs(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.stack(stackIP, mostCalls(1), authorizing(func(context.Context, dialog.TakeoverRequest) dialog.Answer {
 			return dialog.Answer{Status: 403}
@@ -462,7 +462,7 @@ func TestOneInviteAtATimeWaitsForThePlaceOfACall(t *testing.T) {
 
 // Calls that replace each other while no BYE is answered are no more than twice as
 // many.
-func TestCallsThatReplaceEachOtherInTurnAreBounded(t *testing.T) {
+func TestCallsThatReplaceEachOtherAreBounded(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, p := w.stack(stackIP, mostCalls(2)), w.peer(peerIP)
 		calls := accepting(t, s)

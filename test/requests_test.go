@@ -90,7 +90,7 @@ func TestHandlersOfACallAreCalledInOrder(t *testing.T) {
 }
 
 // RFC 5057 5.1: 481 to an INFO ends the call, to a MESSAGE it does not.
-func TestFailedRequestsEndWhatTheyShould(t *testing.T) {
+func TestFailedRequestsEndTheirUsage(t *testing.T) {
 	for method, ends := range map[sip.RequestMethod]bool{sip.INFO: true, sip.MESSAGE: false, sip.OPTIONS: false} {
 		bubble(t, func(t *testing.T, w *world) {
 			b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
@@ -577,7 +577,7 @@ func serves(t *testing.T, d *dialog.Dialog) {
 
 // FD11. RFC 3261 20.5: what a call serves is listed in all that it says of that, and
 // what it refuses is not.
-func TestAllowListsWhatACallServes(t *testing.T) {
+func TestAllowListsTheMethodsOfACall(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.peer(peerIP)
 		l := w.rings(w.stack(stackIP), p)

@@ -143,7 +143,7 @@ func TestAnswersOfTheApplicationTakeNothingAway(t *testing.T) {
 
 // FS1, RFC 4028 7.4: a refresh offers what is wanted; where that stands it is the
 // same, byte by byte.
-func TestRefreshOffersWhatIsWanted(t *testing.T) {
+func TestRefreshOffersTheWantedSession(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		l := w.calls(w.stack(stackIP), w.peer(peerIP), offer(wideSDP))
 		timed := []string{contactOfPeer, "Session-Expires: 90;refresher=uac", "Require: timer"}
@@ -164,7 +164,7 @@ func TestRefreshOffersWhatIsWanted(t *testing.T) {
 }
 
 // FS3: what nobody knows is refused, and the rest goes on.
-func TestLinesThatNobodyKnowsAreRefused(t *testing.T) {
+func TestUnknownLinesAreRefused(t *testing.T) {
 	const audio = "m=audio 5000 RTP/AVP 0"
 	for name, c := range map[string]struct {
 		offer string
@@ -506,7 +506,7 @@ func TestRefusedOfferOfThePeerUsesNoVersionUp(t *testing.T) {
 
 // The offer of a re-INVITE that is sent again after a 491 is the same; a preview in
 // a provisional response counts too.
-func TestVersionsOfWhatIsSaidMoreThanOnce(t *testing.T) {
+func TestVersionsOfRepeatedSDP(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		l := w.rings(w.stack(stackIP), w.peer(peerIP))
 		require.NoError(t, l.d.Provisional(context.Background(), 183, "", withSDP(answerSDP)))

@@ -40,7 +40,7 @@ func TestSessionIsRefreshed(t *testing.T) {
 
 // FD12. RFC 4028 9: Require: timer is a MUST where the peer refreshes, and a SHOULD
 // where we do, if the peer knows of it.
-func TestRequireTimerGoesWithTheAnswerToWhoKnowsIt(t *testing.T) {
+func TestRequireTimerIsSentToPeersThatSupportIt(t *testing.T) {
 	for _, c := range []struct{ supported, expires, want, require string }{
 		{"Supported: timer", "Session-Expires: 1800;refresher=uac", "1800;refresher=uac", "timer"},
 		{"Supported: timer", "Session-Expires: 1800;refresher=uas", "1800;refresher=uas", "timer"},
@@ -65,7 +65,7 @@ func TestRequireTimerGoesWithTheAnswerToWhoKnowsIt(t *testing.T) {
 }
 
 // Zero obeys when asked and never asks.
-func TestNoTimerUnlessSomebodyAsks(t *testing.T) {
+func TestNoTimerUnlessRequested(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
 		caller, _ := w.established(a, b)

@@ -203,7 +203,7 @@ func TestShutdownWithTimeLeavesNoCallHalfOpen(t *testing.T) {
 }
 
 // With no time Shutdown says what may be told, and counts exactly the rest.
-func TestShutdownInHasteCountsWhatIsLeft(t *testing.T) {
+func TestShutdownWithoutTimeCountsTheCallsLeft(t *testing.T) {
 	for _, c := range shutdownCases() {
 		shutdownWorld(t, c, func(t *testing.T, w *world, s *dialog.Stack, f *scriptedPeer) {
 			f.silence()
@@ -625,7 +625,7 @@ func TestShutdownInHasteCountsTheCallbacksThatRun(t *testing.T) {
 }
 
 // FD16: whatever it is of the application's that does not return.
-func TestShutdownEndsWithItsContextWhateverTheApplicationDoes(t *testing.T) {
+func TestShutdownEndsWithItsContextDespiteBlockedCallbacks(t *testing.T) {
 	for name, c := range map[string]struct {
 		traced string
 		call   func(w *world, s *dialog.Stack)

@@ -13,7 +13,7 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
-func TestStatsCountWhatHappened(t *testing.T) {
+func TestStatsCountEvents(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2", func(c *dialog.StackConfig) { c.MaxDialogs = 1 })
 		caller, _ := w.established(a, b)

@@ -148,7 +148,7 @@ func TestTakeoverByAnAck(t *testing.T) {
 
 // A stack without a Store asks nobody. One that is being drained serves the requests that it
 // gets, but looks for nothing by itself.
-func TestWhoTakesNothingOver(t *testing.T) {
+func TestStacksThatTakeNoCallOver(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		store := memory.New()
 		s, k := w.process(stackIP, store)

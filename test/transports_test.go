@@ -584,7 +584,7 @@ func (s *site) refused(t *testing.T, target sip.Uri) error {
 }
 
 // E4: TLS verifies whom it talks to.
-func TestTLSRefusesWhatItCannotVerify(t *testing.T) {
+func TestTLSRefusesUnverifiedCertificates(t *testing.T) {
 	ca, other := testcert.New(t), testcert.New(t)
 	wrongName := ca.Server("10.0.0.77")
 	expired := &tls.Config{Certificates: []tls.Certificate{ca.IssueUntil(time.Unix(1, 0), "10.0.0.2")}}

@@ -61,7 +61,7 @@ func (p *peer) offersUndecided(s *dialog.Stack, d *dialog.Dialog, r dialogtest.R
 }
 
 // RFC 3311 5.2: two seconds, then 504; and meanwhile another one waits.
-func TestUpdateThatNobodyDecides(t *testing.T) {
+func TestUpdateWithoutADecision(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
 		d, inside := w.called(b, p, answerSDP)

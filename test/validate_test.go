@@ -247,7 +247,7 @@ func (k keyed) Key() dialog.DialogKey { return k.key }
 
 // FX5, FA1: nothing that would break a message is taken, and nothing is sent; the
 // call is as it was.
-func TestWhatAnApplicationHandsOverBreaksNoMessage(t *testing.T) {
+func TestValuesThatWouldBreakAMessageAreRefused(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, p := w.stack(stackIP), w.peer(peerIP)
 		l := w.outgoing(s, p, "Recv-Info: known", "Allow: UPDATE")

@@ -422,7 +422,7 @@ func TestHeadersOfTheApplicationsStay(t *testing.T) {
 	require.Equal(t, "Bearer token", list[0])
 }
 
-func TestKnownIsWhoHasBeenSentCredentials(t *testing.T) {
+func TestKnownDestinationsHaveBeenSentCredentials(t *testing.T) {
 	var cache Cache
 	server, proxy := Challenge{Realm: "r"}, Challenge{Realm: "r", Proxy: true}
 	require.False(t, cache.Known(server, here, ""))
@@ -449,7 +449,7 @@ func TestKnownIsWhoHasBeenSentCredentials(t *testing.T) {
 
 // A hop that only passed credentials on is not known. Neither is a place that the Contact
 // of a peer has named.
-func TestKnownIsNotWhoHasPassedCredentialsOn(t *testing.T) {
+func TestAProxyThatPassedCredentialsOnIsNotKnown(t *testing.T) {
 	var cache Cache
 	answered(t, &cache, by("10.0.0.1", "a.example:5060"), `WWW-Authenticate: Digest realm="r", nonce="n"`)
 	require.False(t, cache.Known(Challenge{Realm: "r"}, here, ""))

@@ -30,7 +30,7 @@ func answering(t *testing.T, challenges []string, n int, o digest.Options) strin
 	return cred.String()
 }
 
-func TestVerifierTakesWhatAnswersItsChallenge(t *testing.T) {
+func TestVerifierAcceptsAnswersToItsChallenge(t *testing.T) {
 	v := NewVerifier()
 	challenges := v.Challenge(`a "realm"`, "call", false)
 	require.Len(t, challenges, 2)

@@ -64,7 +64,7 @@ func TestAnEndedShareCountsNothing(t *testing.T) {
 	require.Zero(t, b.Held())
 }
 
-func TestAShareOfNoBudgetHasRoom(t *testing.T) {
+func TestAShareWithoutABudgetIsUnbounded(t *testing.T) {
 	var s budget.Share
 	require.True(t, s.Take(1<<40))
 	require.True(t, s.Replace(0, 1<<40, 0))

@@ -49,7 +49,7 @@ func TestAPartyIsReadAsItIsWritten(t *testing.T) {
 	}
 }
 
-func TestWhatWouldBreakAMessageIsNotRead(t *testing.T) {
+func TestRecordsThatWouldBreakAMessageAreRefused(t *testing.T) {
 	require.NoError(t, CheckKey("a<b>@h", "1", ""))
 	for _, key := range [][3]string{{"", "1", "2"}, {"a b", "1", "2"}, {"a\r\nb", "1", "2"}, {"a", "", "2"}, {"a", "1;x=y", "2"}, {"a", "1", "2 3"}} {
 		require.Error(t, CheckKey(key[0], key[1], key[2]), "%q", key)

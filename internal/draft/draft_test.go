@@ -81,7 +81,7 @@ func made(r *rand.Rand) (*sip.Request, *Request) {
 }
 
 // What leaves is byte for byte what sipgo's structs would have been written as.
-func TestTextIsWhatStructsAreWrittenAs(t *testing.T) {
+func TestTextIsWrittenAsStructsAre(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 5000 {
 		req, text := made(r)

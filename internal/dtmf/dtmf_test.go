@@ -44,7 +44,7 @@ func TestBodiesOfKeys(t *testing.T) {
 	require.Nil(t, dtmf.Reader("application/sdp"))
 }
 
-func TestWhatIsWrittenIsRead(t *testing.T) {
+func TestBodiesAreReadAsWritten(t *testing.T) {
 	for _, r := range "0123456789*#ABCDabcd" {
 		digit, ok := dtmf.Digit(r)
 		require.True(t, ok)

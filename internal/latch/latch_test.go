@@ -46,7 +46,7 @@ func TestLatch(t *testing.T) {
 	require.Equal(t, unsafe.Sizeof(uintptr(0)), unsafe.Sizeof(Latch{}))
 }
 
-func TestNobodyWaitsForFree(t *testing.T) {
+func TestALatchWithoutWaitersAllocatesNothing(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(100, func() {
 		var l Latch
 		l.Wake()

@@ -180,7 +180,7 @@ func TestOffersAreBoundAndPushesAreNot(t *testing.T) {
 	wait(t, last)
 }
 
-func TestOfferOfMoreCallsThanTheBoundIsTakenWhenThereIsRoom(t *testing.T) {
+func TestOfferOfMoreCallsThanTheBoundIsAcceptedWhenEmpty(t *testing.T) {
 	m := Mailbox{Bound: 2}
 	var calls []func()
 	var n atomic.Int32

@@ -104,7 +104,7 @@ func TestPartsAreBounded(t *testing.T) {
 	require.Len(t, Split([]byte(strings.Repeat("--b\n\nx\n", 1000)), "b"), maxParts)
 }
 
-func TestSplitLeavesOutWhatIsNotEnded(t *testing.T) {
+func TestSplitLeavesOutAnUnterminatedPart(t *testing.T) {
 	parts := Split([]byte("--b\r\nA: b\r\n\r\nx\r\n--b\r\n\r\ny"), "b")
 	require.Equal(t, [][]byte{[]byte("A: b\r\n\r\nx")}, parts)
 }

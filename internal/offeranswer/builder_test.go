@@ -134,7 +134,7 @@ func TestOffersThatCannotBeAccepted(t *testing.T) {
 
 // RFC 6337 5.3: a part that the offer did not allow in the application's answer is still
 // wanted. A part that the application's own offer leaves out is dropped.
-func TestWhatTheApplicationWants(t *testing.T) {
+func TestPreferencesFollowTheApplicationsSDP(t *testing.T) {
 	wide := described(3, "m=audio 5 RTP/AVP 0 8", "m=video 7 RTP/AVP 31")
 	narrow := described(8, "m=audio 5 RTP/AVP 8", "a=recvonly")
 	for name, row := range map[string]struct {

@@ -138,7 +138,7 @@ func TestStatesAndInputs(t *testing.T) {
 
 // A message without a session description opens no offer, and closes one without an
 // answer.
-func TestBodiesThatAreNone(t *testing.T) {
+func TestMessagesWithoutSDP(t *testing.T) {
 	for name, none := range map[string]Body{"nil": nil, "empty": &body{TypeSDP, nil}} {
 		var n Negotiation
 		n.SendOffer("owner", none, ByApplication)

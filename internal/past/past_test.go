@@ -116,7 +116,7 @@ func requireSame(t *testing.T, s *Store[value], m *model, made int) {
 }
 
 // What was found stays as it is when the memory of its record serves another.
-func TestWhatWasFoundIsACopy(t *testing.T) {
+func TestFoundRecordsAreCopies(t *testing.T) {
 	s := New[value]()
 	kept, first, second := record(0, false, 10), record(1, true, 10), record(2, true, 10)
 	second.Data = []byte("yyyyyyyyyy")

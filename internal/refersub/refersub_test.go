@@ -161,7 +161,7 @@ func TestOneNOTIFYIsUnansweredAtATime(t *testing.T) {
 	require.False(t, q.Written())
 }
 
-func TestANOTIFYThatCouldNotBeWrittenMakesRoomForTheNext(t *testing.T) {
+func TestANOTIFYThatCouldNotBeWrittenLetsTheNextLeave(t *testing.T) {
 	var q refersub.Notifier
 	q.Queue(notify(180))
 	q.Queue(notify(200))
@@ -221,7 +221,7 @@ func TestAnEndedSubscriptionSendsNothingMore(t *testing.T) {
 }
 
 // RFC 3515 2.4.4, 2.4.5; RFC 6665 4.1.3.
-func TestWhatANOTIFYMakesOfTheSubscription(t *testing.T) {
+func TestNOTIFYUpdatesTheSubscription(t *testing.T) {
 	for name, row := range map[string]struct {
 		state, contentType, body string
 		decided                  bool
@@ -285,7 +285,7 @@ func TestHeadersThatAReferrerMayAdd(t *testing.T) {
 	require.Equal(t, [][2]string{{"Replaces", "a;to-tag=b"}, {"X-Id", "1"}, {"subject", "hi"}}, refersub.Headers(referTo))
 }
 
-func TestResponsesThatAReferrerHearsOf(t *testing.T) {
+func TestResponsesReportedToTheReferrer(t *testing.T) {
 	var f refersub.Followed
 	for _, row := range []struct {
 		status int

@@ -69,7 +69,7 @@ func TestTheTimeThatIsLeft(t *testing.T) {
 }
 
 // RFC 6665 4.1.3: a NOTIFY prolongs, or ends; and some peers end in every NOTIFY.
-func TestWhatANOTIFYChanges(t *testing.T) {
+func TestNOTIFYProlongsOrEndsASubscription(t *testing.T) {
 	const frag = "message/sipfrag"
 	for name, row := range map[string]struct {
 		state, body string
@@ -104,7 +104,7 @@ func TestAPeerThatGoesOnHasNotEnded(t *testing.T) {
 	require.Equal(t, refersub.TimedOut, expiry)
 }
 
-func TestWhatFollowsTheExpiry(t *testing.T) {
+func TestExpiryOfASubscription(t *testing.T) {
 	for name, row := range map[string]struct {
 		sent, followed, over bool
 		at                   time.Duration
@@ -205,7 +205,7 @@ func TestREFERsAreWaitedForInTheirOrder(t *testing.T) {
 	require.False(t, found)
 }
 
-func TestREFERsThatNobodyWaitsForAreBounded(t *testing.T) {
+func TestREFERsWithoutAWaiterAreBounded(t *testing.T) {
 	var q refersub.Queue[int]
 	for i := range 1001 {
 		q.Push(i)

@@ -61,7 +61,7 @@ func TestUnknownLinesAreKept(t *testing.T) {
 }
 
 // FS6: texts that cannot be read.
-func TestWhatIsNoDescription(t *testing.T) {
+func TestMalformedDescriptions(t *testing.T) {
 	for _, text := range []string{
 		"", " \r\n", "this is no SDP", "v=nonsense\r\n", "v=1\r\no=a 1 1 IN IP4 h\r\nm=audio 1 RTP/AVP 0\r\n", "v=0\r\n", "v=0\r\ns=-\r\n", "s=0\r\no=a 1 1 IN IP4 h\r\nm=audio 1 RTP/AVP 0\r\n",
 		"o=a 1 1 IN IP4 h\r\nv=0\r\n", session("m=audio"), session("m=audio 4000"), session("m="), session("audio 4000"),
@@ -109,7 +109,7 @@ const (
 )
 
 // FS1, FS2, FS3: each answer follows from the wanted session (RFC 3264 6).
-func TestAnswersFollowFromWhatIsWanted(t *testing.T) {
+func TestAnswersFollowFromTheWantedSession(t *testing.T) {
 	for name, c := range map[string]struct {
 		wanted, offer, answer string
 	}{
@@ -223,7 +223,7 @@ func TestAnswersOfTheApplicationTakeNothingAway(t *testing.T) {
 
 // An offer of the application sets the wanted session, and drops the parts that it leaves
 // out.
-func TestOffersOfTheApplicationAreWhatItWants(t *testing.T) {
+func TestOffersOfTheApplicationSetTheWantedSession(t *testing.T) {
 	w := wanted(t, "m=audio 5 RTP/AVP 0 8", "m=video 7 RTP/AVP 31")
 	w = w.Offered(parsed(t, session("m=audio 6 RTP/AVP 8", "m=video 0 RTP/AVP 31")))
 	require.Equal(t, "m=audio 6 RTP/AVP 8 m=video 0 RTP/AVP 31 ", media(&w.Description))
@@ -263,7 +263,7 @@ func TestAudioThatMadeWayForAFaxComesBack(t *testing.T) {
 
 // FS1, FS2: an offer of ours is the wanted session, whatever the peer has accepted of it,
 // and removes no m-line (RFC 3264 8).
-func TestOffersFollowFromWhatIsWanted(t *testing.T) {
+func TestOffersFollowFromTheWantedSession(t *testing.T) {
 	const audioVideo = "m=audio 5 RTP/AVP 0 8\r\nm=video 7 RTP/AVP 31"
 	for name, c := range map[string]struct {
 		wanted, stands, offer string

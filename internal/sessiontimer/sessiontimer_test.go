@@ -122,7 +122,7 @@ func TestIntervalThatIsGranted(t *testing.T) {
 }
 
 // RFC 4028 7.1, 7.4: the timer headers of our requests.
-func TestWhatARequestAsksFor(t *testing.T) {
+func TestTimerHeadersOfARequest(t *testing.T) {
 	agreed := func(e Expires, role Refresher, minSEs ...time.Duration) (timer Timer) {
 		for _, minSE := range minSEs {
 			timer.NoteMinSE(minSE)
@@ -166,7 +166,7 @@ func TestWhatARequestAsksFor(t *testing.T) {
 }
 
 // RFC 4028 7.3, 7.4: the timer headers of the request after a 422.
-func TestWhatARequestAsksForAfterA422(t *testing.T) {
+func TestTimerHeadersAfterA422(t *testing.T) {
 	require.Equal(t, Expires{120 * s, UAC}, Expires{90 * s, UAC}.Raised(120*s))
 	require.Equal(t, Expires{1800 * s, UAS}, Expires{1800 * s, UAS}.Raised(120*s))
 	require.Equal(t, Expires{120 * s, Undecided}, Expires{}.Raised(120*s))
@@ -174,7 +174,7 @@ func TestWhatARequestAsksForAfterA422(t *testing.T) {
 
 // RFC 4028 7.2, 9, 10: the refresher, and the times of the refresh and the BYE. A 2xx
 // without a refresher breaks the rules; the UAC then refreshes.
-func TestWhatA2xxAgreesUpon(t *testing.T) {
+func TestRefresherAndTimesAfterA2xx(t *testing.T) {
 	for name, row := range map[string]struct {
 		granted         Expires
 		role            Refresher

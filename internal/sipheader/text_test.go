@@ -50,7 +50,7 @@ func sameEitherWay(t *testing.T, data []byte) {
 }
 
 // What is read of the text of a request is what sipgo's structs of it say.
-func TestTextOfARequestSaysWhatItsStructsSay(t *testing.T) {
+func TestTextAndStructsOfARequestAgree(t *testing.T) {
 	seed := rand.Uint64()
 	t.Log("seed", seed)
 	for number := range uint64(2000) {
@@ -60,7 +60,7 @@ func TestTextOfARequestSaysWhatItsStructsSay(t *testing.T) {
 }
 
 // Nor does it differ where a header is malformed, empty, or there more than once.
-func TestTextOfAnOddRequestSaysWhatItsStructsSay(t *testing.T) {
+func TestTextAndStructsOfAMalformedRequestAgree(t *testing.T) {
 	for _, headers := range []string{
 		"", "Contact: *\r\n", "Contact:\r\n", "Contact: <sip:a@b>,\r\n", "Contact: ,<sip:a@b>\r\n", "m: <sip:a@b>;q=1, \"x, y\" <sips:c@d;lr>\r\nContact: <tel:1>\r\n",
 		"Contact: <sip:a@b\r\n", "Contact: sip:a@b;tag=1\r\n", "Contact: <sip:*>, <http://x>\r\n",

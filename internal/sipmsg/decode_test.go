@@ -134,7 +134,7 @@ func TestBareLineFeeds(t *testing.T) {
 	require.Zero(t, m.Vias)
 }
 
-func TestWhatIsWrongIsFound(t *testing.T) {
+func TestMalformedMessagesHaveAFault(t *testing.T) {
 	const request = "OPTIONS sip:b@example.com SIP/2.0"
 	for name, c := range map[string]struct {
 		lines  []string
@@ -216,7 +216,7 @@ func TestResponsesAreReadAsFarAsNeeded(t *testing.T) {
 	}
 }
 
-func TestWhatIsUnusualIsRead(t *testing.T) {
+func TestUnusualMessagesAreRead(t *testing.T) {
 	for _, lines := range [][]string{
 		{"SIP/2.0 100"},
 		{"sip/2.0 200 = 2**3 * 5**2"},

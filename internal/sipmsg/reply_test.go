@@ -142,7 +142,7 @@ func TestChangedHeadersAreWrittenAsTheyAreNow(t *testing.T) {
 	}
 }
 
-func TestRepliesToWhatIsIncomplete(t *testing.T) {
+func TestRepliesToIncompleteRequests(t *testing.T) {
 	m := arrived("INVITE sip:b@h SIP/2.0", "Via: SIP/2.0/UDP 192.0.2.7", "CSeq: x", `To: "Mr <sip:a@b>`)
 	require.Equal(t, "SIP/2.0 400 Bad\r\nVia: SIP/2.0/UDP 192.0.2.7\r\nCSeq: x\r\nTo: \"Mr <sip:a@b>\r\nContent-Length: 0\r\n\r\n",
 		string(m.AppendReply(nil, &Reply{Code: 400, Reason: "Bad", Tag: "ours"})))

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestSplitKeepsWhatIsQuoted(t *testing.T) {
+func TestSplitKeepsQuotedStrings(t *testing.T) {
 	require.Equal(t, []string{`"a,\"b" <sip:x,y@z>;p="c,d"`, "<sip:e>"}, Split(`"a,\"b" <sip:x,y@z>;p="c,d" , <sip:e>`, ','))
 	require.Equal(t, []string{"a", "", "b"}, Split("a,,b", ','))
 }

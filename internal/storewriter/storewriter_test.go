@@ -147,7 +147,7 @@ func TestChangesCoalesce(t *testing.T) {
 }
 
 // Wait is for the changes before it, not for those that follow.
-func TestWaitIsForWhatWasMarkedBefore(t *testing.T) {
+func TestWaitIsForEarlierChanges(t *testing.T) {
 	modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
 		m.takes = time.Second
 		m.changes(w)
@@ -237,7 +237,7 @@ func TestMovedCallIsNotWritten(t *testing.T) {
 // A call that its peer has ended goes from the store even if another process has taken it
 // meanwhile, several times, and though the store fails between; any other call is left to
 // that process.
-func TestCallThatItsPeerHasEndedIsDroppedFromWhoeverHasIt(t *testing.T) {
+func TestCallEndedByItsPeerIsDroppedFromAnyOwner(t *testing.T) {
 	const done, unknown, moved = storewriter.Done, storewriter.Unknown, storewriter.Moved
 	for _, one := range []struct {
 		certain bool

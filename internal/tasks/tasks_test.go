@@ -46,7 +46,7 @@ func TestRunCountsTheCallingGoroutine(t *testing.T) {
 	require.Zero(t, g.Running())
 }
 
-func TestWaitWaitsForWhatRuns(t *testing.T) {
+func TestWaitWaitsForRunningGoroutines(t *testing.T) {
 	var g Group
 	entered, leave := make(chan struct{}), make(chan struct{})
 	go g.Run(func() { close(entered); <-leave })
@@ -73,7 +73,7 @@ func TestNothingStartsAfterClose(t *testing.T) {
 	require.Zero(t, g.Running())
 }
 
-func TestApartEndsOnlyWhatItRan(t *testing.T) {
+func TestApartEndsOnlyItsOwnGoroutine(t *testing.T) {
 	for _, c := range []struct {
 		f        func()
 		panicked any

@@ -58,7 +58,7 @@ func TestEachPartOfAKeyCounts(t *testing.T) {
 	}
 }
 
-func TestTheOldestMakesRoom(t *testing.T) {
+func TestTheOldestTombstoneIsForgottenFirst(t *testing.T) {
 	s := tombstone.New[int](start, 2)
 	for n := range 3 {
 		s.Add(start, life, key(n), 1)

@@ -16,7 +16,7 @@ import (
 )
 
 // FX6: peers cannot use up the room for connections of ours, nor we theirs.
-func TestDialsHaveRoomOfTheirOwn(t *testing.T) {
+func TestDialsHaveABoundOfTheirOwn(t *testing.T) {
 	bubble(t, Limits{Connections: 2, Dials: 1}, func(t *testing.T, l *Layer, _ <-chan arrival, peer *dialogtest.Host) {
 		for range 2 {
 			dialMemory(t, peer)

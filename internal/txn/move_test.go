@@ -396,9 +396,8 @@ func TestCloseEndsTheSearchForTheNextTarget(t *testing.T) {
 	})
 }
 
-// TestWhatSeveralTargetsSayComesInOrder holds the layer above while it all
-// happens.
-func TestWhatSeveralTargetsSayComesInOrder(t *testing.T) {
+// The user is blocked while the responses arrive.
+func TestResponsesOfSeveralTargetsAreDeliveredInOrder(t *testing.T) {
 	bubbleFarm(t, both, 2, func(t *testing.T, f *farm) {
 		release := make(chan struct{})
 		f.user.onResponse = func(*Client, *sipmsg.Message) { <-release }

@@ -59,7 +59,7 @@ func TestACopyByAnotherPathIsRefusedWhenTheFirstIsOver(t *testing.T) {
 }
 
 // A CANCEL for what is over gets 200, with the tag of the response (RFC 3261 9.2).
-func TestACancelForWhatIsOverHasItsTag(t *testing.T) {
+func TestACancelForAnEndedTransactionGetsItsTag(t *testing.T) {
 	bubble(t, []string{"udp"}, func(t *testing.T, r *rig) {
 		r.user.onRequest = func(s *Server) { _ = s.Respond(s.NewResponse(200, "")); s.Acknowledged() }
 		for _, method := range []string{"OPTIONS", "INVITE"} {
@@ -86,7 +86,7 @@ func headerOf(msg interface{ String() string }, name string) string {
 
 // The ACK of a client without the magic cookie needs our tag also when it comes again
 // (RFC 3261 17.2.3).
-func TestAnAckWithoutOurTagIsNotThatOfWhatIsOver(t *testing.T) {
+func TestAnAckWithoutOurTagMatchesNoEndedTransaction(t *testing.T) {
 	bubble(t, []string{"udp"}, func(t *testing.T, r *rig) {
 		r.user.onRequest = respondWithFinal(486)
 		r.wire.send(r.text("INVITE", "1"))
@@ -238,7 +238,7 @@ func TestARefusalAtALimitLeavesNothing(t *testing.T) {
 
 // The response that is repeated has bytes of its own: those it was written with serve other
 // messages meanwhile.
-func TestARepeatedResponseIsTheFirstOneWhateverWasWrittenMeanwhile(t *testing.T) {
+func TestARepeatedResponseHasBytesOfItsOwn(t *testing.T) {
 	bubble(t, both, func(t *testing.T, r *rig) {
 		r.wire.send(r.textOf("first", "INVITE", "z9hG4bK-1"))
 		r.settle()

@@ -98,7 +98,7 @@ func TestAnAckThatLostItsConnectionDialsOnceAtATime(t *testing.T) {
 }
 
 // FX3: what must not wait sends an ACK by what is there, or not at all.
-func TestAnAckThatMustNotWaitIsSentByWhatIsThere(t *testing.T) {
+func TestAnAckThatMustNotWaitUsesAnOpenConnection(t *testing.T) {
 	bubble(t, both, func(t *testing.T, r *rig) {
 		opt := RequestOptions{NextHop: r.nextHop(), NoWait: true}
 		_, err := r.layer.SendAck(context.Background(), outgoingRequest(sip.ACK, "call-1", 1), opt)

@@ -62,7 +62,7 @@ func TestTheToTagOfARequestIsKept(t *testing.T) {
 	})
 }
 
-func TestResponsesCopyWhatTheRFCSays(t *testing.T) {
+func TestResponsesCopyTheHeadersOfRFC3261(t *testing.T) {
 	bubble(t, []string{"udp"}, func(t *testing.T, r *rig) {
 		r.wire.send(r.text("INVITE", "z9hG4bK-1", "Via: SIP/2.0/UDP first;branch=z9hG4bK-0",
 			"Record-Route: <sip:p2;lr>, <sip:p1;lr>", "Timestamp: 54"))

@@ -46,7 +46,7 @@ func TestTransactionsAreBoundedInBytes(t *testing.T) {
 }
 
 // FX7: without a room a BYE to nothing is told so, rather than to come again.
-func TestAByeToNothingGets481ThoughThereIsNoRoom(t *testing.T) {
+func TestAByeToNoCallGets481AtTheLimit(t *testing.T) {
 	bubbleWith(t, func(cfg *Config) {
 		cfg.Transactions = 1
 		cfg.InCall = func(m *sipmsg.Message) bool { return m.CallID == "known" }
@@ -71,7 +71,7 @@ func TestAByeToNothingGets481ThoughThereIsNoRoom(t *testing.T) {
 
 // FX7: a CANCEL for nothing, and what the user dismisses, take no transaction; the
 // same again gets the same answer.
-func TestWhatBelongsToNothingTakesNoTransaction(t *testing.T) {
+func TestStrayRequestsTakeNoTransaction(t *testing.T) {
 	bubble(t, both, func(t *testing.T, r *rig) {
 		r.user.onRequest = func(s *Server) { s.Dismiss(481) }
 		for _, method := range []string{"CANCEL", "BYE", "INFO"} {
@@ -90,7 +90,7 @@ func TestWhatBelongsToNothingTakesNoTransaction(t *testing.T) {
 
 // FX7: what is counted of a transaction is no less than what it holds, whatever the
 // request is made of.
-func TestWhatTransactionsHoldIsCounted(t *testing.T) {
+func TestBytesOfTransactionsAreCounted(t *testing.T) {
 	const n = 100
 	fill := func(part string) string { return strings.Repeat(part, 20<<10/len(part)) }
 	headers := func(part string, most int) string {

@@ -17,7 +17,7 @@ type call struct {
 
 func sourceOf(c call) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, c.source}) }
 
-func TestTheCallThatHasWaitedLongestMakesRoom(t *testing.T) {
+func TestTheCallThatHasWaitedLongestEndsFirst(t *testing.T) {
 	u := unconfirmed.New(3, 2, 0, sourceOf)
 	for _, row := range []struct {
 		call call
@@ -38,7 +38,7 @@ func TestTheCallThatHasWaitedLongestMakesRoom(t *testing.T) {
 	}
 }
 
-func TestOneThatLeavesMakesNobodyEnd(t *testing.T) {
+func TestACallThatLeavesEndsNoOther(t *testing.T) {
 	u := unconfirmed.New(2, 2, 2, sourceOf)
 	u.Enter(call{"a", 1})
 	u.Enter(call{"b", 1})
@@ -68,7 +68,7 @@ func TestTheOldestOfTheReleasedIsDropped(t *testing.T) {
 	require.Equal(t, 1, drop)
 }
 
-func TestWithoutABoundNobodyEnds(t *testing.T) {
+func TestWithoutABoundNoCallEnds(t *testing.T) {
 	u := unconfirmed.New(0, -1, 0, oneSource)
 	for call := 1; call <= 1000; call++ {
 		end, drop := u.Enter(call)

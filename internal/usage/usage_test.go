@@ -8,7 +8,7 @@ import (
 )
 
 // RFC 5057 5.1 and 5.2: what a failed request ends besides itself.
-func TestWhatAFailedRequestEnds(t *testing.T) {
+func TestEffectOfAFailedRequest(t *testing.T) {
 	dialogEnds := []int{404, 410, 416, 482, 483, 484, 485, 502, 604}
 	nothingEnds := []int{
 		301, 400, 401, 402, 403, 406, 407, 412, 413, 414, 415, 417, 420, 421, 422, 423, 428, 429, 436, 437, 438, 486, 487,

@@ -22,7 +22,7 @@ func TestTextsAndTokens(t *testing.T) {
 	}
 }
 
-func TestURIsThatReadAsWhatTheyAre(t *testing.T) {
+func TestURIsReadBackUnchanged(t *testing.T) {
 	host := "example.com"
 	params := func(kv ...string) (p sip.HeaderParams) {
 		for i := 0; i < len(kv); i += 2 {
@@ -60,7 +60,7 @@ func TestURIsThatReadAsWhatTheyAre(t *testing.T) {
 	require.Error(t, wellformed.Address("From", "Al\nice", sip.Uri{User: "alice"}))
 }
 
-func TestHeadersThatReadAsWhatTheyAre(t *testing.T) {
+func TestHeadersReadBackUnchanged(t *testing.T) {
 	uri := sip.Uri{Scheme: "sip", User: "a", Host: "example.com"}
 	bad := sip.Uri{Scheme: "sip", User: "a>", Host: "example.com"}
 	for name, row := range map[string]struct {

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAPortThatSomebodyTookIsToldFromAFailure(t *testing.T) {
+func TestATakenPortIsToldFromAFailure(t *testing.T) {
 	if _, err := exec.LookPath("sipp"); err != nil {
 		t.Skip("sipp is not installed; make interop-sipp installs it")
 	}

@@ -20,7 +20,7 @@ func keys(t *testing.T, list ...seal.Key) *seal.Keys {
 	return k
 }
 
-func TestOpenReturnsWhatWasSealed(t *testing.T) {
+func TestOpenReturnsTheSealedRecord(t *testing.T) {
 	k := keys(t, key("", 1))
 	for _, data := range [][]byte{nil, []byte("x"), bytes.Repeat([]byte("call"), 1000)} {
 		sealed, err := k.Seal(data)
