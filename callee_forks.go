@@ -135,8 +135,7 @@ func (d *Dialog) calleeForkLocked(tx serverTx, id string) (*earlyDialog, error) 
 	e := d.newCalleeForkLocked(tx)
 	p.forks = append(p.forks, calleeFork{id, e})
 	key := DialogKey{CallID: d.callID, LocalTag: e.state.LocalTag(), RemoteTag: e.state.RemoteTag()}
-	d.stack.aliases[key] = d
-	d.aliases = append(d.aliases, key)
+	d.stack.registry.AddAlias(key, d)
 	return e, nil
 }
 
@@ -223,7 +222,7 @@ func (d *Dialog) chooseForkLocked(e *earlyDialog) (release func()) {
 		release = d.leaveFirstLocked()
 		old := d.keyLocked()
 		d.setCurrentLocked(e.state)
-		d.stack.rekeyLocked(d, old)
+		d.rekeyLocked(old)
 	}
 	for _, f := range d.calleeForksLocked() {
 		if f.earlyDialog != e {

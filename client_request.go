@@ -252,9 +252,7 @@ func (i *inviteClient) leaveLocked(target sip.Uri, route []sip.Uri) (release fun
 	next.negotiation.SendOffer(i, i.offer, offeranswer.ByApplication)
 	d.setCurrentLocked(next)
 	i.origin = nil
-	if d.keyLocked() != old {
-		d.stack.rekeyLocked(d, old)
-	}
+	d.rekeyLocked(old)
 	return release
 }
 

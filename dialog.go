@@ -80,8 +80,6 @@ type Dialog struct {
 	// kept is the flow that is held open for the call.
 	kept  *transport.Flow
 	mover *mover // nil: not known yet
-	// aliases are the keys under which the dialog was known before.
-	aliases []DialogKey
 
 	// invite is our INVITE that began the call (UAC), callOutcome the outcome that
 	// WaitAnswer waits for, answeredBy the peer's latest response.

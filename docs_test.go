@@ -82,7 +82,7 @@ func function(source, name string) (found string) {
 	if !isMethod {
 		receiver, method = `\w+`, name
 	}
-	begins := regexp.MustCompile(`(?ms)^func (?:\(\w* ?\*?` + receiver + `(?:\[\w+\])?\) )?` + method + `(?:\[[^\]]*\])?\(.*?\n(?:}\n|\z)`)
+	begins := regexp.MustCompile(`(?ms)^func (?:\(\w* ?\*?` + receiver + `(?:\[[\w, ]+\])?\) )?` + method + `(?:\[[^\]]*\])?\(.*?\n(?:}\n|\z)`)
 	return strings.Join(begins.FindAllString(source, -1), "\n")
 }
 
@@ -186,7 +186,7 @@ func declaringFile(t *testing.T, files []string, name string) string {
 	receiver, method, isMethod := strings.Cut(name, ".")
 	declared := `^(func ` + name + `\b|type ` + name + `\b|(var |const |\t)` + name + `( +=|,? \w))`
 	if isMethod {
-		declared = `^func \((\w+ )?\*?` + receiver + `(\[\w+\])?\) ` + method + `\(`
+		declared = `^func \((\w+ )?\*?` + receiver + `(\[[\w, ]+\])?\) ` + method + `\(`
 	}
 	pattern := regexp.MustCompile(`(?m)` + declared)
 	for _, file := range files {

@@ -64,7 +64,7 @@ func (s *Stack) refusesLocked(d *Dialog) bool {
 func (s *Stack) notDrained(ctx context.Context) error {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
-	return &DrainError{Calls: s.openLocked(), Cause: ctx.Err()}
+	return &DrainError{Calls: s.registry.CountOpen(), Cause: ctx.Err()}
 }
 
 // HandOver gives the calls of the stack to the other processes with the same

@@ -142,9 +142,7 @@ func (i *inviteClient) makeCurrentLocked(e *earlyDialog) {
 	old := d.keyLocked()
 	i.current = e
 	d.setCurrentLocked(e.state)
-	if d.keyLocked() != old {
-		d.stack.rekeyLocked(d, old)
-	}
+	d.rekeyLocked(old)
 	d.tellIdentityLocked()
 }
 
@@ -342,9 +340,7 @@ func (i *inviteClient) fork(res *sipmsg.Message) (fork *Dialog, isNew bool) {
 	}
 	both := fork.lockBoth()
 	defer both.unlock()
-	if fork.stack.releasing != nil {
-		fork.stack.releasing[fork.keyLocked()] = fork
-	}
+	fork.stack.registry.Release(fork.keyLocked(), fork)
 	return fork, true
 }
 

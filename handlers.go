@@ -302,8 +302,7 @@ func (s *Stack) handleOptions(tx serverTx) {
 func (s *Stack) isBelowLimit() bool {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
-	limit := s.config.maxDialogs()
-	return s.readyLocked() == nil && (limit < 0 || len(s.dialogs) < limit)
+	return s.readyLocked() == nil && s.registry.HasRoom()
 }
 
 // handleInDialog handles a request with a To tag (RFC 3261 12.2.2).
@@ -343,15 +342,9 @@ func (s *Stack) subscribes(req *sipmsg.Message) bool {
 	if !isReferEvent(req) {
 		return false
 	}
-	id, tag := sipheader.CallID(req), sipheader.ToTag(req)
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
-	for key := range s.subscribed {
-		if key.CallID == id && key.LocalTag == tag {
-			return true
-		}
-	}
-	return false
+	return s.registry.HasSubscribed(keyOfRequest(req))
 }
 
 // inCall reports whether a request belongs to a call that is here or ended lately. Such

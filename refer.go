@@ -424,12 +424,8 @@ func (s *Stack) registerSubscribed(d *Dialog) error {
 	if err := s.readyLocked(); err != nil {
 		return err
 	}
-	if len(s.subscribed) >= orDefault(s.config.Limits.SubscribedCalls, defaultSubscribed) {
-		return ErrMaxDialogs
-	}
 	// The dialog is new: no other goroutine holds its mutex.
-	s.subscribed[d.keyLocked()] = d
-	return nil
+	return registered(s.registry.Subscribe(d.keyLocked(), d))
 }
 
 // findByNotify returns the dialog of a REFER outside calls whose peer is not known
@@ -437,7 +433,7 @@ func (s *Stack) registerSubscribed(d *Dialog) error {
 // 6665 4.4.1). When a proxy has forked the REFER, the first peer makes it.
 func (s *Stack) findByNotify(notify *sipmsg.Message) *Dialog {
 	s.mutex.RLock()
-	d := s.subscribed[DialogKey{CallID: sipheader.CallID(notify), LocalTag: sipheader.ToTag(notify)}]
+	d := s.registry.Subscribed(DialogKey{CallID: sipheader.CallID(notify), LocalTag: sipheader.ToTag(notify)})
 	s.mutex.RUnlock()
 	if d == nil || !isReferEvent(notify) || !d.hasSent(sipheader.Value(notify, "Event")) {
 		return nil
@@ -467,11 +463,10 @@ func (d *Dialog) establish(tag string, learn func(*dialogState)) {
 	both := d.lockBoth()
 	defer both.unlock()
 	s, old := d.currentLocked(), d.keyLocked()
-	if s.RemoteTag() != "" || d.stack.subscribed[old] != d {
+	if s.RemoteTag() != "" || d.stack.registry.Subscribed(old) != d {
 		return
 	}
 	learn(s)
 	s.publishLocked()
-	delete(d.stack.subscribed, old)
-	d.stack.subscribed[d.keyLocked()] = d
+	d.rekeyLocked(old)
 }

@@ -94,8 +94,7 @@ func (s *Stack) findNamed(name dialogname.Replaces) (call *Dialog, ended bool) {
 
 // namedLocked finds the call with a key, or with an early dialog of that key.
 func (s *Stack) namedLocked(key DialogKey) (d *Dialog, ended bool) {
-	half := DialogKey{CallID: key.CallID, LocalTag: key.LocalTag}
-	for _, d := range []*Dialog{s.dialogs[key], s.dialogs[half], s.aliases[half]} {
+	for _, d := range s.registry.Named(key) {
 		if d == nil {
 			continue
 		}
@@ -105,7 +104,7 @@ func (s *Stack) namedLocked(key DialogKey) (d *Dialog, ended bool) {
 		}
 		ended = ended || over
 	}
-	return nil, ended || s.endedLocked(key) || s.releasing[key] != nil || s.subscribed[key] != nil
+	return nil, ended || s.registry.HasEnded(key)
 }
 
 // hasPeer reports whether there is a dialog with a peer of that tag, or whether there

@@ -245,17 +245,9 @@ func (s *Stack) registerRestored(d *Dialog) error {
 	if err := s.readyLocked(); err != nil {
 		return err
 	}
-	key := d.keyLocked()
-	if s.dialogs[key] != nil || s.releasing[key] != nil || s.subscribed[key] != nil || s.aliases[key] != nil {
-		return ErrExists
+	if err := registered(s.registry.Restore(d.keyLocked(), d)); err != nil {
+		return err
 	}
-	if s.endedLocked(key) {
-		return ErrEnded
-	}
-	if limit := s.config.maxDialogs(); limit >= 0 && len(s.dialogs) >= limit {
-		return ErrMaxDialogs
-	}
-	s.dialogs[key] = d
 	if s := d.currentLocked(); s.flow != nil && s.flow.Err() == nil {
 		d.keepLocked()
 	}

@@ -2,7 +2,6 @@ package dialog
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -249,39 +248,19 @@ func (s *Stack) waitStarted(ctx context.Context) {
 	}
 }
 
-// openCalls returns the calls of which something is left.
-func (s *Stack) openCalls() []*Dialog {
-	s.mutex.RLock()
-	defer s.mutex.RUnlock()
-	list := make([]*Dialog, 0, len(s.dialogs)+len(s.releasing)+len(s.subscribed))
-	for _, index := range []map[DialogKey]*Dialog{s.dialogs, s.releasing, s.subscribed} {
-		for _, d := range index {
-			list = append(list, d)
-		}
-	}
-	return list
-}
-
 // waitOpen waits until at most so many calls are left of which a peer is not
 // released or a subscription has not ended, and reports false when ctx ends first.
 func (s *Stack) waitOpen(ctx context.Context, most int) bool {
 	s.mutex.Lock()
-	if s.openLocked() <= most {
-		s.mutex.Unlock()
-		return true
-	}
-	wait := &openWait{most: most, few: make(chan struct{})}
-	s.waits = append(s.waits, wait)
+	wait := s.registry.Await(most)
 	s.mutex.Unlock()
 	select {
-	case <-wait.few:
-		return true
+	case <-wait.Few():
 	case <-ctx.Done():
 	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	s.waits = slices.DeleteFunc(s.waits, func(w *openWait) bool { return w == wait })
-	return false
+	return s.registry.GiveUp(wait)
 }
 
 // waitWritten lets the BYEs and last NOTIFYs leave that are being written, also

@@ -23,10 +23,9 @@ import (
 	"sipdialog.example/dialog/internal/mailbox"
 	"sipdialog.example/dialog/internal/outgoing"
 	"sipdialog.example/dialog/internal/rate"
-	"sipdialog.example/dialog/internal/rel100"
+	"sipdialog.example/dialog/internal/registry"
 	"sipdialog.example/dialog/internal/storewriter"
 	"sipdialog.example/dialog/internal/tasks"
-	"sipdialog.example/dialog/internal/tombstone"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
 	"sipdialog.example/dialog/internal/unconfirmed"
@@ -78,27 +77,16 @@ type Stack struct {
 	sockets   *transport.Layer
 	addresses []netip.AddrPort
 	// unwatch stops following the context of Start.
-	unwatch   func() bool
-	dialogs   map[DialogKey]*Dialog
-	aliases   map[DialogKey]*Dialog
-	releasing map[DialogKey]*Dialog
-	// subscribed is the calls that are over but for subscriptions of REFERs.
-	subscribed map[DialogKey]*Dialog
-	// replacing has the calls for which another was accepted beyond MaxDialogs, to
-	// replace them, and that other.
-	replacing map[*Dialog]*Dialog
-	// tombstones are the calls that ended lately, and the PRACKs that may still come for
-	// some of them. Its timer is nil while there are none.
-	tombstones     *tombstone.Set[rel100.RAck]
+	unwatch func() bool
+	// registry finds dialogs; dialogs are its calls in progress. The timer is that of its
+	// tombstones, and nil while there are none.
+	registry       *registry.Of[DialogKey, *Dialog]
+	dialogs        map[DialogKey]*Dialog
 	tombstoneTimer *deadline.Func
-	// bySource counts the calls in progress by the address they came from.
-	bySource map[netip.Addr]int
 	// started is closed when the latest Start is over; nil before the first.
 	started <-chan struct{}
-	// draining is true once new calls of peers are refused. waits are those for calls to
-	// end.
+	// draining is true once new calls of peers are refused.
 	draining bool
-	waits    []*openWait
 	// stopped is closed when Shutdown is over; stopErr is its result.
 	stopped chan struct{}
 	stopErr error
@@ -173,15 +161,10 @@ func NewStack(config *StackConfig) (stack *Stack, err error) {
 		callBytes:   budget.New(own.callBytes()),
 		made:        time.Now().Add(-1), // no age is zero
 
-		bySource:   make(map[netip.Addr]int),
-		dialogs:    make(map[DialogKey]*Dialog),
-		aliases:    make(map[DialogKey]*Dialog),
-		releasing:  make(map[DialogKey]*Dialog),
-		subscribed: make(map[DialogKey]*Dialog),
-		replacing:  make(map[*Dialog]*Dialog),
-		tombstones: tombstone.New[rel100.RAck](time.Now(), orDefault(own.Limits.Tombstones, defaultTombstones)),
-		stopped:    make(chan struct{}),
+		registry: newRegistry(own),
+		stopped:  make(chan struct{}),
 	}
+	s.dialogs = s.registry.Active
 	s.deadlines = deadline.New(s.tasks.Run)
 	s.allowHeader, s.supportedHeader = own.allow(nil), sip.NewHeader("Supported", own.rules().Supported())
 	s.goDeliver, s.runCallback = s.deliveries.Go, s.application

@@ -1,7 +1,6 @@
 package dialog
 
 import (
-	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -110,10 +109,9 @@ func (s *Stack) Stats() Stats {
 		stats.Ended[by] = c.ended[by].Load()
 	}
 	s.mutex.RLock()
-	stats.Dialogs, stats.Releasing, stats.Tombstones = len(s.dialogs), len(s.releasing), s.tombstones.Len()
-	stats.Subscribed = len(s.subscribed)
-	layer, sockets := s.layer, s.sockets
+	sizes, layer, sockets := s.registry.Sizes(), s.layer, s.sockets
 	s.mutex.RUnlock()
+	stats.Dialogs, stats.Releasing, stats.Subscribed, stats.Tombstones = sizes.Dialogs, sizes.Releasing, sizes.Subscribed, sizes.Tombstones
 	if layer != nil {
 		stats.addTransactions(layer)
 	}
@@ -165,14 +163,11 @@ func lockStats(l *lockstat.Stats) LockStats {
 func (s *Stack) Held(testhook.Key) testhook.Held {
 	s.mutex.RLock()
 	held := testhook.Held{
-		Dialogs: len(s.dialogs), Aliases: len(s.aliases), Releasing: len(s.releasing), Subscribed: len(s.subscribed), Replacing: len(s.replacing), Tombstones: s.tombstones.Len(),
-		Sources: s.miscounted(), TombstoneTimer: s.tombstoneTimer != nil,
+		Sizes: s.registry.Audit(), TombstoneTimer: s.tombstoneTimer != nil,
 		Tasks: s.tasks.Running() + s.stopping.Running(), Byes: s.byes.Running(), Calls: s.callbacksRunning() + s.deliveries.Running(),
 	}
-	for _, index := range []map[DialogKey]*Dialog{s.dialogs, s.releasing, s.subscribed} {
-		for _, d := range index {
-			held.Subscriptions += len(d.subscriptions())
-		}
+	for _, d := range s.registry.Open() {
+		held.Subscriptions += len(d.subscriptions())
 	}
 	layer := s.layer
 	s.mutex.RUnlock()
@@ -180,23 +175,4 @@ func (s *Stack) Held(testhook.Key) testhook.Held {
 		held.Transactions = layer.Running()
 	}
 	return held
-}
-
-// miscounted returns how many sources have a count that is not that of their calls.
-// The stack's mutex is held.
-func (s *Stack) miscounted() int {
-	calls := make(map[netip.Addr]int)
-	for _, d := range s.dialogs {
-		if source := d.source(); source.IsValid() {
-			calls[source]++
-		}
-	}
-	wrong := 0
-	for source, n := range s.bySource {
-		if n != calls[source] || n == 0 {
-			wrong++
-		}
-		delete(calls, source)
-	}
-	return wrong + len(calls)
 }

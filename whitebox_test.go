@@ -407,8 +407,7 @@ func TestShutdownFindsACallBeforeItsInvite(t *testing.T) {
 	require.Equal(t, PartyShutdown, d.Cause().By)
 	require.ErrorIs(t, d.WaitAnswer(ctx), ErrShutdown)
 	require.Empty(t, s.dialogs)
-	require.Empty(t, s.releasing)
-	require.Zero(t, s.tombstones.Len())
+	require.Zero(t, s.registry.Sizes())
 }
 
 // A18: the same when it was found just before.
@@ -497,7 +496,8 @@ func TestResponseOptionOfOldTests(t *testing.T) {
 // RFC 3891 3: several matches are none. Our tags being what they are, only forks
 // of one INVITE could be taken for each other, by peers that have no tag.
 func TestReplacesThatMatchesSeveralCallsMatchesNone(t *testing.T) {
-	s := &Stack{config: &StackConfig{}, dialogs: make(map[DialogKey]*Dialog)}
+	s, err := NewStack(nil)
+	require.NoError(t, err)
 	for _, tag := range []string{"0", ""} {
 		d := withPeer(&Dialog{stack: s, callID: "id", localTag: "l", state: DialogStateEstablished}, tag)
 		s.dialogs[d.Key()] = d

@@ -16,6 +16,7 @@ import (
 
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/registry"
 	"sipdialog.example/dialog/internal/testhook"
 	"sipdialog.example/dialog/internal/testkit"
 )
@@ -275,7 +276,7 @@ func TestNothingRunsForACallInWhichNothingHappens(t *testing.T) {
 				past(t, attended)
 				attended.rests()
 				for _, left := range attended.held() {
-					require.Equal(t, testhook.Held{Dialogs: left.Dialogs, Aliases: left.Aliases}, left)
+					require.Equal(t, testhook.Held{Sizes: registry.Sizes{Dialogs: left.Dialogs, Aliases: left.Aliases}}, left)
 				}
 			})
 		})

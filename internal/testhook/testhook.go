@@ -2,17 +2,17 @@
 // types are internal, so that no other module can do so.
 package testhook
 
-import "sipdialog.example/dialog/internal/txn"
+import (
+	"sipdialog.example/dialog/internal/registry"
+	"sipdialog.example/dialog/internal/txn"
+)
 
 // Key is the argument of Stack.Held. Only this module can make one.
 type Key struct{ _ struct{} }
 
 // Held has the numbers of objects that a stack holds: zero, after its calls have ended.
 type Held struct {
-	Dialogs, Aliases, Releasing, Subscribed, Replacing, Tombstones int
-	// Sources is the number of addresses whose counted calls differ from their calls in
-	// progress.
-	Sources int
+	registry.Sizes
 	// Subscriptions is the number of REFER subscriptions in all calls that are left.
 	Subscriptions int
 	// TombstoneTimer is true while the timer that forgets ended calls runs.
