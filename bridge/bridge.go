@@ -40,8 +40,8 @@ type Options struct {
 	// functions of the stack, which has none by default: then it is declined. Refer must not
 	// block.
 	Refer func(refer *dialog.ReferRequest) ReferPolicy
-	// Followed, unless nil, is told of a REFER that was followed: now has taken the place of
-	// was, of which one call goes on in now, and the other ends. It may block.
+	// Followed, unless nil, is called when a REFER was followed: now replaces was. One call
+	// of was continues in now, the other ends. It may block.
 	Followed func(was, now *Call)
 }
 
@@ -160,7 +160,7 @@ type Call struct {
 
 	// connecting is true while a REFER is followed, until the two are joined; connected is
 	// true once both have described their sessions. parted is true once one of the calls
-	// goes on with another.
+	// is joined to another.
 	connecting, connected, parted atomic.Bool
 
 	accept    sync.Once
@@ -180,8 +180,8 @@ func (c *Call) In() *dialog.Dialog { return c.a.dialog() }
 // Out returns the second call.
 func (c *Call) Out() *dialog.Dialog { return c.b.dialog() }
 
-// Hangup ends both calls, and waits as dialog.Dialog.ByeWith does. One that goes on in
-// another Call, since a REFER was followed, is left to that.
+// Hangup ends both calls, and waits as dialog.Dialog.ByeWith does. A call that continues in
+// another Call, after a REFER, is not ended.
 func (c *Call) Hangup(ctx context.Context, opts dialog.ByeOpts) error {
 	var errs []error
 	for _, l := range []*leg{&c.a, &c.b} {

@@ -191,8 +191,8 @@ func (l *leg) agreed(remote, local dialog.Body) {
 	l.other.mu.Unlock()
 }
 
-// unchanged returns our answer to an offer that changes nothing: a refresh, which is no
-// concern of the other call (RFC 4028 7.4).
+// unchanged returns our answer to an offer that changes nothing: a refresh, which the other
+// call need not see (RFC 4028 7.4).
 func (l *leg) unchanged(offer dialog.Body) (answer dialog.Body, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -53,7 +53,7 @@ func bodyHeaders(msg sip.Message) []dialog.Header {
 	return Only("Content-Disposition", "Content-Encoding", "Content-Language", "MIME-Version")(msg)
 }
 
-// bodyOf returns the body of a message; nil for none.
+// bodyOf returns the body of a message, or nil.
 func bodyOf(msg sip.Message) dialog.Body {
 	if len(msg.Body()) == 0 {
 		return nil

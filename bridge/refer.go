@@ -143,7 +143,7 @@ func (c *Call) follows(ctx context.Context, r *dialog.ReferSubscription) error {
 // takes connects a call that is joined to another one.
 func (c *Call) takes(ctx context.Context, l *leg) error {
 	c.attach(l.dialog())
-	c.b.sent = l.firstSent() // nobody else has it yet
+	c.b.sent = l.firstSent() // not shared yet
 	c.b.register()
 	_, err := l.dialog().Renegotiate(ctx, nil) // its offer goes to the other peer: offered
 	if err == nil && !c.connected.Load() {

@@ -141,7 +141,7 @@ func (s *packetConn) tryReceive() (p Packet, changed <-chan struct{}, deadline t
 	return p, nil, deadline, nil
 }
 
-// push queues a datagram and reports whether the queue had room.
+// push queues a datagram and reports whether the queue was not full.
 func (s *packetConn) push(p Packet) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

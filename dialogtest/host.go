@@ -211,7 +211,7 @@ func (h *Host) dialStream(ctx context.Context, remote netip.AddrPort) (net.Conn,
 		}
 	}
 	s, err := h.connect(remote)
-	if !errors.Is(err, errNobody) {
+	if !errors.Is(err, errNoHost) {
 		return s, err
 	}
 	return nil, h.wait(ctx, nil)
@@ -229,8 +229,8 @@ func (h *Host) wait(ctx context.Context, until <-chan time.Time) error {
 	}
 }
 
-// errNobody means that no host has the address.
-var errNobody = errors.New("no such host")
+// errNoHost means that no host has the address.
+var errNoHost = errors.New("no such host")
 
 // connect makes the two ends of a connection and passes one to the listener.
 func (h *Host) connect(remote netip.AddrPort) (net.Conn, error) {
@@ -288,7 +288,7 @@ func (n *Network) join(from dialler, local, remote netip.AddrPort, cutOff bool) 
 	case cutOff || there != nil && there.unreachable:
 		return nil, os.NewSyscallError("connect", syscall.EHOSTUNREACH)
 	case there == nil:
-		return nil, errNobody
+		return nil, errNoHost
 	}
 	l := n.listeners[remote]
 	if l == nil {

@@ -51,7 +51,7 @@ func (l *listener) tryAccept() (*stream, <-chan struct{}) {
 	return s, nil
 }
 
-// push queues a connection and reports whether the queue had room.
+// push queues a connection and reports whether the queue was not full.
 func (l *listener) push(s *stream) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

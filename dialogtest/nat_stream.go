@@ -29,7 +29,7 @@ func (r *NAT) drop() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.dropped++
-	return errNobody
+	return errNoHost
 }
 
 func (r *NAT) takePort() uint16 {

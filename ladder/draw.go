@@ -31,7 +31,7 @@ func newDrawing(columns []string, events []event) *drawing {
 	for span := 1; span < len(columns); span++ {
 		for _, e := range events {
 			if !e.heading {
-				d.makeRoom(e, span)
+				d.widen(e, span)
 			}
 		}
 	}
@@ -44,9 +44,9 @@ func (d *drawing) nameGap(i int) int {
 	return (width(d.columns[i-1])+1)/2 + width(d.columns[i])/2 + 2
 }
 
-// makeRoom moves columns to the right until an event that spans span columns fits. A
-// note needs room up to the next column.
-func (d *drawing) makeRoom(e event, span int) {
+// widen moves columns to the right until an event that spans span columns fits. A note
+// needs the space up to the next column.
+func (d *drawing) widen(e event, span int) {
 	left, right, need := min(e.from, e.to), max(e.from, e.to), width(e.label)+arrowEnds+1
 	if left == right {
 		right, need = left+1, width(e.label)+noteMark

@@ -84,7 +84,7 @@ func (d *drawing) svgX(column int) float64 {
 	return margin + float64(d.x[column]-timeWidth)*charWidth
 }
 
-// svgWidth leaves room for the notes of the last column, and for headings.
+// svgWidth leaves space for the notes of the last column, and for headings.
 func (d *drawing) svgWidth() int {
 	last := len(d.columns) - 1
 	right := d.svgX(last) + float64(width(d.columns[last]))*charWidth

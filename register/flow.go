@@ -39,7 +39,7 @@ type flow struct {
 	// The mutex of the registration guards the fields below.
 
 	status Status
-	// idle is closed while no REGISTER is under way; again is true if another is to follow
+	// idle is closed while no REGISTER is under way; again is true if another must follow
 	// it.
 	idle  chan struct{}
 	busy  bool
@@ -241,8 +241,8 @@ func (f *flow) noteBound(got result, req *sip.Request) {
 	}
 }
 
-// removeStale takes back what was bound at an address that is ours no more (RFC 3261
-// 10.2.2). Whatever comes of it, it ends by itself.
+// removeStale removes the binding of an address that is no longer ours (RFC 3261 10.2.2). If
+// that fails, the binding expires by itself.
 func (f *flow) removeStale(said reply) {
 	f.r.mu.Lock()
 	stale := said.stale(f.status.Contacts)
@@ -362,8 +362,8 @@ func (f *flow) nextTryLocked() time.Duration {
 	return max(leastPause, backOff(f.failures, base, f.r.opts.RetryMax))
 }
 
-// provenLocked reports whether the registration has lasted, so that its end is no sign of a
-// registrar that always ends it.
+// provenLocked reports whether the registration has lasted, so that its end is not that of a
+// registrar which ends every registration.
 func (f *flow) provenLocked() bool {
 	return !f.since.IsZero() && time.Since(f.since) >= f.r.opts.RetryBase
 }

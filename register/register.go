@@ -44,11 +44,11 @@ type Options struct {
 	// Registrar is the Request-URI, without a user (RFC 3261 10.2). The zero value is the
 	// domain of Record.
 	Registrar sip.Uri
-	// Contacts are where calls for Record are to go. Nil means this stack, at the address
+	// Contacts are the targets of calls to Record. Nil means this stack, at the address
 	// at which the registrar reaches it, with the user of Record.
 	Contacts []Contact
-	// Expires is how long the registration is to last; the registrar decides. Zero is one
-	// hour.
+	// Expires is the requested duration of the registration; the registrar decides. Zero
+	// is one hour.
 	Expires time.Duration
 	// Proxies are outbound proxies: the registration is made through each of them, so that
 	// calls still come when one is lost (RFC 5626 4.2.1, which wants two to four). Nil
@@ -158,9 +158,9 @@ func (r *Registration) newFlows() (flows []*flow) {
 }
 
 // Wait waits until the registrar has bound our Contacts, or the first try has failed; the
-// registration goes on trying then. Later it reports the present state at once. The error is
-// that of the state: nil if it is Registered, while another try is under way that of the
-// failure before.
+// registration keeps trying then. Later Wait reports the present state at once. The error is
+// that of the state: nil if it is Registered, and during another try that of the failure
+// before.
 //
 // Errors: *dialog.ResponseError, ErrNotBound, dialog.ErrTimeout, dialog.ErrTransport,
 // dialog.ErrShutdown, that of ctx.

@@ -15,7 +15,7 @@ type listener struct {
 	taken map[dialog.StoreKey]bool
 }
 
-// listens has an owner listen. It skips the test of a Store that is no
+// listens has an owner listen. It skips the test if the Store is not a
 // [dialog.MoveNotifier].
 func (h *harness) listens(owner string) *listener {
 	h.Helper()

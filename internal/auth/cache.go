@@ -194,7 +194,7 @@ func (c *Cache) answer(challenge *digest.Challenge, login Login) *answer {
 	return &answer{challenge: challenge, login: login, count: n}
 }
 
-// keepNonceLocked makes room by forgetting an arbitrary nonce: answers in use keep
+// keepNonceLocked forgets an arbitrary nonce if the cache is full: answers in use keep
 // their count.
 func (c *Cache) keepNonceLocked(key nonce, n *count) {
 	if c.nonces == nil {

@@ -24,7 +24,7 @@ func (b *Budget) Held() int {
 	return int(b.now.Load())
 }
 
-// take counts bytes if there is room for them. A negative number always has room.
+// take counts bytes if they stay within the bound. A negative number always does.
 func (b *Budget) take(bytes int) bool {
 	if now := b.now.Add(int64(bytes)); bytes <= 0 || b.most == 0 || now <= b.most {
 		return true
@@ -70,8 +70,9 @@ func (s *Share) Give(bytes int) {
 	}
 }
 
-// Replace counts after bytes instead of before, if there is room for the difference, and
-// reports whether there is. Otherwise it counts less bytes, which the caller then keeps.
+// Replace counts after bytes instead of before, if the difference stays within the
+// bound, and reports whether it does. Otherwise it counts less bytes: those that the caller
+// then keeps.
 func (s *Share) Replace(before, after, less int) bool {
 	if s.Take(after - before) {
 		return true

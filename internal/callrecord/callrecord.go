@@ -132,7 +132,7 @@ func readTarget(what, text string) (sip.Uri, error) {
 	return uri, nil
 }
 
-// Contact reads the application's Contact; nil for none.
+// Contact reads the application's Contact; nil for an empty value.
 func Contact(value string) (sip.Header, error) {
 	if value == "" {
 		return nil, nil
@@ -140,12 +140,12 @@ func Contact(value string) (sip.Header, error) {
 	list := sipmsg.Typed("Contact", value)
 	contact, ok := list[0].(*sip.ContactHeader)
 	if !wellformed.IsOneLine(value) || len(list) != 1 || !ok || !sipuri.IsTarget(contact.Address) {
-		return nil, fmt.Errorf("a Contact %q", value)
+		return nil, fmt.Errorf("Contact %q", value)
 	}
 	return contact, nil
 }
 
-// CheckFlow refuses what is no flow; an empty transport is none.
+// CheckFlow refuses a malformed flow. An empty transport means that the call has no flow.
 func CheckFlow(transport string, remote netip.AddrPort, server string) error {
 	switch strings.ToUpper(transport) {
 	case "":

@@ -18,7 +18,7 @@ import (
 
 // Ours is an address of ours at which a peer reaches us.
 type Ours struct {
-	// User is empty for none, Port zero. An IPv6 address may have brackets.
+	// User and Port are zero if the Contact has none. An IPv6 address may have brackets.
 	User, Host string
 	Port       int
 	// Transport is the one by which the peer reaches us, such as "UDP".
@@ -95,7 +95,7 @@ var ErrNotOneURI = errors.New("Contact is not exactly one SIP URI (RFC 3261 12.1
 // Before is what the Contact of a response said before an application saw it.
 type Before struct {
 	header sip.ContactHeader
-	text   string // of one that is no ContactHeader
+	text   string // of a header that is not a ContactHeader
 }
 
 // Note records a Contact. What the application changes of it later is not recorded.

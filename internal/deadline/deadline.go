@@ -58,8 +58,8 @@ func (q *Queue) Set(t *Timer, wait time.Duration, who Expirer, tag uint32) {
 	q.armLocked(now)
 }
 
-// Stop takes a deadline back; nothing happens when it is not set. A call that has begun
-// goes on.
+// Stop cancels a deadline; it does nothing if none is set. A call that has begun
+// continues.
 func (q *Queue) Stop(t *Timer) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

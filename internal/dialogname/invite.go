@@ -37,8 +37,8 @@ func InInvite(req *sipmsg.Message) (name Replaces, join, found bool, err error) 
 	return name, strings.EqualFold(headers[0].Name(), "Join"), true, nil
 }
 
-// Tags returns the tags that a tag stands for: zero stands also for none, as peers of RFC
-// 2543 use it (RFC 3891 6.1).
+// Tags returns the tags that a tag stands for: zero also means no tag, as with peers
+// of RFC 2543 (RFC 3891 6.1).
 func Tags(tag string) []string {
 	if tag == "0" {
 		return []string{"0", ""}

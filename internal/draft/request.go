@@ -47,7 +47,7 @@ func (r *Request) Release() {
 	}
 }
 
-// Of returns a request that somebody else has made, without its Via and Content-Length.
+// Of copies a request of sipgo's, without its Via and Content-Length.
 func Of(req *sip.Request) *Request {
 	r := New(req.Method, &req.Recipient)
 	r.addAll(req)
@@ -347,7 +347,7 @@ func (r *Request) each(f func(name, value []byte)) {
 }
 
 // find returns the first field of that name from an index on: where it starts and ends,
-// and its value, nil for none.
+// and its value, nil if there is none.
 func (r *Request) find(name string, at int) (start int, value []byte, next int) {
 	for at < len(r.fields) {
 		n, value, next := r.line(at)

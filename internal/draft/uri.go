@@ -80,7 +80,7 @@ func appendParams(b []byte, first, sep byte, params sip.HeaderParams) []byte {
 	return b
 }
 
-// appendDisplay appends a display name and a space; nothing for none.
+// appendDisplay appends a display name and a space, if there is a name.
 func appendDisplay(b []byte, display string) []byte {
 	if display == "" {
 		return b

@@ -54,8 +54,8 @@ func (w *writer) add(name string, value func(to []byte) []byte) {
 	}
 }
 
-// unknownBefore writes the fields that are not known and come before that name; all that
-// are left for none.
+// unknownBefore writes the unknown fields that come before that name; with an empty name
+// all that are left.
 func (w *writer) unknownBefore(name string) {
 	for len(w.names) > 0 && (name == "" || w.names[0] < name) {
 		raw := w.unknown[w.names[0]]
@@ -91,7 +91,7 @@ func Read[S any](s *S, fields []Field[S], from Unknown) error {
 	return nil
 }
 
-// Kept returns the fields as Write writes values; nil for none.
+// Kept returns the fields as Write writes values; nil if there are none.
 func (u Unknown) Kept() (Unknown, error) {
 	if len(u) == 0 {
 		return nil, nil

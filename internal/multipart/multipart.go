@@ -14,7 +14,7 @@ import (
 )
 
 // Parts and headers beyond these bounds are ignored. maxParts counts the parts of a body
-// and the parts in them: a peer needs two or three, while 1 MiB has room for 100,000.
+// and the parts in them: a peer needs two or three, while 1 MiB can hold 100,000.
 // maxDepth bounds their nesting, maxHeader the length of a header.
 const (
 	maxParts  = 64

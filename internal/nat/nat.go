@@ -35,7 +35,7 @@ func IsAt(contact sip.Uri, f Flow) bool {
 func IsUnreachable(contact sip.Uri, f Flow) bool {
 	address, ok := sipuri.Literal(contact.Host)
 	if !ok {
-		return isNobodys(contact.Host)
+		return hasNoHosts(contact.Host)
 	}
 	return scopeOf(address) > scopeOf(f.address())
 }
@@ -65,8 +65,8 @@ func scopeOf(a netip.Addr) scope {
 	return scopeInternet
 }
 
-// isNobodys reports whether a name is in a domain that has no hosts (RFC 6761 6.4).
-func isNobodys(host string) bool {
+// hasNoHosts reports whether a name is in a domain that has no hosts (RFC 6761 6.4).
+func hasNoHosts(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	return host == "invalid" || strings.HasSuffix(host, ".invalid")
 }

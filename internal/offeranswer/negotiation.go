@@ -104,7 +104,7 @@ func (n *Negotiation) Local() Body { return n.local }
 // none.
 func (n *Negotiation) Remote() Body { return n.remote }
 
-// ForgetRemote forgets that description: there is no room for it.
+// ForgetRemote forgets that description: it is beyond a bound.
 func (n *Negotiation) ForgetRemote() { n.remote = nil }
 
 // OfferedByPeer reports whether the peer has made the offer of the session that stands.

@@ -9,9 +9,9 @@ import (
 // View is a Negotiation while no offer is open: what is kept of it. Wanted and
 // Last are nil if they are the same as Local.
 type View struct {
-	// Local is our session description as the peer knows it; nil for none.
+	// Local is our session description as the peer knows it, or nil.
 	Local Body
-	// Remote is the peer's session description that goes with it; nil for none. ByPeer is
+	// Remote is the peer's session description that goes with it, or nil. ByPeer is
 	// true if the peer has made the offer.
 	Remote Body
 	ByPeer bool

@@ -144,7 +144,7 @@ func (s *Store[V]) queue(wait time.Duration) *queue {
 	return q
 }
 
-// last is the chunk of a queue that has room for a record with n bytes of text.
+// last is the chunk of a queue that can take a record with n bytes of text.
 func (s *Store[V]) last(q *queue, n int) (*chunk[V], uint32) {
 	var full *chunk[V]
 	if len(q.chunks) > 0 {

@@ -15,7 +15,7 @@ type Admission struct {
 }
 
 // NewAdmission accepts so many events in a second, altogether and of one IP address; zero
-// is no bound.
+// means no bound.
 func NewAdmission(perSecond, perSource float64) Admission {
 	return Admission{all: NewBucket(perSecond), sources: NewSources[netip.Addr](perSource, maxSources)}
 }

@@ -53,7 +53,7 @@ func (t *Targets) Next() (target sip.Uri, found bool) {
 func (t *Targets) Learn(status int, contacts []Contact) {
 	switch {
 	case status >= 600:
-		t.next = nil // RFC 3261 21.6: nobody anywhere else will do
+		t.next = nil // RFC 3261 21.6: no other target would succeed
 		return
 	case status < 300 || status > sip.StatusMovedTemporarily:
 		return

@@ -42,7 +42,7 @@ func (l *Lifetime) Prolong(now time.Time, life time.Duration) time.Duration {
 	return life
 }
 
-// Left is how long the subscription goes on; negative once it has expired.
+// Left is the time until the subscription expires; negative once it has.
 func (l *Lifetime) Left(now time.Time) time.Duration { return l.until.Sub(now) }
 
 // RefreshIn is when a refresh is sent: the duration of a transaction before the expiry,

@@ -27,9 +27,8 @@ type Notify struct {
 // IsLast reports whether the NOTIFY ends the subscription.
 func (n Notify) IsLast() bool { return n.Progress.IsFinal() || n.State != "" }
 
-// Filled returns the NOTIFY with what it does not say: the latest progress, and the
-// Subscription-State of a subscription that goes on so long (RFC 3515 2.4.7, RFC 6665
-// 4.2.2).
+// Filled completes the NOTIFY: with the latest progress, and with the Subscription-State of a
+// subscription that lasts for left (RFC 3515 2.4.7, RFC 6665 4.2.2).
 func (n Notify) Filled(latest Progress, left time.Duration) Notify {
 	if n.Progress == (Progress{}) {
 		n.Progress = latest
@@ -80,8 +79,7 @@ func (q *Notifier) Queue(n Notify) bool {
 // IsClosing reports whether the last NOTIFY has been added.
 func (q *Notifier) IsClosing() bool { return q.closing }
 
-// Begin reports whether a NOTIFY may leave now: then its caller takes it, by Next, and
-// nobody else.
+// Begin reports whether a NOTIFY may leave now: then its caller alone takes it, by Next.
 func (q *Notifier) Begin() bool {
 	may := len(q.queue) > 0 && q.unanswered == 0 && !q.flushing
 	q.flushing = q.flushing || may

@@ -2,7 +2,7 @@ package refersub
 
 // Named returns the REFER that the Event of a request names by its CSeq number. Without
 // a number it is the first REFER of the dialog, or the only one (RFC 3515 2.4.6). It is
-// zero for none.
+// zero if there is no such REFER.
 func Named[R any](referrals map[string]R, event string, isFirst func(R) bool) (found R) {
 	if id := EventID(event); id != "" {
 		return referrals[CSeqOf(id)]
@@ -15,7 +15,7 @@ func Named[R any](referrals map[string]R, event string, isFirst func(R) bool) (f
 	return found
 }
 
-// maxQueue bounds the REFERs for whose response nobody waits.
+// maxQueue bounds the REFERs without a waiter for their response.
 const maxQueue = 1000
 
 // Queue has the REFERs sent whose response was not taken, in the order of sending. The
@@ -24,7 +24,7 @@ type Queue[R comparable] struct{ list []queued[R] }
 
 type queued[R comparable] struct {
 	refer R
-	// waited is true while somebody waits for the response.
+	// waited is true while a caller waits for the response.
 	waited bool
 }
 
@@ -36,7 +36,7 @@ func (q *Queue[R]) Push(r R) {
 	q.list = append(q.list, queued[R]{refer: r})
 }
 
-// Next returns the first REFER for which nobody waits, for its caller to wait for.
+// Next returns the first REFER without a waiter, for its caller to wait for.
 func (q *Queue[R]) Next() (r R, found bool) {
 	for i := range q.list {
 		if e := &q.list[i]; !e.waited {

@@ -65,7 +65,7 @@ func (n Received) Effect(decided bool) Effect {
 	return Ends
 }
 
-// Life is how long the subscription goes on; otherwise when the NOTIFY does not say.
+// Life is the time until the subscription expires; otherwise if the NOTIFY has none.
 func (n Received) Life(otherwise time.Duration) time.Duration {
 	return Granted(n.params.Text("expires"), otherwise)
 }

@@ -25,7 +25,7 @@ type Refer struct {
 	To sip.Uri
 	// Supported is the Supported header.
 	Supported sip.Header
-	// ReferSub is the value of Refer-Sub, nil for none. NoSub requires that there is no
+	// ReferSub is the value of Refer-Sub, or nil. NoSub requires that there is no
 	// subscription.
 	ReferSub *string
 	NoSub    bool

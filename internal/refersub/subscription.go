@@ -68,7 +68,7 @@ func (s *Subscription) Prolong(now time.Time, life time.Duration) time.Duration 
 	return s.life.Prolong(now, life)
 }
 
-// Left is how long the subscription goes on; life before it has begun.
+// Left is the time until the subscription expires; life before it has begun.
 func (s *Subscription) Left(now time.Time, life time.Duration) time.Duration {
 	if !s.HasBegun() {
 		return life
@@ -144,12 +144,12 @@ func (s *Subscription) Wait() { s.waiters++ }
 // Waited counts one less.
 func (s *Subscription) Waited() { s.waiters-- }
 
-// needsRefresh reports whether somebody waits for an outcome that a refresh may bring.
+// needsRefresh reports whether the application waits for an outcome that a refresh may bring.
 func (s *Subscription) needsRefresh() bool {
 	return s.Sent && s.waiters > 0 && !s.lingers && !s.IsDecided()
 }
 
-// RefreshIn is when a SUBSCRIBE of ours is due (RFC 6665 4.1.2.2); ok is false for none.
+// RefreshIn is when a SUBSCRIBE of ours is due (RFC 6665 4.1.2.2); ok is false if none is.
 // transaction is how long one may take.
 func (s *Subscription) RefreshIn(now time.Time, transaction time.Duration) (wait time.Duration, ok bool) {
 	if !s.needsRefresh() || !s.HasBegun() || s.over {

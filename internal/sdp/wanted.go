@@ -118,7 +118,7 @@ func sameKind(a, b Media) bool {
 
 // place finds a stream for each line: first the stream of the line's own index, then any
 // stream that is not used. It returns all streams, the spare ones last, and for each line
-// the index of its stream, -1 for none.
+// the index of its stream, or -1.
 func (w *Wanted) place(lines []Media, fits func(stream, line Media) bool) (streams []Media, place []int) {
 	streams = slices.Concat(w.Media, w.spare)
 	used := make([]bool, len(streams))

@@ -2,8 +2,8 @@ package sessiontimer
 
 import "time"
 
-// early is how long before the end of a session another process goes on with it at the
-// latest: the process has to find it, and the peer to answer.
+// early is the time before the end of a session at which another process takes it over at
+// the latest: the process has to find it, and the peer to respond.
 const early = 10 * time.Second
 
 // DueAt returns the time at which another process should refresh the session, because the

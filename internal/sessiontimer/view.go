@@ -22,7 +22,7 @@ func (t *Timer) View() View {
 	return v
 }
 
-// Restore returns a timer that goes on now. A session that has expired meanwhile is given
+// Restore returns a timer that continues now. A session that has expired meanwhile is given
 // as long again as its BYE is early (RFC 4028 10): one refresh may save it. None lasts
 // longer than if it had been refreshed now.
 func Restore(v View, now time.Time) Timer {
@@ -37,7 +37,7 @@ func Restore(v View, now time.Time) Timer {
 }
 
 // Resume returns what a timer that was restored from v waits for: our refresh, zero when
-// that is overdue. A session that has expired is refreshed at once, whoever was to do it.
+// that is overdue. An expired session is refreshed at once, whichever side the refresher was.
 // ok is false when there is nothing to refresh.
 func (v View) Resume(now time.Time) (wait time.Duration, ok bool) {
 	t := Timer{interval: v.Interval, refreshes: v.Refreshes, expires: v.Expires}

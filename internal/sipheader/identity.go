@@ -24,7 +24,7 @@ func (a Address) Param(name string) string {
 	return sipmsg.Unquote(value)
 }
 
-// ParamText is a header parameter with a value, quoted where it is no token; nothing
+// ParamText is a header parameter with its value, quoted if it is not a token. It is empty
 // without a value.
 func ParamText(name, value string) string {
 	value = OneLine(value)

@@ -183,7 +183,7 @@ func (p Party) isPlain() bool {
 	return p.known == nil && err == nil && a.Params == "" && (p.text[0] == '<' || p.text[0] == '"')
 }
 
-// AsText is the party as the value of a header, which takes less room, if that is read
+// AsText is the party as the value of a header, which takes less memory, if that is read
 // as the same.
 func (p Party) AsText() Party {
 	if p.known == nil {

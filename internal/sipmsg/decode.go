@@ -130,9 +130,9 @@ func (m *Message) readField(l line) (count int) {
 	return count
 }
 
-// repeated takes a field that may stand once only, for the second time: which one
-// counts is not ours to guess. In a response it does no harm if it says the same, or
-// is a From, which nobody needs there.
+// repeated takes the second copy of a field that may stand only once: the message is then
+// ambiguous. In a response it does no harm if both are equal, or if it is a From, which is
+// not needed there.
 func (m *Message) repeated(l *line, value string) {
 	if m.IsRequest() || l.id != idFrom && value != m.value(m.first(l.id)) {
 		m.fail("Repeated " + longNames[l.id])
@@ -240,8 +240,8 @@ func (m *Message) readCSeq(value string) bool {
 	return true
 }
 
-// readLength takes Content-Length. Two that differ, or one that is no number,
-// leave the end of the message unknown (RFC 3261 18.3).
+// readLength takes Content-Length. If two differ, or one is not a number, the end of the
+// message is unknown (RFC 3261 18.3).
 func (m *Message) readLength(value string) {
 	n, err := strconv.ParseUint(value, 10, 31)
 	switch {

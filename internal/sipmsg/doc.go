@@ -4,8 +4,7 @@
 // A [Message] is one slice of bytes and a table of where its header fields
 // are. Nothing is rewritten: what a response has to repeat (RFC 3261 8.2.6.2,
 // 12.1.1) is copied from the text that came, by [Message.AppendReply]. The
-// structs of sipgo are made when somebody asks for them ([Message.Request],
-// [Message.Response]).
+// structs of sipgo are made on demand ([Message.Request], [Message.Response]).
 //
 // The parsers of single values ([ParseAddress], [ParseURI], [ParseVia],
 // [Params], [Split], [ParseChallenge]) return views, too: strings cut from the

@@ -138,7 +138,7 @@ func (m *Message) appendAll(dst []byte, known id, res *sip.Response) []byte {
 	return dst
 }
 
-// scratch is room for the headers of a request, to compare those of a response with.
+// scratch holds the headers of a request, to compare those of a response with.
 type scratch struct {
 	m       *Message
 	structs structs

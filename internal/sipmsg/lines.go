@@ -32,8 +32,8 @@ func hasBareLF(data []byte) bool {
 	return first == 0 || first > 0 && data[first-1] != '\r'
 }
 
-// plain returns a header block whose lines end with CRLF, and none of which
-// goes on in the next (RFC 3261 7.3.1): the block itself, or a copy.
+// plain returns a header block with CRLF at the end of each line and without folded lines
+// (RFC 3261 7.3.1): the block itself, or a copy.
 func plain(block []byte) []byte {
 	if hasBareLF(block) {
 		block = withCRLF(block)
@@ -73,7 +73,7 @@ func unfolded(block []byte) []byte {
 	return plain
 }
 
-// text is bytes that nobody writes to any more.
+// text is b as a string. b must not change any more.
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // cutLine takes the first line off.

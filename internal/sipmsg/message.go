@@ -26,8 +26,8 @@ type line struct {
 	id     id
 }
 
-// maxValue bounds the value of a header field: where all are is in the message itself,
-// and is to be small.
+// maxValue bounds the value of a header field: its place is stored in 16 bits, which keeps
+// the table in each message small.
 const maxValue = 1<<16 - 1
 
 // Message is one message as it was received. Once [Message.Arrived],
@@ -261,7 +261,7 @@ func (k *Kept) WithoutBody() *Kept {
 }
 
 // Source is the address that the message came from, an IPv4 address as such; invalid
-// for none.
+// if there is none.
 func (k *Kept) Source() netip.Addr {
 	if k == nil {
 		return netip.Addr{}
@@ -269,7 +269,7 @@ func (k *Kept) Source() netip.Addr {
 	return k.source.Addr().Unmap()
 }
 
-// Message reads it once more; nil for none.
+// Message reads the text again; nil if there is none.
 func (k *Kept) Message() *Message {
 	if k == nil {
 		return nil

@@ -16,8 +16,8 @@ type startLine struct {
 	Reason     string
 }
 
-// read takes a line apart; false when it is no SIP. A request line that is
-// malformed still makes a request, so that it can be answered.
+// read splits a line; ok is false if it is not SIP. A malformed request line still makes a
+// request, so that it gets a response.
 func (s *startLine) read(line string) (fault *Fault, ok bool) {
 	if len(line) >= 4 && EqualFold(line[:4], "SIP/") {
 		return s.readStatus(line)

@@ -44,8 +44,8 @@ func (p Params) All() iter.Seq[Param] {
 	}
 }
 
-// Seconds reads delta-seconds (RFC 3261 25.1). It is zero, and ok is false, for what
-// is no number, and for more than 2^32-1 (RFC 3261 20.19).
+// Seconds reads delta-seconds (RFC 3261 25.1). It is zero, and ok is false, for a text that
+// is not a number, and for more than 2^32-1 (RFC 3261 20.19).
 func Seconds(text string) (d time.Duration, ok bool) {
 	if text == "" {
 		return 0, false // ParseUint would make an error

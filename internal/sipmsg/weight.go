@@ -5,9 +5,9 @@ import (
 	"unsafe"
 )
 
-// What the structs of a message hold beside their text, for each header field, for
-// each value of one that is a list, and for each parameter, with what the allocator
-// and growing slices add.
+// The bytes that the structs of a message take beside their text: for each header field,
+// each value of a list, and each parameter, with the overhead of the allocator and of
+// growing slices.
 const (
 	fieldWeight = 128
 	valueWeight = 320

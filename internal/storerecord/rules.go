@@ -6,10 +6,10 @@ import (
 	"sipdialog.example/dialog"
 )
 
-// The rules of a dialog.Store, on the entry that is there now: nil for none. An engine
-// reads it, has a rule change it, and writes the result if nobody has written meanwhile.
+// The rules of a dialog.Store, on the present entry, or nil. An engine reads it, has a rule
+// change it, and writes the result if it has not been written meanwhile.
 
-// Alive is the entry unless it has expired; nil for none.
+// Alive is the entry, or nil if it has expired.
 func (e *Entry) Alive(now time.Time) *Entry {
 	if e == nil || e.IsExpired(now) {
 		return nil

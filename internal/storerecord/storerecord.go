@@ -75,7 +75,7 @@ func flag(set bool) byte {
 	return 0
 }
 
-// millis is a time as it is stored; zero for none.
+// millis is a time as it is stored; zero for the zero time.
 func millis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0

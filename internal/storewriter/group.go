@@ -77,7 +77,7 @@ type Group struct {
 	mu sync.Mutex // guards the fields below
 	// waiting counts the writers that have something to write.
 	waiting int
-	// idle is closed when it is zero; nil while nobody waits.
+	// idle is closed when it is zero; nil without waiters.
 	idle chan struct{}
 	// pauses are the timers of those that wait to try again; closed is true once none may.
 	pauses map[*Writer]*time.Timer

@@ -27,8 +27,8 @@ type Writer struct {
 	pause time.Duration
 	// confirmed is when the store has last said that the call is ours.
 	confirmed time.Time
-	// progress is closed when something was saved, or nothing will be; nil while nobody
-	// waits.
+	// progress is closed when something was saved, or nothing will be; nil without
+	// waiters.
 	progress chan struct{}
 }
 
@@ -197,7 +197,7 @@ func (w *Writer) Confirm(ctx context.Context, age time.Duration) Result {
 	began := time.Now()
 	result := w.group.ask(ctx, func(ctx context.Context) Result { return w.group.Store.Check(ctx, w.key, fence) })
 	switch result {
-	case NotKept: // nobody has it: the store has lost it, or does not have it yet
+	case NotKept: // the store has lost the record, or does not have it yet
 		w.Mark()
 		result = Done
 	case Moved:
@@ -266,8 +266,8 @@ func (w *Writer) progressLocked() {
 	}
 }
 
-// startLocked begins to work, unless that is being done. A Writer that waits to try an
-// operation again goes on waiting.
+// startLocked starts the goroutine, unless it runs. A Writer that waits before it retries an
+// operation keeps waiting.
 func (w *Writer) startLocked() {
 	if w.busy {
 		return
@@ -292,7 +292,7 @@ type operation struct {
 	fence             uint64
 }
 
-// work does what there is to do, and returns when that is nothing, or has to be tried again
+// work executes operations. It returns when none is left, or when one has to be retried
 // later.
 func (w *Writer) work() {
 	for {
@@ -338,7 +338,7 @@ func (w *Writer) do(ctx context.Context, o operation) Result {
 	return o.call.Save(ctx, o.fence)
 }
 
-// next returns what there is to do, and false for nothing.
+// next returns the next operation, and false if there is none.
 func (w *Writer) next() (o operation, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"sipdialog.example/dialog/bridge"
 )
 
-// Bridges: stacks that join the calls that reach them to others, to peers that are no better
-// than those who call, while their own applications use both calls as they like.
+// Bridges: stacks that join incoming calls to other peers, which misbehave as much as the
+// callers do, while the bridges' own applications use both calls at random.
 
 // bridgeUDP and bridgeTCP are the hosts of the bridges.
 const (

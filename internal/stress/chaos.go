@@ -66,7 +66,7 @@ func (c *chaos) start() {
 		c.goes(func() {
 			for range 18 {
 				c.pause(5 * time.Second)
-				c.callSomebody()
+				c.placeCall()
 			}
 		})
 	}
@@ -277,7 +277,7 @@ func (c *chaos) referScripts(in dialogtest.Received, req *sip.Request) []script 
 	}
 }
 
-// notifies reports on a REFER as nobody should.
+// notifies reports on a REFER in wrong ways.
 func (c *chaos) notifies(in dialogtest.Received, req *sip.Request, mine string) {
 	event := fmt.Sprintf("Event: refer;id=%d", req.CSeq().SeqNo)
 	for _, wrong := range []string{"Content-Type: text/plain", "X-Type: none"} {
@@ -319,7 +319,7 @@ func (c *chaos) sometimes(in dialogtest.Received, ack *sip.Request) {
 	c.inside(in, tag)
 }
 
-// answered goes on after a response to a request of its own.
+// answered continues after a response to its own request.
 func (c *chaos) answered(in dialogtest.Received, res *sip.Response) {
 	switch {
 	case res.CSeq().MethodName != sip.INVITE:
@@ -360,8 +360,8 @@ func (c *chaos) answered(in dialogtest.Received, res *sip.Response) {
 	}
 }
 
-// callSomebody places a call, properly or not.
-func (c *chaos) callSomebody() {
+// placeCall places a call, correctly or not.
+func (c *chaos) placeCall() {
 	c.mu.Lock()
 	c.calls++
 	id := fmt.Sprintf("chaos-%d", c.calls)

@@ -87,9 +87,8 @@ func (t *transcript) errorf(p passed, format string, args ...any) {
 	t.n.round.errorf(p.callID, "%s: %v: "+format, append([]any{t.n.ip, p}, args...)...)
 }
 
-// late reports whether a message came when there was nobody left to answer it:
-// what arrives after the last transaction has ended, and before the sockets are
-// closed, is dropped.
+// late reports whether a message came too late for a response: messages are dropped after
+// the last transaction has ended, and before the sockets are closed.
 func (t *transcript) late(p passed) bool { return t.n.tap.closedBy(p.at.Add(settling)) }
 
 // settling is how long before its sockets a stack stops to listen, at most.
@@ -225,7 +224,7 @@ func (t *transcript) checkAcknowledged() {
 		} else if p.at.Sub(first) >= 32*time.Second {
 			continue // after Timer M
 		}
-		// Nobody waits any more for the answer to an INVITE that timed out.
+		// A response to an INVITE that timed out is dropped.
 		lost := t.n.tap.lostBetween(asked[p.branch], t.n.down) // nor may the ACK find a connection
 		if !lost && p.at.Sub(asked[p.branch]) < 32*time.Second && !acked[call] {
 			t.errorf(p, "never acknowledged")

@@ -558,7 +558,7 @@ func (a *application) offerHandler(d *dialog.Dialog) dialog.OfferHandler {
 	}
 }
 
-// inFork names one of a few early dialogs of an incoming call, or none.
+// inFork names one of a few early dialogs of an incoming call, or does nothing.
 func (a *application) inFork() dialog.ResponseOpt {
 	if a.dice.chance(60) {
 		return nil
@@ -626,7 +626,7 @@ func (a *application) offered() dialog.InviteOpts {
 	}
 }
 
-// target is a stack, the scripted peer, or nobody.
+// target is a stack, the scripted peer, or an unused address.
 func (a *application) target() sip.Uri {
 	n := a.dice.intn(100)
 	switch {

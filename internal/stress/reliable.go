@@ -15,8 +15,8 @@ import (
 // The scripted peer's part in reliable provisional responses (RFC 3262), and
 // what has to hold of them.
 
-// early goes on after a provisional response to a call of the peer's own. Each
-// repetition of a reliable one is another chance.
+// early continues after a provisional response to the peer's own call. Each repetition of a
+// reliable one is another chance.
 func (c *chaos) early(in dialogtest.Received, res *sip.Response) {
 	n, call := testkit.RSeq(res), res.CallID().Value()
 	if n == 0 || strings.HasSuffix(call, "3") || strings.HasSuffix(call, "7") {

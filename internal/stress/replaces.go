@@ -22,8 +22,8 @@ func expectedTakeovers() []string {
 	}
 }
 
-// replaces makes of an INVITE one that names a call of this stack's to its
-// peer, or to somebody else.
+// replaces has an INVITE name a call of this stack, to the peer of that call or to another
+// one.
 func (a *application) replaces(target sip.Uri, opts dialog.InviteOpts) (sip.Uri, dialog.InviteOpts) {
 	d := a.node.dialog(a.dice)
 	info := dialog.ReplacesOf(d)
@@ -78,8 +78,8 @@ func (c *chaos) remember(in dialogtest.Received, mine, theirs string) {
 	c.named = append(c.named, namedCall{in.From, in.Message.CallID().Value(), mine, theirs})
 }
 
-// naming is the value of Replaces for one of the latest calls with a stack, or
-// for none that there is.
+// naming is the value of Replaces for one of the latest calls with a stack, or for a call
+// that does not exist.
 func (c *chaos) naming(to netip.AddrPort) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -30,7 +30,7 @@ type socketTap struct {
 
 	mu     sync.Mutex // guards the fields below
 	log    []passed
-	broken int // how many writes are to fail
+	broken int // how many writes will fail
 	opened []net.PacketConn
 	losses []time.Time // when a stream was lost
 	// closing is when the owner began to close its sockets.
@@ -102,7 +102,7 @@ func (s *socketTap) note(data []byte, out, failed bool, peer net.Addr, conn stri
 	s.log = append(s.log, passed{line: l, at: time.Now(), out: out, failed: failed, peer: hostOf(peer), conn: conn})
 }
 
-// fails reports whether this write is to fail.
+// fails reports whether this write shall fail.
 func (s *socketTap) fails() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -288,8 +288,8 @@ type line struct {
 	hasBody               bool
 }
 
-// readLine reads a message as far as a line says. It is no parser: what it
-// does not understand has no part in the checks.
+// readLine reads the parts of a message that a line holds. It is not a full parser: the
+// checks ignore the rest.
 func readLine(data []byte) (line, bool) {
 	head, body, ok := strings.Cut(string(data), "\r\n\r\n")
 	if !ok {

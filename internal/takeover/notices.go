@@ -12,8 +12,8 @@ type Notices[K comparable] struct {
 	keys map[K]struct{}
 }
 
-// Add notes a key. It reports whether it is the first one: then they are to be looked at
-// soon. Beyond a bound keys are dropped.
+// Add notes a key. It reports whether it is the first one: then the caller arranges that the
+// notices are read soon. Beyond a bound keys are dropped.
 func (n *Notices[K]) Add(key K) (first bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -60,7 +60,7 @@ func (g *Group) GoLean(f func()) bool {
 // stackNeeded is the stack size that handling a message needs.
 const stackNeeded = 8 << 10
 
-// growStack makes room on a new goroutine's stack while the stack is empty. A stack
+// growStack enlarges a new goroutine's stack while the stack is empty. A stack
 // begins with 2 KiB. To copy it twice when it is full of frames costs more than the
 // rest of a message's goroutine: 12 % of the CPU of a server.
 //

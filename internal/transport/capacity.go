@@ -5,8 +5,8 @@ import (
 	"net/netip"
 )
 
-// A connection costs memory before anything has been said on it. There is room for so
-// many that peers have opened, of each source and altogether, and for so many of ours,
+// A connection costs memory before its first message. So the connections of peers are
+// bounded, for each source and altogether. Those that we dial have a bound of their own,
 // which peers cannot use up.
 
 // Why a connection is refused, or closed, at a limit; told to watchers and the

@@ -13,7 +13,7 @@ import (
 )
 
 // streamKey is the key that connections are found by. serverName is the name
-// that the peer has proved, empty for none: a connection verified for one
+// that the peer has proved, or empty: a connection verified for one
 // name must not be used for another (RFC 3261 26.3.1).
 type streamKey struct {
 	transport  string
@@ -225,8 +225,8 @@ func (l *Layer) within(limit time.Duration) (context.Context, context.CancelFunc
 	return context.WithTimeout(l.ctx, limit)
 }
 
-// leaveDial ends a dial nobody waits for. It is forgotten at once, so that the
-// next one who asks does not join a dial that is being cancelled.
+// leaveDial cancels a dial without waiters. It is forgotten at once, so that the next
+// request does not join a dial that is being cancelled.
 func (l *Layer) leaveDial(d *dial) {
 	l.mu.Lock()
 	d.waiters--
@@ -270,8 +270,8 @@ func (l *Layer) dialFailed(d *dial, err error) error {
 	return err
 }
 
-// forgetDials has those who ask from now on share no dial that is under way, nor what
-// comes of it.
+// forgetDials forgets the dials in progress: later requests share neither them nor their
+// connections.
 func (l *Layer) forgetDials() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

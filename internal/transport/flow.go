@@ -65,8 +65,8 @@ func (f *Flow) Send(data []byte) error {
 // Watch has lost called, once, when the flow's connection is lost, with the
 // reason; if it is lost already, then too. Calls come on a counted goroutine,
 // those of one connection one after the other, and must not block. A UDP flow
-// is never lost. cancel, idempotent, takes the watcher back; a call that has
-// begun goes on.
+// is never lost. cancel, idempotent, removes the watcher; a call that has
+// begun continues.
 func (f *Flow) Watch(lost func(error)) (cancel func()) {
 	if f.stream == nil {
 		return func() {}
@@ -109,7 +109,7 @@ func (f *Flow) Release() {
 	f.layer.keeper.release(f)
 }
 
-// Held reports whether somebody needs the flow's connection.
+// Held reports whether the flow's connection is held.
 func (f *Flow) Held() bool { return f.stream != nil && f.stream.holders.Load() > 0 }
 
 // Same reports whether both are the same socket and peer, or connection.

@@ -23,8 +23,8 @@ type frame struct {
 	ping   *item // the answer to a keep-alive
 	inside bool  // it came in the midst of a message
 	pong   bool  // the answer to a keep-alive of ours; with ping: maybe
-	// whole is one message. It is well-formed or not, see its fault, and nil when it
-	// is no SIP. raw is what it was read from, valid until the framer reads on.
+	// whole is one message, well-formed or not (see its fault), and nil if it is not
+	// SIP. raw are the bytes that it was read from, valid until the framer reads on.
 	whole   bool
 	message *sipmsg.Message
 	raw     []byte

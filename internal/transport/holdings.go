@@ -103,7 +103,7 @@ func (h *holdings) endLocked(own *holding) {
 	own.ended = true
 }
 
-// gone says that the read loop of a holding has ended, and its buffer is nobody's.
+// gone says that the read loop of a holding has ended, and its buffer is free.
 func (h *holdings) gone(own *holding) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -137,7 +137,7 @@ func (h *holdings) wait(own *holding) bool {
 	}
 }
 
-// untilLess returns nil when nobody needs to wait.
+// untilLess returns nil when no read loop needs to wait.
 func (h *holdings) untilLess() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()

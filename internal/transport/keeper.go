@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// streamKeepAlive is the longest silence on a connection of TCP or TLS that somebody
-// needs (RFC 5626 4.4.1). A WebSocket is kept as a flow of UDP is: the proxies before a
+// streamKeepAlive is the longest silence on a TCP or TLS connection that is held (RFC 5626
+// 4.4.1). A WebSocket is kept as a flow of UDP is: the proxies before a
 // server of HTTP close connections that are silent for a minute.
 const streamKeepAlive = 120 * time.Second
 
@@ -35,7 +35,7 @@ type keepKey struct {
 	stream *stream
 }
 
-// kept is a flow that somebody needs: so many, or until then.
+// kept is a flow that is held: by a number of holders, or until a time.
 type kept struct {
 	flow  *Flow
 	needs int
@@ -211,7 +211,7 @@ func (k *keeper) stopLocked() {
 	}
 }
 
-// lastActive is when something was last read or written; of UDP nobody notes it.
+// lastActive is when something was last read or written; for UDP that is not recorded.
 func (f *Flow) lastActive() time.Time {
 	s := f.stream
 	if s == nil {
@@ -224,9 +224,9 @@ func (f *Flow) lastActive() time.Time {
 	return heard
 }
 
-// keepAlive sends a keep-alive: on UDP a datagram of line ends, which is
-// answered by nothing. RFC 5626 4.4.2 wants STUN there, but only of peers that say that
-// they understand it; what begins with line ends is nobody's message.
+// keepAlive sends a keep-alive: on UDP a datagram of line ends, which gets no answer.
+// RFC 5626 4.4.2 requires STUN there, but only to peers that announce support for it; line
+// ends alone are not a SIP message.
 func (f *Flow) keepAlive() {
 	if f.stream != nil {
 		if f.stream.keepAliveTime() == 0 { // else the read loop asks

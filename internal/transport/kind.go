@@ -39,7 +39,7 @@ func kindOf(transport string) (kind, error) {
 }
 
 // addrPort reads a net.Addr of the operating system or of a network in memory.
-// It is zero for a text that is no IP address and port.
+// It is zero for a text that is not an IP address and port.
 func addrPort(a net.Addr) netip.AddrPort {
 	switch a := a.(type) {
 	case nil:

@@ -44,7 +44,7 @@ type Layer struct {
 	closed    bool
 	packets   []*packetSocket
 	listeners []*listener
-	kinds     []kind                  // see ownKinds; nil when they are to be looked up anew
+	kinds     []kind                  // see ownKinds; nil when they must be looked up again
 	bound     []bound                 // both, in order; is appended to only
 	streams   map[streamKey][]*stream // live ones
 	dials     map[streamKey]*dial

@@ -83,14 +83,14 @@ func (s *listener) accepted(conn net.Conn) {
 		s.drop(conn, source)
 		return
 	}
-	// A goroutine of its own: a client that says nothing holds up nobody.
+	// A goroutine of its own: a silent client does not delay others.
 	if !s.layer.tasks.GoLean(func() { s.shake(conn, source) }) {
 		s.layer.endHandshake(source)
 		s.drop(conn, source)
 	}
 }
 
-// refused counts a connection that there is no room for.
+// refused counts a connection beyond a bound.
 func (s *listener) refused(remote netip.AddrPort, err error) {
 	switch {
 	case errors.Is(err, ErrClosed):

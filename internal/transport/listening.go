@@ -49,7 +49,7 @@ func (b bound) nearness(own netip.Addr) int {
 	case here == own, b.covers(own):
 		return 4
 	case here.IsUnspecified():
-		return 0 // of the other family: which address that is nobody can say
+		return 0 // of the other family: its address is unknown
 	case here.Is4() != own.Is4():
 		return 1
 	case here.IsLoopback() != own.IsLoopback():
@@ -72,10 +72,10 @@ func (b bound) seenAt(own netip.Addr) netip.AddrPort {
 	return b.local
 }
 
-// leaveFrom is the address that a connection to peer is to leave from: that of a
-// listener of its kind, else of another socket of ours, so that the peer knows us by
-// it. It is not valid where the operating system is to choose: with a socket that is
-// bound to all addresses, and where none leads to the peer.
+// leaveFrom is the local address for a connection to peer: that of a listener of its kind,
+// else of another socket of ours, so that the peer recognises us. It is not valid if the
+// operating system must choose: with a socket that is bound to all addresses, and where no
+// socket has a route to the peer.
 func (l *Layer) leaveFrom(k kind, peer netip.AddrPort) netip.Addr {
 	all := l.boundNow()
 	for _, list := range [][]bound{ofKind(all, k), all} {

@@ -20,7 +20,7 @@ const (
 // layer, else the concrete local IP by which that peer is reached, with our listening port of the
 // transport (for a stream we dialled without having a listener: the connection's own
 // port). A WebSocket that we dialled has a random host that does not exist, and no
-// port: nobody can connect to it (RFC 7118 5). For a wildcard UDP socket it may ask
+// port: it accepts no connections (RFC 7118 5). For a wildcard UDP socket it may ask
 // the kernel for the route, which does not touch the network.
 func (f *Flow) Local() Local { return f.reachedAt(ListenConfig.forVia) }
 
@@ -55,8 +55,8 @@ func (f *Flow) Recheck() {
 
 // Contact returns how the flow's peer, and anybody else, reaches us later, as a
 // Contact says: what Local returns, but for ViaHost and ViaPort, and for a connection
-// that we dialled without listening on its transport. Its port is nobody's once it is
-// lost: then it is another listener, or UDP socket, where there is one.
+// that we dialled without listening on its transport. Its port is free once it is
+// lost: then Contact names another listener, or UDP socket, where there is one.
 func (f *Flow) Contact() Local {
 	if s := f.stream; s != nil && s.listener == nil && s.invalid == "" && !(f.layer.cfg.LearnPublic && f.Translated()) {
 		all := f.layer.boundNow()
@@ -189,8 +189,7 @@ func (c *routeCache) forget() {
 	c.entries = nil
 }
 
-// put makes room by forgetting some other peer, whichever: asking again is
-// cheap.
+// put forgets an arbitrary peer if the cache is full: asking again is cheap.
 func (c *routeCache) put(peer netip.Addr, r route) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

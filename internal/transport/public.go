@@ -34,8 +34,8 @@ func (p *publics) get(key publicKey) (public, bool) {
 	return seen, ok
 }
 
-// put makes room by forgetting some other flow, whichever: its next response teaches
-// the same again.
+// put forgets an arbitrary flow if the cache is full: its next response teaches the same
+// again.
 func (p *publics) put(key publicKey, seen public) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -123,8 +123,8 @@ func (f *Flow) Public() (seen netip.AddrPort, ok bool) {
 	return seen, false
 }
 
-// Translated reports whether the flow's peer is known to see us elsewhere than we are: a
-// NAT is on the way. It asks nobody.
+// Translated reports whether the flow's peer is known to see us at another address: a NAT is
+// on the path. It sends nothing.
 func (f *Flow) Translated() bool {
 	seen, ok := f.Public()
 	if !ok {
@@ -162,7 +162,7 @@ func (l *Layer) Public(peer netip.AddrPort) (seen netip.AddrPort, ok bool) {
 	return seen, false
 }
 
-// flowsTo are those that there are to a peer, UDP first.
+// flowsTo are the flows to a peer, UDP first.
 func (l *Layer) flowsTo(peer netip.AddrPort) (flows []*Flow) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -177,8 +177,8 @@ func (l *Layer) flowsTo(peer netip.AddrPort) (flows []*Flow) {
 	return flows
 }
 
-// asSeen is our address as the flow's peer is to be told of it: as it sees us, where the
-// configuration wants that and names no other.
+// asSeen is our address for the flow's peer: as the peer sees us, if the configuration asks
+// for that and names no other.
 func (f *Flow) asSeen(own netip.AddrPort, public ListenConfig) netip.AddrPort {
 	cfg := &f.layer.cfg
 	if !cfg.LearnPublic || public.PublicHost != "" || public.PublicPort > 0 || cfg.PublicHost != "" || cfg.PublicPort > 0 {

@@ -128,8 +128,8 @@ func (s *stream) enqueue(it item) error {
 	return nil
 }
 
-// offerLocked never blocks: a full queue says that the peer does not read. begin says
-// that nobody writes yet.
+// offerLocked never blocks: a full queue means that the peer does not read. begin is
+// true if no write is in progress.
 func (s *stream) offerLocked(it item) (queued, begin bool) {
 	if len(s.queue) >= s.layer.limits.StreamQueue {
 		return false, false
@@ -339,7 +339,7 @@ func (s *stream) tell() {
 	s.telling = s.telling || start
 	s.mu.Unlock()
 	if start {
-		// Refused only when the layer has closed for good: nobody waits then.
+		// Refused only when the layer has closed for good: then there is no waiter.
 		s.layer.tasks.Go(s.callWatchers)
 	}
 }

@@ -148,8 +148,8 @@ func (r *reader) deadline() time.Time {
 
 // end: a message that has begun must be complete in PartialTimeout, which
 // counts from its first byte so that single bytes do not extend it; between
-// messages IdleTimeout counts, in both directions, unless somebody needs the
-// connection: then it is looked at again; before any message, SilenceTimeout.
+// messages IdleTimeout counts, in both directions, unless the
+// connection is held: then it is checked again; before any message, SilenceTimeout.
 func (r *reader) end() time.Time {
 	if !r.begun.IsZero() {
 		return deadline(r.begun, r.s.layer.limits.PartialTimeout)
@@ -163,8 +163,8 @@ func (r *reader) end() time.Time {
 	return deadline(r.active(), r.s.layer.limits.IdleTimeout)
 }
 
-// silent reports whether the peer has opened a connection and said nothing since, nor
-// been told anything: the cheapest way to use up the room for them.
+// silent reports whether the peer has opened the connection and nothing was sent on it in
+// either direction: the cheapest way to use up Limits.Connections.
 func (r *reader) silent() bool {
 	return !r.heard && r.s.listener != nil && !r.s.written.known() && r.s.layer.limits.SilenceTimeout >= 0
 }

@@ -19,7 +19,7 @@ type trust int32
 
 const (
 	trusted trust = iota
-	asked         // a keep-alive is to be answered
+	asked         // a keep-alive awaits its answer
 	suspect       // likewise; and other ways are preferred
 )
 

@@ -17,7 +17,7 @@ import (
 var (
 	// ErrClosed: the layer, or the connection of the flow, is closed.
 	ErrClosed = errors.New("closed")
-	// ErrTooManyConnections: there is no room for another one, see Limits.
+	// ErrTooManyConnections: a bound of Limits is reached.
 	ErrTooManyConnections = errors.New("too many connections")
 	// ErrSlow: the peer does not read; its queue was full and the connection
 	// has been closed.
@@ -117,7 +117,7 @@ type Config struct {
 	// if its peer is known to answer. One that we dialled has those of KeepAlive instead,
 	// where that is positive.
 	FlowKeepAlive time.Duration
-	// Lost, when set, is called for each connection that is lost while somebody needs it
+	// Lost, when set, is called for each connection that is lost while it is held
 	// (Flow.Hold, Flow.HoldFor), with no lock held. It must not block.
 	Lost func(*Flow, error)
 	// FollowMaddr has responses go where the maddr parameter of a Via says, on UDP.
@@ -148,7 +148,7 @@ type ListenConfig struct {
 	ViaHost string
 	ViaPort int
 	// Origins are those whose pages may open WebSockets here, "*" any; nil: those of
-	// the host that they connect to. A client without an origin is no page, and may.
+	// the host that they connect to. A client without an origin is not a browser, and may.
 	Origins []string
 	// CheckOrigin, when set, decides instead. ctx ends with the handshake.
 	CheckOrigin func(ctx context.Context, r *http.Request) bool

@@ -149,8 +149,8 @@ func messageOp(data []byte) ws.OpCode {
 	return ws.OpBinary
 }
 
-// wsFrame is one whole frame. A client's is masked, by a key that nobody can
-// foretell (RFC 6455 5.3).
+// wsFrame is one whole frame. A client's is masked, by an unpredictable key
+// (RFC 6455 5.3).
 func wsFrame(op ws.OpCode, payload []byte, client bool) []byte {
 	h := ws.Header{Fin: true, OpCode: op, Length: int64(len(payload)), Masked: client}
 	if client {

@@ -12,7 +12,7 @@ import (
 
 // admits decides whether the client of a WebSocket handshake may come in (RFC
 // 6455 10.2). Only browsers name an origin, and cannot leave it out: that of the
-// page whose script connects, which may be any page that somebody looks at.
+// page whose script connects, which may be any page on the web.
 func (lc ListenConfig) admits(ctx context.Context, r *http.Request) bool {
 	if lc.CheckOrigin != nil {
 		return lc.CheckOrigin(ctx, r)

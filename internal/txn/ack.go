@@ -74,7 +74,7 @@ func (a *Ack) ResendBy(flow *transport.Flow) error {
 	case !flow.Reliable():
 		return errtext.As(ErrTransport, err)
 	case !a.rerouting.CompareAndSwap(false, true):
-		// That goes on, and the peer repeats its 2xx.
+		// The connection attempt continues, and the peer repeats its 2xx.
 	case !a.layer.tasks.Go(a.reroute):
 		return ErrClosed
 	}

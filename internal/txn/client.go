@@ -37,11 +37,10 @@ type Client struct {
 // perhaps before Request returns. It sets the top Via with a branch of its
 // own, and Max-Forwards and Content-Length when absent. With opt.Flow lost or
 // nil, all addresses of opt.NextHop are tried in turn. A request that is too
-// long for UDP goes by TCP where that can be connected (RFC 3261 18.1.1).
+// long for UDP uses TCP if a connection can be opened (RFC 3261 18.1.1).
 //
-// A target that fails later on is given up for the next one (RFC 3263 4.3): when it
-// answers 503, or when its connection is lost, or the timeout passes, before its first
-// response. user gets only the outcome at the last target; if no further target can be
+// If a target fails later, the request goes to the next one (RFC 3263 4.3): after a 503, or
+// if its connection is lost, or the timeout passes, before its first response. user gets only the outcome at the last target; if no further target can be
 // reached, that of the one before.
 //
 // It blocks while it resolves and connects, until ctx ends; ctx has no effect
@@ -66,14 +65,14 @@ func (l *Layer) Request(ctx context.Context, req *draft.Request, opt RequestOpti
 	return c, nil
 }
 
-// attempt sends the request to one target, by a transaction of its own. After an error
-// nothing comes of that.
+// attempt sends the request to one target, by a transaction of its own. After an error that
+// transaction delivers nothing.
 func (c *Client) attempt(o outgoing) error {
 	tx := c.layer.newClient(o, c)
 	if !c.begin(tx) {
 		return ErrCancelled
 	}
-	c.layer.logSent(o.req, o.flow) // nobody else knows the transaction yet
+	c.layer.logSent(o.req, o.flow) // not shared yet
 	return tx.launch()
 }
 

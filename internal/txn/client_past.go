@@ -7,9 +7,9 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// fileLocked leaves a record of a transaction of which nobody hears any more, and which
-// then is in no table. It reports false when more is needed of it: an accepted INVITE's
-// further 2xx go up.
+// fileLocked replaces a transaction that delivers nothing more by a record, and removes it
+// from the tables. It reports false if the transaction is still needed: further 2xx of an
+// accepted INVITE are delivered.
 func (tx *clientTx) fileLocked(wait time.Duration) bool {
 	way, ok := tx.flow.Place()
 	if !ok || tx.state != stateCompleted {

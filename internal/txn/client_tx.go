@@ -21,7 +21,7 @@ type clientTx struct {
 
 	// transaction.mu guards the fields below.
 
-	client      *Client // what the user knows; nil when nothing goes up (any more)
+	client      *Client // for the user; nil when nothing is delivered (any more)
 	data        []byte  // until the final response
 	ack         []byte  // the ACK to a failure of an INVITE
 	provisional bool
@@ -39,7 +39,7 @@ type output struct {
 }
 
 // newClient makes a transaction that is in no table yet. client is nil for a
-// CANCEL, of which nobody hears.
+// CANCEL, whose responses are not delivered.
 func (l *Layer) newClient(o outgoing, client *Client) *clientTx {
 	tx := &clientTx{
 		transaction: transaction{
@@ -276,7 +276,7 @@ func (tx *clientTx) repeatedLocked(res *sipmsg.Message) {
 	tx.repeats[tag]++
 }
 
-// toldOf makes room for another 2xx with that To tag.
+// toldOf allows the delivery of another 2xx with that To tag.
 func (tx *clientTx) toldOf(tag string) {
 	tx.mu.Lock()
 	defer tx.mu.Unlock()

@@ -18,9 +18,9 @@ type RequestOptions struct {
 	// resolved.
 	Flow    *transport.Flow
 	NextHop sip.Uri
-	// FlowOnly has the request go nowhere else: the next hop is an address in a network
-	// that is not ours. NoStream has one that is too long for UDP not try TCP: a router is
-	// on the way that nobody can connect to.
+	// FlowOnly permits no other flow: the next hop is an address in a foreign network.
+	// NoStream keeps a request that is too long for UDP from TCP: a NAT on the path accepts
+	// no connections.
 	FlowOnly, NoStream bool
 	// Reopen has another connection to where Flow leads, if that is one of ours, tried
 	// when it is lost or suspect.
@@ -90,8 +90,8 @@ func (l *Layer) deliver(ctx context.Context, req *draft.Request, w *route, write
 		if err == nil {
 			return nil
 		}
-		last := errors.Is(err, errNowhere)
-		if err != errNowhere || failed == nil { // else what failed before says why
+		last := errors.Is(err, errNoDestination)
+		if err != errNoDestination || failed == nil { // else what failed before says why
 			failed = append(failed, err)
 		}
 		if last || ctx.Err() != nil {

@@ -8,7 +8,7 @@
 // goroutine waits, except for a connection that is being set up: there are timers, and
 // workers while something is queued.
 //
-// A request whose target fails goes on to the next one (RFC 3263 4.3), each time in a new
+// A request whose target fails is sent to the next one (RFC 3263 4.3), each time in a new
 // transaction: for the user all of them are one Client.
 //
 // Each transaction has one mutex; it is not held while a message is written or

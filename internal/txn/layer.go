@@ -51,11 +51,11 @@ type Config struct {
 	// eighth of the bytes, are for the requests of which InCall says that they belong
 	// to something that is there.
 	Transactions, TransactionBytes int
-	// InCall is asked about requests for which there is no other room; nil stands for
-	// one that knows BYE and PRACK. The rules of User hold, and it must not wait.
+	// InCall reports whether a request belongs to a call, and so is admitted beyond the
+	// bound; nil admits BYE and PRACK. The rules of User hold, and it must not wait.
 	InCall func(m *sipmsg.Message) bool
-	// Unmatched is asked what is to be done, in the queue of its Call-ID, about a 2xx to an
-	// INVITE of which there is no transaction; nil stands for nothing. It must not wait.
+	// Unmatched returns the work, for the queue of its Call-ID, about a 2xx to an INVITE
+	// that matches no transaction; nil means nothing. It must not wait.
 	Unmatched func(m *sipmsg.Message) (work func())
 	Logger    *slog.Logger // nil: silent. Never called with a lock held.
 }

@@ -86,7 +86,7 @@ func mergeKey(m *sipmsg.Message) string {
 func newBranch() string { return magicCookie + randomHex(12) }
 
 // tagOf returns the To tag of a refusal that no transaction remembers: the same
-// one each time (RFC 3261 8.2.7), and one that nobody else can guess. All other
+// one each time (RFC 3261 8.2.7), and unpredictable for others. All other
 // tags are new each time: an INVITE that is replayed must not find the dialog of
 // the first one.
 func (l *Layer) tagOf(k string) string {

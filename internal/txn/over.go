@@ -16,7 +16,7 @@ type over struct {
 	// Set at construction.
 
 	layer *Layer
-	held  *budget // counts what they hold; nil: nobody does
+	held  *budget // counts what they hold, unless nil
 
 	size atomic.Int64 // of store, without the mutex
 

@@ -17,7 +17,7 @@ type queues struct {
 	// call runs one piece of work; it survives a panic.
 	call   func(work task)
 	shards [shardCount]queueShard
-	idle   sync.Pool // of queues that nobody uses
+	idle   sync.Pool // of unused queues
 }
 
 type queueShard struct {

@@ -25,8 +25,8 @@ func (l *Layer) receive(m *sipmsg.Message, flow *transport.Flow) {
 	}
 }
 
-// turnDown notes input that goes no further: once, without its contents.
-func (l *Layer) turnDown(m *sipmsg.Message, flow *transport.Flow, count *atomic.Uint64, reason string) {
+// logBadInput counts and logs a message that is not delivered, without its contents.
+func (l *Layer) logBadInput(m *sipmsg.Message, flow *transport.Flow, count *atomic.Uint64, reason string) {
 	count.Add(1)
 	if !l.log.Enabled(l.ctx, slog.LevelDebug) {
 		return
@@ -57,7 +57,7 @@ func (l *Layer) receiveRequest(m *sipmsg.Message, flow *transport.Flow) {
 
 func (l *Layer) receiveResponse(m *sipmsg.Message, flow *transport.Flow) {
 	if reason := checkResponse(m); reason != "" {
-		l.turnDown(m, flow, &l.counters.malformed, reason)
+		l.logBadInput(m, flow, &l.counters.malformed, reason)
 		return
 	}
 	// RFC 3261 17.1.3, by the branch and the method in CSeq.
@@ -66,7 +66,7 @@ func (l *Layer) receiveResponse(m *sipmsg.Message, flow *transport.Flow) {
 	tx, ok := l.clients.find(k)
 	if !ok {
 		if !l.responsePast(k, m) && !l.wanted(m) {
-			l.turnDown(m, flow, &l.counters.unmatched, "Unmatched Response") // RFC 6026 8.9
+			l.logBadInput(m, flow, &l.counters.unmatched, "Unmatched Response") // RFC 6026 8.9
 		}
 		return
 	}
@@ -99,8 +99,8 @@ func checkRequest(m *sipmsg.Message) (code int, reason string) {
 	return 0, ""
 }
 
-// checkResponse returns why a response is dropped, or nothing. One with more than
-// one Via was meant for somebody else (RFC 3261 8.1.3.3).
+// checkResponse returns why a response is dropped, or an empty text. A response with more
+// than one Via was misrouted (RFC 3261 8.1.3.3).
 func checkResponse(m *sipmsg.Message) (reason string) {
 	switch missing := missingField(m); {
 	case missing != "":
@@ -133,7 +133,7 @@ func missingField(m *sipmsg.Message) string {
 // refuse answers a malformed request without state (RFC 3261 8.2.7). An ACK is
 // never answered; without a Via there is nowhere to send to.
 func (l *Layer) refuse(m *sipmsg.Message, flow *transport.Flow, code int, reason string) {
-	l.turnDown(m, flow, &l.counters.malformed, reason)
+	l.logBadInput(m, flow, &l.counters.malformed, reason)
 	if !m.HasVia() || m.Method == sip.ACK {
 		return
 	}

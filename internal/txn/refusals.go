@@ -10,8 +10,8 @@ import (
 // oldest are forgotten early.
 const maxRefusals = 100000
 
-// refusals remembers which requests were refused at a limit. There is no room for a
-// transaction for each, but a retransmission must not be accepted later. An entry costs
+// refusals remembers which requests were refused at a limit. They have no transactions, but
+// their retransmissions must not be accepted later. An entry costs
 // some dozen bytes.
 type refusals struct {
 	life time.Duration

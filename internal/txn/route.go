@@ -8,8 +8,8 @@ import (
 	"sipdialog.example/dialog/internal/transport"
 )
 
-// errNowhere says that no place is left to send a request to.
-var errNowhere = errors.New("no destination")
+// errNoDestination says that no target is left.
+var errNoDestination = errors.New("no destination")
 
 // route is the list of targets of one request: its preferred flow, then the addresses of
 // its next hop, in that order. It has no lock: only the goroutine that sends uses it, and
@@ -20,8 +20,8 @@ type route struct {
 	flowed   bool // the preferred flow has been
 	reopened bool // another connection to where that leads has been
 	resolved bool // NextHop has been, or cannot be
-	// answered says that the preferred flow did lead to its peer, or that nobody
-	// is there: in either case the same address once more is no other target.
+	// answered says that the preferred flow reached its peer, or that the peer is gone: in
+	// either case the same address is not tried again as another target.
 	answered bool
 	targets  []transport.Target // not tried yet
 }
@@ -52,7 +52,7 @@ func (o *RequestOptions) avoids() bool {
 	return o.Flow.Suspect() && (o.Reopen && o.Flow.Dialled() || !o.NoStream)
 }
 
-// next takes the next place off and returns a flow to it; errNowhere after the
+// next removes the next target and returns a flow to it; errNoDestination after the
 // last one.
 func (l *Layer) next(ctx context.Context, w *route) (*transport.Flow, error) {
 	if w.reopens() {
@@ -69,9 +69,9 @@ func (l *Layer) next(ctx context.Context, w *route) (*transport.Flow, error) {
 	case w.hasFlow():
 		return w.flow(), nil
 	case err != nil:
-		return nil, errtext.As(errNowhere, err)
+		return nil, errtext.As(errNoDestination, err)
 	default:
-		return nil, errNowhere
+		return nil, errNoDestination
 	}
 	target := w.targets[0]
 	w.targets = w.targets[1:]

@@ -62,7 +62,7 @@ type serverTx struct {
 
 	reply *transport.Flow // where responses go
 	final int             // status of the final response
-	user  *Server         // whom the user knows; nil when nothing goes up any more
+	user  *Server         // for the user; nil when nothing more is delivered
 	last  []byte          // the final response, for retransmitted requests, without a user
 	held  int             // what is counted of it in Layer.held
 	// merged is true when another transaction has its merge; brief when it ends with its
@@ -173,7 +173,7 @@ func (s *Server) NewResponse(code int, reason string) *sip.Response {
 	return s.m.NewReply(code, orPhrase(reason, code), s.tx.toTag)
 }
 
-// Trying sends a 100, which nobody waits for (RFC 3261 17.2.1).
+// Trying sends a 100 (RFC 3261 17.2.1). A failure is only logged.
 func (s *Server) Trying() { s.tx.layer.answer(s, sip.StatusTrying) }
 
 // Respond sends a response. nil means that it was written (UDP), or queued on
@@ -181,10 +181,9 @@ func (s *Server) Trying() { s.tx.layer.answer(s, sip.StatusTrying) }
 // 18.2.2). The same final response once more repeats the first one's bytes.
 // Concurrent provisional responses leave in any order.
 //
-// Errors: ErrFinalSent when a different final response was sent, which this one
-// then never is; ErrEnded when the transaction has ended; ErrNotAllowed for a status out of range,
+// Errors: ErrFinalSent when a different final response was sent; ErrEnded when the transaction has ended; ErrNotAllowed for a status out of range,
 // a provisional response to another request than INVITE, and 408 to such (RFC
-// 4320 4); ErrTransport when it could not be written, though the transaction goes on.
+// 4320 4); ErrTransport when it could not be written, though the transaction continues.
 func (s *Server) Respond(res *sip.Response) error {
 	if res == nil {
 		return fmt.Errorf("%w: no response", ErrNotAllowed)
@@ -247,7 +246,7 @@ func (s *Server) Refuse() error {
 	s.tx.layer.refusals.add(s.tx.key)
 	s.tx.setBrief()
 	const code = sip.StatusServiceUnavailable
-	err := s.respond(response{code: code, reason: reasonPhrase(code), data: s.tx.layer.noRoom(s.m, s.tx.key)})
+	err := s.respond(response{code: code, reason: reasonPhrase(code), data: s.tx.layer.serviceUnavailable(s.m, s.tx.key)})
 	s.tx.close()
 	return err
 }

@@ -22,7 +22,7 @@ func (l *Layer) receiveNew(m *sipmsg.Message, flow *transport.Flow, key []byte) 
 	}
 	weight := weightOf(m)
 	if !l.admits(m, txWeight+weight) {
-		l.turnAway(m, flow, k)
+		l.refuseAtLimit(m, flow, k)
 		return
 	}
 	s := l.newServer(m, flow, k, "")
@@ -33,7 +33,7 @@ func (l *Layer) receiveNew(m *sipmsg.Message, flow *transport.Flow, key []byte) 
 		return
 	}
 	if merged { // RFC 3261 8.2.2.2
-		l.turnDown(m, flow, &l.counters.merged, "Merged Request")
+		l.logBadInput(m, flow, &l.counters.merged, "Merged Request")
 		l.answer(s, sip.StatusLoopDetected)
 		return
 	}
@@ -63,7 +63,7 @@ func (l *Layer) isAgain(k []byte, m *sipmsg.Message, flow *transport.Flow) bool 
 // has to know first.
 func opensDialog(m *sipmsg.Message) bool { return m.Method == sip.INVITE && m.ToTag == "" }
 
-// admits reports whether there is room for a transaction, and counts it then.
+// admits reports whether a transaction is within the bounds, and counts it then.
 func (l *Layer) admits(m *sipmsg.Message, weight int) bool {
 	if l.serverCount() < l.most && l.held.take(int64(weight), l.held.most/8) {
 		return true
@@ -71,9 +71,9 @@ func (l *Layer) admits(m *sipmsg.Message, weight int) bool {
 	return l.serverCount() < l.most+l.most/8+urgent && l.inCall(m) && l.held.take(int64(weight), 0)
 }
 
-// turnAway answers a request that there is no room for. A BYE, or a PRACK, to nothing
-// that is here gets the answer that it would get anyhow.
-func (l *Layer) turnAway(m *sipmsg.Message, flow *transport.Flow, k string) {
+// refuseAtLimit responds to a request beyond the bounds. A BYE or PRACK that belongs to no
+// call gets its usual response.
+func (l *Layer) refuseAtLimit(m *sipmsg.Message, flow *transport.Flow, k string) {
 	if !endsOrAcknowledges(m) || l.inCall(m) {
 		l.refuse503(m, flow, k)
 		return
@@ -110,8 +110,8 @@ func (s *Server) run() {
 	l.user.Request(s)
 }
 
-// noRoom is the 503 that refuses at a limit, the same each time.
-func (l *Layer) noRoom(m *sipmsg.Message, k string) []byte {
+// serviceUnavailable is the 503 that refuses at a limit, the same each time.
+func (l *Layer) serviceUnavailable(m *sipmsg.Message, k string) []byte {
 	return m.Reply(&sipmsg.Reply{
 		Code: sip.StatusServiceUnavailable, Reason: reasonPhrase(sip.StatusServiceUnavailable), Tag: l.tagOf(k),
 		Fields: []sipmsg.Field{{Name: "Retry-After", Value: retryAfter}},
@@ -123,7 +123,7 @@ func (l *Layer) noRoom(m *sipmsg.Message, k string) []byte {
 func (l *Layer) refuse503(m *sipmsg.Message, flow *transport.Flow, k string) {
 	l.counters.refused.Add(1)
 	l.refusals.add(k)
-	l.reply(m, flow, sip.StatusServiceUnavailable, l.noRoom(m, k))
+	l.reply(m, flow, sip.StatusServiceUnavailable, l.serviceUnavailable(m, k))
 }
 
 // bound is how much may wait before a request is refused.
@@ -141,8 +141,8 @@ func (l *Layer) claim(s *Server) bool {
 		return true
 	}
 	first, added := l.merging.add(s.tx.merge, s.tx)
-	// The same key is no other path: a retransmission, just now, by another
-	// read loop.
+	// The same key means no other path (RFC 3261 8.2.2.2): another read loop has just
+	// received a retransmission.
 	if !added {
 		return first.key == s.tx.key
 	}
@@ -160,8 +160,8 @@ func (l *Layer) answer(s *Server, code int) {
 	}
 }
 
-// receiveAck absorbs an ACK that belongs to a failure response; all others go
-// up: only the user knows the ACKs it waits for.
+// receiveAck absorbs an ACK that belongs to a failure response; all others are
+// delivered: only the user knows the ACKs it waits for.
 func (l *Layer) receiveAck(m *sipmsg.Message, flow *transport.Flow, k []byte, old bool) {
 	if l.absorbs(k, m, old) {
 		return

@@ -17,8 +17,8 @@ type backup struct {
 	unsure *Server         // is told when that fails
 }
 
-// write sends a response, as that of the transaction does. A provisional one is in
-// nobody's way once it has left, unless a connection may still have it to write.
+// write sends a response, as write of the transaction does. The bytes of a provisional
+// response are free once it has left, unless a connection may still have to write them.
 func (s *Server) write(r response) error {
 	s.tx.mu.Lock()
 	flow := s.tx.reply

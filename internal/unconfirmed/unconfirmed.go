@@ -21,7 +21,7 @@ type Calls[C comparable] struct {
 
 	mu       sync.Mutex // is taken last; guards the fields below
 	waiting  list.List  // of C, the oldest first
-	crowded  list.List  // likewise: ended, to make room
+	crowded  list.List  // likewise: ended at a bound
 	places   map[C]*list.Element
 	bySource map[netip.Addr]int
 }
@@ -36,8 +36,8 @@ func New[C comparable](most, perSource, releasing int, sourceOf func(C) netip.Ad
 	}
 }
 
-// Enter counts a call. end is a call that must end to make room, drop a call that must be
-// dropped without a BYE; usually both are the zero value.
+// Enter counts a call. At a bound it returns the calls that must leave: end ends, drop is
+// dropped without a BYE. Usually both are the zero value.
 func (u *Calls[C]) Enter(call C) (end, drop C) {
 	if u == nil {
 		return end, drop
@@ -59,8 +59,8 @@ func (u *Calls[C]) Enter(call C) (end, drop C) {
 	return end, drop
 }
 
-// crowdedOutLocked returns the call that must end to make room for another one of a source;
-// nil while there is room.
+// crowdedOutLocked returns the call that must end for another one of a source; nil below
+// the bounds.
 func (u *Calls[C]) crowdedOutLocked(source netip.Addr) *list.Element {
 	switch {
 	case u.perSource > 0 && u.bySource[source] >= u.perSource:

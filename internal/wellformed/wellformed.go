@@ -27,7 +27,7 @@ func IsOneLine(text string) bool {
 	return strings.IndexFunc(text, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) < 0
 }
 
-// Token refuses what is no token (RFC 3261 25.1).
+// Token refuses a text that is not a token (RFC 3261 25.1).
 func Token(what, text string) error {
 	if sipmsg.IsToken(text) {
 		return nil

@@ -37,7 +37,7 @@ type calls struct {
 	now time.Time
 }
 
-// stored returns the entry of a key, expired or not; nil for none.
+// stored returns the entry of a key, expired or not, or nil.
 func (c calls) stored(key dialog.StoreKey) (*storerecord.Entry, error) {
 	data := c.tx.Bucket(callsBucket).Get(key[:])
 	if data == nil {
@@ -50,7 +50,7 @@ func (c calls) stored(key dialog.StoreKey) (*storerecord.Entry, error) {
 	return &e, nil
 }
 
-// entry returns the entry of a key unless it has expired; nil for none.
+// entry returns the entry of a key, or nil if there is none or it has expired.
 func (c calls) entry(key dialog.StoreKey) (*storerecord.Entry, error) {
 	e, err := c.stored(key)
 	return e.Alive(c.now), err

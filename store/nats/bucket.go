@@ -35,7 +35,7 @@ func (s *Store) read(ctx context.Context, key dialog.StoreKey) (revision, error)
 	return revision{e.Alive(time.Now()), msg.Sequence}, nil
 }
 
-// last returns the message of a subject; nil for none.
+// last returns the message of a subject, or nil.
 func (s *Store) last(ctx context.Context, subject string) (*jetstream.RawStreamMsg, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -86,8 +86,8 @@ func (s *Store) remove(ctx context.Context, number uint64) error {
 	return failed(ctx, err)
 }
 
-// lifeOf is how long an entry is to be kept, in whole seconds as the server counts; zero:
-// for ever. lives is false when it has expired.
+// lifeOf is the time until an entry expires, in whole seconds as the server counts; zero:
+// never. lives is false when it has expired.
 func lifeOf(expires time.Time) (life time.Duration, lives bool) {
 	if expires.IsZero() {
 		return 0, true

@@ -44,8 +44,8 @@ func (s *Store) hint(m minute, key dialog.StoreKey) string {
 	return fmt.Sprint(s.prefix, "due.", int64(m), ".", key)
 }
 
-// mark has a key by minute lead to the next entry, before that is written: a process that
-// dies in between leaves a key that leads to nothing, and not a call that nobody finds.
+// mark points a key by minute at the next entry, before that is written: a process that dies
+// in between leaves a key without a call, not a call that cannot be found.
 func (h *hints) mark(ctx context.Context, now, next *storerecord.Entry) error {
 	if next.Due.IsZero() || next.Ended {
 		next.Mark = 0

@@ -16,7 +16,7 @@ import (
 // scene has bob, the server, and the call between them. One goroutine plays it.
 type scene struct {
 	record *record
-	file   string // of the server's calls; empty for none
+	file   string // of the server's calls; may be empty
 
 	bob    *dialog.Stack
 	server *process
@@ -193,7 +193,7 @@ func (s *scene) serverHangsUp(ctx context.Context) error {
 
 // close ends the server and bob's stack.
 func (s *scene) close(ctx context.Context) (err error) {
-	if s.bob != nil { // first, since his BYE needs somebody to answer it
+	if s.bob != nil { // first, since his BYE needs a response
 		err = s.bob.Shutdown(ctx)
 	}
 	if s.server != nil {

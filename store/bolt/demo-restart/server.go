@@ -19,7 +19,7 @@ import (
 //
 //	listening 127.0.0.1:5060    it takes calls
 //	answered                    it has answered a call, with its process number as the call's data
-//	restored 1234               it goes on with a call, whose data are these
+//	restored 1234               it continues a call, whose data are these
 //	done                        it has done what the latest line of the input told
 type server struct {
 	say  func(format string, values ...any)
