@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -12,6 +13,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"sipdialog.example/dialog/internal/kamailio"
+	"sipdialog.example/dialog/internal/program"
 )
 
 //go:embed kamailio.cfg
@@ -19,7 +23,7 @@ var kamailioConfig string
 
 // front is the proxy before the nodes, and what it has said of them.
 type front struct {
-	process *process
+	process *program.Program
 
 	mu     sync.Mutex // guards the field below
 	events []event
@@ -42,27 +46,23 @@ const (
 
 func (e event) String() string { return fmt.Sprint(e.at.Format("05.000 "), e.kind, " ", e.node) }
 
-func startFront(folder string) (*front, error) {
+func startFront(ctx context.Context, folder string) (*front, error) {
 	list := filepath.Join(folder, "dispatcher.list")
 	text := ""
 	for _, address := range nodeAddresses {
 		text += fmt.Sprintf("1 sip:%s:%d\n", address, sipPort)
 	}
 	config := strings.NewReplacer("{{front}}", fmt.Sprintf("%s:%d", frontAddress, sipPort), "{{list}}", list).Replace(kamailioConfig)
-	file := filepath.Join(folder, "kamailio.cfg")
 	if err := os.WriteFile(list, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		return nil, err
-	}
 	f := &front{}
-	var err error
-	f.process, err = start(folder, f.hear, "kamailio", "-f", file, "-Y", folder, "-P", filepath.Join(folder, "pid"), "-DD", "-E", "-m", "128", "-M", "8")
+	server, err := kamailio.Start(ctx, kamailio.Config{Text: config, Dir: folder, Command: program.Command{Line: f.hear}, Answers: answers()})
 	if err != nil {
 		return nil, err
 	}
-	return f, f.ready()
+	f.process = server.Program
+	return f, nil
 }
 
 // hear reads what the configuration says of nodes.
@@ -124,28 +124,20 @@ func few(list []string) string {
 	return strings.Join(list, "; ")
 }
 
-// ready waits until a request gets through to a node and back.
-func (f *front) ready() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	for try := 1; ctx.Err() == nil; try++ {
-		if probe(try) {
-			return nil
-		}
-		select {
-		case <-f.process.done:
-			return fmt.Errorf("kamailio has ended:%s", f.process.said())
-		default:
-		}
+// answers returns a function that sends OPTIONS to the front, which a node answers 200.
+func answers() func(context.Context) error {
+	number := 0
+	return func(context.Context) error {
+		number++
+		return probe(number)
 	}
-	return fmt.Errorf("kamailio does not answer:%s", f.process.said())
 }
 
-// probe sends OPTIONS to the front, and reports whether that is answered 200 soon.
-func probe(number int) bool {
+// probe sends one of them.
+func probe(number int) error {
 	conn, err := net.Dial("udp", net.JoinHostPort(frontAddress, strconv.Itoa(sipPort)))
 	if err != nil {
-		return false
+		return err
 	}
 	defer func() { _ = conn.Close() }()
 	_, _ = fmt.Fprintf(conn, "OPTIONS sip:%[1]s:%[2]d SIP/2.0\r\nVia: SIP/2.0/UDP %[3]s;branch=z9hG4bKprobe%[4]d;rport\r\n"+
@@ -155,8 +147,10 @@ func probe(number int) bool {
 	buffer := make([]byte, 4096)
 	n, err := conn.Read(buffer)
 	if err != nil {
-		time.Sleep(100 * time.Millisecond)
-		return false
+		return err
 	}
-	return strings.HasPrefix(string(buffer[:n]), "SIP/2.0 200")
+	if line, _, _ := strings.Cut(string(buffer[:n]), "\r"); !strings.HasPrefix(line, "SIP/2.0 200") {
+		return errors.New(line)
+	}
+	return nil
 }

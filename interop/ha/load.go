@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sipdialog.example/dialog/internal/program"
 )
 
 //go:embed scenarios/caller.xml
@@ -20,7 +22,7 @@ var callerScenario string
 
 // load is a sipp that places calls.
 type load struct {
-	process *process
+	process *program.Program
 	folder  string
 	calls   int
 }
@@ -41,7 +43,7 @@ func startLoad(folder string, lasts time.Duration) (*load, error) {
 		return nil, err
 	}
 	var err error
-	l.process, err = start(folder, func(string) {}, "sipp", "-sf", file, "-t", "u1", "-i", callerAddress, "-p", strconv.Itoa(sipPort),
+	l.process, err = start(folder, nil, "sipp", "-sf", file, "-t", "u1", "-i", callerAddress, "-p", strconv.Itoa(sipPort),
 		"-r", strconv.Itoa(callRate), "-m", strconv.Itoa(l.calls), "-l", strconv.Itoa(l.calls), "-nostdin", "-nd",
 		"-recv_timeout", "20000", "-trace_stat", "-stf", "stat.csv", "-fd", "1", "-trace_err", "-error_file", "errors.log",
 		fmt.Sprintf("%s:%d", frontAddress, sipPort))
@@ -50,12 +52,12 @@ func startLoad(folder string, lasts time.Duration) (*load, error) {
 
 // wait waits for the end of all calls.
 func (l *load) wait(ctx context.Context) (outcome, error) {
-	if err := l.process.wait(ctx); err != nil {
+	if err := l.process.Wait(ctx); err != nil {
 		return outcome{}, err
 	}
 	rows, err := l.statistics()
 	if err != nil {
-		return outcome{}, fmt.Errorf("sipp: %w%s", err, l.process.said())
+		return outcome{}, fmt.Errorf("sipp: %w:\n%s", err, l.process.Said())
 	}
 	last := len(rows) - 1
 	return outcome{

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"sipdialog.example/dialog/internal/program"
 )
 
 // plan is a run: how long calls are placed, what happens meanwhile, and what must come out.
@@ -51,7 +53,7 @@ func killOne(ctx context.Context, t *trial) error {
 		return err
 	}
 	t.goes(nodeAddresses[0])
-	t.nodes[0].kill()
+	t.nodes[0].Kill()
 	t.killed = nodeAddresses[0]
 	return nil
 }
@@ -63,7 +65,7 @@ func deploy(ctx context.Context, t *trial) error {
 			return err
 		}
 		t.goes(nodeAddresses[i])
-		if err := t.nodes[i].stop(25 * time.Second); err != nil {
+		if err := stop(t.nodes[i], 25*time.Second); err != nil {
 			return err
 		}
 		if err := t.startNode(i); err != nil {
@@ -92,7 +94,7 @@ func pause(ctx context.Context, d time.Duration) error {
 // bench is what all runs share: a folder and the Redis server.
 type bench struct {
 	folder, self, socket string
-	redis                *process
+	redis                *program.Program
 	databases            int
 	quiet                map[int]quiet // by database
 }
@@ -112,7 +114,7 @@ func newBench() (*bench, error) {
 		return nil, err
 	}
 	b := &bench{folder: folder, self: self, socket: filepath.Join(folder, "redis"), quiet: make(map[int]quiet)}
-	b.redis, err = start(folder, func(string) {}, "redis-server", "--port", "0", "--unixsocket", b.socket, "--save", "", "--appendonly", "no", "--dir", folder)
+	b.redis, err = start(folder, nil, "redis-server", "--port", "0", "--unixsocket", b.socket, "--save", "", "--appendonly", "no", "--dir", folder)
 	if err != nil {
 		b.close()
 		return nil, err
@@ -128,7 +130,7 @@ func newBench() (*bench, error) {
 }
 
 func (b *bench) close() {
-	b.redis.kill()
+	b.redis.Kill()
 	_ = os.RemoveAll(b.folder)
 }
 
@@ -206,7 +208,7 @@ type trial struct {
 	plan     plan
 	folder   string
 	database int
-	nodes    [len(nodeAddresses)]*process
+	nodes    [len(nodeAddresses)]*program.Program
 	front    *front
 	load     *load
 	killed   string
@@ -266,7 +268,7 @@ func (t *trial) run(ctx context.Context) (out outcome, err error) {
 			return out, err
 		}
 	}
-	if t.front, err = startFront(t.folder); err != nil {
+	if t.front, err = startFront(ctx, t.folder); err != nil {
 		return out, err
 	}
 	if t.load, err = startLoad(t.folder, t.plan.lasts); err != nil {
@@ -285,7 +287,7 @@ func (t *trial) run(ctx context.Context) (out outcome, err error) {
 			continue
 		}
 		t.goes(nodeAddresses[i])
-		if err := n.stop(25 * time.Second); err != nil {
+		if err := stop(n, 25*time.Second); err != nil {
 			return out, err
 		}
 	}
@@ -320,10 +322,10 @@ func (t *trial) startNode(i int) error {
 	select {
 	case <-ready:
 		return nil
-	case <-n.done:
-		return fmt.Errorf("node %d has ended:%s", i+1, n.said())
+	case <-n.Done():
+		return fmt.Errorf("node %d has ended:\n%s", i+1, n.Said())
 	case <-time.After(10 * time.Second):
-		return fmt.Errorf("node %d does not start:%s", i+1, n.said())
+		return fmt.Errorf("node %d does not start:\n%s", i+1, n.Said())
 	}
 }
 
@@ -390,13 +392,13 @@ func (t *trial) precondition() (void, doubt error) {
 
 func (t *trial) close() {
 	if t.load != nil {
-		t.load.process.kill()
+		t.load.process.Kill()
 	}
 	if t.front != nil {
-		t.front.process.kill()
+		t.front.process.Kill()
 	}
 	for _, n := range t.nodes {
-		n.kill()
+		n.Kill()
 	}
 }
 

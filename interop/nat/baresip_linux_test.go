@@ -11,13 +11,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/internal/program"
 )
 
 // baresip is a telephone that shares no code with the library, behind a router.
@@ -158,35 +158,17 @@ func (b *baresip) order(command, params string) {
 	}
 }
 
+// command is a program on this network.
+func (n *namespace) command() program.Command {
+	return program.Command{Thread: n.inside, Apart: true}
+}
+
 // start runs a program on this network until the end of the test, or of this program.
 func (n *namespace) start(t *testing.T, path string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, path, args...)
-	// What it starts itself ends with it, as its processes are numbered apart.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: syscall.CLONE_NEWPID}
-	out, err := os.Create(filepath.Join(t.TempDir(), "output"))
+	command := n.command()
+	command.Path, command.Args = path, args
+	p, err := program.Start(command)
 	require.NoError(t, err)
-	cmd.Stdout, cmd.Stderr = out, out
-	started, ended := make(chan error), make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = n.inside(func() error { // the thread must live as long as the program
-			err := cmd.Start()
-			started <- err
-			if err == nil {
-				_ = cmd.Wait()
-			}
-			return nil
-		})
-	}()
-	require.NoError(t, <-started)
-	t.Cleanup(func() {
-		cancel()
-		<-ended
-		if said, err := os.ReadFile(out.Name()); err == nil && t.Failed() {
-			t.Logf("%s:\n%s", path, said)
-		}
-		_ = out.Close()
-	})
+	p.EndsWith(t)
 }

@@ -3,13 +3,7 @@ package nat
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,148 +12,33 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/internal/kamailio"
 	"sipdialog.example/dialog/internal/testcert"
 )
 
-// kamailioConfig is a registrar and proxy on the internet, as in Kamailio's handbook for
-// phones behind routers: it remembers such a phone by the source of its messages
-// (nathelper), in registrations and in the Contacts of calls.
-const kamailioConfig = `
-debug=2
-log_stderror=yes
-children=2
-tcp_children=4
-enable_tls=yes
-auto_aliases=no
-dns=no
-rev_dns=no
-tcp_connection_lifetime=3600
-tcp_accept_no_cl=yes
-listen=udp:%[1]s:5060
-listen=tcp:%[1]s:5060
-listen=tls:%[1]s:5061
-listen=tcp:%[1]s:8080
-listen=tls:%[1]s:8443
-
-loadmodule "tls.so"
-loadmodule "tm.so"
-loadmodule "sl.so"
-loadmodule "rr.so"
-loadmodule "pv.so"
-loadmodule "maxfwd.so"
-loadmodule "textops.so"
-loadmodule "siputils.so"
-loadmodule "usrloc.so"
-loadmodule "registrar.so"
-loadmodule "nathelper.so"
-loadmodule "xhttp.so"
-loadmodule "websocket.so"
-
-modparam("tls", "tls_method", "TLSv1.2+")
-modparam("tls", "private_key", "%[2]s/key.pem")
-modparam("tls", "certificate", "%[2]s/cert.pem")
-modparam("tm", "fr_timer", 30000)
-modparam("tm", "fr_inv_timer", 180000)
-modparam("rr", "enable_full_lr", 1)
-modparam("nathelper|registrar", "received_avp", "$avp(received)")
-modparam("websocket", "keepalive_mechanism", 0)
-
-request_route {
-	force_rport();
-	if (!mf_process_maxfwd_header("10")) {
-		sl_send_reply("483", "Too Many Hops");
-		exit;
-	}
-	if (is_method("CANCEL")) {
-		if (t_check_trans()) t_relay();
-		exit;
-	}
-	if (is_first_hop()) {
-		if (is_method("REGISTER")) {
-			fix_nated_register();
-		} else {
-			set_contact_alias();
-		}
-	}
-	if (has_totag()) {
-		if (loose_route()) {
-			if ($du == "") handle_ruri_alias();
-			route(RELAY);
-		} else if (!is_method("ACK")) {
-			sl_send_reply("404", "Not Here");
-		} else if (t_check_trans()) {
-			t_relay();
-		}
-		exit;
-	}
-	t_check_trans();
-	if (is_method("REGISTER")) {
-		if (!save("location")) sl_reply_error();
-		exit;
-	}
-	record_route();
-	if (!lookup("location")) {
-		sl_send_reply("404", "Not Found");
-		exit;
-	}
-	route(RELAY);
-}
-
-route[RELAY] {
-	t_on_reply("ANSWER");
-	if (!t_relay()) sl_reply_error();
-	exit;
-}
-
-onreply_route[ANSWER] {
-	if (is_first_hop()) set_contact_alias();
-}
-
-event_route[xhttp:request] {
-	set_reply_close();
-	set_reply_no_connect();
-	if ($hdr(Upgrade) =~ "websocket" && $hdr(Connection) =~ "Upgrade" && $rm =~ "GET") {
-		if (ws_handle_handshake()) exit;
-	}
-	xhttp_reply("404", "Not Found", "", "");
-}
-`
-
-// kamailio is the proxy, and the TLS configuration of a client that trusts it.
-type kamailio struct {
+// proxy is a Kamailio that reaches phones where their messages come from, and the TLS
+// configuration of a client that trusts it.
+type proxy struct {
 	w      *world
 	client *tls.Config
 }
 
 // proxied starts a Kamailio in place of the server.
-func (w *world) proxied(path string) *kamailio {
+func (w *world) proxied() *proxy {
 	w.t.Helper()
 	ca, dir := testcert.New(w.t), w.t.TempDir()
-	writeKeys(w.t, dir, ca.Issue(serverIP))
-	file := filepath.Join(dir, "kamailio.cfg")
-	require.NoError(w.t, os.WriteFile(file, fmt.Appendf(nil, kamailioConfig, serverIP, dir), 0o600))
-	w.server.start(w.t, path, "-f", file, "-Y", dir, "-P", filepath.Join(dir, "pid"), "-DD", "-E", "-m", "32", "-M", "4")
-	require.Eventually(w.t, func() bool {
-		conn, err := w.server.DialContext(context.Background(), "tcp", net.JoinHostPort(serverIP, "8443"))
+	ca.Write(dir, serverIP)
+	within(w.t, 4*soon, "starting Kamailio", func(ctx context.Context) error {
+		server, err := kamailio.Start(ctx, kamailio.Config{
+			Text: kamailio.Registrar(serverIP, dir, kamailio.NAT), Dir: dir, Command: w.server.command(),
+			Answers: kamailio.Handshake(serverIP, ca.Client(), w.server.DialContext),
+		})
 		if err == nil {
-			_ = conn.Close()
+			server.EndsWith(w.t)
 		}
-		return err == nil
-	}, 2*soon, soon/100, "Kamailio takes no connections")
-	return &kamailio{w: w, client: ca.Client()}
-}
-
-// writeKeys writes a certificate and its key as files.
-func writeKeys(t *testing.T, dir string, cert tls.Certificate) {
-	t.Helper()
-	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
-	require.NoError(t, err)
-	for name, block := range map[string]*pem.Block{
-		"cert.pem": {Type: "CERTIFICATE", Bytes: cert.Certificate[0]},
-		"key.pem":  {Type: "PRIVATE KEY", Bytes: key},
-	} {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600))
-	}
+		return err
+	})
+	return &proxy{w: w, client: ca.Client()}
 }
 
 // customer is a phone behind a router, registered with the proxy.
@@ -171,7 +50,7 @@ type customer struct {
 }
 
 // customer starts a customer and registers it.
-func (k *kamailio) customer(t *testing.T, r *router, name, transport string, change ...func(*dialog.StackConfig)) *customer {
+func (k *proxy) customer(t *testing.T, r *router, name, transport string, change ...func(*dialog.StackConfig)) *customer {
 	t.Helper()
 	proxy := sip.Uri{Scheme: "sip", Host: serverIP, Port: ports[transport], UriParams: sip.HeaderParams{{K: "transport", V: transport}, {K: "lr"}}}
 	config := &dialog.StackConfig{
@@ -220,12 +99,11 @@ type pair struct{ alice, bob *customer }
 // Calls between phones behind routers through a proxy that shares no code with the
 // library. Both phones have the same private address.
 func TestKamailio(t *testing.T) {
-	path, err := exec.LookPath("kamailio")
-	if err != nil {
-		t.Skip("kamailio is not installed (Debian: kamailio, kamailio-tls-modules, kamailio-websocket-modules)")
+	if !kamailio.Installed() {
+		t.Skip("kamailio is not installed (Debian: " + kamailio.Packages + ")")
 	}
 	w := newWorld(t)
-	k := w.proxied(path)
+	k := w.proxied()
 	for _, transport := range transports {
 		for name, test := range map[string]func(*testing.T, *pair){
 			"calls": callBothWays, "forgets": forgetBindings, "cuts": cutConnections, "rings": ringLong, "rings late": ringLate,

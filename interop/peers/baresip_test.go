@@ -64,7 +64,7 @@ func baresips(s *scene, host int, transport, account string) *baresip {
 	s.t.Helper()
 	b := &baresip{s: s, transport: transport, ip: s.address(host, fmt.Sprint("baresip", host-peerHost))}
 	dir := s.t.TempDir()
-	writePEM(s.t, dir, s.authority(), b.ip)
+	s.authority().Write(dir, b.ip)
 	if account == "" {
 		account = fmt.Sprintf("<sip:peer@%s:%d;transport=%s>;regint=0;answermode=manual", b.ip, portOf(transport), transport)
 	}
@@ -74,7 +74,7 @@ func baresips(s *scene, host int, transport, account string) *baresip {
 		require.NoError(s.t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
 	b.process = launch(s.t, dir, nil, "baresip", "-f", dir)
-	b.says(s.t, 0, "baresip is ready")
+	b.says(0, "baresip is ready")
 	conn, err := net.Dial("tcp", net.JoinHostPort(b.ip, "4444"))
 	require.NoError(s.t, err)
 	b.control = conn

@@ -67,13 +67,13 @@ func linphones(s *scene, host int, transport string) *linphone {
 // hears waits until the phone says something that it has not said before.
 func (l *linphone) hears(text string) {
 	l.s.t.Helper()
-	l.read = l.says(l.s.t, l.read, text)
+	l.read = l.says(l.read, text)
 }
 
 func (l *linphone) orders(command string) {
 	l.s.t.Helper()
 	l.s.note("linphone", command)
-	l.types(l.s.t, command)
+	l.types(command)
 }
 
 func (l *linphone) target() (sip.Uri, *dialog.Flow) {

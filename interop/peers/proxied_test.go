@@ -21,7 +21,7 @@ import (
 // passage is a feature that is tried through a proxy.
 type passage struct {
 	*scene
-	proxy        *kamailio
+	proxy        *proxy
 	over, result string
 }
 
