@@ -176,7 +176,8 @@ func customerCancels(c *passage) {
 	require.Equal(c.t, "CANCEL", callee.Cause().Method)
 }
 
-// branches starts three stacks of one user, who is called.
+// branches starts three stacks of one user, who is called, and waits until the caller hears
+// all of them ring: Kamailio does not cancel a branch whose 180 comes with another's 200.
 func (c *passage) branches() (caller *dialog.Dialog, phones []*station, ringing []*dialog.Dialog) {
 	c.t.Helper()
 	alice := c.customer(aliceHost, "alice")
@@ -187,6 +188,9 @@ func (c *passage) branches() (caller *dialog.Dialog, phones []*station, ringing 
 	for _, phone := range phones {
 		ringing = append(ringing, phone.rung())
 	}
+	c.until("all three ring", func() bool {
+		return c.countLocked("180 INVITE", func(m message) bool { return !m.sent && m.station == alice.name }) == len(phones)
+	})
 	return caller, phones, ringing
 }
 

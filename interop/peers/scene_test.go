@@ -203,6 +203,16 @@ func (s *scene) findLocked(sent bool, what string, conditions ...func(sip.Messag
 	return nil, nil
 }
 
+// countLocked counts the messages that are looked for.
+func (s *scene) countLocked(what string, holds func(message) bool) (n int) {
+	for _, m := range s.messages {
+		if _, is := wants(m.data, what); is && holds(m) {
+			n++
+		}
+	}
+	return n
+}
+
 // until waits for a condition of the scene; it runs with the mutex held.
 func (s *scene) until(what string, holds func() bool) {
 	s.t.Helper()
