@@ -19,11 +19,14 @@ import (
 )
 
 // decisionContext bounds a decision of the application by the ringing limit.
-func (d *Dialog) decisionContext() (context.Context, context.CancelFunc) {
-	if limit := d.config().ringingLimit(); limit > 0 {
-		return context.WithTimeout(context.Background(), limit)
+func (d *Dialog) decisionContext() (context.Context, context.CancelCauseFunc) {
+	ctx, end := context.WithCancelCause(context.Background())
+	limit := d.config().ringingLimit()
+	if limit <= 0 {
+		return ctx, end
 	}
-	return context.WithCancel(context.Background())
+	ctx, stop := context.WithTimeout(ctx, limit)
+	return ctx, func(why error) { end(why); stop() }
 }
 
 // offered is an offer of the peer that the application decides. Of accept and refuse only
@@ -118,7 +121,7 @@ func (d *Dialog) abortOffers() {
 		d.refuseReInvite(in, &Refusal{Status: reinviteStatus})
 	}
 	if out != nil {
-		out.cancel()
+		out.cancel(nil)
 	}
 	if update != nil {
 		d.refuseUpdate(update, &Refusal{Status: updateStatus})

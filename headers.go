@@ -148,8 +148,8 @@ func reasonHeaders(text string, reasons []Reason) []sip.Header {
 }
 
 // ReasonError ends a context with reasons: cancel(&ReasonError{…}) of a
-// context.CancelCauseFunc. They are the Reason headers of the CANCEL that WaitAnswer sends
-// when its context ends, and of the CANCEL or BYE for InviteOpts.Context, such as SIP with
+// context.CancelCauseFunc. They are the Reason headers of the CANCEL that WaitAnswer,
+// ReInvite and Renegotiate send when their context ends, and of the CANCEL or BYE for InviteOpts.Context, such as SIP with
 // cause 200 and text "Call completed elsewhere" (RFC 3326 2). So are the reasons of an
 // [EndError], which ends the context of another call, and of a [ResponseError]. Reasons that
 // make no valid header are left out.

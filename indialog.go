@@ -129,7 +129,7 @@ func (d *Dialog) handleCancel(tx serverTx, cancel *sipmsg.Message) {
 		return
 	}
 	if !d.cancelHeld(tx, cause) {
-		d.cancelReInvite(tx)
+		d.cancelReInvite(tx, cause.Reasons)
 	}
 }
 

@@ -24,8 +24,9 @@ type reinviteClient struct {
 	offer Body
 	// target is where it went.
 	target sip.Uri
-	// canceled is true once the application gave it up.
+	// canceled is true once the application gave it up; reasons are those of the CANCEL.
 	canceled bool
+	reasons  []sip.Header
 	limit    *deadline.Func
 	// final is closed once err, the outcome, stands.
 	final chan struct{}
@@ -140,9 +141,10 @@ func (re *reinviteClient) written(tx clientTx) {
 	if limit := re.d.config().ringingLimit(); limit > 0 && !over && re.limit == nil {
 		re.limit = re.d.after(limit, re.expire)
 	}
+	reasons := re.reasons
 	re.d.mutex.Unlock()
 	if over {
-		tx.Cancel()
+		tx.Cancel(reasons...)
 	}
 }
 
@@ -151,17 +153,17 @@ func (re *reinviteClient) expire() {
 	re.d.mutex.Lock()
 	re.endLocked(ErrTimeout)
 	re.d.mutex.Unlock()
-	re.cancel()
+	re.cancel(nil)
 }
 
-// cancel cancels the re-INVITE; the call continues.
-func (re *reinviteClient) cancel() {
+// cancel cancels the re-INVITE, and says why; the call continues.
+func (re *reinviteClient) cancel(reasons []sip.Header) {
 	re.d.mutex.Lock()
-	re.canceled = true
+	re.canceled, re.reasons = true, reasons
 	tx := re.tx
 	re.d.mutex.Unlock()
 	if tx != nil {
-		tx.Cancel()
+		tx.Cancel(reasons...)
 	}
 }
 
@@ -343,7 +345,7 @@ func (re *reinviteClient) done(err error) {
 type reinviteServer struct {
 	tx serverTx
 	// cancel ends the application's decision.
-	cancel context.CancelFunc
+	cancel context.CancelCauseFunc
 	// flow is the one by which it came, or the call has moved to since. The dialog's mutex
 	// guards it.
 	flow *transport.Flow
@@ -365,7 +367,7 @@ func (d *Dialog) handleReInvite(tx serverTx, req *sipmsg.Message) {
 	d.mutex.Lock()
 	if refusal := d.refuseReInviteLocked(tx); refusal != nil {
 		d.mutex.Unlock()
-		cancel()
+		cancel(nil)
 		d.stack.respond(tx, refusal)
 		return
 	}
@@ -448,7 +450,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made offeranswe
 	req := in.tx.Message()
 	res := d.newAnswer(in.tx)
 	answer = ownBody(answer)
-	defer in.cancel()
+	defer in.cancel(nil)
 
 	d.mutex.Lock()
 	if d.reinviteIn != in || d.state != DialogStateEstablished {
@@ -483,21 +485,25 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made offeranswe
 }
 
 // refuseReInvite answers with a failure: session and target stay.
-func (d *Dialog) refuseReInvite(in *reinviteServer, how *Refusal) {
+func (d *Dialog) refuseReInvite(in *reinviteServer, how *Refusal) { d.undoReInvite(in, how, nil) }
+
+// undoReInvite is refuseReInvite; why ends the context of the application's decision.
+func (d *Dialog) undoReInvite(in *reinviteServer, how *Refusal, why error) {
 	if !d.claimReInvite(in, how.status()) {
 		return
 	}
-	in.cancel()
+	in.cancel(why)
 	d.logRefused(sip.INVITE, how.status())
 	d.stack.refuseWith(in.tx, how)
 }
 
-// cancelReInvite answers a cancelled re-INVITE with 487; the call continues.
-func (d *Dialog) cancelReInvite(tx serverTx) {
+// cancelReInvite answers a cancelled re-INVITE with 487; the call continues. The decision's
+// context ends with the peer's reasons, which a re-INVITE that it has in turn sent passes on.
+func (d *Dialog) cancelReInvite(tx serverTx, reasons []Reason) {
 	d.mutex.RLock()
 	in := d.reinviteIn
 	d.mutex.RUnlock()
 	if in != nil && in.tx == tx {
-		d.refuseReInvite(in, &Refusal{Status: sip.StatusRequestTerminated})
+		d.undoReInvite(in, &Refusal{Status: sip.StatusRequestTerminated}, &ReasonError{Reasons: reasons})
 	}
 }

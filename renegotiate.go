@@ -18,7 +18,9 @@ const maxRetries = 3
 
 // Renegotiate is ReInvite that also returns the peer's session description: the one in
 // the 2xx, or in the reliable provisional response before it; nil if there is none. If
-// offer is nil, the result is the peer's offer, which OnOffer's function has answered.
+// offer is nil, the result is the peer's offer, which OnOffer's function has answered. If ctx
+// ends before the final response, CANCEL is sent, with the reasons of its cause (see
+// [ReasonError]).
 func (d *Dialog) Renegotiate(ctx context.Context, offer Body, headers ...Header) (result Body, err error) {
 	defer naming("Renegotiate", &err)
 	if ctx == nil {
@@ -126,7 +128,7 @@ func (d *Dialog) reinviteOnce(ctx context.Context, opts InviteOpts, build offerB
 	case <-re.final:
 		return re.outcome()
 	case <-ctx.Done():
-		re.cancel()
+		re.cancel(reasonHeaders("", reasonsFor(context.Cause(ctx))))
 		return nil, ctx.Err()
 	}
 }

@@ -87,6 +87,9 @@ func New(stack *dialog.Stack, opts Options) *Bridge {
 // own To tag (RFC 3261 12.1.1), and the one that answers becomes the call. UPDATE and offers
 // in PRACK pass in the first one only; in the others they get 491.
 //
+// A Max-Breadth of the caller passes on: the bridge itself never forks (RFC 5393 5.4.3). An
+// application that joins one caller's INVITE with several callees shares it out by Headers.
+//
 // The functions of both calls for offers, and for requests of INFO, MESSAGE and OPTIONS,
 // are the bridge's from now on; the application may replace them for requests once Join
 // has returned.
@@ -121,11 +124,14 @@ func (b *Bridge) Join(ctx context.Context, in *dialog.Dialog, target sip.Uri, op
 
 // Link joins two established calls: from now on offers, requests and the end of either
 // pass to the other. It sends nothing: the application has connected their media before,
-// as in RFC 3725. If one of the calls has ended, the other ends.
+// as in RFC 3725. If one of the calls has ended, the other ends. Each side goes on under the
+// o= line that it knows (RFC 3264 8).
 func (b *Bridge) Link(x, y *dialog.Dialog) *Call {
 	c := b.newCall(x)
-	c.listen(&c.a)
 	c.attach(y)
+	c.a.goesOn()
+	c.b.goesOn()
+	c.listen(&c.a)
 	c.listen(&c.b)
 	return c
 }
@@ -135,6 +141,7 @@ func (b *Bridge) inviteOpts(opts dialog.InviteOpts, invite *sip.Request, in *dia
 	opts.Body, opts.MaxForwards, opts.LastHop = bodyOf(invite), hops, hops == 0
 	opts.Unreliable = opts.Unreliable || !takesReliable(invite)
 	opts.Headers = append(b.passed(invite), opts.Headers...)
+	opts.Headers = append(opts.Headers, breadth(invite, opts.Headers)...)
 	if opts.From == nil && !opts.Anonymous {
 		from := in.Info().Remote
 		opts.From = &from

@@ -8,6 +8,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sdp"
 )
 
@@ -31,21 +32,29 @@ type leg struct {
 // from this call, if that of the other has changed, because the other call has (RFC 3264 8,
 // RFC 3725 4.4). The stack raises the version. What cannot be read passes untouched.
 func (l *leg) sends(body dialog.Body) dialog.Body {
-	if body == nil || !isSDP(body) {
-		return body
+	if body == nil {
+		return nil
 	}
-	if _, err := sdp.Parse(body.Data()); err != nil {
+	text, ok := offeranswer.ReadableSDP(body)
+	if !ok {
 		return body
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.sent == nil:
-		l.sent = body.Data()
-	case !sdp.SameOrigin(body.Data(), l.sent):
-		return dialog.NewBody(body.ContentType(), sdp.WithOriginOf(body.Data(), l.sent))
+		l.sent = text
+	case !sdp.SameOrigin(text, l.sent):
+		return offeranswer.WithOriginOf(body, l.sent)
 	}
 	return body
+}
+
+// goesOn has the peer of a call that stands keep the o= line that it knows.
+func (l *leg) goesOn() {
+	if known := l.dialog().Session().Local; known != nil {
+		l.sends(known)
+	}
 }
 
 func (l *leg) firstSent() []byte {

@@ -106,6 +106,24 @@ func hopsOf(req *sip.Request) (hops int, ok bool) {
 	return int(*received) - 1, *received > 0
 }
 
+// maxBreadth is the highest Max-Breadth that passes (RFC 5393 5.3.3).
+const maxBreadth = 60
+
+// breadth returns the Max-Breadth of a request that follows from another, unless it is given:
+// that of the other one.
+func breadth(req *sip.Request, given []dialog.Header) []dialog.Header {
+	const name = "Max-Breadth"
+	values := dialog.HeaderText(req, name)
+	if len(values) == 0 || hasHeader(given, name) {
+		return nil
+	}
+	value, err := strconv.ParseUint(values[0], 10, 32)
+	if err != nil || value == 0 {
+		return nil
+	}
+	return []dialog.Header{{Name: name, Value: strconv.FormatUint(min(value, maxBreadth), 10)}}
+}
+
 // route is where an INVITE of ours went, and the one before it that it follows from.
 type route struct {
 	key    dialog.DialogKey

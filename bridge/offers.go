@@ -103,10 +103,10 @@ func (l *leg) ask(ctx context.Context, r *dialog.OfferRequest) (dialog.Body, err
 	if !ok {
 		return nil, dialog.ErrPending
 	}
-	until, cancel := context.WithCancel(dialog.WithoutRetry(context.Background()))
+	until, cancel := context.WithCancelCause(dialog.WithoutRetry(context.Background()))
 	done := make(chan error, 1)
 	go func() { // ends with the transaction, once the offer has its answer
-		defer cancel()
+		defer cancel(nil)
 		_, err := d.Renegotiate(until, nil)
 		l.other.endAsking()
 		done <- err
@@ -120,7 +120,7 @@ func (l *leg) ask(ctx context.Context, r *dialog.OfferRequest) (dialog.Body, err
 		}
 		return nil, err
 	case <-ctx.Done():
-		cancel()
+		cancel(context.Cause(ctx)) // with the reasons of the peer's CANCEL
 		return nil, ctx.Err()
 	}
 }

@@ -54,6 +54,38 @@ func TestBridgeCountsHops(t *testing.T) {
 	})
 }
 
+// RFC 5393 5.4.3: a Max-Breadth passes on, at most 60, as the bridge does not fork.
+func TestBridgePassesMaxBreadth(t *testing.T) {
+	for received, want := range map[string][]string{
+		"":                   nil,
+		"Max-Breadth: 1":     {"1"},
+		"Max-Breadth: 60":    {"60"},
+		"Max-Breadth: 61":    {"60"},
+		"Max-Breadth: 0":     nil,
+		"Max-Breadth: -1":    nil,
+		"Max-Breadth: 1;x=y": nil,
+	} {
+		t.Run(received, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				headers := withHeaders("Subject: breadth")
+				if received != "" {
+					headers = withHeaders(received)
+				}
+				j := bridging(t, w, bridge.Options{}, headers)
+				require.Equal(t, want, w.one(stackIP, "INVITE").values("Max-Breadth"))
+				j.callee.answer(dialogtest.Response{Code: 486})
+				j.gets("486 INVITE")
+			})
+		})
+	}
+	bubble(t, func(t *testing.T, w *world) {
+		j := bridging(t, w, bridge.Options{Pass: bridge.Only("Max-Breadth")}, withHeaders("Max-Breadth: 7"))
+		require.Equal(t, []string{"7"}, w.one(stackIP, "INVITE").values("Max-Breadth"))
+		j.callee.answer(dialogtest.Response{Code: 486})
+		j.gets("486 INVITE")
+	})
+}
+
 // onlyHops is a request with another Max-Forwards.
 func onlyHops(header string) func(*dialogtest.Request) { return withHeaders(header) }
 

@@ -119,6 +119,31 @@ func TestBridgePassesAnOfferInAReliableResponse(t *testing.T) {
 	})
 }
 
+// The reason of a re-INVITE's CANCEL passes, with the offer first or last (RFC 3326).
+func TestBridgePassesTheReasonOfACancelledReInvite(t *testing.T) {
+	for _, change := range [][]func(*dialogtest.Request){{withBody(second(offerSDP))}, nil} {
+		bubble(t, func(t *testing.T, w *world) {
+			j := established(t, w, bridge.Options{})
+			text := j.caller.ask("INVITE", change...)
+			invite := j.callee.next("INVITE")
+			j.callee.reply(invite, dialogtest.Response{Code: 180})
+			synctest.Wait()
+			cancel := j.caller.made("CANCEL", withHeaders(`Reason: SIP;cause=200;text="enough"`))
+			j.caller.seq--
+			cancel.CSeq, cancel.Branch = j.caller.seq, branchIn(text)
+			require.NoError(t, j.caller.Send(j.caller.stack, j.caller.Request(cancel)))
+			j.caller.next("487 INVITE")
+			j.caller.acknowledge(j.caller.seq)
+			got := j.callee.next("CANCEL")
+			require.Equal(t, `SIP;cause=200;text="enough"`, testkit.Value(got.Message, "Reason"))
+			j.callee.reply(got, dialogtest.Response{Code: 200})
+			j.callee.reply(invite, dialogtest.Response{Code: 487})
+			j.callee.next("ACK")
+			j.hangsUp(j.caller, j.callee)
+		})
+	}
+}
+
 // Offers of an established call, by each method, from each side, with the offer first or
 // last.
 func TestBridgePassesOffersOfAnEstablishedCall(t *testing.T) {

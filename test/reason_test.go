@@ -120,6 +120,52 @@ func TestResponseIsTheOneThatCounts(t *testing.T) {
 	})
 }
 
+// RFC 3326: the CANCEL of a re-INVITE has the reasons of the cause with which its context
+// ends, also if it waits for the first provisional response.
+func TestCancelOfAReInviteHasReasons(t *testing.T) {
+	const completed = `SIP;cause=200;text="Call completed elsewhere"`
+	because := &dialog.ReasonError{Reasons: []dialog.Reason{{Protocol: "SIP", Cause: 200, Text: "Call completed elsewhere"}}}
+	for name, row := range map[string]struct {
+		cause  error
+		early  bool
+		reason []string
+	}{
+		"reasons":                              {because, true, []string{completed}},
+		"reasons, before it has a provisional": {because, false, []string{completed}},
+		"of another call":                      {&dialog.EndError{Cause: dialog.Cause{Reasons: because.Reasons}}, true, []string{completed}},
+		"none":                                 {nil, true, nil},
+		"an error that has none, or a bad one": {errors.Join(errors.New("x"), &dialog.ReasonError{Reasons: []dialog.Reason{{Protocol: "a b"}}}), true, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				a, p := w.stack(stackIP), w.peer(peerIP)
+				l := w.outgoing(a, p)
+				ctx, cancel := context.WithCancelCause(context.Background())
+				result := began(func() error {
+					_, err := l.d.Renegotiate(ctx, dialog.NewBody("application/sdp", []byte(second(offerSDP))))
+					return err
+				})
+				invite := p.next("INVITE")
+				if row.early {
+					p.reply(invite, dialogtest.Response{Code: 180, ToTag: farTag})
+					synctest.Wait()
+				}
+				cancel(row.cause)
+				require.ErrorIs(t, <-result, context.Canceled)
+				if !row.early {
+					p.reply(invite, dialogtest.Response{Code: 180, ToTag: farTag})
+				}
+				got := p.next("CANCEL")
+				require.Equal(t, row.reason, w.one(stackIP, "CANCEL").values("Reason"))
+				p.reply(got, dialogtest.Response{Code: 200, ToTag: farTag})
+				p.reply(invite, dialogtest.Response{Code: 487, ToTag: farTag})
+				synctest.Wait()
+				hangUp(t, l.d, p)
+			})
+		})
+	}
+}
+
 // RFC 3326: a BYE or CANCEL that the stack sends by itself says why, where a SIP
 // status does.
 func TestTheStackSaysWhyItEndsACall(t *testing.T) {

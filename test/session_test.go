@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -267,20 +268,47 @@ func TestOnSessionCallbacks(t *testing.T) {
 	})
 }
 
-// The PRACK to a 183 may come after the call was refused.
+// The PRACK to a 183 may come after the call was refused, and while the refusal is written: the
+// response is let go of by then, and the PRACK still gets its 200 (RFC 3262 3).
 func TestSessionOfACallThatWasRefusedBeforeThePRACK(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world) {
-		s, p := w.stack(stackIP), w.peer(peerIP)
-		l := w.rings(s, p, withBody(awaySDP), withHeaders("Supported: 100rel"))
-		heard := sessions(t, l.d)
-		l.progress(183, withSDP(nearSDP))
-		early := l.next("183 INVITE").Message
-		refused := began(func() error { return l.d.Reject(context.Background(), 486, "") })
-		l.next("486 INVITE")
-		l.prack(early)
-		p.final("PRACK")
-		require.NoError(t, <-refused)
-		require.Empty(t, drained(heard))
-		require.Equal(t, dialog.DialogStateTerminated, l.d.State())
+	for name, written := range map[string]bool{"refused": true, "being refused": false} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				s, p := w.stack(stackIP), w.peer(peerIP)
+				l := w.rings(s, p, withBody(awaySDP), withHeaders("Supported: 100rel"))
+				heard := sessions(t, l.d)
+				l.progress(183, withSDP(nearSDP))
+				early := l.next("183 INVITE").Message
+				refusing, release := w.holdsBack("SIP/2.0 486")
+				defer release()
+				refused := began(func() error { return l.d.Reject(context.Background(), 486, "") })
+				<-refusing
+				if written {
+					release()
+					l.next("486 INVITE")
+				}
+				l.pracked(early)
+				release()
+				require.NoError(t, <-refused)
+				synctest.Wait()
+				if told := drained(heard); written {
+					require.Empty(t, told)
+				}
+				require.Equal(t, dialog.DialogStateTerminated, l.d.State())
+			})
+		})
+	}
+}
+
+// holdsBack stops the first message that begins with that text while it is written, until
+// release is called.
+func (w *world) holdsBack(text string) (writing <-chan struct{}, release func()) {
+	begun, over := make(chan struct{}), make(chan struct{})
+	first := sync.OnceFunc(func() { close(begun); <-over })
+	w.net.Tap(func(p dialogtest.Packet) {
+		if strings.HasPrefix(string(p.Data), text) {
+			first()
+		}
 	})
+	return begun, sync.OnceFunc(func() { close(over) })
 }

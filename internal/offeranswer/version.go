@@ -32,8 +32,8 @@ func (n *Negotiation) Numbered(local Body) Body {
 	if !n.HasSent() || isNone(local) {
 		return local
 	}
-	part, ok := SessionPart(multipart.Part{Type: local.ContentType(), Data: local.Data()})
-	if _, err := sdp.Parse(part.Data); !ok || !isSDPType(part.Type) || err != nil {
+	part, ok := readableSDP(local)
+	if !ok {
 		return local
 	}
 	version, isNumber := sdp.Version(part.Data)
@@ -42,17 +42,46 @@ func (n *Negotiation) Numbered(local Body) Body {
 		least++
 	}
 	if isNumber && version < least {
-		return withVersion(local, part, least)
+		return withPart(local, part, sdp.WithVersion(part.Data, least))
 	}
 	return local
 }
 
-// withVersion returns a body whose session description has another version. It returns
-// the body itself if the part was decoded, and so cannot be replaced.
-func withVersion(whole Body, part multipart.Part, version uint64) Body {
+// ReadableSDP returns the SDP of a body, or of the part of it that describes the session; ok is
+// false if there is none that can be read.
+func ReadableSDP(whole Body) (text []byte, ok bool) {
+	part, ok := readableSDP(whole)
+	return part.Data, ok
+}
+
+func readableSDP(whole Body) (part multipart.Part, ok bool) {
+	if isNone(whole) {
+		return part, false
+	}
+	part, ok = SessionPart(multipart.Part{Type: whole.ContentType(), Data: whole.Data()})
+	if !ok || !isSDPType(part.Type) {
+		return part, false
+	}
+	_, err := sdp.Parse(part.Data)
+	return part, err == nil
+}
+
+// WithOriginOf returns a body whose SDP has the o= line of another one, version included, and
+// is otherwise the same byte for byte. What cannot be read, or replaced, stays as it is.
+func WithOriginOf(whole Body, other []byte) Body {
+	part, ok := readableSDP(whole)
+	if !ok {
+		return whole
+	}
+	return withPart(whole, part, sdp.WithOriginOf(part.Data, other))
+}
+
+// withPart returns a body with another text in the place of a part. It returns the body itself
+// if the part was decoded, and so cannot be replaced.
+func withPart(whole Body, part multipart.Part, text []byte) Body {
 	if part.Offset < 0 {
 		return whole
 	}
-	text, end := whole.Data(), part.Offset+len(part.Data)
-	return &body{whole.ContentType(), slices.Concat(text[:part.Offset], sdp.WithVersion(part.Data, version), text[end:])}
+	all, end := whole.Data(), part.Offset+len(part.Data)
+	return &body{whole.ContentType(), slices.Concat(all[:part.Offset], text, all[end:])}
 }
