@@ -15,8 +15,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/errtext"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/transport"
+	"sipdialog.example/dialog/internal/txn"
 )
 
 // What only a test from inside can make happen at the right moment.
@@ -376,4 +378,32 @@ func TestCallGivenUpWhileItsInviteLeavesIsCancelledOnce(t *testing.T) {
 	re.written(tx)
 	re.written(tx)
 	require.Equal(t, cancels(1), *tx)
+}
+
+// lostTx is the transaction of an INVITE whose connection turns out to be lost between the
+// write of the response and what follows it.
+type lostTx struct {
+	whiteboxServer
+	d *Dialog
+}
+
+func (tx lostTx) Respond(*sip.Response) error {
+	tx.d.handleServerFailure(tx, errtext.As(txn.ErrTransport, io.ErrClosedPipe))
+	return nil
+}
+
+// RFC 3261 18.2.2: the failure of the second connection is known to the one that counts the
+// calls whose peers were not told.
+func TestARefusalThatIsLostAtOnceIsNotCountedAsTold(t *testing.T) {
+	req := sip.NewRequest(sip.INVITE, sip.Uri{Scheme: "sip", Host: "us"})
+	for name, ended := range map[string]Cause{
+		"by the application": {By: PartyLocal, Method: "INVITE", Status: 486},
+		"by Shutdown":        {By: PartyShutdown},
+	} {
+		d := &Dialog{stack: &Stack{config: &StackConfig{}}, state: DialogStateRinging, phase: phaseIncoming}
+		tx := lostTx{whiteboxServer{m: whiteboxReceived(t, req)}, d}
+		_, err := d.reject(tx, sip.NewResponse(486, "Busy Here"), ended)
+		require.NoError(t, err, name)
+		require.ErrorIs(t, d.Cause().Err, ErrTransport, name)
+	}
 }

@@ -194,9 +194,31 @@ func (d *Dialog) rejectLocked(e *ending) (release func()) {
 
 // reject writes the final response that was claimed, and ends the dialog.
 func (d *Dialog) reject(tx serverTx, res *sip.Response, cause Cause) (<-chan struct{}, error) {
+	d.decided(&ending{cause: cause})
 	err := transportError(tx.Respond(res))
-	cause.Err = err
+	if err != nil {
+		d.refusalFailed(err)
+	}
 	return d.clear(cause), err
+}
+
+// decided makes e the decision, unless there is one.
+func (d *Dialog) decided(e *ending) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.ending == nil {
+		d.ending = e
+	}
+}
+
+// refusalFailed notes that the final response that was claimed cannot be written. A
+// connection may turn out to be lost after Respond and before the call is cleared.
+func (d *Dialog) refusalFailed(err error) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if d.phase == phaseIncoming && d.ending != nil {
+		d.ending.err = transportError(err)
+	}
 }
 
 // terminate ends the dialog for the application at once. release ends it for the peer,
@@ -353,15 +375,23 @@ func (d *Dialog) sendBye() {
 	}
 	addHeaders(req, e.headers)
 	err = s.unlockAndSend(d.baseContext(), req, nil, nil, func(x *retry.Request) {
-		x.OnResponse, x.OnDone = func(*sipmsg.Message) {}, d.byeEnded
+		x.OnResponse, x.OnDone = func(*sipmsg.Message) {}, func(err error) {
+			e.leftOf(d) // its end can be noticed first
+			d.byeEnded(err)
+		}
 	})
 	if err != nil {
 		d.byeEnded(err)
 		return
 	}
+	e.leftOf(d)
+}
+
+// leftOf notes that the BYE of d has left.
+func (e *ending) leftOf(d *Dialog) {
 	d.mutex.Lock()
+	defer d.mutex.Unlock()
 	e.written = true
-	d.mutex.Unlock()
 }
 
 // byeEnded ends the dialog on any final response to the BYE, and without one (RFC 3261
@@ -408,7 +438,7 @@ func (d *Dialog) toldLocked(cause Cause) knowledge {
 			return wasTold
 		}
 	case phaseIncoming:
-		if cause.Err != nil {
+		if d.ending != nil && d.ending.err != nil {
 			return knowsNothing
 		}
 	}

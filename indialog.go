@@ -10,7 +10,8 @@ import (
 	"sipdialog.example/dialog/internal/usage"
 )
 
-// handleServerFailure ends a call whose 2xx cannot be sent.
+// handleServerFailure ends a call whose 2xx cannot be sent. One whose refusal cannot be
+// sent is ending.
 func (d *Dialog) handleServerFailure(tx serverTx, err error) {
 	d.mutex.RLock()
 	failed := slices.ContainsFunc(d.retransmissions, func(u *retransmission) bool { return u.tx == tx })
@@ -19,6 +20,10 @@ func (d *Dialog) handleServerFailure(tx serverTx, err error) {
 		// The peer may have had it before, so it is released as RFC 3261 15 says.
 		_, release := d.terminate(&ending{cause: causeOf(sip.INVITE, err)})
 		release()
+		return
+	}
+	if req := tx.Message(); req.Method == sip.INVITE && sipheader.ToTag(req) == "" {
+		d.refusalFailed(err)
 	}
 }
 

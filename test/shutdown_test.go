@@ -590,6 +590,7 @@ func (w *world) ringsTCP(s *dialog.Stack) {
 	}))))
 	require.NoError(w.t, err)
 	<-calls
+	synctest.Wait() // until the 180 is written: a call whose 180 cannot be written ends at once
 }
 
 // FD16: the deliveries of Terminated that had only begun were counted as callbacks
