@@ -140,7 +140,11 @@ func (s *Stack) takeOverdue(most int) int {
 	var list []Record
 	err := ErrPanic
 	s.askStore(func(store Store) error {
-		list, err = store.Due(ctx, asked, s.owner, most)
+		if peeker, ok := store.(Peeker); ok {
+			list, err = peeker.DueIf(ctx, asked, s.owner, most, s.canGoOn)
+		} else {
+			list, err = store.Due(ctx, asked, s.owner, most)
+		}
 		return err
 	})
 	s.storeAnswered(err)
@@ -148,6 +152,20 @@ func (s *Stack) takeOverdue(most int) int {
 		s.goOnOverdue(r, asked)
 	}
 	return len(list)
+}
+
+// canGoOn reports whether this process can go on with a call of the Store. One with which it
+// cannot is looked at again when a request would look at it.
+func (s *Stack) canGoOn(r Record) bool {
+	gate, now := s.takeovers.gate, time.Now()
+	if gate.Remembers(r.Key, takeover.Unusable, now) {
+		return false
+	}
+	if s.readRecord(r) != nil {
+		return true
+	}
+	gate.Note(r.Key, takeover.Unusable, now)
+	return false
 }
 
 // goOnOverdue goes on with a call in the queue of its Call-ID: a request of the peer may

@@ -67,6 +67,23 @@ type MoveNotifier interface {
 	NotifyMoved(owner string, moved func(StoreKey)) (stop func())
 }
 
+// A Peeker is a [Store] that shows records without taking them. It is optional: with it a
+// process that cannot go on with a call, because its record is of a later version for
+// example, leaves it to its owner and to the other processes. Without it such a process finds
+// that out when it has taken the call: its owner, if it lives, has lost it, and the next
+// request of the peer brings it back.
+type Peeker interface {
+	Store
+	// Peek returns a record as it stands.
+	//
+	// Errors: ErrNotKept, ErrEnded.
+	Peek(ctx context.Context, key StoreKey) (Record, error)
+	// DueIf is Due for the records for which usable returns true; the others stay as they
+	// are. usable gets a record as it stands, is called with no lock held, and may be called
+	// more than once for a record.
+	DueIf(ctx context.Context, before time.Time, owner string, n int, usable func(Record) bool) ([]Record, error)
+}
+
 // Record is a call in a [Store].
 type Record struct {
 	Key StoreKey

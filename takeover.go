@@ -136,34 +136,41 @@ func (s *Stack) takeOver(key DialogKey, method sip.RequestMethod) (outcome takeo
 	if s.room() == 0 {
 		return takeover.Failed // it is not taken: its owner may live
 	}
-	asked := time.Now()
-	r, err := s.take(id)
-	s.storeAnswered(err)
-	switch {
-	case errors.Is(err, ErrNotKept):
-		return takeover.NotKept
-	case errors.Is(err, ErrEnded):
-		return takeover.Ended
-	case err != nil:
-		return takeover.Failed
+	ctx, cancel := context.WithTimeout(s.base, s.config.storeTimeout())
+	defer cancel()
+	if peeker, ok := s.config.Store.(Peeker); ok { // its owner may live: it is taken if we can go on with it
+		if _, _, outcome = s.lookUp(func() (Record, error) { return peeker.Peek(ctx, id) }); outcome != takeover.Taken {
+			return outcome
+		}
 	}
-	snapshot := s.readRecord(r)
-	if snapshot == nil {
-		return takeover.Unusable
+	asked := time.Now()
+	r, snapshot, outcome := s.lookUp(func() (Record, error) { return s.config.Store.Take(ctx, id, s.owner) })
+	if outcome != takeover.Taken {
+		return outcome
 	}
 	return s.goOn(snapshot, ownership{fence: r.Fence, confirmed: asked, due: r.Due}, Takeover{Method: method})
 }
 
-// take is Store.Take, within its time.
-func (s *Stack) take(key StoreKey) (r Record, err error) {
-	ctx, cancel := context.WithTimeout(s.base, s.config.storeTimeout())
-	defer cancel()
-	err = ErrPanic
-	s.askStore(func(store Store) error {
-		r, err = store.Take(ctx, key, s.owner)
+// lookUp gets a record from the Store, and reports Taken if this process can go on with it.
+func (s *Stack) lookUp(get func() (Record, error)) (r Record, snapshot *Snapshot, outcome takeover.Outcome) {
+	err := ErrPanic
+	s.askStore(func(Store) error {
+		r, err = get()
 		return err
 	})
-	return r, err
+	s.storeAnswered(err)
+	switch {
+	case errors.Is(err, ErrNotKept):
+		return r, nil, takeover.NotKept
+	case errors.Is(err, ErrEnded):
+		return r, nil, takeover.Ended
+	case err != nil:
+		return r, nil, takeover.Failed
+	}
+	if snapshot = s.readRecord(r); snapshot == nil {
+		return r, nil, takeover.Unusable
+	}
+	return r, snapshot, takeover.Taken
 }
 
 // storeAnswered logs when the Store begins to fail, once: each request may ask it.

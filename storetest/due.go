@@ -114,12 +114,13 @@ func claimLapses(h *harness) {
 
 func dueByMany(h *harness) {
 	const many, claimers = 200, 8
-	before := time.Now()
+	began := time.Now()
 	for i := range many {
 		r := record(fmt.Sprint(i))
-		r.Due = before.Add(-time.Duration(i+1) * time.Second) // a server's clock is known to some milliseconds
+		r.Due = began.Add(-time.Duration(i+1) * time.Second) // a server's clock is known to some milliseconds
 		h.save(r)
 	}
+	before := time.Now()
 	var mu sync.Mutex
 	claimed := make(map[dialog.StoreKey]int)
 	h.atOnce(claimers, func(i int) error {

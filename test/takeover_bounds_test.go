@@ -27,7 +27,7 @@ func TestFloodOfUnknownCallsIsBoundedAtTheStore(t *testing.T) {
 	var mu sync.Mutex
 	var takes []time.Time
 	k.meets(func(ctx context.Context, operation string) error {
-		if operation == "Take" {
+		if operation == "Peek" {
 			time.Sleep(5 * time.Millisecond) // a round trip
 			mu.Lock()
 			defer mu.Unlock()
@@ -163,7 +163,7 @@ func TestOwnOverdueCallIsKept(t *testing.T) {
 		require.Equal(t, dialog.DialogStateEstablished, l.d.State())
 		require.Empty(t, taken.all())
 		require.Equal(t, l.d, oneCall(t, s))
-		require.NotZero(t, k.calls("Due"))
+		require.NotZero(t, k.calls("DueIf"))
 		require.NoError(t, l.d.Close())
 		time.Sleep(time.Second)
 		require.Zero(t, store.Len())

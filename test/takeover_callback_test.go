@@ -98,7 +98,7 @@ func TestTakeoverKeepsNothingElseWaiting(t *testing.T) {
 		other := w.incoming(s, p)
 		gate := make(chan struct{})
 		k2.meets(func(_ context.Context, operation string) error {
-			if operation == "Take" {
+			if operation == "Peek" {
 				<-gate
 			}
 			return nil
@@ -109,12 +109,12 @@ func TestTakeoverKeepsNothingElseWaiting(t *testing.T) {
 		synctest.Wait()
 		other.theirs("INFO", 200)
 		hangUp(t, other.d, p)
-		require.Equal(t, 1, k2.calls("Take"))
+		require.Equal(t, 1, k2.calls("Peek"))
 		close(gate)
 		for range 20 {
 			require.Equal(t, 200, l.peer.final("INFO").StatusCode, "each in order")
 		}
-		require.Equal(t, 1, k2.calls("Take"), "the call is taken once")
+		require.Equal(t, 1, k2.calls("Peek"), "the call is taken once")
 		hangUp(t, oneCall(t, s), l.peer)
 	})
 }
@@ -134,13 +134,13 @@ func TestTakeoverByAnAck(t *testing.T) {
 			l.acknowledge(1, withBody(body))
 			synctest.Wait()
 			if body == "" {
-				require.Zero(t, k2.calls("Take"))
+				require.Zero(t, k2.calls("Peek"))
 				require.Empty(t, s.Dialogs())
 				l.seq = 1
 				l.theirs("BYE", 200)
 				return
 			}
-			require.Equal(t, 1, k2.calls("Take"))
+			require.Equal(t, 1, k2.calls("Peek"))
 			hangUp(t, oneCall(t, s), p)
 		})
 	}

@@ -95,6 +95,20 @@ func (k *link) Due(ctx context.Context, before time.Time, owner string, n int) (
 	return k.base().Due(ctx, before, owner, n)
 }
 
+func (k *link) Peek(ctx context.Context, key dialog.StoreKey) (dialog.Record, error) {
+	if err := k.meet(ctx, "Peek"); err != nil {
+		return dialog.Record{}, err
+	}
+	return k.base().Peek(ctx, key)
+}
+
+func (k *link) DueIf(ctx context.Context, before time.Time, owner string, n int, usable func(dialog.Record) bool) ([]dialog.Record, error) {
+	if err := k.meet(ctx, "DueIf"); err != nil {
+		return nil, err
+	}
+	return k.base().DueIf(ctx, before, owner, n, usable)
+}
+
 func newLink(store *memory.Store) *link { return &link{Store: store, count: make(map[string]int)} }
 
 // process starts a stack with a Store, by a link of its own.

@@ -199,17 +199,17 @@ func TestEachOverdueCallIsTakenOnce(t *testing.T) {
 			total += len(o.Dialogs())
 			sent += len(w.sent(o.Addr().Addr().String(), "UPDATE"))
 			require.Zero(t, testkit.Held(o).Tasks)
-			require.NotZero(t, links[i].calls("Due"))
-			require.Less(t, links[i].calls("Due"), 59*10/25, "a sweep each 5 s")
+			require.NotZero(t, links[i].calls("DueIf"))
+			require.Less(t, links[i].calls("DueIf"), 59*10/25, "a sweep each 5 s")
 		}
 		require.Equal(t, calls, total)
 		require.Equal(t, calls, sent)
 		time.Sleep(5 * time.Minute)
 		for i, o := range others {
 			require.NoError(t, o.Shutdown(context.Background()))
-			before := links[i].calls("Due")
+			before := links[i].calls("DueIf")
 			time.Sleep(time.Minute)
-			require.Equal(t, before, links[i].calls("Due"), "nothing is left of it")
+			require.Equal(t, before, links[i].calls("DueIf"), "nothing is left of it")
 		}
 		w.stacks = nil
 		require.Zero(t, store.Len())

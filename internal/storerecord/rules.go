@@ -58,9 +58,24 @@ func Take(now *Entry, owner string) (Entry, error) {
 	return taken, nil
 }
 
+// Peek returns the record that is there. It shares nothing with the entry.
+func Peek(now *Entry, key dialog.StoreKey) (dialog.Record, error) {
+	if _, err := Take(now, ""); err != nil {
+		return dialog.Record{}, err
+	}
+	r := now.Record(key)
+	r.Data = append([]byte(nil), r.Data...)
+	return r, nil
+}
+
+// IsDue reports whether Due takes the entry.
+func (e *Entry) IsDue(before time.Time) bool {
+	return e != nil && !e.Ended && !e.Due.IsZero() && !e.Due.After(before)
+}
+
 // Claim returns the entry that Due leaves, and false when it is not due.
 func Claim(now *Entry, before time.Time, owner string) (claimed Entry, due bool) {
-	if now == nil || now.Ended || now.Due.IsZero() || now.Due.After(before) {
+	if !now.IsDue(before) {
 		return Entry{}, false
 	}
 	claimed, _ = Take(now, owner)

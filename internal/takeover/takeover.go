@@ -81,7 +81,28 @@ func (g *Gate[K]) End(key K, outcome Outcome, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.flights, key)
-	if outcome == Taken || outcome == Failed {
+	g.noteLocked(key, outcome, now)
+}
+
+// Note records an outcome without a look-up of its own.
+func (g *Gate[K]) Note(key K, outcome Outcome, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.forgetLocked(now)
+	g.noteLocked(key, outcome, now)
+}
+
+// Remembers reports whether that outcome of a key is remembered.
+func (g *Gate[K]) Remembers(key K, outcome Outcome, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.forgetLocked(now)
+	f, ok := g.known[key]
+	return ok && f.outcome == outcome
+}
+
+func (g *Gate[K]) noteLocked(key K, outcome Outcome, now time.Time) {
+	if _, ok := g.known[key]; ok || outcome == Taken || outcome == Failed {
 		return
 	}
 	if len(g.queue) >= mostKnown {

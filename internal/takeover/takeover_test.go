@@ -116,3 +116,21 @@ func TestNoticesAreCollected(t *testing.T) {
 	}
 	require.Len(t, n.Take(), mostNotices)
 }
+
+// What was seen of a key without a look-up is remembered as long, and not longer for being
+// seen again.
+func TestOutcomeIsNoted(t *testing.T) {
+	g := New[int](0, 0)
+	require.False(t, g.Remembers(1, Unusable, at(0)))
+	g.Note(1, Unusable, at(0))
+	g.Note(1, Unusable, at(time.Second))
+	require.True(t, g.Remembers(1, Unusable, at(32*time.Second-1)))
+	require.False(t, g.Remembers(1, Ended, at(time.Second)))
+	_, may := g.Begin(1, at(32*time.Second-1))
+	require.False(t, may)
+	require.False(t, g.Remembers(1, Unusable, at(32*time.Second)))
+	known, _ := g.Held()
+	require.Zero(t, known)
+	g.Note(2, Taken, at(0))
+	require.False(t, g.Remembers(2, Taken, at(0)))
+}

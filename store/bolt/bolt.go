@@ -44,7 +44,7 @@ type Store struct {
 	open sync.WaitGroup
 }
 
-var _ dialog.Store = (*Store)(nil)
+var _ dialog.Peeker = (*Store)(nil)
 
 // Open opens a file, and makes it if there is none. Nil opts are the defaults.
 //

@@ -3,6 +3,7 @@ package bolt
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -115,6 +116,39 @@ func (c calls) claim(before time.Time, owner string, n int) (list []dialog.Recor
 			return nil, err
 		}
 		list = append(list, claimed.Record(key))
+	}
+	return list, nil
+}
+
+// due returns the records that are due.
+func (c calls) due(before time.Time) (list []dialog.Record, err error) {
+	for _, key := range c.until(dueBucket, before, math.MaxInt) {
+		now, err := c.entry(key)
+		if err != nil {
+			return nil, err
+		}
+		if now.IsDue(before) {
+			list = append(list, now.Record(key))
+		}
+	}
+	return list, nil
+}
+
+// claimAsSeen takes records that are due, unless they have changed since they were seen.
+func (c calls) claimAsSeen(seen []dialog.Record, before time.Time, owner string) (list []dialog.Record, err error) {
+	for _, r := range seen {
+		now, err := c.entry(r.Key)
+		if err != nil {
+			return nil, err
+		}
+		claimed, due := storerecord.Claim(now, before, owner)
+		if !due || now.Fence != r.Fence {
+			continue
+		}
+		if err := c.put(r.Key, claimed); err != nil {
+			return nil, err
+		}
+		list = append(list, claimed.Record(r.Key))
 	}
 	return list, nil
 }

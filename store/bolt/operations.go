@@ -44,14 +44,12 @@ func replace[T any](result chan T, latest T) {
 
 // Check is [dialog.Store.Check].
 func (s *Store) Check(ctx context.Context, key dialog.StoreKey, fence uint64) error {
-	return s.do(ctx, func() error {
-		return s.db.View(func(tx *bolt.Tx) error {
-			now, err := (calls{tx, time.Now()}).entry(key)
-			if err != nil {
-				return err
-			}
-			return storerecord.Check(now, fence)
-		})
+	return s.view(ctx, func(c calls) error {
+		now, err := c.entry(key)
+		if err != nil {
+			return err
+		}
+		return storerecord.Check(now, fence)
 	})
 }
 
@@ -67,10 +65,56 @@ func (s *Store) Due(ctx context.Context, before time.Time, owner string, n int) 
 	if none, err := s.noneDue(ctx, before); none || err != nil || n <= 0 {
 		return nil, err
 	}
+	return s.claim(ctx, func(c calls) ([]dialog.Record, error) { return c.claim(before, owner, n) })
+}
+
+// Peek is [dialog.Peeker.Peek].
+func (s *Store) Peek(ctx context.Context, key dialog.StoreKey) (dialog.Record, error) {
+	shown := make(chan dialog.Record, 1)
+	err := s.view(ctx, func(c calls) error {
+		now, err := c.entry(key)
+		if err != nil {
+			return err
+		}
+		r, err := storerecord.Peek(now, key)
+		shown <- r
+		return err
+	})
+	if err != nil {
+		return dialog.Record{}, err
+	}
+	return <-shown, nil
+}
+
+// DueIf is [dialog.Peeker.DueIf].
+func (s *Store) DueIf(ctx context.Context, before time.Time, owner string, n int, usable func(dialog.Record) bool) ([]dialog.Record, error) {
+	due := make(chan []dialog.Record, 1)
+	err := s.view(ctx, func(c calls) error {
+		list, err := c.due(before)
+		due <- list
+		return err
+	})
+	if err != nil || n <= 0 {
+		return nil, err
+	}
+	var wanted []dialog.Record
+	for _, r := range <-due {
+		if len(wanted) < n && usable(r) {
+			wanted = append(wanted, r)
+		}
+	}
+	if len(wanted) == 0 {
+		return nil, ctx.Err()
+	}
+	return s.claim(ctx, func(c calls) ([]dialog.Record, error) { return c.claimAsSeen(wanted, before, owner) })
+}
+
+// claim takes records.
+func (s *Store) claim(ctx context.Context, take func(calls) ([]dialog.Record, error)) ([]dialog.Record, error) {
 	claimed := make(chan []dialog.Record, 1)
 	err := s.do(ctx, func() error {
 		return s.db.Batch(func(tx *bolt.Tx) error {
-			list, err := (calls{tx, time.Now()}).claim(before, owner, n)
+			list, err := take(calls{tx, time.Now()})
 			replace(claimed, list)
 			return err
 		})
@@ -81,15 +125,20 @@ func (s *Store) Due(ctx context.Context, before time.Time, owner string, n int) 
 	return <-claimed, nil
 }
 
+// view reads.
+func (s *Store) view(ctx context.Context, read func(calls) error) error {
+	return s.do(ctx, func() error {
+		return s.db.View(func(tx *bolt.Tx) error { return read(calls{tx, time.Now()}) })
+	})
+}
+
 // noneDue reports that nothing is due, without a write.
 func (s *Store) noneDue(ctx context.Context, before time.Time) (none bool, err error) {
 	result := make(chan bool, 1)
-	err = s.do(ctx, func() error {
-		return s.db.View(func(tx *bolt.Tx) error {
-			first, _ := tx.Bucket(dueBucket).Cursor().First()
-			result <- first == nil || timeOf(first).After(before)
-			return nil
-		})
+	err = s.view(ctx, func(c calls) error {
+		first, _ := c.tx.Bucket(dueBucket).Cursor().First()
+		result <- first == nil || timeOf(first).After(before)
+		return nil
 	})
 	if err != nil {
 		return false, err

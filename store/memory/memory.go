@@ -27,7 +27,10 @@ type Store struct {
 	watchers   map[*watcher]struct{}
 }
 
-var _ dialog.MoveNotifier = (*Store)(nil)
+var (
+	_ dialog.MoveNotifier = (*Store)(nil)
+	_ dialog.Peeker       = (*Store)(nil)
+)
 
 // New returns an empty Store.
 func New() *Store {

@@ -81,6 +81,11 @@ func (h *hints) drop(ctx context.Context) { _ = h.store.remove(ctx, h.number) }
 
 // Due is [dialog.Store.Due].
 func (s *Store) Due(ctx context.Context, before time.Time, owner string, n int) (list []dialog.Record, err error) {
+	return s.DueIf(ctx, before, owner, n, func(dialog.Record) bool { return true })
+}
+
+// DueIf is [dialog.Peeker.DueIf].
+func (s *Store) DueIf(ctx context.Context, before time.Time, owner string, n int, usable func(dialog.Record) bool) (list []dialog.Record, err error) {
 	if err := ctx.Err(); err != nil || n <= 0 {
 		return nil, err
 	}
@@ -88,32 +93,42 @@ func (s *Store) Due(ctx context.Context, before time.Time, owner string, n int) 
 	if err != nil {
 		return nil, err
 	}
+	seen := min(minuteOf(before), minuteOf(time.Now()))
 	for _, f := range found {
 		if len(list) >= n {
 			return list, nil
 		}
-		switch r, err := s.claim(ctx, f, before, owner); {
+		switch r, err := s.claim(ctx, f, before, owner, usable); {
 		case err == nil:
 			list = append(list, r)
+		case errors.Is(err, errUnusable):
+			seen = min(seen, f.minute) // it is still due then
 		case !errors.Is(err, errNotDue):
 			return list, err
 		}
 	}
-	s.sweptUntil(min(minuteOf(before), minuteOf(time.Now())))
+	s.sweptUntil(seen)
 	return list, nil
 }
 
-var errNotDue = errors.New("nats: not due")
+var (
+	errNotDue   = errors.New("nats: not due")
+	errUnusable = errors.New("nats: not usable")
+)
 
-// claim takes a call that is due.
-func (s *Store) claim(ctx context.Context, f found, before time.Time, owner string) (dialog.Record, error) {
+// claim takes a call that is due, and usable.
+func (s *Store) claim(ctx context.Context, f found, before time.Time, owner string, usable func(dialog.Record) bool) (dialog.Record, error) {
 	former := ""
 	claimed, err := s.change(ctx, f.key, func(now *storerecord.Entry) (storerecord.Entry, error) {
-		if claimed, due := storerecord.Claim(now, before, owner); due {
-			former = now.Owner
-			return claimed, nil
+		claimed, due := storerecord.Claim(now, before, owner)
+		switch {
+		case !due:
+			return storerecord.Entry{}, errNotDue
+		case !usable(now.Record(f.key)):
+			return storerecord.Entry{}, errUnusable
 		}
-		return storerecord.Entry{}, errNotDue
+		former = now.Owner
+		return claimed, nil
 	})
 	if errors.Is(err, errNotDue) && f.minute < minuteOf(before)-slack {
 		if err := s.forget(ctx, f); err != nil {

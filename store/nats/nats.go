@@ -51,7 +51,10 @@ type Store struct {
 	swept minute
 }
 
-var _ dialog.MoveNotifier = (*Store)(nil)
+var (
+	_ dialog.MoveNotifier = (*Store)(nil)
+	_ dialog.Peeker       = (*Store)(nil)
+)
 
 // Open opens the bucket, and creates it if there is none. The caller closes the connection.
 //
@@ -122,6 +125,15 @@ func (s *Store) Take(ctx context.Context, key dialog.StoreKey, owner string) (di
 	}
 	s.tellMoved(key, former, owner)
 	return taken.Record(key), nil
+}
+
+// Peek is [dialog.Peeker.Peek].
+func (s *Store) Peek(ctx context.Context, key dialog.StoreKey) (dialog.Record, error) {
+	now, err := s.read(ctx, key)
+	if err != nil {
+		return dialog.Record{}, err
+	}
+	return storerecord.Peek(now.entry, key)
 }
 
 // Check is [dialog.Store.Check].

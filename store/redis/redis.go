@@ -39,7 +39,10 @@ type Store struct {
 	prefix string
 }
 
-var _ dialog.MoveNotifier = (*Store)(nil)
+var (
+	_ dialog.MoveNotifier = (*Store)(nil)
+	_ dialog.Peeker       = (*Store)(nil)
+)
 
 // New returns a Store that uses a client, which the caller closes. Set
 // ContextTimeoutEnabled in the client's options: without it an operation waits for the

@@ -39,8 +39,8 @@ end
 return 'ok'
 `)
 
-// takeScript: KEYS call; ARGV owner, channel. It returns the fence, due in, expires in, and
-// data.
+// takeScript: KEYS call; ARGV owner, channel. It returns the fence, due in, expires in, data,
+// and owner.
 var takeScript = redis.NewScript(common + takeText + `
 local fence, tomb = unpack(redis.call('HMGET', KEYS[1], 'f', 't'))
 if not fence then return {'not kept'} end
@@ -50,20 +50,37 @@ return take(KEYS[1], ARGV[1], now(), ARGV[2])
 
 // takeText has the function take. It tells the former owner on its channel, if it may: a
 // notice is a hint.
-const takeText = `
+const takeText = showText + `
 local function take(call, owner, time, channel)
-	local fence = redis.call('HINCRBY', call, 'f', 1)
-	local due, data, former = unpack(redis.call('HMGET', call, 'd', 'b', 'o'))
+	redis.call('HINCRBY', call, 'f', 1)
+	local former = redis.call('HGET', call, 'o')
 	if former ~= owner then
 		redis.call('HSET', call, 'o', owner)
 		redis.pcall('PUBLISH', channel .. (former or ''), string.sub(call, -32))
 	end
+	return show(call, time)
+end
+`
+
+// showText has the function show: the fence of a call, due in, expires in, its data, and its
+// owner.
+const showText = `
+local function show(call, time)
+	local fence, due, data, owner = unpack(redis.call('HMGET', call, 'f', 'd', 'b', 'o'))
 	local left = redis.call('PTTL', call)
 	return {
-		whole(fence), due and whole(due - time) or '', left >= 0 and whole(left) or '', data,
+		whole(fence), due and whole(due - time) or '', left >= 0 and whole(left) or '', data, owner,
 	}
 end
 `
+
+// peekScript: KEYS call. It returns what takeScript returns.
+var peekScript = redis.NewScript(common + showText + `
+local fence, tomb = unpack(redis.call('HMGET', KEYS[1], 'f', 't'))
+if not fence then return {'not kept'} end
+if tomb then return {'ended'} end
+return show(KEYS[1], now())
+`)
 
 // checkScript: KEYS call; ARGV fence.
 var checkScript = redis.NewScript(`
@@ -92,25 +109,53 @@ return 'ok'
 // readyText: KEYS due; ARGV before in. It returns how many calls are due.
 const readyText = common + `return redis.call('ZCOUNT', KEYS[1], '-inf', whole(now() + ARGV[1]))`
 
-// claimScript: KEYS due; ARGV partition, before in, owner, most, claim time, channel. It returns key
-// and record of those that are taken. Their keys are in the slot of the sorted set.
-var claimScript = redis.NewScript(common + takeText + `
+// dueScript: KEYS due; ARGV partition, before in, how many, after how many. It returns key and
+// record of those that are due; only the key of one that has gone.
+var dueScript = redis.NewScript(common + showText + `
 local time = now()
-local before = time + ARGV[2]
-local again = whole(before + ARGV[5])
-local taken = {}
-for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', whole(before), 'LIMIT', 0, ARGV[4])) do
+local shown = {}
+for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', whole(time + ARGV[2]), 'LIMIT', ARGV[4], ARGV[3])) do
 	local call = ARGV[1] .. key
 	local fence, tomb = unpack(redis.call('HMGET', call, 'f', 't'))
 	if fence and not tomb then
+		local record = show(call, time)
+		table.insert(record, 1, key)
+		table.insert(shown, record)
+	else
+		table.insert(shown, {key})
+	end
+end
+return shown
+`)
+
+// claimScript: KEYS due; ARGV partition, before in, owner, claim time, channel, most, and the
+// keys with their fences, or none for any that are due. It returns key and record of those that
+// are taken. Their keys are in the slot of the sorted set.
+var claimScript = redis.NewScript(common + takeText + `
+local time = now()
+local before = time + ARGV[2]
+local again = whole(before + ARGV[4])
+local taken = {}
+local function claim(key, seen)
+	local call = ARGV[1] .. key
+	local fence, tomb = unpack(redis.call('HMGET', call, 'f', 't'))
+	if not fence or tomb then
+		redis.call('ZREM', KEYS[1], key)
+	elseif not seen or fence == seen then
 		redis.call('HSET', call, 'd', again)
 		redis.call('ZADD', KEYS[1], again, key)
-		local record = take(call, ARGV[3], time, ARGV[6])
+		local record = take(call, ARGV[3], time, ARGV[5])
 		table.insert(record, 1, key)
 		table.insert(taken, record)
-	else
-		redis.call('ZREM', KEYS[1], key)
 	end
+end
+if #ARGV > 6 then
+	for i = 7, #ARGV, 2 do
+		local score = redis.call('ZSCORE', KEYS[1], ARGV[i])
+		if score and tonumber(score) <= before then claim(ARGV[i], ARGV[i + 1]) end
+	end
+else
+	for _, key in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', whole(before), 'LIMIT', 0, ARGV[6])) do claim(key) end
 end
 return taken
 `)
