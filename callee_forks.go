@@ -6,6 +6,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/dialogstate"
+	"sipdialog.example/dialog/internal/invite"
 	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sipheader"
@@ -70,12 +71,7 @@ type provisionals struct {
 	writing int
 	changed latch.Latch
 	// forks are the early dialogs of WithFork, by its name.
-	forks []calleeFork
-}
-
-type calleeFork struct {
-	id string
-	*earlyDialog
+	forks invite.Callee[*earlyDialog]
 }
 
 // provisionalsLocked returns what the provisional responses share, and makes it.
@@ -87,11 +83,11 @@ func (d *Dialog) provisionalsLocked() *provisionals {
 }
 
 // calleeForksLocked are the early dialogs of WithFork.
-func (d *Dialog) calleeForksLocked() []calleeFork {
+func (d *Dialog) calleeForksLocked() []*earlyDialog {
 	if d.incoming.provisionals == nil {
 		return nil
 	}
-	return d.incoming.provisionals.forks
+	return d.incoming.provisionals.forks.All(nil)
 }
 
 // inFork returns the early dialog that a response names, and gives the response its tag;
@@ -117,23 +113,19 @@ func (d *Dialog) inFork(tx serverTx, res *sip.Response) (*earlyDialog, error) {
 // calleeForkLocked returns the early dialog of that name. Both mutexes are held.
 func (d *Dialog) calleeForkLocked(tx serverTx, id string) (*earlyDialog, error) {
 	p := d.provisionalsLocked()
-	for _, f := range p.forks {
-		switch {
-		case f.id != id:
-		case f.isGone():
-			return nil, fmt.Errorf("%w: early dialog %q", ErrTerminated, id)
-		default:
-			return f.earlyDialog, nil
-		}
-	}
+	e := p.forks.Find(id)
 	switch {
+	case e.isGone():
+		return nil, fmt.Errorf("%w: early dialog %q", ErrTerminated, id)
+	case e != nil:
+		return e, nil
 	case d.incoming.tx != tx:
 		return nil, ErrAnswered
-	case len(p.forks) >= maxForks:
-		return nil, fmt.Errorf("%w: %d early dialogs", ErrPending, maxForks)
+	case p.forks.IsFull():
+		return nil, fmt.Errorf("%w: %d early dialogs", ErrPending, invite.MaxForks)
 	}
-	e := d.newCalleeForkLocked(tx)
-	p.forks = append(p.forks, calleeFork{id, e})
+	e = d.newCalleeForkLocked(tx)
+	p.forks.Add(id, e)
 	key := DialogKey{CallID: d.callID, LocalTag: e.state.LocalTag(), RemoteTag: e.state.RemoteTag()}
 	d.stack.registry.AddAlias(key, d)
 	return e, nil
@@ -146,8 +138,13 @@ func (d *Dialog) newCalleeForkLocked(tx serverTx) *earlyDialog {
 	state.peerPackages = now.peerPackages
 	_, offer := d.stack.bodiesOf(tx.Message())
 	state.negotiation.ReceiveOffer(tx, offer)
-	e := &earlyDialog{state: state, learnt: true, gone: make(chan struct{})}
-	e.reliableClient = reliableClient{d: d, early: e}
+	return newOurFork(state)
+}
+
+// newOurFork returns an early dialog of the peer's INVITE, which is complete.
+func newOurFork(state *dialogState) *earlyDialog {
+	e := &earlyDialog{state: state, Early: invite.Live(state.LocalTag()), gone: make(chan struct{})}
+	e.reliableClient = reliableClient{d: state.d, early: e}
 	return e
 }
 
@@ -167,99 +164,65 @@ func (d *Dialog) invitedStateLocked(invite *sipmsg.Message, tag string) *dialogS
 // call, nil for the current one; ok is false if there is none.
 func (d *Dialog) calleeForkOfLocked(req *sipmsg.Message) (e *earlyDialog, ok bool) {
 	tag := sipheader.ToTag(req)
-	for _, f := range d.calleeForksLocked() {
-		if f.state.LocalTag() == tag && f.state != d.currentLocked() {
-			return f.earlyDialog, !f.isGone()
+	if p := d.incoming.provisionals; p != nil {
+		if e = p.forks.Tagged(tag); e != nil && e.state != d.currentLocked() {
+			return e, !e.isGone()
 		}
 	}
 	return nil, d.isUAC || tag == d.currentLocked().LocalTag()
-}
-
-// liveForksLocked counts the early dialogs of an incoming call that have not ended: that of
-// the automatic 180, if a response was sent in it, and those of WithFork.
-func (d *Dialog) liveForksLocked() (n int) {
-	for _, f := range d.calleeForksLocked() {
-		if !f.isGone() {
-			n++
-		}
-	}
-	return n
 }
 
 // endCalleeFork ends an early dialog of an incoming call, and reports false for the last
 // one: the call must end.
 func (d *Dialog) endCalleeFork(e *earlyDialog) bool {
 	d.mutex.Lock()
-	if d.liveForksLocked() < 2 && !e.isGone() {
-		d.mutex.Unlock()
-		return false
-	}
-	release := e.dropCalleeLocked()
+	effects, ok := d.provisionalsLocked().forks.CloseUnlessLast(e, nil)
+	open := d.performLocked(effects)
 	d.mutex.Unlock()
-	release()
-	return true
+	d.refuseUpdates(open)
+	return ok
 }
 
-// dropCalleeLocked ends an early dialog of WithFork. The result answers the UPDATE that is
-// open in it, and is called without locks.
-func (e *earlyDialog) dropCalleeLocked() (release func()) {
-	if e.isGone() {
-		return func() {}
-	}
-	close(e.gone)
-	e.ended = true
+// closeAnswersLocked ends the waits for the peer's acknowledgement and answer in an early
+// dialog that is closed.
+func (e *earlyDialog) closeAnswersLocked() {
 	e.state.reliable.stop()
 	e.state.awaitedLocked().closeLocked(nil, ErrTerminated)
-	e.d.provisionalsLocked().changed.Wake()
-	return e.refuseOpenLocked()
+	if p := e.d.incoming.provisionals; p != nil {
+		p.changed.Wake()
+	}
 }
 
 // chooseForkLocked makes an early dialog the call, that of the automatic 180 for nil, and
-// ends all others. Both mutexes are held unless e is nil; the result is called without.
-func (d *Dialog) chooseForkLocked(e *earlyDialog) (release func()) {
-	release = func() {}
+// ends all others. Both mutexes are held unless e is nil; the result is for refuseUpdates.
+func (d *Dialog) chooseForkLocked(e *earlyDialog) (open []*updateServer) {
 	if e != nil {
-		release = d.leaveFirstLocked()
-		old := d.keyLocked()
-		d.setCurrentLocked(e.state)
-		d.rekeyLocked(old)
+		open = d.leaveFirstLocked()
+		d.selectForkLocked(e)
 	}
-	for _, f := range d.calleeForksLocked() {
-		if f.earlyDialog != e {
-			release = both(release, f.dropCalleeLocked())
-		}
+	if p := d.incoming.provisionals; p != nil {
+		open = append(open, d.performLocked(p.forks.Choose(e, nil))...)
 	}
-	return release
+	return open
 }
 
 // leaveFirstLocked ends the early dialog of the automatic 180.
-func (d *Dialog) leaveFirstLocked() (release func()) {
+func (d *Dialog) leaveFirstLocked() (open []*updateServer) {
 	s := d.currentLocked()
-	first := &earlyDialog{state: s, gone: make(chan struct{})}
-	first.reliableClient = reliableClient{d: d, early: first}
+	first := newOurFork(s)
 	if s.updateIn != nil {
 		s.updateIn.fork = first
 	}
-	return first.dropCalleeLocked()
-}
-
-// refuseOpenForksLocked returns a function that refuses the UPDATEs that are open in the
-// early dialogs of WithFork.
-func (d *Dialog) refuseOpenForksLocked() (release func()) {
-	release = func() {}
-	for _, f := range d.calleeForksLocked() {
-		release = both(release, f.refuseOpenLocked())
-	}
-	return release
+	return d.performLocked(d.provisionalsLocked().forks.Close(first, nil))
 }
 
 // terminateFork ends an early dialog of WithFork with a 199, which is sent if the caller
 // supports it, unreliably (RFC 6228 5).
 func (d *Dialog) terminateFork(tx serverTx, res *sip.Response, e *earlyDialog) error {
 	d.mutex.Lock()
-	release := e.dropCalleeLocked()
+	open := d.performLocked(d.provisionalsLocked().forks.Close(e, nil))
 	d.mutex.Unlock()
-	release()
+	d.refuseUpdates(open)
 	rel100.Unmark(res)
 	if !sipheader.Lists(tx.Message(), "Supported", tagEarlyDialogTerminated) || rel100.Requires(tx.Message()) {
 		return nil

@@ -234,26 +234,26 @@ func contactsOf(res *sipmsg.Message) (list []redirect.Contact) {
 func (i *inviteClient) retarget(req *draft.Request, target sip.Uri, route []sip.Uri) txn.RequestOptions {
 	d := i.d
 	both := d.lockBoth()
-	release := i.leaveLocked(target, route)
+	open := i.leaveLocked(target, route)
 	opt := d.currentLocked().aimLocked(req)
 	both.unlock()
-	release()
+	d.refuseUpdates(open)
 	return opt
 }
 
 // leaveLocked makes another target the dialog's, and ends the early dialogs of the one
-// before. Both mutexes are held; the result is called without.
-func (i *inviteClient) leaveLocked(target sip.Uri, route []sip.Uri) (release func()) {
+// before. Both mutexes are held; the result is for refuseUpdates.
+func (i *inviteClient) leaveLocked(target sip.Uri, route []sip.Uri) (open []*updateServer) {
 	d := i.d
-	release = i.dropLocked(nil)
-	i.forgetEarlyLocked()
+	open = i.closeForksLocked()
+	i.forks.Restart()
 	old := d.keyLocked()
 	next := &dialogState{d: d, State: d.currentLocked().Elsewhere(target, route), peerIdentity: i.invitedLocked()}
 	next.negotiation.SendOffer(i, i.offer, offeranswer.ByApplication)
 	d.setCurrentLocked(next)
 	i.origin = nil
 	d.rekeyLocked(old)
-	return release
+	return open
 }
 
 // aimLocked addresses an INVITE to the dialog's target.

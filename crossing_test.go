@@ -16,6 +16,7 @@ import (
 
 	"sipdialog.example/dialog/dialogtest"
 	"sipdialog.example/dialog/internal/errtext"
+	"sipdialog.example/dialog/internal/invite"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/transport"
 	"sipdialog.example/dialog/internal/txn"
@@ -318,14 +319,14 @@ func TestLogsThatNobodyReadsCostNothing(t *testing.T) {
 // that is in the list, and its ACK goes to the target of the 2xx.
 func TestAFurtherForkIsFoundWithItsTarget(t *testing.T) {
 	d := &Dialog{isUAC: true, callID: "call", localTag: "ours", remoteTarget: sip.Uri{Scheme: "sip", Host: "invited"}}
-	i := &inviteClient{ackSender: ackSender{d: d, seq: 1}, won: true, winner: "first"}
+	i := &inviteClient{ackSender: ackSender{d: d, seq: 1}, forks: invite.WonBy[*earlyDialog, *Dialog]("first")}
 	res := sip.NewResponse(sip.StatusOK, "OK")
 	res.AppendHeader(&sip.ToHeader{Address: sip.Uri{Scheme: "sip", Host: "invited"}, Params: sip.HeaderParams{{K: "tag", V: "second"}}})
 	res.AppendHeader(&sip.ContactHeader{Address: sip.Uri{Scheme: "sip", Host: "answered"}})
 	res.AppendHeader(&sip.RecordRouteHeader{Address: sip.Uri{Scheme: "sip", Host: "proxy"}})
 	d.mutex.Lock()
 	fork := i.newForkLocked("second", received(res))
-	found := i.forks["second"]
+	found, _, _ := i.forks.Released("second")
 	d.mutex.Unlock()
 
 	require.Same(t, fork, found)

@@ -111,12 +111,9 @@ func (d *Dialog) abortOffers() {
 	if d.movedAwayLocked() { // RFC 5057 5.1: it ends nothing
 		reinviteStatus, updateStatus, out = sip.StatusServiceUnavailable, sip.StatusServiceUnavailable, nil
 	}
-	early := d.refuseOpenForksLocked()
-	if d.invite != nil {
-		early = d.invite.refuseOpenLocked()
-	}
+	early := d.openUpdatesLocked()
 	d.mutex.Unlock()
-	early()
+	d.refuseUpdates(early)
 	if in != nil {
 		d.refuseReInvite(in, &Refusal{Status: reinviteStatus})
 	}

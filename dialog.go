@@ -12,6 +12,7 @@ import (
 
 	"sipdialog.example/dialog/internal/auth"
 	"sipdialog.example/dialog/internal/budget"
+	"sipdialog.example/dialog/internal/invite"
 	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/lockstat"
 	"sipdialog.example/dialog/internal/mailbox"
@@ -405,7 +406,7 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 	if err != nil {
 		return err
 	}
-	if e != nil && code == statusEarlyDialogTerminated {
+	if e != nil && code == invite.StatusTerminated {
 		return d.terminateFork(tx, res, e)
 	}
 	if err := d.sendProvisional(tx, res, e); err != nil {

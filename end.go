@@ -283,16 +283,16 @@ func (d *Dialog) clearLocked(cause Cause, told func(*Dialog, Cause) knowledge) (
 	}
 	d.retransmissions = nil
 	d.confirmed()
-	release := func() {}
+	var open []*updateServer
 	if d.invite != nil {
-		release = d.invite.dropLocked(nil)
+		open = d.invite.closeForksLocked()
 	}
 	delivered = d.terminateLocked(cause)
 	d.stack.forgetLocked(d)
 	d.writerLocked().Drop(d.peerHungUp)
 	d.currentLocked().Unlimit() // what is left of it, a subscription for example, is nobody else's
 	return delivered, func() {
-		release()
+		d.refuseUpdates(open)
 		d.endContext()
 		d.abortOffers()
 	}

@@ -5,7 +5,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
-	"sipdialog.example/dialog/internal/deadline"
+	"sipdialog.example/dialog/internal/invite"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
@@ -16,37 +16,34 @@ import (
 // application all are one call. The call sends in the current early dialog: the oldest one
 // that has not ended, and after the first 2xx the one that has answered.
 
-// maxForks bounds the early dialogs of a call, and the forks that are released after a
-// 2xx. For a To tag beyond it only a 2xx is handled.
-const maxForks = 64
-
 // reservedSeqs are the CSeq numbers left for the BYE that releases a fork: a gap in the
 // CSeq does no harm (RFC 3261 12.2.2).
 const reservedSeqs = 16
 
-// earlyDialog is the early dialog that one To tag makes of our INVITE.
+// tagEarlyDialogTerminated is the option tag that asks for a 199 (RFC 6228 4).
+const tagEarlyDialogTerminated = "199"
+
+// earlyDialog is the early dialog that one To tag makes of our INVITE, or of the peer's.
 type earlyDialog struct {
 	// Set at construction.
 
-	i     *inviteClient
+	i     *inviteClient // nil for the peer's
 	state *dialogState
 	// gone is closed when no message belongs to it any more: it has ended, or another
 	// early dialog has become the call.
 	gone chan struct{}
 
-	// The dialog's mutex guards the fields below.
-
-	// learnt is true once a response has set target and route set.
-	learnt bool
-	// status and body are those of the latest response, reasons those of its end.
-	status  int
+	// The dialog's mutex guards the fields below. body is that of the latest response,
+	// reasons are those of the end.
+	invite.Early
 	body    *SimpleBody
 	reasons []Reason
-	// ended is true after a BYE, a 199, a failed PRACK, and a 2xx of another early dialog.
-	ended bool
 
 	reliableClient
 }
+
+// forkEffect is what follows for one early dialog.
+type forkEffect = invite.Effect[*earlyDialog]
 
 // isGone reports whether the early dialog has ended; false for nil. It needs no lock.
 func (e *earlyDialog) isGone() bool {
@@ -70,18 +67,6 @@ func (e *earlyDialog) mayRepeatLocked() error {
 	return nil
 }
 
-// forkLocked returns the early dialog of a To tag, or nil.
-func (i *inviteClient) forkLocked(tag string) *earlyDialog {
-	for _, e := range i.early {
-		if e.tagLocked() == tag {
-			return e
-		}
-	}
-	return nil
-}
-
-func (e *earlyDialog) tagLocked() string { return e.state.RemoteTag() }
-
 // addForkLocked makes the early dialog of a new To tag. Its state begins as that of the
 // INVITE, before its first response.
 func (i *inviteClient) addForkLocked(tag string) *earlyDialog {
@@ -90,9 +75,9 @@ func (i *inviteClient) addForkLocked(tag string) *earlyDialog {
 	}
 	state := *i.origin
 	state.State = i.origin.Fork(tag, i.seq)
-	e := &earlyDialog{i: i, gone: make(chan struct{}), state: &state}
+	e := &earlyDialog{i: i, gone: make(chan struct{}), state: &state, Early: invite.Early{Tag: tag}}
 	e.reliableClient = reliableClient{d: i.d, early: e, carrier: i, offered: !isNilBody(i.offer), propose: i.propose}
-	i.early = append(i.early, e)
+	i.forks.Add(e)
 	return e
 }
 
@@ -104,46 +89,30 @@ func (i *inviteClient) invitedLocked() peerIdentity {
 	return i.d.currentLocked().peerIdentity
 }
 
-// answeringLocked returns the early dialog of a response, and makes it if necessary. It
-// returns nil for a response without a tag, and beyond maxForks.
-func (i *inviteClient) answeringLocked(res *sipmsg.Message) *earlyDialog {
-	tag := sipheader.ToTag(res)
-	e := i.forkLocked(tag)
-	switch {
-	case e != nil || tag == "":
-		return e
-	case len(i.early) >= maxForks:
-		return nil
-	case res.Status == statusEarlyDialogTerminated && i.d.rseqOf(res) == 0:
-		return nil // RFC 6228 4: discarded
-	}
-	return i.addForkLocked(tag)
-}
-
-// answeredByLocked returns the early dialog that a 2xx confirms: target and route set
-// are those of the 2xx (RFC 3261 13.2.2.4).
+// answeredByLocked returns the early dialog that a 2xx confirms.
 func (i *inviteClient) answeredByLocked(res *sipmsg.Message) *earlyDialog {
-	e := i.forkLocked(sipheader.ToTag(res))
+	tag := sipheader.ToTag(res)
+	e := i.forks.Find(tag)
 	if e == nil {
-		e = i.addForkLocked(sipheader.ToTag(res))
+		e = i.addForkLocked(tag)
 	}
-	e.learnt = false
-	e.heardLocked(res)
+	e.learnFromLocked(res, e.HearSuccess(res.Status))
 	return e
 }
 
-// makeCurrentLocked makes an early dialog the current one. Both mutexes are held:
-// the dialog is found under its new key from here on.
-func (i *inviteClient) makeCurrentLocked(e *earlyDialog) {
-	d := i.d
-	if i.current == e {
-		return
+// learnFromLocked records a response of the early dialog.
+func (e *earlyDialog) learnFromLocked(res *sipmsg.Message, lesson invite.Lesson) {
+	switch lesson {
+	case invite.LearnAll:
+		e.i.learnLocked(e.state, res)
+	case invite.LearnTarget:
+		e.state.refreshTargetLocked(res)
+	default:
+		e.state.learnIdentityLocked(res)
 	}
-	old := d.keyLocked()
-	i.current = e
-	d.setCurrentLocked(e.state)
-	d.rekeyLocked(old)
-	d.tellIdentityLocked()
+	if body := bodyOf(res); body != nil {
+		e.keepBodyLocked(body)
+	}
 }
 
 // learnLocked sets target, route set, identity and flow of a dialog from a response.
@@ -157,104 +126,75 @@ func (i *inviteClient) learnLocked(s *dialogState, res *sipmsg.Message) {
 	}
 }
 
-// heardLocked records a provisional response of the early dialog. A second one refreshes
-// the target only if it is reliable (RFC 6141 4.3).
-func (e *earlyDialog) heardLocked(res *sipmsg.Message) {
-	switch {
-	case !e.learnt:
-		e.learnt = true
-		e.i.learnLocked(e.state, res)
-	case e.d.rseqOf(res) != 0:
-		e.state.refreshTargetLocked(res)
-	default:
-		e.state.learnIdentityLocked(res)
-	}
-	e.status = res.Status
-	if body := bodyOf(res); body != nil {
-		e.keepBodyLocked(body)
-	}
-}
-
-// endLocked ends an early dialog, while the INVITE continues. Both mutexes are held. The
-// result answers the UPDATE that is open in it, and is called without locks.
-func (e *earlyDialog) endLocked(reasons []Reason) (release func()) {
-	i := e.i
-	e.ended, e.reasons = true, reasons
-	if i.current == e {
-		if at := slices.IndexFunc(i.early, (*earlyDialog).livesLocked); at >= 0 {
-			i.makeCurrentLocked(i.early[at])
+// performLocked carries out what follows for early dialogs. Both mutexes are held where one
+// may be selected. It returns the UPDATEs in those that have ended, for refuseUpdates.
+func (d *Dialog) performLocked(effects []forkEffect) (open []*updateServer) {
+	for _, effect := range effects {
+		switch e := effect.Early; effect.Kind {
+		case invite.Select:
+			d.selectForkLocked(e)
+		case invite.End:
+			d.tellForkLocked(e, nil)
+			open = e.openLocked(open)
+		case invite.Close:
+			close(e.gone)
+			e.closeAnswersLocked()
 		}
 	}
-	i.d.tellForkLocked(e, nil)
-	return e.refuseOpenLocked()
+	return open
 }
 
-// failedLocked ends the early dialog in which a request failed, and the call when no
-// other early dialog is left, or when this one is the call (RFC 5057 5.1, 5.2). Both
-// mutexes are held; the result is called without.
+// selectForkLocked makes an early dialog that of the call: the dialog is found under its new
+// key from here on. Both mutexes are held.
+func (d *Dialog) selectForkLocked(e *earlyDialog) {
+	old := d.keyLocked()
+	d.setCurrentLocked(e.state)
+	d.rekeyLocked(old)
+	d.tellIdentityLocked()
+}
+
+// openLocked appends the peer's UPDATE that is not decided in the early dialog, if any.
+func (e *earlyDialog) openLocked(open []*updateServer) []*updateServer {
+	if in := e.state.updateIn; in != nil {
+		open = append(open, in)
+	}
+	return open
+}
+
+// refuseUpdates refuses UPDATEs in early dialogs that have ended. Without locks.
+func (d *Dialog) refuseUpdates(open []*updateServer) {
+	for _, in := range open {
+		d.refuseUpdate(in, &Refusal{Status: sip.StatusCallTransactionDoesNotExists})
+	}
+}
+
+// openUpdatesLocked returns the UPDATEs of the peer that are not decided in all early dialogs.
+func (d *Dialog) openUpdatesLocked() (open []*updateServer) {
+	early := d.calleeForksLocked()
+	if d.invite != nil {
+		early = d.invite.forks.All()
+	}
+	for _, e := range early {
+		open = e.openLocked(open)
+	}
+	return open
+}
+
+// closeForksLocked closes all early dialogs of an INVITE that has failed, or of a call that
+// has ended; the result is for refuseUpdates.
+func (i *inviteClient) closeForksLocked() (open []*updateServer) {
+	return i.d.performLocked(i.forks.CloseAll(nil))
+}
+
+// failedLocked ends the early dialog in which a request failed, or the call (RFC 5057 5.1,
+// 5.2). Both mutexes are held; the result is called without.
 func (e *earlyDialog) failedLocked(cause Cause) (release func()) {
-	i := e.i
-	others := func(other *earlyDialog) bool { return other != e && other.livesLocked() }
-	switch {
-	case e.ended:
-		return func() {}
-	case !i.won && slices.ContainsFunc(i.early, others):
-		release = e.endLocked(nil)
-		close(e.gone)
-		return release
+	effects, endsCall := e.i.forks.Failed(e, nil)
+	if endsCall {
+		return e.d.hangupLocked(&ending{cause: cause})
 	}
-	return i.d.hangupLocked(&ending{cause: cause})
-}
-
-// livesLocked reports whether a response has made the early dialog, and it has not
-// ended.
-func (e *earlyDialog) livesLocked() bool { return e.learnt && !e.ended }
-
-// refuseOpenLocked returns a function that refuses the peer's UPDATE that is not
-// decided.
-func (e *earlyDialog) refuseOpenLocked() (release func()) {
-	open := e.state.updateIn
-	if open == nil {
-		return func() {}
-	}
-	return func() { e.d.refuseUpdate(open, &Refusal{Status: sip.StatusCallTransactionDoesNotExists}) }
-}
-
-// dropLocked ends all early dialogs but the winner, if there is one, after a 2xx or a
-// refusal (RFC 3261 13.2.2.3). They are remembered, with their CSeq, as long as their 2xx
-// may still come.
-func (i *inviteClient) dropLocked(winner *earlyDialog) (release func()) {
-	release = func() {}
-	for _, e := range i.early {
-		if e == winner || e.isGone() {
-			continue
-		}
-		close(e.gone)
-		release = both(release, e.refuseOpenLocked())
-		if !e.ended {
-			e.ended = true
-			i.d.tellForkLocked(e, nil)
-		}
-	}
-	return release
-}
-
-// forgetEarlyLocked forgets the early dialogs: requests in them get 481 from here on.
-func (i *inviteClient) forgetEarlyLocked() {
-	for _, e := range i.early {
-		i.former = append(i.former, e.tagLocked())
-	}
-	i.early, i.current = nil, nil
-}
-
-// refuseOpenLocked returns a function that refuses the UPDATEs that are open in all
-// early dialogs.
-func (i *inviteClient) refuseOpenLocked() (release func()) {
-	release = func() {}
-	for _, e := range i.early {
-		release = both(release, e.refuseOpenLocked())
-	}
-	return release
+	open := e.d.performLocked(effects)
+	return func() { e.d.refuseUpdates(open) }
 }
 
 // currentForkLocked returns the early dialog in which our requests are sent, nil outside
@@ -263,33 +203,27 @@ func (d *Dialog) currentForkLocked() *earlyDialog {
 	if d.invite == nil || d.phase != phaseInviting {
 		return nil
 	}
-	return d.invite.current
+	return d.invite.forks.Current()
 }
 
 // forkOf returns the early dialog of a request of the peer, nil for the answered
-// call. ok is false when there is none. A request that overtakes the response that
-// makes its early dialog makes the early dialog itself.
+// call. ok is false when there is none.
 func (d *Dialog) forkOf(req *sipmsg.Message) (e *earlyDialog, ok bool) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	i, tag := d.invite, sipheader.FromTag(req)
-	if i == nil || i.won || d.phase != phaseInviting {
+	if i == nil || i.forks.Won() || d.phase != phaseInviting {
 		if tag != d.currentLocked().RemoteTag() {
 			return nil, false
 		}
 		return d.calleeForkOfLocked(req)
 	}
-	e = i.forkLocked(tag)
-	switch {
-	case e == nil && (len(i.early) >= maxForks || slices.Contains(i.former, tag)):
-		return nil, false
-	case e == nil:
+	e, belongs := i.forks.Request(tag, req.Method == sip.BYE)
+	if belongs == invite.Begins {
 		e = i.addForkLocked(tag)
 		e.state.Refresh(sipheader.Contacts(req))
-	case e.isGone(), e.ended && req.Method != sip.BYE:
-		return nil, false
 	}
-	return e, true
+	return e, belongs != invite.Nowhere
 }
 
 // hungUp handles a BYE in an early dialog, and reports false if that early dialog has
@@ -301,23 +235,21 @@ func (e *earlyDialog) hungUp(bye *sipmsg.Message) bool {
 	if e.i == nil {
 		return e.d.endCalleeFork(e)
 	}
-	both := e.i.d.lockBoth()
-	if e.i.won || e.isGone() {
+	both := e.d.lockBoth()
+	if e.i.forks.Won() || e.isGone() {
 		gone := e.isGone()
 		both.unlock()
 		return gone
 	}
-	release := e.endLocked(reasonsOf(bye))
-	close(e.gone)
+	e.reasons = reasonsOf(bye)
+	open := e.d.performLocked(e.i.forks.Close(e, nil))
 	both.unlock()
-	release()
+	e.d.refuseUpdates(open)
 	return true
 }
 
 // fork returns the call of a further fork, which is acknowledged and released, and
-// reports whether it is new. It returns nil without a stack, and beyond maxForks. A 2xx
-// beyond maxForks gets no ACK, so that its peer ends the call (RFC 3261 13.3.1.4): no proxy
-// makes so many forks, and each call would be kept for 64*T1.
+// reports whether it is new. It returns nil without a stack, and for one fork too many.
 func (i *inviteClient) fork(res *sipmsg.Message) (fork *Dialog, isNew bool) {
 	d := i.d
 	if d.stack == nil {
@@ -325,13 +257,12 @@ func (i *inviteClient) fork(res *sipmsg.Message) (fork *Dialog, isNew bool) {
 	}
 	tag := sipheader.ToTag(res)
 	d.mutex.Lock()
-	fork = i.forks[tag]
-	tooMany := fork == nil && len(i.forks) >= maxForks
-	if fork == nil && !tooMany {
-		fork, isNew = i.newForkLocked(tag, res), true
+	fork, found, isFull := i.forks.Released(tag)
+	if isNew = !found && !isFull; isNew {
+		fork = i.newForkLocked(tag, res)
 	}
 	d.mutex.Unlock()
-	if tooMany {
+	if fork == nil {
 		d.stack.counters.answers.Add(1)
 		d.log().Debug("2xx dropped: too many forks", "tag", tag)
 	}
@@ -353,7 +284,7 @@ func (i *inviteClient) releasedLocked(fork *Dialog, tag string) *dialogState {
 		d: fork, State: now.Fork(tag, i.seq), peerIdentity: i.invitedLocked(),
 		detour: now.detour, flow: now.flow, flowNamed: now.flowNamed,
 	}
-	if e := i.forkLocked(tag); e != nil {
+	if e := i.forks.Find(tag); e != nil {
 		s.State, s.peerIdentity = e.state.Split(reservedSeqs), e.state.peerIdentity
 	}
 	return s
@@ -364,7 +295,7 @@ func (i *inviteClient) releasedLocked(fork *Dialog, tag string) *dialogState {
 func (i *inviteClient) newForkLocked(tag string, res *sipmsg.Message) *Dialog {
 	d := i.d
 	end := &ending{cause: Cause{By: PartyLocal, Method: "BYE", Reason: "fork declined"}}
-	if i.won { // RFC 3326 3.1
+	if i.forks.Won() { // RFC 3326 3.1
 		end = because(sip.StatusOK, "Call completed elsewhere", Cause{By: PartyLocal, Method: "BYE"})
 	}
 	fork := &Dialog{
@@ -375,21 +306,12 @@ func (i *inviteClient) newForkLocked(tag string, res *sipmsg.Message) *Dialog {
 	fork.setCurrentLocked(i.releasedLocked(fork, tag))
 	fork.invite = &inviteClient{
 		ackSender: ackSender{d: fork, seq: i.seq, credentials: i.credentials},
-		tx:        i.tx, offer: i.offer, won: true, winner: tag,
+		tx:        i.tx, offer: i.offer, forks: invite.WonBy[*earlyDialog, *Dialog](tag),
 	}
 	fork.invite.learnLocked(fork.currentLocked(), res)
-	if i.forks == nil {
-		i.forks = make(map[string]*Dialog)
-	}
-	i.forks[tag] = fork
+	i.forks.Release(tag, fork)
 	return fork
 }
-
-// statusEarlyDialogTerminated says that an early dialog has ended (RFC 6228).
-const statusEarlyDialogTerminated = 199
-
-// tagEarlyDialogTerminated is the option tag that asks for it (RFC 6228 4).
-const tagEarlyDialogTerminated = "199"
 
 // ForkInfo is one early dialog of an outgoing call at one moment.
 type ForkInfo struct {
@@ -429,12 +351,12 @@ func (f *ForkInfo) Response() *sip.Response {
 func (d *Dialog) Forks() []ForkInfo {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if d.invite == nil || d.invite.won {
+	if d.invite == nil || d.invite.forks.Won() {
 		return nil
 	}
 	var list []ForkInfo
-	for _, e := range d.invite.early {
-		if e.status != 0 {
+	for _, e := range d.invite.forks.All() {
+		if e.Status() != 0 {
 			list = append(list, e.infoLocked())
 		}
 	}
@@ -459,8 +381,8 @@ func (d *Dialog) OnFork(callback func(ForkInfo)) {
 func (e *earlyDialog) infoLocked() ForkInfo {
 	target := e.state.Target()
 	return ForkInfo{
-		RemoteTag: e.tagLocked(), RemoteTarget: *target.Clone(),
-		Status: e.status, Body: keptOrNil(e.body), Ended: e.ended, Reasons: slices.Clone(e.reasons),
+		RemoteTag: e.Tag, RemoteTarget: *target.Clone(),
+		Status: e.Status(), Body: keptOrNil(e.body), Ended: e.Ended(), Reasons: slices.Clone(e.reasons),
 	}
 }
 
@@ -468,7 +390,7 @@ func (e *earlyDialog) infoLocked() ForkInfo {
 // changed the early dialog; nil for none.
 func (d *Dialog) tellForkLocked(e *earlyDialog, res *sipmsg.Message) {
 	callbacks := d.callbacksLocked().fork
-	if len(callbacks) == 0 || e.status == 0 || d.state == DialogStateTerminated {
+	if len(callbacks) == 0 || e.Status() == 0 || d.state == DialogStateTerminated {
 		return
 	}
 	info := e.infoLocked()
@@ -482,31 +404,12 @@ func (d *Dialog) tellForkLocked(e *earlyDialog, res *sipmsg.Message) {
 	}
 }
 
-// forkSelection is a 2xx that InviteOpts.Choose decides.
-type forkSelection struct {
-	res *sipmsg.Message
-	// asked is true once Choose is called, decided once Choose, the timer or the end of
-	// the call has decided.
-	asked, decided bool
-	timer          *deadline.Func
-}
-
-// awaitsSelectionLocked queues a 2xx for Choose, if there is one.
-func (i *inviteClient) awaitsSelectionLocked(res *sipmsg.Message) (kind successKind, waits bool) {
-	if slices.ContainsFunc(i.selections, func(c *forkSelection) bool { return sipheader.ToTag(c.res) == sipheader.ToTag(res) }) {
-		return awaitedSelection, true // repeated
-	}
-	if i.choose == nil || i.givenUpLocked() {
+// chooseLocked queues a 2xx for Choose, if there is one and the call goes on.
+func (i *inviteClient) chooseLocked(res *sipmsg.Message) (choosing invite.Choosing, ok bool) {
+	if i.choose == nil {
 		return 0, false
 	}
-	if len(i.selections) >= maxForks {
-		return otherFork, true
-	}
-	i.selections = append(i.selections, &forkSelection{res: res})
-	if len(i.selections) > 1 {
-		return awaitedSelection, true
-	}
-	return newSelection, true
+	return i.choices.Queue(sipheader.ToTag(res), res, i.givenUpLocked())
 }
 
 // givenUpLocked reports whether the call will end: a 2xx then makes the call only for its
@@ -521,86 +424,74 @@ func (i *inviteClient) givenUpLocked() bool {
 func (i *inviteClient) askChoose() {
 	d := i.d
 	both := d.lockBoth()
-	if len(i.selections) == 0 || i.selections[0].asked {
+	id, res, ok := i.choices.Next()
+	switch {
+	case !ok:
 		both.unlock()
 		return
-	}
-	c, choose := i.selections[0], i.choose
-	if i.givenUpLocked() {
+	case i.givenUpLocked():
 		both.unlock()
-		i.selected(c, true)
+		i.chosen(id, true)
 		return
 	}
-	c.asked = true
-	info := i.answeredByLocked(c.res).infoLocked()
-	c.timer = d.after(48*d.config().timers().T1, func() { i.selected(c, false) })
+	choose, info := i.choose, i.answeredByLocked(res).infoLocked()
+	i.choiceLimit = d.after(48*d.config().timers().T1, func() { i.chosen(id, false) })
 	both.unlock()
 	if !d.stack.calls.Go(func() {
 		yes := false // also of a function that does not return
-		d.stack.guard(d.log, "InviteOpts.Choose", func() { yes = choose(info) }, func() { i.selected(c, yes) })
+		d.stack.guard(d.log, "InviteOpts.Choose", func() { yes = choose(info) }, func() { i.chosen(id, yes) })
 	}) {
-		i.selected(c, false)
+		i.chosen(id, false)
 	}
 }
 
-// selected executes the decision of Choose, the timer, or the end of the call. The 2xx
-// stays in the queue until then, so that its repetition is recognised.
-func (i *inviteClient) selected(c *forkSelection, yes bool) {
-	d := i.d
-	d.mutex.Lock()
-	if c.decided || len(i.selections) == 0 || i.selections[0] != c {
-		d.mutex.Unlock()
+// chosen executes the decision of Choose, the timer, or the end of the call.
+func (i *inviteClient) chosen(id uint32, yes bool) {
+	i.d.mutex.Lock()
+	res, ok := i.choices.Decide(id)
+	if !ok {
+		i.d.mutex.Unlock()
 		return
 	}
-	stopTimer(c.timer)
-	c.decided = true
-	e := i.forkLocked(sipheader.ToTag(c.res))
-	hungUp := e.isGone() // meanwhile
-	yes = (yes || i.givenUpLocked()) && !hungUp
-	d.mutex.Unlock()
+	stopTimer(i.choiceLimit)
+	yes = (yes || i.givenUpLocked()) && !i.forks.Find(sipheader.ToTag(res)).isGone() // it may have hung up
+	i.d.mutex.Unlock()
 	if yes {
-		i.accept(c.res)
+		i.accept(res)
 	} else {
-		i.releaseUnselected(c.res)
+		i.releaseUnchosen(res)
 	}
-	i.nextSelection(yes)
+	i.nextChoice(yes)
 }
 
-// nextSelection continues with the next 2xx in the queue, or, after one was accepted,
-// releases all others.
-func (i *inviteClient) nextSelection(taken bool) {
+// nextChoice continues with the next 2xx in the queue, or, after one was accepted, releases
+// all others.
+func (i *inviteClient) nextChoice(taken bool) {
 	i.d.mutex.Lock()
-	rest := i.selections[1:]
-	i.selections = rest
-	if taken {
-		i.selections = nil
-	}
-	over := i.over && len(i.selections) == 0
+	others, isOver := i.choices.Decided(taken)
 	i.d.mutex.Unlock()
-	if taken {
-		for _, other := range rest {
-			i.releaseFork(other.res)
-		}
+	for _, other := range others {
+		i.releaseFork(other)
 	}
-	if over {
+	if isOver {
 		i.ended(nil)
 		return
 	}
 	i.askChoose()
 }
 
-// releaseUnselected releases a fork that Choose has refused, by ACK and BYE (RFC 3261
+// releaseUnchosen releases a fork that Choose has refused, by ACK and BYE (RFC 3261
 // 13.2.2.4).
-func (i *inviteClient) releaseUnselected(res *sipmsg.Message) {
+func (i *inviteClient) releaseUnchosen(res *sipmsg.Message) {
 	d := i.d
 	both := d.lockBoth()
-	release := func() {}
-	if e := i.forkLocked(sipheader.ToTag(res)); e != nil && !e.isGone() {
-		release = e.endLocked(nil)
-		close(e.gone)
+	var open []*updateServer
+	if e := i.forks.Find(sipheader.ToTag(res)); e != nil && !e.isGone() {
+		e.reasons = nil
+		open = d.performLocked(i.forks.Close(e, nil))
 	}
 	i.noForkCause = &Cause{By: PartyLocal, Method: "BYE", Reason: "no fork was chosen"}
 	both.unlock()
-	release()
+	d.refuseUpdates(open)
 	i.releaseFork(res)
 }

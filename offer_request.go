@@ -218,10 +218,8 @@ func (d *Dialog) peerAnswerIn(ctx context.Context, fork string) (Body, error) {
 
 // forkStateLocked returns the state of the early dialog of that name, else the current one.
 func (d *Dialog) forkStateLocked(id string) *dialogState {
-	for _, f := range d.calleeForksLocked() {
-		if f.id == id {
-			return f.state
-		}
+	if p := d.incoming.provisionals; p != nil {
+		return d.stateOfLocked(p.forks.Find(id))
 	}
 	return d.currentLocked()
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/draft"
+	"sipdialog.example/dialog/internal/invite"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/retry"
@@ -90,7 +91,7 @@ func (r *reliableClient) acknowledgeLocked(res *sipmsg.Message) (then func()) {
 	p := &prack{r: r, rseq: rseq, cseq: sipheader.CSeq(res)}
 	if body := sdpIn(res); body != nil && !r.negotiated {
 		r.negotiateLocked(p, res, body)
-		if r.offered && r.propose != nil && r.mayOfferLocked() && res.Status != statusEarlyDialogTerminated {
+		if r.offered && r.propose != nil && r.mayOfferLocked() && res.Status != invite.StatusTerminated {
 			response := r.responseLocked(res)
 			p.propose = func(ctx context.Context) Body { return r.propose(ctx, response) }
 		}
@@ -130,7 +131,7 @@ func (r *reliableClient) negotiateLocked(p *prack, res *sipmsg.Message, body *Si
 	case r.offered:
 		s.takeAnswerLocked(r.carrier, body, receivedAs(sip.INVITE, res))
 		r.negotiated = true
-	case res.Status == statusEarlyDialogTerminated:
+	case res.Status == invite.StatusTerminated:
 		p.body = s.negotiation.Refusal(body) // without media, as the offer should be (RFC 6228 5)
 	case r.d.offerDeciderLocked().decide != nil:
 		s.negotiation.ReceiveOffer(p, body)
@@ -393,7 +394,7 @@ func (p *prack) failed(cause Cause) {
 	switch {
 	case e == nil && !p.r.answered:
 		release = d.hangupLocked(&ending{cause: cause})
-	case e != nil && !e.i.won && d.phase == phaseInviting:
+	case e != nil && !e.i.forks.Won() && d.phase == phaseInviting:
 		release = e.failedLocked(cause)
 	}
 	both.unlock()

@@ -149,8 +149,7 @@ func (s *dialogState) nextProvisionalLocked() (send func() error) {
 	}
 }
 
-// repeatProvisional sends a response again, by its schedule. At the end of the schedule
-// the INVITE is rejected (RFC 3262 3).
+// repeatProvisional sends a response again, by its schedule (RFC 3262 3).
 func (d *Dialog) repeatProvisional(p *provisional) {
 	d.mutex.Lock()
 	if outstanding, _ := d.stateOfLocked(p.fork).reliable.order.Outstanding(); d.incoming.tx == nil || outstanding != p || p.fork.isGone() {
@@ -158,17 +157,8 @@ func (d *Dialog) repeatProvisional(p *provisional) {
 		return
 	}
 	wait, ok := p.schedule.Next(time.Now())
-	if !ok && p.fork != nil && d.liveForksLocked() > 1 {
-		release := p.fork.dropCalleeLocked()
-		d.mutex.Unlock()
-		release()
-		return
-	}
 	if !ok {
-		release := d.rejectLocked(&ending{
-			cause:  Cause{By: PartyTimeout, Method: "PRACK", Status: sip.StatusGatewayTimeout, Err: ErrTimeout},
-			status: sip.StatusGatewayTimeout,
-		})
+		release := d.unprackedLocked(p)
 		d.mutex.Unlock()
 		release()
 		return
@@ -179,6 +169,21 @@ func (d *Dialog) repeatProvisional(p *provisional) {
 	if err := tx.Respond(res); err != nil {
 		d.log().Debug("provisional response could not be repeated", "error", err)
 	}
+}
+
+// unprackedLocked ends the early dialog whose reliable response was not acknowledged in
+// 64*T1; with the last one the INVITE is rejected (RFC 3262 3).
+func (d *Dialog) unprackedLocked(p *provisional) (release func()) {
+	if p.fork != nil {
+		if effects, ok := d.provisionalsLocked().forks.CloseUnlessLast(p.fork, nil); ok {
+			open := d.performLocked(effects)
+			return func() { d.refuseUpdates(open) }
+		}
+	}
+	return d.rejectLocked(&ending{
+		cause:  Cause{By: PartyTimeout, Method: "PRACK", Status: sip.StatusGatewayTimeout, Err: ErrTimeout},
+		status: sip.StatusGatewayTimeout,
+	})
 }
 
 // stop stops sending after the final response to the INVITE. The PRACK to the last

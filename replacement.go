@@ -116,8 +116,8 @@ func (d *Dialog) hasPeer(tag string) (lives, ended bool) {
 	if d.phase != phaseInviting || d.invite == nil {
 		return d.currentLocked().RemoteTag() == tag, false
 	}
-	if e := d.invite.forkLocked(tag); e != nil {
-		return e.livesLocked(), e.ended
+	if e := d.invite.forks.Find(tag); e != nil {
+		return e.Lives(), e.Ended()
 	}
 	return tag == "" && d.currentLocked().RemoteTag() == "" && d.state > DialogStateTrying, false
 }

@@ -7,7 +7,9 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/deadline"
 	"sipdialog.example/dialog/internal/draft"
+	"sipdialog.example/dialog/internal/invite"
 	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/retry"
@@ -32,29 +34,18 @@ type inviteClient struct {
 	tx clientTx
 	// offer is the body that was sent, if any.
 	offer Body
-	// early are the early dialogs, in the order of their first responses; see
-	// fork.go. current is the one in which the call sends, origin the state of the call
-	// before the first.
-	early   []*earlyDialog
-	current *earlyDialog
-	origin  *dialogState
-	// former are the tags of the early dialogs of an INVITE that was refused, before it
-	// was sent again.
-	former []string
-	// choose is InviteOpts.Choose, selections the 2xx that wait for it. noForkCause is
-	// why a 2xx was not taken. over is true when no more can come.
+	// forks are the early dialogs, and the calls of further forks. origin is the state of
+	// the call before the first.
+	forks  invite.Forks[*earlyDialog, *Dialog]
+	origin *dialogState
+	// choose is InviteOpts.Choose, choices are the 2xx that wait for it, choiceLimit ends
+	// its time. noForkCause is why a 2xx was not taken.
 	choose      func(ForkInfo) bool
-	selections  []*forkSelection
+	choices     invite.Choices[*sipmsg.Message]
+	choiceLimit *deadline.Func
 	noForkCause *Cause
-	over        bool
 	// propose is InviteOpts.PrackOffer.
 	propose func(context.Context, ForkInfo) Body
-	// won is true once a 2xx has been taken; winner is its To tag.
-	won    bool
-	winner string
-	// forks are the calls of further forks, by To tag, for as long as their 2xx may be
-	// repeated: each is released once only.
-	forks map[string]*Dialog
 	// redirects are the targets of 3xx responses; nil where none are followed, and once no
 	// more can come.
 	redirects *redirects
@@ -190,16 +181,16 @@ func (d *Dialog) rangTooLong() {
 // ended (RFC 3261 13.2.2.3).
 func (i *inviteClient) prepared(*draft.Request) {
 	i.d.mutex.Lock()
-	release := i.dropLocked(nil)
-	if i.current != nil {
-		next := *i.current.state // its own is that of who answers a request in it
+	open := i.closeForksLocked()
+	if current := i.forks.Current(); current != nil {
+		next := *current.state // its own is that of who answers a request in it
 		next.negotiation, next.updateOut, next.updateIn = offeranswer.Negotiation{}, nil, nil
 		next.negotiation.SendOffer(i, i.offer, offeranswer.ByApplication)
 		i.d.setCurrentLocked(&next)
 	}
-	i.forgetEarlyLocked()
+	i.forks.Restart()
 	i.d.mutex.Unlock()
-	release()
+	i.d.refuseUpdates(open)
 }
 
 // inviteWritten keeps the transaction, the first time that it is reported. A call that
@@ -225,9 +216,8 @@ func (i *inviteClient) cancelLocked() func() {
 	if tx == nil {
 		return func() {}
 	}
-	if len(i.selections) > 0 { // answered already
-		c := i.selections[0]
-		return func() { i.selected(c, true) }
+	if id, answered := i.choices.Pending(); answered {
+		return func() { i.chosen(id, true) }
 	}
 	extra := i.d.ending.reasons
 	return func() { tx.Cancel(extra...) }
@@ -266,7 +256,7 @@ func (i *inviteClient) keep(res *sipmsg.Message) {
 	}
 	i.d.mutex.Lock()
 	defer i.d.mutex.Unlock()
-	if !i.won && i.d.state != DialogStateTerminated {
+	if !i.forks.Won() && i.d.state != DialogStateTerminated {
 		i.d.keepResponseLocked(res.Keep())
 	}
 }
@@ -292,112 +282,85 @@ func (i *inviteClient) provisional(res *sipmsg.Message) {
 
 func (i *inviteClient) provisionalLocked(res *sipmsg.Message) (then func()) {
 	d, nothing := i.d, func() {}
-	if i.won || d.phase == phaseCleared {
-		return nothing // too late: it may be discarded (RFC 3262 4)
+	if d.phase == phaseCleared {
+		return nothing
 	}
-	e, ends := i.answeringLocked(res), res.Status == statusEarlyDialogTerminated
-	switch {
-	case e == nil && ends:
-		return nothing // nobody's
-	case e == nil:
+	r := invite.Response{Tag: sipheader.ToTag(res), Status: res.Status, Reliable: d.rseqOf(res) != 0}
+	e, belongs := i.forks.Provisional(r)
+	switch belongs {
+	case invite.Nowhere:
+		return nothing
+	case invite.Outside:
 		d.setStateLocked(DialogStateRinging)
-		if sipheader.ToTag(res) == "" { // of RFC 2543
+		if r.Tag == "" { // of RFC 2543
 			d.keepBodyLocked(bodyOf(res))
 		}
 		return nothing
-	case e.isGone(), e.ended && d.rseqOf(res) == 0:
-		return nothing
-	case !e.inOrderLocked(res):
+	case invite.Begins:
+		e = i.addForkLocked(r.Tag)
+	}
+	if !e.inOrderLocked(res) {
 		return e.repeatedLocked(res)
 	}
-	e.heardLocked(res)
-	then = e.acknowledgeLocked(res)
-	if ends {
-		// RFC 6228 4: it touches neither the other early dialogs nor the call.
-		return both(e.endLocked(reasonsOf(res)), then)
+	e.learnFromLocked(res, e.Hear(r.Status, r.Reliable))
+	begin := e.acknowledgeLocked(res)
+	if r.Status == invite.StatusTerminated {
+		e.reasons = reasonsOf(res)
+		open := d.performLocked(i.forks.End(e, nil))
+		return func() { d.refuseUpdates(open); begin() }
 	}
-	if !e.ended {
+	if !e.Ended() {
 		d.setStateLocked(DialogStateRinging)
-		if i.current == nil || i.current.ended {
-			i.makeCurrentLocked(e)
-		}
 	}
+	var few [1]forkEffect
+	d.performLocked(i.forks.Rang(e, few[:0]))
 	d.keepBodyLocked(bodyOf(res))
 	d.tellForkLocked(e, res)
 	d.tellSessionLocked(receivedAs(sip.INVITE, res)) // the early dialog may be the current one only now
-	return then
+	return begin
 }
-
-// both calls two functions in turn.
-func both(f, g func()) func() { return func() { f(); g() } }
 
 // success handles a 2xx (RFC 3261 13.2.2.4). The first makes the call, unless Choose
 // takes another one. A repetition gets the same ACK again. The 2xx of another fork is
 // released.
 func (i *inviteClient) success(res *sipmsg.Message) {
-	switch i.classify(res) {
-	case firstSuccess:
-		i.accept(res)
-	case newSelection:
-		i.askChoose()
-	case awaitedSelection:
-	case repeatedSuccess:
-		i.acknowledgeAgain()
-	case otherFork:
-		i.releaseFork(res)
-	}
-}
-
-type successKind int
-
-const (
-	firstSuccess successKind = iota
-	// newSelection is a 2xx for which Choose is called now, awaitedSelection one that
-	// waits for it.
-	newSelection
-	awaitedSelection
-	repeatedSuccess
-	otherFork
-)
-
-// classify says which 2xx this is.
-func (i *inviteClient) classify(res *sipmsg.Message) successKind {
 	i.d.mutex.Lock()
-	defer i.d.mutex.Unlock()
-	tag := sipheader.ToTag(res)
+	kind := i.forks.Success(sipheader.ToTag(res), i.d.phase == phaseCleared) // by a Shutdown in haste
+	choosing, chooses := invite.Wait, false
+	switch kind {
+	case invite.First:
+		choosing, chooses = i.chooseLocked(res)
+	case invite.HungUp: // or it does not know of its early dialog any more
+		i.noForkCause = &Cause{By: PartyRemote, Method: "BYE", Reasons: slices.Clone(i.forks.Find(sipheader.ToTag(res)).reasons)}
+	}
+	i.d.mutex.Unlock()
 	switch {
-	case i.won && tag == i.winner:
-		return repeatedSuccess
-	case i.won || i.forks[tag] != nil, i.d.phase == phaseCleared: // by a Shutdown in haste
-		return otherFork
+	case kind == invite.Repeated:
+		i.acknowledgeAgain()
+	case kind != invite.First, chooses && choosing == invite.Decline:
+		i.releaseFork(res)
+	case !chooses:
+		i.accept(res)
+	case choosing == invite.Ask:
+		i.askChoose()
 	}
-	if e := i.forkLocked(tag); e != nil && e.isGone() {
-		// It has hung up, or does not know of its early dialog any more.
-		i.noForkCause = &Cause{By: PartyRemote, Method: "BYE", Reasons: slices.Clone(e.reasons)}
-		return otherFork
-	}
-	if kind, waits := i.awaitsSelectionLocked(res); waits {
-		return kind
-	}
-	return firstSuccess
 }
 
 // accept makes the call of a 2xx: the dialog is that of the fork from here on.
 func (i *inviteClient) accept(res *sipmsg.Message) {
 	d := i.d
 	both := d.lockBoth()
-	if i.won || d.phase == phaseCleared { // meanwhile: by this 2xx, by another, or in haste
+	if i.forks.Won() || d.phase == phaseCleared { // meanwhile: by this 2xx, by another, or in haste
 		both.unlock()
 		i.success(res)
 		return
 	}
 	e := i.answeredByLocked(res)
-	i.makeCurrentLocked(e)
-	i.won, i.winner, e.ended = true, sipheader.ToTag(res), false
+	var few [4]forkEffect
+	open := d.performLocked(i.forks.Win(e, few[:0]))
 	if d.phase == phaseInviting {
 		d.phase = phaseAwaitingACK
 	}
-	release := i.dropLocked(e)
 	body, session := bodiesIn(res)
 	d.keepBodyLocked(body)
 	d.tellForkLocked(e, res)
@@ -408,7 +371,7 @@ func (i *inviteClient) accept(res *sipmsg.Message) {
 	// sends can overtake it.
 	d.sendSlot.Join()
 	both.unlock()
-	release()
+	d.refuseUpdates(open)
 	if !sipheader.ReadsRoutes(res) { // the ACK leaves all the same, by the way that can be read
 		d.hangup(&ending{cause: Cause{By: PartyLocal, Method: "BYE", Err: fmt.Errorf("%w: Record-Route", ErrMalformed)}})
 	}
@@ -444,7 +407,7 @@ func (i *inviteClient) established() {
 // refused handles a final response of 300 or more, which ends the call.
 func (i *inviteClient) refused(res *sipmsg.Message) {
 	i.d.mutex.RLock()
-	won := i.won
+	won := i.forks.Won()
 	i.d.mutex.RUnlock()
 	if won {
 		return // another fork's, late
@@ -458,19 +421,18 @@ func (i *inviteClient) refused(res *sipmsg.Message) {
 // ended follows the last response to the INVITE.
 func (i *inviteClient) ended(err error) {
 	i.d.mutex.Lock()
-	won := i.won
-	if !won && len(i.selections) > 0 {
-		i.over = true // when the last is decided
+	won := i.forks.Won()
+	if !won && i.choices.Close() { // it ends when the last is decided
 		i.d.mutex.Unlock()
 		return
 	}
 	noFork := i.noForkCause
 	i.forgetLocked()
-	i.forks = nil
 	if won {
 		// The INVITE can no longer be cancelled: its remaining state would otherwise be
 		// kept as long as the call.
-		i.tx, i.offer, i.redirects, i.choose, i.propose, i.early, i.current, i.origin, i.former = nil, nil, nil, nil, nil, nil, nil, nil, nil
+		i.forks.Over()
+		i.tx, i.offer, i.redirects, i.choose, i.propose, i.origin = nil, nil, nil, nil, nil, nil
 		if i.d.state != DialogStateTerminated {
 			state := i.d.currentLocked()
 			i.d.local, state.remote = i.d.local.AsText(), state.remote.AsText()

@@ -164,7 +164,7 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response, e *earlyDialog) (<-chan 
 		return nil, err
 	}
 	d.takePendingInviteLocked()
-	release := d.chooseForkLocked(e)
+	open := d.chooseForkLocked(e)
 	d.dropOfferLocked()
 	d.phase = phaseAwaitingACK
 	d.stopRingingLocked()
@@ -189,7 +189,7 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response, e *earlyDialog) (<-chan 
 	d.agreeTimerLocked(res, sessiontimer.UAS, tx.Message())
 	u.held = d.answersSavedLocked()
 	unlock()
-	release()
+	d.refuseUpdates(open)
 	makeRoom()
 
 	if !d.letGo(u) { // RFC 3261 9.2, 15.1.2

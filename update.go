@@ -106,7 +106,11 @@ func (d *Dialog) isEarlyLocked() bool {
 
 // earlyDialogsEndedLocked reports whether no early dialog of our INVITE is left.
 func (d *Dialog) earlyDialogsEndedLocked() bool {
-	return d.phase == phaseInviting && (d.invite.current == nil || d.invite.current.ended)
+	if d.phase != phaseInviting {
+		return false
+	}
+	current := d.invite.forks.Current()
+	return current == nil || current.Ended()
 }
 
 // noSessionLocked reports whether reliable provisional responses to the INVITE,
