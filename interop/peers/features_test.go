@@ -328,9 +328,9 @@ func weRefresh(c *trial) {
 	res, _ := c.got("200 INVITE")
 	switch refresher, _ := dialog.HeaderParam(value(res, "Session-Expires"), "refresher"); refresher {
 	case "":
-		c.otherwise("no: its 200 agrees to no session timer")
+		c.otherwise("no: its 200 has no Session-Expires")
 	case "uas":
-		c.otherwise("no: its 200 says that it refreshes, and it does")
+		c.otherwise("no: its 200 makes it the refresher, and it refreshes")
 		refreshed(c, false)
 	default:
 		refreshed(c, true)
@@ -515,7 +515,7 @@ func itReplaces(c *trial) {
 	if second.Replaces() != there {
 		c.otherwise("no: it calls the target without Replaces")
 		_, data := c.got("INVITE", func(msg sip.Message) bool { return msg.To().Address.User == "carol" })
-		c.faulty("Replaces in a Refer-To does not get into the INVITE (RFC 3261 19.1.5, RFC 3891 4).", data, "Replaces", "Referred-By", "To")
+		c.faulty("The INVITE lacks the Replaces of the Refer-To (RFC 3261 19.1.5, RFC 3891 4).", data, "Replaces", "Referred-By", "To")
 	}
 	c.try("accepting", func(ctx context.Context) error {
 		return second.Accept(ctx, dialog.WithBody(answerFor(p, carol, second)))
@@ -530,7 +530,7 @@ func itReplaces(c *trial) {
 func itConsults(c *trial) {
 	p, is := c.phone().(consultant)
 	if !is {
-		c.otherwise("no: it offers no attended transfer")
+		c.otherwise("no: it has no attended transfer")
 		return
 	}
 	carol := c.ours(carolHost, "carol")

@@ -102,15 +102,15 @@ func (r *report) finish(file string, passed bool) error {
 	return os.WriteFile(file, []byte(r.textLocked()), 0o644)
 }
 
-const head = `# Interoperation with programs of others
+const head = `# Interoperation with other programs
 
-` + "`make interop-peers`" + ` wrote this page: it starts each program below on the loopback interface,
-makes calls between it and the library, and fails with the ladder of a call that goes wrong
-otherwise than this page says. The programs are Debian's and npm's packages. ` + "`interop/peers`" + ` has
-the tests. [testing.md](testing.md) says what sipp and routers with NAT are tested with.
+` + "`make interop-peers`" + ` wrote this page. It starts each program below on the loopback interface, makes calls
+between the program and the library, and fails with the ladder of a call whose result differs
+from this page. The programs are packages of Debian and npm. ` + "`interop/peers`" + ` has
+the tests. [testing.md](testing.md) lists the tests with sipp and with NAT routers.
 
-*yes* means that it works as the RFCs have it. Any other result is what the peer does instead;
-the library does its part, and the call goes on.
+*yes* means that the feature works according to the RFCs. Any other result is the behaviour of
+the peer; the library does its part, and the call continues.
 `
 
 // textLocked returns the page.
