@@ -175,7 +175,7 @@ func (d *Dialog) saveFor(ctx context.Context, mayLocked func(*Dialog) bool) (sav
 	w, may := d.writerLocked(), mayLocked(d)
 	if may {
 		d.saved.leaving = true
-		w.Mark()
+		w.Note()
 	}
 	d.mutex.Unlock()
 	return may && w.Wait(ctx) == storewriter.Done

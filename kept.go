@@ -3,6 +3,7 @@ package dialog
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -49,7 +50,11 @@ func (s *Stack) newStoreWriters() *storewriter.Group {
 		return nil
 	}
 	s.owner = orDefault(s.config.Node, "node") + "." + randomHex(4)
-	return &storewriter.Group{Store: engine{s}, Go: s.tasks.Go, Run: s.tasks.Run, Base: s.base}
+	g := &storewriter.Group{Store: engine{s}, Go: s.tasks.Go, Run: s.tasks.Run, Base: s.base}
+	if store, ok := s.config.Store.(PromptStore); ok && store.Prompt() == s.config.Store {
+		g.IsPrompt, g.DropAll = true, engine{s}.dropAll
+	}
+	return g
 }
 
 // checkStore is a part of validate.
@@ -75,17 +80,32 @@ func (c *StackConfig) storeTimeout() time.Duration {
 type engine struct{ s *Stack }
 
 func (e engine) Check(ctx context.Context, key storewriter.Key, fence uint64) storewriter.Result {
-	return e.s.askStore(func(store Store) error { return store.Check(ctx, StoreKey(key), fence) })
+	return e.s.askStoreHere(func(store Store) error { return store.Check(ctx, StoreKey(key), fence) })
 }
 
 func (e engine) Drop(ctx context.Context, key storewriter.Key, fence uint64) storewriter.Result {
-	return e.s.askStore(func(store Store) error {
-		return store.Drop(ctx, StoreKey(key), fence, 64*e.s.config.timers().T1)
-	})
+	return e.s.askStoreHere(func(store Store) error { return store.Drop(ctx, StoreKey(key), fence, e.tomb()) })
 }
 
+func (e engine) dropAll(ctx context.Context, calls []storewriter.Dropped) (results []storewriter.Result) {
+	list := make([]Record, len(calls))
+	for i, call := range calls {
+		list[i] = Record{Key: StoreKey(call.Key), Fence: call.Fence}
+	}
+	e.s.askStoreHere(func(store Store) error {
+		for _, err := range store.(PromptStore).DropAll(ctx, list, e.tomb()) {
+			results = append(results, resultOf(err))
+		}
+		return nil
+	})
+	return results
+}
+
+// tomb is how long a call that has ended is known as such: requests are repeated so long.
+func (e engine) tomb() time.Duration { return 64 * e.s.config.timers().T1 }
+
 func (e engine) Take(ctx context.Context, key storewriter.Key) (fence uint64, result storewriter.Result) {
-	result = e.s.askStore(func(store Store) error {
+	result = e.s.askStoreHere(func(store Store) error {
 		r, err := store.Take(ctx, StoreKey(key), e.s.owner)
 		fence = r.Fence
 		return err
@@ -93,14 +113,21 @@ func (e engine) Take(ctx context.Context, key storewriter.Key) (fence uint64, re
 	return fence, result
 }
 
-// askStore calls a method of the Store. One that panics has not answered.
+// askStore is askStoreHere, with a Store that may end its goroutine (runtime.Goexit).
 func (s *Stack) askStore(ask func(Store) error) (result storewriter.Result) {
-	value, returned := tasks.Apart(func() { result = resultOf(ask(s.config.Store)) })
-	if !returned {
-		s.logPanic(s.log, "Store", value, nil)
-		return storewriter.Unknown
-	}
+	tasks.Apart(func() { result = s.askStoreHere(ask) })
 	return result
+}
+
+// askStoreHere calls a method of the Store. One that panics has not answered.
+func (s *Stack) askStoreHere(ask func(Store) error) (result storewriter.Result) {
+	defer func() {
+		if value := recover(); value != nil {
+			s.logPanic(s.log, "Store", value, debug.Stack())
+			result = storewriter.Unknown
+		}
+	}()
+	return resultOf(ask(s.config.Store))
 }
 
 func resultOf(err error) storewriter.Result {
@@ -134,10 +161,14 @@ func (d *Dialog) writer() *storewriter.Writer {
 	return d.writerLocked()
 }
 
-// changedLocked has the call saved, now that it has changed. The first change is its 2xx.
-func (d *Dialog) changedLocked() {
+// changedLocked has the call saved, now that it has changed.
+func (d *Dialog) changedLocked() { d.keepingLocked().Mark() }
+
+// keepingLocked is the Writer of a call that was answered; nil without a Store, and once the
+// call is being ended. The first change is its 2xx.
+func (d *Dialog) keepingLocked() *storewriter.Writer {
 	if d.stack == nil || d.stack.writers == nil || d.state == DialogStateTerminated || d.ending != nil {
-		return
+		return nil
 	}
 	if d.saved == nil {
 		d.saved = &keptCall{}
@@ -145,7 +176,22 @@ func (d *Dialog) changedLocked() {
 	if d.saved.writer == nil {
 		d.saved.writer = d.stack.writers.NewCall(storewriter.Key(NewStoreKey(d.callID, d.ownTag())), (*writtenCall)(d))
 	}
-	d.saved.writer.Mark()
+	return d.saved.writer
+}
+
+// saveAnswerLocked has an established call saved with what our 2xx agrees upon. It reports
+// whether the 2xx waits for that: awaitSaved must follow.
+func (d *Dialog) saveAnswerLocked() (held bool) {
+	if d.state != DialogStateEstablished {
+		return false
+	}
+	w := d.keepingLocked()
+	if held = d.answersSavedLocked(); held {
+		w.Note()
+	} else {
+		w.Mark()
+	}
+	return held
 }
 
 // changedIfKeptLocked is changedLocked for what may change before the 2xx.
@@ -161,7 +207,7 @@ func (c *writtenCall) Save(ctx context.Context, fence uint64) storewriter.Result
 	if !ok {
 		return storewriter.Done // it is being ended: its Drop follows
 	}
-	return d.stack.askStore(func(store Store) (err error) {
+	return d.stack.askStoreHere(func(store Store) (err error) {
 		if seal := d.config().Seal; seal != nil {
 			if r.Data, err = seal(r.Data); err != nil {
 				return err
@@ -266,7 +312,7 @@ const fewSeqs = 8
 // other process will use, at most for the StoreTimeout. dialogstate draws none that are not.
 func (d *Dialog) awaitSeqs() {
 	if d.lacksSeqs() {
-		d.writer().Mark()
+		d.writer().Note()
 		d.awaitSaved()
 	}
 }

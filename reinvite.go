@@ -257,6 +257,7 @@ func (re *reinviteClient) success(res *sipmsg.Message) {
 	}
 	d.keepBodyLocked(body)
 	d.currentLocked().takeAnswerLocked(re, session, receivedAs(sip.INVITE, res))
+	d.changedLocked()
 	d.agreeTimerLocked(res, sessiontimer.UAC, res)
 	d.mutex.Unlock()
 	if agreed { // no session is in the 2xx (RFC 3262 5)
@@ -475,7 +476,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made offeranswe
 	}
 	d.agreeTimerLocked(res, sessiontimer.UAS, req)
 	d.retransmitLocked(u)
-	u.held = d.answersSavedLocked()
+	u.held = d.saveAnswerLocked()
 	d.mutex.Unlock()
 	if !u.held {
 		d.stack.respond(in.tx, res)

@@ -54,10 +54,8 @@ func (d *Dialog) grantTimer(req *sipmsg.Message, res *sip.Response) {
 }
 
 // agreeTimerLocked starts the session timer of a 2xx, or stops it when the 2xx has
-// none (RFC 4028 7.2, 9), and has the call saved with what the 2xx has agreed upon. role is
-// ours; peer is the peer's message, request or 2xx.
+// none (RFC 4028 7.2, 9). role is ours; peer is the peer's message, request or 2xx.
 func (d *Dialog) agreeTimerLocked(res sipheader.Message, role sessiontimer.Refresher, peer sipheader.Message) {
-	d.changedLocked()
 	d.stopSessionLocked()
 	d.timer.NoteMinSE(sessiontimer.MinSEOf(peer))
 	if sipheader.Has(peer, "Allow") {

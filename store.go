@@ -84,6 +84,18 @@ type Peeker interface {
 	DueIf(ctx context.Context, before time.Time, owner string, n int, usable func(Record) bool) ([]Record, error)
 }
 
+// A PromptStore is a [Store] whose calls cost a process less. It is optional.
+type PromptStore interface {
+	Store
+	// Prompt returns the Store itself, as a promise: whatever happens, its methods return
+	// when ctx ends. Calls are then saved by the goroutine that waits for that. Nil is no
+	// promise. A Store that embeds this one is another, of which nothing is known.
+	Prompt() Store
+	// DropAll is Drop of several calls, of which Key and Fence are set. It returns an error
+	// or nil for each.
+	DropAll(ctx context.Context, calls []Record, tomb time.Duration) []error
+}
+
 // Record is a call in a [Store].
 type Record struct {
 	Key StoreKey

@@ -366,6 +366,7 @@ func (i *inviteClient) accept(res *sipmsg.Message) {
 	d.tellForkLocked(e, res)
 	d.tellIdentityLocked()
 	e.state.takeAnswerLocked(i, session, receivedAs(sip.INVITE, res))
+	d.changedLocked()
 	d.agreeTimerLocked(res, sessiontimer.UAC, res)
 	// Established is entered once the ACK has left, so that nothing a callback
 	// sends can overtake it.

@@ -187,7 +187,7 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response, e *earlyDialog) (<-chan 
 	makeRoom := d.unconfirmedNow()
 	delivered, _ := d.setStateLocked(DialogStateEstablished)
 	d.agreeTimerLocked(res, sessiontimer.UAS, tx.Message())
-	u.held = d.answersSavedLocked()
+	u.held = d.saveAnswerLocked()
 	unlock()
 	d.refuseUpdates(open)
 	makeRoom()

@@ -183,6 +183,7 @@ func (u *updateClient) acceptedLocked(s *dialogState, res *sipmsg.Message) {
 	body, session := bodiesIn(res)
 	s.takeAnswerLocked(u, session, receivedAs(sip.UPDATE, res))
 	if d.state == DialogStateEstablished {
+		d.changedLocked()
 		d.agreeTimerLocked(res, sessiontimer.UAC, res)
 	}
 	if u.offer != nil {
@@ -342,7 +343,7 @@ func (d *Dialog) acceptUpdate(in *updateServer, answer Body, made offeranswer.Or
 	if d.state == DialogStateEstablished {
 		d.agreeTimerLocked(res, sessiontimer.UAS, in.tx.Message())
 	}
-	held := d.answersSavedLocked()
+	held := d.saveAnswerLocked()
 	d.mutex.Unlock()
 	if !held {
 		d.stack.respond(in.tx, res)

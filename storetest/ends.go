@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"sipdialog.example/dialog"
@@ -76,6 +77,44 @@ func staleDrop(h *harness) {
 	h.none("Drop", h.Drop(h.ctx, r.Key, 1, time.Minute)) // the call has ended, whoever says so
 	r.Fence, r.Owner = 3, "c"
 	h.ended(r)
+}
+
+// dropAll is of a [dialog.PromptStore].
+func dropAll(h *harness) {
+	s, ok := h.Store.(dialog.PromptStore)
+	if !ok {
+		h.Skip("no PromptStore")
+	}
+	if p := s.Prompt(); p != nil && p != h.Store {
+		h.Fatal("Prompt is another Store")
+	}
+	moved, never := h.saved("moved"), record("never saved")
+	h.take(moved.Key, "b")
+	list := []dialog.Record{h.saved("one"), moved, never, h.saved("two"), h.saved("three")}
+	for range 2 {
+		errs := s.DropAll(h.ctx, list, time.Minute)
+		if len(errs) != len(list) {
+			h.Fatalf("%d errors for %d calls", len(errs), len(list))
+		}
+		for i, err := range errs {
+			if list[i].Key == moved.Key {
+				h.is("DropAll", err, dialog.ErrMoved)
+			} else {
+				h.none("DropAll", err)
+				h.ended(list[i])
+			}
+		}
+	}
+	h.none("DropAll of one", errors.Join(s.DropAll(h.ctx, []dialog.Record{h.saved("four")}, time.Minute)...))
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, n := range []int{1, 3} {
+		left := []dialog.Record{h.saved("a"), h.saved("b"), h.saved("c")}[:n]
+		for i, err := range s.DropAll(ended, left, time.Minute) {
+			h.is("DropAll", err, context.Canceled)
+			h.none("Check", h.Check(h.ctx, left[i].Key, left[i].Fence))
+		}
+	}
 }
 
 func endedContext(h *harness) {

@@ -50,6 +50,7 @@ func Run(t *testing.T, open func(t *testing.T) dialog.Store) {
 		{"a tombstone goes", tombstoneGoes},
 		{"Drop without a tombstone", dropWithoutTombstone},
 		{"Drop by a stale owner is refused", staleDrop},
+		{"DropAll is Drop of each", dropAll},
 		{"a record expires", recordExpires},
 		{"a Save moves the end of a record", saveMovesExpiry},
 		{"Due takes what is due", dueTakes},

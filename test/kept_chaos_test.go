@@ -135,7 +135,7 @@ func interleaved(t *testing.T, w *world, seed uint64) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	store := &chaosStore{kept: memory.New(), random: rand.New(rand.NewPCG(seed, 1))}
 	config := func(c *dialog.StackConfig) {
-		keeping(store)(c)
+		keeping(promptIf(seed%4 < 2, store))(c)
 		c.SessionExpires = 90 * time.Second
 		c.Durability = dialog.Durability(seed % 2)
 	}

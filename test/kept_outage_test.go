@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -54,13 +55,15 @@ func TestStoreIsDownUnderLoad(t *testing.T) {
 		fault func(context.Context, string) error
 		rate  time.Duration // calls a second
 	}{
-		"refuses": {refuses, 20},
-		"silent":  {silent, 200},
+		"refuses":         {refuses, 20},
+		"silent":          {silent, 200},
+		"prompt, refuses": {refuses, 20},
+		"prompt, silent":  {silent, 200},
 	} {
 		fault, rate := c.fault, c.rate
 		bubble(t, func(t *testing.T, w *world) {
 			store := newFaultyStore()
-			a, b := w.stack(otherIP), w.stack(stackIP, keeping(store))
+			a, b := w.stack(otherIP), w.stack(stackIP, keeping(promptIf(strings.HasPrefix(name, "prompt"), store)))
 			b.OnIncomingDialog(func(d dialog.IDialog) { _ = d.Accept(context.Background(), withSDP(answerSDP)) })
 			w.hush(true)
 			l, calls := &load{ended: map[string]int{}}, sync.WaitGroup{}
@@ -71,14 +74,14 @@ func TestStoreIsDownUnderLoad(t *testing.T) {
 				}
 			}
 			runs(10 * time.Second)
-			require.Equal(t, len(b.Dialogs()), store.Len(), name)
+			require.Equal(t, len(b.Dialogs())+int(b.Stats().Unwritten), store.Len(), name)
 			store.fails(fault)
 			runs(time.Minute)
 			require.NotZero(t, b.Stats().Unsaved)
 			store.fails(nil)
 			runs(10 * time.Second)
 			synctest.Wait()
-			require.Equal(t, len(b.Dialogs()), store.Len(), name)
+			require.Equal(t, len(b.Dialogs())+int(b.Stats().Unwritten), store.Len(), name)
 			calls.Wait()
 			time.Sleep(time.Second)
 			require.Empty(t, l.failed)

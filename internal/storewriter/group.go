@@ -68,6 +68,10 @@ type Group struct {
 	Go, Run func(func()) bool
 	// Base ends the operations when the process ends.
 	Base context.Context
+	// IsPrompt promises that an operation returns when its context ends, whatever happens.
+	IsPrompt bool
+	// DropAll is Store.Drop of several calls at once; nil if the store has no such thing.
+	DropAll func(ctx context.Context, calls []Dropped) []Result
 
 	// failures counts the operations that the store has not answered.
 	failures atomic.Uint64
@@ -82,6 +86,7 @@ type Group struct {
 	// pauses are the timers of those that wait to try again; closed is true once none may.
 	pauses map[*Writer]*time.Timer
 	closed bool
+	drops  drops
 }
 
 // Failures counts the operations that the store has not answered.
@@ -171,18 +176,28 @@ func (g *Group) Close() {
 		delete(g.pauses, w)
 		g.waiting--
 	}
+	g.waiting -= g.drops.close()
 }
 
 // ask does one operation within its time, and counts it if the store does not answer.
 func (g *Group) ask(ctx context.Context, operation func(context.Context) Result) Result {
-	ctx, cancel := context.WithTimeout(ctx, operationTime)
-	defer cancel()
+	if _, limited := ctx.Deadline(); !limited {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, operationTime)
+		defer cancel()
+	}
 	result := operation(ctx)
+	g.answered(result)
+	return result
+}
+
+func (g *Group) answered(result Result) {
 	if result == Unknown {
 		g.failures.Add(1)
 	}
-	g.down.Store(result == Unknown)
-	return result
+	if isDown := result == Unknown; g.down.Load() != isDown {
+		g.down.Store(isDown)
+	}
 }
 
 // nextPause is the pause after one of that length, before the operation is tried again. It

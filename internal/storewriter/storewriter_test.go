@@ -2,6 +2,7 @@ package storewriter_test
 
 import (
 	"context"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -295,6 +296,179 @@ func TestConfirm(t *testing.T) {
 		m.answers(storewriter.Moved)
 		confirm(storewriter.Moved, "check")
 		require.Equal(t, 1, m.moved)
+	})
+}
+
+// dropAll is Drop of each.
+func (m *model) dropAll(ctx context.Context, calls []storewriter.Dropped) (results []storewriter.Result) {
+	for range calls {
+		results = append(results, m.Drop(ctx, storewriter.Key{}, 0))
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ops = append(m.ops, "round")
+	return results
+}
+
+// A call that ends alone is dropped at once; of many that end, those of 20 ms are dropped
+// together, and all of them in the end.
+func TestCallsThatEndAreDroppedTogether(t *testing.T) {
+	modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
+		m.group.DropAll = m.dropAll
+		ends := func() {
+			w := m.group.NewCall(storewriter.Key{2}, m)
+			m.changes(w)
+			require.Equal(t, storewriter.Done, w.Wait(context.Background()))
+			w.Drop(false)
+			synctest.Wait()
+		}
+		time.Sleep(time.Second)
+		ends()
+		require.Equal(t, []string{"save", "drop", "round"}, m.did(), "at once")
+		for range 10 {
+			time.Sleep(time.Millisecond)
+			ends()
+		}
+		require.Equal(t, slices.Repeat([]string{"save"}, 10), m.did())
+		require.Equal(t, 10, m.group.Waiting())
+		began := time.Now()
+		require.Zero(t, m.group.Wait(context.Background()))
+		require.LessOrEqual(t, time.Since(began), 20*time.Millisecond)
+		require.Equal(t, append(slices.Repeat([]string{"drop"}, 10), "round"), m.did())
+		time.Sleep(time.Second)
+		ends()
+		require.Equal(t, []string{"save", "drop", "round"}, m.did())
+		ends()
+		m.group.Close()
+		require.Zero(t, m.group.Waiting(), "those that wait are forgotten at the end")
+		ends()
+	})
+}
+
+// What the store does not answer is dropped again later, and what another process has is taken
+// from it, as if it had been asked alone. So is what a store leaves out, or one that ends the
+// goroutine.
+func TestRoundThatFails(t *testing.T) {
+	for _, certain := range []bool{false, true} {
+		modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
+			m.group.DropAll = m.dropAll
+			m.fence = 1
+			m.changes(w)
+			synctest.Wait()
+			m.did()
+			m.answers(storewriter.Unknown, storewriter.Moved, storewriter.Moved)
+			w.Drop(certain)
+			synctest.Wait()
+			require.Equal(t, []string{"drop", "round"}, m.did())
+			require.Equal(t, uint64(1), m.group.Failures())
+			require.Zero(t, m.group.Wait(context.Background()))
+			if certain {
+				require.Equal(t, []string{"drop", "take"}, m.did())
+			} else {
+				require.Equal(t, []string{"drop"}, m.did())
+			}
+		})
+	}
+	for _, dropAll := range []func(context.Context, []storewriter.Dropped) []storewriter.Result{
+		func(context.Context, []storewriter.Dropped) []storewriter.Result { return nil },
+		func(context.Context, []storewriter.Dropped) []storewriter.Result { runtime.Goexit(); return nil },
+	} {
+		modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
+			m.group.DropAll = dropAll
+			m.changes(w)
+			synctest.Wait()
+			w.Drop(false)
+			require.Zero(t, m.group.Wait(context.Background()))
+			require.Equal(t, []string{"save", "drop"}, m.did())
+		})
+	}
+}
+
+// A prompt store is asked by the goroutine that waits, once; another one is not: it might not
+// return.
+func TestWaitSavesItself(t *testing.T) {
+	for _, isPrompt := range []bool{true, false} {
+		modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
+			m.group.IsPrompt = isPrompt
+			var began int
+			m.group.Go = func(f func()) bool { began++; return m.tasks.Go(f) }
+			notes := func() { m.mu.Lock(); m.now++; m.mu.Unlock(); w.Note() }
+			m.takes = 100 * time.Millisecond
+			notes()
+			synctest.Wait()
+			require.Empty(t, m.did(), "it is for Wait to begin")
+			require.Equal(t, storewriter.Done, w.Wait(context.Background()))
+			require.Equal(t, []string{"save"}, m.did())
+			require.Equal(t, isPrompt, began == 0)
+			notes() // what comes meanwhile is another's
+			go func() { time.Sleep(time.Millisecond); m.changes(w) }()
+			require.Equal(t, storewriter.Done, w.Wait(context.Background()))
+			synctest.Wait()
+			require.Zero(t, m.group.Wait(context.Background()))
+			require.Equal(t, []string{"save", "save"}, m.did())
+			require.Equal(t, m.now, m.has())
+			m.takes = time.Minute // as long as the context allows
+			notes()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			asked := time.Now()
+			require.Equal(t, storewriter.Unknown, w.Wait(ctx))
+			require.Equal(t, time.Second, time.Since(asked))
+			require.True(t, m.group.IsDown())
+			m.mu.Lock()
+			m.takes = 0
+			m.mu.Unlock()
+			require.Zero(t, m.group.Wait(context.Background()))
+			require.Equal(t, m.now, m.has())
+		})
+	}
+}
+
+// A store that ends the goroutine has not answered: the call is saved all the same.
+func TestStoreThatEndsTheGoroutine(t *testing.T) {
+	for _, note := range []bool{true, false} {
+		modelled(t, func(t *testing.T, m *model, _ *storewriter.Writer) {
+			m.group.IsPrompt = true
+			w := m.group.NewCall(storewriter.Key{3}, &leaves{model: m})
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				if note {
+					w.Note()
+				} else {
+					m.changes(w)
+				}
+				w.Wait(context.Background())
+			}()
+			<-done
+			require.Zero(t, m.group.Wait(context.Background()))
+			require.Equal(t, []string{"save"}, m.did())
+		})
+	}
+}
+
+// leaves ends the goroutine of the first Save.
+type leaves struct {
+	*model
+	once sync.Once
+}
+
+func (l *leaves) Save(ctx context.Context, fence uint64) storewriter.Result {
+	l.once.Do(runtime.Goexit)
+	return l.model.Save(ctx, fence)
+}
+
+// Once the process ends nothing more is begun, and nothing waits for it.
+func TestNothingIsBegunAtTheEnd(t *testing.T) {
+	modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
+		m.group.IsPrompt = true
+		m.tasks.Close()
+		w.Note()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		require.Equal(t, storewriter.Unknown, w.Wait(ctx))
+		require.Empty(t, m.did())
+		require.Zero(t, m.group.Waiting())
 	})
 }
 

@@ -85,14 +85,22 @@ func (w *Writer) Raise(fence uint64, confirmed time.Time) {
 }
 
 // Mark says that the call has changed. It will be saved.
-func (w *Writer) Mark() {
+func (w *Writer) Mark() { w.change(true) }
+
+// Note is Mark for one who calls Wait next: that begins the Save.
+func (w *Writer) Note() { w.change(false) }
+
+func (w *Writer) change(begins bool) {
 	if w == nil {
 		return
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.stage == keeping {
-		w.marked++
+	if w.stage != keeping {
+		return
+	}
+	w.marked++
+	if begins {
 		w.startLocked()
 	}
 }
@@ -109,7 +117,9 @@ func (w *Writer) Drop(certain bool) {
 	if w.stage == keeping {
 		w.certain = certain
 		w.toLocked(dropping)
-		w.startLocked()
+		if w.tried {
+			w.startLocked()
+		}
 	}
 }
 
@@ -155,12 +165,32 @@ func (w *Writer) Wait(ctx context.Context) Result {
 			return Moved
 		case w.stage != keeping || w.saved >= marked:
 			return Done
+		case !w.busy && w.saveLocked(ctx):
+			continue
 		}
 		if !w.waitLocked(ctx) {
 			w.group.down.Store(true)
 			return Unknown
 		}
 	}
+}
+
+// saveLocked begins the Save that Note has left to Wait. With a prompt store it does it, without
+// the mutex, and reports true: to have another goroutine do it, and wait for that, costs more
+// than all the rest of a Save.
+func (w *Writer) saveLocked(ctx context.Context) (tried bool) {
+	if !w.group.IsPrompt {
+		w.startLocked()
+		return false
+	}
+	w.beginLocked()
+	w.mu.Unlock()
+	defer w.mu.Lock()
+	if !w.group.Run(func() { w.stepAside(ctx) }) {
+		w.rest()
+		return false
+	}
+	return true
 }
 
 // waitLocked waits for progress, without the mutex, and reports false when ctx has ended.
@@ -272,16 +302,31 @@ func (w *Writer) startLocked() {
 	if w.busy {
 		return
 	}
-	w.busy = true
-	w.group.begin()
-	if !w.group.Go(w.work) {
+	w.beginLocked()
+	if !w.spawnLocked() {
 		w.restLocked()
 	}
+}
+
+func (w *Writer) beginLocked() {
+	w.busy = true
+	w.group.begin()
+}
+
+// spawnLocked has what there is to do done elsewhere, and reports false when the process ends.
+func (w *Writer) spawnLocked() bool {
+	return w.stage == dropping && w.group.dropSoon(w) || w.group.Go(w.work)
 }
 
 func (w *Writer) restLocked() {
 	w.busy = false
 	w.group.end()
+}
+
+func (w *Writer) rest() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.restLocked()
 }
 
 // operation is one of the store: a Drop, or a Save of the first so many changes.
@@ -295,26 +340,62 @@ type operation struct {
 // work executes operations. It returns when none is left, or when one has to be retried
 // later.
 func (w *Writer) work() {
-	for {
-		o, ok := w.next()
-		if !ok {
-			return
-		}
-		began := time.Now()
-		switch result := w.group.ask(w.group.Base, func(ctx context.Context) Result { return w.do(ctx, o) }); {
-		case result == Unknown, result == Moved && o.isCertain && !w.reclaim():
-			w.later()
-			return
-		case result == Moved && o.fence < w.Fence(): // it was not, or is ours again: once more
-		case o.isDrop: // if it has moved, it is not ours to drop
-			w.dropped()
-		case result == Moved:
-			w.lose(o.fence)
-		default:
-			o.call.Saved()
-			w.wrote(o.marked, began)
-		}
+	for w.step(w.group.Base) {
 	}
+}
+
+// stepAside does one operation, and leaves what else there is to do to others.
+func (w *Writer) stepAside(ctx context.Context) {
+	if w.step(ctx) {
+		w.goOn()
+	}
+}
+
+// goOn has done elsewhere what else there is to do.
+func (w *Writer) goOn() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, more := w.pendingLocked(); !more || !w.spawnLocked() {
+		w.restLocked()
+	}
+}
+
+// step does one operation, and reports whether there may be another one to do at once. If the
+// store ends the goroutine (runtime.Goexit), it has not answered.
+func (w *Writer) step(ctx context.Context) (goesOn bool) {
+	o, ok := w.next()
+	if !ok {
+		return false
+	}
+	returned := false
+	defer func() {
+		if !returned {
+			w.later()
+		}
+	}()
+	began := time.Now()
+	result := w.group.ask(ctx, func(ctx context.Context) Result { return w.do(ctx, o) })
+	goesOn = w.did(o, result, began)
+	returned = true
+	return goesOn
+}
+
+// did goes on after an operation.
+func (w *Writer) did(o operation, result Result, began time.Time) (goesOn bool) {
+	switch {
+	case result == Unknown, result == Moved && o.isCertain && !w.reclaim():
+		w.later()
+		return false
+	case result == Moved && o.fence < w.Fence(): // it was not, or is ours again: once more
+	case o.isDrop: // if it has moved, it is not ours to drop
+		w.dropped()
+	case result == Moved:
+		w.lose(o.fence)
+	default:
+		o.call.Saved()
+		w.wrote(o.marked, began)
+	}
+	return true
 }
 
 // reclaim takes a call that has ended from the process that has taken it meanwhile, so that
@@ -342,14 +423,20 @@ func (w *Writer) do(ctx context.Context, o operation) Result {
 func (w *Writer) next() (o operation, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if o, ok = w.pendingLocked(); !ok {
+		w.restLocked()
+	}
+	w.tried = w.tried || ok
+	return o, ok
+}
+
+func (w *Writer) pendingLocked() (o operation, ok bool) {
 	switch {
 	case w.stage == keeping && w.saved < w.marked:
-		w.tried = true
 		return operation{call: w.call, marked: w.marked, fence: w.fence}, true
 	case w.stage == dropping && w.tried:
 		return operation{isDrop: true, isCertain: w.certain, fence: w.fence}, true
 	}
-	w.restLocked()
 	return operation{}, false
 }
 
@@ -367,9 +454,7 @@ func (w *Writer) later() {
 // again is later's second half.
 func (w *Writer) again() {
 	if !w.group.Run(w.work) {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.restLocked()
+		w.rest()
 	}
 }
 

@@ -42,11 +42,13 @@ type Store struct {
 var (
 	_ dialog.MoveNotifier = (*Store)(nil)
 	_ dialog.Peeker       = (*Store)(nil)
+	_ dialog.PromptStore  = (*Store)(nil)
 )
 
 // New returns a Store that uses a client, which the caller closes. Set
 // ContextTimeoutEnabled in the client's options: without it an operation waits for the
-// client's own timeouts, even if its context ends earlier. Nil opts mean the defaults.
+// client's own timeouts, even if its context ends earlier, and each call costs the process more:
+// see [Store.Prompt]. Nil opts mean the defaults.
 func New(client redis.UniversalClient, opts *Options) *Store {
 	prefix := "sipdialog:"
 	if opts != nil && opts.Prefix != "" {
@@ -80,6 +82,58 @@ func (s *Store) Check(ctx context.Context, key dialog.StoreKey, fence uint64) er
 // Drop is [dialog.Store.Drop].
 func (s *Store) Drop(ctx context.Context, key dialog.StoreKey, fence uint64, tomb time.Duration) error {
 	return s.run(ctx, dropScript, s.keys(key), key.String(), fence, tomb.Milliseconds())
+}
+
+// Prompt is [dialog.PromptStore.Prompt]: nil for a client without ContextTimeoutEnabled, or one
+// that is not of package redis.
+func (s *Store) Prompt() dialog.Store {
+	isPrompt := false
+	switch client := s.client.(type) {
+	case *redis.Client:
+		isPrompt = client.Options().ContextTimeoutEnabled
+	case *redis.ClusterClient:
+		isPrompt = client.Options().ContextTimeoutEnabled
+	}
+	if !isPrompt {
+		return nil
+	}
+	return s
+}
+
+// DropAll is [dialog.PromptStore.DropAll]: one round trip for all calls of a server.
+func (s *Store) DropAll(ctx context.Context, calls []dialog.Record, tomb time.Duration) []error {
+	errs := make([]error, len(calls))
+	if len(calls) > 1 {
+		s.dropTogether(ctx, calls, tomb, errs)
+		return errs
+	}
+	for i, r := range calls {
+		errs[i] = s.Drop(ctx, r.Key, r.Fence, tomb)
+	}
+	return errs
+}
+
+// dropTogether sends all calls at once. Those that meet a server which does not have the
+// script follow one by one: the first of them brings it.
+func (s *Store) dropTogether(ctx context.Context, calls []dialog.Record, tomb time.Duration, errs []error) {
+	answers := make([]*redis.Cmd, len(calls))
+	_, _ = s.client.Pipelined(ctx, func(p redis.Pipeliner) error { // each answer has its error
+		for i, r := range calls {
+			answers[i] = dropScript.EvalSha(ctx, p, s.keys(r.Key), r.Key.String(), r.Fence, tomb.Milliseconds())
+		}
+		return nil
+	})
+	for i, r := range calls {
+		word, err := answers[i].Text()
+		switch {
+		case err == nil:
+			errs[i] = meaning(word)
+		case redis.HasErrorPrefix(err, "NOSCRIPT"):
+			errs[i] = s.Drop(ctx, r.Key, r.Fence, tomb)
+		default:
+			errs[i] = failed(ctx, err)
+		}
+	}
 }
 
 // run runs a script whose result is one word.

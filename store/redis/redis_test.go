@@ -112,6 +112,56 @@ func TestScriptsAreLoaded(t *testing.T) {
 	must(t, client.ScriptFlush(ctx).Err())
 	must(t, s.Save(ctx, r))
 	must(t, s.Check(ctx, r.Key, 1))
+	must(t, client.ScriptFlush(ctx).Err())
+	list := []dialog.Record{r, record("other"), record("third")}
+	must(t, errors.Join(s.DropAll(ctx, list, time.Minute)...))
+	for _, r := range list {
+		if err := s.Check(ctx, r.Key, 1); !errors.Is(err, dialog.ErrEnded) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A Store whose client heeds contexts is prompt, with a server that hangs and one that is
+// gone, and no other is.
+func TestPrompt(t *testing.T) {
+	server := start(t)
+	client := server.client(t)
+	s := store.New(client, nil)
+	if s.Prompt() != dialog.Store(s) {
+		t.Fatal("it is not prompt")
+	}
+	o := options(server.socket)
+	o.ContextTimeoutEnabled = false
+	heedless := redis.NewClient(o)
+	defer func() { _ = heedless.Close() }()
+	if store.New(heedless, nil).Prompt() != nil {
+		t.Fatal("a client that does not heed contexts is not prompt")
+	}
+	must(t, s.Save(context.Background(), record("call")))
+	const wait, most = 200 * time.Millisecond, 1500 * time.Millisecond
+	fails := func() {
+		t.Helper()
+		list := []dialog.Record{record("call"), record("other")}
+		for _, ask := range []func(context.Context) error{
+			func(ctx context.Context) error { return s.Save(ctx, record("other")) },
+			func(ctx context.Context) error { return s.DropAll(ctx, list[:1], time.Minute)[0] },
+			func(ctx context.Context) error { return s.DropAll(ctx, list, time.Minute)[1] },
+		} {
+			ctx, cancel := context.WithTimeout(context.Background(), wait)
+			began := time.Now()
+			err := ask(ctx)
+			cancel()
+			if took := time.Since(began); err == nil || took > most {
+				t.Fatalf("%v after %v", err, took)
+			}
+		}
+	}
+	server.stop()
+	fails()
+	server.goOn()
+	server.kill()
+	fails()
 }
 
 // All keys of a call are in one slot of a cluster, those of all calls in 256.

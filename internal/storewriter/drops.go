@@ -1,0 +1,118 @@
+package storewriter
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// Calls that have ended are dropped together: nobody waits for that, and what one costs a
+// process is above all to wake up for it.
+
+const (
+	// dropPause is the least time between two rounds. A call that ends later than that after
+	// the one before is dropped at once.
+	dropPause = 20 * time.Millisecond
+	// mostDrops bounds what the store is asked at once.
+	mostDrops = 256
+)
+
+// Dropped is a call of Group.DropAll.
+type Dropped struct {
+	Key   Key
+	Fence uint64
+}
+
+// drops are the calls that wait for the next round. The Group's mutex guards it.
+type drops struct {
+	calls []*Writer
+	next  *time.Timer // nil while there is no round
+	last  time.Time
+}
+
+// close forgets the calls, and returns how many they were.
+func (d *drops) close() int {
+	if d.next != nil {
+		d.next.Stop()
+	}
+	n := len(d.calls)
+	d.calls = nil
+	return n
+}
+
+// dropSoon has a call dropped in the next round. It reports false if there are none.
+func (g *Group) dropSoon(w *Writer) bool {
+	if g.DropAll == nil {
+		return false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return false
+	}
+	g.drops.calls = append(g.drops.calls, w)
+	if g.drops.next == nil {
+		g.nextRoundLocked()
+	}
+	return true
+}
+
+func (g *Group) nextRoundLocked() {
+	wait := max(0, time.Until(g.drops.last.Add(dropPause)))
+	g.drops.next = time.AfterFunc(wait, func() { g.Run(g.dropRound) })
+}
+
+// dropRound drops the calls that wait.
+func (g *Group) dropRound() {
+	g.mu.Lock()
+	calls := g.drops.calls
+	g.drops.calls, g.drops.last = nil, time.Now()
+	g.mu.Unlock()
+	defer g.endRound()
+	for some := range slices.Chunk(calls, mostDrops) {
+		g.dropTogether(some)
+	}
+}
+
+func (g *Group) endRound() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.drops.next = nil
+	if len(g.drops.calls) > 0 && !g.closed {
+		g.nextRoundLocked()
+	}
+}
+
+// dropTogether asks the store once. What it does not answer is tried again call by call, and
+// so is what another process has.
+func (g *Group) dropTogether(calls []*Writer) {
+	results := make([]Result, len(calls))
+	defer func() { // also if the store ends the goroutine
+		for i, w := range calls {
+			g.answered(results[i])
+			w.droppedWith(results[i])
+		}
+	}()
+	ctx, cancel := context.WithTimeout(g.Base, operationTime)
+	defer cancel()
+	asked := make([]Dropped, len(calls))
+	for i, w := range calls {
+		asked[i] = Dropped{Key: w.key, Fence: w.Fence()}
+	}
+	copy(results, g.DropAll(ctx, asked))
+}
+
+// droppedWith goes on after a round.
+func (w *Writer) droppedWith(result Result) {
+	switch result {
+	case Unknown:
+		w.later()
+	case Moved:
+		if !w.group.Go(w.work) {
+			w.rest()
+		}
+	default:
+		w.dropped()
+		w.rest()
+	}
+}
