@@ -98,8 +98,8 @@ func TestA423RaisesTheExpiry(t *testing.T) {
 	})
 }
 
-// Whatever a registrar does, it is not asked more often than the back-off says, the state
-// is true, and the end leaves nothing.
+// Any registrar is asked no more often than the back-off allows, the state is correct, and the
+// end leaves nothing.
 func TestABadRegistrarMakesNoLoop(t *testing.T) {
 	other := dialog.Header{Name: "Contact", Value: "<sip:alice@192.0.2.9>;expires=3600"}
 	var nonces atomic.Int64
@@ -736,7 +736,7 @@ func (p *telephone) closesBy(end func() error) {
 	require.Equal(p.t, register.Unregistered, p.last().State)
 }
 
-// What is bound still after the registrar has accepted the end is told.
+// A binding that is still there after the registrar has accepted its removal is reported.
 func TestARegistrarThatKeepsTheBinding(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.registrar(serverIP, func(_ int, req *sip.Request) dialog.Answer {

@@ -118,7 +118,7 @@ func TestARefreshLeavesTimeForAnother(t *testing.T) {
 	}
 }
 
-// Whatever a registrar answers, what is read from it can be used.
+// Any response of a registrar gives usable values.
 func FuzzReply(f *testing.F) {
 	f.Add("Contact: <sip:alice@10.0.0.1>;expires=60\r\nService-Route: <sip:s;lr>", ";received=1.2.3.4;rport=1")
 	f.Add("m: *\r\nExpires: -1", ";rport=99999")

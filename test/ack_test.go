@@ -171,7 +171,7 @@ func (n *dialCount) DialContext(ctx context.Context, network, address string) (n
 	return n.Network.DialContext(ctx, network, address)
 }
 
-// dials counts those of a stack that is to be made.
+// dials counts the dials of a stack that the returned function configures.
 func (w *world) dials(ip string) (*dialCount, func(*dialog.StackConfig)) {
 	n := &dialCount{Network: w.net.Host(ip)}
 	return n, func(c *dialog.StackConfig) { c.Network = n }
@@ -258,7 +258,7 @@ func TestSecondAttemptOfAnACKHasTheAnswer(t *testing.T) {
 			Code: 200, Headers: []string{"Contact: <sip:peer@" + peerIP + ":5099;transport=tcp>"}, Body: offerSDP,
 		}
 		l.answer(takes)
-		synctest.Wait() // the ACK is refused: nobody listens
+		synctest.Wait() // the ACK is refused: no listener
 		conns := w.accepts(peerIP + ":5099")
 		l.answer(takes)
 		ack := (<-conns).read()
@@ -315,8 +315,8 @@ func TestOfferInA2xxIsAnsweredInTheACK(t *testing.T) {
 	})
 }
 
-// C10: nobody decides: ACK without body. Refused, late or panicking:
-// every port 0, then BYE.
+// C10: without OnOffer the ACK has no body. If OnOffer refuses, panics or is too late, the ACK
+// has port 0 in every line, and a BYE follows.
 func TestOfferInA2xxThatIsNotTaken(t *testing.T) {
 	const refused = "v=0\r\no=alice 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\nm=audio 0 RTP/AVP 0 8\r\n"
 	cases := []struct {

@@ -211,8 +211,8 @@ func TestStateIsEstablishedWhenThe200Leaves(t *testing.T) {
 	})
 }
 
-// twoHundreds is when a 2xx leaves that nobody acknowledges (RFC 3261
-// 13.3.1.4): T1, doubling up to T2, for 64*T1.
+// twoHundreds are the times of a 2xx without an ACK (RFC 3261 13.3.1.4): T1, doubling up to
+// T2, for 64*T1.
 func twoHundreds(t1, t2 time.Duration) []time.Duration {
 	var list []time.Duration
 	for at, interval := time.Duration(0), t1; at < 64*t1; at, interval = at+interval, min(2*interval, t2) {
@@ -297,8 +297,8 @@ func TestAnswerThatCouldNotBeWrittenIsRepeated(t *testing.T) {
 	}
 }
 
-// C12: a call nobody answers gets 480 after the ringing limit, and makes room
-// for another. Meanwhile it rings again every minute (RFC 3261 13.3.1.1).
+// C12: an unanswered call gets 480 after the ringing limit, and no longer counts for
+// MaxDialogs. Meanwhile 180 is repeated every minute (RFC 3261 13.3.1.1).
 func TestUnansweredCallEndsWithTheRingingLimit(t *testing.T) {
 	cases := []struct{ limit, ends time.Duration }{{0, 180 * time.Second}, {100 * time.Second, 100 * time.Second}}
 	for _, c := range cases {
@@ -422,7 +422,8 @@ func TestOnBodyAfterAcceptBeginsWithTheNextBody(t *testing.T) {
 	}
 }
 
-// Who asks before Accept has the offer, and an Accept that answers nothing keeps it.
+// A callback registered before Accept gets the offer, and an Accept without an answer keeps
+// it.
 func TestOnBodyBeforeAcceptHasTheOffer(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.peer(peerIP)
@@ -441,7 +442,7 @@ func TestOnBodyBeforeAcceptHasTheOffer(t *testing.T) {
 	})
 }
 
-// What is no offer is kept: the answer in the ACK, that in a PRACK, and what comes
+// Bodies that are not offers are kept: the answer in the ACK, that in a PRACK, and bodies
 // after Accept.
 func TestOnBodyAfterAcceptHasLaterBodies(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

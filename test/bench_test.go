@@ -190,7 +190,7 @@ func newBenchServer(b testing.TB, change ...func(*dialog.StackConfig)) *benchSer
 	return &benchServer{b, network, wire, stack}
 }
 
-// call is one call, the number of which nobody has used before.
+// call is one call, with a new number.
 func (s *benchServer) call(i int) {
 	wire := s.wire
 	wire.in <- benchMessage("INVITE", i, 1, "", "Contact: <sip:sipp@10.0.0.9:5060>\r\nContent-Type: application/sdp\r\n", benchSession)

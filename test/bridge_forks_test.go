@@ -178,7 +178,7 @@ func TestBridgeOffersReliabilityOnlyIfTheCallerDoes(t *testing.T) {
 	})
 }
 
-// Sixty early dialogs and more: the call goes on with those that there is room for, and ends
+// With more than sixty early dialogs the call continues with those within the bound, and ends
 // on both sides.
 func TestBridgeWithMoreForksThanItsBound(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -154,7 +154,7 @@ func TestBridgePassesRequestsInsideTheCall(t *testing.T) {
 	}
 }
 
-// What the bridge cannot read passes as it is, and so does a body of several parts.
+// Bodies that the bridge cannot read pass unchanged, and so do bodies of several parts.
 func TestBridgePassesBodiesUntouched(t *testing.T) {
 	for name, text := range map[string]string{
 		"no SDP":     "hello\r\nthis is nothing",

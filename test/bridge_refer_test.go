@@ -54,7 +54,7 @@ func (w *world) triangle(o bridge.Options, answer func(*dialog.Dialog) error) *t
 	return g
 }
 
-// calls has alice call somebody through the bridge.
+// calls has alice call a user through the bridge.
 func (g *triangle) calls(user string) *dialog.Dialog {
 	g.w.t.Helper()
 	d, err := g.alice.Call(context.Background(), uri(user, stackIP), offer(offerSDP))

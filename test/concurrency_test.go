@@ -18,7 +18,7 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
-// What is read while something else writes it.
+// Concurrent reads and writes.
 
 // A1: of 2000 registrations at once none is lost.
 func TestNoStateCallbackIsLostWhenManyRegisterAtOnce(t *testing.T) {

@@ -164,7 +164,7 @@ func TestContactOfInviteOptsIsOursFromThereOn(t *testing.T) {
 	})
 }
 
-// What could not be a target is refused before anything leaves, and the call can still
+// A Contact that cannot be a target is refused before anything is sent, and the call can still
 // be answered.
 func TestContactThatIsNoTargetIsRefused(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
@@ -425,8 +425,8 @@ func (m multihomedFrom) DialFrom(ctx context.Context, network, local, address st
 	return nil, net.ErrClosed
 }
 
-// FD19: the connection came from an address that the peer did not know, and the
-// Contact named a port where nobody listened.
+// FD19: the connection came from an address that the peer did not know, and the Contact named
+// a port without a listener.
 func TestConnectionsComeFromWhereTheContactLeads(t *testing.T) {
 	const kernelIP = "10.0.0.2"
 	for name, c := range map[string]struct {

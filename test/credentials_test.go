@@ -375,8 +375,8 @@ func requestsOfACall(t *testing.T, s *dialog.Stack, target sip.Uri) {
 	check(d.ByeWith(ctx, dialog.ByeOpts{}))
 }
 
-// FW9: challenges as the grammar has them (RFC 3261 25.1): white space, the case of
-// names, parameters that nobody knows, empty list elements. The qop counts.
+// FW9: challenges follow the grammar (RFC 3261 25.1): white space, the case of names, unknown
+// parameters, empty list elements. The qop counts.
 func TestChallengesAreReadByTheGrammar(t *testing.T) {
 	for challenge, qop := range map[string]string{
 		"Digest\trealm=\"r\",\tnonce=\"n\"\t,\tqop=\"auth\"":                                          "auth",

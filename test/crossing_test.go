@@ -95,8 +95,8 @@ func (w *world) versionsTell() {
 	}
 }
 
-// What each side answers to the other's request: as sent by the callee, and by the
-// caller. With a BYE the other request gets 481, if it is not answered before.
+// The response of each side to the other's request: as sent by the callee, and by the caller.
+// With a BYE the other request gets 481, unless its response came before.
 func TestRequestsOfTwoStacksThatCross(t *testing.T) {
 	pending := []string{"491 INVITE", "491 UPDATE"}
 	for _, c := range []struct {
@@ -260,9 +260,8 @@ func (l *peerCall) sends(request string) (method string) {
 	return request
 }
 
-// What the stack answers to a request that crosses one of its own, which the peer
-// answers afterwards as the RFC has it: with 491 where offers meet, with 481 after
-// its BYE.
+// The response of the stack to a request that crosses one of its own. The peer then responds
+// by the RFC: with 491 to crossing offers, with 481 after its BYE.
 func TestRequestsThatCrossThoseOfAPeer(t *testing.T) {
 	theirs := []string{"re-INVITE", "UPDATE", "refresh", "REFER", "BYE"}
 	for _, c := range []struct {

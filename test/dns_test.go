@@ -164,7 +164,7 @@ func TestCallGoesToTheNextServerOn503AndOnSilence(t *testing.T) {
 
 func callIDOf(in dialogtest.Received) string { return in.Message.CallID().Value() }
 
-// RFC 3263 4.3: a refused connection is no answer either.
+// RFC 3263 4.3: a refused connection leads to the next server, as a timeout does.
 func TestCallGoesToTheNextServerWhenRefused(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		w.nameServer(threeServers...)

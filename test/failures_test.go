@@ -145,7 +145,8 @@ func TestRequestWithoutAnAnswerEndsTheCallUnlessThatIsKept(t *testing.T) {
 	}
 }
 
-// Also when nobody waits any longer, and when something else answers for the peer.
+// Also after the caller has given up the request, and when another element responds for the
+// peer.
 func TestKeptCallOutlivesARequestThatWasGivenUp(t *testing.T) {
 	for _, kept := range []bool{false, true} {
 		bubble(t, func(t *testing.T, w *world) {
@@ -181,8 +182,8 @@ func TestKeptCallOutlivesARequestThatWasGivenUp(t *testing.T) {
 	}
 }
 
-// What says that the call is gone ends it all the same, and so does a re-INVITE, a BYE,
-// or a session that nobody refreshes.
+// A response that ends the dialog still ends the call, and so do a re-INVITE, a BYE, and an
+// expired session.
 func TestKeptCallEndsAllTheSameWhereItIsOver(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.peer(peerIP)

@@ -164,9 +164,9 @@ func TestHalfOpenAndSlowConnectionsLeaveMemoryBounded(t *testing.T) {
 	})
 }
 
-// FX12: how many bytes leave for each byte of a request whose source may be forged, when
-// nobody ever answers what leaves, at the default timers and with a request as short as can be.
-// docs/security.md has these figures.
+// FX12: the bytes sent for each byte of a request with a forged source, whose responses get no
+// answer, at the default timers and with a request as short as possible. docs/security.md has
+// these figures.
 func TestAmplificationIsAsDocumented(t *testing.T) {
 	ctx := context.Background()
 	body := dialog.WithBody(dialog.NewBody("application/sdp", []byte(answerSDP)))
@@ -201,7 +201,7 @@ func TestAmplificationIsAsDocumented(t *testing.T) {
 	}
 }
 
-// shortest is what a sender sends who wants much for little.
+// shortest is a request as short as possible.
 func shortest(method, header string) string {
 	if header != "" {
 		header += "\r\n"

@@ -116,12 +116,11 @@ func (l *peerCall) ends() wire {
 	result := began(func() error { return l.d.Bye(context.Background(), "") })
 	synctest.Wait()
 	bye := l.w.last(stackIP, "BYE")
-	<-result // nobody answers
+	<-result // no response
 	return bye
 }
 
-// contactTCP is a Contact of the peer's that nobody needs while its connection
-// lasts.
+// contactTCP is a Contact of the peer that is not used while its connection is open.
 const contactTCP = "Contact: <sip:peer@" + peerIP + ":5070;transport=tcp>"
 
 func TestRequestsToACallerGoByItsConnection(t *testing.T) {
@@ -321,7 +320,7 @@ func TestPeerThatRefreshesItsTargetIsBehindANATNoLonger(t *testing.T) {
 	})
 }
 
-// RFC 3261 18.1.1: a long request goes by TCP; but nobody can call back there.
+// RFC 3261 18.1.1: a long request goes by TCP, but the peer cannot connect back there.
 func TestContactOfALongRequestNamesTheListenerThatThereIs(t *testing.T) {
 	for name, c := range map[string]struct {
 		config  func(*dialog.StackConfig)

@@ -25,7 +25,7 @@ func TestA199EndsItsEarlyDialogOnly(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		f := w.forks(offer(offerSDP))
 		require.Contains(t, w.one(stackIP, "INVITE").value(t, "Supported"), "199")
-		f.says("A", 199, "") // nobody's: dropped
+		f.says("A", 199, "") // of an unknown fork: dropped
 		require.Equal(t, dialog.DialogStateTrying, f.d.State())
 		require.Empty(t, f.d.Forks())
 		f.says("A", 180, "")
@@ -173,7 +173,7 @@ func TestAChallengedInviteBeginsWithoutForks(t *testing.T) {
 	})
 }
 
-// What Update asks of a fork is nothing to the one that answers.
+// An UPDATE in one fork does not affect the fork that is selected.
 func TestAnUpdateToAForkThatLosesChangesNothing(t *testing.T) {
 	for _, code := range []int{200, 481, 0} {
 		bubble(t, func(t *testing.T, w *world) {
@@ -203,8 +203,7 @@ func chosen(tags string) dialog.InviteOpts {
 	return opts
 }
 
-// What would be said in a fork that is being released is not: its BYE has the
-// next CSeq.
+// No request is sent in a fork that is being released: its BYE has the next CSeq.
 func TestNothingOvertakesTheBYEOfADeclinedFork(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		opts := offer(offerSDP)
@@ -375,8 +374,7 @@ func TestARepeated2xxOfADeclinedForkIsNotWhyTheCallEnds(t *testing.T) {
 	})
 }
 
-// What meets the end of an early dialog, or the decision which of them makes the
-// call.
+// Events that cross the end of an early dialog, or the selection of the fork.
 
 // offersByUpdate sends an UPDATE with an offer from a fork, and awaits no answer.
 func (f *forked) offersByUpdate(tag string) {

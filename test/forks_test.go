@@ -547,8 +547,8 @@ func TestForkThatAnswersCountsItsOwnRequests(t *testing.T) {
 	})
 }
 
-// What another fork had counted, heard of or not, refused the requests of the
-// one that answered (RFC 3261 12.1.2).
+// The CSeq numbers of other forks, known or not, made requests of the selected fork fail (RFC
+// 3261 12.1.2).
 func TestRequestsOfOtherForksDoNotCountForTheOneThatAnswers(t *testing.T) {
 	for name, ringing := range map[string]string{"nobody rang": "", "the one that answers rang": "B", "another one rang": "A"} {
 		t.Run(name, func(t *testing.T) {

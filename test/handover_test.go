@@ -16,7 +16,7 @@ import (
 	"sipdialog.example/dialog/store/memory"
 )
 
-// deployment is a process that is to be replaced, and the one that gets its calls.
+// deployment is a process that is replaced, and the one that gets its calls.
 type deployment struct {
 	*world
 	store    *memory.Store
@@ -72,7 +72,7 @@ func TestHandOverGivesCallsToAnotherProcess(t *testing.T) {
 	})
 }
 
-// Nobody has to ask for a call: what is handed over is due, and not refreshed before its time.
+// No request is needed: a call that was handed over is due, and not refreshed before its time.
 func TestCallsHandedOverAreTakenWithoutARequest(t *testing.T) {
 	for name, interval := range map[string]time.Duration{"with a session timer": 30 * time.Minute, "without": 0} {
 		t.Run(name, func(t *testing.T) {
@@ -91,8 +91,8 @@ func TestCallsHandedOverAreTakenWithoutARequest(t *testing.T) {
 	}
 }
 
-// What is handed over is taken once, and by another process: the one that hands over does not
-// look for it, and who has taken it saves it, so that it is not due again.
+// A call that was handed over is taken once, and by another process: the old process does not
+// search, and the new one saves the call, so that it is not due again.
 func TestCallsHandedOverAreTakenOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		const calls = 10
@@ -188,7 +188,7 @@ func TestARequestForACallHandedOverIsServed(t *testing.T) {
 	})
 }
 
-// What the Store did not take is ended: nobody else could go on with it.
+// Calls that the Store did not accept are ended: no other process could continue them.
 func TestCallsThatTheStoreRefusesAreEndedByShutdown(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.deployment()
@@ -219,7 +219,7 @@ func TestHandOverNeedsAStoreAndARunningStack(t *testing.T) {
 	})
 }
 
-// Whatever crosses HandOver, a call is ended on both sides, or goes on in the other process.
+// Any event may cross HandOver: a call ends on both sides, or continues in the other process.
 func TestHandOverMayCrossEverything(t *testing.T) {
 	for name, crosses := range map[string]func(p *deployment, l *peerCall){
 		"BYE of the peer": func(_ *deployment, l *peerCall) { _ = l.Send(l.stack, l.Request(l.made("BYE"))) },
@@ -265,7 +265,7 @@ func TestHandOverMayCrossEverything(t *testing.T) {
 	}
 }
 
-// What a later version has added to a record stays in it, whoever has the call meanwhile.
+// Fields of a later version stay in a record, whichever process has the call meanwhile.
 func TestARollingDeployKeepsFieldsOfALaterVersion(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		const added = `"zz":{"b":[1,2,{"a":"\u003c\u0026\u003e"}],"a":1.50}`

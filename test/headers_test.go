@@ -18,8 +18,8 @@ import (
 	"sipdialog.example/dialog/internal/testkit"
 )
 
-// What a response repeats is as it came, byte for byte; and what a peer repeats
-// of ours is taken, whatever it adds.
+// Headers that a response repeats are repeated byte for byte; and headers of ours that a peer
+// repeats are accepted with its additions.
 
 // quotedParams stand in Vias of gateways and of proxies with overload control.
 var quotedParams = []string{
@@ -151,8 +151,7 @@ func TestRecordRouteIsRepeatedWithItsParameters(t *testing.T) {
 	})
 }
 
-// What an application changes in a response is as the application wants it, all
-// else as it came.
+// Changes of the application in a response are sent; all other headers are repeated unchanged.
 func TestAResponseOptionWinsOverRepeatedHeaders(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack(stackIP), w.textPeer(peerIP)
@@ -391,8 +390,8 @@ func TestHeaderTextIsTheReceivedText(t *testing.T) {
 	require.Nil(t, dialog.HeaderText(nil, "Via"))
 }
 
-// FX4: responses, and each repetition of a 200 that nobody acknowledges, went to
-// whomever the Via named.
+// FX4: responses, and each repetition of a 200 without an ACK, went to the host that the Via
+// named.
 func TestResponsesGoToTheSenderDespiteMaddr(t *testing.T) {
 	for _, follow := range []bool{false, true} {
 		for _, maddr := range []string{otherIP, stackIP, "255.255.255.255", "224.0.1.75", "0.0.0.0"} {

@@ -254,8 +254,8 @@ func TestFromChangeIsNotAnnounced(t *testing.T) {
 	})
 }
 
-// FD23: whatever the callback does, nothing waits for it; of what changes meanwhile the
-// last is told, and nothing when that is nobody else.
+// FD23: a blocked callback delays nothing. Of the changes meanwhile the last is reported,
+// unless it equals the identity before.
 func TestACallbackOfOnIdentityHoldsNothingUp(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		l, heard := w.incoming(w.stack(stackIP), w.peer(peerIP)), &identities{}
@@ -277,8 +277,8 @@ func TestACallbackOfOnIdentityHoldsNothingUp(t *testing.T) {
 	})
 }
 
-// FD23: who was there, somebody else, and the first again: where the callback could not
-// be told of it in time there is nothing to tell.
+// FD23: if the identity changes to another and back before the callback runs, nothing is
+// reported.
 func TestAnIdentityThatReturnsBeforeTheCallbackRunsIsNotReported(t *testing.T) {
 	const asserted = "<sip:%s@pbx.example> asserted [] []"
 	told := func(who string) []string { return []string{fmt.Sprintf(asserted, who)} }

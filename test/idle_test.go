@@ -21,10 +21,9 @@ import (
 	"sipdialog.example/dialog/internal/testkit"
 )
 
-// What runs for a call in which nothing happens. A timer of ours that fires begins
-// a goroutine, whether or not it finds anything to do, and so does everything else
-// of ours that runs; goroutines are numbered, so that the test can tell whether
-// any began, however short it was.
+// An idle call runs nothing. A timer that fires starts a goroutine, whether or not it finds
+// work, and so does all other code of the package; goroutines are numbered, so the test can
+// tell whether any started, however short it was.
 
 // beginnings counts the goroutines that begin.
 type beginnings struct{ last int }
@@ -72,9 +71,8 @@ type attended struct {
 // attended makes a world attended, from now on.
 func (w *world) attended() *attended { return &attended{world: w, begun: countBeginnings(w.t)} }
 
-// passes lets time pass, and fails for each second in which something of ours ran
-// although neither a message was sent nor anything that a stack holds has changed: a
-// timer that nobody stopped.
+// passes lets time pass, and fails for each second in which code of the package ran although
+// no message was sent and no state of a stack changed: a timer that was not stopped.
 func (w *attended) passes(span time.Duration) {
 	w.t.Helper()
 	synctest.Wait()
@@ -419,9 +417,8 @@ func TestNothingRunsAfterShutdown(t *testing.T) {
 	}
 }
 
-// FT9: the watch over the connection of a call that came over a WebSocket ends with
-// the answer: what becomes of the connection then is nobody's business, until there
-// is something to say.
+// FT9: the watch over the connection of an incoming call over a WebSocket ends with the 2xx: a
+// later loss of the connection has no effect until the next request.
 func TestNothingRunsWhenTheConnectionOfAnAnsweredCallIsLost(t *testing.T) {
 	for _, answered := range []bool{false, true} {
 		bubble(t, func(t *testing.T, w *world) {

@@ -191,7 +191,7 @@ func TestKeyIsToldOfOnceItsInfoIsAnswered(t *testing.T) {
 	})
 }
 
-// What gateways write, and what they should not.
+// Bodies of gateways, correct and incorrect ones.
 func TestDTMFIsReadAsItIsWritten(t *testing.T) {
 	cases := []struct {
 		kind, body string

@@ -94,8 +94,7 @@ func TestCalleeSeesTheCallAsItCame(t *testing.T) {
 	})
 }
 
-// What an application says of itself goes with every request it may add
-// headers to, and with the answer.
+// Headers of the application are in every request that may have them, and in the 2xx.
 func TestFurtherHeadersGoWithEveryRequest(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
@@ -408,7 +407,7 @@ func TestMaxDialogsIsExact(t *testing.T) {
 	})
 }
 
-// B4: a negative MaxDialogs is no bound, zero is 1000.
+// B4: a negative MaxDialogs means no bound, zero is 1000.
 func TestMaxDialogsDefaults(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a := w.stack("10.0.0.1")
@@ -572,7 +571,7 @@ func TestBodyOfAProvisionalResponseIsDelivered(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, []string{"application/sdp\n" + answerSDP}, drained(heard))
 	})
-	// Nobody registered yet: the latest is kept for the first who does.
+	// Without a callback the latest body is kept for the first one.
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack(stackIP), w.peer(peerIP)
 		l := w.calls(a, p, offer(offerSDP))
@@ -585,7 +584,7 @@ func TestBodyOfAProvisionalResponseIsDelivered(t *testing.T) {
 	})
 }
 
-// An offer gets 406 when Accept leaves no room for an answer, inside a call too.
+// An offer gets 406 when Accept allows no answer, inside a call too.
 func TestOfferWhoseAnswerIsNotAcceptedGets406(t *testing.T) {
 	cases := map[string]struct {
 		headers []string

@@ -19,7 +19,7 @@ import (
 	"sipdialog.example/dialog/internal/testcert"
 )
 
-// What the stack logs, and how.
+// Log records of the stack.
 
 // written is a slog handler that keeps its records as lines, and does something with
 // each.
@@ -142,7 +142,8 @@ func inOrder(list []string) []string {
 	return append(rest[:2:2], append([]string{"call placed INVITE"}, rest[2:]...)...)
 }
 
-// FA5: what goes wrong is told with its reason, and is no operator's business either.
+// FA5: failures are logged with their reason at LevelDebug, since an operator cannot act on
+// them.
 func TestDebugLogsFailures(t *testing.T) {
 	for name, c := range map[string]struct {
 		play func(t *testing.T, w *world, config func(*dialog.StackConfig))
@@ -242,7 +243,7 @@ func TestDebugLogsFailures(t *testing.T) {
 				}
 				for _, line := range list {
 					require.Equal(t, "DEBUG", line["level"], "%v", line)
-					if !strings.HasPrefix(line["event"], "transport: ") { // whose connection may be no call's
+					if !strings.HasPrefix(line["event"], "transport: ") { // whose connection may belong to no call
 						require.NotEmpty(t, line["call_id"], "%v", line)
 						require.NotEmpty(t, line["method"], "%v", line)
 						require.NotEmpty(t, line["peer"], "%v", line)
@@ -376,7 +377,7 @@ func (r records) Handle(_ context.Context, record slog.Record) error {
 	return nil
 }
 
-// Whatever is logged of a call says which one.
+// Each log record about a call names the call.
 func TestEveryRecordOfACallNamesIt(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		all := &kept{}

@@ -94,9 +94,8 @@ func TestRepeated200OfACallThatHasMovedIsAcknowledged(t *testing.T) {
 	}
 }
 
-// A call that was restored from a snapshot, without a Store, acknowledges too. What belongs to
-// no call, or to one that was not restored, is dropped; so is what is no 200 to an INVITE of
-// the call.
+// A call that was restored from a snapshot, without a Store, acknowledges too. A 200 that
+// belongs to no call, or to one that was not restored, is dropped; so is any other response.
 func TestRepeated200OfARestoredCallIsAcknowledged(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, p := w.stack(stackIP), w.peer(peerIP)

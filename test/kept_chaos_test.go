@@ -120,9 +120,9 @@ func (p *strictPeer) answer(req *sip.Request) dialogtest.Response {
 	return r
 }
 
-// Several processes have a call one after the other, and think so at once, with a store that
-// fails in every way: no CSeq number is used twice, nobody hangs up but the application, and
-// the call is there in the end.
+// Several processes own a call one after the other, and at times at once, with a store that
+// fails in every way: no CSeq number is used twice, only the application hangs up, and the
+// call exists in the end.
 func TestOwnersInterleaved(t *testing.T) {
 	for seed := range uint64(40) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

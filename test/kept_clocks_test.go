@@ -105,7 +105,7 @@ func clocksThatDiffer(t *testing.T, test func(t *testing.T, interval time.Durati
 	}
 }
 
-// Nobody takes a call from a process that lives, and no call is ended, since clocks differ.
+// A difference of clocks neither moves a call from a living process nor ends it.
 func TestClocksThatDifferLeaveLiveCallsAlone(t *testing.T) {
 	clocksThatDiffer(t, func(t *testing.T, interval time.Duration, relative bool, ahead time.Duration) {
 		for _, ours := range []bool{true, false} {

@@ -126,7 +126,7 @@ func (k *killer) notifies() {
 	k.sends(func(ctx context.Context) error { return list[len(list)-1].SendNotify(ctx, 200, "OK") }, "NOTIFY", dialogtest.Response{Code: 200})
 }
 
-// Whoever goes on with a call begins above every number that its peer has seen, whenever its
+// The next owner of a call begins above every number that its peer has seen, whenever the
 // process dies: after a request of any method, one with credentials too (RFC 3261 22.2), and a
 // PRACK to a re-INVITE (RFC 3262 4); as caller, and as a callee that has sent nothing before.
 func TestNextOwnerBeginsAboveAllThatWasSeen(t *testing.T) {
@@ -220,7 +220,7 @@ func TestOnlyByeLeavesWithoutAReservedNumber(t *testing.T) {
 			l.reply(l.next("BYE"), dialogtest.Response{Code: 401, Headers: []string{challenge}})
 			l.reply(l.next("BYE"), dialogtest.Response{Code: 200})
 			require.NoError(t, <-ended)
-			if !back { // the call has ended, and its numbers are nobody else's; a subscription goes on
+			if !back { // the call has ended, and its numbers are not used elsewhere; a subscription continues
 				notified := began(func() error { return l.d.GetAllReferSubscriptions()[0].SendNotify(ctx, 200, "OK") })
 				l.reply(l.next("NOTIFY"), dialogtest.Response{Code: 200})
 				require.NoError(t, <-notified)

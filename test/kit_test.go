@@ -51,7 +51,7 @@ type world struct {
 
 	mu  sync.Mutex // guards the fields below
 	log []wire
-	// quiet is true when nothing is to be logged any more.
+	// quiet is true when logging has ended.
 	quiet bool
 }
 

@@ -289,7 +289,7 @@ type hop struct {
 	mu sync.Mutex // guards the fields below
 	// ways are the flows that requests came by: by their branch, for the
 	// responses, and by the user part of our Record-Route, for the requests of the
-	// other side to a peer that nobody can connect to (RFC 5626 5.3).
+	// other side to a peer that accepts no connections (RFC 5626 5.3).
 	ways map[string]*transport.Flow
 }
 

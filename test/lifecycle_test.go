@@ -349,8 +349,8 @@ func TestForkThatEndsDuringShutdownLeavesNothing(t *testing.T) {
 	})
 }
 
-// A timer that was repeating a 200 ran on, in the application's trace, when
-// Shutdown had returned: nobody counted it.
+// A timer that repeated a 200 still ran, in the application's trace, after Shutdown had
+// returned: it was not counted.
 func TestShutdownCountsTheTraceOfATimer(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		until := make(chan struct{})
@@ -372,8 +372,7 @@ func TestShutdownCountsTheTraceOfATimer(t *testing.T) {
 	})
 }
 
-// The 503 of a stack that shuts down said when to try again only if somebody
-// took calls.
+// The 503 of a stack that shuts down had a Retry-After only if a handler was registered.
 func TestShutdownSendsRetryAfterWithoutAHandlerToo(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack(stackIP), w.peer(peerIP)
@@ -388,8 +387,8 @@ func TestShutdownSendsRetryAfterWithoutAHandlerToo(t *testing.T) {
 	})
 }
 
-// The last call ends when its BYE goes unanswered; the re-INVITE that is still
-// open is cancelled then. Shutdown closed the room below at the same moment.
+// The last call ends when its BYE times out; its open re-INVITE is cancelled then. Shutdown
+// closed the transaction layer at the same moment.
 func TestShutdownCancelsTheReInviteOfTheLastCall(t *testing.T) {
 	for range 100 {
 		bubble(t, func(t *testing.T, w *world) {

@@ -20,8 +20,8 @@ import (
 	"sipdialog.example/dialog/internal/testkit"
 )
 
-// FX6: one host opens what connections it can, says nothing or half a message, and
-// takes nobody else's room; all of it is counted, and over in 30 s.
+// FX6: one host opens as many connections as it can, sends nothing or half a message, and does
+// not use up the bound for other hosts; all of it is counted, and over in 30 s.
 func TestConnectionsOfOneHostAreBoundedAndCounted(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b := w.stack("10.0.0.2", func(c *dialog.StackConfig) {
@@ -57,8 +57,7 @@ func TestConnectionsOfOneHostAreBoundedAndCounted(t *testing.T) {
 	})
 }
 
-// What one Call-ID may have waiting is bounded; what ends the call is taken all
-// the same.
+// The queue of one Call-ID is bounded; a request that ends the call is still accepted.
 func TestPendingWorkOfACallIsBounded(t *testing.T) {
 	held := make(chan struct{})
 	limits := func(c *dialog.StackConfig) {
@@ -217,7 +216,7 @@ func TestLimitsOfSendingAreChecked(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// silentTCP is a host whose dials by TCP nobody answers, nor refuses.
+// silentTCP is a host whose dials by TCP are neither answered nor refused.
 type silentTCP struct {
 	*dialogtest.Host
 	dials atomic.Int32
@@ -326,7 +325,7 @@ func (h *countedDials) DialContext(ctx context.Context, network, address string)
 	return h.Host.DialContext(ctx, network, address)
 }
 
-// FX7: requests in calls that are not here are told so, and nothing of them stays.
+// FX7: requests of unknown calls get their response without a transaction.
 func TestRequestsOfNoCallTakeNoTransaction(t *testing.T) {
 	bounded(t, 2<<20, func(*dialog.StackConfig) {}, func(t *testing.T, w *world, b *dialog.Stack, look func()) {
 		time.Sleep(time.Minute) // the call's own transactions end

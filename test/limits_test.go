@@ -192,8 +192,7 @@ func TestRefusedINVITEsHoldNothing(t *testing.T) {
 	})
 }
 
-// A body that nobody is registered for is not kept where there is no room; the call
-// and the session go on.
+// A body without a callback is not kept beyond the bound; the call and the session continue.
 func TestBodiesForLaterAreKeptUpToABound(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b := w.stack(stackIP, callBytes(24<<10)) // a body for later, and the session
@@ -259,7 +258,7 @@ func TestBodiesOfResponsesAreKeptUpToABound(t *testing.T) {
 	})
 }
 
-// REFERs without an outcome, and those that nobody has followed, are counted.
+// REFERs without an outcome, and those that were not followed, are counted.
 func TestLargeREFERsAreTakenUpToABound(t *testing.T) {
 	for name, headers := range map[string]string{"with a subscription": "Refer-Sub: true", "without": "Refer-Sub: false"} {
 		t.Run(name, func(t *testing.T) {
@@ -290,8 +289,8 @@ func answersAll(s *dialog.Stack) {
 	})
 }
 
-// FX11: 1,000 INVITEs that nobody acknowledges leave room for those who do, though
-// they come from everywhere, and a call that goes on goes on.
+// FX11: 1,000 INVITEs without an ACK, from many sources, do not keep others from calling, and
+// an established call continues.
 func TestUnacknowledgedCallsDoNotUseUpMaxDialogs(t *testing.T) {
 	bounded(t, 40<<20, func(c *dialog.StackConfig) { c.MaxDialogs = 100 }, func(t *testing.T, w *world, b *dialog.Stack, look func()) {
 		answersAll(b)
@@ -365,8 +364,8 @@ func TestUnconfirmedCallsAreBoundedExactly(t *testing.T) {
 	})
 }
 
-// What a call holds of the messages of its peer is counted, or bounded by the size of
-// one header block: what is learnt of a message does not keep its whole text.
+// The bytes of the peer's messages that a call keeps are counted, or bounded by one header
+// block: a value read from a message does not keep its whole text.
 func TestBytesOfACallAreCounted(t *testing.T) {
 	const calls, uncounted = 20, 64 << 10
 	junk := strings.Repeat("X-Junk: "+strings.Repeat("j", 1000)+"\r\n", 28) + "X-Junk: j"

@@ -120,7 +120,7 @@ func TestAnswerWithoutANeededHeaderIsDropped(t *testing.T) {
 	})
 }
 
-// B1: what is no SIP, or half of it.
+// B1: bytes that are not SIP, and incomplete messages.
 func TestRubbishIsDropped(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, b, p := w.stack("10.0.0.1"), w.stack("10.0.0.2"), w.peer("10.0.0.9")
@@ -146,8 +146,8 @@ func TestRubbishIsDropped(t *testing.T) {
 	})
 }
 
-// Whatever a peer writes on a stream: it is answered on that stream or not at
-// all, counted, costs no more than the stream, and the calls go on.
+// Any bytes on a stream get a response on that stream or none, are counted, cost no more than
+// the stream, and other calls continue.
 func TestBadBytesOnAStreamCostNothingElse(t *testing.T) {
 	cases := []struct {
 		name string

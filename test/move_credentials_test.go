@@ -57,8 +57,8 @@ func (w *world) guardedCall(change ...func(*dialog.StackConfig)) *guardedCall {
 	return g
 }
 
-// says has somebody send a request in the call, with the phone's next CSeq, and returns
-// the answer.
+// says has a peer send a request in the call, with the phone's next CSeq, and returns the
+// response.
 func (g *guardedCall) says(who *peer, method string, change ...func(*dialogtest.Request)) *sip.Response {
 	g.t.Helper()
 	require.NoError(g.t, who.Send(g.stack, who.Request(g.made(method, append([]func(*dialogtest.Request){withRport}, change...)...))))
@@ -192,8 +192,8 @@ func TestACalledPhoneMovesItsCallByItsCredentials(t *testing.T) {
 	}
 }
 
-// Who knows the call, but not the password, moves nothing, is not listened to, and does
-// not use the peer's numbers up.
+// A party that knows the call, but not the password, moves nothing, changes nothing, and does
+// not use up the peer's CSeq numbers.
 func TestARequestWithoutCredentialsDoesNotMoveTheCall(t *testing.T) {
 	for _, method := range []string{"INFO", "OPTIONS", "MESSAGE", "NOTIFY", "REFER", "SUBSCRIBE", "PRACK", "UPDATE", "INVITE"} {
 		t.Run(method, func(t *testing.T) {
@@ -242,7 +242,7 @@ func TestRequestsThatCannotBeChallengedTakeEffect(t *testing.T) {
 	})
 }
 
-// RFC 7616 3.4: what is no answer to a challenge of ours for this call is none.
+// RFC 7616 3.4: credentials count only for a challenge of ours for this call.
 func TestWrongCredentialsDoNotMoveTheCall(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*login)

@@ -113,7 +113,7 @@ func (c *phoneCase) byeTo() string {
 	result := began(func() error { return c.d.Bye(context.Background(), "") })
 	synctest.Wait()
 	bye := c.w.last(serverIP, "BYE")
-	<-result // nobody answers
+	<-result // no response
 	return bye.to.String()
 }
 
@@ -226,8 +226,8 @@ func TestThePolicyKeepsTheWayToAPhone(t *testing.T) {
 	require.ErrorIs(t, err, dialog.ErrInvalidArgument)
 }
 
-// FN4: a phone that does not answer is not looked for at its private address, which is
-// somebody else's here; FN6: nor by TCP at its router, however long the request is.
+// FN4: requests to a silent phone do not go to its private address, which here belongs to
+// another host; FN6: nor by TCP to its router, however long the request is.
 func TestAPhoneThatIsSilentIsNotLookedForElsewhere(t *testing.T) {
 	for _, size := range []int{10, 3000} {
 		bubble(t, func(t *testing.T, w *world) {

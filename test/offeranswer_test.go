@@ -92,7 +92,7 @@ func TestOneOfferAtATime(t *testing.T) {
 		"their re-INVITE": {
 			theirs("INVITE"), codes{"INVITE": 500, "UPDATE": 500, "UPDATE without an offer": 200}, waits{"INVITE": true, "UPDATE": true},
 		},
-		// RFC 6337 4.1: the offer is to come.
+		// RFC 6337 4.1: the offer is expected in the 2xx.
 		"our re-INVITE without an offer": {
 			ours("INVITE", func(l *peerCall) error { return l.d.ReInvite(context.Background(), dialog.InviteOpts{}) }),
 			codes{"INVITE": 491, "UPDATE": 200, "UPDATE without an offer": 200}, waits{"INVITE": true, "UPDATE": true},
@@ -409,8 +409,8 @@ func TestUpdateThatIsOpenInAForkThatLoses(t *testing.T) {
 	})
 }
 
-// What its 200 answers after the refusal is agreed on anew: nothing is to be
-// restored (RFC 6141 3.4).
+// An answer in its 200 after the refusal is a new agreement: no session has to be restored
+// (RFC 6141 3.4).
 func TestPRACKWithAnOfferOutlivesItsReINVITE(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.peer(peerIP)
@@ -437,8 +437,8 @@ func TestPRACKWithAnOfferOutlivesItsReINVITE(t *testing.T) {
 
 const notSDP = "m=audio\r\nthis is not a session\r\n"
 
-// FS6: the application's SDP is its own; a re-INVITE or UPDATE that nobody decides and
-// that cannot be read gets 488 with a Warning (RFC 3261 14.2, RFC 3311 5.2).
+// FS6: the application's SDP is passed on as it is; an undecided re-INVITE or UPDATE with
+// malformed SDP gets 488 with a Warning (RFC 3261 14.2, RFC 3311 5.2).
 func TestOfferThatDoesNotParse(t *testing.T) {
 	for _, handler := range []string{"none", "answers", "refuses"} {
 		t.Run(handler, func(t *testing.T) {
@@ -603,8 +603,8 @@ func TestTwoOffersAtOnce(t *testing.T) {
 	}
 }
 
-// RFC 3261 8.2.3: with a list of types another gets 415; without, it is the
-// application's, and nobody's answer has no body. The session stays.
+// RFC 3261 8.2.3: with AcceptBodies another type gets 415; without, the application decides,
+// and the default 200 has no body. The session does not change.
 func TestReINVITEWithAnotherContentType(t *testing.T) {
 	for _, listed := range []bool{true, false} {
 		bubble(t, func(t *testing.T, w *world) {

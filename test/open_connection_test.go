@@ -309,8 +309,8 @@ func TestTheRequestAfterOneThatTimedOutGoesByANewConnection(t *testing.T) {
 	}
 }
 
-// Who cannot be connected to is asked by the connection that there is, and waits for
-// nothing once that has shown to be dead.
+// A request to a peer that accepts no connections uses the open connection, and does not wait
+// once that is known to be dead.
 func TestNothingWaitsLongForAConnectionThatIsDead(t *testing.T) {
 	ca := testcert.New(t)
 	for _, transport := range streams {
@@ -357,9 +357,9 @@ func (w *world) breaks(method string) (caller, callee *dialog.Dialog) {
 	return caller, callee
 }
 
-// RFC 3263 4.3: a request whose connection breaks before any response goes out
-// once more, identical but for its branch. A peer that had read the first does
-// nothing twice: in its dialog the CSeq is no news (RFC 3261 12.2.2).
+// RFC 3263 4.3: a request whose connection breaks before any response is sent once more,
+// identical but for its branch. A peer that has read the first copy does nothing twice: the
+// CSeq is not new (RFC 3261 12.2.2).
 func TestARequestRepeatedOnANewConnectionIsHandledOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		caller, callee := w.breaks("INFO")

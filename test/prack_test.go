@@ -211,7 +211,7 @@ func TestPRACKThatWasNotWrittenIsSentWithTheNextRepetition(t *testing.T) {
 		a, p := w.stack(stackIP), w.peer(peerIP)
 		l := w.calls(a, p, offer(offerSDP))
 		ring := dialogtest.Response{Code: 183, Headers: append(reliably(1), "Contact: <sip:bob@10.0.0.33:5060;transport=tcp>")}
-		l.answer(ring) // nobody listens there
+		l.answer(ring) // no listener there
 		time.Sleep(5 * time.Second)
 		require.Empty(t, w.sent(stackIP, "PRACK"))
 		require.Equal(t, dialog.DialogStateRinging, l.d.State())
@@ -323,7 +323,7 @@ func TestAnOfferInAReliableResponseIsRefusedInThePRACK(t *testing.T) {
 	}
 }
 
-// With nobody to decide it the offer stays unanswered, as one in a 2xx does.
+// Without OnOffer the offer stays unanswered, as one in a 2xx does.
 func TestAnOfferInAReliableResponseWithoutAHandler(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		f := w.forks(dialog.InviteOpts{})
@@ -398,7 +398,7 @@ func TestCallsThatEndWhileAPRACKIsUnderWay(t *testing.T) {
 func TestPRACKDoesNotWaitBehindADialThatHangs(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		f := w.forks(offer(offerSDP))
-		// Nobody has that address: the connection is never made.
+		// No host has that address: the connection is never made.
 		f.answer(dialogtest.Response{Code: 180, ToTag: "A", Headers: []string{"Contact: <sip:a@10.0.0.44:5060;transport=tcp>"}})
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -439,8 +439,8 @@ func TestTheTargetOfAnEarlyDialogMovesByReliableResponses(t *testing.T) {
 	})
 }
 
-// What the application sends when it hears of a reliable response leaves after the
-// PRACK to it.
+// A request that the application sends when it learns of a reliable response follows the
+// PRACK.
 func TestNothingOvertakesAPRACK(t *testing.T) {
 	for range 100 {
 		bubble(t, func(t *testing.T, w *world) {
@@ -605,7 +605,7 @@ func TestOurOfferInAPRACK(t *testing.T) {
 		require.Equal(t, 183, response.Status)
 		require.Equal(t, answerSDP, string(response.Body.Data()))
 
-		// It is open: nobody offers anew.
+		// It is open: no other offer is allowed.
 		_, err := l.d.Update(context.Background(), ourSession())
 		require.ErrorIs(t, err, dialog.ErrPending)
 		l.meets("UPDATE", 491)
@@ -629,7 +629,7 @@ func TestOurOfferInAPRACK(t *testing.T) {
 	})
 }
 
-// What comes to nothing leaves the session as it was, and another offer may follow.
+// A failed offer leaves the session unchanged, and another offer may follow.
 func TestOurOfferInAPRACKIsRolledBack(t *testing.T) {
 	for name, res := range map[string]dialogtest.Response{
 		"refused": {Code: 488}, "not answered by the 200": {Code: 200}, "answered by the call's answer": {},

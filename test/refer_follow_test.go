@@ -167,7 +167,7 @@ func TestFollowReferReportsTheRealOutcome(t *testing.T) {
 	}
 }
 
-// What is no INVITE to a SIP URI is not followed, and the referrer learns it.
+// A reference that is not an INVITE to a SIP URI is not followed, and the referrer is told so.
 func TestFollowReferRefusesOtherReferences(t *testing.T) {
 	for _, referTo := range []string{
 		"<sip:dora@10.0.0.8;method=MESSAGE>", "<sip:dora@10.0.0.8;method=BYE>", "<tel:+4312345>",
@@ -435,10 +435,10 @@ func TestShutdownWhileAReferIsFollowed(t *testing.T) {
 	})
 }
 
-// What may keep a report from leaving, or make it say something old.
+// Events that may delay a report, or make it outdated.
 
-// While the ACK to a re-INVITE of ours waits for the application's answer no
-// request leaves; what there is to report is not lost.
+// While the ACK to a re-INVITE of ours waits for the application's answer no request is sent;
+// pending reports are not lost.
 func TestReportsWaitForTheACK(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		l, dora, result := w.referredToDora()
@@ -459,8 +459,7 @@ func TestReportsWaitForTheACK(t *testing.T) {
 	})
 }
 
-// What is reported between two others says what was reported last, or is about to
-// be.
+// A report between two others has the latest progress, or the one that is about to be sent.
 func TestReportsNeverGoBack(t *testing.T) {
 	for name, c := range map[string]struct {
 		meanwhile func(l *peerCall, r *dialog.ReferSubscription)
@@ -519,8 +518,8 @@ func TestReferrerLearnsOfASetupThatNeverReturns(t *testing.T) {
 	})
 }
 
-// RFC 3515 3.4: a subscription lasts longer than the new call may ring, also where
-// nobody waits for the outcome and so nobody prolongs it.
+// RFC 3515 3.4: a subscription lasts longer than the new call may ring, also if the referrer
+// does not refresh it.
 func TestSubscriptionLastsLongerThanTheCallRings(t *testing.T) {
 	for _, limit := range []time.Duration{0, 170 * time.Second, 179 * time.Second, 10 * time.Minute} {
 		t.Run(limit.String(), func(t *testing.T) {

@@ -138,7 +138,7 @@ func TestReferOutsideCallsTakesTheRouteOfThe202(t *testing.T) {
 	})
 }
 
-// Whatever becomes of the REFER, nothing of it is left.
+// A REFER leaves no state, whatever its outcome.
 func TestReferOutsideCallsThatFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		opts dialog.ReferOpts

@@ -97,8 +97,8 @@ func TestSUBSCRIBEToNothing(t *testing.T) {
 	})
 }
 
-// While somebody waits for the outcome the subscription is refreshed in time;
-// when nobody does it is not.
+// A subscription is refreshed in time while the application waits for its outcome, and not
+// otherwise.
 func TestSubscriptionIsRefreshedOnlyWhileItsOutcomeIsAwaited(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a := w.stack(stackIP)
@@ -134,7 +134,7 @@ func TestSubscriptionIsRefreshedOnlyWhileItsOutcomeIsAwaited(t *testing.T) {
 	})
 }
 
-// Who begins to wait shortly before the end has it refreshed all the same.
+// A Wait that begins shortly before the expiry still has the subscription refreshed.
 func TestSubscriptionIsRefreshedForALateWait(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		l := w.outgoing(w.stack(stackIP), w.peer(peerIP))
@@ -355,8 +355,8 @@ func TestWeReportAfterTheCall(t *testing.T) {
 	}
 }
 
-// What the peer knows nothing of any more, or does not answer, ends; so does what
-// nobody reports on.
+// A subscription that the peer no longer knows, or whose NOTIFY times out, ends; so does one
+// without reports.
 func TestReportAfterTheCallEndsWithAFailure(t *testing.T) {
 	for name, c := range map[string]struct {
 		code int
@@ -433,7 +433,7 @@ func TestCloseEndsAReceivedSubscription(t *testing.T) {
 				if l.d.State() == dialog.DialogStateEstablished {
 					l.hangsUp()
 				}
-				time.Sleep(time.Minute) // nobody answers: the transactions end
+				time.Sleep(time.Minute) // no response: the transactions end
 				w.checkEmpty(b)
 			})
 		})
@@ -563,7 +563,7 @@ func TestSubscriptionEndsAfterAnHour(t *testing.T) {
 		for !ended(r) {
 			require.Equal(t, 200, l.subscribes("Event: refer;id=2", "Expires: 180"))
 			l.reply(l.next("NOTIFY"), dialogtest.Response{Code: 200})
-			time.Sleep(140 * time.Second) // an hour is no multiple of it
+			time.Sleep(140 * time.Second) // an hour is not a multiple of it
 		}
 		require.InDelta(t, time.Hour, time.Since(start), float64(3*time.Minute))
 	})
@@ -581,8 +581,8 @@ func TestSubscriptionEndsAfterAnHour(t *testing.T) {
 	})
 }
 
-// What both sides send about a transfer may cross the end of the call, and
-// anything else: both agree in the end, and nothing is left.
+// Requests of a transfer may cross the end of the call, and any other request: both sides
+// agree in the end, and no state is left.
 func TestTransfersThatCrossOtherRequests(t *testing.T) {
 	reports := action{"NOTIFY", func(ctx context.Context, d *dialog.Dialog) error {
 		return d.GetAllReferSubscriptions()[0].SendNotify(ctx, 200, "OK")

@@ -193,7 +193,7 @@ func TestWhichNOTIFYBelongsToWhichREFER(t *testing.T) {
 		require.Equal(t, "Unnamed", one.Status().Reason)
 		notify("refer;id=4", "SIP/2.0 200 Nobody", "481")
 		notify("presence", "x", "489")
-		// What is no status line is no news.
+		// A body that is not a status line is ignored.
 		notify("refer;id=3", "nonsense", "200")
 		require.Equal(t, "Second", two.Status().Reason)
 	})
@@ -249,7 +249,7 @@ func TestSubscriptionOfOursLapses(t *testing.T) {
 	})
 }
 
-// What the sender of a REFER learns of its outcome.
+// The outcome of a REFER, at its sender.
 
 // refers has the stack send a REFER, which the peer accepts.
 func (l *peerCall) refers() *dialog.ReferSubscription {
@@ -493,7 +493,7 @@ func TestOutcomeMayComeBeforeThe202(t *testing.T) {
 	})
 }
 
-// Who holds the subscription already learns that its REFER was refused.
+// A caller that already holds the subscription learns that its REFER was refused.
 func TestWaitLearnsThatTheReferWasRefused(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		l := w.outgoing(w.stack(stackIP), w.peer(peerIP))
@@ -793,7 +793,7 @@ func TestBlockingProgressCallbackHoldsUpNothing(t *testing.T) {
 	})
 }
 
-// A REFER that nobody answers: silence, though a NOTIFY has come.
+// A REFER that times out, although a NOTIFY has come.
 func TestUnansweredReferEndsItsSubscription(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		l := w.outgoing(w.stack(stackIP), w.peer(peerIP))

@@ -130,7 +130,7 @@ func TestNOTIFYIsWellFormed(t *testing.T) {
 	})
 }
 
-// C13: a subscription that nobody ends says so when its time is over.
+// C13: a subscription that was not ended sends its last NOTIFY at its expiry.
 func TestSubscriptionEndsWithItsTime(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack(stackIP), w.peer(peerIP)
@@ -197,8 +197,8 @@ func TestReferWithALongAnswerIsAnswered(t *testing.T) {
 	})
 }
 
-// A REFER handed to a call that nobody has answered: there is no dialog in which
-// to report, and the INVITE that goes out again has the next CSeq.
+// A REFER passed to an unanswered call: there is no dialog in which to report, and the INVITE
+// that is sent again has the next CSeq.
 func TestReferHandedToAnUnansweredCallSendsNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.peerless("10.0.0.1", "sip.example"), w.peer("10.0.0.9")
@@ -282,8 +282,8 @@ func TestUnansweredNotifyReturns(t *testing.T) {
 	}
 }
 
-// A17: NOTIFYs that nobody answers hold no goroutine, and none is left after
-// Shutdown (a bubble does not end before its goroutines have).
+// A17: NOTIFYs that time out hold no goroutine, and none is left after Shutdown (a bubble ends
+// only when all its goroutines have ended).
 func TestUnansweredNotifiesHoldNoGoroutine(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, p := w.stack("10.0.0.1"), w.peer("10.0.0.9")
@@ -505,8 +505,8 @@ func TestHeadersOfAReferThatArrives(t *testing.T) {
 	}
 }
 
-// FD21. A REFER is answered 202 whatever the application does, and where nobody takes
-// it the outcome is known at once.
+// FD21. A REFER gets 202 whatever the application does; without a handler the outcome is known
+// at once.
 func TestReferWithoutAHandlerIsDeclinedAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		a, b := w.stack("10.0.0.1"), w.stack("10.0.0.2")
@@ -537,7 +537,7 @@ func TestReferWithoutAHandlerIsDeclinedAtOnce(t *testing.T) {
 	})
 }
 
-// Who takes REFERs in whatever way is not spoken for.
+// With any kind of handler the stack sends no outcome itself.
 func TestReferWithAHandlerIsNotDeclined(t *testing.T) {
 	accept := func(context.Context, *dialog.ReferRequest) dialog.Answer { return dialog.Answer{} }
 	for name, takes := range map[string]func(s *dialog.Stack){
@@ -563,8 +563,8 @@ func TestReferWithAHandlerIsNotDeclined(t *testing.T) {
 	}
 }
 
-// Without a subscription there is nobody to tell; and a peer that has never heard of
-// the subscription, or does not answer, costs the call nothing.
+// Without a subscription there is no NOTIFY; a peer that does not know the subscription, or
+// does not respond, does not harm the call.
 func TestReferWithoutAHandlerAndWithoutASubscription(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack(stackIP), w.peer(peerIP)
@@ -672,7 +672,7 @@ func TestReferredByTokenGoesToTheTarget(t *testing.T) {
 				if name == "without" {
 					return
 				}
-				// What was offered is the session, not the body.
+				// The offered SDP counts, not the whole body.
 				hold := began(func() error { return got.call.Hold(context.Background()) })
 				again := dora.next("INVITE")
 				require.Equal(t, "application/sdp", testkit.Value(again.Message, "Content-Type"))
@@ -684,8 +684,8 @@ func TestReferredByTokenGoesToTheTarget(t *testing.T) {
 	}
 }
 
-// What is no token of the referrer's does not go along: the body is what it would
-// be.
+// A body part that is not a token of the referrer is not copied: the body stays as it would be
+// without it.
 func TestOnlyAReferredByTokenIsCopied(t *testing.T) {
 	const kind = "Content-Type: multipart/mixed; boundary=unique-1"
 	for name, c := range map[string]struct{ referredBy, kind, body string }{

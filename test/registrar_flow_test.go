@@ -167,7 +167,7 @@ func lost(t *testing.T, err error) {
 	require.ErrorIs(t, err, dialog.ErrTransport)
 }
 
-// RFC 5626 5.3: what is to go by a flow that is lost goes nowhere, and says so at once.
+// RFC 5626 5.3: a request for a lost flow is not sent, and fails at once.
 func TestALostFlowIsToldOfAtOnce(t *testing.T) {
 	for _, transport := range testkit.AllTransports()[1:] {
 		t.Run(transport, func(t *testing.T) {
@@ -243,7 +243,7 @@ func TestALostFlowOfOursIsNotMadeAgain(t *testing.T) {
 	}
 }
 
-// What waits for an answer hears of the loss when it happens.
+// Requests that wait for a response fail when the flow is lost.
 func TestTheLossOfAFlowEndsPendingRequests(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		r := w.registers("tls")
@@ -417,7 +417,7 @@ func TestAFlowLeadsPastTheOutboundProxy(t *testing.T) {
 	}
 }
 
-// Who answers by another's name is looked for as any other target is.
+// The target of a redirection is resolved as any other target.
 func TestARedirectionLeavesTheFlow(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		r := w.registers("tcp", alsoUDP)
@@ -468,7 +468,7 @@ func TestAConnectionThatIsNeededIsNotClosedAsIdle(t *testing.T) {
 	}
 }
 
-// What is no call needs no connection once it has been answered.
+// A request outside calls does not hold its connection after its final response.
 func TestAReferOutsideCallsReleasesItsFlow(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		r := w.registers("tcp")

@@ -58,8 +58,8 @@ func (w *world) sentFinal(ip string) []wire {
 	return list
 }
 
-// C10: a re-INVITE nobody decides is answered from the offer with our own
-// session, not with an echo of the offer.
+// C10: an undecided re-INVITE is answered from the offer with our own session, not with an
+// echo of the offer.
 func TestReINVITEWithoutADecisionIsAnsweredWithOurSession(t *testing.T) {
 	ours := func(version int, media string) string {
 		return fmt.Sprintf("v=0\r\no=bob 7 %d IN IP4 10.0.0.2\r\ns=-\r\nc=IN IP4 10.0.0.2\r\nt=0 0\r\n%s", version, media)
@@ -512,8 +512,8 @@ func TestReInviteWithoutContactKeepsTheTarget(t *testing.T) {
 	}
 }
 
-// What a Contact says counts when there is one: inside a dialog too it is one
-// SIP URI.
+// A Contact is optional, but if there is one, it must be exactly one SIP URI inside a dialog
+// too.
 func TestReInviteWithABadContactGets400(t *testing.T) {
 	for _, bad := range []string{
 		"Contact: <sip:a@10.0.0.9>, <sip:b@10.0.0.8>", "Contact: <tel:+431234>", "Contact: *",
@@ -563,7 +563,7 @@ func TestReInviteEndsWithTheCallThatThePeerEnds(t *testing.T) {
 	})
 }
 
-// What a late 2xx to a re-INVITE brought was written while ReInvite read it.
+// The result of a late 2xx to a re-INVITE was written while ReInvite read it.
 func TestLateAnswerToAReInviteOfAnEndedCallIsAcknowledgedOnly(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		l := w.outgoing(w.stack(stackIP), w.peer(peerIP))
@@ -604,7 +604,7 @@ func TestUndeliverableAnswerToAReInviteEndsTheCallByBYE(t *testing.T) {
 		l.d.OnOffer(func(context.Context, dialog.Body) (dialog.Body, error) { <-decide; return nil, nil })
 		l.say("INVITE", contact)
 		synctest.Wait()
-		require.NoError(t, l.conn.Close()) // and nobody listens where Via says
+		require.NoError(t, l.conn.Close()) // and Via names no listener
 		synctest.Wait()
 		elsewhere := w.accepts(peerIP + ":5070")
 		close(decide)
@@ -638,8 +638,8 @@ func TestACallThatEndsCancelsItsReInvite(t *testing.T) {
 	})
 }
 
-// B2: a ReInvite that nobody answers returns, without any deadline of the
-// caller's; so does one that is only ever told to wait.
+// B2: a ReInvite without a final response returns, without any deadline of the caller; so does
+// one that gets provisional responses only.
 func TestUnansweredReInviteReturns(t *testing.T) {
 	for name, c := range map[string]struct {
 		provisional bool
@@ -670,9 +670,8 @@ func TestUnansweredReInviteReturns(t *testing.T) {
 	}
 }
 
-// And for a re-INVITE. The peer's 2xx to the first has nobody any more who waits
-// for it; without an ACK the peer hangs up, and no end believes in a call
-// that the other has left.
+// The same for a re-INVITE. The peer's 2xx to the first copy has no transaction any more;
+// without an ACK the peer hangs up, and neither side keeps half of the call.
 func TestAReInviteRepeatedOnANewConnectionLeavesNoHalfCall(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		caller, callee := w.breaks("INVITE")

@@ -46,7 +46,7 @@ func TestOurOfferInAReliableResponseIsAnsweredByThePRACK(t *testing.T) {
 		p.reply(p.next("UPDATE"), dialogtest.Response{Code: 200, Body: answerSDP})
 		require.NoError(t, <-updated)
 
-		// What the application puts into the 200 is no offer any more.
+		// The body of the 200 is not an offer any more.
 		require.NoError(t, l.d.Accept(context.Background(), withSDP(offerSDP)))
 		p.next("200 INVITE")
 		l.ask("UPDATE", withBody(answerSDP))
@@ -288,7 +288,7 @@ func TestUpdateOfTheCalleeHasToWaitForASession(t *testing.T) {
 	})
 }
 
-// RFC 3262 3: a body that is no session description answers nothing: the 200 does.
+// RFC 3262 3: a body that is not a session description answers nothing: the 200 does.
 func TestReliableResponseWithAnotherBodyIsNoAnswer(t *testing.T) {
 	for _, offers := range []bool{true, false} {
 		bubble(t, func(t *testing.T, w *world) {
@@ -612,7 +612,7 @@ func TestReliableOfferInsideOurReINVITE(t *testing.T) {
 		r.says(183, offerSDP, reliably(1)...)
 		synctest.Wait()
 
-		// It is open: nobody offers anew.
+		// It is open: no other offer is allowed.
 		_, err := l.d.Update(context.Background(), ourSession())
 		require.ErrorIs(t, err, dialog.ErrPending)
 		l.meets("UPDATE", 500)
@@ -667,7 +667,7 @@ func TestRefusalThatUndoesAReliableAnswerIsMended(t *testing.T) {
 	})
 }
 
-// What both have agreed on since is not undone.
+// A later agreement of both sides is not undone.
 func TestRefusalThatUndoesAReliableAnswerBeforeAnotherOffer(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.peer(peerIP)
@@ -749,8 +749,7 @@ func TestRetriedHoldIsOfTheSessionAsItIsThen(t *testing.T) {
 	})
 }
 
-// An offer that we asked for, and that nobody decides, is answered from our
-// session, in the ACK or the PRACK.
+// A solicited offer without a decision is answered from our session, in the ACK or the PRACK.
 func TestSolicitedOfferWithoutADecision(t *testing.T) {
 	for _, reliable := range []bool{true, false} {
 		bubble(t, func(t *testing.T, w *world) {

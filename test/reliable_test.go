@@ -181,8 +181,8 @@ func TestPRACKEndsTheRepetition(t *testing.T) {
 	})
 }
 
-// RFC 3262 7.2, 3: what is no RAck gets 400, what fits nothing 481, and neither
-// ends the repetition.
+// RFC 3262 7.2, 3: a malformed RAck gets 400, one without a match 481, and neither ends the
+// repetition.
 func TestPRACKThatFitsNothing(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack(stackIP), w.peer(peerIP)
@@ -605,12 +605,12 @@ func TestINVITEAgainWhileAPRACKIsAwaited(t *testing.T) {
 	})
 }
 
-// A session that is sent reliably while Accept waits for the send slot is to be
-// agreed upon first (RFC 3262 3): Accept looks again.
+// An SDP that is sent reliably while Accept waits for the send slot must be agreed upon first
+// (RFC 3262 3): Accept checks again.
 func TestAcceptWaitsForAPRACKThatBecomesDueMeanwhile(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack(stackIP), w.peer(peerIP)
-		// Nobody has that address: the connection is never made.
+		// No host has that address: the connection is never made.
 		l := w.rings(b, p, withHeaders(knows, "Contact: <sip:caller@10.0.0.44:5060;transport=tcp>"))
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()

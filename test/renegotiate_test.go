@@ -32,7 +32,7 @@ func TestHoldAndResume(t *testing.T) {
 		answers := w.sent("10.0.0.2", "200 INVITE")
 		require.Contains(t, string(answers[1].msg.Body()), "a=recvonly")
 
-		// What we hold stays held when the peer renegotiates.
+		// Our hold stays when the peer renegotiates.
 		body, err := callee.Renegotiate(context.Background(), dialog.NewBody("application/sdp", []byte(answerSDP)))
 		require.NoError(t, err)
 		require.Contains(t, string(body.Data()), "a=sendonly")
@@ -430,8 +430,8 @@ func TestOtherCallThatDoesNotAnswer(t *testing.T) {
 	})
 }
 
-// FD15: a call that was answered 200, and ended since OnOffer refused what that
-// offered, was refused by nobody: nothing of the other call's is found in its error.
+// FD15: a call that got its 200, and ended since OnOffer refused the offer in it, was not
+// refused by the peer: its error contains nothing of the other call's.
 func TestErrorOfACallIsNotThatOfTheOther(t *testing.T) {
 	others := map[string]error{
 		"refused":  &dialog.ResponseError{Method: "INVITE", StatusCode: 486, Reason: "Busy Here"},

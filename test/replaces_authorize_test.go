@@ -80,7 +80,7 @@ func TestReplacesIsAuthorized(t *testing.T) {
 	}
 }
 
-// What the decision is made from.
+// The facts on which the decision is based.
 func TestTakeoverRequestDescribesTheRequestAndItsSender(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		asked := make(chan dialog.TakeoverRequest, 10)
@@ -119,8 +119,8 @@ func TestTakeoverRequestDescribesTheRequestAndItsSender(t *testing.T) {
 	})
 }
 
-// While the application is being asked the caller may give up, the stack shut
-// down, and the call end that is to be replaced.
+// While the application decides, the caller may cancel, the stack shut down, and the call to
+// be replaced end.
 func TestEventsWhileAReplacesIsAuthorized(t *testing.T) {
 	type scene struct {
 		w     *world
@@ -392,8 +392,8 @@ func mostCalls(n int) func(*dialog.StackConfig) {
 	return func(c *dialog.StackConfig) { c.MaxDialogs = n }
 }
 
-// At MaxDialogs an INVITE that replaces a call makes the room that it needs;
-// other calls wait for that until they have it.
+// At MaxDialogs an INVITE that replaces a call is accepted; other calls get 503 until the
+// replaced call has ended.
 func TestInviteWithReplacesIsAcceptedAtMaxDialogs(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, p, other := w.stack(stackIP, mostCalls(1)), w.peer(peerIP), w.peer(otherIP)
@@ -415,7 +415,7 @@ func TestInviteWithReplacesIsAcceptedAtMaxDialogs(t *testing.T) {
 	})
 }
 
-// What names no call that it may have waits for room as any other.
+// An INVITE that names no replaceable call is bounded as any other.
 func TestInviteThatReplacesNoCallGets503AtMaxDialogs(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.stack(stackIP, mostCalls(1), authorizing(func(context.Context, dialog.TakeoverRequest) dialog.Answer {
@@ -466,7 +466,7 @@ func TestCallsThatReplaceEachOtherAreBounded(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, p := w.stack(stackIP, mostCalls(2)), w.peer(peerIP)
 		calls := accepting(t, s)
-		// Nobody is at home there who would answer a BYE.
+		// No UA there responds to a BYE.
 		require.Equal(t, 200, p.invited(s).StatusCode)
 		require.Equal(t, 200, w.peer(otherIP).invited(s).StatusCode)
 		latest, replaced := <-calls, 0
@@ -495,7 +495,7 @@ type race struct {
 
 const oneWay = 5 * time.Millisecond
 
-// aboutToReplace leads up to the moment when the new call is to be accepted.
+// aboutToReplace leads up to the moment before the new call is accepted.
 func (w *world) aboutToReplace(kind string) *race {
 	w.net.SetPolicy(func(dialogtest.Packet) []time.Duration { return []time.Duration{oneWay} })
 	r := &race{world: w, ours: w.stack("10.0.0.1"), peer: w.stack("10.0.0.2"), next: w.stack("10.0.0.3"), rivals: w.stack("10.0.0.4")}

@@ -195,8 +195,8 @@ func (p *peer) acknowledges(to *dialog.Stack, res *sip.Response) {
 	})))
 }
 
-// accepting has the stack answer every call, after what is to be done first, and
-// returns the calls.
+// accepting has the stack accept every call, after the functions first, and returns the
+// calls.
 func accepting(t *testing.T, s *dialog.Stack, first ...func(d *dialog.Dialog)) <-chan *dialog.Dialog {
 	calls := make(chan *dialog.Dialog, 10)
 	s.OnIncomingDialog(func(d dialog.IDialog) {
@@ -211,7 +211,7 @@ func accepting(t *testing.T, s *dialog.Stack, first ...func(d *dialog.Dialog)) <
 	return calls
 }
 
-// noting notes which call an INVITE is to replace, for accepting.
+// noting notes which call an INVITE replaces, for accepting.
 func noting(named **dialog.Dialog) func(*dialog.Dialog) {
 	return func(d *dialog.Dialog) { *named = d.Replaces() }
 }
@@ -268,8 +268,7 @@ func indexOf(list []string, what string) int {
 	return -1
 }
 
-// RFC 3891 3, 7.1: an early call of ours is cancelled: somebody picks it up
-// elsewhere.
+// RFC 3891 3, 7.1: an early call of ours is cancelled: another phone picks it up.
 func TestInviteWithReplacesPicksUpARingingCall(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, desk, lab := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
@@ -436,8 +435,8 @@ func TestReplacesInAnotherRequestGets400(t *testing.T) {
 	})
 }
 
-// RFC 3891 3: 603, lest a phone rings for a call that nobody wants any more;
-// for as long as the call is remembered.
+// RFC 3891 3: 603, so that no phone rings for a call that has ended; for as long as the
+// tombstone lasts.
 func TestReplacesOfACallThatHasEndedGets603(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, p, other := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)
@@ -476,8 +475,8 @@ func TestReplacesWithATagOfZeroMatchesNone(t *testing.T) {
 	})
 }
 
-// RFC 3911 4: the new call is handed over with the one it is to be joined to;
-// nothing is ended, and an early call may be joined, too.
+// RFC 3911 4: the new call is handed over with the call to be joined; nothing ends, and an
+// early call may be joined, too.
 func TestInviteWithJoinIsHandedOver(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s := w.stack(stackIP, func(c *dialog.StackConfig) {
@@ -499,7 +498,7 @@ func TestInviteWithJoinIsHandedOver(t *testing.T) {
 	})
 }
 
-// What an INVITE of ours says (RFC 3891 4, 6.2; RFC 3911 5).
+// Headers of an INVITE of ours (RFC 3891 4, 6.2; RFC 3911 5).
 func TestInviteNamesACall(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, p, other := w.stack(stackIP), w.peer(peerIP), w.peer(otherIP)

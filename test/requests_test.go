@@ -509,7 +509,7 @@ func TestCSeqOfThePeerIsChecked(t *testing.T) {
 		// None of these has moved the number.
 		l.ask("INFO", numbered(11))
 		p.next("200 INFO")
-		// A gap is no fault.
+		// A gap is allowed.
 		l.ask("INFO", numbered(4000))
 		p.next("200 INFO")
 		l.ask("BYE", numbered(3999))

@@ -101,9 +101,9 @@ func callSteps() []step {
 	}
 }
 
-// What the stack says in a call is the same whenever its process is killed, and another
-// one at the same address goes on with the call: but for the numbers of requests, in
-// which a gap is none of the peer's business (RFC 3261 12.2.2).
+// The messages of a call are the same whenever its process is killed and another one at the
+// same address continues the call: but for the CSeq numbers, in which gaps are allowed (RFC
+// 3261 12.2.2).
 func TestCallGoesOnWhereverItsProcessDies(t *testing.T) {
 	steps := callSteps()
 	for _, role := range []string{"callee", "caller"} {

@@ -24,7 +24,7 @@ func TestRestoredCallsOnAllTransports(t *testing.T) {
 			for _, caller := range []bool{true, false} {
 				for _, speaks := range []string{"the peer", "the restored side"} {
 					if testkit.IsWS(transport) && caller == (speaks == "the peer") {
-						continue // nobody can connect to a client
+						continue // a client accepts no connections
 					}
 					name := transport + " " + ips[0] + ", "
 					if caller {
@@ -142,8 +142,8 @@ func TestRestoredCallGoesByItsSocket(t *testing.T) {
 	})
 }
 
-// A session timer goes on where it was; a session that has expired while nobody had the
-// call is refreshed once, at once, whoever was to do it.
+// A restored session timer continues; a session that expired in the meantime is refreshed
+// once, immediately, whichever side the refresher was.
 func TestRestoredSessionTimer(t *testing.T) {
 	const expires = 60 * time.Second // of an interval of 90 s (RFC 4028 10)
 	for name, c := range map[string]struct {

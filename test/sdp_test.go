@@ -17,7 +17,7 @@ import (
 	"sipdialog.example/dialog/internal/testkit"
 )
 
-// What offers and answers have in them that nobody decides (RFC 3264, RFC 6337 5).
+// Default offers and answers (RFC 3264, RFC 6337 5).
 
 // wideSDP is a session with two streams and several formats each.
 const wideSDP = "v=0\r\no=alice 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\n" +
@@ -163,7 +163,7 @@ func TestRefreshOffersTheWantedSession(t *testing.T) {
 	})
 }
 
-// FS3: what nobody knows is refused, and the rest goes on.
+// FS3: unknown lines are refused, and the others accepted.
 func TestUnknownLinesAreRefused(t *testing.T) {
 	const audio = "m=audio 5000 RTP/AVP 0"
 	for name, c := range map[string]struct {
@@ -431,7 +431,7 @@ func TestSDPOfTheApplicationDoesNotGoBehindHold(t *testing.T) {
 	}
 }
 
-// What has not changed keeps its version, and what counts higher its own.
+// An unchanged SDP keeps its version, and a higher version of the application stays.
 func TestSameSDPKeepsItsVersion(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		l := w.incoming(w.stack(stackIP), w.peer(peerIP))
@@ -454,7 +454,7 @@ func TestSameSDPKeepsItsVersion(t *testing.T) {
 	})
 }
 
-// An offer that was refused has used its version up: also one that nobody can read.
+// A refused offer has used its version: also a malformed one.
 func TestRefusedOfferUsesItsVersionUp(t *testing.T) {
 	for name, body := range map[string]string{
 		"that can be read":    versioned(held(answerSDP), 4),

@@ -69,7 +69,7 @@ func TestARecordThatCannotBeOpenedGets503(t *testing.T) {
 	}
 }
 
-// What cannot be sealed is not saved in plain text; the call goes on.
+// A record that cannot be encrypted is not saved in plain text; the call continues.
 func TestARecordThatCannotBeSealedIsNotSaved(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.deployment(func(c *dialog.StackConfig) {

@@ -12,8 +12,8 @@ import (
 	"sipdialog.example/dialog/store/memory"
 )
 
-// What a call costs a server is bounded, see docs/performance.md: above all no
-// structs are made of requests that nobody asks for. What the peer allocates is in it.
+// The allocations of a call at a server are bounded, see docs/performance.md: above all, no
+// structs of requests are made without demand. The allocations of the peer are included.
 func TestAllocationsOfACallAtAServerAreBounded(t *testing.T) {
 	allocations, bytes := allocationsOfACall(t)
 	t.Log(allocations, "allocations,", bytes, "bytes a call")

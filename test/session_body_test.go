@@ -143,7 +143,7 @@ func TestBodyThatDescribesNoSessionOffersNothing(t *testing.T) {
 	}
 }
 
-// A part that cannot be read is no offer that could be answered (FS6).
+// A malformed part is not an offer that could be answered (FS6).
 func TestSDPAmongPartsThatCannotBeRead(t *testing.T) {
 	for name, body := range map[string]string{
 		"no SDP":        severalParts(notSDP),
@@ -257,7 +257,7 @@ func TestSDPAmongThePartsOfAnACKAndAPRACK(t *testing.T) {
 	})
 }
 
-// What the application sends in several parts.
+// Bodies of several parts from the application.
 func TestSDPAmongThePartsOfTheApplication(t *testing.T) {
 	parts := func(body string) dialog.Body {
 		return dialog.NewBody("multipart/mixed;boundary=b", []byte(severalParts(body)))
@@ -364,7 +364,7 @@ func TestOptionalBodyIsNeverRefused(t *testing.T) {
 	}
 }
 
-// What is ignored offers nothing: an INVITE without an offer is answered with one.
+// An ignored body is not an offer: the 200 to such an INVITE has an offer.
 func TestIgnoredBodyIsNoOffer(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		p := w.peer(peerIP)

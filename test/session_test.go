@@ -235,7 +235,7 @@ func TestSessionIsRestored(t *testing.T) {
 	})
 }
 
-// A peer's description for which there is no room is not kept, and the call goes on.
+// A peer's description beyond the bound is not kept, and the call continues.
 func TestSessionWithoutThePeersDescriptionAtTheLimit(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, p := w.stack(stackIP, func(c *dialog.StackConfig) { c.Limits.CallBytes = 1 }), w.peer(peerIP)

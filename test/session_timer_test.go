@@ -266,8 +266,8 @@ func TestRefreshThatThePeerHasMadeMeanwhile(t *testing.T) {
 	})
 }
 
-// A refresh while the peer holds the call is no choice of the application's: when
-// the peer resumes, so do we.
+// A refresh while the peer holds the call is not a hold of the application: when the peer
+// resumes, so do we.
 func TestRefreshOnHoldDoesNotKeepTheHold(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		b, p := w.stack("10.0.0.2"), w.peer("10.0.0.9")
@@ -423,8 +423,8 @@ func (c connWithoutUpdate) WriteTo(data []byte, to net.Addr) (int, error) {
 	return len(data), nil
 }
 
-// bothRefresh makes a call of 90 s between two stacks, each of which is to refresh it:
-// both asked for a timer at once, and each was named the refresher by the other.
+// bothRefresh makes a call of 90 s between two stacks that are both refreshers: both asked for
+// a timer at once, and each was named the refresher by the other.
 func (w *world) bothRefresh(a, b *dialog.Stack) (caller, callee *dialog.Dialog) {
 	w.t.Helper()
 	caller, callee = w.established(a, b)
@@ -521,8 +521,8 @@ func TestRefreshesThatCrossComeAgainWithoutRetries(t *testing.T) {
 	})
 }
 
-// What one side holds stays on hold when a refresh of the other crosses it, until it
-// resumes.
+// A stream that one side holds stays on hold when a refresh of the other side crosses it,
+// until the first resumes.
 func TestRefreshThatCrossesAHoldKeepsTheHold(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		caller, callee := w.established(w.stack("10.0.0.1", lasting(2*refreshAt)), w.stack("10.0.0.2", withoutUpdate))

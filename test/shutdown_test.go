@@ -460,7 +460,7 @@ func (w *world) downIn(s *dialog.Stack, limit time.Duration) dialog.ShutdownErro
 	return *left
 }
 
-// nowhere is a Contact where nobody answers, nor refuses.
+// nowhere is a Contact that neither answers nor refuses connections.
 func nowhere(transport string) string {
 	return "Contact: <sip:peer@10.9.9.9:5099;transport=" + transport + ">"
 }
@@ -579,7 +579,7 @@ func TestShutdownOwnsUpToAPeerThatWasKilled(t *testing.T) {
 	}
 }
 
-// ringsTCP has the peer call by TCP, and nobody answers.
+// ringsTCP has the peer call by TCP, without an answer.
 func (w *world) ringsTCP(s *dialog.Stack) {
 	w.t.Helper()
 	p, calls := w.peer(peerIP), waiting(s)

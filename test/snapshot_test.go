@@ -16,7 +16,7 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
-// Only an established call that nobody is ending has a snapshot.
+// Only an established call without a pending hang-up has a snapshot.
 func TestSnapshotNeedsAnEstablishedCall(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, p := w.stack(stackIP), w.peer(peerIP)
@@ -47,7 +47,7 @@ func TestSnapshotNeedsAnEstablishedCall(t *testing.T) {
 	})
 }
 
-// What Restore refuses, and why.
+// Restore refuses these snapshots, with these errors.
 func TestRestoreRefuses(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		ctx := context.Background()
@@ -90,7 +90,7 @@ func TestRestoreRefuses(t *testing.T) {
 	})
 }
 
-// What is no call, or would break a message, is refused, field by field.
+// A snapshot that is not a call, or would break a message, is refused, field by field.
 func TestBadSnapshotsAreRefused(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, p := w.stack(stackIP), w.peer(peerIP)
@@ -190,8 +190,8 @@ func TestSnapshotIsSmall(t *testing.T) {
 	})
 }
 
-// The same call is the same text; fields of a later version are kept, by who reads a
-// snapshot and by who has the call, and a later version as a whole.
+// Equal calls have equal texts. Fields of a later version are kept, by the reader of a snapshot
+// and by the owner of the call, and so is a whole later version.
 func TestUnknownFieldsAreKept(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		s, p := w.stack(stackIP), w.peer(peerIP)

@@ -146,8 +146,8 @@ func TestTakeoverByAnAck(t *testing.T) {
 	}
 }
 
-// A stack without a Store asks nobody. One that is being drained serves the requests that it
-// gets, but looks for nothing by itself.
+// A stack without a Store makes no queries. One that is being drained serves its requests, but
+// does not search for calls.
 func TestStacksThatTakeNoCallOver(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		store := memory.New()

@@ -89,8 +89,8 @@ func TestEndedAndUnknownCallsAreNotTakenOver(t *testing.T) {
 	})
 }
 
-// What stands in the store may be for another process, or for nobody: it ends no call, and
-// stays for who can read it.
+// A record in the store may be unreadable for this process, or for all: it ends no call, and
+// stays for a process that can read it.
 func TestRecordThatCannotBeReadEndsNoCall(t *testing.T) {
 	later := func(data []byte) []byte { return []byte(strings.Replace(string(data), `"v":1`, `"v":2`, 1)) }
 	for name, change := range map[string]func([]byte) []byte{

@@ -14,7 +14,7 @@ import (
 	"sipdialog.example/dialog/store/memory"
 )
 
-// link is a Store as one process sees it: what becomes of its operations can be set.
+// link is a Store as one process sees it: the results of its operations can be set.
 type link struct {
 	*memory.Store
 

@@ -41,9 +41,9 @@ func grants(interval time.Duration) dialogtest.Response {
 	return dialogtest.Response{Code: 200, Headers: []string{fmt.Sprintf("Session-Expires: %d;refresher=uac", int(interval.Seconds())), "Allow: INVITE, UPDATE"}}
 }
 
-// Another process refreshes a session whose process has died, whoever was to do it, whenever
-// the process died: after an eighth of the interval, or shortly before its end. It goes on
-// doing so.
+// Another process refreshes a session whose process has died, whichever side the refresher
+// was, and whenever the process died: after an eighth of the interval, or shortly before its
+// end. It continues to do so.
 func TestOverdueSessionIsRefreshedByAnotherProcess(t *testing.T) {
 	for _, interval := range []time.Duration{90 * time.Second, 30 * time.Minute} {
 		expires := interval - min(32*time.Second, interval/3) // RFC 4028 10

@@ -106,8 +106,8 @@ func TestTransferWhoseNOTIFYsComeBeforeThe202(t *testing.T) {
 	}
 }
 
-// What becomes of a transfer whose peer says nothing more, agrees to no subscription,
-// refuses, or hangs up.
+// A transfer ends also if the peer sends nothing more, agrees to no subscription, refuses, or
+// hangs up.
 func TestTransferEndsInEveryCase(t *testing.T) {
 	refused := func(t *testing.T, got transferred) {
 		var e *dialog.ResponseError

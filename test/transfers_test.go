@@ -139,7 +139,7 @@ func playTargetDoesNotAnswer(t *testing.T, s *stage) {
 	s.recovered(t, call, transferees)
 }
 
-// RFC 5589 7.1: the target is told what is to come, and then called anew.
+// RFC 5589 7.1: the target learns of the transfer, and is then called again.
 func playExposingTarget(t *testing.T, s *stage) {
 	call, transferees := s.talking(t)
 	consultation, targets := s.transferor.call(s.target)
@@ -433,7 +433,7 @@ func (s *stage) draw() string {
 	s.mu.Lock()
 	log := slices.Clone(s.log)
 	s.mu.Unlock()
-	// What two goroutines send at the same instant has no order.
+	// Messages of two goroutines at the same instant have no order.
 	slices.SortStableFunc(log, func(a, b wire) int {
 		return cmp.Or(a.at.Compare(b.at), a.from.Compare(b.from), a.to.Compare(b.to))
 	})

@@ -561,8 +561,7 @@ func TestKeepAlivesFindADeadConnection(t *testing.T) {
 	require.ErrorIs(t, err, dialog.ErrInvalidArgument)
 }
 
-// refused calls, and returns why that came to nothing, which is to be known at
-// once.
+// refused calls, and returns why the call failed, which must be known at once.
 func (s *site) refused(t *testing.T, target sip.Uri) error {
 	t.Helper()
 	began := time.Now()
@@ -607,7 +606,7 @@ func TestTLSRefusesUnverifiedCertificates(t *testing.T) {
 					_, err := a.Do(context.Background(), sip.NewRequest(sip.OPTIONS, b.uri("bob")))
 					require.ErrorIs(t, err, dialog.ErrTransport)
 					require.Empty(t, b.messages(false, ""))
-					if c.server == wrongName || c.server == expired { // nobody could call it
+					if c.server == wrongName || c.server == expired { // it cannot be called
 						return
 					}
 					good := w.site("10.0.0.3", transport, ca) // the listener goes on

@@ -204,8 +204,8 @@ func TestForkThatHadAnUpdateIsEndedInOrder(t *testing.T) {
 	})
 }
 
-// An UPDATE inside the decision about an offer in a 2xx, whose ACK waits for it:
-// it must not wait for that ACK in turn.
+// An UPDATE inside the decision about an offer in a 2xx, whose ACK waits for it: the UPDATE
+// must not wait for that ACK.
 func TestUpdateWhileAnACKWaitsForItsAnswer(t *testing.T) {
 	for _, body := range []dialog.Body{nil, dialog.NewBody("application/sdp", []byte(offerSDP))} {
 		bubble(t, func(t *testing.T, w *world) {

@@ -339,8 +339,7 @@ func TestAResponseOptThatBreaksTheResponseIsTheMethodsError(t *testing.T) {
 	})
 }
 
-// FX5: a handler has nobody to return an error to: the peer gets 500, the log says
-// why.
+// FX5: a handler has no caller for an error: the peer gets 500, and the log has the reason.
 func TestAnAnswerThatBreaksTheResponseIs500(t *testing.T) {
 	plain := dialog.NewBody("text/plain", []byte("x"))
 	for name, a := range map[string]dialog.Answer{
@@ -457,7 +456,7 @@ func TestToOfARequestHasNoHeadersOfTheURI(t *testing.T) {
 	})
 }
 
-// What is unusual and can be read is taken.
+// Unusual but readable URIs are accepted.
 func TestUnusualURIsAreTaken(t *testing.T) {
 	for _, text := range []string{
 		"sip:#31#+43%20123;phone-context=x@10.0.0.9:5060;user=phone", "sip:a;b=c?d/e@10.0.0.9", "sips:bob:secret@[2001:db8::1]:5061;transport=tls",

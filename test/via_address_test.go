@@ -53,7 +53,7 @@ func TestViaAddressIsInViaAndThePublicAddressInContact(t *testing.T) {
 					for _, method := range []string{"INVITE", "ACK", "BYE"} {
 						sent := node.messages(true, method)
 						require.NotEmpty(t, sent, method)
-						if testkit.IsWS(transport) { // RFC 7118 5: nobody can connect to a client
+						if testkit.IsWS(transport) { // RFC 7118 5: a client accepts no connections
 							require.Contains(t, values(sent[0].msg, "Via")[0], ".invalid")
 							continue
 						}

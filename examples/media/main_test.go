@@ -41,7 +41,7 @@ func TestMuLaw(t *testing.T) {
 	}
 }
 
-// What is decoded differs from the tone by less than half a step of its segment.
+// A decoded sample differs from the tone by less than half a step of its segment.
 func TestToneIsASine(t *testing.T) {
 	for i, code := range tone(0, rate) {
 		want := 8000 * math.Sin(2*math.Pi*440*float64(i)/rate)

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// program calls somebody, writes the call into a file, and waits to be killed.
+// program places a call, writes it into a file, and waits to be killed.
 func program(task string) error {
 	target, folder, _ := strings.Cut(task, " ")
 	ctx := context.Background()

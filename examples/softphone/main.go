@@ -209,7 +209,7 @@ func (p *phone) do(ctx context.Context, line string) {
 	p.say(command + ": done")
 }
 
-// place calls somebody, by way of the registrar.
+// place calls a target, by way of the registrar.
 func (p *phone) place(ctx context.Context, target string) error {
 	var to sip.Uri
 	if err := sip.ParseUri(target, &to); err != nil {
@@ -237,7 +237,7 @@ func (p *phone) called(d *dialog.Dialog) {
 	p.say("called by", from.String())
 }
 
-// transferred follows a REFER: the peer has asked us to call somebody else.
+// transferred follows a REFER: the peer asks us to call another target.
 func (p *phone) transferred(call dialog.IDialog, to sip.Uri, _ *dialog.ReplacesInfo) {
 	session, err := p.session()
 	if err != nil {
@@ -255,7 +255,7 @@ func (p *phone) transferred(call dialog.IDialog, to sip.Uri, _ *dialog.ReplacesI
 	p.say("transferred to", to.String())
 }
 
-// transfer has the peer call somebody else, and hangs up once it has.
+// transfer has the peer call another target, and hangs up once it has.
 func (p *phone) transfer(ctx context.Context, d *dialog.Dialog, target string) error {
 	var to sip.Uri
 	if err := sip.ParseUri(target, &to); err != nil {

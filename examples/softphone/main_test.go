@@ -10,8 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// asPhone is set in the environment of this test's own program when it is to be the
-// softphone.
+// asPhone is set in the environment of this test's own program when it plays the softphone.
 const asPhone = "SOFTPHONE"
 
 func TestMain(m *testing.M) {

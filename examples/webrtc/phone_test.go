@@ -86,7 +86,7 @@ func (p *phone) newCall() *call {
 	return c
 }
 
-// speak sends a packet of 20 ms after the other. Before the call is connected nobody gets them.
+// speak sends a packet of 20 ms after the other. Before the call is connected they are lost.
 func speak(ctx context.Context, track *webrtc.TrackLocalStaticSample) {
 	clock := time.NewTicker(20 * time.Millisecond)
 	defer clock.Stop()

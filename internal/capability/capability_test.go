@@ -24,8 +24,7 @@ func request(method, uri string, lines ...string) *sipmsg.Message {
 	return m
 }
 
-// One row for each reason to refuse a request that needs no dialog, and its neighbours
-// that are no reason.
+// One row for each reason to refuse a request outside dialogs, and rows just below that limit.
 func TestARequestThatNeedsMoreThanWeSupportIsRefused(t *testing.T) {
 	const contact, isSDP = "Contact: <sip:a@h>", "Content-Type: application/sdp"
 	rules := Rules{Bodies: []string{"application/sdp"}, Timer: sessiontimer.Policy{MinSE: 2 * time.Minute}}

@@ -31,7 +31,7 @@ func TestContactsOfOurAddresses(t *testing.T) {
 	}
 }
 
-// A Contact that nobody changes is written as the header is.
+// An unchanged Contact is written as the header is.
 func TestContactTextIsThatOfTheHeader(t *testing.T) {
 	for _, user := range []string{"", "us", "a%20b", "+1;x=y"} {
 		for _, host := range []string{"10.0.0.1", "2001:db8::1", "[2001:db8::1]", "name.example"} {

@@ -80,7 +80,7 @@ func made(r *rand.Rand) (*sip.Request, *Request) {
 	return req, text
 }
 
-// What leaves is byte for byte what sipgo's structs would have been written as.
+// The text of a request is byte for byte that of sipgo's structs.
 func TestTextIsWrittenAsStructsAre(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 5000 {

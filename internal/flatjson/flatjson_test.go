@@ -54,7 +54,7 @@ func TestFieldsAreWrittenAndReadBack(t *testing.T) {
 	}
 }
 
-// What a later version has written stays, between its neighbours.
+// Fields of a later version are kept, between their neighbours.
 func TestUnknownFieldsAreKept(t *testing.T) {
 	const text = `{"a0":{"x":"\u003c"},"f":true,"g":[1,2],"t":"x","z":null}`
 	object, err := flatjson.Parse([]byte(`{"z":null,"t":"x","f":true, "g":[1, 2],"a0":{"x":"<"}}`))

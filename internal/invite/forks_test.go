@@ -125,7 +125,7 @@ func TestWhich2xxItIs(t *testing.T) {
 	}
 }
 
-// What follows for which early dialog, and in which order.
+// The effects on each early dialog, and their order.
 func TestEffectsOnEarlyDialogs(t *testing.T) {
 	for name, row := range map[string]struct {
 		forks             []string

@@ -31,7 +31,7 @@ func afterOffer(t *testing.T, offer Body) *Negotiation {
 	return n
 }
 
-// What is kept of a negotiation makes the same offers and answers as the negotiation.
+// A restored negotiation makes the same offers and answers as the original.
 func TestViewRestoresTheNegotiation(t *testing.T) {
 	for name, n := range map[string]*Negotiation{
 		"nothing":   {},

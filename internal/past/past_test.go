@@ -58,8 +58,8 @@ func (m *model) next() (end time.Duration, found bool) {
 	return end, found
 }
 
-// Whatever is added and ends, in whatever order, and whatever the hashes are: all the
-// same, but for a few bits, or the hash of everything.
+// Records are added and expire in any order, with any hashes: all the same, but for a few
+// bits, or the hash of everything.
 func TestAStoreIsAMapWhoseEntriesEnd(t *testing.T) {
 	waits := []time.Duration{5, 32, 33}
 	for _, bits := range []uint64{^uint64(0), 0, 3} {
@@ -115,7 +115,7 @@ func requireSame(t *testing.T, s *Store[value], m *model, made int) {
 	}
 }
 
-// What was found stays as it is when the memory of its record serves another.
+// A record that was found does not change when its memory is reused.
 func TestFoundRecordsAreCopies(t *testing.T) {
 	s := New[value]()
 	kept, first, second := record(0, false, 10), record(1, true, 10), record(2, true, 10)

@@ -132,7 +132,7 @@ func TestExpiryOfASubscription(t *testing.T) {
 	}
 }
 
-// A subscription is refreshed while somebody waits for an outcome that may come.
+// A subscription is refreshed while the application waits for an outcome that may come.
 func TestWhenASubscriptionIsRefreshed(t *testing.T) {
 	for name, row := range map[string]struct {
 		sent    bool

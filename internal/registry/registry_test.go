@@ -164,7 +164,7 @@ func TestBounds(t *testing.T) {
 	require.Equal(t, registry.Added, r.Add(key("x", "", ""), &call{source: 1}, nil), "a call that ended is not counted")
 }
 
-// RFC 3891 3: a call that replaces another does not wait for its room.
+// RFC 3891 3: a call that replaces another is accepted at the limit.
 func TestACallThatReplacesAnotherIsBeyondTheLimit(t *testing.T) {
 	r := newCalls(registry.Limits{Calls: 1, Subscribed: 1, Ended: 1})
 	a, b, c := &call{name: "a"}, &call{name: "b"}, &call{name: "c"}

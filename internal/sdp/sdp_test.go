@@ -166,7 +166,7 @@ func TestOfferOfWhichNoLineIsAcceptable(t *testing.T) {
 	}
 }
 
-// Comfort noise alone is no common format, by its number or by its name.
+// Comfort noise alone is not a common format, by its number or by its name.
 func TestComfortNoiseAloneIsNoCommonFormat(t *testing.T) {
 	for ours, offer := range map[string]string{
 		"m=audio 5 RTP/AVP 0 13":                         "m=audio 4 RTP/AVP 13",

@@ -74,7 +74,7 @@ func TestMessagesAreReadAlike(t *testing.T) {
 	}
 }
 
-// What cannot be read is left out, or the zero value.
+// Malformed headers are left out, or give the zero value.
 func TestUnreadableHeaders(t *testing.T) {
 	req := sip.NewRequest(sip.INVITE, sip.Uri{})
 	for name, value := range map[string]string{"CSeq": "seven INVITE", "Record-Route": "<sip:", "Contact": "<sip:a@b", "From": "<"} {

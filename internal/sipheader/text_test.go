@@ -49,7 +49,7 @@ func sameEitherWay(t *testing.T, data []byte) {
 	require.Equal(t, sipheader.IsAlone(m.Request(), "Via"), m.Vias == 1, "%q", data)
 }
 
-// What is read of the text of a request is what sipgo's structs of it say.
+// The values read from the text of a request are those of sipgo's structs.
 func TestTextAndStructsOfARequestAgree(t *testing.T) {
 	seed := rand.Uint64()
 	t.Log("seed", seed)

@@ -185,8 +185,8 @@ func FuzzChallenge(f *testing.F) {
 	})
 }
 
-// Whatever arrives is read or refused, nothing panics, what is kept is not much
-// more than what came, and a response can be read by whoever gets it.
+// Any input is read or refused without a panic, the memory is not much more than the input,
+// and each response can be read by its receiver.
 func FuzzMessage(f *testing.F) {
 	for _, data := range tortures(f) {
 		f.Add(data)
@@ -219,7 +219,7 @@ func FuzzMessage(f *testing.F) {
 	})
 }
 
-// What sipgo's parser and this one read, they read the same way; but for quotes,
+// Input that both sipgo's parser and this one can read is read the same way; but for quotes,
 // brackets, lists and bare line feeds, which sipgo gets wrong.
 func FuzzAgainstSipgo(f *testing.F) {
 	for _, data := range tortures(f) {

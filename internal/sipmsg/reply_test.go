@@ -20,8 +20,8 @@ func arrived(lines ...string) *Message {
 
 const odd = `SIP/2.0/UDP h;x-route-tag="cid:A@h";branch=z9hG4bKAbC`
 
-// What a response repeats is as it came, but for received, rport and our tag
-// (RFC 3261 8.2.6.2, 12.1.1, 18.2.1; RFC 3581 4).
+// A response repeats the text of the request, but for received, rport and our tag (RFC 3261
+// 8.2.6.2, 12.1.1, 18.2.1; RFC 3581 4).
 func TestRepliesRepeatTheText(t *testing.T) {
 	lines := []string{
 		"INVITE sip:b@h SIP/2.0",
@@ -101,7 +101,7 @@ func TestReceivedIsWrittenWithoutBrackets(t *testing.T) { // RFC 5118 4.5
 	}
 }
 
-// What the application has changed wins, header by header.
+// Changes of the application are sent, header by header.
 func TestChangedHeadersAreWrittenAsTheyAreNow(t *testing.T) {
 	lines := []string{
 		"INVITE sip:b@h SIP/2.0", "Via: " + odd, "Via: " + odd, "From: <sip:a@h>;Tag=a", "To: Bob <sip:b@h>", "Call-ID: 1@h", "CSeq: 1  INVITE",

@@ -215,7 +215,7 @@ func TestDropFollowsTheLastSave(t *testing.T) {
 	})
 }
 
-// A call that another process has is told so once, and nothing more is written of it.
+// A call that another process has taken is reported once, and not written any more.
 func TestMovedCallIsNotWritten(t *testing.T) {
 	modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
 		m.answers(storewriter.Done, storewriter.Moved)

@@ -40,7 +40,7 @@ func TestRateHoldsInEachSecond(t *testing.T) {
 	}
 }
 
-// What the store has said is not asked again for 64*T1; that it said nothing, is.
+// An outcome of the store is not asked for again within 64*T1; a failure is.
 func TestOutcomesAreRemembered(t *testing.T) {
 	for _, outcome := range []Outcome{NotKept, Ended, Unusable} {
 		g := New[int](0, 0)
@@ -117,8 +117,7 @@ func TestNoticesAreCollected(t *testing.T) {
 	require.Len(t, n.Take(), mostNotices)
 }
 
-// What was seen of a key without a look-up is remembered as long, and not longer for being
-// seen again.
+// An outcome without a look-up is remembered as long, and not longer for being noted again.
 func TestOutcomeIsNoted(t *testing.T) {
 	g := New[int](0, 0)
 	require.False(t, g.Remembers(1, Unusable, at(0)))

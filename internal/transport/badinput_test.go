@@ -29,7 +29,7 @@ func everyTransport(t *testing.T, limits Limits, test func(t *testing.T, w *badW
 				listen(t, w.peer, "udp", "127.0.0.1:0")
 			}
 			test(t, w)
-			// Whatever it was, the layer goes on.
+			// The layer continues after any input.
 			w.connect(t)
 			w.send(t, options("after", "127.0.0.1", ""))
 			require.Equal(t, "after", next(t, arrivals).msg.CallID().Value())

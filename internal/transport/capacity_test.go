@@ -15,7 +15,7 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
-// FX6: peers cannot use up the room for connections of ours, nor we theirs.
+// FX6: peers cannot use up the bound of our connections, nor we theirs.
 func TestDialsHaveABoundOfTheirOwn(t *testing.T) {
 	bubble(t, Limits{Connections: 2, Dials: 1}, func(t *testing.T, l *Layer, _ <-chan arrival, peer *dialogtest.Host) {
 		for range 2 {

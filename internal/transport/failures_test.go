@@ -172,7 +172,7 @@ func TestFailuresAreBounded(t *testing.T) {
 	require.Empty(t, f.entries)
 }
 
-// A destination that was connected to is no failure any more.
+// A destination with a new connection is no longer a failed one.
 func TestConnect_forgets_a_failure_with_a_success(t *testing.T) {
 	dialling(t, Limits{DialPause: time.Hour}, func(t *testing.T, l *Layer, _ *dials, peer *dialogtest.Host) {
 		_, err := l.Connect(context.Background(), tcp("192.0.2.2:5060"))

@@ -150,7 +150,7 @@ func TestHandshake_with_a_silent_server_ends_in_time(t *testing.T) {
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 		require.Equal(t, 3*time.Second, time.Since(start))
 
-		// The caller's context ends the waiting; the dial nobody waits for ends too.
+		// The caller's context ends the waiting; the dial without a waiter ends too.
 		time.Sleep(time.Minute) // what has failed is not tried again at once
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

@@ -29,7 +29,7 @@ func startLayer(t *testing.T, cfg Config) (*Layer, <-chan arrival) {
 	t.Helper()
 	l := New(cfg)
 	arrivals := make(chan arrival, 1024)
-	ended := make(chan struct{}) // a handler must not block when nobody takes arrivals any more
+	ended := make(chan struct{}) // a handler must not block when arrivals are not read any more
 	l.Handle(func(m *sipmsg.Message, flow *Flow) {
 		select {
 		case arrivals <- arrival{m, m.SIP(), flow}:

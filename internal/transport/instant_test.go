@@ -10,12 +10,12 @@ import (
 	"sipdialog.example/dialog/dialogtest"
 )
 
-// monotonic reports whether a time has a reading of the clock that nobody can set, by
-// which it is compared then (package time). It has none in a bubble.
+// monotonic reports whether a time has a monotonic clock reading, by which it is compared
+// then (package time). It has none in a bubble.
 func monotonic(at time.Time) bool { return at != at.Round(0) }
 
-// FN11: what connections are closed by, or kept alive, does not change when somebody
-// sets the clock.
+// FN11: the times that close connections, or keep them alive, do not change when the wall
+// clock is set.
 func TestStream_times_do_not_move_with_the_wall_clock(t *testing.T) {
 	network := dialogtest.NewNetwork()
 	defer network.Close()

@@ -15,8 +15,8 @@ import (
 // stunBinding is a request of STUN (RFC 5389 6), with which some keep flows open.
 const stunBinding = "\x00\x01\x00\x00\x21\x12\xa4\x42abcdefghijkl"
 
-// Whoever sends noise over UDP gets nothing: it costs nothing then, and two of us do not
-// answer each other for ever.
+// Noise over UDP gets no answer: it costs nothing then, and two stacks do not answer each
+// other for ever.
 func TestUDP_noise_is_not_answered(t *testing.T) {
 	bubble(t, Limits{}, func(t *testing.T, l *Layer, arrivals <-chan arrival, peer *dialogtest.Host) {
 		conn, err := peer.DialContext(context.Background(), "udp", "192.0.2.1:5060")

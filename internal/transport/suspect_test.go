@@ -189,8 +189,7 @@ func TestChanged_doubts_and_condemns_only_who_knows_keep_alives(t *testing.T) {
 	}
 }
 
-// What crosses: a doubt, what is heard, the loss of the connection and the end of the
-// layer.
+// Crossing events: a doubt, an arrival, the loss of the connection and the end of the layer.
 func TestDoubt_crosses_what_is_heard(t *testing.T) {
 	network := dialogtest.NewNetwork()
 	defer network.Close()
@@ -226,8 +225,8 @@ func TestDoubt_crosses_what_is_heard(t *testing.T) {
 	require.Nil(t, flow.stream.verdict)
 }
 
-// Who pings us need not answer a ping of ours (RFC 5626 4.4.1), and is not taken for one
-// who does.
+// A peer that pings us need not answer our ping (RFC 5626 4.4.1), and its ping does not count
+// as an answer.
 func TestAPingThatCrossesOursIsAnswered(t *testing.T) {
 	dialled(t, func(t *testing.T, _ *Layer, _ net.Listener, flow *Flow, peer net.Conn) {
 		flow.stream.ask()
@@ -241,7 +240,7 @@ func TestAPingThatCrossesOursIsAnswered(t *testing.T) {
 	})
 }
 
-// What was heard since a request does not speak against a doubt that came later.
+// Data that arrived after a request does not end a later doubt.
 func TestDoubt_leaves_a_later_doubt_alone(t *testing.T) {
 	dialled(t, func(t *testing.T, l *Layer, _ net.Listener, flow *Flow, peer net.Conn) {
 		write(t, peer, crlf)
@@ -256,8 +255,8 @@ func TestDoubt_leaves_a_later_doubt_alone(t *testing.T) {
 	})
 }
 
-// Line ends that come later than an answer may are no answer: whose own keep-alive is one
-// CRLF is not taken for one who answers ours, and closed when it does not.
+// Line ends that come later than an answer may come do not count as one: a peer whose own
+// keep-alive is one CRLF is not closed for not answering ours.
 func TestALateCRLFIsNoAnswer(t *testing.T) {
 	for late, answers := range map[time.Duration]bool{pongTime: true, pongTime + 1: false} {
 		dialled(t, func(t *testing.T, _ *Layer, _ net.Listener, flow *Flow, peer net.Conn) {

@@ -274,8 +274,8 @@ func TestLocal_falls_back_to_loopback_and_remembers_few_peers(t *testing.T) {
 	})
 }
 
-// What cannot be told just after the network has changed is asked for again soon: a Via
-// would name 127.0.0.1 for a minute.
+// An address that is unknown just after the network has changed is looked up again soon:
+// otherwise a Via would name 127.0.0.1 for a minute.
 func TestLocal_asks_again_soon_for_a_route_that_was_not_there(t *testing.T) {
 	onAllAddresses(t, func(t *testing.T, l *Layer, host *asks, flow *Flow) {
 		for _, known := range []string{"127.0.0.1", "192.0.2.1"} {

@@ -125,8 +125,8 @@ func TestTLS_connections_are_found_by_address_and_name(t *testing.T) {
 	require.ErrorContains(t, err, "refused")
 }
 
-// A connection that comes from the port of servers is no way round the certificate of
-// the server that is asked for.
+// A connection that comes from the port of servers does not bypass the certificate of the
+// requested server.
 func TestTLS_connections_from_the_port_of_servers_are_not_found(t *testing.T) {
 	for _, port := range []int{5061, 5071} {
 		synctest.Test(t, func(t *testing.T) {

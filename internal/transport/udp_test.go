@@ -156,7 +156,7 @@ func TestUDP_trace_sees_messages_both_ways(t *testing.T) {
 	}})
 	addr := listen(t, l, "udp", "127.0.0.1:0")
 	peer := bindUDP(t, "127.0.0.1:0")
-	sendUDP(t, peer, addr, "\r\n\r\n") // a keep-alive is no message
+	sendUDP(t, peer, addr, "\r\n\r\n") // a keep-alive is not a message
 	sendUDP(t, peer, addr, options("seen", "127.0.0.1", ""))
 	require.NoError(t, next(t, arrivals).flow.Send(ok("seen")))
 	in, out := <-events, <-events
@@ -228,8 +228,8 @@ func TestUDP_connect_needs_a_socket_of_the_family(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// FT11: the loopback interface leads to this machine only, and a socket bound to
-// it serves nobody else well, whichever was bound first.
+// FT11: the loopback interface reaches this machine only, so a socket bound to it is not used
+// for other peers, whichever was bound first.
 func TestUDP_a_socket_on_loopback_is_for_loopback(t *testing.T) {
 	for _, order := range [][]string{{"127.0.0.1", "10.0.0.1"}, {"10.0.0.1", "127.0.0.1"}} {
 		network := dialogtest.NewNetwork()

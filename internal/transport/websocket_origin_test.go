@@ -30,7 +30,7 @@ func upgrade(t *testing.T, addr netip.AddrPort, host string, lines ...string) in
 	return res.StatusCode
 }
 
-// FX9: any page that somebody looked at could open a WebSocket.
+// FX9: any web page could open a WebSocket.
 func TestOnlyPagesOfListedOriginsOpenWebSockets(t *testing.T) {
 	const in, out = http.StatusSwitchingProtocols, http.StatusForbidden
 	listed := []string{"https://phone.example", "http://[2001:db8::1]:8080"}

@@ -12,7 +12,7 @@ func TestSettingsOfWebSocketServers(t *testing.T) {
 		url       string
 		header    http.Header
 		protocols []string
-		wrong     string // a part of the error; empty for none
+		wrong     string // a part of the error, or empty
 	}{
 		{"wss://pbx.example:8089/ws?key=value", http.Header{"Cookie": {"a=b"}}, nil, ""},
 		{"WS://[2001:db8::1]", nil, []string{"sip", "x"}, ""},

@@ -80,7 +80,7 @@ func TestServersOfWebSocketsAreAskedForTheirPaths(t *testing.T) {
 	}
 }
 
-// What is meant for one server goes to no other.
+// Values for one server go to no other.
 func TestOtherServersOfWebSocketsAreAskedForNothingInParticular(t *testing.T) {
 	ca := testcert.New(t)
 	plain, asked := webServer(t, nil, "sip")

@@ -53,7 +53,7 @@ func TestWS_carries_messages_both_ways_on_one_connection(t *testing.T) {
 			_, secure := flow.TLS()
 			require.Equal(t, transport == "WSS", secure)
 
-			// RFC 7118 5: nobody can connect to a client.
+			// RFC 7118 5: a client accepts no connections.
 			local := flow.Local()
 			require.Equal(t, transport, local.Transport)
 			require.Regexp(t, `^[0-9a-f]{16}\.invalid$`, local.Host)

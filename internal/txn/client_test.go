@@ -166,7 +166,7 @@ func TestTimersAndTimeoutsAreValues(t *testing.T) {
 	}
 }
 
-// Rows D5 and D6: what comes of other forks and again must reach the user.
+// Rows D5 and D6: the 2xx of other forks and their repetitions must reach the user.
 func TestEvery2xxReachesTheUserUntilTimerM(t *testing.T) {
 	bubble(t, both, func(t *testing.T, r *rig) {
 		req := r.request(sip.INVITE)
@@ -273,7 +273,7 @@ func TestALostFlowIsReplacedByTheNextHop(t *testing.T) {
 // RFC 3263 4.3: when one address fails the next is tried.
 func TestTheNextAddressIsTriedWhenOneFails(t *testing.T) {
 	bubble(t, []string{"tcp"}, func(t *testing.T, r *rig) {
-		r.net.Host("10.0.0.3") // there, but nobody listens
+		r.net.Host("10.0.0.3") // there, but without a listener
 		below := transport.New(transport.Config{
 			Network:  r.net.Host("10.0.0.4"),
 			Resolver: names{netip.MustParseAddr("10.0.0.3"), netip.MustParseAddr(peerIP)},

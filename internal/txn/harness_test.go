@@ -367,7 +367,7 @@ func outgoingRequest(method sip.RequestMethod, callID string, seq uint32) *draft
 	return draft.Of(req)
 }
 
-// sent is the request as the client has sent it last; nil for none.
+// sent is the latest request of the client, or nil.
 func sent(t testing.TB, c *Client) *sip.Request {
 	t.Helper()
 	text := c.Sent()

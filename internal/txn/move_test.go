@@ -210,7 +210,7 @@ func TestTheLossOfAConnectionAfterAProvisionalEndsARequest(t *testing.T) {
 
 func TestTargetsThatRefuseConnectionsArePassedOver(t *testing.T) {
 	bubbleFarm(t, []string{"tcp"}, 1, func(t *testing.T, f *farm) {
-		f.net.Host(peers[1].String()) // there, but nobody listens
+		f.net.Host(peers[1].String()) // there, but without a listener
 		third := &tcpWire{t: t}
 		f.listenOn(peers[2].String(), third)
 		answerOn(f.wires[0], f.start(sip.BYE, RequestOptions{}), 503, "a")
@@ -246,7 +246,7 @@ func TestARepetitionThatCannotBeWrittenMovesARequestOn(t *testing.T) {
 
 func TestTheNextTargetIsSoughtNoLongerThanTheTimeout(t *testing.T) {
 	bubbleFarm(t, []string{"tcp"}, 1, func(t *testing.T, f *farm) {
-		// The other addresses are no host's: dials hang.
+		// No host has the other addresses: dials hang.
 		answerOn(f.wires[0], f.start(sip.BYE, RequestOptions{}), 503, "a")
 		f.settle()
 		require.Equal(t, 1, f.layer.Running().Tasks)

@@ -111,7 +111,7 @@ func respondWithFinal(code int) func(*Server) {
 	return func(s *Server) { _ = s.Respond(s.NewResponse(code, "")) }
 }
 
-// What does not go into a record waits as it is: a response that is too long for one.
+// A response that is too long for a record keeps its transaction.
 func TestATransactionWithALongResponseWaitsAsItIs(t *testing.T) {
 	bubble(t, []string{"udp"}, func(t *testing.T, r *rig) {
 		r.user.onRequest = func(s *Server) {

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// RFC 3261 8.2.7: a refusal takes no transaction, and is the same each time
-// that the request comes, though there may be room by then.
+// RFC 3261 8.2.7: a refusal takes no transaction, and is the same for each retransmission,
+// even if a transaction could be had by then.
 func TestARefusalTakesNoTransaction(t *testing.T) {
 	bubble(t, both, func(t *testing.T, r *rig) {
 		r.wire.send(r.text("INVITE", "z9hG4bK-1"))

@@ -252,7 +252,7 @@ func TestClientsWithoutTheMagicCookieAreMatched(t *testing.T) {
 				require.Equal(t, []string{"200"}, r.lines())
 				respondWith(487)(r, s)
 				ack := r.text("ACK", branch)
-				r.wire.send(ack) // without our tag it is for somebody else's response
+				r.wire.send(ack) // without our tag it acknowledges another response
 				r.settle()
 				require.Equal(t, "Completed", stateOf(r.layer.pastServers, &s.tx.transaction))
 				r.wire.send(strings.Replace(ack, "To: <sip:us@10.0.0.1>", "To: <sip:us@10.0.0.1>;tag="+s.ToTag(), 1))
@@ -288,7 +288,7 @@ func TestTheSameRequestByAnotherPathGets482(t *testing.T) {
 		}
 		require.Equal(t, uint64(2), r.layer.Stats().Merged)
 
-		// Inside a dialog, and once the first is over, it is no merged request.
+		// Inside a dialog, and once the first is over, it is not a merged request.
 		text := r.text("INVITE", "z9hG4bK-3")
 		r.wire.send(strings.Replace(text, "To: <sip:us@10.0.0.1>", "To: <sip:us@10.0.0.1>;tag=x", 1))
 		require.Empty(t, r.lines(), "the 100 is the user's to send")

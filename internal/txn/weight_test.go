@@ -45,7 +45,7 @@ func TestTransactionsAreBoundedInBytes(t *testing.T) {
 	})
 }
 
-// FX7: without a room a BYE to nothing is told so, rather than to come again.
+// FX7: beyond the limit a BYE to no call gets 481, not 503.
 func TestAByeToNoCallGets481AtTheLimit(t *testing.T) {
 	bubbleWith(t, func(cfg *Config) {
 		cfg.Transactions = 1
@@ -88,8 +88,8 @@ func TestStrayRequestsTakeNoTransaction(t *testing.T) {
 	})
 }
 
-// FX7: what is counted of a transaction is no less than what it holds, whatever the
-// request is made of.
+// FX7: the counted bytes of a transaction are no less than its real ones, for any kind of
+// request.
 func TestBytesOfTransactionsAreCounted(t *testing.T) {
 	const n = 100
 	fill := func(part string) string { return strings.Repeat(part, 20<<10/len(part)) }
@@ -113,7 +113,7 @@ func TestBytesOfTransactionsAreCounted(t *testing.T) {
 				t.Run(fmt.Sprint(name, " ", method, " ", answered), func(t *testing.T) {
 					bubble(t, []string{"udp"}, func(t *testing.T, r *rig) {
 						network, to := r.net, netip.MustParseAddrPort(ourIP+":5060")
-						from := netip.MustParseAddrPort("10.9.9.9:5060") // nobody's: nothing is kept there
+						from := netip.MustParseAddrPort("10.9.9.9:5060") // an unused address: nothing is kept there
 						r.layer.user = discarding{answered}
 						send := func(i int) {
 							text := requestText("UDP 10.9.9.9", fmt.Sprint(i, c.callID), method, fmt.Sprint("z9hG4bK-", i), strings.Split(strings.TrimSuffix(c.more, "\r\n"), "\r\n")...)

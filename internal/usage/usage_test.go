@@ -27,8 +27,7 @@ func TestEffectOfAFailedRequest(t *testing.T) {
 		usage []sip.RequestMethod
 		none  []sip.RequestMethod
 	}{
-		// 5.2, note 4: 408 is no answer at all. OPTIONS and MESSAGE belong to no
-		// usage (5.3).
+		// 5.2, note 4: a 408 equals a timeout. OPTIONS and MESSAGE belong to no usage (5.3).
 		{408, []sip.RequestMethod{"INVITE", "UPDATE", "INFO", "REFER", "NOTIFY"}, []sip.RequestMethod{"OPTIONS", "MESSAGE"}},
 		{481, []sip.RequestMethod{"INVITE", "UPDATE", "INFO", "REFER", "NOTIFY"}, []sip.RequestMethod{"OPTIONS", "MESSAGE"}},
 		// Note 3: only where the method is integral to the usage.

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What a Contact of ours is not written for to find out is what writing it would say.
+// A Contact that passes the short check would pass if it were written.
 func TestPlainContactsCanBeWritten(t *testing.T) {
 	c := &sip.ContactHeader{Address: sip.Uri{
 		Scheme: "sip", User: "us", Host: "10.0.0.1", Port: 5060, UriParams: sip.HeaderParams{{K: "transport", V: "tcp"}},

@@ -116,8 +116,8 @@ func (l *load) inTime() error {
 // sippTime is what begins an error of sipp's, and ends the one before.
 var sippTime = regexp.MustCompile(`\d{4}-\d\d-\d\d\t[\d:.]+\t[\d.]+: `)
 
-// errors are what sipp did not expect, in brief. That a wait of the scenario is over is no
-// error.
+// errors are the unexpected events of sipp, in brief. The end of a wait of the scenario is not
+// an error.
 func (l *load) errors() (list []string) {
 	text, err := os.ReadFile(filepath.Join(l.folder, "errors.log"))
 	if err != nil {

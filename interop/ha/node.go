@@ -81,7 +81,7 @@ func beNode(args []string) error {
 // too slow. It says so at once, since it may be killed.
 const unsavedLine = "unsaved"
 
-// sayUnsaved prints that until the node is to end.
+// sayUnsaved prints that until the node ends.
 func sayUnsaved(stack *dialog.Stack, ended <-chan os.Signal) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -329,7 +329,7 @@ func (t *trial) startNode(i int) error {
 	}
 }
 
-// killedName begins the owner of the node that was killed; empty for none.
+// killedName begins the owner of the node that was killed; empty if none was.
 func (t *trial) killedName() string {
 	if t.killed == "" {
 		return ""

@@ -124,7 +124,7 @@ func (p *tab) consult(to *station) {
 	p.does("phone.consult(%q)", p.address(to))
 }
 
-// The session of a browser: what WebRTC needs of RFC 8829. Nobody takes the media.
+// The session of a browser: what WebRTC needs of RFC 8829. The media are not used.
 const browserSession = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE %[1]s\r\n" +
 	"m=audio 9 UDP/TLS/RTP/SAVPF 0\r\nc=IN IP4 0.0.0.0\r\na=mid:%[1]s\r\na=rtcp-mux\r\na=rtpmap:0 PCMU/8000\r\n" +
 	"a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=setup:%[2]s\r\n" +

@@ -302,9 +302,8 @@ func (c *passage) again(alice, bob *station) {
 	ended(c.t, caller, dialog.PartyRemote)
 }
 
-// proxyForgets lets a proxy lose the connection of one customer. Nobody can connect to a
-// client of WebSocket: its next re-INVITE tells the proxy, and the other customer, how it
-// is reached now.
+// proxyForgets lets a proxy lose the connection of one customer. A WebSocket client accepts no
+// connections: its next re-INVITE tells the proxy, and the other customer, its new address.
 func proxyForgets(c *passage) {
 	alice := c.customer(aliceHost, "alice", pinging)
 	plain := *c

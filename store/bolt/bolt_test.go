@@ -99,7 +99,7 @@ func TestClosedStoreSaysSo(t *testing.T) {
 	}
 }
 
-// What has expired leaves the file with the changes that follow.
+// Expired records leave the file with later changes.
 func TestExpiredRecordsLeaveTheFile(t *testing.T) {
 	ctx := context.Background()
 	s := open(t, filepath.Join(t.TempDir(), "calls"), &bolt.Options{NoSync: true})

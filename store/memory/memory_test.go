@@ -17,7 +17,7 @@ func TestConformance(t *testing.T) {
 	storetest.Run(t, func(*testing.T) dialog.Store { return memory.New() })
 }
 
-// What has expired is forgotten by the changes that follow, though nobody asks for it.
+// Expired records are forgotten with later changes, without a look-up.
 func TestExpiredRecordsAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, ctx := memory.New(), context.Background()

@@ -111,7 +111,7 @@ func TestDueOfLongAgo(t *testing.T) {
 	}
 }
 
-// A key by minute that leads to nothing goes, once nobody can be about to write the call.
+// A key by minute without a call is removed, once no process can be about to write the call.
 func TestKeysThatLeadToNothingGo(t *testing.T) {
 	js, _ := start(t, t.TempDir())
 	s, ctx := open(t, js, store.Options{Memory: true}), context.Background()
@@ -129,7 +129,7 @@ func TestKeysThatLeadToNothingGo(t *testing.T) {
 	}
 }
 
-// What is dropped and has expired leaves nothing in the bucket.
+// Dropped and expired records leave nothing in the bucket.
 func TestNothingIsLeft(t *testing.T) {
 	js, _ := start(t, t.TempDir())
 	s, ctx := open(t, js, store.Options{Memory: true}), context.Background()
@@ -161,7 +161,7 @@ func TestBucketOfAnother(t *testing.T) {
 	}
 }
 
-// A server that is gone costs no more than the context allows, and is no loss of the call.
+// A server that is down delays no longer than the context, and loses no call.
 func TestServerThatIsGone(t *testing.T) {
 	js, stop := start(t, t.TempDir())
 	s := open(t, js, store.Options{})

@@ -23,7 +23,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// What is dropped and has expired leaves no key behind, nor does what was taken.
+// Dropped, expired and taken records leave no key behind.
 func TestNoKeyIsLeft(t *testing.T) {
 	client := start(t).client(t)
 	s, ctx := store.New(client, nil), context.Background()
