@@ -289,7 +289,7 @@ func TestCallThatFollowedAReferLetsGoOfTheOld(t *testing.T) {
 		followed := <-result
 		followed.mutex.RLock()
 		defer followed.mutex.RUnlock()
-		require.Nil(t, followed.followerNow())
+		require.Nil(t, followed.transfers.follows)
 	})
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -92,10 +91,12 @@ func (r *ReferSubscription) call(ctx context.Context, opts InviteOpts) (*Dialog,
 		r.queueNotify(refersub.Notify{Progress: refersub.Progress{Status: sip.StatusNotImplemented, Reason: "Not Implemented"}})
 		return nil, err
 	}
-	f := &follower{r: r}
 	err = ErrPanic // unless Setup returns
-	defer func() { r.queueNotify(refersub.Notify{Progress: f.outcome(err)}) }()
-	call, err := r.invite(ctx, target, r.inviteOpts(f, opts))
+	defer func() {
+		outcome := outcomeOf(err)
+		r.step(func(s *refersub.Step) { r.state.CallOver(s, outcome) })
+	}()
+	call, err := r.invite(ctx, target, r.inviteOpts(opts))
 	if err == nil {
 		err = call.WaitAnswer(ctx)
 		call.follows(nil) // else a chain of transfers would stay as long as the last
@@ -127,13 +128,13 @@ func referenced(referTo sip.Uri) (sip.Uri, error) {
 }
 
 // inviteOpts adds the headers of the REFER to the application's options.
-func (r *ReferSubscription) inviteOpts(f *follower, opts InviteOpts) InviteOpts {
+func (r *ReferSubscription) inviteOpts(opts InviteOpts) InviteOpts {
 	headers := headersOf(r.referToURI)
-	if by := (Header{"Referred-By", r.referredBy}); by.Value != "" && checkHeader(by) == nil {
+	if by := (Header{"Referred-By", r.refer.By}); by.Value != "" && checkHeader(by) == nil {
 		headers = append(headers, by) // RFC 3892 2.2
 	}
 	opts.Headers = append(headers, opts.Headers...)
-	opts.token, opts.referral = r.token, true
+	opts.token, opts.referral = r.refer.Token, true
 	if opts.From == nil {
 		// RFC 3892 2.2: the same to the referrer and to the target.
 		r.dialog.mutex.RLock()
@@ -143,7 +144,7 @@ func (r *ReferSubscription) inviteOpts(f *follower, opts InviteOpts) InviteOpts 
 	}
 	setup := opts.Setup
 	opts.Setup = func(call *Dialog) {
-		call.follows(f)
+		call.follows(r)
 		if setup != nil {
 			setup(call)
 		}
@@ -162,55 +163,36 @@ func headersOf(uri sip.Uri) []Header {
 	return list
 }
 
-// follower gets the responses to the call that follows a REFER.
-type follower struct {
-	r *ReferSubscription // set at construction
-
-	mu   sync.Mutex // guards the field below
-	call refersub.Followed
-}
-
-// follows reports the call's responses to f; nil: no longer.
-func (d *Dialog) follows(f *follower) {
+// follows reports the call's responses to the referrer of r; nil: no longer.
+func (d *Dialog) follows(r *ReferSubscription) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if f != nil || d.transfers != nil {
-		d.transfersLocked().follower = f
+	if r != nil || d.transfers != nil {
+		d.transfersLocked().follows = r
 	}
-}
-
-func (d *Dialog) followerNow() *follower {
-	d.mutex.RLock()
-	defer d.mutex.RUnlock()
-	if d.transfers == nil {
-		return nil
-	}
-	return d.transfers.follower
 }
 
 // reportReferred reports a response to an INVITE to the referrer.
 func (d *Dialog) reportReferred(res *sipmsg.Message) {
-	f := d.followerNow()
-	if progress := (refersub.Progress{Status: res.Status, Reason: sipheader.OneLine(res.Reason)}); f != nil && f.isNews(progress) {
-		f.r.queueNotify(refersub.Notify{Progress: progress})
+	var r *ReferSubscription
+	d.mutex.RLock()
+	if d.transfers != nil {
+		r = d.transfers.follows
 	}
+	d.mutex.RUnlock()
+	if r == nil {
+		return
+	}
+	progress := refersub.Progress{Status: res.Status, Reason: sipheader.OneLine(res.Reason)}
+	r.step(func(s *refersub.Step) { r.state.CallResponse(s, progress) })
 }
 
-// isNews reports whether a response is reported now.
-func (f *follower) isNews(p refersub.Progress) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.call.Response(p)
-}
-
-// outcome is the status of the new call for the referrer.
-func (f *follower) outcome(err error) refersub.Progress {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// outcomeOf is the status of a call for its referrer; zero for one that was established.
+func outcomeOf(err error) refersub.Progress {
 	var refused *ResponseError
 	switch {
 	case err == nil:
-		return f.call.Accepted()
+		return refersub.Progress{}
 	case errors.As(err, &refused):
 		return refersub.Progress{Status: refused.StatusCode, Reason: sipheader.OneLine(refused.Reason)}
 	case errors.Is(err, ErrTimeout):

@@ -82,7 +82,7 @@ func TestReferWithAPlainCSeqIsTakenOnce(t *testing.T) {
 		}
 		require.Len(t, d.GetAllReferSubscriptions(), 1)
 		require.Equal(t, "2 REFER", d.GetAllReferSubscriptions()[0].ID)
-		require.Equal(t, "<sip:boss@127.0.0.8>", d.GetAllReferSubscriptions()[0].referredBy)
+		require.Equal(t, "<sip:boss@127.0.0.8>", d.GetAllReferSubscriptions()[0].refer.By)
 	}
 	for _, line := range []string{"CSeq: REFER", "CSeq: x REFER", "CSeq: 2", "CSeq: 99999999999 REFER"} {
 		req := sip.NewRequest(sip.REFER, sip.Uri{Scheme: "sip", Host: "127.0.0.1"})

@@ -12,25 +12,44 @@ import (
 	"sipdialog.example/dialog/internal/refersub"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
+	"sipdialog.example/dialog/internal/usage"
 )
 
-// The NOTIFYs that arrive, for REFERs we sent.
-
-// handleSubscriptions handles a request that belongs to the subscription of a REFER
-// rather than to the session (RFC 5057 5.3), and reports whether it did. It does so
+// handleSubscriptions handles a NOTIFY or SUBSCRIBE that belongs to the subscription of a
+// REFER rather than to the session (RFC 5057 5.3), and reports whether it did. It does so
 // also after the end of the session.
 func (d *Dialog) handleSubscriptions(tx serverTx, req *sipmsg.Message) bool {
-	switch {
-	case !isReferEvent(req):
-		return false
-	case req.Method == sip.NOTIFY:
-		d.handleNotify(tx, req)
-	case req.Method == sip.SUBSCRIBE:
-		d.handleSubscribe(tx, req)
-	default:
+	if !isReferEvent(req) || !usage.OfSubscription(req.Method) {
 		return false
 	}
+	isNotify := req.Method == sip.NOTIFY
+	r := d.subscriptionFor(sipheader.Value(req, "Event"), isNotify)
+	if r == nil {
+		d.replyWith(tx, refersub.Stray(req.Method, d.isMortal()))
+		return true
+	}
+	var reply refersub.Reply
+	effects := r.change(func(s *refersub.Step) {
+		if isNotify {
+			reply = r.state.Notified(s, refersub.Read(req))
+		} else {
+			reply = r.state.Subscribed(s, sipheader.Value(req, "Expires"))
+		}
+	})
+	d.replyWith(tx, reply)
+	r.perform(effects)
 	return true
+}
+
+func (d *Dialog) replyWith(tx serverTx, reply refersub.Reply) {
+	var headers []sip.Header
+	if reply.HasContact {
+		headers = append(headers, d.contactTo(tx))
+	}
+	if reply.Header != nil {
+		headers = append(headers, reply.Header)
+	}
+	d.stack.answerWith(tx, reply.Status, headers...)
 }
 
 // isReferEvent reports whether the event of a request is refer.
@@ -38,60 +57,6 @@ func isReferEvent(req *sipmsg.Message) bool { return refersub.IsRefer(sipheader.
 
 // allowEvents lists the event that we know (RFC 6665 4.4.4).
 func allowEvents() sip.Header { return sip.NewHeader("Allow-Events", "refer") }
-
-// handleNotify handles the peer's NOTIFY for a REFER of ours (RFC 3515 2.4.5).
-func (d *Dialog) handleNotify(tx serverTx, req *sipmsg.Message) {
-	switch code := d.takeNotify(req); code {
-	case sip.StatusUnsupportedMediaType:
-		d.stack.answerWith(tx, code, sip.NewHeader("Accept", sipmsg.Bare(refersub.TypeFrag)))
-	case sip.StatusOK:
-		d.stack.answerWith(tx, code, d.contactTo(tx)) // it may make the dialog (RFC 6665 4.4.1)
-	default:
-		d.stack.answerWith(tx, code)
-	}
-	d.forgetIfUnused()
-}
-
-// takeNotify handles a NOTIFY and returns the status of its response. It may come before
-// the 202 (RFC 3515 2.4.4), and after the end of the call. Without a readable body it
-// reports no progress, but the state of the subscription counts.
-func (d *Dialog) takeNotify(req *sipmsg.Message) int {
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
-	r := refersub.Named(d.sentRefersLocked(), sipheader.Value(req, "Event"), isFirst)
-	if r == nil {
-		return sip.StatusCallTransactionDoesNotExists // RFC 6665 4.1.3
-	}
-	n := refersub.Read(sipheader.Value(req, "Subscription-State"), sipheader.Value(req, "Content-Type"), req.Body())
-	if refusal := n.Refusal(); refusal != 0 {
-		return refusal
-	}
-	isNews, effect := r.state.Receive(time.Now(), n, d.config().referLife(), d.transactionTime())
-	if isNews {
-		r.tellProgressLocked()
-	}
-	if effect == refersub.Ends {
-		r.answeredLocked(nil)
-		r.endLocked(r.terminatedLocked(n))
-	} else {
-		r.armLocked()
-	}
-	return sip.StatusOK
-}
-
-// terminatedLocked is the error for the last NOTIFY of a subscription without an
-// outcome (RFC 6665 4.1.3).
-func (r *ReferSubscription) terminatedLocked(n refersub.Received) *TransferError {
-	reason, retryAfter := n.Reason()
-	e := r.lostLocked(sipheader.OneLine(reason), nil)
-	if e.Reason == "timeout" {
-		e.Err = ErrTimeout
-	}
-	e.RetryAfter = retryAfter
-	return e
-}
-
-func isFirst(r *ReferSubscription) bool { return r.first }
 
 // Progress is a status line of the transferred call (RFC 3515 2.4.5); zero before the
 // first.
@@ -139,6 +104,23 @@ func (e *TransferError) Is(target error) bool { return target == ErrNoOutcome }
 // Unwrap returns Err.
 func (e *TransferError) Unwrap() error { return e.Err }
 
+// transferError is the error of Wait for a subscription without an outcome; nil for one
+// that has it.
+func transferError(failure error) error {
+	var lost *refersub.Lost
+	if !errors.As(failure, &lost) {
+		return failure
+	}
+	e := &TransferError{Last: Progress(lost.Last), Reason: sipheader.OneLine(lost.Reason), RetryAfter: lost.RetryAfter, Err: lost.Err}
+	switch lost.Err {
+	case refersub.ErrTimeout:
+		e.Err = ErrTimeout
+	case refersub.ErrNone:
+		e.Err = ErrNoSubscription
+	}
+	return e
+}
+
 // Status returns the last progress: sent by us for a REFER that we received, by the
 // peer for a REFER of ours. From 200 on it does not change.
 func (r *ReferSubscription) Status() Progress {
@@ -179,8 +161,7 @@ func (r *ReferSubscription) Wait(ctx context.Context) (result Progress, err erro
 func (r *ReferSubscription) waiting() <-chan struct{} {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
-	r.state.Wait()
-	r.refreshInTimeLocked()
+	r.changeLocked(r.state.Wait)
 	return r.decided.OpenIf(r.state.IsDecided()).C()
 }
 
@@ -188,13 +169,12 @@ func (r *ReferSubscription) waiting() <-chan struct{} {
 func (r *ReferSubscription) result(ctx context.Context) (Progress, error) {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
-	r.state.Waited()
-	r.refreshInTimeLocked()
+	r.changeLocked(r.state.Waited)
 	last := Progress(r.state.Progress())
 	if !r.state.IsDecided() {
 		return last, ctx.Err()
 	}
-	return last, r.state.Failure() // nil for an outcome
+	return last, r.failure // nil for an outcome
 }
 
 // OnProgress registers a callback for the progress: the last one at once, if there is
@@ -214,35 +194,16 @@ func (r *ReferSubscription) OnProgress(callback func(Progress)) {
 }
 
 // tellProgressLocked reports new progress.
-func (r *ReferSubscription) tellProgressLocked() {
-	p := Progress(r.state.Progress())
+func (r *ReferSubscription) tellProgressLocked(news refersub.Progress) {
 	calls := make([]func(), len(r.callbacks))
 	for i, callback := range r.callbacks {
-		calls[i] = func() { callback(p) }
+		calls[i] = func() { callback(Progress(news)) }
 	}
-	if r.state.IsDecided() {
+	if news.IsFinal() {
 		r.mailbox.Push(calls...)
-		r.decided.Open()
 		return
 	}
 	if len(calls) > 0 && !r.mailbox.Offer(calls...) && r.dialog.stack != nil {
 		r.dialog.stack.counters.progress.Add(1)
 	}
-}
-
-// failLocked records that there will be no outcome, unless there is one.
-func (r *ReferSubscription) failLocked(cause error) {
-	if r.state.IsDecided() {
-		return
-	}
-	if lost := (*TransferError)(nil); !errors.As(cause, &lost) {
-		cause = r.lostLocked("", cause)
-	}
-	r.state.Fail(cause)
-	r.decided.Open()
-}
-
-// lostLocked is the error of a subscription that ends without an outcome.
-func (r *ReferSubscription) lostLocked(reason string, err error) *TransferError {
-	return &TransferError{Last: Progress(r.state.Progress()), Reason: reason, Err: err}
 }

@@ -2,7 +2,6 @@ package dialog
 
 import (
 	"context"
-	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -10,11 +9,12 @@ import (
 	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/refersub"
 	"sipdialog.example/dialog/internal/retry"
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
-	"sipdialog.example/dialog/internal/usage"
 )
 
-// The NOTIFYs we send, for REFERs we received.
+// The requests of a subscription that we send: NOTIFYs for REFERs we received, SUBSCRIBEs
+// for REFERs we sent.
 
 // SendNotify reports the progress of a REFER that we received to the peer (RFC 3515
 // 2.4.4): 100 to 199 while the new call is in progress, 200 to 699 for its outcome,
@@ -37,45 +37,144 @@ func (r *ReferSubscription) SendNotify(ctx context.Context, status int, reason s
 	if r.dialog.awaitsOurACK() {
 		return ErrPending
 	}
-	answered := make(chan error, 1)
-	err = r.notify(ctx, refersub.Notify{Progress: refersub.Progress{Status: status, Reason: reason}}, func(err error) { answered <- err })
-	if err != nil {
+	over := make(chan error, 1)
+	if err := r.notify(ctx, refersub.Notify{Progress: refersub.Progress{Status: status, Reason: reason}}, over); err != nil {
 		return err
 	}
 	select {
-	case err := <-answered:
+	case err := <-over:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// notify writes a NOTIFY and returns. Unless it returns an error, answered is called
-// once with the outcome.
-func (r *ReferSubscription) notify(ctx context.Context, n refersub.Notify, answered func(error)) error {
+// notify writes a NOTIFY and returns. Unless it returns an error, over, unless nil, gets
+// the outcome.
+func (r *ReferSubscription) notify(ctx context.Context, n refersub.Notify, over chan<- error) error {
+	number := 0
+	err := r.send(ctx, sip.NOTIFY, subscriptionRequest{
+		fillLocked: func(req *draft.Request) {
+			now := r.newStep()
+			n, number = r.state.Leave(&now, n)
+			r.dialog.transfersLocked().notifying++
+			n.Write(req, r.ID)
+		},
+		mayRepeatLocked: func() error {
+			if !r.state.IsLatest(number) {
+				return ErrPending // out of date
+			}
+			return nil
+		},
+		over:      func(_ *sipmsg.Message, f refersub.Failure) { r.notifyOver(number, f, over) },
+		overtaken: n.Retry,
+	})
+	if err != nil {
+		r.notifyOver(number, refersub.Failure{Err: err, Unsent: true}, nil)
+		return err
+	}
+	r.step(func(s *refersub.Step) { r.state.Left(s, n) })
+	return nil
+}
+
+// notifyOver lets the next NOTIFY leave. The new call continues whatever the response is
+// (RFC 3515 2.4.4).
+func (r *ReferSubscription) notifyOver(number int, f refersub.Failure, over chan<- error) {
+	isFirst := false
+	r.step(func(s *refersub.Step) { isFirst = r.state.NotifyOver(s, number, f) })
+	if isFirst && over != nil {
+		over <- f.Err
+	}
+}
+
+// queueNotify queues a NOTIFY and returns. It leaves when all before it have been
+// answered.
+func (r *ReferSubscription) queueNotify(n refersub.Notify) {
+	r.step(func(s *refersub.Step) { r.state.Queue(s, n) })
+}
+
+// writeQueued writes one NOTIFY of the queue.
+func (r *ReferSubscription) writeQueued(n refersub.Notify) {
+	ctx, cancel := context.WithTimeout(r.dialog.baseContext(), r.dialog.config().txTimeout())
+	defer cancel()
+	err := r.notify(ctx, n, nil)
+	if err != nil {
+		r.dialog.log().Debug("NOTIFY could not be sent", "error", err)
+	}
+	r.step(func(s *refersub.Step) { r.state.Written(s, n, err) })
+}
+
+// subscribe sends a SUBSCRIBE that prolongs the subscription.
+func (r *ReferSubscription) subscribe(life time.Duration) {
+	ctx, cancel := context.WithTimeout(r.dialog.baseContext(), r.dialog.config().txTimeout())
+	defer cancel()
+	over := func(res *sipmsg.Message, f refersub.Failure) {
+		expires := ""
+		if res != nil {
+			expires = sipheader.Value(res, "Expires")
+		}
+		r.step(func(s *refersub.Step) { r.state.Refreshed(s, expires, f) })
+	}
+	err := r.send(ctx, sip.SUBSCRIBE, subscriptionRequest{
+		fillLocked:      func(req *draft.Request) { refersub.WriteSubscribe(req, r.ID, life) },
+		mayRepeatLocked: r.mayRequestLocked, over: over,
+	})
+	if err != nil {
+		r.dialog.log().Debug("SUBSCRIBE could not be sent", "error", err)
+		over(nil, refersub.Failure{Err: err, Unsent: true})
+	}
+}
+
+// subscriptionRequest is what a request of a subscription has of its own.
+type subscriptionRequest struct {
+	// fillLocked adds its headers. mayRepeatLocked forbids that it is sent again.
+	fillLocked      func(*draft.Request)
+	mayRepeatLocked func() error
+	// over gets the outcome: the 2xx, or the failure.
+	over func(*sipmsg.Message, refersub.Failure)
+	// overtaken is true when it is sent again after a 500.
+	overtaken bool
+}
+
+// send writes a request of the subscription in its dialog.
+func (r *ReferSubscription) send(ctx context.Context, method sip.RequestMethod, m subscriptionRequest) error {
 	d := r.dialog
-	if err := r.lockToSend(ctx, "SendNotify"); err != nil {
+	if err := r.lockToSend(ctx, string(method)); err != nil {
 		return err
 	}
 	defer d.sendSlot.Release()
-	n = n.Filled(r.state.Progress(), r.leftLocked())
-	req, err := r.newNotifyLocked(n)
+	s := d.currentLocked()
+	req, err := s.nextRequestLocked(method)
 	if err != nil {
 		d.mutex.Unlock()
 		return err
 	}
-	sent := &sentNotify{r: r, number: r.notifier.Sent(), answered: answered}
-	d.transfersLocked().notifying++
-	err = d.currentLocked().unlockAndSend(ctx, req, d.currentForkLocked(), sent.mayRepeatLocked, func(x *retry.Request) {
-		x.Overtaken, x.OnResponse, x.OnDone = n.Retry, sent.response, sent.done
+	m.fillLocked(req)
+	return s.unlockAndSend(ctx, req, d.currentForkLocked(), m.mayRepeatLocked, func(x *retry.Request) {
+		x.Overtaken = m.overtaken
+		d.observe(x, method, m.over)
 	})
-	if err != nil {
-		sent.answered = func(error) {}
-		sent.ended(err)
-		return err
+}
+
+// observe reports the outcome of a request of a subscription: first to over, then to what
+// else of the dialog a failure ends (RFC 5057 5.1).
+func (d *Dialog) observe(x *retry.Request, method sip.RequestMethod, over func(*sipmsg.Message, refersub.Failure)) {
+	x.OnResponse = func(res *sipmsg.Message) {
+		switch {
+		case res.IsProvisional():
+		case res.IsSuccess():
+			over(res, refersub.Failure{})
+		default:
+			over(nil, refersub.Failure{Status: res.Status, Err: newResponseError(method, res)})
+			d.failed(nil, method, res.Status, res.Reason)
+		}
 	}
-	r.notifySent(n)
-	return nil
+	x.OnDone = func(err error) {
+		if err != nil {
+			over(nil, refersub.Failure{Err: callError(err)})
+			d.unanswered(nil, method, err)
+		}
+	}
 }
 
 // lockToSend is Dialog.lockToSend for a request of a subscription, which may outlive
@@ -108,173 +207,4 @@ func (r *ReferSubscription) mayRequestLocked() error {
 		return ErrTerminated // it would overtake the BYE that releases a fork
 	}
 	return nil
-}
-
-// leftLocked is how long the subscription goes on.
-func (r *ReferSubscription) leftLocked() time.Duration {
-	return r.state.Left(time.Now(), r.dialog.config().referLife())
-}
-
-func (r *ReferSubscription) newNotifyLocked(n refersub.Notify) (*draft.Request, error) {
-	req, err := r.dialog.currentLocked().nextRequestLocked(sip.NOTIFY)
-	if err != nil {
-		return nil, err
-	}
-	req.AddHeader(r.event())
-	req.Add("Subscription-State", n.State)
-	putBody(req, NewBody(refersub.TypeFrag, n.Progress.Frag()))
-	return req, nil
-}
-
-// event is the Event header of the subscription (RFC 3515 2.4.6).
-func (r *ReferSubscription) event() sip.Header { return sip.NewHeader("Event", refersub.Event(r.ID)) }
-
-// notifySent records the content of a NOTIFY that has left.
-func (r *ReferSubscription) notifySent(n refersub.Notify) {
-	r.dialog.mutex.Lock()
-	if r.state.Report(n.Progress) {
-		r.tellProgressLocked()
-	}
-	if n.Progress.IsFinal() {
-		r.unfollowedLocked() // the application did it otherwise
-	}
-	if reason, ends := n.Ends(); ends {
-		r.endLocked(r.lostLocked(reason, nil))
-	}
-	r.dialog.mutex.Unlock()
-	r.dialog.forgetIfUnused()
-}
-
-// sentNotify is a NOTIFY that has left.
-type sentNotify struct {
-	// Set at construction.
-
-	r        *ReferSubscription
-	number   int
-	answered func(error)
-
-	// over is true once the NOTIFY has its response, or will get none.
-	over atomic.Bool
-}
-
-// mayRepeatLocked returns an error for a NOTIFY that is out of date: it is not sent
-// again.
-func (n *sentNotify) mayRepeatLocked() error {
-	if !n.r.notifier.IsLatest(n.number) {
-		return ErrPending
-	}
-	return nil
-}
-
-// response handles the response to a NOTIFY. A failure that ends the subscription by RFC
-// 5057 5.1 ends it. The new call continues (RFC 3515 2.4.4).
-func (n *sentNotify) response(res *sipmsg.Message) {
-	switch {
-	case res.IsProvisional():
-	case res.IsSuccess():
-		n.ended(nil)
-	default:
-		err := newResponseError(sip.NOTIFY, res)
-		if usage.EffectOf(sip.NOTIFY, res.Status) != usage.EndsNothing {
-			n.r.drop(err)
-		}
-		n.ended(err)
-		n.r.dialog.failed(nil, sip.NOTIFY, res.Status, res.Reason)
-	}
-}
-
-// done ends the subscription when a NOTIFY gets no response (RFC 6665 4.2.2).
-func (n *sentNotify) done(err error) {
-	if err != nil {
-		n.r.drop(callError(err))
-		n.ended(callError(err))
-	}
-}
-
-// ended lets the next NOTIFY leave.
-func (n *sentNotify) ended(err error) {
-	if !n.over.CompareAndSwap(false, true) {
-		return
-	}
-	d := n.r.dialog
-	d.mutex.Lock()
-	n.r.notifier.Answered()
-	if t := d.transfersLocked(); t.notifying > 0 { // dropSubscriptions counts no more
-		t.notifying--
-	}
-	next := n.r.flusherLocked()
-	d.mutex.Unlock()
-	d.forgetIfUnused()
-	n.answered(err)
-	next()
-}
-
-// The NOTIFYs that wait: of one subscription one is unanswered at a time.
-
-// queueNotify queues a NOTIFY and returns. It leaves when all before it have been
-// answered, so that they arrive in order.
-func (r *ReferSubscription) queueNotify(n refersub.Notify) {
-	r.dialog.mutex.Lock()
-	if !r.active || !r.notifier.Queue(n) {
-		r.dialog.mutex.Unlock()
-		return
-	}
-	start := r.flusherLocked()
-	r.dialog.mutex.Unlock()
-	start()
-}
-
-// flusherLocked returns a function that begins to flush, if a NOTIFY may leave now.
-// Shutdown waits for it when the last NOTIFY is in the queue. It is called without
-// locks.
-func (r *ReferSubscription) flusherLocked() (start func()) {
-	switch may := r.notifier.Begin(); {
-	case may && r.notifier.IsClosing():
-		return func() { r.dialog.finalGoodbye(r.flush) }
-	case may:
-		return func() { r.dialog.background(r.flush) }
-	}
-	return func() {}
-}
-
-// flushLast writes the last NOTIFY without waiting for the response to another, for
-// which there is no time left.
-func (r *ReferSubscription) flushLast() {
-	r.dialog.mutex.Lock()
-	last, found := r.notifier.TakeLast()
-	r.dialog.mutex.Unlock()
-	if found {
-		r.dialog.finalGoodbye(func() { r.write(last) })
-	}
-}
-
-// flush writes the first NOTIFY in the queue, and the next if that failed.
-func (r *ReferSubscription) flush() {
-	for more := true; more; {
-		r.dialog.mutex.Lock()
-		n, found := r.notifier.Next()
-		r.dialog.mutex.Unlock()
-		if !found {
-			return // ended meanwhile
-		}
-		r.write(n)
-		r.dialog.mutex.Lock()
-		more = r.notifier.Written()
-		r.dialog.mutex.Unlock()
-	}
-}
-
-// write writes one NOTIFY of the queue. If the last cannot be written, the subscription
-// still ends.
-func (r *ReferSubscription) write(n refersub.Notify) {
-	ctx, cancel := context.WithTimeout(r.dialog.baseContext(), r.dialog.config().txTimeout())
-	defer cancel()
-	err := r.notify(ctx, n, func(error) {})
-	if err == nil {
-		return
-	}
-	r.dialog.log().Debug("NOTIFY could not be sent", "error", err)
-	if n.IsLast() {
-		r.drop(err)
-	}
 }

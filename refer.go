@@ -138,9 +138,10 @@ func (d *Dialog) writeRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpt
 	if queued {
 		d.transfers.queue.Push(r)
 	}
-	r.silent = opts != nil && opts.RequireNoSub
+	r.refer.Silent = opts != nil && opts.RequireNoSub
 	err = s.unlockAndSend(ctx, req, nil, r.mayRepeatLocked, func(x *retry.Request) {
-		x.Prepared, x.OnResponse, x.OnDone = r.prepared, r.referResponse, r.referDone
+		x.Prepared = r.prepared
+		d.observe(x, sip.REFER, r.referOver)
 	})
 	if err != nil {
 		d.mutex.Lock()
@@ -158,27 +159,19 @@ func (r *ReferSubscription) waitResponse(ctx context.Context) (*ReferSubscriptio
 	select {
 	case <-r.answered:
 	case <-ctx.Done():
-		r.abandon(ctx.Err())
+		r.step(func(s *refersub.Step) { r.state.Abandon(s, ctx.Err()) })
 	}
-	r.dialog.mutex.RLock()
-	defer r.dialog.mutex.RUnlock()
-	if r.err != nil {
-		return nil, r.err
-	}
-	return r, nil
+	return r.orRefusal()
 }
 
-// abandon drops the subscription of a REFER of ours that has no response yet.
-func (r *ReferSubscription) abandon(cause error) {
-	r.dialog.mutex.Lock()
-	select {
-	case <-r.answered:
-	default:
-		r.answeredLocked(cause)
-		r.endLocked(cause)
+// orRefusal returns the subscription of a REFER that got a 2xx, else its error.
+func (r *ReferSubscription) orRefusal() (*ReferSubscription, error) {
+	r.dialog.mutex.RLock()
+	defer r.dialog.mutex.RUnlock()
+	if err := r.state.Refusal(); err != nil {
+		return nil, err
 	}
-	r.dialog.mutex.Unlock()
-	r.dialog.forgetIfUnused()
+	return r, nil
 }
 
 // mayRepeatLocked reports why a REFER must not be sent again: its subscription has ended,
@@ -223,44 +216,12 @@ func (d *Dialog) referrerLocked(opts *ReferOpts) string {
 	return ""
 }
 
-// transfers has the state of the REFERs of a call; most calls have none. The dialog's
-// mutex guards it.
-type transfers struct {
-	// sent are the REFERs sent, by CSeq header value, queue those that no WaitRefer has
-	// served.
-	sent  map[string]*ReferSubscription
-	queue refersub.Queue[*ReferSubscription]
-	// deciding counts those received that the application has not decided, followable
-	// are those accepted that no FollowRefer has taken.
-	deciding   int
-	followable refersub.Followable[*ReferSubscription]
-	// notifying counts the NOTIFYs of ours without an answer.
-	notifying int
-	// follower, in a call that follows a REFER, is told of the call's responses.
-	follower *follower
-}
-
-func (d *Dialog) transfersLocked() *transfers {
-	if d.transfers == nil {
-		d.transfers = &transfers{}
-	}
-	return d.transfers
-}
-
-// sentRefersLocked are the REFERs sent, by CSeq header value.
-func (d *Dialog) sentRefersLocked() map[string]*ReferSubscription {
-	if d.transfers == nil {
-		return nil
-	}
-	return d.transfers.sent
-}
-
 func (d *Dialog) newSentReferLocked(req *draft.Request, referTo sip.Uri) *ReferSubscription {
 	r := d.newSubscription(req.Value("CSeq"), referTo)
 	t := d.transfersLocked()
-	r.state.Sent, r.first, r.answered = true, t.sent == nil, make(chan struct{})
-	if r.first {
-		t.sent = make(map[string]*ReferSubscription)
+	r.state.Sent, r.answered = true, make(chan struct{})
+	if t.sent == nil {
+		t.sent, t.first = make(map[string]*ReferSubscription), r.ID
 	}
 	t.sent[r.ID] = r
 	return r
@@ -273,58 +234,32 @@ func (r *ReferSubscription) prepared(req *draft.Request) {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
 	if id := req.Value("CSeq"); id != r.ID && !r.state.IsOver() {
-		delete(r.dialog.transfers.sent, r.ID)
+		t := r.dialog.transfers
+		delete(t.sent, r.ID)
+		if t.first == r.ID {
+			t.first = id
+		}
 		r.ID = id
-		r.dialog.transfers.sent[id] = r
+		t.sent[id] = r
 	}
 }
 
-// referResponse handles a response to a REFER of ours.
-func (r *ReferSubscription) referResponse(res *sipmsg.Message) {
-	switch {
-	case res.IsProvisional():
-	case res.IsSuccess():
-		r.accepted(res)
-	default:
-		r.refused(newResponseError(sip.REFER, res))
-		r.dialog.failed(nil, sip.REFER, res.Status, res.Reason)
-	}
-}
-
-// accepted handles a 2xx to the REFER. It creates the subscription, unless the peer agrees
-// to none (RFC 4488 4). A NOTIFY may change its duration later.
-func (r *ReferSubscription) accepted(res *sipmsg.Message) {
-	r.dialog.establishFrom(res)
-	r.dialog.mutex.Lock()
-	r.answeredLocked(nil)
-	switch {
-	case r.silent || refersub.IsFalse(sipheader.Value(res, "Refer-Sub")):
-		r.endLocked(ErrNoSubscription)
-	case !r.state.IsOver() && !r.state.HasBegun():
-		r.activateLocked(r.dialog.config().referLife())
-	}
-	r.dialog.mutex.Unlock()
-	r.dialog.forgetIfUnused()
-}
-
-func (r *ReferSubscription) referDone(err error) {
-	if err == nil {
+// referOver handles the outcome of a REFER of ours. A 2xx creates the subscription, unless
+// the peer agrees to none (RFC 4488 4).
+func (r *ReferSubscription) referOver(res *sipmsg.Message, f refersub.Failure) {
+	if f.Err != nil {
+		r.refused(f.Err)
 		return
 	}
-	r.refused(callError(err))
-	r.dialog.unanswered(nil, sip.REFER, err)
+	r.dialog.establishFrom(res)
+	silent := r.refer.Silent || refersub.IsFalse(sipheader.Value(res, "Refer-Sub"))
+	r.step(func(s *refersub.Step) { r.state.Accepted(s, silent) })
 }
 
 // refused ends the subscription of a REFER that was not accepted: Wait and WaitRefer
 // return err.
 func (r *ReferSubscription) refused(err error) {
-	r.dialog.mutex.Lock()
-	r.answeredLocked(err)
-	r.state.Fail(err)
-	r.decided.Open()
-	r.endLocked(err)
-	r.dialog.mutex.Unlock()
-	r.dialog.forgetIfUnused()
+	r.step(func(s *refersub.Step) { r.state.Refused(s, err) })
 }
 
 // WaitRefer waits for the response to a REFER that was sent. Each call of WaitRefer
@@ -352,12 +287,9 @@ func (d *Dialog) WaitRefer(ctx context.Context) (result *ReferSubscription, err 
 		return nil, ctx.Err()
 	}
 	d.mutex.Lock()
-	defer d.mutex.Unlock()
 	d.transfers.queue.Drop(r)
-	if r.err != nil {
-		return nil, r.err
-	}
-	return r, nil
+	d.mutex.Unlock()
+	return r.orRefusal()
 }
 
 // nextRefer takes the first REFER for which no WaitRefer waits.
@@ -435,18 +367,11 @@ func (s *Stack) findByNotify(notify *sipmsg.Message) *Dialog {
 	s.mutex.RLock()
 	d := s.registry.Subscribed(DialogKey{CallID: sipheader.CallID(notify), LocalTag: sipheader.ToTag(notify)})
 	s.mutex.RUnlock()
-	if d == nil || !isReferEvent(notify) || !d.hasSent(sipheader.Value(notify, "Event")) {
+	if d == nil || !isReferEvent(notify) || d.subscriptionFor(sipheader.Value(notify, "Event"), true) == nil {
 		return nil
 	}
 	d.establish(sipheader.FromTag(notify), func(s *dialogState) { s.LearnRequest(saidBy(notify, sipheader.FromTag(notify))) })
 	return d
-}
-
-// hasSent reports whether an Event names a REFER of ours.
-func (d *Dialog) hasSent(event string) bool {
-	d.mutex.RLock()
-	defer d.mutex.RUnlock()
-	return refersub.Named(d.sentRefersLocked(), event, isFirst) != nil
 }
 
 // establishFrom is establish for the 2xx to the REFER (RFC 3261 12.1.2).

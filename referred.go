@@ -102,7 +102,7 @@ func (d *Dialog) reserveRefer(r *ReferSubscription, req *sipmsg.Message) (over *
 	if len(d.referSubscriptions)+t.deciding >= d.referLimit() {
 		return &d.stack.counters.subscribed
 	}
-	bytes := len(req.Text()) + len(r.token)
+	bytes := len(req.Text()) + len(r.refer.Token)
 	if !d.holds.Take(bytes) {
 		return &d.stack.counters.bytes
 	}
@@ -117,11 +117,10 @@ func (d *Dialog) referLimit() int {
 
 func (d *Dialog) newReferRequest(req sipheader.Message, referTo sip.Uri, replaces *ReplacesInfo) *ReferRequest {
 	r := d.newSubscription(sipheader.CSeqValue(req), referTo)
-	arrived := refersub.ReadRefer(req)
-	r.referredBy, r.token, r.silent = arrived.By, arrived.Token, arrived.Silent
-	r.state.Report(refersub.Progress{Status: sip.StatusTrying, Reason: "Trying"})
+	r.refer = refersub.ReadRefer(req)
+	r.state.Begins(refersub.Progress{Status: sip.StatusTrying, Reason: "Trying"})
 	return &ReferRequest{
-		Dialog: d, ReferTo: referTo, Replaces: replaces, ReferredBy: r.referredBy,
+		Dialog: d, ReferTo: referTo, Replaces: replaces, ReferredBy: r.refer.By,
 		Subscription: r,
 	}
 }
@@ -144,7 +143,7 @@ func (d *Dialog) answerRefer(tx serverTx, refer *ReferRequest, a Answer) {
 		d.stack.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
 		return
 	}
-	if err := tx.Respond(d.newAccepted(tx, a, r.silent)); err != nil {
+	if err := tx.Respond(d.newAccepted(tx, a, r.refer.Silent)); err != nil {
 		d.log().Debug("REFER could not be answered", "error", err)
 		r.follow() // nothing was begun, so nothing is left behind
 		r.drop(err)
@@ -242,15 +241,13 @@ func (d *Dialog) takeRefer(r *ReferSubscription) (isNew bool, err error) {
 		return false, nil
 	}
 	d.followableLocked(r)
-	if r.silent {
-		r.endLocked(ErrNoSubscription)
-		return true, nil
+	if !r.refer.Silent {
+		if d.referSubscriptions == nil {
+			d.referSubscriptions = make(map[string]*ReferSubscription)
+		}
+		d.referSubscriptions[r.ID] = r
 	}
-	r.active = true
-	if d.referSubscriptions == nil {
-		d.referSubscriptions = make(map[string]*ReferSubscription)
-	}
-	d.referSubscriptions[r.ID] = r
+	r.changeLocked(func(s *refersub.Step) { r.state.Take(s, r.refer.Silent) })
 	return true, nil
 }
 
@@ -268,19 +265,14 @@ func (d *Dialog) startRefer(refer *ReferRequest) {
 // begin starts the subscription's time and sends the first NOTIFY, which goes
 // before anything the application sends.
 func (r *ReferSubscription) begin() {
-	d := r.dialog
-	d.mutex.Lock()
-	active := r.active
-	if active && !r.state.HasBegun() { // a SUBSCRIBE may have come
-		r.activateLocked(d.config().referLife())
-	}
-	d.mutex.Unlock()
-	if !active {
+	d, isDue := r.dialog, false
+	r.step(func(s *refersub.Step) { isDue = r.state.Start(s) })
+	if !isDue {
 		return
 	}
 	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().timers().T2)
 	defer cancel()
-	if err := r.notify(ctx, refersub.Notify{}, func(error) {}); err != nil {
+	if err := r.notify(ctx, refersub.Notify{}, nil); err != nil {
 		d.log().Debug("NOTIFY could not be sent yet", "error", err)
 		r.queueNotify(refersub.Notify{}) // as soon as may be; the application need not wait for it
 	}

@@ -7,15 +7,16 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/dialogname"
+	"sipdialog.example/dialog/internal/replaces"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/sipuri"
 )
 
-// An INVITE may name a call of ours: to take its place (Replaces, RFC 3891), or
-// to be joined to it (Join, RFC 3911). The named call is found here, the
-// application asked whether the caller may, and the replaced call ended once the
-// new one has been accepted.
+// An INVITE may name a call of ours: to take its place (Replaces, RFC 3891), or to be
+// joined to it (Join, RFC 3911). The named call is found here, the application asked
+// whether the caller may, and the replaced call ended once the new one has been accepted.
+// internal/replaces decides.
 
 // Replaces returns the call of ours that an incoming call replaces (RFC 3891): it ends
 // when this call is accepted. It is nil if the INVITE named none, and after this call has
@@ -30,7 +31,7 @@ func (d *Dialog) Joins() *Dialog { return d.named(true) }
 func (d *Dialog) named(join bool) *Dialog {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	if d.incoming.replacement == nil || d.incoming.replacement.join != join {
+	if d.incoming.replacement == nil || d.incoming.replacement.Join != join {
 		return nil
 	}
 	return d.incoming.replacement.call
@@ -38,9 +39,8 @@ func (d *Dialog) named(join bool) *Dialog {
 
 // replacement is the call that an INVITE names by Replaces or Join. It does not change.
 type replacement struct {
-	call      *Dialog
-	join      bool
-	earlyOnly bool
+	replaces.Claim
+	call *Dialog
 }
 
 // replacementOf returns the call that an INVITE names, nil for none, or the status with
@@ -50,61 +50,49 @@ func (s *Stack) replacementOf(req *sipmsg.Message) (t *replacement, refusal int)
 	if !found {
 		return nil, 0
 	}
-	call, ended := s.findNamed(name)
-	switch {
-	case call == nil && ended:
-		// RFC 3891 3: the call would ring although the other one has ended.
-		return nil, sip.StatusGlobalDecline
-	case call == nil:
-		return nil, sip.StatusCallTransactionDoesNotExists
-	}
-	t = &replacement{call: call, join: join, earlyOnly: name.EarlyOnly && !join}
-	if refusal := t.rejection(); refusal != 0 {
+	call, refusal := s.findNamed(name)
+	if refusal != 0 {
 		return nil, refusal
 	}
-	if join && s.config.AuthorizeJoin == nil {
-		// RFC 3911 4: we are not capable of it.
-		return nil, sip.StatusNotAcceptableHere
+	t = &replacement{replaces.ClaimOf(name, join), call}
+	if refusal = t.rejection(); refusal == 0 && join && s.config.AuthorizeJoin == nil {
+		refusal = sip.StatusNotAcceptableHere // RFC 3911 4: we are not capable of it
+	}
+	if refusal != 0 {
+		return nil, refusal
 	}
 	return t, 0
 }
 
-// findNamed finds the call with the tags of a Replaces or Join header, as if they were
-// a request's (RFC 3891 3). It returns nil for none, and for several. ended reports
-// whether a call with those tags ended lately.
-func (s *Stack) findNamed(name dialogname.Replaces) (call *Dialog, ended bool) {
+// findNamed finds the call that a Replaces or Join header names.
+func (s *Stack) findNamed(name dialogname.Replaces) (call *Dialog, refusal int) {
 	s.mutex.RLock()
 	defer s.mutex.RUnlock()
-	several := false
-	for _, local := range dialogname.Tags(name.ToTag) {
-		for _, remote := range dialogname.Tags(name.FromTag) {
-			d, over := s.namedLocked(DialogKey{CallID: name.CallID, LocalTag: local, RemoteTag: remote})
-			ended = ended || over
-			if d != nil {
-				several = several || call != nil && call != d
-				call = d
-			}
-		}
+	var search replaces.Search[*Dialog]
+	for _, tags := range replaces.Named(name) {
+		s.searchLocked(&search, DialogKey{CallID: name.CallID, LocalTag: tags.Local, RemoteTag: tags.Remote})
 	}
-	if several {
-		return nil, false
-	}
-	return call, ended
+	return search.Result()
 }
 
-// namedLocked finds the call with a key, or with an early dialog of that key.
-func (s *Stack) namedLocked(key DialogKey) (d *Dialog, ended bool) {
+// searchLocked finds the call with a key, or with an early dialog of that key.
+func (s *Stack) searchLocked(search *replaces.Search[*Dialog], key DialogKey) {
 	for _, d := range s.registry.Named(key) {
 		if d == nil {
 			continue
 		}
-		lives, over := d.hasPeer(key.RemoteTag)
+		lives, ended := d.hasPeer(key.RemoteTag)
 		if lives {
-			return d, false
+			search.Found(d)
+			return
 		}
-		ended = ended || over
+		if ended {
+			search.Ended()
+		}
 	}
-	return nil, ended || s.registry.HasEnded(key)
+	if s.registry.HasEnded(key) {
+		search.Ended()
+	}
 }
 
 // hasPeer reports whether there is a dialog with a peer of that tag, or whether there
@@ -123,21 +111,19 @@ func (d *Dialog) hasPeer(tag string) (lives, ended bool) {
 }
 
 // rejection is the status for an INVITE whose call cannot be replaced or joined now, or
-// zero (RFC 3891 3, RFC 3911 4).
+// zero.
 func (t *replacement) rejection() int {
 	t.call.mutex.RLock()
 	defer t.call.mutex.RUnlock()
-	switch {
-	case t.call.replaced || t.call.ending != nil || t.call.state == DialogStateTerminated:
-		return sip.StatusGlobalDecline
-	case t.join:
-		return 0
-	case t.call.isConfirmedLocked() && t.earlyOnly:
-		return sip.StatusBusyHere
-	case !t.call.isConfirmedLocked() && !t.call.isUAC:
-		return sip.StatusCallTransactionDoesNotExists
+	return t.Refusal(t.call.asNamedLocked())
+}
+
+// asNamedLocked describes the call to an INVITE that names it.
+func (d *Dialog) asNamedLocked() replaces.Call {
+	return replaces.Call{
+		Outgoing: d.isUAC, Confirmed: d.isConfirmedLocked(),
+		Ending: d.ending != nil || d.state == DialogStateTerminated, Replaced: d.replaced,
 	}
-	return 0
 }
 
 // isConfirmedLocked reports whether a 2xx has made the dialog (RFC 3261 12).
@@ -145,26 +131,20 @@ func (d *Dialog) isConfirmedLocked() bool {
 	return d.state == DialogStateEstablished || d.phase == phaseAwaitingACK
 }
 
-// reserveReplaced claims the call that d replaces, while d is accepted: of several
-// INVITEs that name one call the first to be accepted replaces it. When it is too late
-// the result is the status with which to refuse d. A call that its own sides ended
-// meanwhile keeps no INVITE from being accepted.
+// reserveReplaced claims the call that d replaces, while d is accepted; nil for none. When
+// it is too late the result is the status with which to refuse d.
 func (d *Dialog) reserveReplaced() (t *replacement, refusal int) {
 	d.mutex.RLock()
 	t = d.incoming.replacement
 	d.mutex.RUnlock()
-	if t == nil || t.join {
+	if t == nil {
 		return nil, 0
 	}
 	t.call.mutex.Lock()
 	defer t.call.mutex.Unlock()
-	switch {
-	case t.call.replaced:
-		return nil, sip.StatusGlobalDecline
-	case t.call.ending != nil || t.call.state == DialogStateTerminated:
-		return nil, 0
-	case t.earlyOnly && t.call.isConfirmedLocked():
-		return nil, sip.StatusBusyHere
+	reserve, refusal := t.Accept(t.call.asNamedLocked())
+	if !reserve {
+		return nil, refusal
 	}
 	t.call.replaced = true
 	return t, 0
@@ -185,7 +165,7 @@ func (t *replacement) release() {
 // otherwise.
 func (d *Dialog) endReplaced(t *replacement) {
 	d.mutex.Lock()
-	if d.incoming.replacement != nil && !d.incoming.replacement.join {
+	if d.incoming.replacement != nil && !d.incoming.replacement.Join {
 		d.incoming.replacement = nil
 	}
 	d.mutex.Unlock()
@@ -229,7 +209,7 @@ func (c *StackConfig) authorizer(t *replacement) TakeoverHandler {
 	switch {
 	case t == nil:
 		return nil
-	case t.join:
+	case t.Join:
 		return c.AuthorizeJoin
 	default:
 		return c.AuthorizeReplaces
@@ -248,11 +228,8 @@ func (d *Dialog) authorized(tx serverTx, t *replacement, ask TakeoverHandler) bo
 	})
 	defer expiry.Stop()
 	a := d.askAuthorization(ctx, tx, t, ask)
-	switch {
-	case ctx.Err() != nil:
-		a = Answer{Status: sip.StatusGatewayTimeout} // too late, whatever it is
-	case a.Status == 0 || a.Status/100 == 2:
-		a = Answer{Status: t.rejection()} // the named call may have gone meanwhile
+	if status := t.verdict(a.Status, ctx.Err() != nil); status != a.Status {
+		a = Answer{Status: status}
 	}
 	if a.Status != 0 {
 		d.decline(tx, a)
@@ -263,12 +240,19 @@ func (d *Dialog) authorized(tx serverTx, t *replacement, ask TakeoverHandler) bo
 	return d.incoming.tx == tx // its caller has not given up
 }
 
+// verdict is the status with which the INVITE is refused after the application's answer.
+func (t *replacement) verdict(answer int, late bool) int {
+	t.call.mutex.RLock()
+	defer t.call.mutex.RUnlock()
+	return t.Authorized(answer, late, t.call.asNamedLocked())
+}
+
 // askAuthorization calls the application. If that does not return, the INVITE is
 // refused.
 func (d *Dialog) askAuthorization(ctx context.Context, tx serverTx, t *replacement, ask TakeoverHandler) (a Answer) {
 	returned := false
 	d.stack.guard(d.log, "authorisation of Replaces or Join", func() {
-		a = ask(ctx, TakeoverRequest{Invite: ownRequest(tx.Message()), Call: t.call, Join: t.join})
+		a = ask(ctx, TakeoverRequest{Invite: ownRequest(tx.Message()), Call: t.call, Join: t.Join})
 		a.Body = ownBody(a.Body) // its methods are the application's too
 		returned = true
 	}, func() {

@@ -1,7 +1,8 @@
 package dialog
 
 import (
-	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -10,10 +11,6 @@ import (
 	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/mailbox"
 	"sipdialog.example/dialog/internal/refersub"
-	"sipdialog.example/dialog/internal/retry"
-	"sipdialog.example/dialog/internal/sipheader"
-	"sipdialog.example/dialog/internal/sipmsg"
-	"sipdialog.example/dialog/internal/usage"
 )
 
 // ReferSubscription is the implicit subscription of a REFER that we received or sent
@@ -25,24 +22,18 @@ type ReferSubscription struct {
 	// ID is the REFER's CSeq header value, such as "2 REFER".
 	ID string
 
-	// Set at construction; dialog may be nil.
+	// Set at construction; dialog may be nil. Of a REFER of ours, refer has only Silent.
 
 	dialog     *Dialog
 	referToURI sip.Uri
-	// first is true for the first REFER of ours in the dialog.
-	first bool
-	// referredBy is the Referred-By of a REFER received, token the proof in its body.
-	// silent is true when the peer wants no subscription.
-	referredBy string
-	token      []byte
-	silent     bool
+	refer      refersub.Arrived
 
 	// The dialog's mutex guards the fields below.
 
-	// active shows that the subscription exists: from the 2xx, or the first NOTIFY, until
-	// its end.
-	active bool
-	state  refersub.Subscription
+	// state decides; active shows whether it is active. failure is the error of Wait.
+	state   refersub.Subscription
+	active  bool
+	failure error
 	// bytes is the part of the REFER that Limits.CallBytes counts.
 	bytes int
 	// decided is opened once there is an outcome, or will be none, done when the
@@ -51,12 +42,8 @@ type ReferSubscription struct {
 	// callbacks are those of OnProgress.
 	callbacks       []func(Progress)
 	expiry, refresh *deadline.Func
-	// answered is closed once the REFER has its final response; err is set when
-	// that was no 2xx.
+	// answered is closed once a REFER of ours has its final response.
 	answered chan struct{}
-	err      error
-	// notifier has the NOTIFYs that have not left.
-	notifier refersub.Notifier
 
 	// The fields below are safe for concurrent use.
 
@@ -98,42 +85,102 @@ func (r *ReferSubscription) Close() error {
 }
 
 func (r *ReferSubscription) close(cause error) {
-	if _, err := r.dialog.transactionLayer(); err == nil && !r.state.Sent {
-		r.queueNotify(refersub.Notify{State: refersub.NoResource})
-		return
-	}
-	r.drop(cause)
+	_, err := r.dialog.transactionLayer()
+	r.step(func(s *refersub.Step) { r.state.Close(s, cause, err == nil) })
 }
 
 // drop ends the subscription without a NOTIFY.
 func (r *ReferSubscription) drop(cause error) {
+	r.step(func(s *refersub.Step) { r.state.Drop(s, cause) })
+}
+
+// step has an input change the state, and performs what follows from it.
+func (r *ReferSubscription) step(input func(*refersub.Step)) { r.perform(r.change(input)) }
+
+// change is the part of step that is done under the mutex; perform does the rest.
+func (r *ReferSubscription) change(input func(*refersub.Step)) []refersub.Effect {
 	r.dialog.mutex.Lock()
-	r.answeredLocked(cause)
-	r.endLocked(cause)
-	r.dialog.mutex.Unlock()
-	r.dialog.forgetIfUnused()
+	defer r.dialog.mutex.Unlock()
+	return r.changeLocked(input)
 }
 
-func (r *ReferSubscription) registryLocked() map[string]*ReferSubscription {
-	if r.state.Sent {
-		return r.dialog.sentRefersLocked()
+func (r *ReferSubscription) changeLocked(input func(*refersub.Step)) []refersub.Effect {
+	s := r.newStep()
+	input(&s)
+	r.active = r.state.IsActive()
+	for _, e := range s.Effects {
+		r.recordLocked(e)
 	}
-	return r.dialog.referSubscriptions
+	return s.Effects
 }
 
-// endLocked ends the subscription and forgets it. Unless there is an outcome, cause
-// says why there is none. The caller then calls forgetIfUnused, without the mutex.
-func (r *ReferSubscription) endLocked(cause error) {
-	if !r.state.End() {
-		return
+func (r *ReferSubscription) newStep() refersub.Step {
+	return refersub.Step{Now: time.Now(), Life: r.dialog.config().referLife(), Transaction: r.dialog.transactionTime()}
+}
+
+// recordLocked performs what others see as soon as the mutex is released.
+func (r *ReferSubscription) recordLocked(e refersub.Effect) {
+	switch e.Kind {
+	case refersub.Expires:
+		r.expiry = r.armLocked(r.expiry, e.After, r.state.Expire)
+	case refersub.Refreshes:
+		r.refresh = r.armLocked(r.refresh, e.After, r.state.Refresh)
+	case refersub.Rests:
+		stopTimer(r.refresh)
+	case refersub.Told:
+		r.tellProgressLocked(e.Progress)
+	case refersub.Decided:
+		r.failure = transferError(r.state.Failure())
+		r.decided.Open()
+	case refersub.Answered:
+		close(r.answered)
+	case refersub.Unfollowed:
+		r.unfollowedLocked()
+	case refersub.NotifyOver:
+		r.dialog.transfersLocked().notifyOver()
+	case refersub.Ended:
+		r.forgetLocked()
 	}
-	r.active = false
-	r.notifier.Drop()
+}
+
+// perform does what is done without locks.
+func (r *ReferSubscription) perform(effects []refersub.Effect) {
+	for _, e := range effects {
+		switch e.Kind {
+		case refersub.Writes:
+			run := r.dialog.background
+			if e.Last {
+				run = r.dialog.finalGoodbye
+			}
+			run(func() { r.writeQueued(e.Notify) })
+		case refersub.Subscribes:
+			r.dialog.background(func() { r.subscribe(e.After) })
+		case refersub.Ended, refersub.NotifyOver:
+			r.dialog.forgetIfUnused()
+		}
+	}
+}
+
+// armLocked sets a timer whose input changes the state.
+func (r *ReferSubscription) armLocked(t *deadline.Func, wait time.Duration, input func(*refersub.Step)) *deadline.Func {
+	if t == nil {
+		return r.dialog.after(wait, func() { r.step(input) })
+	}
+	t.Reset(wait)
+	return t
+}
+
+// forgetLocked forgets a subscription that has ended.
+func (r *ReferSubscription) forgetLocked() {
 	stopTimer(r.expiry)
-	if r.registryLocked()[r.ID] == r {
-		delete(r.registryLocked(), r.ID)
+	stopTimer(r.refresh)
+	registry := r.dialog.referSubscriptions
+	if r.state.Sent {
+		registry = r.dialog.sentRefersLocked()
 	}
-	r.failLocked(cause)
+	if registry[r.ID] == r {
+		delete(registry, r.ID)
+	}
 	r.done.Open()
 	r.freeLocked()
 }
@@ -146,64 +193,93 @@ func (r *ReferSubscription) freeLocked() {
 	}
 }
 
-// answeredLocked gives WaitRefer its result, once.
-func (r *ReferSubscription) answeredLocked(err error) {
-	if r.answered == nil {
-		return // received
-	}
-	select {
-	case <-r.answered:
-	default:
-		r.err = err
-		close(r.answered)
-	}
-}
-
-// activateLocked starts or prolongs the subscription, and returns for how long: the sum
-// of all is bounded too.
-func (r *ReferSubscription) activateLocked(life time.Duration) time.Duration {
-	life = r.state.Prolong(time.Now(), life)
-	r.armLocked()
-	return life
-}
-
-// armLocked sets the timers of a subscription that was prolonged.
-func (r *ReferSubscription) armLocked() {
-	r.active = true
-	r.refreshInTimeLocked()
-	left := r.leftLocked()
-	if r.expiry == nil {
-		r.expiry = r.dialog.after(left, r.expired)
-		return
-	}
-	r.expiry.Reset(left)
-}
-
-// expired ends a subscription that has expired. The peer gets a last NOTIFY if it is
-// the subscriber (RFC 6665 4.2.2).
-func (r *ReferSubscription) expired() {
-	r.dialog.mutex.Lock()
-	expiry, left := r.state.Expire(time.Now(), r.dialog.transactionTime())
-	switch expiry {
-	case refersub.NotYet:
-		r.expiry.Reset(left)
-	case refersub.WithoutOutcome:
-		r.endLocked(r.lostLocked("", nil))
-	case refersub.TimedOut:
-		r.endLocked(r.lostLocked("", ErrTimeout))
-	}
-	r.dialog.mutex.Unlock()
-	if expiry == refersub.TimedOutOfPeer {
-		r.queueNotify(refersub.Notify{State: refersub.Timeout})
-		return
-	}
-	r.dialog.forgetIfUnused()
-}
-
 // transactionTime is the longest duration of a transaction (RFC 3261 17.1.2.2).
 func (d *Dialog) transactionTime() time.Duration { return 64 * d.config().timers().T1 }
 
-// The subscriptions of a dialog.
+// referLife is the duration of the subscription of a REFER.
+func (c *StackConfig) referLife() time.Duration { return refersub.DefaultLife(c.ringingLimit()) }
+
+// transfers has the state of the REFERs of a call; most calls have none. The dialog's
+// mutex guards it.
+type transfers struct {
+	// sent are the REFERs sent, by CSeq header value, first is that of the first; queue
+	// has those that no WaitRefer has served.
+	sent  map[string]*ReferSubscription
+	first string
+	queue refersub.Queue[*ReferSubscription]
+	// deciding counts those received that the application has not decided, followable
+	// are those accepted that no FollowRefer has taken.
+	deciding   int
+	followable refersub.Followable[*ReferSubscription]
+	// notifying counts the NOTIFYs of ours without an answer.
+	notifying int
+	// follows, in a call that a REFER has asked for, is told of the call's responses.
+	follows *ReferSubscription
+}
+
+// notifyOver counts a NOTIFY less, unless dropSubscriptions counts no more.
+func (t *transfers) notifyOver() { t.notifying = max(t.notifying-1, 0) }
+
+func (d *Dialog) transfersLocked() *transfers {
+	if d.transfers == nil {
+		d.transfers = &transfers{}
+	}
+	return d.transfers
+}
+
+// sentRefersLocked are the REFERs sent, by CSeq header value.
+func (d *Dialog) sentRefersLocked() map[string]*ReferSubscription {
+	if d.transfers == nil {
+		return nil
+	}
+	return d.transfers.sent
+}
+
+// subscriptionFor returns the subscription that an Event of the peer's names, of a REFER
+// of ours if sent is true; nil for none.
+func (d *Dialog) subscriptionFor(event string, sent bool) *ReferSubscription {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	if !sent {
+		return refersub.Named(d.referSubscriptions, event, "")
+	}
+	if d.transfers == nil {
+		return nil
+	}
+	return refersub.Named(d.transfers.sent, event, d.transfers.first)
+}
+
+// GetReferSubscription returns the active subscription with that ID. A subscription of a
+// REFER that we received takes precedence over one that we sent.
+func (d *Dialog) GetReferSubscription(id string) (*ReferSubscription, bool) {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	if r, ok := d.referSubscriptions[id]; ok {
+		return r, true
+	}
+	r, ok := d.sentRefersLocked()[id]
+	if !ok || !r.active {
+		return nil, false
+	}
+	return r, true
+}
+
+// GetAllReferSubscriptions returns the active subscriptions, received and sent.
+func (d *Dialog) GetAllReferSubscriptions() []*ReferSubscription {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return slices.DeleteFunc(d.subscriptionsLocked(), func(r *ReferSubscription) bool { return !r.active })
+}
+
+func (d *Dialog) subscriptions() []*ReferSubscription {
+	d.mutex.RLock()
+	defer d.mutex.RUnlock()
+	return d.subscriptionsLocked()
+}
+
+func (d *Dialog) subscriptionsLocked() []*ReferSubscription {
+	return slices.AppendSeq(slices.Collect(maps.Values(d.referSubscriptions)), maps.Values(d.sentRefersLocked()))
+}
 
 // inUseLocked reports whether anything but the session keeps the dialog: a
 // subscription, or a NOTIFY without a response (RFC 5057 4).
@@ -214,11 +290,8 @@ func (d *Dialog) inUseLocked() bool {
 // endSubscriptionsLocked ends all subscriptions without a NOTIFY, when no request finds
 // them any more.
 func (d *Dialog) endSubscriptionsLocked(cause error) {
-	for _, registry := range []map[string]*ReferSubscription{d.referSubscriptions, d.sentRefersLocked()} {
-		for _, r := range registry {
-			r.answeredLocked(cause)
-			r.endLocked(cause)
-		}
+	for _, r := range d.subscriptionsLocked() {
+		r.changeLocked(func(s *refersub.Step) { r.state.Drop(s, cause) })
 	}
 }
 
@@ -248,193 +321,27 @@ func (d *Dialog) closeSubscriptions(cause error, even bool) {
 	}
 }
 
-// flushLastNotifies sends the last NOTIFYs that wait.
+// flushLastNotifies writes the last NOTIFYs that wait, without waiting for the responses
+// to others, for which there is no time left.
 func (d *Dialog) flushLastNotifies() {
 	for _, r := range d.subscriptions() {
-		r.flushLast()
+		d.mutex.Lock()
+		last, found := r.state.TakeLast()
+		d.mutex.Unlock()
+		if found {
+			d.finalGoodbye(func() { r.writeQueued(last) })
+		}
 	}
 }
 
-// dropSubscriptions ends all without a NOTIFY: the dialog has ended.
+// dropSubscriptions ends all without a NOTIFY: the dialog has ended. A NOTIFY that waits
+// for its response no longer keeps it.
 func (d *Dialog) dropSubscriptions(cause error) {
-	for _, r := range d.subscriptions() {
-		r.drop(cause)
-	}
-	// A NOTIFY that still waits for its response no longer keeps the dialog.
 	d.mutex.Lock()
+	d.endSubscriptionsLocked(cause)
 	if d.transfers != nil {
 		d.transfers.notifying = 0
 	}
 	d.mutex.Unlock()
 	d.forgetIfUnused()
-}
-
-func (d *Dialog) subscriptions() []*ReferSubscription {
-	d.mutex.RLock()
-	defer d.mutex.RUnlock()
-	var list []*ReferSubscription
-	for _, registry := range []map[string]*ReferSubscription{d.referSubscriptions, d.sentRefersLocked()} {
-		for _, r := range registry {
-			list = append(list, r)
-		}
-	}
-	return list
-}
-
-// GetReferSubscription returns the active subscription with that ID. A subscription of a
-// REFER that we received takes precedence over one that we sent.
-func (d *Dialog) GetReferSubscription(id string) (*ReferSubscription, bool) {
-	d.mutex.RLock()
-	defer d.mutex.RUnlock()
-	if r, ok := d.referSubscriptions[id]; ok {
-		return r, true
-	}
-	r, ok := d.sentRefersLocked()[id]
-	if !ok || !r.active {
-		return nil, false
-	}
-	return r, true
-}
-
-// GetAllReferSubscriptions returns the active subscriptions, received and sent.
-func (d *Dialog) GetAllReferSubscriptions() []*ReferSubscription {
-	d.mutex.RLock()
-	defer d.mutex.RUnlock()
-	var list []*ReferSubscription
-	for _, registry := range []map[string]*ReferSubscription{d.referSubscriptions, d.sentRefersLocked()} {
-		for _, r := range registry {
-			if r.active {
-				list = append(list, r)
-			}
-		}
-	}
-	return list
-}
-
-// referLife is the duration of the subscription of a REFER.
-func (c *StackConfig) referLife() time.Duration { return refersub.DefaultLife(c.ringingLimit()) }
-
-// SUBSCRIBE inside a call, for the subscription of a REFER: the subscriber
-// prolongs it, or ends it (RFC 3515 2.4.4, RFC 6665 4.1.2.2, 4.1.2.3).
-
-// handleSubscribe handles the peer's SUBSCRIBE for a REFER that we received.
-func (d *Dialog) handleSubscribe(tx serverTx, req *sipmsg.Message) {
-	life, ok := refersub.Asked(sipheader.Value(req, "Expires"), d.config().referLife())
-	d.mutex.Lock()
-	r := refersub.Named(d.referSubscriptions, sipheader.Value(req, "Event"), isFirst)
-	if r != nil && ok && life > 0 {
-		life = r.activateLocked(life).Truncate(time.Second)
-	}
-	d.mutex.Unlock()
-	switch {
-	case r == nil && d.isMortal():
-		d.stack.answerWith(tx, sip.StatusCallTransactionDoesNotExists)
-		return
-	case r == nil:
-		// RFC 3515 2.4.4: nothing but a REFER makes one.
-		d.stack.answerWith(tx, sip.StatusForbidden)
-		return
-	case !ok:
-		d.stack.answerWith(tx, sip.StatusBadRequest)
-		return
-	}
-	d.stack.answerWith(tx, sip.StatusOK, d.contactTo(tx), expires(life))
-	now := refersub.Notify{}
-	if life == 0 {
-		now.State = refersub.Timeout // RFC 6665 4.2.1.4
-	}
-	r.queueNotify(now)
-}
-
-func expires(life time.Duration) sip.Header {
-	return sip.NewHeader("Expires", sipmsg.FormatSeconds(life))
-}
-
-// refreshInTimeLocked arms the timer that refreshes a subscription of ours while a Wait
-// is running, and stops it otherwise.
-func (r *ReferSubscription) refreshInTimeLocked() {
-	wait, ok := r.state.RefreshIn(time.Now(), r.dialog.transactionTime())
-	switch {
-	case !ok:
-		stopTimer(r.refresh)
-	case r.refresh == nil:
-		r.refresh = r.dialog.after(wait, func() { r.dialog.background(r.prolong) })
-	default:
-		r.refresh.Reset(wait)
-	}
-}
-
-// prolong sends a SUBSCRIBE, unless one is pending.
-func (r *ReferSubscription) prolong() {
-	d := r.dialog
-	d.mutex.Lock()
-	begins := r.state.BeginRefresh()
-	d.mutex.Unlock()
-	if !begins {
-		return
-	}
-	ctx, cancel := context.WithTimeout(d.baseContext(), d.config().txTimeout())
-	defer cancel()
-	if err := r.subscribe(ctx); err != nil {
-		d.log().Debug("SUBSCRIBE could not be sent", "error", err)
-		r.refreshed(0)
-	}
-}
-
-// subscribe writes a SUBSCRIBE that prolongs the subscription.
-func (r *ReferSubscription) subscribe(ctx context.Context) error {
-	d := r.dialog
-	if err := r.lockToSend(ctx, "SUBSCRIBE"); err != nil {
-		return err
-	}
-	defer d.sendSlot.Release()
-	life := d.config().referLife()
-	s := d.currentLocked()
-	req, err := s.nextRequestLocked(sip.SUBSCRIBE)
-	if err != nil {
-		d.mutex.Unlock()
-		return err
-	}
-	req.AddHeader(r.event())
-	req.AddHeader(expires(life))
-	req.Add("Accept", sipmsg.Bare(refersub.TypeFrag))
-	return s.unlockAndSend(ctx, req, d.currentForkLocked(), r.mayRequestLocked, func(x *retry.Request) {
-		x.OnResponse = func(res *sipmsg.Message) { r.subscribeResponse(res, life) }
-		x.OnDone = r.subscribeDone
-	})
-}
-
-// subscribeResponse handles the response to a refresh. A failure that RFC 6665 4.1.2.2
-// counts against the subscription ends it; after any other it lasts as long as before.
-func (r *ReferSubscription) subscribeResponse(res *sipmsg.Message, asked time.Duration) {
-	switch {
-	case res.IsProvisional():
-		return
-	case res.IsSuccess():
-		r.refreshed(refersub.Granted(sipheader.Value(res, "Expires"), asked))
-		return
-	}
-	if usage.EffectOf(sip.SUBSCRIBE, res.Status) != usage.EndsNothing {
-		r.drop(newResponseError(sip.SUBSCRIBE, res))
-	}
-	r.refreshed(0)
-	r.dialog.failed(nil, sip.SUBSCRIBE, res.Status, res.Reason)
-}
-
-// subscribeDone ends the subscription when a refresh gets no response (RFC 5057 5.2).
-func (r *ReferSubscription) subscribeDone(err error) {
-	if err != nil {
-		r.drop(callError(err))
-		r.refreshed(0)
-	}
-}
-
-// refreshed records the result of a refresh; zero: none.
-func (r *ReferSubscription) refreshed(life time.Duration) {
-	r.dialog.mutex.Lock()
-	defer r.dialog.mutex.Unlock()
-	r.state.EndRefresh()
-	if life > 0 && !r.state.IsOver() {
-		r.activateLocked(life)
-	}
 }

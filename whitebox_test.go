@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog/internal/dialogname"
+	"sipdialog.example/dialog/internal/refersub"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/transport"
@@ -346,7 +347,7 @@ func TestEndedSubscriptionsLeaveTheMaps(t *testing.T) {
 			id := fmt.Sprintf("%d REFER", i)
 			if sub, ok := d.GetReferSubscription(id); ok && i%2 == 0 {
 				d.mutex.Lock()
-				sub.endLocked(ErrTerminated)
+				sub.changeLocked(func(s *refersub.Step) { sub.state.Drop(s, ErrTerminated) })
 				d.mutex.Unlock()
 			}
 		}()
@@ -502,9 +503,9 @@ func TestReplacesThatMatchesSeveralCallsMatchesNone(t *testing.T) {
 		d := withPeer(&Dialog{stack: s, callID: "id", localTag: "l", state: DialogStateEstablished}, tag)
 		s.dialogs[d.Key()] = d
 	}
-	call, ended := s.findNamed(dialogname.Replaces{CallID: "id", FromTag: "0", ToTag: "l"})
-	if call != nil || ended {
-		t.Errorf("found %v, ended %v", call, ended)
+	call, refusal := s.findNamed(dialogname.Replaces{CallID: "id", FromTag: "0", ToTag: "l"})
+	if call != nil || refusal != 481 {
+		t.Errorf("found %v, refused with %d", call, refusal)
 	}
 	delete(s.dialogs, DialogKey{CallID: "id", LocalTag: "l"})
 	if call, _ = s.findNamed(dialogname.Replaces{CallID: "id", FromTag: "0", ToTag: "l"}); call == nil {

@@ -1,9 +1,13 @@
 package refersub
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"sipdialog.example/dialog/internal/draft"
+	"sipdialog.example/dialog/internal/sipmsg"
 )
 
 // The ends of a Subscription-State (RFC 3515 2.4.7, RFC 6665 4.2.2).
@@ -43,6 +47,23 @@ func (n Notify) Filled(latest Progress, left time.Duration) Notify {
 	return n
 }
 
+// Write adds what only a filled NOTIFY has, for the REFER with that CSeq (RFC 3515 2.4.4,
+// 2.4.7).
+func (n Notify) Write(req *draft.Request, cseq string) {
+	req.Add("Event", Event(cseq))
+	req.Add("Subscription-State", n.State)
+	req.Add("Content-Type", TypeFrag)
+	req.Body = n.Progress.Frag()
+}
+
+// WriteSubscribe adds what only a SUBSCRIBE has that refreshes the subscription of the
+// REFER with that CSeq.
+func WriteSubscribe(req *draft.Request, cseq string, life time.Duration) {
+	req.Add("Event", Event(cseq))
+	req.Add("Expires", sipmsg.FormatSeconds(life))
+	req.Add("Accept", sipmsg.Bare(TypeFrag))
+}
+
 // Ends returns the reason for which a filled NOTIFY ends the subscription, and whether
 // it does.
 func (n Notify) Ends() (reason string, ends bool) { return strings.CutPrefix(n.State, terminated) }
@@ -55,12 +76,13 @@ const maxPending = 32
 // so that they arrive in order. Its zero value is ready.
 type Notifier struct {
 	queue []Notify
-	// closing is true when the last NOTIFY is, or was, in the queue, flushing while one
-	// is being written.
-	closing, flushing bool
-	// unanswered counts those that have left and have no response, latest is the number
-	// of the last of them.
-	unanswered, latest int
+	// closing is true when the last NOTIFY is, or was, in the queue, writing while one
+	// of the queue is being written.
+	closing, writing bool
+	// unanswered are the numbers of those that have left and have no response, latest is
+	// that of the last that has left.
+	unanswered []int
+	latest     int
 }
 
 // Queue adds a NOTIFY, unless the last one has been added.
@@ -79,30 +101,17 @@ func (q *Notifier) Queue(n Notify) bool {
 // IsClosing reports whether the last NOTIFY has been added.
 func (q *Notifier) IsClosing() bool { return q.closing }
 
-// Begin reports whether a NOTIFY may leave now: then its caller alone takes it, by Next.
-func (q *Notifier) Begin() bool {
-	may := len(q.queue) > 0 && q.unanswered == 0 && !q.flushing
-	q.flushing = q.flushing || may
-	return may
-}
-
-// Next takes the first NOTIFY; false when the subscription has ended meanwhile.
-func (q *Notifier) Next() (n Notify, found bool) {
-	if len(q.queue) == 0 {
-		q.flushing = false
+// Begin takes the first NOTIFY, if one may leave now: until Written no other does.
+func (q *Notifier) Begin() (n Notify, may bool) {
+	if len(q.queue) == 0 || len(q.unanswered) > 0 || q.writing {
 		return Notify{}, false
 	}
-	n = q.queue[0]
-	q.queue = q.queue[1:]
+	n, q.queue, q.writing = q.queue[0], q.queue[1:], true
 	return n, true
 }
 
-// Written says that the NOTIFY of Next was written, or could not be, and begins with the
-// next, as Begin does.
-func (q *Notifier) Written() (more bool) {
-	q.flushing = false
-	return q.Begin()
-}
+// Written says that the NOTIFY of Begin was written, or could not be.
+func (q *Notifier) Written() { q.writing = false }
 
 // TakeLast takes the last NOTIFY, if it waits, and drops those before it: there is no
 // time left for their responses.
@@ -118,12 +127,17 @@ func (q *Notifier) TakeLast() (n Notify, found bool) {
 // Sent counts a NOTIFY that leaves, and returns its number.
 func (q *Notifier) Sent() (number int) {
 	q.latest++
-	q.unanswered++
+	q.unanswered = append(q.unanswered, q.latest)
 	return q.latest
 }
 
-// Answered counts the response to one, or that there will be none.
-func (q *Notifier) Answered() { q.unanswered-- }
+// Answered says that the NOTIFY with that number has its response, or will get none, and
+// reports whether that is new.
+func (q *Notifier) Answered(number int) bool {
+	before := len(q.unanswered)
+	q.unanswered = slices.DeleteFunc(q.unanswered, func(other int) bool { return other == number })
+	return len(q.unanswered) < before
+}
 
 // IsLatest reports whether no NOTIFY has left after the one with that number.
 func (q *Notifier) IsLatest(number int) bool { return q.latest == number }

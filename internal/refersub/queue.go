@@ -2,13 +2,13 @@ package refersub
 
 // Named returns the REFER that the Event of a request names by its CSeq number. Without
 // a number it is the first REFER of the dialog, or the only one (RFC 3515 2.4.6). It is
-// zero if there is no such REFER.
-func Named[R any](referrals map[string]R, event string, isFirst func(R) bool) (found R) {
+// zero if there is no such REFER. The keys are the CSeqs of the REFERs, first is that of the first.
+func Named[R any](referrals map[string]R, event, first string) (found R) {
 	if id := EventID(event); id != "" {
 		return referrals[CSeqOf(id)]
 	}
-	for _, r := range referrals {
-		if isFirst(r) || len(referrals) == 1 {
+	for cseq, r := range referrals {
+		if cseq == first || len(referrals) == 1 {
 			return r
 		}
 	}

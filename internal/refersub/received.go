@@ -6,6 +6,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
@@ -23,39 +24,40 @@ type Received struct {
 }
 
 // Read reads a NOTIFY.
-func Read(subscriptionState, contentType string, body []byte) Received {
-	state, params := sipmsg.CutParams(subscriptionState)
-	n := Received{state: strings.ToLower(state), params: params, isFrag: IsFrag(contentType, body)}
-	n.Progress, n.HasProgress = ParseFrag(body)
+func Read(msg sipheader.Message) Received {
+	state, params := sipmsg.CutParams(sipheader.Value(msg, "Subscription-State"))
+	n := Received{state: strings.ToLower(state), params: params, isFrag: IsFrag(sipheader.Value(msg, "Content-Type"), msg.Body())}
+	n.Progress, n.HasProgress = ParseFrag(msg.Body())
 	return n
 }
 
-// Refusal is the status with which the NOTIFY is refused; zero when it is taken.
-func (n Received) Refusal() int {
+// refusal is the response that refuses the NOTIFY.
+func (n Received) refusal() (reply Reply, refused bool) {
 	switch {
 	case n.state == "":
-		return sip.StatusBadRequest // RFC 6665 4.1.3: it must be there
+		return Reply{Status: sip.StatusBadRequest}, true // RFC 6665 4.1.3: it must be there
 	case !n.HasProgress && !n.isFrag && n.state != "terminated":
-		return sip.StatusUnsupportedMediaType // RFC 3261 8.2.3
+		// RFC 3261 8.2.3
+		return Reply{Status: sip.StatusUnsupportedMediaType, Header: sip.NewHeader("Accept", sipmsg.Bare(TypeFrag))}, true
 	}
-	return 0
+	return Reply{}, false
 }
 
-// Effect is what a NOTIFY makes of the subscription.
-type Effect int
+// Change is what a NOTIFY makes of the subscription.
+type Change int
 
 // Goes on; lingers; ends. A subscription lingers that the peer has ended without a
 // reason while the new call was in progress: some peers send "terminated" in every
 // NOTIFY, and the outcome in a later one.
 const (
-	Continues Effect = iota
+	Continues Change = iota
 	Lingers
 	Ends
 )
 
-// Effect returns what the NOTIFY makes of the subscription, when its progress has been
+// Change returns what the NOTIFY makes of the subscription, when its progress has been
 // taken; decided is true when there is an outcome by now.
-func (n Received) Effect(decided bool) Effect {
+func (n Received) Change(decided bool) Change {
 	switch {
 	case n.state != "terminated":
 		return Continues
@@ -70,8 +72,13 @@ func (n Received) Life(otherwise time.Duration) time.Duration {
 	return Granted(n.params.Text("expires"), otherwise)
 }
 
-// Reason is why it ends, and when another try may be made (RFC 6665 4.1.3).
-func (n Received) Reason() (reason string, retryAfter time.Duration) {
-	retryAfter, _ = sipmsg.Seconds(n.params.Text("retry-after"))
-	return n.params.Text("reason"), retryAfter
+// lost is why it ends without an outcome, and when another try may be made (RFC 6665
+// 4.1.3).
+func (n Received) lost() Lost {
+	l := Lost{Reason: n.params.Text("reason")}
+	l.RetryAfter, _ = sipmsg.Seconds(n.params.Text("retry-after"))
+	if l.Reason == "timeout" {
+		l.Err = ErrTimeout
+	}
+	return l
 }

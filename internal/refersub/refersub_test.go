@@ -8,6 +8,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
+	"sipdialog.example/dialog/internal/draft"
 	"sipdialog.example/dialog/internal/refersub"
 )
 
@@ -133,32 +134,49 @@ func TestTheStateOfASubscriptionInANOTIFY(t *testing.T) {
 	require.Equal(t, "timeout", reason)
 }
 
+func TestARequestOfASubscriptionNamesItsREFER(t *testing.T) {
+	notify := draft.New(sip.NOTIFY, &sip.Uri{Scheme: "sip", Host: "h"})
+	refersub.Notify{Progress: refersub.Progress{Status: 180, Reason: "Ringing"}, State: refersub.Timeout}.Write(notify, "2 REFER")
+	require.Equal(t, "refer;id=2", notify.Value("Event"))
+	require.Equal(t, "terminated;reason=timeout", notify.Value("Subscription-State"))
+	require.Equal(t, "message/sipfrag;version=2.0", notify.Value("Content-Type"))
+	require.Equal(t, "SIP/2.0 180 Ringing\r\n", string(notify.Body))
+
+	subscribe := draft.New(sip.SUBSCRIBE, &sip.Uri{Scheme: "sip", Host: "h"})
+	refersub.WriteSubscribe(subscribe, "2 REFER", time.Minute)
+	require.Equal(t, "refer;id=2", subscribe.Value("Event"))
+	require.Equal(t, "60", subscribe.Value("Expires"))
+	require.Equal(t, "message/sipfrag", subscribe.Value("Accept"))
+}
+
 func notify(status int) refersub.Notify {
 	return refersub.Notify{Progress: refersub.Progress{Status: status}}
 }
 
 func TestOneNOTIFYIsUnansweredAtATime(t *testing.T) {
 	var q refersub.Notifier
-	require.False(t, q.Begin(), "there is none")
+	begin := func() int { n, _ := q.Begin(); return n.Progress.Status }
+	require.Zero(t, begin(), "there is none")
 	require.True(t, q.Queue(notify(180)))
 	require.True(t, q.Queue(notify(183)))
-	require.True(t, q.Begin())
-	require.False(t, q.Begin(), "one flushes")
-	n, found := q.Next()
-	require.True(t, found)
+	n, may := q.Begin()
+	require.True(t, may)
 	require.Equal(t, 180, n.Progress.Status)
 	require.True(t, n.Retry)
+	require.Zero(t, begin(), "one is being written")
 	number := q.Sent()
-	require.False(t, q.Written(), "the first has no response")
+	q.Written()
+	require.Zero(t, begin(), "the first has no response")
 	require.True(t, q.IsLatest(number))
-	q.Answered()
-	require.True(t, q.Begin())
-	n, _ = q.Next()
-	require.Equal(t, 183, n.Progress.Status)
-	q.Sent()
+	require.True(t, q.Answered(number))
+	require.False(t, q.Answered(number), "once")
+	require.Equal(t, 183, begin())
+	another := q.Sent()
 	require.False(t, q.IsLatest(number))
-	q.Answered()
-	require.False(t, q.Written())
+	require.False(t, q.Answered(number))
+	require.True(t, q.Answered(another))
+	q.Written()
+	require.Zero(t, begin())
 }
 
 func TestANOTIFYThatCouldNotBeWrittenLetsTheNextLeave(t *testing.T) {
@@ -166,10 +184,9 @@ func TestANOTIFYThatCouldNotBeWrittenLetsTheNextLeave(t *testing.T) {
 	q.Queue(notify(180))
 	q.Queue(notify(200))
 	q.Begin()
-	q.Next()
-	require.True(t, q.Written())
-	n, found := q.Next()
-	require.True(t, found)
+	q.Written()
+	n, may := q.Begin()
+	require.True(t, may)
 	require.Equal(t, 200, n.Progress.Status)
 }
 
@@ -200,10 +217,10 @@ func TestTheNewestProgressReplacesTheLastOfAFullQueue(t *testing.T) {
 		require.True(t, q.Queue(notify(100+i)))
 	}
 	require.True(t, q.Queue(notify(486)))
-	q.Begin()
 	var got []int
-	for n, found := q.Next(); found; n, found = q.Next() {
+	for n, may := q.Begin(); may; n, may = q.Begin() {
 		got = append(got, n.Progress.Status)
+		q.Written()
 	}
 	require.Len(t, got, 32)
 	require.Equal(t, []int{100, 101, 102}, got[:3])
@@ -213,48 +230,9 @@ func TestTheNewestProgressReplacesTheLastOfAFullQueue(t *testing.T) {
 func TestAnEndedSubscriptionSendsNothingMore(t *testing.T) {
 	var q refersub.Notifier
 	q.Queue(notify(180))
-	q.Begin()
 	q.Drop()
-	_, found := q.Next()
-	require.False(t, found)
-	require.False(t, q.Begin())
-}
-
-// RFC 3515 2.4.4, 2.4.5; RFC 6665 4.1.3.
-func TestNOTIFYUpdatesTheSubscription(t *testing.T) {
-	for name, row := range map[string]struct {
-		state, contentType, body string
-		decided                  bool
-		refusal                  int
-		effect                   refersub.Effect
-		life                     time.Duration
-		reason                   string
-		retryAfter               time.Duration
-	}{
-		"active":                         {"active;expires=60", "message/sipfrag", "SIP/2.0 100 Trying", false, 0, refersub.Continues, time.Minute, "", 0},
-		"pending, in capitals":           {"PENDING", "Message/SIPfrag;version=2.0", "SIP/2.0 100 Trying", false, 0, refersub.Continues, time.Hour, "", 0},
-		"no state":                       {"", "message/sipfrag", "SIP/2.0 200 OK", false, 400, refersub.Continues, time.Hour, "", 0},
-		"no body":                        {"active;expires=60", "", "", false, 0, refersub.Continues, time.Minute, "", 0},
-		"a body that is none":            {"active", "text/plain", "hello", false, 415, refersub.Continues, time.Hour, "", 0},
-		"a status line of another type":  {"active", "text/plain", "SIP/2.0 180 Ringing", false, 0, refersub.Continues, time.Hour, "", 0},
-		"the end, with any body":         {"terminated;reason=giveup", "text/plain", "bye", false, 0, refersub.Ends, time.Hour, "giveup", 0},
-		"the outcome":                    {"terminated;reason=noresource", "message/sipfrag", "SIP/2.0 200 OK", true, 0, refersub.Ends, time.Hour, "noresource", 0},
-		"the outcome, no reason":         {"terminated", "message/sipfrag", "SIP/2.0 486 Busy Here", true, 0, refersub.Ends, time.Hour, "", 0},
-		"terminated in every NOTIFY":     {"Terminated", "message/sipfrag", "SIP/2.0 180 Ringing", false, 0, refersub.Lingers, time.Hour, "", 0},
-		"terminated without a progress":  {"terminated", "message/sipfrag", "", false, 0, refersub.Ends, time.Hour, "", 0},
-		"no outcome, and another chance": {"terminated;reason=probation;retry-after=5", "message/sipfrag", "SIP/2.0 180 Ringing", false, 0, refersub.Ends, time.Hour, "probation", 5 * time.Second},
-	} {
-		n := refersub.Read(row.state, row.contentType, []byte(row.body))
-		require.Equal(t, row.refusal, n.Refusal(), name)
-		if row.refusal != 0 {
-			continue
-		}
-		require.Equal(t, row.effect, n.Effect(row.decided), name)
-		require.Equal(t, row.life, n.Life(time.Hour), name)
-		reason, retryAfter := n.Reason()
-		require.Equal(t, row.reason, reason, name)
-		require.Equal(t, row.retryAfter, retryAfter, name)
-	}
+	_, may := q.Begin()
+	require.False(t, may)
 }
 
 func uri(t *testing.T, text string) (u sip.Uri) {

@@ -2,30 +2,32 @@ package refersub
 
 import "time"
 
-// Subscription is the subscription of one REFER: how long it lasts, and what is known of
-// the outcome. The zero value is that of a REFER received; it begins with Prolong, or a
-// NOTIFY, and ends with End.
+// Subscription is the subscription of one REFER: how long it lasts, what is known of the
+// outcome, and which messages are due. The zero value is that of a REFER received, which
+// begins with Take; that of a REFER sent begins with Accepted, or a NOTIFY. Each of its
+// inputs gets a [Step], to which it adds what follows.
 type Subscription struct {
 	// Sent is true when the REFER was ours. It is set at construction.
 	Sent bool
 
 	life Lifetime
-	over bool
+	// active is true while the subscription exists, over once it has ended.
+	active, over bool
 	// progress is that of the latest NOTIFY; a final one is the outcome and stays.
 	// failure says why there will be no outcome.
 	progress Progress
 	failure  error
-	// lingers is true once the peer has ended it while the outcome may still come,
-	// followed once the call that the REFER asks for is being placed.
-	lingers, followed bool
-	// waiters counts those that wait for the outcome. refreshing is true while a
-	// SUBSCRIBE of ours has no response.
-	waiters    int
-	refreshing bool
+
+	subscriber subscriber
+	// queue has the NOTIFYs of ours, call is that which the REFER asks for. followed is
+	// true once it is being placed.
+	queue    Notifier
+	call     Followed
+	followed bool
 }
 
-// HasBegun reports whether the subscription has begun.
-func (s *Subscription) HasBegun() bool { return s.life.Begun() }
+// IsActive reports whether the subscription exists.
+func (s *Subscription) IsActive() bool { return s.active }
 
 // IsOver reports whether it has ended.
 func (s *Subscription) IsOver() bool { return s.over }
@@ -33,140 +35,101 @@ func (s *Subscription) IsOver() bool { return s.over }
 // Progress returns the progress of the latest NOTIFY.
 func (s *Subscription) Progress() Progress { return s.progress }
 
-// Failure returns the reason why there will be no outcome, or nil.
+// Failure returns the reason why there will be no outcome, or nil: a *Lost, or the error
+// of a REFER that was refused.
 func (s *Subscription) Failure() error { return s.failure }
 
 // IsDecided reports whether there is an outcome, or will be none.
 func (s *Subscription) IsDecided() bool { return s.progress.IsFinal() || s.failure != nil }
 
-// Report records the progress of a NOTIFY, and reports whether it is news. After an
-// outcome nothing is.
-func (s *Subscription) Report(p Progress) (isNews bool) {
+// Begins records the progress before the first NOTIFY.
+func (s *Subscription) Begins(p Progress) { s.progress = p }
+
+// report records the progress of a NOTIFY. After an outcome nothing is news (RFC 3515
+// 2.4.5).
+func (s *Subscription) report(step *Step, p Progress) {
 	if p == s.progress || s.IsDecided() {
-		return false
+		return
 	}
 	s.progress = p
-	return true
-}
-
-// Fail records that there will be no outcome, unless there is one.
-func (s *Subscription) Fail(cause error) {
-	if !s.IsDecided() {
-		s.failure = cause
+	step.add(Effect{Kind: Told, Progress: p})
+	if p.IsFinal() {
+		step.add(Effect{Kind: Decided})
 	}
 }
 
-// End ends the subscription, and reports whether it had not ended before.
-func (s *Subscription) End() bool {
-	before := s.over
-	s.over = true
-	return !before
-}
-
-// Prolong starts or prolongs the subscription, and returns for how long.
-func (s *Subscription) Prolong(now time.Time, life time.Duration) time.Duration {
-	return s.life.Prolong(now, life)
-}
-
-// Left is the time until the subscription expires; life before it has begun.
-func (s *Subscription) Left(now time.Time, life time.Duration) time.Duration {
-	if !s.HasBegun() {
-		return life
+// fail records that there will be no outcome, unless there is one.
+func (s *Subscription) fail(step *Step, cause error) {
+	if s.IsDecided() {
+		return
 	}
-	return s.life.Left(now)
+	s.failure = cause
+	step.add(Effect{Kind: Decided})
 }
 
-// Receive handles a NOTIFY of the peer for a REFER of ours (RFC 3515 2.4.5, RFC 6665
-// 4.1.3): it records the progress and prolongs the subscription. life is its duration if
-// the NOTIFY gives none; transaction is the duration of one that lingers. When the effect
-// is Ends, the caller ends it.
-func (s *Subscription) Receive(now time.Time, n Received, life, transaction time.Duration) (isNews bool, effect Effect) {
-	if n.HasProgress {
-		isNews = s.Report(n.Progress)
+// end ends the subscription. Unless there is an outcome, lost says why there is none.
+func (s *Subscription) end(step *Step, lost Lost) {
+	if s.over {
+		return
 	}
-	switch effect = n.Effect(s.IsDecided()); effect {
-	case Continues:
-		s.lingers = false
-		s.Prolong(now, n.Life(life))
-	case Lingers:
-		s.lingers = true
-		s.Prolong(now, transaction)
-	}
-	return isNews, effect
+	s.over, s.active = true, false
+	s.queue.Drop()
+	lost.Last = s.progress
+	s.fail(step, &lost)
+	step.add(Effect{Kind: Ended})
 }
 
-// Expiry is what follows when the timer of a subscription fires.
-type Expiry int
+// Drop ends the subscription without a NOTIFY.
+func (s *Subscription) Drop(step *Step, cause error) {
+	s.answer(step, cause)
+	s.end(step, Lost{Err: cause})
+}
 
-const (
-	// Never: it had ended before.
-	Never Expiry = iota
-	// NotYet: it was prolonged, or its outcome is about to come.
-	NotYet
-	// WithoutOutcome: the peer had ended it.
-	WithoutOutcome
-	// TimedOut: it was ours.
-	TimedOut
-	// TimedOutOfPeer: the peer gets a last NOTIFY (RFC 6665 4.2.2).
-	TimedOutOfPeer
-)
+// Close ends the subscription for the application. The peer of a REFER received gets a
+// last NOTIFY with the progress, if it can be reached. For a REFER sent the next NOTIFY
+// gets 481 (RFC 3515 2.4.4).
+func (s *Subscription) Close(step *Step, cause error, reachable bool) {
+	if s.Sent || !reachable {
+		s.Drop(step, cause)
+		return
+	}
+	s.Queue(step, Notify{State: NoResource})
+}
 
-// Expire says what follows when the timer fires, and for NotYet when it fires again. A
-// subscription whose call is being placed is kept for a transaction more: the outcome is
-// still worth a NOTIFY (RFC 3515 3.4).
-func (s *Subscription) Expire(now time.Time, transaction time.Duration) (Expiry, time.Duration) {
-	left := s.life.Left(now)
+// Expire is the timer of the expiry. A subscription whose call is being placed is kept
+// for a transaction more: the outcome is still worth a NOTIFY (RFC 3515 3.4). The peer
+// gets a last NOTIFY if it is the subscriber (RFC 6665 4.2.2).
+func (s *Subscription) Expire(step *Step) {
+	left := s.life.Left(step.Now)
 	if s.followed {
-		left += transaction
+		left += step.Transaction
 	}
 	switch {
 	case s.over:
-		return Never, 0
 	case left > 0:
-		return NotYet, left
-	case s.lingers:
-		return WithoutOutcome, 0
+		step.add(Effect{Kind: Expires, After: left})
+	case s.subscriber.lingers:
+		s.end(step, Lost{})
 	case s.Sent:
-		return TimedOut, 0
+		s.end(step, Lost{Err: ErrTimeout})
+	default:
+		s.Queue(step, Notify{State: Timeout})
 	}
-	return TimedOutOfPeer, 0
 }
 
-// Follow says that the call that the REFER asks for is being placed.
-func (s *Subscription) Follow() { s.followed = true }
-
-// IsFollowed reports whether Follow was called.
-func (s *Subscription) IsFollowed() bool { return s.followed }
-
-// Wait counts one more that waits for the outcome: such a subscription is refreshed.
-func (s *Subscription) Wait() { s.waiters++ }
-
-// Waited counts one less.
-func (s *Subscription) Waited() { s.waiters-- }
-
-// needsRefresh reports whether the application waits for an outcome that a refresh may bring.
-func (s *Subscription) needsRefresh() bool {
-	return s.Sent && s.waiters > 0 && !s.lingers && !s.IsDecided()
+// prolong starts or prolongs the subscription, and returns for how long.
+func (s *Subscription) prolong(step *Step, life time.Duration) time.Duration {
+	life = s.life.Prolong(step.Now, life)
+	s.active = true
+	step.add(Effect{Kind: Expires, After: life})
+	s.schedule(step)
+	return life
 }
 
-// RefreshIn is when a SUBSCRIBE of ours is due (RFC 6665 4.1.2.2); ok is false if none is.
-// transaction is how long one may take.
-func (s *Subscription) RefreshIn(now time.Time, transaction time.Duration) (wait time.Duration, ok bool) {
-	if !s.needsRefresh() || !s.HasBegun() || s.over {
-		return 0, false
+// left is the time until the subscription expires.
+func (s *Subscription) left(step *Step) time.Duration {
+	if !s.life.Begun() {
+		return step.Life
 	}
-	return s.life.RefreshIn(now, transaction), true
+	return s.life.Left(step.Now)
 }
-
-// BeginRefresh reports whether a SUBSCRIBE is sent now: not while another has no
-// response.
-func (s *Subscription) BeginRefresh() bool {
-	if s.refreshing || !s.needsRefresh() {
-		return false
-	}
-	s.refreshing = true
-	return true
-}
-
-// EndRefresh says that the SUBSCRIBE has its response, or gets none.
-func (s *Subscription) EndRefresh() { s.refreshing = false }
