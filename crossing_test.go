@@ -289,7 +289,7 @@ func TestCallThatFollowedAReferLetsGoOfTheOld(t *testing.T) {
 		followed := <-result
 		followed.mutex.RLock()
 		defer followed.mutex.RUnlock()
-		require.Nil(t, followed.transfers.follows)
+		require.Nil(t, followed.transfers.Asked())
 	})
 }
 

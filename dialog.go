@@ -16,6 +16,7 @@ import (
 	"sipdialog.example/dialog/internal/latch"
 	"sipdialog.example/dialog/internal/lockstat"
 	"sipdialog.example/dialog/internal/mailbox"
+	"sipdialog.example/dialog/internal/refersub"
 	"sipdialog.example/dialog/internal/sendslot"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
@@ -105,7 +106,7 @@ type Dialog struct {
 	// referSubscriptions are the REFERs received, by CSeq header value; transfers has the
 	// other state of REFERs.
 	referSubscriptions map[string]*ReferSubscription
-	transfers          *transfers
+	transfers          *refersub.Book[*ReferSubscription]
 	// saved is what the call has for its snapshots alone; nil: nothing.
 	saved *keptCall
 

@@ -34,7 +34,7 @@ func (d *Dialog) FollowRefer(ctx context.Context, referTo sip.Uri, opts InviteOp
 		return nil, errNilContext("FollowRefer")
 	}
 	d.mutex.Lock()
-	followable := d.transfersLocked().followable.All()
+	followable := d.transfersLocked().Followable.All()
 	d.mutex.Unlock()
 	for _, r := range followable {
 		if r.referToURI.String() == referTo.String() && r.follow() {
@@ -60,7 +60,7 @@ func (r *ReferSubscription) Follow(ctx context.Context, opts InviteOpts) (result
 // followableLocked keeps an accepted REFER for FollowRefer, also after the end of its
 // subscription. The oldest are dropped first.
 func (d *Dialog) followableLocked(r *ReferSubscription) {
-	if oldest, dropped := d.transfersLocked().followable.Add(r, d.referLimit()); dropped {
+	if oldest, dropped := d.transfersLocked().Followable.Add(r, d.referLimit()); dropped {
 		oldest.freeLocked()
 	}
 }
@@ -79,52 +79,36 @@ func (r *ReferSubscription) follow() bool {
 // unfollowedLocked removes the REFER from those that can be followed, and reports
 // whether it was one.
 func (r *ReferSubscription) unfollowedLocked() bool {
-	found := r.dialog.transfersLocked().followable.Take(r)
+	found := r.dialog.transfersLocked().Followable.Take(r)
 	r.freeLocked()
 	return found
 }
 
 // call places the new call, waits for its outcome and reports it.
-func (r *ReferSubscription) call(ctx context.Context, opts InviteOpts) (*Dialog, error) {
-	target, err := referenced(r.referToURI)
-	if err != nil {
-		r.queueNotify(refersub.Notify{Progress: refersub.Progress{Status: sip.StatusNotImplemented, Reason: "Not Implemented"}})
-		return nil, err
-	}
-	err = ErrPanic // unless Setup returns
+func (r *ReferSubscription) call(ctx context.Context, opts InviteOpts) (call *Dialog, err error) {
 	defer func() {
 		outcome := outcomeOf(err)
 		r.step(func(s *refersub.Step) { r.state.CallOver(s, outcome) })
 	}()
-	call, err := r.invite(ctx, target, r.inviteOpts(opts))
-	if err == nil {
-		err = call.WaitAnswer(ctx)
-		call.follows(nil) // else a chain of transfers would stay as long as the last
+	target, err := refersub.Target(r.referToURI)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", ErrReference, err)
+	case r.dialog.stack == nil:
+		return nil, ErrNotStarted
 	}
+	err = ErrPanic // unless Setup returns
+	placed, err := r.dialog.stack.NewInvite(ctx, target, r.inviteOpts(opts))
+	if err != nil {
+		return nil, err
+	}
+	call = placed.(*Dialog)
+	err = call.WaitAnswer(ctx)
+	call.follows(nil) // else a chain of transfers would stay as long as the last
 	if err != nil {
 		return nil, err
 	}
 	return call, nil
-}
-
-func (r *ReferSubscription) invite(ctx context.Context, target sip.Uri, opts InviteOpts) (*Dialog, error) {
-	if r.dialog.stack == nil {
-		return nil, ErrNotStarted
-	}
-	call, err := r.dialog.stack.NewInvite(ctx, target, opts)
-	if err != nil {
-		return nil, err
-	}
-	return call.(*Dialog), nil
-}
-
-// referenced returns the target of the INVITE that a Refer-To asks for.
-func referenced(referTo sip.Uri) (sip.Uri, error) {
-	target, err := refersub.Target(referTo)
-	if err != nil {
-		return target, fmt.Errorf("%w: %w", ErrReference, err)
-	}
-	return target, nil
 }
 
 // inviteOpts adds the headers of the REFER to the application's options.
@@ -156,7 +140,7 @@ func (r *ReferSubscription) inviteOpts(opts InviteOpts) InviteOpts {
 func headersOf(uri sip.Uri) []Header {
 	var list []Header
 	for _, h := range refersub.Headers(uri) {
-		if own := (Header{h[0], sipheader.OneLine(h[1])}); checkHeader(own) == nil {
+		if own := (Header{h[0], h[1]}); checkHeader(own) == nil {
 			list = append(list, own)
 		}
 	}
@@ -167,18 +151,13 @@ func headersOf(uri sip.Uri) []Header {
 func (d *Dialog) follows(r *ReferSubscription) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	if r != nil || d.transfers != nil {
-		d.transfersLocked().follows = r
-	}
+	d.transfersLocked().AskedBy = r
 }
 
 // reportReferred reports a response to an INVITE to the referrer.
 func (d *Dialog) reportReferred(res *sipmsg.Message) {
-	var r *ReferSubscription
 	d.mutex.RLock()
-	if d.transfers != nil {
-		r = d.transfers.follows
-	}
+	r := d.transfers.Asked()
 	d.mutex.RUnlock()
 	if r == nil {
 		return
@@ -195,6 +174,8 @@ func outcomeOf(err error) refersub.Progress {
 		return refersub.Progress{}
 	case errors.As(err, &refused):
 		return refersub.Progress{Status: refused.StatusCode, Reason: sipheader.OneLine(refused.Reason)}
+	case errors.Is(err, ErrReference):
+		return refersub.Progress{Status: sip.StatusNotImplemented, Reason: "Not Implemented"}
 	case errors.Is(err, ErrTimeout):
 		return refersub.Progress{Status: sip.StatusRequestTimeout, Reason: "Request Timeout"}
 	case errors.Is(err, ErrCanceled), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -57,7 +57,7 @@ func (r *ReferSubscription) notify(ctx context.Context, n refersub.Notify, over 
 		fillLocked: func(req *draft.Request) {
 			now := r.newStep()
 			n, number = r.state.Leave(&now, n)
-			r.dialog.transfersLocked().notifying++
+			r.dialog.transfersLocked().Notifies()
 			n.Write(req, r.ID)
 		},
 		mayRepeatLocked: func() error {
@@ -85,12 +85,6 @@ func (r *ReferSubscription) notifyOver(number int, f refersub.Failure, over chan
 	if isFirst && over != nil {
 		over <- f.Err
 	}
-}
-
-// queueNotify queues a NOTIFY and returns. It leaves when all before it have been
-// answered.
-func (r *ReferSubscription) queueNotify(n refersub.Notify) {
-	r.step(func(s *refersub.Step) { r.state.Queue(s, n) })
 }
 
 // writeQueued writes one NOTIFY of the queue.

@@ -136,7 +136,7 @@ func (d *Dialog) writeRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpt
 	d.decorateReferLocked(req, referTo, opts)
 	r := d.newSentReferLocked(req, referTo)
 	if queued {
-		d.transfers.queue.Push(r)
+		d.transfers.Unawaited.Push(r)
 	}
 	r.refer.Silent = opts != nil && opts.RequireNoSub
 	err = s.unlockAndSend(ctx, req, nil, r.mayRepeatLocked, func(x *retry.Request) {
@@ -145,9 +145,9 @@ func (d *Dialog) writeRefer(ctx context.Context, referTo sip.Uri, opts *ReferOpt
 	})
 	if err != nil {
 		d.mutex.Lock()
-		d.transfers.queue.Drop(r)
+		d.transfers.Unawaited.Drop(r)
 		d.mutex.Unlock()
-		r.refused(err)
+		r.referOver(nil, refersub.Failure{Err: err, Unsent: true})
 		return nil, err
 	}
 	return r, nil
@@ -218,12 +218,8 @@ func (d *Dialog) referrerLocked(opts *ReferOpts) string {
 
 func (d *Dialog) newSentReferLocked(req *draft.Request, referTo sip.Uri) *ReferSubscription {
 	r := d.newSubscription(req.Value("CSeq"), referTo)
-	t := d.transfersLocked()
 	r.state.Sent, r.answered = true, make(chan struct{})
-	if t.sent == nil {
-		t.sent, t.first = make(map[string]*ReferSubscription), r.ID
-	}
-	t.sent[r.ID] = r
+	d.transfersLocked().AddSent(r.ID, r)
 	return r
 }
 
@@ -234,13 +230,8 @@ func (r *ReferSubscription) prepared(req *draft.Request) {
 	r.dialog.mutex.Lock()
 	defer r.dialog.mutex.Unlock()
 	if id := req.Value("CSeq"); id != r.ID && !r.state.IsOver() {
-		t := r.dialog.transfers
-		delete(t.sent, r.ID)
-		if t.first == r.ID {
-			t.first = id
-		}
+		r.dialog.transfers.Renumber(r.ID, id)
 		r.ID = id
-		t.sent[id] = r
 	}
 }
 
@@ -248,18 +239,12 @@ func (r *ReferSubscription) prepared(req *draft.Request) {
 // the peer agrees to none (RFC 4488 4).
 func (r *ReferSubscription) referOver(res *sipmsg.Message, f refersub.Failure) {
 	if f.Err != nil {
-		r.refused(f.Err)
+		r.step(func(s *refersub.Step) { r.state.Refused(s, f.Err) })
 		return
 	}
 	r.dialog.establishFrom(res)
 	silent := r.refer.Silent || refersub.IsFalse(sipheader.Value(res, "Refer-Sub"))
 	r.step(func(s *refersub.Step) { r.state.Accepted(s, silent) })
-}
-
-// refused ends the subscription of a REFER that was not accepted: Wait and WaitRefer
-// return err.
-func (r *ReferSubscription) refused(err error) {
-	r.step(func(s *refersub.Step) { r.state.Refused(s, err) })
 }
 
 // WaitRefer waits for the response to a REFER that was sent. Each call of WaitRefer
@@ -274,7 +259,9 @@ func (d *Dialog) WaitRefer(ctx context.Context) (result *ReferSubscription, err 
 	if ctx == nil {
 		return nil, errNilContext("WaitRefer")
 	}
-	r, found := d.nextRefer()
+	d.mutex.Lock()
+	r, found := d.transfersLocked().Unawaited.Next()
+	d.mutex.Unlock()
 	if !found {
 		return nil, ErrNoRefer
 	}
@@ -282,21 +269,14 @@ func (d *Dialog) WaitRefer(ctx context.Context) (result *ReferSubscription, err 
 	case <-r.answered:
 	case <-ctx.Done():
 		d.mutex.Lock()
-		d.transfers.queue.PutBack(r)
+		d.transfers.Unawaited.PutBack(r)
 		d.mutex.Unlock()
 		return nil, ctx.Err()
 	}
 	d.mutex.Lock()
-	d.transfers.queue.Drop(r)
+	d.transfers.Unawaited.Drop(r)
 	d.mutex.Unlock()
 	return r.orRefusal()
-}
-
-// nextRefer takes the first REFER for which no WaitRefer waits.
-func (d *Dialog) nextRefer() (r *ReferSubscription, found bool) {
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
-	return d.transfersLocked().queue.Next()
 }
 
 // A REFER outside calls makes a dialog that has a subscription and nothing else

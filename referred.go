@@ -98,16 +98,15 @@ func (d *Dialog) handleRefer(tx serverTx, req *sipmsg.Message) {
 func (d *Dialog) reserveRefer(r *ReferSubscription, req *sipmsg.Message) (over *atomic.Uint64) {
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	t := d.transfersLocked()
-	if len(d.referSubscriptions)+t.deciding >= d.referLimit() {
+	if !d.transfersLocked().Arrives(len(d.referSubscriptions), d.referLimit()) {
 		return &d.stack.counters.subscribed
 	}
 	bytes := len(req.Text()) + len(r.refer.Token)
 	if !d.holds.Take(bytes) {
+		d.transfers.Decided()
 		return &d.stack.counters.bytes
 	}
 	r.bytes = bytes
-	t.deciding++
 	return nil
 }
 
@@ -130,7 +129,7 @@ func (d *Dialog) newReferRequest(req sipheader.Message, referTo sip.Uri, replace
 func (d *Dialog) answerRefer(tx serverTx, refer *ReferRequest, a Answer) {
 	r := refer.Subscription
 	d.mutex.Lock()
-	d.transfersLocked().deciding--
+	d.transfers.Decided()
 	d.mutex.Unlock()
 	if a.Status >= 300 {
 		r.drop(ErrNoSubscription)
@@ -155,7 +154,7 @@ func (d *Dialog) answerRefer(tx serverTx, refer *ReferRequest, a Answer) {
 	case d.referHandler() != nil || refer.callback() != nil:
 		d.startRefer(refer)
 	default:
-		r.declineRefer()
+		r.step(r.state.Decline)
 	}
 }
 
@@ -177,15 +176,6 @@ func (d *Dialog) referHandler() ReferHandler {
 		return own
 	}
 	return d.stack.callbacksNow().OnReferRequest
-}
-
-// declineRefer reports 603 at once for a REFER that no callback takes: the 202 has
-// left, and the peer would wait for an outcome until the subscription expires.
-func (r *ReferSubscription) declineRefer() {
-	r.dialog.mutex.Lock()
-	r.unfollowedLocked()
-	r.dialog.mutex.Unlock()
-	r.queueNotify(refersub.Notify{Progress: refersub.Progress{Status: sip.StatusGlobalDecline, Reason: "Decline"}})
 }
 
 func (d *Dialog) newAccepted(tx serverTx, a Answer, silent bool) *sip.Response {
@@ -258,7 +248,9 @@ func (d *Dialog) startRefer(refer *ReferRequest) {
 	}
 	d.background(func() {
 		refer.Subscription.begin()
-		d.runReferCallback(refer)
+		if callback := refer.callback(); callback != nil {
+			d.stack.calls.Go(func() { d.stack.guard(d.log, "OnIncomingRefer", callback, nil) })
+		}
 	})
 }
 
@@ -274,16 +266,9 @@ func (r *ReferSubscription) begin() {
 	defer cancel()
 	if err := r.notify(ctx, refersub.Notify{}, nil); err != nil {
 		d.log().Debug("NOTIFY could not be sent yet", "error", err)
-		r.queueNotify(refersub.Notify{}) // as soon as may be; the application need not wait for it
+		// As soon as may be; the application need not wait for it.
+		r.step(func(s *refersub.Step) { r.state.Queue(s, refersub.Notify{}) })
 	}
-}
-
-func (d *Dialog) runReferCallback(refer *ReferRequest) {
-	callback := refer.callback()
-	if callback == nil {
-		return
-	}
-	d.stack.calls.Go(func() { d.stack.guard(d.log, "OnIncomingRefer", callback, nil) })
 }
 
 // withToken returns a body with the token beside it, or the body itself without a token.
@@ -291,10 +276,6 @@ func withToken(body Body, token []byte) Body {
 	if len(token) == 0 {
 		return body
 	}
-	var contentType string
-	var data []byte
-	if !isNilBody(body) {
-		contentType, data = sipheader.OneLine(body.ContentType()), body.Data()
-	}
-	return NewBody(referredby.Beside(contentType, data, token, "part-"+randomHex(12)))
+	own := orEmpty(body)
+	return NewBody(referredby.Beside(sipheader.OneLine(own.ContentType()), own.Data(), token, "part-"+randomHex(12)))
 }

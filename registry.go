@@ -98,7 +98,7 @@ func (s *Stack) register(d *Dialog) error {
 		return errDraining
 	}
 	var replaced *Dialog
-	if t := d.incoming.replacement; t != nil && !t.Join && t.rejection() == 0 {
+	if t := d.incoming.replacement; t != nil && !t.Join && t.Refusal(t.state()) == 0 {
 		replaced = t.call
 	}
 	// The dialog is new: no other goroutine holds its mutex.

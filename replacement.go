@@ -55,7 +55,7 @@ func (s *Stack) replacementOf(req *sipmsg.Message) (t *replacement, refusal int)
 		return nil, refusal
 	}
 	t = &replacement{replaces.ClaimOf(name, join), call}
-	if refusal = t.rejection(); refusal == 0 && join && s.config.AuthorizeJoin == nil {
+	if refusal = t.Refusal(t.state()); refusal == 0 && join && s.config.AuthorizeJoin == nil {
 		refusal = sip.StatusNotAcceptableHere // RFC 3911 4: we are not capable of it
 	}
 	if refusal != 0 {
@@ -110,15 +110,13 @@ func (d *Dialog) hasPeer(tag string) (lives, ended bool) {
 	return tag == "" && d.currentLocked().RemoteTag() == "" && d.state > DialogStateTrying, false
 }
 
-// rejection is the status for an INVITE whose call cannot be replaced or joined now, or
-// zero.
-func (t *replacement) rejection() int {
+// state describes the call to the INVITE that names it.
+func (t *replacement) state() replaces.Call {
 	t.call.mutex.RLock()
 	defer t.call.mutex.RUnlock()
-	return t.Refusal(t.call.asNamedLocked())
+	return t.call.asNamedLocked()
 }
 
-// asNamedLocked describes the call to an INVITE that names it.
 func (d *Dialog) asNamedLocked() replaces.Call {
 	return replaces.Call{
 		Outgoing: d.isUAC, Confirmed: d.isConfirmedLocked(),
@@ -228,7 +226,7 @@ func (d *Dialog) authorized(tx serverTx, t *replacement, ask TakeoverHandler) bo
 	})
 	defer expiry.Stop()
 	a := d.askAuthorization(ctx, tx, t, ask)
-	if status := t.verdict(a.Status, ctx.Err() != nil); status != a.Status {
+	if status := t.Authorized(a.Status, ctx.Err() != nil, t.state()); status != a.Status {
 		a = Answer{Status: status}
 	}
 	if a.Status != 0 {
@@ -238,13 +236,6 @@ func (d *Dialog) authorized(tx serverTx, t *replacement, ask TakeoverHandler) bo
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
 	return d.incoming.tx == tx // its caller has not given up
-}
-
-// verdict is the status with which the INVITE is refused after the application's answer.
-func (t *replacement) verdict(answer int, late bool) int {
-	t.call.mutex.RLock()
-	defer t.call.mutex.RUnlock()
-	return t.Authorized(answer, late, t.call.asNamedLocked())
 }
 
 // askAuthorization calls the application. If that does not return, the INVITE is

@@ -137,7 +137,7 @@ func (r *ReferSubscription) recordLocked(e refersub.Effect) {
 	case refersub.Unfollowed:
 		r.unfollowedLocked()
 	case refersub.NotifyOver:
-		r.dialog.transfersLocked().notifyOver()
+		r.dialog.transfers.Notified()
 	case refersub.Ended:
 		r.forgetLocked()
 	}
@@ -176,7 +176,7 @@ func (r *ReferSubscription) forgetLocked() {
 	stopTimer(r.refresh)
 	registry := r.dialog.referSubscriptions
 	if r.state.Sent {
-		registry = r.dialog.sentRefersLocked()
+		registry = r.dialog.transfers.Sent()
 	}
 	if registry[r.ID] == r {
 		delete(registry, r.ID)
@@ -187,7 +187,7 @@ func (r *ReferSubscription) forgetLocked() {
 
 // freeLocked stops counting the REFER's bytes when it is no longer needed.
 func (r *ReferSubscription) freeLocked() {
-	if t := r.dialog.transfers; r.state.IsOver() && (t == nil || !t.followable.Has(r)) {
+	if t := r.dialog.transfers; r.state.IsOver() && (t == nil || !t.Followable.Has(r)) {
 		r.dialog.holds.Give(r.bytes)
 		r.bytes = 0
 	}
@@ -199,40 +199,12 @@ func (d *Dialog) transactionTime() time.Duration { return 64 * d.config().timers
 // referLife is the duration of the subscription of a REFER.
 func (c *StackConfig) referLife() time.Duration { return refersub.DefaultLife(c.ringingLimit()) }
 
-// transfers has the state of the REFERs of a call; most calls have none. The dialog's
-// mutex guards it.
-type transfers struct {
-	// sent are the REFERs sent, by CSeq header value, first is that of the first; queue
-	// has those that no WaitRefer has served.
-	sent  map[string]*ReferSubscription
-	first string
-	queue refersub.Queue[*ReferSubscription]
-	// deciding counts those received that the application has not decided, followable
-	// are those accepted that no FollowRefer has taken.
-	deciding   int
-	followable refersub.Followable[*ReferSubscription]
-	// notifying counts the NOTIFYs of ours without an answer.
-	notifying int
-	// follows, in a call that a REFER has asked for, is told of the call's responses.
-	follows *ReferSubscription
-}
-
-// notifyOver counts a NOTIFY less, unless dropSubscriptions counts no more.
-func (t *transfers) notifyOver() { t.notifying = max(t.notifying-1, 0) }
-
-func (d *Dialog) transfersLocked() *transfers {
+// transfersLocked has the state of the REFERs of a call; most calls have none.
+func (d *Dialog) transfersLocked() *refersub.Book[*ReferSubscription] {
 	if d.transfers == nil {
-		d.transfers = &transfers{}
+		d.transfers = new(refersub.Book[*ReferSubscription])
 	}
 	return d.transfers
-}
-
-// sentRefersLocked are the REFERs sent, by CSeq header value.
-func (d *Dialog) sentRefersLocked() map[string]*ReferSubscription {
-	if d.transfers == nil {
-		return nil
-	}
-	return d.transfers.sent
 }
 
 // subscriptionFor returns the subscription that an Event of the peer's names, of a REFER
@@ -240,13 +212,10 @@ func (d *Dialog) sentRefersLocked() map[string]*ReferSubscription {
 func (d *Dialog) subscriptionFor(event string, sent bool) *ReferSubscription {
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	if !sent {
-		return refersub.Named(d.referSubscriptions, event, "")
+	if sent {
+		return d.transfers.NamedSent(event)
 	}
-	if d.transfers == nil {
-		return nil
-	}
-	return refersub.Named(d.transfers.sent, event, d.transfers.first)
+	return refersub.Named(d.referSubscriptions, event, "")
 }
 
 // GetReferSubscription returns the active subscription with that ID. A subscription of a
@@ -257,7 +226,7 @@ func (d *Dialog) GetReferSubscription(id string) (*ReferSubscription, bool) {
 	if r, ok := d.referSubscriptions[id]; ok {
 		return r, true
 	}
-	r, ok := d.sentRefersLocked()[id]
+	r, ok := d.transfers.Sent()[id]
 	if !ok || !r.active {
 		return nil, false
 	}
@@ -278,13 +247,13 @@ func (d *Dialog) subscriptions() []*ReferSubscription {
 }
 
 func (d *Dialog) subscriptionsLocked() []*ReferSubscription {
-	return slices.AppendSeq(slices.Collect(maps.Values(d.referSubscriptions)), maps.Values(d.sentRefersLocked()))
+	return slices.AppendSeq(slices.Collect(maps.Values(d.referSubscriptions)), maps.Values(d.transfers.Sent()))
 }
 
 // inUseLocked reports whether anything but the session keeps the dialog: a
 // subscription, or a NOTIFY without a response (RFC 5057 4).
 func (d *Dialog) inUseLocked() bool {
-	return len(d.referSubscriptions)+len(d.sentRefersLocked()) > 0 || d.transfers != nil && d.transfers.notifying > 0
+	return len(d.referSubscriptions) > 0 || d.transfers.InUse()
 }
 
 // endSubscriptionsLocked ends all subscriptions without a NOTIFY, when no request finds
@@ -339,9 +308,7 @@ func (d *Dialog) flushLastNotifies() {
 func (d *Dialog) dropSubscriptions(cause error) {
 	d.mutex.Lock()
 	d.endSubscriptionsLocked(cause)
-	if d.transfers != nil {
-		d.transfers.notifying = 0
-	}
+	d.transfers.Ends()
 	d.mutex.Unlock()
 	d.forgetIfUnused()
 }

@@ -356,7 +356,7 @@ func TestEndedSubscriptionsLeaveTheMaps(t *testing.T) {
 	require.Len(t, d.referSubscriptions, 25)
 	require.NoError(t, d.Close())
 	require.Empty(t, d.referSubscriptions)
-	require.Empty(t, d.sentRefersLocked())
+	require.Empty(t, d.transfers.Sent())
 	require.ErrorIs(t, d.HandleIncomingRefer(whiteboxRefer(99), sip.Uri{Host: "127.0.0.3"}, nil), ErrTerminated)
 	require.Empty(t, d.referSubscriptions)
 }

@@ -36,7 +36,7 @@ const (
 	Decided
 	// Answered: the REFER has its final response, or will get none.
 	Answered
-	// Unfollowed: the application reports the outcome itself, so nobody places the call.
+	// Unfollowed: nobody places the call that the REFER asks for any more.
 	Unfollowed
 	// Ended: the subscription has ended.
 	Ended

@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipuri"
 )
 
@@ -32,7 +33,7 @@ func Headers(referTo sip.Uri) (list [][2]string) {
 		name, errName := url.PathUnescape(kv.K)
 		value, errValue := url.PathUnescape(kv.V)
 		if errName == nil && errValue == nil && mayTakeOver(name) {
-			list = append(list, [2]string{name, value})
+			list = append(list, [2]string{name, sipheader.OneLine(value)})
 		}
 	}
 	return list

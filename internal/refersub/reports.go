@@ -123,6 +123,13 @@ func (s *Subscription) CallResponse(step *Step, p Progress) {
 	}
 }
 
+// Decline reports 603 for a REFER that no function of the application takes: its 202 has
+// left, and the peer would wait for an outcome until the subscription expires.
+func (s *Subscription) Decline(step *Step) {
+	step.add(Effect{Kind: Unfollowed})
+	s.Queue(step, Notify{Progress: Progress{sip.StatusGlobalDecline, "Decline"}})
+}
+
 // CallOver is the outcome of that call; zero for one that was established, which is
 // reported by its 2xx.
 func (s *Subscription) CallOver(step *Step, p Progress) {
