@@ -326,12 +326,12 @@ func (d *Dialog) lacksSeqs() bool {
 	}
 	d.mutex.RLock()
 	defer d.mutex.RUnlock()
-	return d.currentLocked().Room() < fewSeqs
+	return d.currentLocked().SeqsLeft() < fewSeqs
 }
 
 // drewLocked asks for more CSeq numbers when some of them are used.
 func (s *dialogState) drewLocked() {
-	if s.Room() < callrecord.SeqBlock-callrecord.SeqRenew {
+	if s.SeqsLeft() < callrecord.SeqBlock-callrecord.SeqRenew {
 		s.d.changedIfKeptLocked()
 	}
 }

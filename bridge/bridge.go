@@ -1,5 +1,5 @@
 // Package bridge joins two calls into one: a back-to-back user agent (RFC 7092) that
-// relays what either side says and keeps no media.
+// relays messages between the two sides and handles no media.
 //
 //	b := bridge.New(stack, bridge.Options{})
 //	stack.OnCall(func(call *dialog.Dialog) {
@@ -14,7 +14,7 @@
 // credentials.
 //
 // A bridged call ends on both sides or on none. While nothing happens in it, it has no
-// goroutine. Set StackConfig.NoAutoRinging, so that the caller hears of ringing when the
+// goroutine. Set StackConfig.NoAutoRinging, so that the caller gets a 180 only when the
 // callee rings.
 package bridge
 
@@ -73,18 +73,18 @@ func New(stack *dialog.Stack, opts Options) *Bridge {
 	return b
 }
 
-// Join calls target for an incoming call that is not answered, and joins the two: the
-// caller hears what the callee answers. It waits until the call is established, or has
+// Join calls target for an unanswered incoming call, and joins the two: the caller gets the
+// responses of the callee. It waits until the call is established, or has
 // ended on both sides. If ctx ends first, both calls end: the callee gets CANCEL, the
 // caller 480. Once Join has returned, ctx has no effect.
 //
 // opts are those of the second INVITE. Of these, Join itself sets the Body, MaxForwards,
-// which is one less than the caller's (RFC 7332 4), Unreliable, if the caller does not take
-// reliable responses, and From, unless opts has one: the caller's. Headers are added to those
-// that pass.
+// which is one less than the caller's (RFC 7332 4), Unreliable, if the caller does not support
+// reliable responses, and From, unless opts has one: the caller's. Headers are added to the
+// relayed ones.
 //
-// If the INVITE is forked, the caller hears of each early dialog in one of its own, with its
-// own To tag (RFC 3261 12.1.1), and the one that answers becomes the call. UPDATE and offers
+// If the INVITE is forked, the caller gets an early dialog for each fork, with a To tag of its
+// own (RFC 3261 12.1.1), and the fork that sends a 2xx becomes the call. UPDATE and offers
 // in PRACK pass in the first one only; in the others they get 491.
 //
 // A Max-Breadth of the caller passes on: the bridge itself never forks (RFC 5393 5.4.3). An
@@ -124,13 +124,13 @@ func (b *Bridge) Join(ctx context.Context, in *dialog.Dialog, target sip.Uri, op
 
 // Link joins two established calls: from now on offers, requests and the end of either
 // pass to the other. It sends nothing: the application has connected their media before,
-// as in RFC 3725. If one of the calls has ended, the other ends. Each side goes on under the
+// as in RFC 3725. If one of the calls has ended, the other ends. Each side keeps the
 // o= line that it knows (RFC 3264 8).
 func (b *Bridge) Link(x, y *dialog.Dialog) *Call {
 	c := b.newCall(x)
 	c.attach(y)
-	c.a.goesOn()
-	c.b.goesOn()
+	c.a.keepOrigin()
+	c.b.keepOrigin()
 	c.listen(&c.a)
 	c.listen(&c.b)
 	return c

@@ -50,8 +50,8 @@ func (l *leg) sends(body dialog.Body) dialog.Body {
 	return body
 }
 
-// goesOn has the peer of a call that stands keep the o= line that it knows.
-func (l *leg) goesOn() {
+// keepOrigin keeps the o= line that the peer of an established call knows.
+func (l *leg) keepOrigin() {
 	if known := l.dialog().Session().Local; known != nil {
 		l.sends(known)
 	}

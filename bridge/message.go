@@ -14,8 +14,8 @@ import (
 	"sipdialog.example/dialog"
 )
 
-// DefaultHeaders are the headers that pass without Options.Pass. None of them tells where
-// the other side is.
+// DefaultHeaders are the headers that pass without Options.Pass. None of them reveals the
+// address of the other side.
 func DefaultHeaders() []string {
 	return []string{"Subject", "Priority", "Alert-Info", "Accept-Language", "Privacy", "User-to-User", "Warning"}
 }

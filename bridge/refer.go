@@ -23,7 +23,7 @@ const (
 	// what the target offers (RFC 3725 4.4). Once the target has answered, its call and the
 	// other peer's are joined, and the referrer's ends with BYE. A Replaces that names a call
 	// of the bridge's is followed without a new call: the other peer is connected with the
-	// call joined to that one. If it fails, the two calls go on as they were. Either way the
+	// call joined to that one. If it fails, the two calls continue as before. Either way the
 	// referrer gets the outcome in a NOTIFY.
 	ReferFollowed
 )

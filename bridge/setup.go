@@ -113,8 +113,8 @@ func (c *Call) progress(f dialog.ForkInfo) {
 	_ = c.provisional(context.Background(), res, body, c.forks.of(f.RemoteTag), isReliable(res))
 }
 
-// forkEnded tells the caller that an early dialog has ended while others go on, if the
-// caller understands that (RFC 6228).
+// forkEnded sends the caller a 199 when one of several early dialogs has ended, if the caller
+// supports that (RFC 6228).
 func (c *Call) forkEnded(f dialog.ForkInfo) {
 	if c.Out().State() != dialog.DialogStateRinging {
 		return // the callee has answered: the caller's early dialog becomes the call, or ends with it

@@ -73,8 +73,8 @@ func (d *drawing) svgRow(out *strings.Builder, e event, y int) {
 		}
 		_, _ = fmt.Fprintf(out, `<line x1="%.0f" x2="%.0f" y1="%d" y2="%d" stroke="black"/>`+"\n", from, tip, y, y)
 		_, _ = fmt.Fprintf(out, `<polygon points="%.0f,%d %.0f,%d %.0f,%d"/>`+"\n", to, y, tip, y-4, tip, y+4)
-		room := float64(width(e.label)+1) * charWidth
-		_, _ = fmt.Fprintf(out, `<rect x="%.0f" y="%d" width="%.0f" height="2" fill="white"/>`+"\n", (from+to-room)/2, y-1, room)
+		gap := float64(width(e.label)+1) * charWidth
+		_, _ = fmt.Fprintf(out, `<rect x="%.0f" y="%d" width="%.0f" height="2" fill="white"/>`+"\n", (from+to-gap)/2, y-1, gap)
 		_, _ = fmt.Fprintf(out, `<text x="%.0f" y="%d" text-anchor="middle">%s</text>`+"\n", (from+to)/2, y+4, label)
 	}
 }

@@ -130,7 +130,7 @@ func (f *flow) leftLocked(state State) Status {
 	return s
 }
 
-// changeLocked enters a state, of which the application is told.
+// changeLocked enters a state, and reports it to the application.
 func (f *flow) changeLocked(s Status) {
 	s.Proxy = f.index
 	f.status = s
@@ -388,8 +388,8 @@ func (f *flow) lost(by *dialog.Flow, err error) {
 	f.lostLocked(err)
 }
 
-// lostLocked has the flow register anew: at once if the connection has lasted, else after a
-// while (RFC 5626 4.5).
+// lostLocked has the flow register again: at once if the connection has lasted, else after the
+// back-off (RFC 5626 4.5).
 func (f *flow) lostLocked(err error) {
 	f.dropLocked()
 	wait := time.Duration(0)

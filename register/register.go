@@ -107,8 +107,8 @@ type Registration struct {
 	closeErr      error
 }
 
-// Start begins a registration, and returns before the registrar has answered: Wait waits
-// for that, and OnState is told of it. The stack must have been started.
+// Start begins a registration, and returns before the response of the registrar: Wait waits for
+// that, and OnState is called then. The stack must have been started.
 //
 // Errors: dialog.ErrInvalidArgument, dialog.ErrNotStarted, dialog.ErrShutdown.
 func Start(stack *dialog.Stack, opts Options) (*Registration, error) {
@@ -202,8 +202,8 @@ func (r *Registration) bestLocked() *flow {
 	return r.flows[0]
 }
 
-// Refresh registers anew, without waiting for the time to come, or for the next try after
-// a failure, but no sooner than five seconds after the REGISTER before. It does not block.
+// Refresh registers again, without waiting for the time of the refresh or of the next try after
+// a failure, but not before five seconds after the latest REGISTER. It does not block.
 // Stack.NetworkChanged does the same.
 func (r *Registration) Refresh() {
 	r.mu.Lock()

@@ -74,7 +74,7 @@ func staleDrop(h *harness) {
 		h.Fatalf("fence %d of %q", got.Fence, got.Data)
 	}
 	h.none("Drop", h.Drop(h.ctx, r.Key, 3, time.Minute))
-	h.none("Drop", h.Drop(h.ctx, r.Key, 1, time.Minute)) // the call has ended, whoever says so
+	h.none("Drop", h.Drop(h.ctx, r.Key, 1, time.Minute)) // the call has ended, whichever owner drops it
 	r.Fence, r.Owner = 3, "c"
 	h.ended(r)
 }

@@ -6,7 +6,7 @@ import (
 	"sipdialog.example/dialog"
 )
 
-// listener is an owner that is told of calls which were taken from it.
+// listener is an owner that listens for calls which were taken from it.
 type listener struct {
 	*harness
 	told chan dialog.StoreKey
@@ -29,8 +29,8 @@ func (h *harness) listens(owner string) *listener {
 	return l
 }
 
-// hears takes calls from the owner until it is told of one of them: notices may be lost,
-// while a Store begins to listen for example. Of other calls it must not hear.
+// hears takes calls from the owner until it gets a notice of one of them: notices may be lost,
+// for example while a Store begins to listen. It must not get notices of other calls.
 func (l *listener) hears(take func() dialog.StoreKey) {
 	l.Helper()
 	now := make(map[dialog.StoreKey]bool)

@@ -63,7 +63,7 @@ func (a *audio) session() dialog.Body {
 		local.Addr().Unmap(), local.Port()))
 }
 
-// send sends a packet. Sequence number and time go on from the one before.
+// send sends a packet. Sequence number and time continue from the one before.
 func (a *audio) send(payload []byte) error {
 	a.next.Payload = payload
 	data, err := a.next.Marshal()

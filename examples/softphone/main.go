@@ -226,7 +226,7 @@ func (p *phone) place(ctx context.Context, target string) error {
 	return err
 }
 
-// called is told of a call to us.
+// called handles an incoming call.
 func (p *phone) called(d *dialog.Dialog) {
 	session, err := p.session()
 	if err != nil || !p.take(d, session) {

@@ -55,7 +55,7 @@ func Start(t testing.TB) *Browser {
 	return &Browser{endpoint: endpoint(t, said)}
 }
 
-// endpoint reads where the browser is told what to do, such as "http://127.0.0.1:9222".
+// endpoint reads the URL of the browser's control interface, such as "http://127.0.0.1:9222".
 func endpoint(t testing.TB, said io.Reader) string {
 	t.Helper()
 	found := make(chan string, 1)

@@ -41,8 +41,8 @@ func (o Ours) Header() *sip.ContactHeader {
 
 // Text returns the value of Header. It makes no header.
 func (o Ours) Text() string {
-	var room [128]byte
-	text := append(room[:0], "<sip"...)
+	var buffer [128]byte
+	text := append(buffer[:0], "<sip"...)
 	if o.IsSIPS {
 		text = append(text, 's')
 	}

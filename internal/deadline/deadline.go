@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Expirer is told when its deadline has come, on a goroutine of its own. tag is that of
-// [Queue.Set]: it tells a deadline that was moved or stopped meanwhile.
+// Expirer is called when its deadline has come, on a goroutine of its own. tag is that of
+// [Queue.Set]: it identifies a deadline that was moved or stopped meanwhile.
 type Expirer interface{ Expire(tag uint32) }
 
 // Timer is one deadline. The zero value is one that is not set. It must not be copied while
@@ -104,8 +104,8 @@ func (q *Queue) armLocked(now time.Duration) {
 // never is when a timer that does not run fires.
 const never = time.Duration(-1)
 
-// expire tells one whose deadline has come. The next one's goroutine has been started by
-// then, if it is due: one that waits for something delays no other.
+// expire calls the Expirer whose deadline has come. If the next one is due, its goroutine has
+// been started by then: an Expirer that blocks delays no other.
 func (q *Queue) expire() {
 	if who, tag := q.due(); who != nil {
 		who.Expire(tag)

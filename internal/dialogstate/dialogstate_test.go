@@ -328,15 +328,15 @@ func TestNoNumberBeyondTheLimitIsDrawn(t *testing.T) {
 		}
 	}
 	s := Restore(View{LocalTag: "ours", LocalSeq: 7, Target: uri(t, "sip:b@10.0.0.9")})
-	require.Equal(t, maxRoom, s.Room())
+	require.Equal(t, noLimit, s.SeqsLeft())
 	s.Allow(9)
-	require.Equal(t, maxRoom, s.Room(), "there is no limit to be raised")
+	require.Equal(t, noLimit, s.SeqsLeft(), "there is no limit to be raised")
 	s.Limit(107)
 	s.Limit(2000)
-	require.Equal(t, 100-ByeReserve, s.Room(), "the first record counts until another is saved")
+	require.Equal(t, 100-ByeReserve, s.SeqsLeft(), "the first record counts until another is saved")
 	for _, method := range []sip.RequestMethod{sip.INFO, sip.INVITE, sip.UPDATE, sip.PRACK, sip.NOTIFY, sip.SUBSCRIBE, sip.REFER, sip.OPTIONS} {
 		draws(&s, method)
-		require.Zero(t, s.Room())
+		require.Zero(t, s.SeqsLeft())
 		s.Allow(s.limit + 3)
 		s.Allow(s.limit - 1)
 		require.Equal(t, 3, draws(&s, method), method)
@@ -348,6 +348,6 @@ func TestNoNumberBeyondTheLimitIsDrawn(t *testing.T) {
 	require.Zero(t, draws(&s, sip.INFO))
 	require.Equal(t, ByeReserve, draws(&s, sip.BYE))
 	s.Unlimit()
-	require.Equal(t, maxRoom, s.Room())
+	require.Equal(t, noLimit, s.SeqsLeft())
 	require.NotZero(t, request(&s, sip.NOTIFY).CSeq)
 }

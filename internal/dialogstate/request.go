@@ -55,7 +55,7 @@ func (s *State) draw(method sip.RequestMethod) bool {
 // may reports whether there is a number for a request. The last ones below the limit are the
 // BYE's and its repetitions': a call must be able to end.
 func (s *State) may(method sip.RequestMethod) bool {
-	return s.limit == 0 || s.Room() > 0 || method == sip.BYE && s.localSeq < s.limit
+	return s.limit == 0 || s.SeqsLeft() > 0 || method == sip.BYE && s.localSeq < s.limit
 }
 
 // ByeReserve is how many numbers below the limit only a BYE takes.
@@ -86,17 +86,17 @@ func (s *State) Skip(n, block uint32) {
 	s.limit = s.localSeq + block
 }
 
-// Room returns how many numbers there are now for requests other than BYE; zero or less is
-// none.
-func (s *State) Room() int {
+// SeqsLeft returns how many CSeq numbers are left for requests other than BYE; zero or less
+// means none.
+func (s *State) SeqsLeft() int {
 	if s.limit == 0 {
-		return maxRoom
+		return noLimit
 	}
 	return int(s.limit) - int(s.localSeq) - ByeReserve
 }
 
-// maxRoom is the Room of a call without a limit.
-const maxRoom = 1 << 30
+// noLimit is the SeqsLeft of a call without a limit.
+const noLimit = 1 << 30
 
 // Path returns the Request-URI of our requests, and their Route (RFC 3261 12.2.1.1). A
 // strict router, as the first hop, is the Request-URI, and the target ends the route.

@@ -68,7 +68,7 @@ func (p *Parts) Remove(part Part) {
 	delete(p.parts, part)
 }
 
-// NetworkChanged tells all parts.
+// NetworkChanged calls NetworkChanged of all parts.
 func (p *Parts) NetworkChanged() {
 	for _, part := range p.list(false) {
 		part.NetworkChanged()

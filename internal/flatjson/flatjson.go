@@ -1,6 +1,5 @@
 // Package flatjson writes and reads a struct as one JSON object without objects in it,
-// whose names are sorted, so that a value is the same text whoever has read and written
-// it. A field that has its zero value is left out. Texts that are not UTF-8, which JSON
+// whose names are sorted, so that a value has only one text. A field that has its zero value is left out. Texts that are not UTF-8, which JSON
 // cannot have, are a list of one string in base64.
 package flatjson
 

@@ -17,7 +17,7 @@ type Body interface {
 	Data() []byte
 }
 
-// State tells which side's offer has no answer yet, in the terms of RFC 8829 3.2.
+// State says which side's offer has no answer yet, in the terms of RFC 8829 3.2.
 type State uint8
 
 const (
@@ -31,7 +31,7 @@ func (s State) String() string {
 	return [...]string{"stable", "have-local-offer", "have-remote-offer"}[s]
 }
 
-// Origin tells whether the application or the stack has made an offer or answer of ours.
+// Origin says whether the application or the stack has made an offer or answer of ours.
 type Origin uint8
 
 const (
@@ -80,7 +80,7 @@ type Negotiation struct {
 	// the session that stands. closed counts the exchanges that are over, answered or not.
 	agreed, byPeer bool
 	closed         uint32
-	// state tells which side's offer is open. owner is the exchange that carries it,
+	// state says which side's offer is open. owner is the exchange that carries it,
 	// origin its origin if it is ours.
 	state  State
 	owner  any
@@ -88,7 +88,7 @@ type Negotiation struct {
 	origin Origin
 }
 
-// State tells which side's offer is open.
+// State returns which side's offer is open.
 func (n *Negotiation) State() State { return n.state }
 
 // IsOpen reports whether the owner's offer has no answer yet.

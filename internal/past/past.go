@@ -97,8 +97,7 @@ func (s *Store[V]) Next() (end time.Duration, found bool) {
 	return end, found
 }
 
-// Drop takes out what has ended by now, and tells how many records that were, and how much
-// text they had.
+// Drop removes the expired records, and returns their number and the length of their text.
 func (s *Store[V]) Drop(now time.Duration) (records, text int) {
 	for i := len(s.queues) - 1; i >= 0; i-- {
 		for len(s.queues[i].chunks) > 0 && s.chunks[s.queues[i].chunks[0]].first().end <= now {

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// leastLife is how long a subscription lasts that a REFER made, at least, MaxLife
-	// how long at most, all told.
+	// leastLife is the minimal duration of a subscription by a REFER, MaxLife its maximum,
+	// refreshes included.
 	leastLife = 3 * time.Minute
 	MaxLife   = time.Hour
 )

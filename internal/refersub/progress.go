@@ -1,6 +1,6 @@
-// Package refersub is the subscription that a REFER makes (RFC 3515, RFC 6665): what
-// its NOTIFYs say, when each may leave, how long it lasts, and what a NOTIFY tells of
-// the outcome. It has no lock, clock or network: time is an argument.
+// Package refersub is the subscription of a REFER (RFC 3515, RFC 6665): the contents and the
+// order of its NOTIFYs, its duration, and the outcome that a NOTIFY reports. It has no lock,
+// clock or network: time is an argument.
 package refersub
 
 import (

@@ -212,8 +212,8 @@ func (r *Of[K, D]) unlink(d D) {
 }
 
 // File files a call that is not active any more: under releasing while an exchange with its
-// peer is open, else under subscribed while it is in use, and there is room. Otherwise
-// nothing is left of it, and File reports false.
+// peer is open, else under subscribed while it is in use, up to a bound. Otherwise it
+// is forgotten, and File reports false.
 func (r *Of[K, D]) File(key K, d D, isOpen, inUse bool) (left bool) {
 	r.drop(r.releasing, key, d)
 	r.drop(r.subscribed, key, d)

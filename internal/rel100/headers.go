@@ -1,6 +1,6 @@
 // Package rel100 keeps the order of reliable provisional responses (RFC 3262) in both
-// roles. [Server] numbers the responses of a UAS and matches the PRACKs. [Client] tells a
-// UAC which responses to accept, and queues its PRACKs. The package is pure: it has no
+// roles. [Server] numbers the responses of a UAS and matches the PRACKs. [Client] decides
+// which responses a UAC accepts, and queues its PRACKs. The package is pure: it has no
 // clock, no timer and no message.
 package rel100
 

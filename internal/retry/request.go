@@ -51,7 +51,8 @@ type Owner interface {
 	// the request is not sent.
 	Begin(ctx context.Context, sent *draft.Request) (seq uint32, err error)
 	End()
-	// Left is told the flow by which the request has left, Heard that of a response.
+	// Left is called with the flow of the request once it has left, Heard with that of a
+	// response.
 	Left(nextHop sip.Uri, flow *transport.Flow)
 	Heard(res *sipmsg.Message, flow *transport.Flow)
 	// Destination returns where a request that leaves by that flow goes.

@@ -27,7 +27,7 @@ func NewWaiter(name func(error) error) *Waiter {
 	return &Waiter{final: make(chan outcome, 1), name: name}
 }
 
-// Heard is told the flow of a response before Response, by the same goroutine.
+// Heard records the flow of a response, before Response and on the same goroutine.
 func (w *Waiter) Heard(flow *transport.Flow) { w.flow = flow }
 
 // Flow is the flow of the final response, once Wait has returned it.

@@ -52,7 +52,7 @@ func (s *Slot) Wait(ctx context.Context, ticket Ticket) error {
 	case <-ticket:
 		return nil
 	case <-ctx.Done():
-		s.abandon(ticket)
+		s.leave(ticket)
 		return ctx.Err()
 	}
 }
@@ -81,8 +81,8 @@ func (s *Slot) Release() {
 	s.releaseLocked()
 }
 
-// abandon leaves the queue, or releases the slot if it was just granted.
-func (s *Slot) abandon(ticket Ticket) {
+// leave leaves the queue, or releases the slot if it was just granted.
+func (s *Slot) leave(ticket Ticket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if at := slices.Index(s.waiting, ticket); at >= 0 {

@@ -146,7 +146,7 @@ func TestWaysToAskForTheSlot(t *testing.T) {
 			first := s.Enqueue()
 			s.Enqueue()
 			s.Release()
-			s.abandon(first)
+			s.leave(first)
 			return nil
 		}, false, 1, 0},
 	} {

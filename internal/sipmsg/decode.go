@@ -10,14 +10,14 @@ import (
 )
 
 // Decode reads a start line and header fields: head ends before the empty line,
-// and is the message's from then on. It continues after a malformed field, so that
-// an answer has what can be had; fields is how many values there may be. It
-// returns nil for data that is not SIP.
+// and is the message's from then on. It continues after a malformed field, so that a
+// response can repeat the others; fields is the expected number of values. It returns nil for
+// data that is not SIP.
 //
-// A value that is malformed is the message's fault only if no transaction can do
-// without (RFC 3261 8.2.2, 13.2.2.4): Via, From, To, Call-ID, CSeq; what is wrong
-// with Content-Length is told apart. Those of all other fields are for those who need
-// them. A response is taken as long as its transaction and its To tag can be told.
+// A malformed value is a fault of the message only in a field that each transaction needs (RFC
+// 3261 8.2.2, 13.2.2.4): Via, From, To, Call-ID, CSeq; a fault of Content-Length is kept apart.
+// All other fields are checked by their readers. A response is accepted as long as its
+// transaction and its To tag can be read.
 func Decode(head []byte, fields int) *Message { return decodeText(text(plain(head)), fields) }
 
 func decodeText(text string, fields int) *Message {

@@ -54,8 +54,8 @@ func withCRLF(block []byte) []byte {
 	return plain
 }
 
-// unfolded joins lines by single spaces. The one behind the start line cannot
-// go on anything.
+// unfolded joins folded lines by single spaces. The line after the start line cannot continue
+// another.
 func unfolded(block []byte) []byte {
 	if !bytes.Contains(block, []byte("\n ")) && !bytes.Contains(block, []byte("\n\t")) {
 		return block

@@ -68,7 +68,7 @@ type Message struct {
 	made sip.Message
 }
 
-// IsRequest tells a request from a response.
+// IsRequest reports whether the message is a request.
 func (m *Message) IsRequest() bool { return m.Method != "" }
 
 // IsProvisional, IsSuccess and IsRedirection tell responses by their status.

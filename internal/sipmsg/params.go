@@ -6,8 +6,8 @@ import "github.com/emiago/sipgo/sip"
 // first semicolon on.
 type Params string
 
-// Param is one parameter. Value is as it came, a quoted-string with its quotes;
-// Set tells an empty value from none.
+// Param is one parameter. Value is unchanged, a quoted-string with its quotes; Set is true if
+// there is a value, even an empty one.
 type Param struct {
 	Name, Value string
 	Set         bool
@@ -60,8 +60,8 @@ func (p Params) Get(name string) (value string, found bool) {
 // than in the text.
 const maxParams = 128
 
-// Valid reports whether the parameters can be told from each other: every
-// quoted-string ends, and is a whole value.
+// Valid reports whether the parameters can be separated: every quoted-string ends, and is a
+// whole value.
 func (p Params) Valid() bool {
 	for n := 0; trim(string(p)) != ""; n++ {
 		first, rest, ok := p.Next()
@@ -80,8 +80,7 @@ func (p Param) valid() bool {
 	return isName(p.Name) && isUnquoted(p.Value) && !(p.Set && p.Name == "")
 }
 
-// isName is lenient: a name without quotes and control characters can be told
-// from the rest.
+// isName is lenient: it accepts any name without quotes and control characters.
 func isName(s string) bool { return isUnquoted(s) }
 
 func isUnquoted(s string) bool {

@@ -84,8 +84,8 @@ type structs struct {
 	pairs       [6]sip.HeaderKV
 }
 
-func (m *Message) arena(room *structs) arena {
-	a := arena{structs: room, m: m, lengthAt: -1, left: maxHeld}
+func (m *Message) arena(storage *structs) arena {
+	a := arena{structs: storage, m: m, lengthAt: -1, left: maxHeld}
 	a.length = sip.ContentLengthHeader(len(m.body))
 	a.params = a.pairs[:0]
 	return a
@@ -93,9 +93,9 @@ func (m *Message) arena(room *structs) arena {
 
 // fill puts all headers into a message. The first of a kind is what sipgo's getters
 // return.
-func (m *Message) fill(data *sip.MessageData, room *structs) {
+func (m *Message) fill(data *sip.MessageData, storage *structs) {
 	var few [20]sip.Header
-	a, list := m.arena(room), few[:0]
+	a, list := m.arena(storage), few[:0]
 	for i := range m.lines {
 		list = a.add(list, &m.lines[i])
 	}

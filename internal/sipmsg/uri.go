@@ -30,9 +30,8 @@ type URI struct {
 // IsSIP reports whether the scheme is sip or sips.
 func (u *URI) IsSIP() bool { return EqualFold(u.Scheme, "sip") || EqualFold(u.Scheme, "sips") }
 
-// ParseURI reads a URI. It is lenient where a part is told from the others all
-// the same: in the characters of user, host and parameters, and with quotes
-// around the value of a parameter.
+// ParseURI reads a URI. It is lenient where the parts can be separated anyway: in the
+// characters of user, host and parameters, and with quotes around the value of a parameter.
 func ParseURI(s string) (URI, error) {
 	scheme, rest, found := strings.Cut(s, ":")
 	if !found || rest == "" || !isScheme(scheme) {

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Calls that have ended are dropped together: nobody waits for that, and what one costs a
-// process is above all to wake up for it.
+// Ended calls are dropped together: no caller waits for that, and the main cost of a drop is
+// waking the process.
 
 const (
 	// dropPause is the least time between two rounds. A call that ends later than that after
@@ -102,7 +102,7 @@ func (g *Group) dropTogether(calls []*Writer) {
 	copy(results, g.DropAll(ctx, asked))
 }
 
-// droppedWith goes on after a round.
+// droppedWith continues after a round.
 func (w *Writer) droppedWith(result Result) {
 	switch result {
 	case Unknown:

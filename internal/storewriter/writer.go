@@ -18,7 +18,7 @@ type Writer struct {
 	stage stage
 	// marked counts the changes, and saved those that are saved.
 	marked, saved uint64
-	// certain is true if no process can go on with the call: its peer has ended it.
+	// certain is true if no process can continue the call: its peer has ended it.
 	certain bool
 	// tried is true once a Save was begun, or the store had the call before: it may have it.
 	tried bool
@@ -362,7 +362,7 @@ func (w *Writer) goOn() {
 
 // step does one operation, and reports whether there may be another one to do at once. If the
 // store ends the goroutine (runtime.Goexit), it has not answered.
-func (w *Writer) step(ctx context.Context) (goesOn bool) {
+func (w *Writer) step(ctx context.Context) (more bool) {
 	o, ok := w.next()
 	if !ok {
 		return false
@@ -375,13 +375,13 @@ func (w *Writer) step(ctx context.Context) (goesOn bool) {
 	}()
 	began := time.Now()
 	result := w.group.ask(ctx, func(ctx context.Context) Result { return w.do(ctx, o) })
-	goesOn = w.did(o, result, began)
+	more = w.did(o, result, began)
 	returned = true
-	return goesOn
+	return more
 }
 
-// did goes on after an operation.
-func (w *Writer) did(o operation, result Result, began time.Time) (goesOn bool) {
+// did continues after an operation.
+func (w *Writer) did(o operation, result Result, began time.Time) (more bool) {
 	switch {
 	case result == Unknown, result == Moved && o.isCertain && !w.reclaim():
 		w.later()

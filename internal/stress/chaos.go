@@ -107,7 +107,7 @@ func (c *chaos) hear(in dialogtest.Received) {
 	c.answered(in, in.Response())
 }
 
-// script is one way to go on; its name is counted.
+// script is one way to continue; its name is counted.
 type script struct {
 	name string
 	play func()

@@ -20,7 +20,7 @@ func (n *node) checkEmpty(when string) {
 	}
 }
 
-// checkCalls: each call ended once, and what was told of it came in order.
+// checkCalls: each call ended once, and its callbacks came in order.
 func (n *node) checkCalls() {
 	for _, w := range n.known() {
 		w.mu.Lock()
@@ -106,7 +106,7 @@ func (t *transcript) lostTransport(callID, tag string) bool {
 }
 
 // checkSequence: in each dialog the CSeq numbers of new requests rise (RFC
-// 3261 12.2.1.1). The forks of one INVITE go on from its number, each.
+// 3261 12.2.1.1). Each fork of an INVITE continues from its number.
 func (t *transcript) checkSequence() {
 	last := make(map[string]passed)
 	first := make(map[string]time.Time)

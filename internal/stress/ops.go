@@ -24,7 +24,7 @@ type application struct {
 	round *round
 	node  *node
 	dice  *dice
-	// inside tells that the calls come from a callback; they are short then.
+	// inside is true if the calls come from a callback; they are short then.
 	inside bool
 }
 
@@ -291,8 +291,8 @@ func stackOperations() []operation {
 	return []operation{
 		{"Stack.NewInvite", func(a *application, ctx context.Context, other *dialog.Dialog) {
 			target, opts := a.target(), a.offer()
-			// The peer of a call by a flow that is lost cannot be told of the end: Shutdown
-			// says so, and is not to be blamed.
+			// A BYE cannot reach a peer whose flow is lost: Shutdown reports that, which is not
+			// an error here.
 			if other != nil && a.round.end != byShutdown && a.dice.chance(10) {
 				opts.Flow = other.Flow()
 			}

@@ -35,8 +35,7 @@ func (r *round) newPhone(transport string, n int) *phoneNode {
 	return &phoneNode{node: r.newNodeAt(router.Host(fmt.Sprintf(inside, 2)), public, all, transport), router: router, inside: inside}
 }
 
-// forget has a router lose what it knows: bindings, and connections, of which neither end
-// is told.
+// forget has a router lose its bindings, and its connections without a notice to either end.
 func (r *round) forget(d *dice) {
 	p := pick(d, r.phones)
 	if p.protocol == "udp" {
@@ -48,7 +47,7 @@ func (r *round) forget(d *dice) {
 	p.lose()
 }
 
-// movePhone gives a phone another address, of which its stack is told or not.
+// movePhone gives a phone another address, with or without a notice to its stack.
 func (r *round) movePhone(d *dice) {
 	p := pick(d, r.phones)
 	r.cover.hit("fault: a phone moves, over " + p.protocol)

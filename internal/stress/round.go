@@ -288,7 +288,7 @@ func (r *round) shutdownAll(limit time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
 	defer cancel()
 	for _, n := range r.nodes {
-		n.shutdown(ctx) // waits for the one at work, whoever began it
+		n.shutdown(ctx) // waits for a shutdown that is in progress
 		// A BYE whose connection or socket is lost then is not confirmed.
 		lost := n.ip == lostIP || n.tap.lostBetween(began.Add(-noticed), n.down)
 		if limit > time.Minute && !testkit.OnlyUnreachable(n.downErr, lost) {

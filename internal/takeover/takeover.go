@@ -17,7 +17,7 @@ const (
 	NotKept
 	// Ended: the call has ended.
 	Ended
-	// Unusable: this process cannot go on with the call, another one might.
+	// Unusable: this process cannot continue the call, another one might.
 	Unusable
 	// Failed: the store did not answer. That is not remembered.
 	Failed

@@ -66,8 +66,8 @@ const stackNeeded = 8 << 10
 //
 //go:noinline
 func growStack() {
-	var room [stackNeeded]byte
-	runtime.KeepAlive(&room)
+	var stack [stackNeeded]byte
+	runtime.KeepAlive(&stack)
 }
 
 // Run runs f on the calling goroutine and counts it until f returns. After Close it

@@ -9,8 +9,7 @@ import (
 // bounded, for each source and altogether. Those that we dial have a bound of their own,
 // which peers cannot use up.
 
-// Why a connection is refused, or closed, at a limit; told to watchers and the
-// log.
+// The reasons to refuse or close a connection at a limit, for watchers and the log.
 var (
 	errTooManyOfSource   = errors.New("too many connections from one source")
 	errTooManyHandshakes = errors.New("too many handshakes")
@@ -115,7 +114,7 @@ func decrease(counts map[netip.Addr]int, key netip.Addr) {
 	}
 }
 
-// tellRefusal tells of a connection that was refused.
-func (l *Layer) tellRefusal(remote netip.AddrPort, err error) {
+// logRefusal logs a refused connection.
+func (l *Layer) logRefusal(remote netip.AddrPort, err error) {
 	l.warn(l.warnings.refused, "connection refused", "remote", remote, "error", err)
 }

@@ -102,7 +102,7 @@ func (s *listener) refused(remote netip.AddrPort, err error) {
 	default:
 		s.layer.counters.connRefused.Add(1)
 	}
-	s.layer.tellRefusal(remote, err)
+	s.layer.logRefusal(remote, err)
 }
 
 // shake does the handshakes of one connection.

@@ -80,7 +80,7 @@ func (l *Layer) Changed() {
 	}
 }
 
-// told is an address of ours as a peer is told it.
+// told is an address of ours as it is sent to a peer.
 func (l *Layer) told(transport string, addr netip.AddrPort, public ListenConfig) Local {
 	local := Local{Transport: transport, Host: addr.Addr().WithZone("").String(), Port: int(addr.Port())}
 	for _, set := range []ListenConfig{public, {PublicHost: l.cfg.PublicHost, PublicPort: l.cfg.PublicPort}} {
@@ -126,8 +126,8 @@ func (l *Layer) streamLocal(s *stream) (netip.AddrPort, ListenConfig) {
 }
 
 // source is the address the kernel sends from towards peer, asked for no longer ago than
-// age. When it cannot be told, since there is no network now, it is the last one that
-// was, or the loopback address, and is asked for again soon.
+// age. If it is unknown, since there is no network now, it is the latest known one, or the
+// loopback address, and is asked for again soon.
 func (l *Layer) source(peer netip.AddrPort, age time.Duration) netip.Addr {
 	now := time.Now()
 	known, found := l.routes.get(peer.Addr())
@@ -173,7 +173,7 @@ type routeCache struct {
 type route struct {
 	own    netip.Addr
 	asked  time.Time
-	failed bool // it could not be told then
+	failed bool // the address was unknown then
 }
 
 func (c *routeCache) get(peer netip.Addr) (route, bool) {

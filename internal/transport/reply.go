@@ -9,14 +9,12 @@ import (
 	"sipdialog.example/dialog/internal/sipmsg"
 )
 
-// Reply returns where a response to the request m goes that came by flow: on a
-// stream the same connection; on UDP, always from the same socket, for rport back
-// to the source (RFC 3581 4), else to the source's address and the sent-by port
-// (RFC 3261 18.2.2). It does not block.
+// Reply returns the flow for a response to the request m that arrived on flow: on a stream the
+// same connection; on UDP, always from the same socket, for rport back to the source (RFC 3581
+// 4), else to the source's address and the sent-by port (RFC 3261 18.2.2). It does not block.
 //
-// A maddr parameter, which would come first, is heeded only where Config.FollowMaddr
-// says so: whoever writes it has us send our responses, and their repetitions, to
-// anybody.
+// A maddr parameter, which would come first, is followed only with Config.FollowMaddr:
+// otherwise a sender could direct our responses, and their repetitions, to any address.
 func (l *Layer) Reply(flow *Flow, m *sipmsg.Message) *Flow {
 	if addr, ok := maddrOf(m); ok && l.cfg.FollowMaddr && flow.stream == nil && flow.socket.fitness(addr) > 0 {
 		return flow.to(netip.AddrPortFrom(addr, sentByPort(&m.Via, flow.socket.kind)))

@@ -17,10 +17,10 @@ type Restored struct {
 	Dialled bool
 }
 
-// Restore returns a flow in the place of one that another process had. Over UDP that is
-// the socket which is bound to the same address, or else to the same port, or fits the
-// peer best. A connection is lost with its process: the flow is one whose Err says so, and
-// tells what it was.
+// Restore returns a flow that replaces one of another process. Over UDP that is the socket
+// bound to the same address, or else to the same port, or else the best one for the peer. A
+// connection is lost with its process: the flow then has an Err, and the data of the former
+// connection.
 //
 // Errors: ErrUnsupportedTransport, ErrNoListener, ErrClosed.
 func (l *Layer) Restore(r Restored) (*Flow, error) {

@@ -28,8 +28,8 @@ type Stats struct {
 	HandshakesFailed  uint64 // failed or not done in time, accepted and dialled
 	HandshakesRefused uint64 // accepted beyond Limits.Handshakes or HandshakesPerSource and closed at once
 
-	ReadErrors   uint64 // errors of UDP sockets that go on
-	AcceptErrors uint64 // errors of listeners that go on
+	ReadErrors   uint64 // errors after which a UDP socket continues
+	AcceptErrors uint64 // errors after which a listener continues
 	WriteErrors  uint64 // failed writes
 }
 

@@ -166,7 +166,7 @@ func (s *stream) finish(err error, limit time.Duration) {
 	s.write(begin)
 }
 
-// lose ends the connection at once and tells the watchers. The first error
+// lose ends the connection at once and calls the watchers. The first error
 // given to finish or lose counts.
 func (s *stream) lose(err error) {
 	s.mu.Lock()

@@ -23,7 +23,7 @@ const (
 	suspect       // likewise; and other ways are preferred
 )
 
-// liveness tells whether a connection lives. Its zero value trusts.
+// liveness records whether a connection is alive. Its zero value trusts.
 type liveness struct {
 	heard   instant      // when something was last received
 	pinged  instant      // when a keep-alive of ours was last sent

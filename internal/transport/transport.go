@@ -139,8 +139,8 @@ type ListenConfig struct {
 	Transport string      // "udp", "tcp", "tls", "ws", "wss"
 	Address   string      // host:port; port 0 takes a free one
 	TLS       *tls.Config // for "tls" and "wss": the certificates, and whether the peer needs one
-	// PublicHost and PublicPort, when set, are what peers reached by this
-	// listener are told instead of its own address.
+	// PublicHost and PublicPort, when set, are sent to the peers of this listener
+	// instead of its own address.
 	PublicHost string
 	PublicPort int
 	// ViaHost and ViaPort, when either is set, replace PublicHost and PublicPort in

@@ -8,8 +8,8 @@ import (
 	"sipdialog.example/dialog/internal/rate"
 )
 
-// warnEvery is how often the log is told of one kind of trouble: peers, or resources
-// that have run out, could fill it. Each is counted, and told at LevelDebug.
+// warnEvery is the interval of warnings of one kind: peers, or exhausted resources, could fill
+// the log. Each event is counted, and logged at LevelDebug.
 const warnEvery = 10 * time.Second
 
 // warnings bounds the warnings of each kind.
@@ -22,7 +22,7 @@ func newWarnings() warnings {
 	return warnings{refused: due(), accept: due(), read: due()}
 }
 
-// warn tells an operator, if that is due.
+// warn logs a warning, unless there was one shortly before.
 func (l *Layer) warn(due *rate.Bucket, text string, args ...any) {
 	level := slog.LevelDebug
 	if due.Take(time.Now()) {

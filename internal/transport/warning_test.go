@@ -102,7 +102,7 @@ func TestWarnings_are_due_after_ten_seconds(t *testing.T) {
 		l, _ := startLayer(t, Config{Logger: slog.New(log)})
 		for _, wait := range []time.Duration{0, warnEvery - time.Nanosecond, time.Nanosecond, 0} {
 			time.Sleep(wait)
-			l.tellRefusal(netip.AddrPort{}, ErrTooManyConnections)
+			l.logRefusal(netip.AddrPort{}, ErrTooManyConnections)
 		}
 		warned, all := log.told("connection refused")
 		require.Equal(t, 4, all)

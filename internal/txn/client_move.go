@@ -35,8 +35,8 @@ func failsOver(e event, do action, res *sipmsg.Message, provisional bool) bool {
 	}
 }
 
-// moveLocked has the request go on to the next target, if there may be one: then
-// the user hears nothing more of this transaction. The goroutine is counted before the
+// moveLocked sends the request to the next target, if there may be one: then this transaction
+// delivers nothing more. The goroutine is counted before the
 // transaction leaves the table, so that Close finds one or the other.
 func (tx *clientTx) moveLocked(o outcome) bool {
 	c, timeout := tx.client, tx.timeout

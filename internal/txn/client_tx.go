@@ -27,7 +27,7 @@ type clientTx struct {
 	provisional bool
 	cancelled   bool           // CANCEL is asked for
 	extra       []sip.Header   // what CANCEL carries besides
-	repeats     map[string]int // how many further 2xx wait to be told of, by To tag
+	repeats     map[string]int // how many further 2xx wait for delivery, by To tag
 	unwatch     func()         // ends the watch over the connection; nil before and after
 }
 

@@ -182,7 +182,7 @@ func (l *Layer) compose(ctx context.Context, req *draft.Request, flow *transport
 	branch, local := newBranch(), flow.Local()
 	req.SetVia(local.Transport, local.Host, local.Port, branch)
 	if opt.Prepare != nil {
-		opt.Prepare(req, flow.Contact()) // which may begin it anew
+		opt.Prepare(req, flow.Contact()) // which may rewrite it
 	}
 	if !req.Has("Max-Forwards") { // RFC 3261 8.1.1.6
 		req.SetMaxForwards(maxForwards)

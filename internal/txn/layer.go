@@ -191,7 +191,7 @@ func (l *Layer) Close() { l.CloseBy(context.Background()) }
 func (l *Layer) CloseBy(ctx context.Context) {
 	l.closed.Store(true)
 	// Messages that have been received are still answered: a BYE may be among them.
-	l.queues.settle(ctx, settleTime)
+	l.queues.waitIdle(ctx, settleTime)
 	l.cancel()
 	for _, tx := range l.clients.all() {
 		tx.close()

@@ -188,7 +188,7 @@ func TestCopiesThatMeetATransactionWhichEndsAreNoNewRequests(t *testing.T) {
 				}
 			}
 			running.Wait()
-			layer.queues.settle(t.Context(), time.Minute)
+			layer.queues.waitIdle(t.Context(), time.Minute)
 			user.mu.Lock()
 			for id, n := range user.seen {
 				require.Equal(t, 1, n, id)

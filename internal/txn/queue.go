@@ -163,8 +163,8 @@ func (w *queue) endLocked() {
 	}
 }
 
-// settle blocks until no work is under way, the time is over or ctx ends.
-func (q *queues) settle(ctx context.Context, limit time.Duration) {
+// waitIdle blocks until no work is in progress, the time is over or ctx ends.
+func (q *queues) waitIdle(ctx context.Context, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for i := range q.shards {

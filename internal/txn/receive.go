@@ -43,8 +43,8 @@ func (l *Layer) receiveRequest(m *sipmsg.Message, flow *transport.Flow) {
 		l.refuse(m, flow, code, reason)
 		return
 	}
-	var room [160]byte
-	k, id, old := appendServerKey(room[:0], m)
+	var buffer [160]byte
+	k, id, old := appendServerKey(buffer[:0], m)
 	switch m.Method {
 	case sip.ACK:
 		l.receiveAck(m, flow, k, old)
@@ -61,8 +61,8 @@ func (l *Layer) receiveResponse(m *sipmsg.Message, flow *transport.Flow) {
 		return
 	}
 	// RFC 3261 17.1.3, by the branch and the method in CSeq.
-	var room [160]byte
-	k := appendClientKey(room[:0], m.Via.Branch(), m.CSeqMethod)
+	var buffer [160]byte
+	k := appendClientKey(buffer[:0], m.Via.Branch(), m.CSeqMethod)
 	tx, ok := l.clients.find(k)
 	if !ok {
 		if !l.responsePast(k, m) && !l.wanted(m) {

@@ -457,7 +457,7 @@ func (tx *serverTx) onTimer(s *slot, generation uint32) {
 		if tx.machine == &inviteServer {
 			tx.layer.counters.retransmitted.Add(1)
 		}
-		_ = tx.write(data, nil) // Timer H tells when it was in vain
+		_ = tx.write(data, nil) // Timer H reports a failure
 	}
 }
 

@@ -14,7 +14,7 @@ type backup struct {
 
 	lost   *transport.Flow // the flow that is replaced
 	unsent []byte          // waits for the new connection
-	unsure *Server         // is told when that fails
+	unsure *Server         // gets the failure
 }
 
 // write sends a response, as write of the transaction does. The bytes of a provisional

@@ -68,14 +68,14 @@ func (t Timers) linger(m *machine, s state, reliable bool) time.Duration {
 type slot struct {
 	tx    *transaction // set at construction
 	timer deadline.Timer
-	event event // what it tells
+	event event // delivered when it fires
 	// generation is raised whenever the timer is stopped or replaced, so that
 	// one which has fired meanwhile knows that it is stale.
 	generation uint32
 	set        bool // since it was stopped last
 }
 
-// armLocked sets the timer, or sets it anew.
+// armLocked sets or resets the timer.
 func (s *slot) armLocked(wait time.Duration, e event) {
 	s.generation++
 	s.event, s.set = e, true

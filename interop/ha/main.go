@@ -7,13 +7,13 @@
 //   - store: the same with a store in Redis; no confirmed call may be lost, and no key may
 //     be left afterwards;
 //   - deploy: with a store, each process hands its calls over (Stack.HandOver) and is
-//     started anew; no call may be lost, not even one that rings.
+//     restarted; no call may be lost, not even one that rings.
 //
-// A run counts only if the proxy never marked a process as down that was well, and sipp placed
-// its calls in time, else it is made anew: that happens if the machine is too busy. So is a
-// run that has gone wrong, if a process that was well did not answer a request within 1.5 s,
-// or the store a process within its time. All sockets are on 127.0.0.0/8. The command ends
-// within five minutes, and its exit code is 0 only if all is as said above.
+// A run counts only if the proxy never marked a living process as down, and sipp placed its
+// calls in time; otherwise the machine is too busy, and the run is repeated. A failed run is
+// repeated too if a living process did not respond within 1.5 s, or the store not within its
+// timeout. All sockets are on 127.0.0.0/8. The command ends within five minutes, and its exit
+// code is 0 only if all of this holds.
 //
 //	make ha
 package main
@@ -43,7 +43,7 @@ const (
 // nodeAddresses are those of the processes.
 var nodeAddresses = [...]string{"127.20.0.11", "127.20.0.12", "127.20.0.13"}
 
-// errVoid says that a run says nothing, and is made anew.
+// errVoid says that a run does not count, and is repeated.
 var errVoid = errors.New("void")
 
 func main() {
@@ -86,7 +86,7 @@ func run(args []string) error {
 	return errors.Join(failed, b.checkKeys(ctx))
 }
 
-// make makes a run, anew while it says nothing, and prints its row.
+// make makes a run, repeats it until it counts, and prints its row.
 func (b *bench) make(ctx context.Context, p plan) error {
 	for {
 		r, err := b.try(ctx, p)

@@ -2,7 +2,7 @@ package memory
 
 import "sipdialog.example/dialog"
 
-// watcher is an owner that is told of calls that were taken from it.
+// watcher is an owner with a callback for calls that were taken from it.
 type watcher struct {
 	owner string
 	moved func(dialog.StoreKey)
@@ -21,7 +21,8 @@ func (s *Store) NotifyMoved(owner string, moved func(dialog.StoreKey)) (stop fun
 	}
 }
 
-// movedLocked adds to tell what tells the former owner of a call, once the mutex is free.
+// movedLocked adds the notice for the former owner of a call to tell, which is called once the
+// mutex is free.
 func (s *Store) movedLocked(tell []func(), key dialog.StoreKey, from, to string) []func() {
 	if from == to {
 		return tell

@@ -153,8 +153,8 @@ func (s *Store) Drop(ctx context.Context, key dialog.StoreKey, fence uint64, tom
 	return err
 }
 
-// change writes the entry that a rule makes of the one that is there, and begins anew when
-// another one was written meanwhile.
+// change applies a rule to the present entry and writes the result; it starts again if another
+// entry was written meanwhile.
 func (s *Store) change(ctx context.Context, key dialog.StoreKey, rule func(now *storerecord.Entry) (storerecord.Entry, error)) (storerecord.Entry, error) {
 	h := hints{store: s, key: key}
 	for {

@@ -9,15 +9,15 @@ import (
 	"sipdialog.example/dialog"
 )
 
-// movedSubject is the subject on which an owner is told of calls that were taken from it. An
+// movedSubject is the subject of an owner's notices about calls that were taken from it. An
 // owner may have any letters, a subject may not.
 func (s *Store) movedSubject(owner string) string {
 	sum := sha256.Sum256([]byte(owner))
 	return "sipdialog.moved." + s.bucket + "." + hex.EncodeToString(sum[:16])
 }
 
-// tellMoved tells an owner that another one has taken a call. It does not wait, and a notice
-// that cannot be sent is none.
+// tellMoved notifies an owner that another one has taken a call. It does not wait; a notice
+// that cannot be sent is dropped.
 func (s *Store) tellMoved(key dialog.StoreKey, from, to string) {
 	if from != to {
 		_ = s.js.Conn().Publish(s.movedSubject(from), key[:])

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// listenAgain is the pause before a lost connection is made anew.
+	// listenAgain is the pause before a lost connection is opened again.
 	listenAgain = time.Second
 	// silence is the time after which a connection without a message is tried, and after
 	// twice of which it counts as lost.

@@ -3,13 +3,14 @@
 //
 // A call is a hash with the fields f (fence), o (owner), d (due, in milliseconds by the
 // server's clock), b (the snapshot), or for a tombstone f and t. It expires like any key of
-// Redis. The calls that are due are in 256 sorted sets, one for each first byte of a
+// Redis. The due calls are in 256 sorted sets, one for each first byte of a
 // StoreKey. The hash tag of a set puts its calls into one slot of a cluster:
 //
 //	sipdialog:{3f}:3f0c…    a call
-//	sipdialog:{3f}:due      the calls that are due, by time
+//	sipdialog:{3f}:due      the due calls, by time
 //
-// The channel sipdialog:moved:OWNER tells an owner of calls that were taken from it.
+// The channel sipdialog:moved:OWNER has the notices for an owner about calls that were taken
+// from it.
 //
 // Each operation is one script, and so is atomic. Times are sent to the server and returned
 // as differences, so that different clocks do no harm.

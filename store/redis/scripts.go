@@ -48,8 +48,8 @@ if tomb then return {'ended'} end
 return take(KEYS[1], ARGV[1], now(), ARGV[2])
 `)
 
-// takeText has the function take. It tells the former owner on its channel, if it may: a
-// notice is a hint.
+// takeText has the function take. It notifies the former owner on its channel, if the ACL
+// permits that: a notice is a hint.
 const takeText = showText + `
 local function take(call, owner, time, channel)
 	redis.call('HINCRBY', call, 'f', 1)

@@ -1,7 +1,7 @@
 // Command demo-restart shows a call that outlives its process. Bob, a stack of this
 // program, calls a server, which is a process of its own and keeps its calls in a file
-// (store/bolt). The server is killed (kill -9) in the middle of the call, and started anew at
-// the same address with the same file. The new process answers bob's next request inside the
+// (store/bolt). The server is killed (kill -9) during the call, and restarted at the same
+// address with the same file. The new process answers bob's next request inside the
 // call, holds and resumes the call, and hangs up. The program prints all messages as a
 // ladder, and exits 0 only if all of them were as expected.
 //

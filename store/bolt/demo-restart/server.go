@@ -20,7 +20,7 @@ import (
 //	listening 127.0.0.1:5060    it takes calls
 //	answered                    it has answered a call, with its process number as the call's data
 //	restored 1234               it continues a call, whose data are these
-//	done                        it has done what the latest line of the input told
+//	done                        it has executed the latest line of the input
 type server struct {
 	say  func(format string, values ...any)
 	call chan *dialog.Dialog // the only call
@@ -94,7 +94,7 @@ func (s *server) answer(incoming dialog.IDialog) {
 	}
 }
 
-// obey does what the input tells.
+// obey executes the input.
 func (s *server) obey(ctx context.Context, in io.Reader) error {
 	var call *dialog.Dialog
 	lines := bufio.NewScanner(in)
