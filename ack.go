@@ -7,6 +7,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/draft"
+	"sipdialog.example/dialog/internal/invite"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/retry"
 	"sipdialog.example/dialog/internal/sipmsg"
@@ -22,14 +23,7 @@ type ackSender struct {
 	// 3261 13.2.2.4, 22.1), these as lines.
 	seq         uint32
 	credentials string
-	// body is the ACK's, kept with it: a later attempt has it too.
-	body Body
-	// ack is kept as long as the 2xx may be repeated, until over says that it
-	// cannot be any more.
-	ack  ackTx
-	over bool
-	// sending is true while it is being sent in the background.
-	sending bool
+	ack         invite.ACK[ackTx, Body]
 }
 
 // leaving records the CSeq and credentials of the INVITE that leaves, which its ACK
@@ -112,7 +106,7 @@ func (a *ackSender) acknowledge(body Body, made offeranswer.Origin, then func())
 		}
 	}
 	a.d.mutex.Lock()
-	a.sending = true
+	a.ack.Begin()
 	a.d.mutex.Unlock()
 	a.d.finalGoodbye(func() {
 		if held {
@@ -149,10 +143,7 @@ func (a *ackSender) acknowledged(ack ackTx, err error, body Body, made offeransw
 	}
 	a.d.mutex.Lock()
 	defer a.d.mutex.Unlock()
-	a.sending = false
-	if !a.over {
-		a.ack, a.body = ack, body
-	}
+	a.ack.Sent(ack, ack != nil, body)
 	a.d.ackWaits = false
 	a.d.currentLocked().giveAnswerLocked(a, body, made, sentBy(sip.ACK, 0))
 }
@@ -189,12 +180,11 @@ func (a *ackSender) send(body Body, now bool) (ackTx, error) {
 // is not tried again once the call has ended on both sides.
 func (a *ackSender) acknowledgeAgain() {
 	a.d.mutex.RLock()
-	ack, body, flow := a.ack, a.body, a.d.currentLocked().natFlowLocked()
-	waits := a.d.ackWaits || a.sending || a.over || a.d.phase == phaseCleared
+	does, ack, body := a.ack.Again(a.d.ackWaits || a.d.phase == phaseCleared)
+	flow := a.d.currentLocked().natFlowLocked()
 	a.d.mutex.RUnlock()
-	switch {
-	// Also while the ACK to another INVITE waits.
-	case ack != nil:
+	switch does {
+	case invite.Resend:
 		resend := ack.Resend
 		if flow != nil {
 			resend = func() error { return ack.ResendBy(flow) }
@@ -202,7 +192,7 @@ func (a *ackSender) acknowledgeAgain() {
 		if err := resend(); err != nil {
 			a.d.log().Debug("ACK could not be repeated", "error", err)
 		}
-	case !waits:
+	case invite.Resume:
 		a.acknowledge(body, offeranswer.ByDefault, func() {})
 	}
 }
@@ -230,6 +220,3 @@ func (d *Dialog) acknowledgeUnmatched(seq uint32) {
 
 // isRestoredLocked reports whether the call was not made here.
 func (d *Dialog) isRestoredLocked() bool { return d.invite == nil && d.arrived == nil }
-
-// forgetLocked forgets the ACK: no 2xx can come any more.
-func (a *ackSender) forgetLocked() { a.ack, a.body, a.over = nil, nil, true }

@@ -8,6 +8,7 @@ import (
 
 	"sipdialog.example/dialog/internal/deadline"
 	"sipdialog.example/dialog/internal/draft"
+	"sipdialog.example/dialog/internal/invite"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/retry"
 	"sipdialog.example/dialog/internal/sessiontimer"
@@ -328,7 +329,7 @@ var errAgreedAnew = errors.New("dialog: the session has changed")
 func (re *reinviteClient) done(err error) {
 	d := re.d
 	d.mutex.Lock()
-	re.forgetLocked()
+	re.ack.Forget()
 	re.reliable.answered = true
 	unanswered := err != nil && !re.taken
 	if unanswered {
@@ -464,7 +465,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made offeranswe
 	s.refreshTargetLocked(req)
 	d.tellIdentityLocked()
 	s.learnFlowLocked(req, in.flow)
-	u := &retransmission{tx: in.tx, seq: sipheader.CSeq(req)}
+	u := &retransmission{tx: in.tx, Repetition: invite.Repetition{Seq: sipheader.CSeq(req)}}
 	ours := s.negotiation.Numbered(answer)
 	setBody(res, ours)
 	if s.negotiation.IsOpen(in) {
@@ -476,9 +477,11 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made offeranswe
 	}
 	d.agreeTimerLocked(res, sessiontimer.UAS, req)
 	d.retransmitLocked(u)
-	u.held = d.saveAnswerLocked()
+	if d.saveAnswerLocked() {
+		u.Hold()
+	}
 	d.mutex.Unlock()
-	if !u.held {
+	if !u.IsHeld() {
 		d.stack.respond(in.tx, res)
 		return
 	}

@@ -14,7 +14,6 @@ import (
 	"sipdialog.example/dialog/internal/sendslot"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
-	"sipdialog.example/dialog/internal/usage"
 )
 
 // reliableClient handles the reliable provisional responses to one INVITE of ours in one
@@ -100,12 +99,10 @@ func (r *reliableClient) acknowledgeLocked(res *sipmsg.Message) (then func()) {
 }
 
 // mayOfferLocked reports whether the PRACK to the response that has answered our offer may
-// have another offer (RFC 3262 5, RFC 6337 3.2): a session is established, and no offer,
-// and no UPDATE of ours, is open.
+// have another offer (RFC 3262 5, RFC 6337 3.2).
 func (r *reliableClient) mayOfferLocked() bool {
-	d, s := r.d, r.stateLocked()
-	return s.negotiation.Agreed() && s.negotiation.State() == offeranswer.Stable && s.updateOut == nil &&
-		d.ending == nil && d.state != DialogStateTerminated
+	s := r.stateLocked()
+	return s.mayFollowLocked() && s.updateOut == nil
 }
 
 // responseLocked returns the information about a response for the function that may make
@@ -313,15 +310,7 @@ func (p *prack) response(res *sipmsg.Message) {
 		return
 	}
 	p.settle(res)
-	switch {
-	case res.IsSuccess():
-		p.finish()
-	case usage.EffectOf(sip.PRACK, res.Status) == usage.EndsNothing:
-		p.postpone()
-	default:
-		p.finish()
-		p.failed(Cause{By: PartyRemote, Method: "PRACK", Status: res.Status, Reason: res.Reason})
-	}
+	p.ended(rel100.OutcomeOf(res.Status), Cause{By: PartyRemote, Method: "PRACK", Status: res.Status, Reason: res.Reason})
 }
 
 // settle closes the offer in the PRACK, if any: a 2xx has the answer (RFC 3262 5),
@@ -348,39 +337,32 @@ func (p *prack) done(err error) {
 		return
 	}
 	p.settle(nil)
+	outcome := rel100.Failed
 	if errors.Is(err, ErrTimeout) {
-		p.finish()
-		p.failed(Cause{By: PartyTimeout, Method: "PRACK", Err: ErrTimeout})
-		return
+		outcome = rel100.Refused
 	}
-	p.postpone()
+	p.ended(outcome, Cause{By: PartyTimeout, Method: "PRACK", Err: ErrTimeout})
 }
 
-// postpone is finish for a failed PRACK: it could not be written, a later request overtook
-// it (500, RFC 3261 12.2.2), or the peer refuses its offer (488, RFC 6337 2.3). It is sent
-// again when the response is repeated, without an offer of ours.
-func (p *prack) postpone() {
+// ended lets the next PRACK of the dialog begin. One that has failed is sent again without an
+// offer of ours. cause is that of the end, if the outcome ends the early dialog.
+func (p *prack) ended(outcome rel100.Outcome, cause Cause) {
 	d := p.r.d
 	d.mutex.Lock()
-	if !p.over && p.r.order.Fail(p.rseq, p) && p.ours {
-		p.body, p.ours = nil, false
-	}
-	d.mutex.Unlock()
-	p.finish()
-}
-
-// finish lets the next PRACK of the dialog begin.
-func (p *prack) finish() {
-	r := p.r
 	var next *prack
-	r.d.mutex.Lock()
 	if !p.over {
 		p.over = true
-		next, _ = r.order.Done()
+		var kept bool
+		if next, _, kept = p.r.order.End(p, p.rseq, outcome); kept && p.ours {
+			p.body, p.ours = nil, false
+		}
 	}
-	r.d.mutex.Unlock()
+	d.mutex.Unlock()
 	if next != nil {
 		next.begin()
+	}
+	if outcome == rel100.Refused {
+		p.failed(cause)
 	}
 }
 

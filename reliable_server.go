@@ -332,7 +332,7 @@ func (s *dialogState) takePrackLocked(tx serverTx, p *provisional, req *sipmsg.M
 	switch {
 	case answersUs || body == nil || !offeranswer.IsSDP(body): // any other body is taken as in an ACK (RFC 3262 3)
 		d.keepBodyLocked(bodyOf(req))
-	case s.mayOfferInPrackLocked():
+	case s.mayFollowLocked() && s.updateIn == nil:
 		s.updateIn = &updateServer{tx: tx, fork: p.fork, body: bodyOf(req), offer: body, prack: true, cancel: func() {}}
 		s.negotiation.ReceiveOffer(s.updateIn, body)
 		return d.answerUpdateLocked(s.updateIn)
@@ -346,12 +346,11 @@ func (s *dialogState) takePrackLocked(tx serverTx, p *provisional, req *sipmsg.M
 	return func() { d.answerPrack(tx, nil) }
 }
 
-// mayOfferInPrackLocked reports whether the INVITE's offer, or ours, was answered,
-// and no other one, and no UPDATE, is open.
-func (s *dialogState) mayOfferInPrackLocked() bool {
-	d := s.d
-	return s.negotiation.Agreed() && s.negotiation.State() == offeranswer.Stable && s.updateIn == nil &&
-		d.ending == nil && d.state != DialogStateTerminated
+// mayFollowLocked reports whether the offer that came first was answered, and another may
+// follow in a PRACK: none is open, and the call goes on.
+func (s *dialogState) mayFollowLocked() bool {
+	return s.negotiation.Agreed() && s.negotiation.State() == offeranswer.Stable &&
+		s.d.ending == nil && s.d.state != DialogStateTerminated
 }
 
 // answerPrack writes the 200 to a PRACK; then the INVITE may be accepted.

@@ -428,7 +428,7 @@ func (i *inviteClient) ended(err error) {
 		return
 	}
 	noFork := i.noForkCause
-	i.forgetLocked()
+	i.ack.Forget()
 	if won {
 		// The INVITE can no longer be cancelled: its remaining state would otherwise be
 		// kept as long as the call.

@@ -11,6 +11,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/deadline"
+	"sipdialog.example/dialog/internal/invite"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/rel100"
 	"sipdialog.example/dialog/internal/sessiontimer"
@@ -33,15 +34,10 @@ type incoming struct {
 // retransmission is a 2xx of ours that repeats until its ACK comes (RFC 3261
 // 13.3.1.4). Its fields are guarded by the dialog's mutex.
 type retransmission struct {
-	tx  serverTx
-	seq uint32
-	// initial is false for the 2xx to a re-INVITE. held is true while the 2xx waits until the
-	// call is saved.
-	initial  bool
-	held     bool
-	interval time.Duration
-	deadline time.Time
-	timer    *deadline.Func
+	invite.Repetition // is held until the call is saved
+
+	tx    serverTx
+	timer *deadline.Func
 }
 
 // isIncoming reports whether the peer's INVITE has no final response yet.
@@ -168,7 +164,7 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response, e *earlyDialog) (<-chan 
 	d.dropOfferLocked()
 	d.phase = phaseAwaitingACK
 	d.stopRingingLocked()
-	u := &retransmission{tx: tx, seq: sipheader.CSeq(tx.Message()), initial: true}
+	u := &retransmission{tx: tx, Repetition: invite.Repetition{Seq: sipheader.CSeq(tx.Message()), Initial: true}}
 	s := d.currentLocked()
 	s.repeatPreviewLocked(tx, res)
 	s.numberLocked(res)
@@ -187,7 +183,9 @@ func (d *Dialog) accept(tx serverTx, res *sip.Response, e *earlyDialog) (<-chan 
 	makeRoom := d.unconfirmedNow()
 	delivered, _ := d.setStateLocked(DialogStateEstablished)
 	d.agreeTimerLocked(res, sessiontimer.UAS, tx.Message())
-	u.held = d.saveAnswerLocked()
+	if d.saveAnswerLocked() {
+		u.Hold()
+	}
 	unlock()
 	d.refuseUpdates(open)
 	makeRoom()
@@ -255,25 +253,23 @@ func (d *Dialog) rejectReplacement(tx serverTx, refusal int) (<-chan struct{}, e
 // letGo waits until the call is saved, if the 2xx is held for that, and reports whether it may
 // be written. If not, a CANCEL or BYE has come meanwhile and has ended the call.
 func (d *Dialog) letGo(u *retransmission) bool {
-	if !u.held {
+	if !u.IsHeld() {
 		return true
 	}
 	d.awaitSaved()
 	d.mutex.Lock()
-	waits := d.isRetransmittedLocked(u)
+	defer d.mutex.Unlock()
+	waits := slices.Contains(d.retransmissions, u)
 	if waits {
-		u.held = false
-		u.deadline = time.Now().Add(64 * d.config().timers().T1)
-		u.timer.Reset(u.interval)
+		u.timer.Reset(u.LetGo(time.Now(), d.config().timers().T1))
 	}
-	d.mutex.Unlock()
 	return waits
 }
 
 // cancelHeld ends the call whose 2xx waits until it is saved, and reports whether it does.
 func (d *Dialog) cancelHeld(tx serverTx, cause Cause) bool {
 	d.mutex.RLock()
-	held := slices.ContainsFunc(d.retransmissions, func(u *retransmission) bool { return u.tx == tx && u.held && u.initial })
+	held := slices.ContainsFunc(d.retransmissions, func(u *retransmission) bool { return u.tx == tx && u.IsHeld() && u.Initial })
 	d.mutex.RUnlock()
 	if held {
 		d.clear(cause)
@@ -283,48 +279,32 @@ func (d *Dialog) cancelHeld(tx serverTx, cause Cause) bool {
 
 // retransmitLocked arms the timer that repeats a 2xx, before it is first written.
 func (d *Dialog) retransmitLocked(u *retransmission) {
-	timers := d.config().timers()
-	u.interval = timers.T1
-	u.deadline = time.Now().Add(64 * timers.T1)
-	u.timer = d.after(u.interval, func() { d.retransmit(u) })
+	u.timer = d.after(u.Begin(time.Now(), d.config().timers().T1), func() { d.retransmit(u) })
 	d.retransmissions = append(d.retransmissions, u)
 }
 
-// retransmit sends a 2xx again, T1 after the first and doubling up to T2 (RFC 3261
-// 13.3.1.4); after 64*T1 the call ends.
+// retransmit sends a 2xx again when its time has come; after 64*T1 the call ends.
 func (d *Dialog) retransmit(u *retransmission) {
 	d.mutex.Lock()
-	if !d.isRetransmittedLocked(u) {
+	if !slices.Contains(d.retransmissions, u) {
 		d.mutex.Unlock()
 		return
 	}
-	if u.held {
-		u.timer.Reset(u.interval)
-		d.mutex.Unlock()
-		return
+	does, wait := u.Fire(time.Now(), d.config().timers().T2)
+	release := func() {}
+	if does == invite.GiveUp {
+		release = d.ackTimedOutLocked(u)
+	} else {
+		u.timer.Reset(wait)
 	}
-	left := time.Until(u.deadline)
-	if left <= 0 {
-		release := d.ackTimedOutLocked(u)
-		d.mutex.Unlock()
-		release()
-		return
-	}
-	u.interval = min(2*u.interval, d.config().timers().T2)
-	u.timer.Reset(min(u.interval, left))
 	d.mutex.Unlock()
+	release()
+	if does != invite.Again {
+		return
+	}
 	if err := u.tx.Repeat(); err != nil {
 		d.log().Debug("2xx could not be repeated", "error", err)
 	}
-}
-
-func (d *Dialog) isRetransmittedLocked(u *retransmission) bool {
-	for _, other := range d.retransmissions {
-		if other == u {
-			return true
-		}
-	}
-	return false
 }
 
 // ackTimedOutLocked ends a call whose 2xx got no ACK in 64*T1, by BYE (RFC 3261
@@ -332,7 +312,7 @@ func (d *Dialog) isRetransmittedLocked(u *retransmission) bool {
 func (d *Dialog) ackTimedOutLocked(u *retransmission) (release func()) {
 	d.stopRetransmissionLocked(u)
 	e := because(sip.StatusRequestTimeout, "no ACK", Cause{By: PartyTimeout, Method: "ACK", Err: ErrTimeout})
-	if u.initial && d.phase == phaseAwaitingACK {
+	if u.Initial && d.phase == phaseAwaitingACK {
 		d.phase = phaseBye
 		if d.ending == nil {
 			d.ending = e
@@ -345,7 +325,7 @@ func (d *Dialog) ackTimedOutLocked(u *retransmission) (release func()) {
 func (d *Dialog) stopRetransmissionLocked(u *retransmission) {
 	u.timer.Stop()
 	u.tx.Acknowledged()
-	if u.initial {
+	if u.Initial {
 		d.confirmed()
 	}
 	d.retransmissions = slices.DeleteFunc(d.retransmissions, func(other *retransmission) bool { return other == u })
@@ -371,16 +351,16 @@ func (d *Dialog) handleAck(ack *sipmsg.Message, flow *transport.Flow) {
 	if s.negotiation.IsOpen(u) {
 		s.answeredLocked(session)
 	}
-	if u.initial || session != nil { // of the first there is nothing to go back to
+	if u.Initial || session != nil { // of the first there is nothing to go back to
 		before := s.negotiation.Local()
-		if s.takeAnswerLocked(u, session, receivedAs(sip.ACK, ack)); !u.initial && s.negotiation.Local() != before {
+		if s.takeAnswerLocked(u, session, receivedAs(sip.ACK, ack)); !u.Initial && s.negotiation.Local() != before {
 			d.changedIfKeptLocked()
 		}
 	}
 	s.rollbackLocked(u, receivedAs(sip.ACK, ack))
 	d.keepBodyLocked(body)
 	release := func() {}
-	if u.initial && d.phase == phaseAwaitingACK {
+	if u.Initial && d.phase == phaseAwaitingACK {
 		d.phase = phaseConfirmed
 		if d.ending != nil {
 			d.phase = phaseBye
@@ -393,7 +373,7 @@ func (d *Dialog) handleAck(ack *sipmsg.Message, flow *transport.Flow) {
 
 func (d *Dialog) retransmissionLocked(seq uint32) *retransmission {
 	for _, u := range d.retransmissions {
-		if u.seq == seq {
+		if u.Seq == seq {
 			return u
 		}
 	}

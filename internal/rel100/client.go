@@ -1,5 +1,11 @@
 package rel100
 
+import (
+	"github.com/emiago/sipgo/sip"
+
+	"sipdialog.example/dialog/internal/usage"
+)
+
 // Client has the order of the reliable provisional responses to one INVITE in one dialog,
 // and of the PRACKs P to them (RFC 3262 4). It is not safe for concurrent use. The zero
 // value has received no response.
@@ -70,6 +76,41 @@ func (c *Client[P]) Done() (next P, ok bool) {
 		return next, false
 	}
 	return c.pracks[0], true
+}
+
+// Outcome is the outcome of a PRACK.
+type Outcome uint8
+
+const (
+	// Accepted: it has a 2xx.
+	Accepted Outcome = iota
+	// Failed: it could not be written, a later request overtook it (500, RFC 3261 12.2.2), or
+	// the peer refuses its offer (488, RFC 6337 2.3). It is sent again when its response is
+	// repeated.
+	Failed
+	// Refused: the peer does not know the response (481), or is not there (408). That ends
+	// the early dialog, or the call (RFC 5057).
+	Refused
+)
+
+// OutcomeOf returns the outcome of a PRACK that has that final response.
+func OutcomeOf(status int) Outcome {
+	switch {
+	case status < 300:
+		return Accepted
+	case usage.EffectOf(sip.PRACK, status) == usage.EndsNothing:
+		return Failed
+	default:
+		return Refused
+	}
+}
+
+// End ends the PRACK in progress, which acknowledges rseq. It returns the next one to be sent;
+// ok is false if there is none. kept reports whether the one that failed is kept for Resend.
+func (c *Client[P]) End(prack P, rseq uint32, outcome Outcome) (next P, ok, kept bool) {
+	kept = outcome == Failed && c.Fail(rseq, prack)
+	next, ok = c.Done()
+	return next, ok, kept
 }
 
 // Drop drops all queued PRACKs.

@@ -251,3 +251,46 @@ func TestPRACKsThatFailedAreSentAgain(t *testing.T) {
 	require.True(t, ok, "it failed before the later response was taken")
 	require.Equal(t, "to 5", prack)
 }
+
+// RFC 5057 5.1, RFC 3261 12.2.2, RFC 6337 2.3.
+func TestOutcomesOfAPRACK(t *testing.T) {
+	for status, want := range map[int]Outcome{
+		200: Accepted, 202: Accepted,
+		400: Failed, 401: Failed, 488: Failed, 491: Failed, 500: Failed, 503: Failed, 603: Failed,
+		408: Refused, 481: Refused, 404: Refused, 410: Refused, 482: Refused, 604: Refused,
+	} {
+		require.Equal(t, want, OutcomeOf(status), status)
+	}
+}
+
+// The next PRACK begins whatever the outcome of the one before; only one that failed, to the
+// latest response, is sent again.
+func TestTheEndOfAPRACK(t *testing.T) {
+	for name, row := range map[string]struct {
+		outcome      Outcome
+		later        bool // a later response was accepted
+		kept, resent bool
+	}{
+		"accepted":                         {Accepted, false, false, false},
+		"failed":                           {Failed, false, true, true},
+		"failed, of an earlier response":   {Failed, true, false, false},
+		"refused: it is not sent again":    {Refused, false, false, false},
+		"accepted, of an earlier response": {Accepted, true, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var c Client[string]
+			c.Take(5)
+			require.True(t, c.Enqueue("to 5"))
+			if row.later {
+				c.Take(6)
+				require.False(t, c.Enqueue("to 6"))
+			}
+			next, ok, kept := c.End("to 5", 5, row.outcome)
+			require.Equal(t, row.later, ok)
+			require.Equal(t, row.later, next == "to 6")
+			require.Equal(t, row.kept, kept)
+			_, resent := c.Resend(5)
+			require.Equal(t, row.resent, resent)
+		})
+	}
+}
