@@ -54,6 +54,17 @@ func (b *BodyImpl) Copy() *BodyImpl {
 type SimpleBody struct {
 	contentType string
 	data        []byte
+	// whole is the body that this is a part of; nil for none.
+	whole *SimpleBody
+}
+
+// Whole returns the multipart body that b is a part of, for the session description that
+// Renegotiate, Update and UpdateFork return; b itself if it is no part of another.
+func (b *SimpleBody) Whole() *SimpleBody {
+	if b == nil || b.whole == nil {
+		return b
+	}
+	return b.whole
 }
 
 // ContentType returns the content type; empty for a nil body.
@@ -154,15 +165,44 @@ func sessionIn(msg sipheader.Message) *SimpleBody {
 
 // bodiesIn returns a copy of the body of a message, and the session description in it: the
 // same, or one of its parts. Each is nil for none.
-func bodiesIn(msg sipheader.Message) (body, session *SimpleBody) {
-	body = bodyOf(msg)
-	if body == nil || multipart.IsMultipart(body.contentType) {
-		return body, sessionIn(msg)
+func bodiesIn(msg sipheader.Message) (body, session *SimpleBody) { return bodiesBy(msg, bytes.Clone) }
+
+// bodiesKept is bodiesIn for a message that the call keeps: the bodies are parts of it, and
+// take no room of their own.
+func bodiesKept(msg sipheader.Message) (body, session *SimpleBody) {
+	return bodiesBy(msg, func(data []byte) []byte { return data })
+}
+
+func bodiesBy(msg sipheader.Message, own func([]byte) []byte) (body, session *SimpleBody) {
+	if len(msg.Body()) == 0 {
+		return nil, nil
 	}
-	if offeranswer.DescribesSession(offeranswer.Whole(msg)) {
-		session = body
+	body = &SimpleBody{contentType: ownType(sipheader.Value(msg, "Content-Type")), data: own(msg.Body())}
+	if !multipart.IsMultipart(body.contentType) {
+		if offeranswer.DescribesSession(offeranswer.Whole(msg)) {
+			session = body
+		}
+		return body, session
+	}
+	if part, ok := offeranswer.SessionIn(msg); ok {
+		session = &SimpleBody{contentType: ownType(part.Type), data: own(part.Data)}
 	}
 	return body, session
+}
+
+// receivedSession is the session description in a response, as the application gets it; nil
+// for none.
+func receivedSession(res *sipmsg.Message) Body {
+	body, session := bodiesIn(res)
+	return keptOrNil(session.within(body))
+}
+
+// within is a session description that knows the body that it is a part of.
+func (b *SimpleBody) within(whole *SimpleBody) *SimpleBody {
+	if b == nil || b == whole {
+		return b
+	}
+	return &SimpleBody{b.contentType, b.data, whole}
 }
 
 // ownPart is a copy of a part of a message, nil for none.
@@ -228,6 +268,15 @@ func sizeOfBody(body Body) int {
 	return len(body.Data())
 }
 
+// bytesOf is how many bytes a body takes besides the INVITE that brought the call, which is
+// kept.
+func (d *Dialog) bytesOf(body Body) int {
+	if isNilBody(body) || d.arrived.Holds(body.Data()) {
+		return 0
+	}
+	return len(body.Data())
+}
+
 // aside is the latest body that came while no callback was registered. isOffer is true if
 // it is an offer that came before Accept, which answers it.
 type aside struct {
@@ -238,13 +287,13 @@ type aside struct {
 // holdInvite counts the bytes that a new call of the peer holds, and reports whether they
 // are within the bound. No other goroutine has the call yet.
 func (d *Dialog) holdInvite() bool {
-	return d.holds.Take(d.arrived.Size() + sizeOfBody(d.aside.body) + len(d.currentLocked().RouteSet())*bytesPerRoute)
+	return d.holds.Take(d.arrived.Size() + len(d.currentLocked().RouteSet())*bytesPerRoute)
 }
 
 // putAsideLocked keeps a body for the first callback, instead of the one before. It drops
 // the body if there is no room.
 func (d *Dialog) putAsideLocked(body *SimpleBody) {
-	fits := d.holds.Replace(sizeOfBody(d.aside.body), sizeOfBody(body), 0)
+	fits := d.holds.Replace(d.bytesOf(d.aside.body), d.bytesOf(keptOrNil(body)), 0)
 	d.aside = aside{body: body}
 	if !fits {
 		d.aside.body = nil
@@ -256,7 +305,7 @@ func (d *Dialog) putAsideLocked(body *SimpleBody) {
 // release.
 func (d *Dialog) takeAsideLocked() (kept Body, release func()) {
 	kept, d.aside.body = d.aside.body, nil
-	bytes := sizeOfBody(kept)
+	bytes := d.bytesOf(kept)
 	return kept, func() { d.holds.Give(bytes) }
 }
 

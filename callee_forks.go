@@ -30,7 +30,11 @@ import (
 // by the caller's BYE (RFC 3261 15), if its reliable response is not acknowledged for
 // 64*T1 while there is another, and when the call is answered or refused. The call ends
 // with the last one that ends by BYE or without PRACK. An option for an early dialog that
-// has ended makes the method fail with ErrTerminated.
+// has ended makes the method fail with ErrTerminated. If that of the automatic 180 has
+// ended, a response without WithFork belongs to the oldest one that has not.
+//
+// OnFork tells of the ends that the caller has caused, [Dialog.UpdateFork] offers in an early
+// dialog.
 func WithFork(id string) ResponseOpt {
 	return func(resp *sip.Response) {
 		if id == "" {
@@ -93,14 +97,8 @@ func (d *Dialog) calleeForksLocked() []*earlyDialog {
 // inFork returns the early dialog that a response names, and gives the response its tag;
 // nil without a name. It makes the early dialog if necessary.
 func (d *Dialog) inFork(tx serverTx, res *sip.Response) (*earlyDialog, error) {
-	id := takeForkMark(res)
-	if id == "" {
-		return nil, nil
-	}
-	both := d.lockBoth()
-	defer both.unlock()
-	e, err := d.calleeForkLocked(tx, id)
-	if err != nil {
+	e, err := d.forkNamed(tx, takeForkMark(res))
+	if e == nil || err != nil {
 		return nil, err
 	}
 	if to := res.To(); to != nil {
@@ -108,6 +106,28 @@ func (d *Dialog) inFork(tx serverTx, res *sip.Response) (*earlyDialog, error) {
 		to.Params.Add("tag", e.state.LocalTag())
 	}
 	return e, nil
+}
+
+// forkNamed returns the early dialog of that name, and makes it if necessary. Without a name it
+// is the one in which the call sends; nil for that of the automatic 180.
+func (d *Dialog) forkNamed(tx serverTx, id string) (*earlyDialog, error) {
+	if id == "" {
+		d.mutex.RLock()
+		defer d.mutex.RUnlock()
+		return d.currentCalleeForkLocked(), nil
+	}
+	both := d.lockBoth()
+	defer both.unlock()
+	return d.calleeForkLocked(tx, id)
+}
+
+// currentCalleeForkLocked returns the early dialog of WithFork in which the call sends, or
+// nil.
+func (d *Dialog) currentCalleeForkLocked() *earlyDialog {
+	if p := d.incoming.provisionals; p != nil {
+		return p.forks.Tagged(d.currentLocked().LocalTag())
+	}
+	return nil
 }
 
 // calleeForkLocked returns the early dialog of that name. Both mutexes are held.
@@ -172,15 +192,56 @@ func (d *Dialog) calleeForkOfLocked(req *sipmsg.Message) (e *earlyDialog, ok boo
 	return nil, d.isUAC || tag == d.currentLocked().LocalTag()
 }
 
-// endCalleeFork ends an early dialog of an incoming call, and reports false for the last
-// one: the call must end.
-func (d *Dialog) endCalleeFork(e *earlyDialog) bool {
-	d.mutex.Lock()
-	effects, ok := d.provisionalsLocked().forks.CloseUnlessLast(e, nil)
-	open := d.performLocked(effects)
-	d.mutex.Unlock()
+// endCalleeFork ends an early dialog of an incoming call, the one in which the call sends for
+// nil, and reports false for the last one: the call must end. The oldest other one takes its
+// place.
+func (d *Dialog) endCalleeFork(e *earlyDialog, reasons []Reason) bool {
+	both := d.lockBoth()
+	open, ok := d.endCalleeForkLocked(e, reasons)
+	both.unlock()
 	d.refuseUpdates(open)
 	return ok
+}
+
+// endCalleeForkLocked is endCalleeFork with both mutexes held; open is for refuseUpdates.
+func (d *Dialog) endCalleeForkLocked(e *earlyDialog, reasons []Reason) (open []*updateServer, ok bool) {
+	if d.incoming.tx == nil {
+		return nil, e.isGone()
+	}
+	sends := d.stateOfLocked(e) == d.currentLocked()
+	besides := !sends && d.rangFirst && d.currentCalleeForkLocked() == nil
+	if sends {
+		e = d.currentAsForkLocked()
+	}
+	effects, ok := d.provisionalsLocked().forks.CloseUnlessLast(e, sends, besides, nil)
+	if len(effects) > 0 {
+		open = d.performLocked(effects)
+		d.tellCalleeForkLocked(e, reasons)
+	}
+	return open, ok
+}
+
+// calleeForkFailedLocked ends the early dialog of an incoming call in which a request of ours has
+// failed, and with the last one the call.
+func (d *Dialog) calleeForkFailedLocked(e *earlyDialog, cause Cause) (release func()) {
+	open, ok := d.endCalleeForkLocked(e, nil)
+	if !ok {
+		return d.hangupLocked(&ending{cause: cause})
+	}
+	return func() { d.refuseUpdates(open) }
+}
+
+// tellCalleeForkLocked tells OnFork's callbacks that an early dialog of an incoming call has
+// ended.
+func (d *Dialog) tellCalleeForkLocked(e *earlyDialog, reasons []Reason) {
+	callbacks := d.callbacksLocked().fork
+	if len(callbacks) == 0 || d.state == DialogStateTerminated {
+		return
+	}
+	e.reasons = reasons
+	info := e.infoLocked()
+	info.ID = d.incoming.provisionals.forks.Name(e)
+	d.deliverForkLocked(callbacks, info)
 }
 
 // closeAnswersLocked ends the waits for the peer's acknowledgement and answer in an early
@@ -196,8 +257,8 @@ func (e *earlyDialog) closeAnswersLocked() {
 // chooseForkLocked makes an early dialog the call, that of the automatic 180 for nil, and
 // ends all others. Both mutexes are held unless e is nil; the result is for refuseUpdates.
 func (d *Dialog) chooseForkLocked(e *earlyDialog) (open []*updateServer) {
-	if e != nil {
-		open = d.leaveFirstLocked()
+	if e != nil && e.state != d.currentLocked() {
+		open = d.performLocked(d.provisionalsLocked().forks.Close(d.currentAsForkLocked(), nil))
 		d.selectForkLocked(e)
 	}
 	if p := d.incoming.provisionals; p != nil {
@@ -206,22 +267,34 @@ func (d *Dialog) chooseForkLocked(e *earlyDialog) (open []*updateServer) {
 	return open
 }
 
-// leaveFirstLocked ends the early dialog of the automatic 180.
-func (d *Dialog) leaveFirstLocked() (open []*updateServer) {
+// currentAsForkLocked returns the early dialog in which an incoming call sends, also that of
+// the automatic 180, to be ended.
+func (d *Dialog) currentAsForkLocked() *earlyDialog {
+	if e := d.currentCalleeForkLocked(); e != nil {
+		return e
+	}
 	s := d.currentLocked()
 	first := newOurFork(s)
 	if s.updateIn != nil {
 		s.updateIn.fork = first
 	}
-	return d.performLocked(d.provisionalsLocked().forks.Close(first, nil))
+	if s.updateOut != nil {
+		s.updateOut.fork = first
+	}
+	return first
 }
 
 // terminateFork ends an early dialog of WithFork with a 199, which is sent if the caller
 // supports it, unreliably (RFC 6228 5).
 func (d *Dialog) terminateFork(tx serverTx, res *sip.Response, e *earlyDialog) error {
-	d.mutex.Lock()
-	open := d.performLocked(d.provisionalsLocked().forks.Close(e, nil))
-	d.mutex.Unlock()
+	both := d.lockBoth()
+	forks := &d.provisionalsLocked().forks
+	effects, ok := forks.CloseUnlessLast(e, e.state == d.currentLocked(), false, nil)
+	if !ok {
+		effects = forks.Close(e, nil)
+	}
+	open := d.performLocked(effects)
+	both.unlock()
 	d.refuseUpdates(open)
 	rel100.Unmark(res)
 	if !sipheader.Lists(tx.Message(), "Supported", tagEarlyDialogTerminated) || rel100.Requires(tx.Message()) {

@@ -64,6 +64,8 @@ type Dialog struct {
 	// replaced is true once the INVITE of another call, which is being accepted or was,
 	// has taken this one's place.
 	replaced bool
+	// rangFirst is true once a response was sent in the early dialog of the automatic 180.
+	rangFirst bool
 	// secure is true when the INVITE was for a SIPS URI.
 	secure bool
 	events latches
@@ -415,6 +417,7 @@ func (d *Dialog) Provisional(ctx context.Context, code int, reason string, opts 
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
+	d.rangFirst = d.rangFirst || e == nil
 	if d.incoming.tx != nil {
 		d.ringAgainLocked()
 	}

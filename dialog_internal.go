@@ -100,12 +100,14 @@ func (d *Dialog) keepBodyLocked(body *SimpleBody) {
 		d.putAsideLocked(body)
 		return
 	}
-	offerCallsLocked(d, sizeOfBody(body), callbacks, Body(body))
+	if !offerCallsLocked(d, sizeOfBody(body), callbacks, Body(body)) {
+		d.stack.counters.bodies.Add(1)
+	}
 }
 
-// offerCallsLocked calls each callback with a value that holds so many bytes, or none of them
-// where there is no room for that.
-func offerCallsLocked[T any](d *Dialog, bytes int, callbacks []func(T), value T) {
+// offerCallsLocked calls each callback with a value that holds so many bytes. It reports false,
+// and calls none of them, where there is no room for that; a dialog without a stack has room.
+func offerCallsLocked[T any](d *Dialog, bytes int, callbacks []func(T), value T) bool {
 	calls := make([]func(), len(callbacks))
 	for i, callback := range callbacks {
 		calls[i] = func() {
@@ -114,13 +116,13 @@ func offerCallsLocked[T any](d *Dialog, bytes int, callbacks []func(T), value T)
 		}
 	}
 	if !d.holds.Take(bytes * len(calls)) {
-		d.stack.counters.bodies.Add(1)
-		return
+		return false
 	}
 	if !d.mailbox.Offer(calls...) && d.stack != nil {
 		d.holds.Give(bytes * len(calls))
-		d.stack.counters.bodies.Add(1)
+		return false
 	}
+	return true
 }
 
 // keepOfferLocked is keepBodyLocked for an offer that Accept may answer.

@@ -592,7 +592,12 @@ func (d *Dialog) hangupEarly(e *earlyDialog, cause Cause) {
 		return
 	}
 	both := d.lockBoth()
-	release := e.failedLocked(cause)
+	var release func()
+	if e.i == nil {
+		release = d.calleeForkFailedLocked(e, cause)
+	} else {
+		release = e.failedLocked(cause)
+	}
 	both.unlock()
 	release()
 }

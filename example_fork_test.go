@@ -49,6 +49,36 @@ func ExampleDialog_OnFork() {
 	// early dialogs: 0
 }
 
+// A proxy forks the call to two telephones, both ring, and one of them is enough.
+func ExampleDialog_ByeFork() {
+	ctx, network := context.Background(), newExampleNetwork()
+	defer network.close()
+	phones := network.phones("10.0.0.2")
+
+	rings := make(chan struct{}, 8)
+	placed, err := network.stack("10.0.0.1").NewInvite(ctx, bobAt("10.0.0.2"), dialog.InviteOpts{
+		Body:  audio("sendrecv"),
+		Setup: func(call *dialog.Dialog) { call.OnFork(func(dialog.ForkInfo) { rings <- struct{}{} }) },
+	})
+	must(err)
+	call := placed.(*dialog.Dialog)
+	for _, tag := range []string{"desk", "mobile"} {
+		phones.answer(tag, 180)
+		<-rings
+	}
+	must(call.ByeFork(ctx, "desk", dialog.ByeOpts{}))
+	fmt.Println("hung up:", <-phones.hungUp)
+	fmt.Println("rings:", call.Key().RemoteTag)
+	phones.answer("mobile", 200)
+	must(call.WaitAnswer(ctx))
+	must(call.Bye(ctx, ""))
+	fmt.Println("hung up:", <-phones.hungUp)
+	// Output:
+	// hung up: desk
+	// rings: mobile
+	// hung up: mobile
+}
+
 // The application does not take the first who answers: it hangs up on the
 // voicemail, and waits for somebody else.
 func ExampleInviteOpts_choose() {

@@ -1,11 +1,14 @@
 package dialog
 
 import (
+	"context"
+	"fmt"
 	"slices"
 
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog/internal/invite"
+	"sipdialog.example/dialog/internal/retry"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 )
@@ -233,15 +236,21 @@ func (d *Dialog) forkOf(req *sipmsg.Message) (e *earlyDialog, ok bool) {
 // dialog is handled in the same way (RFC 6228 4).
 func (e *earlyDialog) hungUp(bye *sipmsg.Message) bool {
 	if e.i == nil {
-		return e.d.endCalleeFork(e)
+		return e.d.endCalleeFork(e, reasonsOf(bye))
 	}
+	return e.leave(reasonsOf(bye))
+}
+
+// leave ends an early dialog of our INVITE, and reports false if it has become the call
+// meanwhile.
+func (e *earlyDialog) leave(reasons []Reason) bool {
 	both := e.d.lockBoth()
 	if e.i.forks.Won() || e.isGone() {
 		gone := e.isGone()
 		both.unlock()
 		return gone
 	}
-	e.reasons = reasonsOf(bye)
+	e.reasons = reasons
 	open := e.d.performLocked(e.i.forks.Close(e, nil))
 	both.unlock()
 	e.d.refuseUpdates(open)
@@ -313,8 +322,11 @@ func (i *inviteClient) newForkLocked(tag string, res *sipmsg.Message) *Dialog {
 	return fork
 }
 
-// ForkInfo is one early dialog of an outgoing call at one moment.
+// ForkInfo is one early dialog of a call at one moment.
 type ForkInfo struct {
+	// ID is the name of [WithFork], for an incoming call; empty for the early dialog of the
+	// automatic 180.
+	ID string
 	// RemoteTag is the peer's tag. RemoteTarget is the target of requests to it.
 	RemoteTag    string
 	RemoteTarget sip.Uri
@@ -366,8 +378,12 @@ func (d *Dialog) Forks() []ForkInfo {
 // OnFork registers a callback for the changes of the early dialogs of an outgoing call:
 // each 101 to 199, each end, and the 2xx. It is called one at a time with the callbacks
 // of OnStateChange and OnBody, in their order, with no lock held. Like bodies, changes
-// beyond the bound of the queue are dropped. Earlier changes are not repeated: register
-// in InviteOpts.Setup, or call Forks. A nil callback is ignored. OnFork never blocks.
+// beyond the bound of the queue, and those that Limits.CallBytes has no room for, are
+// dropped. Earlier changes are not repeated: register in InviteOpts.Setup, or call Forks.
+// A nil callback is ignored. OnFork never blocks.
+//
+// Of an incoming call it tells of each early dialog that ends while others go on, by the
+// caller's BYE (RFC 3261 15) or because no PRACK has come; Status is zero.
 func (d *Dialog) OnFork(callback func(ForkInfo)) {
 	if callback == nil {
 		return
@@ -395,13 +411,103 @@ func (d *Dialog) tellForkLocked(e *earlyDialog, res *sipmsg.Message) {
 	}
 	info := e.infoLocked()
 	info.message = res
-	calls := make([]func(), len(callbacks))
-	for i, callback := range callbacks {
-		calls[i] = func() { callback(info) }
+	d.deliverForkLocked(callbacks, info)
+}
+
+func (d *Dialog) deliverForkLocked(callbacks []func(ForkInfo), info ForkInfo) {
+	size := sizeOfBody(info.Body)
+	if info.message != nil {
+		size += info.message.Weight()
 	}
-	if !d.mailbox.Offer(calls...) && d.stack != nil {
+	if !offerCallsLocked(d, size, callbacks, info) {
 		d.stack.counters.forks.Add(1)
 	}
+}
+
+// ByeFork ends one early dialog of an outgoing call that is not answered, by BYE (RFC 3261
+// 15), while the others go on; tag is its ForkInfo.RemoteTag. It waits for the response. A 2xx
+// that crosses the BYE is acknowledged and released. The INVITE goes on, also if there is no
+// other early dialog: [Dialog.Bye] ends the call.
+//
+// Errors: ErrInvalidArgument (no such early dialog), ErrTerminated (it has ended), *StateError
+// (not an outgoing call that rings), *ResponseError, ErrTimeout, ErrTransport, that of ctx.
+func (d *Dialog) ByeFork(ctx context.Context, tag string, opts ByeOpts) (err error) {
+	defer naming("ByeFork", &err)
+	if ctx == nil {
+		return errNilContext("ByeFork")
+	}
+	if err := firstError(checkReasons(opts.Reason, opts.Reasons), checkHeaders(opts.Headers, nil, checkHeader)); err != nil {
+		return err
+	}
+	w, err := d.sendForkBye(ctx, tag, opts)
+	if err != nil {
+		return err
+	}
+	res, err := w.Wait(ctx)
+	if err == nil && res.Status >= 300 {
+		err = newResponseError(sip.BYE, res)
+	}
+	return err
+}
+
+func (d *Dialog) sendForkBye(ctx context.Context, tag string, opts ByeOpts) (*retry.Waiter, error) {
+	if err := d.lockToSendIf(ctx, "BYE", func() error { return d.mayByeForkLocked(tag) }); err != nil {
+		return nil, err
+	}
+	defer d.sendSlot.Release()
+	e := d.invite.forks.Find(tag)
+	req, err := e.state.nextRequestLocked(sip.BYE)
+	if err != nil {
+		d.mutex.Unlock()
+		return nil, err
+	}
+	for _, h := range reasonHeaders(opts.Reason, opts.Reasons) {
+		req.AddHeader(h)
+	}
+	addHeaders(req, opts.Headers)
+	w := retry.NewWaiter(callError)
+	err = e.state.unlockAndSend(ctx, req, e, e.mayRepeatLocked, func(x *retry.Request) { x.OnResponse, x.OnDone = w.Response, w.Done })
+	if err != nil {
+		return nil, err
+	}
+	e.leave(nil)
+	return w, nil
+}
+
+func (d *Dialog) mayByeForkLocked(tag string) error {
+	if tag == "" || d.invite == nil || d.invite.forks.Won() || d.phase != phaseInviting || d.ending != nil {
+		return &StateError{Op: "ByeFork", State: d.state, Need: "an early dialog of an outgoing call"}
+	}
+	_, err := d.namedForkLocked(tag)
+	return err
+}
+
+// namedForkLocked returns an early dialog that has not ended: by its name of WithFork for an
+// incoming call, by the peer's tag for an outgoing one; nil for the call, once it is answered,
+// and without a name the one in which the call sends.
+func (d *Dialog) namedForkLocked(name string) (e *earlyDialog, err error) {
+	known := false
+	switch {
+	case name == "":
+		return d.currentForkLocked(), nil
+	case d.isUAC && d.phase == phaseInviting:
+		e = d.invite.forks.Find(name)
+		known = e != nil && (e.Lives() || e.Ended())
+	case d.isUAC:
+		known = name == d.currentLocked().RemoteTag()
+	default:
+		if p := d.incoming.provisionals; p != nil {
+			e = p.forks.Find(name)
+		}
+		known = e != nil
+	}
+	switch {
+	case !known:
+		return nil, invalid("no early dialog %q", name)
+	case e != nil && e.Ended():
+		return nil, fmt.Errorf("%w: early dialog %q", ErrTerminated, name)
+	}
+	return e, nil
 }
 
 // chooseLocked queues a 2xx for Choose, if there is one and the call goes on.

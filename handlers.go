@@ -254,9 +254,11 @@ func (s *Stack) newCallee(tx serverTx, req *sipmsg.Message) *Dialog {
 	d.setCurrentLocked(state)
 	state.learnFlowLocked(req, tx.Flow())
 	d.secure = req.Scheme() == "sips"
-	body, offer := s.bodiesOf(req)
-	d.keepOfferLocked(body)
-	state.negotiation.ReceiveOffer(tx, offer)
+	if s.config.rules().TakesBody(req) {
+		body, offer := bodiesKept(req)
+		d.keepOfferLocked(body)
+		state.negotiation.ReceiveOffer(tx, keptOrNil(offer))
+	}
 	state.learnPackagesLocked(req)
 	return s.adopt(d)
 }

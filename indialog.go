@@ -97,12 +97,11 @@ func (d *Dialog) isMortal() bool {
 // handleBye ends the call (RFC 3261 15.1.2): 200, and 487 to an INVITE of the dialog
 // that is still open. In an early dialog of our INVITE it ends that early dialog only.
 func (d *Dialog) handleBye(tx serverTx, req *sipmsg.Message, e *earlyDialog) {
-	if e == nil {
-		d.mutex.Lock()
-		d.peerHungUp = true // Shutdown may end the call before the rest of this does
-		d.mutex.Unlock()
-	}
+	endsOne := e == nil && d.byeEndsOne(req)
 	d.stack.answerWith(tx, sip.StatusOK)
+	if endsOne {
+		return
+	}
 	cause := Cause{By: PartyRemote, Method: "BYE", Reason: reasonText(req), Reasons: reasonsOf(req)}
 	if e != nil && e.hungUp(req) {
 		return
@@ -115,6 +114,21 @@ func (d *Dialog) handleBye(tx serverTx, req *sipmsg.Message, e *earlyDialog) {
 		return
 	}
 	d.clear(cause)
+}
+
+// byeEndsOne handles the caller's BYE in the early dialog in which the call sends, and reports
+// whether it ends that one only: there are others (RFC 3261 15).
+func (d *Dialog) byeEndsOne(bye *sipmsg.Message) bool {
+	d.mutex.Lock()
+	several := d.incoming.tx != nil && len(d.calleeForksLocked()) > 0
+	d.mutex.Unlock()
+	if several && d.endCalleeFork(nil, reasonsOf(bye)) {
+		return true
+	}
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.peerHungUp = true // Shutdown may end the call before the rest of handleBye does
+	return false
 }
 
 // handleCancel refuses the INVITE with 487, unless it is answered already (RFC

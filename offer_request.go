@@ -18,6 +18,10 @@ type OfferRequest struct {
 	// to.
 	Dialog *Dialog
 	Key    DialogKey
+	// Fork is that early dialog as UpdateFork names it: the name of WithFork for an incoming
+	// call, the peer's tag for an outgoing one. It is empty for the early dialog of the
+	// automatic 180, and once the call is established.
+	Fork string
 	// Method is the method of the request that carries the offer: INVITE, UPDATE or PRACK.
 	// For an offer in a response to an INVITE of ours it is INVITE, and Status is the
 	// status of that response. Status is zero for a request.
@@ -123,6 +127,9 @@ func (s *dialogState) offerRequestLocked(method sip.RequestMethod, msg *sipmsg.M
 		Early:    d.state != DialogStateEstablished && d.phase != phaseAwaitingACK && d.phase != phaseConfirmed,
 		Reliable: method == sip.PRACK,
 	}
+	if r.Early {
+		r.Fork = s.forkNameLocked()
+	}
 	if msg != nil && !msg.IsRequest() {
 		r.Status, r.Reliable = msg.Status, msg.IsProvisional()
 	}
@@ -131,6 +138,17 @@ func (s *dialogState) offerRequestLocked(method sip.RequestMethod, msg *sipmsg.M
 		r.answer = s.awaitLocked()
 	}
 	return r
+}
+
+// forkNameLocked is the name of an early dialog in UpdateFork.
+func (s *dialogState) forkNameLocked() string {
+	if s.d.isUAC {
+		return s.RemoteTag()
+	}
+	if p := s.d.incoming.provisionals; p != nil {
+		return p.forks.Name(p.forks.Tagged(s.LocalTag()))
+	}
+	return ""
 }
 
 // peerAnswer is the peer's answer to an offer of ours in a response. The dialog's mutex

@@ -254,7 +254,7 @@ func (re *reinviteClient) success(res *sipmsg.Message) {
 	agreed := re.reliable.negotiated
 	body, session := bodiesIn(res)
 	if !agreed { // else it stands
-		re.body = session
+		re.body = session.within(body)
 	}
 	d.keepBodyLocked(body)
 	d.currentLocked().takeAnswerLocked(re, session, receivedAs(sip.INVITE, res))

@@ -33,8 +33,10 @@ type reliableServer struct {
 // the dialog's mutex.
 type provisional struct {
 	tx serverTx
-	// fork is the early dialog of WithFork; nil for that of the automatic 180.
-	fork *earlyDialog
+	// fork is the early dialog of WithFork; nil for that of the automatic 180. state is that of
+	// either, once the response is queued.
+	fork  *earlyDialog
+	state *dialogState
 	// res, as tx, is nil once it must not be repeated any more; body is the
 	// session in it.
 	res  *sip.Response
@@ -94,6 +96,7 @@ func (d *Dialog) enqueueLocked(p *provisional) (send func() error, err error) {
 		return nil, ErrTerminated
 	}
 	s := d.stateOfLocked(p.fork)
+	p.state = s
 	if s.reliable == nil {
 		invite := p.tx.Message()
 		s.reliable = &reliableServer{
@@ -152,15 +155,14 @@ func (s *dialogState) nextProvisionalLocked() (send func() error) {
 // repeatProvisional sends a response again, by its schedule (RFC 3262 3).
 func (d *Dialog) repeatProvisional(p *provisional) {
 	d.mutex.Lock()
-	if outstanding, _ := d.stateOfLocked(p.fork).reliable.order.Outstanding(); d.incoming.tx == nil || outstanding != p || p.fork.isGone() {
+	if !p.waitsLocked() {
 		d.mutex.Unlock()
 		return
 	}
 	wait, ok := p.schedule.Next(time.Now())
 	if !ok {
-		release := d.unprackedLocked(p)
 		d.mutex.Unlock()
-		release()
+		d.unpracked(p)
 		return
 	}
 	p.timer.Reset(wait)
@@ -171,12 +173,27 @@ func (d *Dialog) repeatProvisional(p *provisional) {
 	}
 }
 
-// unprackedLocked ends the early dialog whose reliable response was not acknowledged in
-// 64*T1; with the last one the INVITE is rejected (RFC 3262 3).
+// waitsLocked reports whether a response that was sent waits for its PRACK.
+func (p *provisional) waitsLocked() bool {
+	outstanding, _ := p.state.reliable.order.Outstanding()
+	return p.state.d.incoming.tx != nil && outstanding == p && !p.fork.isGone()
+}
+
+// unpracked ends the early dialog whose reliable response was not acknowledged in 64*T1; with
+// the last one the INVITE is rejected (RFC 3262 3).
+func (d *Dialog) unpracked(p *provisional) {
+	both := d.lockBoth()
+	release := func() {}
+	if p.waitsLocked() {
+		release = d.unprackedLocked(p)
+	}
+	both.unlock()
+	release()
+}
+
 func (d *Dialog) unprackedLocked(p *provisional) (release func()) {
 	if p.fork != nil {
-		if effects, ok := d.provisionalsLocked().forks.CloseUnlessLast(p.fork, nil); ok {
-			open := d.performLocked(effects)
+		if open, ok := d.endCalleeForkLocked(p.fork, nil); ok {
 			return func() { d.refuseUpdates(open) }
 		}
 	}

@@ -368,7 +368,7 @@ func (s *dialogState) exchangedLocked(before Body, in sessionMessage) {
 // countRemoteLocked counts the peer's session description instead of the one before, or
 // forgets it where there is no room.
 func (s *dialogState) countRemoteLocked(before Body) {
-	if !s.d.holds.Replace(sizeOfBody(before), sizeOfBody(s.negotiation.Remote()), 0) {
+	if !s.d.holds.Replace(s.d.bytesOf(before), s.d.bytesOf(s.negotiation.Remote()), 0) {
 		s.negotiation.ForgetRemote()
 		s.d.stack.counters.bodies.Add(1)
 	}
@@ -397,5 +397,7 @@ func (d *Dialog) deliverSessionLocked(callbacks []func(SessionChange), change Se
 	if change.message != nil {
 		size += change.message.Weight()
 	}
-	offerCallsLocked(d, size, callbacks, change)
+	if !offerCallsLocked(d, size, callbacks, change) {
+		d.stack.counters.bodies.Add(1)
+	}
 }

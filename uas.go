@@ -423,6 +423,7 @@ func (d *Dialog) ring(tx serverTx) {
 	d.setStateLocked(DialogStateRinging)
 	d.limitLocked()
 	if rings {
+		d.rangFirst = true
 		d.ringAgainLocked()
 	}
 }

@@ -30,15 +30,34 @@ func (d *Dialog) Update(ctx context.Context, offer Body, headers ...Header) (res
 	if ctx == nil {
 		return nil, errNilContext("Update")
 	}
+	return d.updateFork(ctx, "", offer, headers)
+}
+
+// UpdateFork is Update in one of several early dialogs, each of which has its own session
+// (RFC 3261 12.1, RFC 3311 5.1): fork is the name of [WithFork] for an incoming call, and
+// ForkInfo.RemoteTag for an outgoing one, or empty for the early dialog of Update. A failure
+// that would end the call ends the early dialog only, while there are others.
+//
+// Errors: those of Update; ErrInvalidArgument (no such early dialog), ErrTerminated (it has
+// ended).
+func (d *Dialog) UpdateFork(ctx context.Context, fork string, offer Body, headers ...Header) (result Body, err error) {
+	defer naming("UpdateFork", &err)
+	if ctx == nil {
+		return nil, errNilContext("UpdateFork")
+	}
+	return d.updateFork(ctx, fork, offer, headers)
+}
+
+func (d *Dialog) updateFork(ctx context.Context, fork string, offer Body, headers []Header) (Body, error) {
 	offer = ownBody(offer)
 	if err := firstError(checkBody(offer), checkHeaders(headers, offer, checkHeader)); err != nil {
 		return nil, err
 	}
-	return d.retrying(ctx, "Update", func() (Body, error) { return d.updateOnce(ctx, offer, headers) })
+	return d.retrying(ctx, "Update", func() (Body, error) { return d.updateOnce(ctx, fork, offer, headers) })
 }
 
-func (d *Dialog) updateOnce(ctx context.Context, offer Body, headers []Header) (Body, error) {
-	w, err := d.sendUpdate(ctx, offer, headers)
+func (d *Dialog) updateOnce(ctx context.Context, fork string, offer Body, headers []Header) (Body, error) {
+	w, err := d.sendUpdate(ctx, fork, offer, headers)
 	if err != nil {
 		return nil, err
 	}
@@ -52,17 +71,23 @@ func (d *Dialog) updateOnce(ctx context.Context, offer Body, headers []Header) (
 	case offer == nil:
 		return nil, nil // a body answers nothing
 	}
-	return keptOrNil(sessionIn(res)), nil
+	return receivedSession(res), nil
 }
 
 // sendUpdate writes an UPDATE when no other one, and no offer, is open (RFC
 // 3311 5.1).
-func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (*retry.Waiter, error) {
-	if err := d.lockToSendIf(ctx, "UPDATE", func() error { return d.mayUpdateLocked(offer) }); err != nil {
+func (d *Dialog) sendUpdate(ctx context.Context, fork string, offer Body, headers []Header) (*retry.Waiter, error) {
+	var e *earlyDialog
+	if err := d.lockToSendIf(ctx, "UPDATE", func() (err error) {
+		if e, err = d.namedForkLocked(fork); err != nil {
+			return err
+		}
+		return d.mayUpdateLocked(d.stateOfLocked(e), offer)
+	}); err != nil {
 		return nil, err
 	}
 	defer d.sendSlot.Release()
-	s := d.currentLocked()
+	s := d.stateOfLocked(e)
 	req, err := s.nextRequestLocked(sip.UPDATE)
 	if err != nil {
 		d.mutex.Unlock()
@@ -74,7 +99,7 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	addHeaders(req, headers)
 	offer = s.negotiation.Numbered(offer)
 	putBody(req, offer)
-	out := &updateClient{d: d, fork: d.currentForkLocked(), target: s.Target(), offer: offer, waiter: retry.NewWaiter(callError)}
+	out := &updateClient{d: d, fork: e, target: s.Target(), offer: offer, waiter: retry.NewWaiter(callError)}
 	s.updateOut = out
 	s.negotiation.SendOffer(out, offer, offeranswer.ByApplication)
 	err = s.unlockAndSend(ctx, req, out.fork, out.mayRepeatLocked, func(x *retry.Request) {
@@ -87,12 +112,11 @@ func (d *Dialog) sendUpdate(ctx context.Context, offer Body, headers []Header) (
 	return out.waiter, nil
 }
 
-func (d *Dialog) mayUpdateLocked(offer Body) error {
-	s := d.currentLocked()
+func (d *Dialog) mayUpdateLocked(s *dialogState, offer Body) error {
 	switch {
 	case d.ending != nil || !d.isEarlyLocked() && d.state != DialogStateEstablished:
 		return &StateError{Op: "Update", State: d.state, Need: "Established state or an early dialog"}
-	case d.ackWaits, s.updateOut != nil, offer != nil && (s.negotiation.State() != offeranswer.Stable || d.offerToComeLocked() || d.noSessionLocked()):
+	case d.ackWaits, s.updateOut != nil, offer != nil && (s.negotiation.State() != offeranswer.Stable || d.offerToComeLocked() || s.lacksSessionLocked()):
 		return ErrPending
 	}
 	return nil
@@ -113,16 +137,16 @@ func (d *Dialog) earlyDialogsEndedLocked() bool {
 	return current == nil || current.Ended()
 }
 
-// noSessionLocked reports whether reliable provisional responses to the INVITE,
+// lacksSessionLocked reports whether reliable provisional responses to the INVITE,
 // which is not answered, have brought no offer and answer yet (RFC 3311 5.1).
-func (d *Dialog) noSessionLocked() bool {
-	return (d.phase == phaseInviting || d.phase == phaseIncoming) && !d.currentLocked().negotiation.Agreed()
+func (s *dialogState) lacksSessionLocked() bool {
+	return (s.d.phase == phaseInviting || s.d.phase == phaseIncoming) && !s.negotiation.Agreed()
 }
 
 // updateClient is an UPDATE of ours that has no final response.
 type updateClient struct {
 	d      *Dialog
-	fork   *earlyDialog // nil outside the early dialogs of our INVITE
+	fork   *earlyDialog // nil outside early dialogs, and in that of the automatic 180
 	target sip.Uri      // where it went
 	offer  Body
 	waiter *retry.Waiter
@@ -151,20 +175,19 @@ func (u *updateClient) done(err error) {
 // mayRepeatLocked keeps an UPDATE in an early dialog that was left from going out
 // once more in another.
 func (u *updateClient) mayRepeatLocked() error {
-	if u.d.currentLocked().updateOut != u {
+	if u.d.stateOfLocked(u.fork).updateOut != u || u.fork != nil && u.fork.Ended() {
 		return ErrCanceled
 	}
 	return nil
 }
 
 // over handles the outcome, nil if there is no response, and lets another UPDATE begin. It
-// reports false for an UPDATE in an early dialog that is no longer the call's: its outcome
-// changes only that early dialog.
+// reports false for an UPDATE in an early dialog that has ended: nothing depends on it.
 func (u *updateClient) over(res *sipmsg.Message) (ours bool) {
 	u.d.mutex.Lock()
 	defer u.d.mutex.Unlock()
 	s := u.d.stateOfLocked(u.fork)
-	ours = u.d.currentLocked().updateOut == u
+	ours = s.updateOut == u && !u.fork.isGone()
 	if s.updateOut == u {
 		s.updateOut = nil
 		if res != nil && res.IsSuccess() {

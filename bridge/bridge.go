@@ -84,11 +84,12 @@ func New(stack *dialog.Stack, opts Options) *Bridge {
 // relayed ones.
 //
 // If the INVITE is forked, the caller gets an early dialog for each fork, with a To tag of its
-// own (RFC 3261 12.1.1), and the fork that sends a 2xx becomes the call. UPDATE and offers
-// in PRACK pass in the first one only; in the others they get 491.
+// own (RFC 3261 12.1.1), and the fork that sends a 2xx becomes the call. Offers in UPDATE and
+// PRACK pass between the two early dialogs that belong together, and so does the caller's BYE
+// in one of them (RFC 3261 15).
 //
 // A Max-Breadth of the caller passes on: the bridge itself never forks (RFC 5393 5.4.3). An
-// application that joins one caller's INVITE with several callees shares it out by Headers.
+// application that calls others as well shares it out: a Max-Breadth in Headers counts.
 //
 // The functions of both calls for offers, and for requests of INFO, MESSAGE and OPTIONS,
 // are the bridge's from now on; the application may replace them for requests once Join
@@ -109,6 +110,7 @@ func (b *Bridge) Join(ctx context.Context, in *dialog.Dialog, target sip.Uri, op
 	c := b.newCall(in)
 	c.delayed, c.reliable = sessionOf(invite) == nil, takesReliable(invite)
 	c.listen(&c.a)
+	in.OnFork(c.callerLeft)
 	defer b.forget(at)
 	err = c.place(ctx, target, b.inviteOpts(opts, invite, in, hops), func(d *dialog.Dialog) {
 		b.remember(at, d)

@@ -90,6 +90,54 @@ func ExampleBridge_Join() {
 	// <nil>
 }
 
+// Transfer: a REFER to carol is followed by the bridge itself, any other is refused. Alice, who
+// stays, needs no support for REFER.
+func ExampleOptions() {
+	ctx, network := context.Background(), dialogtest.NewNetwork()
+	alice, middle := stackOn(network, "192.0.2.1"), stackOn(network, "192.0.2.2")
+	bob, carol := stackOn(network, "192.0.2.3"), stackOn(network, "192.0.2.4")
+	session := dialog.NewBody("application/sdp", []byte("v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"))
+	at := func(user, host string) sip.Uri { return sip.Uri{Scheme: "sip", User: user, Host: host, Port: 5060} }
+	for _, telephone := range []*dialog.Stack{bob, carol} {
+		telephone.OnCall(func(call *dialog.Dialog) { _ = call.Accept(ctx, dialog.WithBody(session)) })
+	}
+
+	b := bridge.New(middle, bridge.Options{
+		Refer: func(refer *dialog.ReferRequest) bridge.ReferPolicy {
+			if refer.ReferTo.User != "carol" {
+				return bridge.ReferRefused
+			}
+			return bridge.ReferFollowed
+		},
+		Followed: func(_, now *bridge.Call) { fmt.Println("connected with", now.Out().Info().Remote.URI.User) },
+	})
+	middle.OnCall(func(call *dialog.Dialog) { _, _ = b.Join(ctx, call, at("bob", "192.0.2.3"), dialog.InviteOpts{}) })
+
+	call, err := alice.Call(ctx, at("bob", "192.0.2.2"), dialog.InviteOpts{Body: session})
+	fmt.Println("alice calls bob:", err)
+	atBob := bob.Dialogs()[0]
+	_, err = atBob.Transfer(ctx, at("dave", "192.0.2.5"), dialog.ReferOpts{})
+	fmt.Println(err)
+	transfer, err := atBob.Transfer(ctx, at("carol", "192.0.2.4"), dialog.ReferOpts{})
+	if err == nil {
+		outcome, _ := transfer.Wait(ctx)
+		fmt.Println("outcome:", outcome.Status)
+	}
+	<-atBob.Done() // the bridge has hung up
+	fmt.Println("alice:", call.State())
+	_ = call.Bye(ctx, "")
+	for _, stack := range []*dialog.Stack{alice, bob, carol, middle} {
+		_ = stack.Shutdown(ctx)
+	}
+	network.Close()
+	// Unordered output:
+	// alice calls bob: <nil>
+	// dialog: Transfer: REFER answered 603 Decline
+	// connected with carol
+	// outcome: 200
+	// alice: Established
+}
+
 // Click-to-dial (RFC 3725, flow I): the first telephone is called without an offer. Its own
 // offer goes to the second telephone, whose answer goes into the ACK. Then the two calls are
 // one.

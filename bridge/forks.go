@@ -46,12 +46,21 @@ func (f *forks) of(tag string) *fork {
 	return made
 }
 
-// isFirst reports whether a tag is that of the first early dialog, which has not ended.
-func (f *forks) isFirst(tag string) bool {
+// find returns an early dialog that has not ended; nil if there is none.
+func (f *forks) find(is func(*fork) bool) *fork {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.list) > 0 && f.list[0].tag == tag && !f.list[0].ended
+	for _, known := range f.list {
+		if is(known) && !known.ended {
+			return known
+		}
+	}
+	return nil
 }
+
+func tagged(tag string) func(*fork) bool { return func(f *fork) bool { return f.tag == tag } }
+
+func named(name string) func(*fork) bool { return func(f *fork) bool { return f.name == name } }
 
 func (f *forks) end(one *fork) {
 	f.mu.Lock()

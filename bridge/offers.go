@@ -36,17 +36,35 @@ func (l *leg) decide(ctx context.Context, r *dialog.OfferRequest) (dialog.Body, 
 		return nil, err
 	}
 	l.agreed(r.Offer, answer)
-	return l.sends(answer), nil
+	return l.sends(whole(answer)), nil
 }
 
-// offeredEarly passes an offer in an UPDATE or PRACK before the call is answered: between the
-// two early dialogs in which the calls send, which are the first ones.
+// offeredEarly passes an offer in an UPDATE or PRACK before the call is answered: between an
+// early dialog of the callee's and the one that the caller has for it.
 func (l *leg) offeredEarly(ctx context.Context, r *dialog.OfferRequest) (dialog.Body, error) {
-	in, out := l.call.In(), l.call.Out()
-	if out == nil || r.Key != l.dialog().Key() || in.State() == dialog.DialogStateRinging && !l.call.forks.isFirst(out.Key().RemoteTag) {
+	is := tagged(r.Fork)
+	if l == &l.call.a {
+		is = named(r.Fork)
+	}
+	fork := l.call.forks.find(is)
+	if fork == nil {
 		return nil, dialog.ErrPending
 	}
-	return l.other.offer(ctx, r)
+	name := fork.name
+	if l == &l.call.a {
+		name = fork.tag
+	}
+	offer, headers := wholeOf(r)
+	answer, err := answered(l.other.dialog().UpdateFork(dialog.WithoutRetry(ctx), name, offer, headers...))
+	return whole(answer), err
+}
+
+// whole is the body that a session description is a part of, as it passes.
+func whole(session dialog.Body) dialog.Body {
+	if part, ok := session.(*dialog.SimpleBody); ok && part != nil {
+		return part.Whole()
+	}
+	return session
 }
 
 // offer makes an offer to the peer: by the method that brought it, and before the answer
@@ -75,9 +93,15 @@ func (l *leg) offer(ctx context.Context, r *dialog.OfferRequest) (dialog.Body, e
 
 // wholeOf is the offer in a request, with the other parts of its body, and the headers of that.
 func wholeOf(r *dialog.OfferRequest) (dialog.Body, []dialog.Header) {
+	var msg sip.Message
 	if req := r.Request(); req != nil {
-		if whole := bodyOf(req); whole != nil && isType(whole, "multipart/") {
-			return whole, bodyHeaders(req)
+		msg = req
+	} else if res := r.Response(); res != nil {
+		msg = res
+	}
+	if msg != nil {
+		if body := bodyOf(msg); body != nil && isType(body, "multipart/") {
+			return body, bodyHeaders(msg)
 		}
 	}
 	return r.Offer, nil
@@ -152,13 +176,15 @@ func (l *leg) offered(ctx context.Context, r *dialog.OfferRequest) (dialog.Body,
 	case l.call.connecting.Load():
 		return l.connectOffer(ctx, r)
 	case asked != nil:
-		given <- r.Offer
+		offer, _ := wholeOf(r)
+		given <- offer
 		wait = asked.PeerAnswer
 	case l != &l.call.b:
 		return nil, dialog.ErrPending
 	case r.Early:
 		f := l.call.forks.of(r.Key.RemoteTag)
-		if err := l.call.provisional(ctx, r.Response(), r.Offer, f, true); err != nil {
+		offer, _ := wholeOf(r)
+		if err := l.call.provisional(ctx, r.Response(), offer, f, true); err != nil {
 			return nil, err
 		}
 		if f.name != "" {

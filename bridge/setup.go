@@ -119,7 +119,10 @@ func (c *Call) forkEnded(f dialog.ForkInfo) {
 	if c.Out().State() != dialog.DialogStateRinging {
 		return // the callee has answered: the caller's early dialog becomes the call, or ends with it
 	}
-	one := c.forks.of(f.RemoteTag)
+	one := c.forks.find(tagged(f.RemoteTag))
+	if one == nil {
+		return // the caller has ended it
+	}
 	c.forks.end(one)
 	if !lists(c.In().Request(), "Supported", "199") {
 		return
@@ -127,6 +130,17 @@ func (c *Call) forkEnded(f dialog.ForkInfo) {
 	c.provisionals.pass(func() {
 		_ = c.In().Provisional(context.Background(), statusEarlyDialogTerminated, "", append(one.option(), dialog.WithReason(f.Reasons...))...)
 	})
+}
+
+// callerLeft passes on the caller's BYE in an early dialog, while others go on (RFC 3261 15):
+// the callee's is the one that it belongs to. The goroutine waits for the callee.
+func (c *Call) callerLeft(f dialog.ForkInfo) {
+	one, out := c.forks.find(named(f.ID)), c.Out()
+	if one == nil || out == nil {
+		return
+	}
+	c.forks.end(one)
+	go func() { _ = out.ByeFork(context.Background(), one.tag, dialog.ByeOpts{Reasons: f.Reasons}) }()
 }
 
 // provisional sends the caller a provisional response. Without the body that a reliable

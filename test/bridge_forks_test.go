@@ -132,25 +132,101 @@ func TestBridgePassesTheEndOfAFork(t *testing.T) {
 	})
 }
 
-// An UPDATE passes in the first early dialog; in another one it gets 491, and no fork gets
-// what was meant for another.
-func TestBridgeRefusesUpdatesOfLaterForks(t *testing.T) {
+// answeredForks has the callee answer reliably in early dialogs, and returns the caller's tags and
+// targets of them.
+func (j *joined) answeredForks(forks ...string) (tags, targets map[string]string) {
+	j.t.Helper()
+	tags, targets = make(map[string]string), make(map[string]string)
+	for _, fork := range forks {
+		got := j.says(fork, withRSeq(183, "7", answerSDP), "183 INVITE")
+		j.callee.reply(j.callee.next("PRACK"), dialogtest.Response{Code: 200, ToTag: fork})
+		tags[fork], targets[fork] = testkit.ToTag(got.Message), contactOf(got.Response())
+		j.caller.stackTag, j.caller.target = tags[fork], targets[fork]
+		j.caller.prack(got.Message)
+		j.caller.next("200 PRACK")
+	}
+	return tags, targets
+}
+
+// RFC 3311 5.1, RFC 3261 12.1: an UPDATE passes between the two early dialogs that belong
+// together, whichever they are, and no other one has its offer or its answer.
+func TestBridgePassesUpdatesOfForks(t *testing.T) {
+	for _, fork := range []string{"one", "two", "three"} {
+		t.Run(fork, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				j := bridging(t, w, bridge.Options{}, supports100rel)
+				tags, targets := j.answeredForks("one", "two", "three")
+
+				j.caller.stackTag, j.caller.target = tags[fork], targets[fork]
+				j.caller.ask("UPDATE", withBody(second(offerSDP)))
+				got := j.callee.next("UPDATE")
+				require.Equal(t, second(offerSDP), body(got))
+				require.Equal(t, fork, testkit.ToTag(got.Message))
+				j.callee.reply(got, dialogtest.Response{Code: 200, ToTag: fork, Body: second(answerSDP)})
+				answer := j.caller.next("200 UPDATE")
+				require.Equal(t, second(answerSDP), body(answer))
+				require.Equal(t, tags[fork], testkit.ToTag(answer.Message))
+
+				j.callee.tag = fork
+				j.callee.ask("UPDATE", withBody(versioned(answerSDP, 3)))
+				got = j.caller.next("UPDATE")
+				require.Equal(t, versioned(answerSDP, 3), body(got))
+				require.Equal(t, tags[fork], testkit.FromTag(got.Message))
+				j.caller.reply(got, dialogtest.Response{Code: 200, Body: versioned(offerSDP, 3)})
+				require.Equal(t, versioned(offerSDP, 3), body(j.callee.next("200 UPDATE")))
+
+				j.callee.ask("UPDATE", withBody(versioned(answerSDP, 4)))
+				j.caller.reply(j.caller.next("UPDATE"), dialogtest.Response{Code: 488})
+				j.callee.next("488 UPDATE")
+				require.Len(t, w.sent(stackIP, "UPDATE"), 3)
+				j.wins(fork, tags[fork], "")
+			})
+		})
+	}
+}
+
+// RFC 3261 15: the caller's BYE in one early dialog ends the callee's that it belongs to, and
+// the others go on, with UPDATE and the answer. The last one ends the call.
+func TestBridgePassesTheEndOfAnEarlyDialog(t *testing.T) {
+	for ended, wins := range map[string]string{"one": "two", "two": "one"} {
+		t.Run(ended, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				j := bridging(t, w, bridge.Options{}, supports100rel)
+				tags, targets := j.answeredForks("one", "two")
+				in := func(fork string) *peerCall {
+					j.caller.stackTag, j.caller.target = tags[fork], targets[fork]
+					return j.caller
+				}
+				in(ended).ask("BYE", withHeaders(`Reason: Q.850;cause=16`))
+				j.caller.next("200 BYE")
+				bye := j.callee.next("BYE")
+				require.Equal(t, ended, testkit.ToTag(bye.Message))
+				require.Equal(t, "Q.850;cause=16", testkit.Value(bye.Message, "Reason"))
+				j.callee.reply(bye, dialogtest.Response{Code: 200, ToTag: ended})
+				synctest.Wait()
+				require.Empty(t, w.sent(stackIP, "CANCEL"))
+				in(ended).ask("UPDATE", withBody(second(offerSDP)))
+				j.caller.next("481 UPDATE")
+
+				in(wins).ask("UPDATE", withBody(second(offerSDP)))
+				j.callee.reply(j.callee.next("UPDATE"), dialogtest.Response{Code: 200, ToTag: wins, Body: second(answerSDP)})
+				j.caller.next("200 UPDATE")
+				j.wins(wins, tags[wins], "")
+			})
+		})
+	}
 	bubble(t, func(t *testing.T, w *world) {
 		j := bridging(t, w, bridge.Options{}, supports100rel)
-		for _, fork := range []string{"one", "two"} {
-			got := j.says(fork, withRSeq(183, "7", answerSDP), "183 INVITE")
-			j.callee.reply(j.callee.next("PRACK"), dialogtest.Response{Code: 200, ToTag: fork})
-			j.caller.stackTag, j.caller.target = testkit.ToTag(got.Message), contactOf(got.Response())
-			j.caller.prack(got.Message)
-			j.caller.next("200 PRACK")
-		}
-		j.caller.ask("UPDATE", withBody(second(offerSDP)))
-		j.caller.next("491 UPDATE")
+		j.answeredForks("one", "two")
 		j.callee.tag = "two"
-		j.callee.ask("UPDATE", withBody(second(answerSDP)))
-		j.callee.next("491 UPDATE")
-		require.Empty(t, w.sent(stackIP, "UPDATE"))
-		j.wins("two", j.caller.stackTag, "")
+		j.caller.ask("BYE")
+		j.callee.reply(j.callee.next("BYE"), dialogtest.Response{Code: 200, ToTag: "two"})
+		j.caller.stackTag = testkit.ToTag(w.sent(stackIP, "183 INVITE")[0].msg)
+		j.caller.ask("BYE")
+		j.callee.reply(j.callee.next("CANCEL"), dialogtest.Response{Code: 200})
+		j.callee.answer(dialogtest.Response{Code: 487, ToTag: "one"})
+		j.caller.next("487 INVITE")
+		j.over()
 	})
 }
 

@@ -199,8 +199,11 @@ func TestBridgePassesBodiesUntouched(t *testing.T) {
 			require.Equal(t, parts, body(got))
 			require.Equal(t, "multipart/mixed;boundary=x", testkit.Value(got.Message, "Content-Type"))
 			require.Equal(t, "1.0", testkit.Value(got.Message, "MIME-Version"))
-			j.callee.reply(got, dialogtest.Response{Code: 200, Body: second(answerSDP)})
-			require.Equal(t, second(answerSDP), body(j.caller.next("200 "+method)))
+			answers := strings.ReplaceAll(parts, second(offerSDP), second(answerSDP))
+			j.callee.reply(got, dialogtest.Response{Code: 200, Headers: []string{"Content-Type: multipart/mixed;boundary=x"}, Body: answers})
+			answer := j.caller.next("200 " + method)
+			require.Equal(t, answers, body(answer))
+			require.Equal(t, "multipart/mixed;boundary=x", testkit.Value(answer.Message, "Content-Type"))
 			if method == "INVITE" {
 				j.caller.acknowledge(2)
 				j.callee.next("ACK")

@@ -312,3 +312,110 @@ func finalTags(w *world) map[string]bool {
 	}
 	return tags
 }
+
+// RFC 3311 5.1, RFC 3261 12.1: our UPDATE in one of several early dialogs of the caller's, each
+// with a session of its own. A failure ends that one alone.
+func TestUpdateInAnEarlyDialogOfACallee(t *testing.T) {
+	offered := func(version int) dialog.Body {
+		return dialog.NewBody("application/sdp", []byte(versioned(held(answerSDP), version)))
+	}
+	ctx := context.Background()
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP, quietly), w.peer(peerIP)
+		l := w.silent(b, p, withHeaders(knows))
+		ended := make(chan dialog.ForkInfo, 4)
+		l.d.OnFork(func(f dialog.ForkInfo) { ended <- f })
+		one, first := l.forked("one", 183, withSDP(answerSDP))
+		_, err := l.d.UpdateFork(ctx, "one", offered(2))
+		require.ErrorIs(t, err, dialog.ErrPending, "its answer is not acknowledged")
+		two, second := l.forked("two", 183, withSDP(answerSDP))
+		three, third := l.forked("three", 183, withSDP(answerSDP))
+		for tag, res := range map[string]sip.Message{one: first, two: second, three: third} {
+			l.in(tag).pracked(res)
+		}
+		update := func(id string) (dialogtest.Received, <-chan error, <-chan dialog.Body) {
+			answers := make(chan dialog.Body, 1)
+			result := began(func() error {
+				answer, err := l.d.UpdateFork(ctx, id, offered(2))
+				answers <- answer
+				return err
+			})
+			return p.next("UPDATE"), result, answers
+		}
+		for id, tag := range map[string]string{"one": one, "two": two} {
+			got, result, answers := update(id)
+			require.Equal(t, tag, testkit.FromTag(got.Message))
+			require.Equal(t, farTag, testkit.ToTag(got.Message))
+			require.Contains(t, body(got), " 2 IN ")
+			p.reply(got, dialogtest.Response{Code: 200, ToTag: farTag, Body: versioned(offerSDP, 2)})
+			require.NoError(t, <-result)
+			require.Equal(t, versioned(offerSDP, 2), string((<-answers).Data()))
+		}
+		for id, want := range map[string]error{"four": dialog.ErrInvalidArgument, "": dialog.ErrPending} {
+			_, err := l.d.UpdateFork(ctx, id, offered(2))
+			require.ErrorIs(t, err, want, id)
+		}
+
+		got, result, _ := update("three")
+		p.reply(got, dialogtest.Response{Code: 481, ToTag: farTag})
+		var refused *dialog.ResponseError
+		require.ErrorAs(t, <-result, &refused)
+		require.Equal(t, "three", (<-ended).ID)
+		require.Equal(t, dialog.DialogStateRinging, l.d.State())
+		_, err = l.d.UpdateFork(ctx, "three", offered(2))
+		require.ErrorIs(t, err, dialog.ErrTerminated)
+
+		// The one that becomes the call keeps what was agreed upon in it.
+		require.NoError(t, l.d.Accept(ctx, dialog.WithFork("two")))
+		require.Equal(t, two, testkit.ToTag(p.next("200 INVITE").Message))
+		l.in(two).acknowledge(1)
+		synctest.Wait()
+		require.Equal(t, versioned(offerSDP, 2), string(l.d.Session().Remote.Data()))
+		_, err = l.d.UpdateFork(ctx, "one", offered(3))
+		require.ErrorIs(t, err, dialog.ErrTerminated)
+		got, result, _ = update("two")
+		p.reply(got, dialogtest.Response{Code: 200, ToTag: farTag, Body: versioned(offerSDP, 2)})
+		require.NoError(t, <-result)
+		l.hangUp(p)
+	})
+}
+
+// RFC 3261 15: the caller's BYE in the early dialog in which the call sends ends that one, while
+// there are others: the oldest of them takes its place, and is the call if no other is named.
+func TestCallerEndsTheFirstEarlyDialog(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		b, p := w.stack(stackIP), w.peer(peerIP)
+		ended := make(chan dialog.ForkInfo, 4)
+		l := w.rings(b, p, withHeaders(knows))
+		l.d.OnFork(func(f dialog.ForkInfo) { ended <- f })
+		l.progress(183, withSDP(answerSDP)) // waits for PRACK
+		early := p.next("183 INVITE").Message
+		first := testkit.ToTag(early)
+		two, _ := l.forked("two", 180)
+		three, _ := l.forked("three", 180)
+		l.in(first).ask("BYE", withHeaders("Reason: Q.850;cause=16"))
+		p.next("200 BYE")
+		told := <-ended
+		require.True(t, told.Ended)
+		require.Empty(t, told.ID)
+		require.Equal(t, 16, told.Reasons[0].Cause)
+		require.Equal(t, dialog.DialogStateRinging, l.d.State())
+		require.Equal(t, two, l.d.Key().LocalTag)
+		found, ok := b.DialogByKey(l.d.Key())
+		require.True(t, ok)
+		require.Same(t, l.d, found)
+		l.in(first).prack(early)
+		p.next("481 PRACK")
+		p.quiet("183 INVITE", 40*time.Second)
+		l.progress(180)
+		require.Equal(t, two, testkit.ToTag(p.next("180 INVITE").Message))
+		l.in(two).ask("BYE")
+		p.next("200 BYE")
+		require.Equal(t, "two", (<-ended).ID)
+		require.NoError(t, l.d.Accept(context.Background(), withSDP(answerSDP)))
+		require.Equal(t, three, testkit.ToTag(p.next("200 INVITE").Message))
+		l.in(three).acknowledge(1)
+		synctest.Wait()
+		l.hangUp(p)
+	})
+}

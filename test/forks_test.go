@@ -609,3 +609,50 @@ func TestRequestsInTheEarlyDialogFindTheCall(t *testing.T) {
 		require.Error(t, l.d.WaitAnswer(context.Background()))
 	})
 }
+
+// RFC 3261 15: our BYE ends one early dialog of ours, and the others go on; a 2xx of it that
+// crosses the BYE is released. UPDATE goes to the one that is named (RFC 3311 5.1).
+func TestRequestsInAnEarlyDialogThatIsNamed(t *testing.T) {
+	ctx := context.Background()
+	bubble(t, func(t *testing.T, w *world) {
+		f := w.forks(offer(offerSDP))
+		require.ErrorIs(t, f.d.ByeFork(ctx, "A", dialog.ByeOpts{}), dialog.ErrInvalidArgument)
+		for _, tag := range []string{"A", "B"} {
+			f.says(tag, 183, answerSDP, "Require: 100rel", "RSeq: 1")
+			f.at[tag].reply(f.at[tag].next("PRACK"), dialogtest.Response{Code: 200, ToTag: tag})
+		}
+		answers := make(chan dialog.Body, 1)
+		updated := began(func() error {
+			answer, err := f.d.UpdateFork(ctx, "B", dialog.NewBody("application/sdp", []byte(versioned(held(offerSDP), 2))))
+			answers <- answer
+			return err
+		})
+		got := f.at["B"].next("UPDATE")
+		require.Equal(t, "B", testkit.ToTag(got.Message))
+		f.at["B"].reply(got, dialogtest.Response{Code: 200, ToTag: "B", Body: versioned(answerSDP, 2)})
+		require.NoError(t, <-updated)
+		require.Equal(t, versioned(answerSDP, 2), string((<-answers).Data()))
+		require.Equal(t, offerSDP, string(f.d.Session().Local.Data()), "that of A")
+
+		ended := began(func() error {
+			return f.d.ByeFork(ctx, "A", dialog.ByeOpts{Reason: "enough", Headers: []dialog.Header{{Name: "Subject", Value: "x"}}})
+		})
+		bye := f.at["A"].next("BYE")
+		require.Equal(t, `SIP;text="enough"`, testkit.Value(bye.Message, "Reason"))
+		require.Equal(t, "x", testkit.Value(bye.Message, "Subject"))
+		f.says("A", 200, answerSDP) // it crosses
+		f.at["A"].reply(bye, dialogtest.Response{Code: 200, ToTag: "A"})
+		require.NoError(t, <-ended)
+		f.at["A"].next("ACK")
+		f.at["A"].reply(f.at["A"].next("BYE"), dialogtest.Response{Code: 481, ToTag: "A"})
+		require.ErrorIs(t, f.d.ByeFork(ctx, "A", dialog.ByeOpts{}), dialog.ErrTerminated)
+		require.Equal(t, dialog.DialogStateRinging, f.d.State())
+		require.Equal(t, "B", f.d.Key().RemoteTag)
+
+		f.says("B", 200, "")
+		require.NoError(t, f.d.WaitAnswer(ctx))
+		require.Equal(t, versioned(held(offerSDP), 2), string(f.d.Session().Local.Data()))
+		require.ErrorIs(t, f.d.ByeFork(ctx, "B", dialog.ByeOpts{}), dialog.ErrState)
+		f.over("B")
+	})
+}

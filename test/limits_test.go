@@ -152,7 +152,7 @@ func callBytes(most int) func(*dialog.StackConfig) {
 // what holds little there may be more.
 func TestLargeINVITEsAreTakenUpToABound(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
-		const bound = 112 << 10 // an INVITE, and the offer in it as the peer's session, are 20 KB
+		const bound = 56 << 10 // an INVITE is 10 KB: the peer's session is a part of it
 		b, p := w.stack(stackIP, callBytes(bound)), w.peer(peerIP)
 		answersAll(b)
 		invite := func(id, body string) int {
@@ -173,6 +173,58 @@ func TestLargeINVITEsAreTakenUpToABound(t *testing.T) {
 		time.Sleep(2 * time.Minute) // none was acknowledged
 		require.Zero(t, b.Stats().CallBytes)
 		require.Equal(t, 200, invite("later", large(offerSDP)))
+	})
+}
+
+// An offer in an INVITE is counted once, while it waits for a callback as well as once it is the
+// peer's session; alone, or as a part of a body.
+func TestOfferInAnINVITEIsCountedOnce(t *testing.T) {
+	whole := "--x\r\nContent-Type: application/sdp\r\n\r\n" + large(offerSDP) + "\r\n--x\r\nContent-Type: text/plain\r\n\r\nmore\r\n--x--\r\n"
+	for name, change := range map[string][]func(*dialogtest.Request){
+		"alone":  {withBody(large(offerSDP))},
+		"a part": {withHeaders("Content-Type: multipart/mixed;boundary=x"), withBody(whole)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T, w *world) {
+				b := w.stack(stackIP)
+				l := w.rings(b, w.peer(peerIP), change...)
+				require.Less(t, b.Stats().CallBytes, 12<<10)
+				require.NoError(t, l.d.Accept(context.Background(), withSDP(answerSDP)))
+				l.stackTag = testkit.ToTag(l.next("200 INVITE").Message)
+				l.acknowledge(1)
+				synctest.Wait()
+				require.Less(t, b.Stats().CallBytes, 12<<10)
+				require.Equal(t, large(offerSDP), string(l.d.Session().Remote.Data()))
+				l.reinvites(withBody(large(offerSDP) + "a=y\r\n"))
+				require.Greater(t, b.Stats().CallBytes, 20<<10, "a session of its own")
+				l.hangUp(l.peer)
+			})
+		})
+	}
+}
+
+// The responses that wait for a callback of OnFork that is slow are counted.
+func TestResponsesThatWaitForOnForkAreBounded(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		busy := make(chan struct{})
+		a, p := w.stack(stackIP, callBytes(100<<10)), w.peer(peerIP)
+		opts := offer(offerSDP)
+		heard := 0
+		opts.Setup = func(d *dialog.Dialog) { d.OnFork(func(dialog.ForkInfo) { <-busy; heard++ }) }
+		l := w.calls(a, p, opts)
+		for range 10 {
+			l.answer(dialogtest.Response{Code: 183, Headers: []string{"Subject: " + strings.Repeat("x", 30000)}})
+			synctest.Wait()
+			require.LessOrEqual(t, a.Stats().CallBytes, 100<<10)
+		}
+		require.Greater(t, a.Stats().CallBytes, 60<<10)
+		require.Positive(t, a.Stats().Dropped["forks"])
+		close(busy)
+		synctest.Wait()
+		require.Positive(t, heard)
+		require.Less(t, a.Stats().CallBytes, 40<<10)
+		l.answer(dialogtest.Response{Code: 486})
+		synctest.Wait()
 	})
 }
 
@@ -201,7 +253,7 @@ func TestBodiesForLaterAreKeptUpToABound(t *testing.T) {
 		l.reinvites(withBody(large(offerSDP)))
 		require.Greater(t, b.Stats().CallBytes, before+10000)
 		l.reinvites(withBody(large(large(offerSDP))))
-		require.Less(t, b.Stats().CallBytes, before+len(large(large(offerSDP))), "the session alone")
+		require.Equal(t, before+len(large(large(offerSDP))), b.Stats().CallBytes, "the session alone")
 		require.EqualValues(t, 1, b.Stats().Dropped["bodies"])
 		require.Empty(t, drained(bodies(l.d)))
 		l.reinvites(withBody(large(offerSDP)))
@@ -234,7 +286,7 @@ func TestBodiesThatWaitForACallbackAreBounded(t *testing.T) {
 		close(busy)
 		synctest.Wait()
 		require.Equal(t, 3, heard)
-		require.Equal(t, before+len(large("")), b.Stats().CallBytes, "the session that stands")
+		require.Equal(t, before+len(large(offerSDP)), b.Stats().CallBytes, "the session that stands")
 	})
 }
 

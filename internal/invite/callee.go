@@ -20,6 +20,16 @@ func (c *Callee[E]) Find(name string) (e E) {
 	return e
 }
 
+// Name returns the name of an early dialog; empty for the one that the call began with.
+func (c *Callee[E]) Name(e E) string {
+	for _, n := range c.list {
+		if n.early == e {
+			return n.name
+		}
+	}
+	return ""
+}
+
 // Tagged returns the early dialog with that To tag; the zero value for none.
 func (c *Callee[E]) Tagged(tag string) (e E) {
 	for _, n := range c.list {
@@ -55,20 +65,31 @@ func (c *Callee[E]) Close(e E, out []Effect[E]) []Effect[E] {
 }
 
 // CloseUnlessLast is Close unless there is no other: it reports false, and the call must end.
-func (c *Callee[E]) CloseUnlessLast(e E, out []Effect[E]) (effects []Effect[E], ok bool) {
-	if !e.base().closed && c.living() < 2 {
+// besides is true if the one that the call began with is another one, which has not ended. If
+// the call sends in e, the oldest other one takes its place.
+func (c *Callee[E]) CloseUnlessLast(e E, sends, besides bool, out []Effect[E]) (effects []Effect[E], ok bool) {
+	if e.base().closed {
+		return out, true
+	}
+	next, found := c.oldestBut(e)
+	if !found && !besides {
 		return out, false
 	}
-	return c.Close(e, out), true
+	out = c.Close(e, out)
+	if sends && found {
+		out = append(out, Effect[E]{Select, next})
+	}
+	return out, true
 }
 
-func (c *Callee[E]) living() (n int) {
-	for _, other := range c.list {
-		if !other.early.base().closed {
-			n++
+// oldestBut returns the oldest early dialog that is not closed, but for e.
+func (c *Callee[E]) oldestBut(e E) (oldest E, found bool) {
+	for _, n := range c.list {
+		if n.early != e && !n.early.base().closed {
+			return n.early, true
 		}
 	}
-	return n
+	return oldest, false
 }
 
 // Choose closes all early dialogs but the one that is the call from here on.

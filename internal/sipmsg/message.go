@@ -245,6 +245,14 @@ func (k *Kept) Size() int {
 	return len(k.text) + len(k.body)
 }
 
+// Holds reports whether bytes are a part of its body, and not a copy; false for nil.
+func (k *Kept) Holds(data []byte) bool {
+	if k == nil || cap(data) == 0 || cap(k.body) == 0 {
+		return false
+	}
+	return &data[:cap(data)][cap(data)-1] == &k.body[:cap(k.body)][cap(k.body)-1] // slices of one array
+}
+
 // HeadSize is how many bytes it has without its body.
 func (k *Kept) HeadSize() int {
 	if k == nil {
