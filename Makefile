@@ -81,7 +81,7 @@ test-stores: ## the engines of store/, each a module of its own: bolt, a redis-s
 	cd store/redis && $(GO) test -race -timeout $(TEST_TIMEOUT) ./...
 	cd store/nats && $(GO) test -race -timeout $(TEST_TIMEOUT) ./...
 
-ha: ## kill -9 and a rolling deploy of one of three processes under load, behind Kamailio, calls in Redis (3 minutes)
+ha: ## kill -9 and a rolling deploy of one of three processes under load, behind Kamailio, calls in Redis (4 minutes)
 	@GO="$(GO)" sh scripts/need.sh go kamailio redis-server sipp
 	$(call building,interop/ha)
 	cd interop/ha && $(GO) build -o ../../bin/ha .

@@ -229,3 +229,28 @@ func TestNothingIsTimedByTheWallClock(t *testing.T) {
 func isLibrary(file string) bool {
 	return !strings.Contains(file, "/") || strings.HasPrefix(file, "internal/") || strings.HasPrefix(file, "dialogtest/")
 }
+
+// The proxy of docs/cluster.md is the one that make ha runs: each line that the page shows of it
+// stands there, in that order.
+func TestClusterPageShowsTheProxyThatRuns(t *testing.T) {
+	page, proxy := read(t, "docs/cluster.md"), read(t, "interop/ha/kamailio.cfg")
+	_, shown, found := strings.Cut(page, "**Kamailio in front")
+	require.True(t, found)
+	shown, _, found = strings.Cut(shown, "**DNS SRV")
+	require.True(t, found)
+	lines := 0
+	for _, line := range strings.Split(shown, "\n") {
+		code, isCode := strings.CutPrefix(line, "    ")
+		if !isCode || code == "…" {
+			continue
+		}
+		lines++
+		_, rest, found := strings.Cut(proxy, "\n"+code)
+		if !found {
+			t.Errorf("not there, or not in that order: %q", code)
+			continue
+		}
+		proxy = rest
+	}
+	require.NotZero(t, lines)
+}

@@ -124,7 +124,7 @@ func (re *reinviteClient) mayRepeatLocked() error {
 // mayInviteLocked refuses a second INVITE, in either direction (RFC 3261 14.1),
 // and one while an offer is open: a re-INVITE brings one, here or in its 2xx.
 func (d *Dialog) mayInviteLocked() error {
-	if d.reinviteOut != nil || d.reinviteIn != nil || d.currentLocked().negotiation.State() != offeranswer.Stable {
+	if d.reinviteOut != nil || d.reinviteIn != nil || d.isHoldingLocked() || d.currentLocked().negotiation.State() != offeranswer.Stable {
 		return ErrPending
 	}
 	return nil
@@ -416,13 +416,13 @@ func (d *Dialog) answerReInvite(in *reinviteServer, ours offeranswer.Negotiation
 // another (RFC 6337 4.1, 4.2, figures 5 and 12).
 func (d *Dialog) offerToComeLocked() bool {
 	out := d.reinviteOut
-	return d.reinviteIn != nil || out != nil && !out.reliable.offered && !out.reliable.negotiated
+	return d.reinviteIn != nil || d.isHoldingLocked() || out != nil && !out.reliable.offered && !out.reliable.negotiated
 }
 
 func (d *Dialog) refuseReInviteLocked(tx serverTx) *sip.Response {
 	negotiation := d.currentLocked().negotiation.State()
 	switch {
-	case d.phase == phaseIncoming || d.reinviteIn != nil:
+	case d.phase == phaseIncoming || d.reinviteIn != nil || d.isHoldingLocked():
 		return tooSoon(tx)
 	case d.phase == phaseInviting || d.reinviteOut != nil || d.ackWaits || negotiation == offeranswer.HaveLocalOffer:
 		return tx.NewResponse(sip.StatusRequestPending, "")
@@ -462,6 +462,7 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made offeranswe
 	}
 	d.reinviteIn = nil
 	s := d.currentLocked()
+	before := unanswered{in: in, target: s.Target(), negotiation: s.negotiation, timer: d.timer}
 	s.refreshTargetLocked(req)
 	d.tellIdentityLocked()
 	s.learnFlowLocked(req, in.flow)
@@ -477,15 +478,58 @@ func (d *Dialog) acceptReInvite(in *reinviteServer, answer Body, made offeranswe
 	}
 	d.agreeTimerLocked(res, sessiontimer.UAS, req)
 	d.retransmitLocked(u)
-	if d.saveAnswerLocked() {
-		u.Hold()
+	held := d.saveAnswerLocked()
+	if held {
+		u.hold(before)
 	}
 	d.mutex.Unlock()
-	if !u.IsHeld() {
+	if !held {
 		d.stack.respond(in.tx, res)
 		return
 	}
 	d.respondWhenSaved(in.tx, res, func() bool { return d.letGo(u) })
+}
+
+// unanswered is a call as a re-INVITE of the peer has found it.
+type unanswered struct {
+	in          *reinviteServer
+	target      sip.Uri
+	negotiation offeranswer.Negotiation
+	timer       sessionTimer
+	// superseded is true once another message has agreed upon target and timer.
+	superseded bool
+}
+
+// hold keeps the 2xx to a re-INVITE back.
+func (u *retransmission) hold(before unanswered) {
+	u.Hold()
+	u.before = &before
+}
+
+func (u *retransmission) supersede() {
+	if u.before != nil {
+		u.before.superseded = true
+	}
+}
+
+// undoLocked takes back what a re-INVITE has changed whose 2xx has not left: it is refused, and
+// the session, its timer and the target are as before it (RFC 3261 9.2, 12.2.2, 14.1). An UPDATE
+// since then has agreed upon target and timer anew.
+func (d *Dialog) undoLocked(u *retransmission) {
+	s, before, remote := d.currentLocked(), u.before, d.currentLocked().negotiation.Remote()
+	s.negotiation.Undo(before.negotiation)
+	if s.negotiation.Remote() != remote {
+		s.countRemoteLocked(remote)
+	}
+	s.rollbackLocked(before.in, sentBy(sip.INVITE, sip.StatusRequestTerminated))
+	if !before.superseded {
+		s.Refresh([]sip.Uri{before.target})
+		d.stopSessionLocked()
+		d.timer = before.timer
+		d.startSessionLocked()
+	}
+	d.stopRetransmissionLocked(u)
+	d.changedIfKeptLocked()
 }
 
 // refuseReInvite answers with a failure: session and target stay.

@@ -62,6 +62,14 @@ func (d *Dialog) agreeTimerLocked(res sipheader.Message, role sessiontimer.Refre
 		d.timer.allowsUpdate = sipheader.Lists(peer, "Allow", "UPDATE")
 	}
 	d.timer.Agree(time.Now(), sessiontimer.ExpiresOf(res), role)
+	for _, u := range d.retransmissions {
+		u.supersede()
+	}
+	d.startSessionLocked()
+}
+
+// startSessionLocked starts the session timer that was agreed upon.
+func (d *Dialog) startSessionLocked() {
 	if !d.timer.Active() || d.state == DialogStateTerminated {
 		return
 	}

@@ -38,6 +38,8 @@ type retransmission struct {
 
 	tx    serverTx
 	timer *deadline.Func
+	// before is what a CANCEL brings back while the 2xx to a re-INVITE is held.
+	before *unanswered
 }
 
 // isIncoming reports whether the peer's INVITE has no final response yet.
@@ -261,20 +263,31 @@ func (d *Dialog) letGo(u *retransmission) bool {
 	defer d.mutex.Unlock()
 	waits := slices.Contains(d.retransmissions, u)
 	if waits {
+		u.before = nil
 		u.timer.Reset(u.LetGo(time.Now(), d.config().timers().T1))
 	}
 	return waits
 }
 
-// cancelHeld ends the call whose 2xx waits until it is saved, and reports whether it does.
+// cancelHeld cancels an INVITE whose 2xx waits until the call is saved, and reports whether it
+// does: the first one ends the call, a re-INVITE leaves it as it was. letGo answers it.
 func (d *Dialog) cancelHeld(tx serverTx, cause Cause) bool {
-	d.mutex.RLock()
-	held := slices.ContainsFunc(d.retransmissions, func(u *retransmission) bool { return u.tx == tx && u.IsHeld() && u.Initial })
-	d.mutex.RUnlock()
-	if held {
+	d.mutex.Lock()
+	i := slices.IndexFunc(d.retransmissions, func(u *retransmission) bool { return u.tx == tx && u.IsHeld() })
+	first := i >= 0 && d.retransmissions[i].Initial
+	if i >= 0 && !first {
+		d.undoLocked(d.retransmissions[i])
+	}
+	d.mutex.Unlock()
+	if first {
 		d.clear(cause)
 	}
-	return held
+	return i >= 0
+}
+
+// isHoldingLocked reports whether a 2xx of ours to an INVITE has not left yet.
+func (d *Dialog) isHoldingLocked() bool {
+	return slices.ContainsFunc(d.retransmissions, func(u *retransmission) bool { return u.IsHeld() })
 }
 
 // retransmitLocked arms the timer that repeats a 2xx, before it is first written.

@@ -304,7 +304,7 @@ func (d *Dialog) beginUpdateLocked(in *updateServer) (refusal *sip.Response) {
 
 func (s *dialogState) refuseUpdateLocked(in *updateServer) *sip.Response {
 	switch {
-	case s.updateIn != nil, in.offer != nil && (s.negotiation.State() == offeranswer.HaveRemoteOffer || s.d.reinviteIn != nil):
+	case s.updateIn != nil, in.offer != nil && (s.negotiation.State() == offeranswer.HaveRemoteOffer || s.d.reinviteIn != nil || s.d.isHoldingLocked()):
 		return tooSoon(in.tx)
 	case in.offer != nil && s.negotiation.State() == offeranswer.HaveLocalOffer:
 		return in.tx.NewResponse(sip.StatusRequestPending, "")

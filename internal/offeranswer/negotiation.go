@@ -156,6 +156,13 @@ func (n *Negotiation) Rollback(owner any) {
 	}
 }
 
+// Undo takes back what has changed since a copy was made: the message with it was not sent.
+func (n *Negotiation) Undo(before Negotiation) {
+	closed := n.closed
+	*n = before
+	n.closed = closed
+}
+
 // commit closes the exchange with both descriptions in it. If ours is the current one
 // already, as in a refresh, the application has made no new choice.
 func (n *Negotiation) commit(local, remote Body, origin Origin) {

@@ -35,11 +35,11 @@ type outcome struct {
 // lost is the number of calls that were confirmed, and whose BYE was not answered 200.
 func (o outcome) lost() int { return o.confirmed - o.completed }
 
-// startLoad places calls for so long.
-func startLoad(folder string, lasts time.Duration) (*load, error) {
+// startLoad places calls for so long, and each of them talks for so long.
+func startLoad(folder string, lasts, talk time.Duration) (*load, error) {
 	l := &load{folder: folder, calls: int(lasts.Seconds()) * callRate}
 	file := filepath.Join(folder, "caller.xml")
-	if err := os.WriteFile(file, []byte(callerScenario), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(callerScenario, "{{talk}}", strconv.FormatInt(talk.Milliseconds(), 10))), 0o600); err != nil {
 		return nil, err
 	}
 	var err error

@@ -1,13 +1,15 @@
 // Command ha kills one of three processes under load, and counts the calls that are lost.
 //
 // The processes answer calls; Kamailio in front of them sends each call to one of them by
-// its Call-ID, and sipp places 200 calls a second that last eight seconds. Three runs:
+// its Call-ID, and sipp places 200 calls a second that last eight seconds. Four runs:
 //
-//   - no store: one process is killed (kill -9) after ten seconds; its calls are lost;
-//   - store: the same with a store in Redis; no confirmed call may be lost, and no key may
-//     be left afterwards;
-//   - deploy: with a store, each process hands its calls over (Stack.HandOver) and is
-//     restarted; no call may be lost, not even one that rings.
+//   - kill: with a store in Redis one process is killed (kill -9) after ten seconds; no confirmed
+//     call may be lost, and no key may be left afterwards;
+//   - restart: each process is killed and restarted, and the calls last longer than 64*T1,
+//     after which a call without an ACK would end; no confirmed call may be lost;
+//   - deploy: each process hands its calls over (Stack.HandOver) and is restarted; no call
+//     may be lost, not even one that rings;
+//   - control: as kill, but without a store; the calls of that process are lost.
 //
 // A run counts only if the proxy never marked a living process as down, and sipp placed its
 // calls in time; otherwise the machine is too busy, and the run is repeated. A failed run is
@@ -36,6 +38,8 @@ const (
 	sipPort       = 5060
 	callRate      = 200
 	talkTime      = 8 * time.Second
+	// longTalk is more than 64*T1, after which a call without an ACK ends.
+	longTalk = 36 * time.Second
 	// timeLimit is the time for all runs.
 	timeLimit = 5 * time.Minute
 )
@@ -62,7 +66,7 @@ func main() {
 
 func run(args []string) error {
 	flags := flag.NewFlagSet("ha", flag.ContinueOnError)
-	only := flags.String("only", "", "the one run to make: control, kill, deploy")
+	only := flags.String("only", "", "the one run to make: kill, restart, deploy, control")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

@@ -104,13 +104,19 @@ func answer(d dialog.IDialog) {
 
 const session = "v=0\r\no=node 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 17000 RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
 
-// leave ends a node: its calls go to others, if there is a store.
+// noticed is the time in which the front sees that a node takes no more calls: two OPTIONS, one
+// each second, that get 503.
+const noticed = 3 * time.Second
+
+// leave ends a node: its calls go to others, if there is a store. New calls get 503 until the
+// front has noticed, as docs/cluster.md recommends.
 func leave(stack *dialog.Stack, stored bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
 	var err error // without a store the load is over
 	if stored {
 		err = stack.HandOver(ctx)
+		time.Sleep(noticed)
 	}
 	end, cancelEnd := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancelEnd()

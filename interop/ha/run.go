@@ -25,6 +25,7 @@ type plan struct {
 	name  string
 	store bool
 	lasts time.Duration
+	talk  time.Duration // of each call; zero: talkTime
 	// act is what happens to the nodes.
 	act   func(ctx context.Context, t *trial) error
 	judge func(*result) error
@@ -32,17 +33,21 @@ type plan struct {
 
 func plans() []plan {
 	return []plan{
+		{name: "kill", store: true, lasts: 20 * time.Second, act: killOne, judge: func(r *result) error {
+			return errors.Join(r.nothingLost(), r.farewell())
+		}},
+		{name: "restart", store: true, lasts: 13 * time.Second, talk: longTalk, act: restart, judge: func(r *result) error {
+			return errors.Join(r.nothingLost(), r.farewell())
+		}},
+		{name: "deploy", store: true, lasts: 30 * time.Second, act: deploy, judge: func(r *result) error {
+			return errors.Join(r.nothingLost(), r.allSetUp(), r.farewell())
+		}},
+		// The last one, in the time that the tombstones of the others need.
 		{name: "control", lasts: 14 * time.Second, act: killOne, judge: func(r *result) error {
 			if r.outcome.gone <= 400 {
 				return fmt.Errorf("%d calls got 481: without a store more than 400 should be lost", r.outcome.gone)
 			}
 			return nil
-		}},
-		{name: "kill", store: true, lasts: 20 * time.Second, act: killOne, judge: func(r *result) error {
-			return errors.Join(r.nothingLost(), r.farewell())
-		}},
-		{name: "deploy", store: true, lasts: 30 * time.Second, act: deploy, judge: func(r *result) error {
-			return errors.Join(r.nothingLost(), r.allSetUp(), r.farewell())
 		}},
 	}
 }
@@ -54,7 +59,32 @@ func killOne(ctx context.Context, t *trial) error {
 	}
 	t.goes(nodeAddresses[0])
 	t.nodes[0].Kill()
-	t.killed = nodeAddresses[0]
+	t.dead = nodeAddresses[0]
+	t.killed = append(t.killed, nodeName(0))
+	return nil
+}
+
+// restart kills one node after the other, and starts it anew. Meanwhile the front gives up on
+// some requests to it, and has their calls answered by another one, but it does not yet take
+// the node for down: what comes after the answer must not go to the node.
+func restart(ctx context.Context, t *trial) error {
+	for i := range t.nodes {
+		if err := pause(ctx, 2*time.Second); err != nil {
+			return err
+		}
+		t.goes(nodeAddresses[i])
+		t.nodes[i].Kill()
+		t.killed = append(t.killed, nodeName(i))
+		if err := pause(ctx, 1700*time.Millisecond); err != nil {
+			return err
+		}
+		if err := t.startNode(i); err != nil {
+			return err
+		}
+		if err := t.awaitUp(ctx, i); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -71,14 +101,21 @@ func deploy(ctx context.Context, t *trial) error {
 		if err := t.startNode(i); err != nil {
 			return err
 		}
-		// The front has to see it again before the next one goes.
-		for t.front.isDown(nodeAddresses[i]) {
-			if err := pause(ctx, 100*time.Millisecond); err != nil {
-				return err
-			}
+		if err := t.awaitUp(ctx, i); err != nil {
+			return err
 		}
-		t.isBack(nodeAddresses[i])
 	}
+	return nil
+}
+
+// awaitUp waits until the front does not take a node for down: before the next one goes.
+func (t *trial) awaitUp(ctx context.Context, i int) error {
+	for t.front.isDown(nodeAddresses[i]) {
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	t.isBack(nodeAddresses[i])
 	return nil
 }
 
@@ -137,10 +174,10 @@ func (b *bench) close() {
 // quiet is the end of a run with a store.
 type quiet struct {
 	at time.Time
-	// killed begins the owner of the calls that may be left, and unset is how many at most: a
+	// killed are the processes whose calls may be left, and unset is how many at most: a
 	// process that is killed between the save of a call and its 200 leaves a call that the
 	// caller does not have. Its session ends it.
-	killed string
+	killed []string
 	unset  int
 	// passed is how many requests the front has sent to another node since one that was well was
 	// too slow: both may have answered an INVITE, and the caller has one of the calls.
@@ -190,7 +227,7 @@ func (q quiet) left(ctx context.Context, client *redis.Client) (n leftCalls, err
 		case len(call) == 0:
 			continue // it has just expired
 		}
-		if q.killed != "" && strings.HasPrefix(call["o"], q.killed) {
+		if name, _, _ := strings.Cut(call["o"], "."); slices.Contains(q.killed, name) {
 			n.unset++
 		} else {
 			n.passed++
@@ -211,7 +248,8 @@ type trial struct {
 	nodes    [len(nodeAddresses)]*program.Program
 	front    *front
 	load     *load
-	killed   string
+	dead     string   // the address of a node that was killed, and is not started anew
+	killed   []string // the names of all that were
 
 	mu        sync.Mutex           // guards the fields below
 	absences  map[string][]absence // of each node
@@ -251,7 +289,7 @@ func (b *bench) try(ctx context.Context, p plan) (r *result, err error) {
 	}
 	if p.store {
 		b.quiet[t.database] = quiet{
-			at: time.Now(), killed: t.killedName(), unset: out.calls - out.confirmed,
+			at: time.Now(), killed: t.killed, unset: out.calls - out.confirmed,
 			passed: len(t.front.suspects(silent, t.isWell)),
 		}
 	}
@@ -271,27 +309,32 @@ func (t *trial) run(ctx context.Context) (out outcome, err error) {
 	if t.front, err = startFront(ctx, t.folder); err != nil {
 		return out, err
 	}
-	if t.load, err = startLoad(t.folder, t.plan.lasts); err != nil {
+	if t.load, err = startLoad(t.folder, t.plan.lasts, cmp.Or(t.plan.talk, talkTime)); err != nil {
 		return out, err
 	}
 	if err := t.plan.act(ctx, t); err != nil {
 		return out, err
 	}
-	patience, cancel := context.WithTimeout(ctx, t.plan.lasts+60*time.Second)
+	patience, cancel := context.WithTimeout(ctx, t.plan.lasts+t.plan.talk+60*time.Second)
 	defer cancel()
 	if out, err = t.load.wait(patience); err != nil {
 		return out, err
 	}
+	return out, t.stopNodes()
+}
+
+// stopNodes stops all nodes that live, at once: there is no load any more.
+func (t *trial) stopNodes() error {
+	errs := make([]error, len(t.nodes))
+	var all sync.WaitGroup
 	for i, n := range t.nodes {
-		if nodeAddresses[i] == t.killed {
-			continue
-		}
-		t.goes(nodeAddresses[i])
-		if err := stop(n, 25*time.Second); err != nil {
-			return out, err
+		if nodeAddresses[i] != t.dead {
+			t.goes(nodeAddresses[i])
+			all.Go(func() { errs[i] = stop(n, 25*time.Second) })
 		}
 	}
-	return out, nil
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 // startNode starts the node with that number, and waits until it listens.
@@ -327,14 +370,6 @@ func (t *trial) startNode(i int) error {
 	case <-time.After(10 * time.Second):
 		return fmt.Errorf("node %d does not start:\n%s", i+1, n.Said())
 	}
-}
-
-// killedName begins the owner of the node that was killed; empty if none was.
-func (t *trial) killedName() string {
-	if t.killed == "" {
-		return ""
-	}
-	return nodeName(slices.Index(nodeAddresses[:], t.killed)) + "."
 }
 
 func nodeName(i int) string { return "n" + strconv.Itoa(i+1) }
