@@ -422,7 +422,9 @@ func (d *Dialog) offerToComeLocked() bool {
 func (d *Dialog) refuseReInviteLocked(tx serverTx) *sip.Response {
 	negotiation := d.currentLocked().negotiation.State()
 	switch {
-	case d.phase == phaseIncoming || d.reinviteIn != nil || d.isHoldingLocked():
+	case d.phase == phaseIncoming || d.reinviteIn != nil:
+		return tooSoon(tx)
+	case d.isHoldingLocked(): // its 200 has not left
 		return tooSoon(tx)
 	case d.phase == phaseInviting || d.reinviteOut != nil || d.ackWaits || negotiation == offeranswer.HaveLocalOffer:
 		return tx.NewResponse(sip.StatusRequestPending, "")
