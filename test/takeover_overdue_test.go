@@ -3,6 +3,7 @@ package test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -268,4 +269,58 @@ func TestOverdueCallThatOthersHadMeanwhileIsRestored(t *testing.T) {
 			require.NoError(t, <-ended)
 		})
 	}
+}
+
+// A session that is due within an eighth of its interval is refreshed at once by the process
+// that it is handed over to, though its own time for that has not come.
+func TestSessionThatIsDueSoonIsRefreshedWhenHandedOver(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		store := memory.New()
+		s, _ := w.process(stackIP, store)
+		p := w.peer(peerIP)
+		w.withTimer(s, p, "callee", 90*time.Second, true)
+		time.Sleep(40 * time.Second) // its refresh is at 45 s, and another process would look at 50 s
+		require.NoError(t, s.HandOver(context.Background()))
+		began := time.Now()
+		other, _ := w.process(otherIP, store)
+		in := p.next("UPDATE")
+		require.Equal(t, otherIP, in.From.Addr().String())
+		require.LessOrEqual(t, time.Since(began), 2*time.Second)
+		p.reply(in, grants(90*time.Second))
+		synctest.Wait()
+		hangUp(t, oneCall(t, other), p)
+	})
+}
+
+// A process takes 200 overdue calls at once, ten times a second, until none is left: many of
+// them do not swamp it.
+func TestOverdueCallsAreTakenInBatches(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		const calls, batch, pause = 1100, 200, 100 * time.Millisecond
+		ctx, store := context.Background(), memory.New()
+		s, k := w.process(stackIP, store)
+		p := w.peer(peerIP)
+		l := w.withTimer(s, p, "callee", 30*time.Minute, true)
+		w.kill(s, k)
+		r, err := store.Take(ctx, dialog.NewStoreKey(l.callID, l.stackTag), "gone")
+		require.NoError(t, err)
+		require.NoError(t, store.Drop(ctx, r.Key, r.Fence, 0))
+		text := string(r.Data)
+		for i := range calls {
+			id := fmt.Sprint("overdue-", i)
+			r.Key, r.Data, r.Due = dialog.NewStoreKey(id, l.stackTag), []byte(strings.ReplaceAll(text, l.callID, id)), time.Now()
+			require.NoError(t, store.Save(ctx, r))
+		}
+		w.hush(true)
+		w.answersAll(p, "UPDATE", grants(30*time.Minute))
+		other, _ := w.process(otherIP, store, func(c *dialog.StackConfig) { c.MaxDialogs = -1 })
+		time.Sleep(pause / 2)
+		for taken := batch; taken < calls; taken += batch {
+			synctest.Wait()
+			require.Equal(t, taken, len(other.Dialogs()))
+			time.Sleep(pause)
+		}
+		synctest.Wait()
+		require.Equal(t, calls, len(other.Dialogs()))
+	})
 }
