@@ -259,15 +259,6 @@ func (d *Dialog) keptUntilLocked(now time.Time) time.Time {
 	return now.Add(keptWithout)
 }
 
-// setEnds sets the end of the session by the end of its record: the Store may have its own
-// clock for that, and ours may differ from that of the process that has written the snapshot.
-func (s *Snapshot) setEnds(expires time.Time) {
-	if s.TimerInterval > 0 && !expires.IsZero() {
-		now := time.Now()
-		s.TimerEnds = callrecord.WallClock(now, expires.Add(-keptLonger))
-	}
-}
-
 // answersSavedLocked reports whether our answer waits until the call is saved: the Store does
 // not have it yet, or has it with another session of ours.
 func (d *Dialog) answersSavedLocked() bool {
@@ -349,7 +340,7 @@ func (d *Dialog) confirm(ctx context.Context) storewriter.Result {
 }
 
 // pack makes the bytes of a Record of a snapshot, and unpack reads them.
-func (s *Stack) pack(snapshot *Snapshot) []byte { return snapshot.text() }
+func (s *Stack) pack(snapshot *Snapshot) []byte { return snapshot.Text() }
 
 func (s *Stack) unpack(data []byte) (*Snapshot, error) {
 	if open := s.config.Open; open != nil {

@@ -13,7 +13,6 @@ import (
 	"sipdialog.example/dialog/internal/dialogstate"
 	"sipdialog.example/dialog/internal/offeranswer"
 	"sipdialog.example/dialog/internal/sessiontimer"
-	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/storewriter"
 	"sipdialog.example/dialog/internal/transport"
 )
@@ -73,7 +72,7 @@ type ownership struct {
 
 func (s *Stack) restore(snapshot *Snapshot, by ownership) (*Dialog, error) {
 	now := time.Now()
-	call, err := snapshot.read(now)
+	call, err := readSnapshot(snapshot, now)
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +88,7 @@ func (s *Stack) restore(snapshot *Snapshot, by ownership) (*Dialog, error) {
 	}
 	s.counters.restored.Add(1)
 	d.logBegun("call restored", "with")
-	d.resumeTimer(call.timer, now, by.overdue)
+	d.resumeTimer(call.Timer, now, by.overdue)
 	if call.AwaitsACK && !by.heard && now.Before(callrecord.ClockTime(now, call.Established).Add(64*s.config.timers().T1)) {
 		d.onTime(rand.N(overdueSpread), (*Dialog).probe)
 	}
@@ -134,86 +133,34 @@ func (d *Dialog) own(by ownership, saved uint64) {
 	d.currentLocked().Skip(callrecord.SkippedSeqs(by.fence, saved), callrecord.SeqBlock)
 }
 
-// restoredCall is a snapshot that was read and checked.
-type restoredCall struct {
-	*Snapshot
-	view          dialogstate.View
-	local, remote sipheader.Party
-	contact       sip.Header
-	session       offeranswer.View
-	timer         sessiontimer.View
-}
-
-// read reads a snapshot, and refuses what would be no call, or would break a message.
-func (s *Snapshot) read(now time.Time) (call *restoredCall, err error) {
-	switch {
-	case s.Version > SnapshotVersion:
+// readSnapshot reads a snapshot, see callrecord.Read.
+func readSnapshot(s *Snapshot, now time.Time) (*callrecord.Call, error) {
+	if s.Version > SnapshotVersion {
 		return nil, ErrVersion
-	case s.Version < 1:
-		return nil, invalid("snapshot of version %d", s.Version)
 	}
-	if len(s.AppData) > maxAppData {
-		return nil, invalid("%d bytes of data of the application's", len(s.AppData))
-	}
-	call = &restoredCall{Snapshot: s, session: s.sessionView()}
-	var errs [4]error
-	call.local, errs[0] = callrecord.Party("local", s.LocalName, s.LocalURI)
-	call.remote, errs[1] = callrecord.Party("remote", s.RemoteName, s.RemoteURI)
-	call.contact, errs[2] = callrecord.Contact(s.Contact)
-	errs[3] = callrecord.CheckKey(s.CallID, s.LocalTag, s.RemoteTag)
-	if err := firstError(errs[:]...); err != nil {
-		return nil, malformed(err)
-	}
-	return call, malformed(call.readRest(now))
-}
-
-func (c *restoredCall) readRest(now time.Time) (err error) {
-	s := c.Snapshot
-	c.view, err = callrecord.State(dialogstate.View{
-		LocalTag: s.LocalTag, RemoteTag: s.RemoteTag, LocalSeq: s.SeqTop,
-		RemoteSeq: s.RemoteSeq, RemoteSeqKnown: s.RemoteSeqKnown,
-	}, s.RemoteTarget, s.RouteSet)
-	if err != nil {
-		return err
-	}
-	c.timer, err = callrecord.Timer(now, s.TimerInterval, s.TimerMinSE, s.TimerEnds, s.TimerOurs)
-	return firstError(err, callrecord.CheckFlow(s.FlowTransport, s.FlowRemote, s.FlowServer),
-		callrecord.CheckSession(s.SessionType, s.Session, s.SessionWanted, s.SessionSpare, s.SessionLast, s.SessionRemote))
-}
-
-func (s *Snapshot) sessionView() offeranswer.View {
-	return offeranswer.View{
-		Local: sessionBody(s.SessionType, s.Session), Wanted: sessionBody("", s.SessionWanted),
-		Spare: sessionBody("", s.SessionSpare), Last: sessionBody("", s.SessionLast),
-		Version: s.SessionVersion, Agreed: s.SessionAgreed,
-		Remote: sessionBody("", s.SessionRemote), ByPeer: s.SessionTheirs,
-	}
-}
-
-func sessionBody(contentType string, data []byte) offeranswer.Body {
-	if len(data) == 0 {
-		return nil
-	}
-	return &SimpleBody{contentType: orDefault(contentType, typeSDP), data: slices.Clone(data)}
+	call, err := callrecord.Read(s, now, func(contentType string, data []byte) offeranswer.Body {
+		return &SimpleBody{contentType: contentType, data: data}
+	})
+	return call, malformed(err)
 }
 
 // newRestored makes the dialog of a snapshot.
-func (s *Stack) newRestored(call *restoredCall, now time.Time) *Dialog {
+func (s *Stack) newRestored(call *callrecord.Call, now time.Time) *Dialog {
 	d := &Dialog{
 		stack: s, isUAC: call.IsUAC, referral: call.IsReferral, callID: call.CallID, localTag: call.LocalTag,
 		state: DialogStateEstablished, phase: phaseConfirmed,
-		local: call.local, contact: call.contact, secure: call.Secure,
+		local: call.Local, contact: call.Contact, secure: call.Secure,
 	}
 	d.entered[DialogStateEstablished] = callrecord.ClockTime(now, call.Established).Sub(s.birth())
-	if len(call.AppData) > 0 || len(call.unknown) > 0 || call.AckAnswers {
-		d.saved = &keptCall{appData: slices.Clone(call.AppData), unknown: call.unknown, ackAnswers: call.AckAnswers}
+	if len(call.AppData) > 0 || !call.Unknown().IsEmpty() || call.AckAnswers {
+		d.saved = &keptCall{appData: slices.Clone(call.AppData), unknown: call.Unknown(), ackAnswers: call.AckAnswers}
 	}
 	state := &dialogState{
-		State: dialogstate.Restore(call.view), d: d, peerIdentity: peerIdentity{remote: call.remote},
+		State: dialogstate.Restore(call.State), d: d, peerIdentity: peerIdentity{remote: call.Remote},
 		flow: s.restoredFlow(call.Snapshot), nat: call.FlowNAT, inboundConn: call.FlowInbound, flowNamed: call.FlowNamed,
-		negotiation: offeranswer.Restore(call.session), peerPackages: slices.Clone(call.PeerPackages),
+		negotiation: offeranswer.Restore(call.Session), peerPackages: slices.Clone(call.PeerPackages),
 	}
-	d.timer.Timer, d.timer.allowsUpdate = sessiontimer.Restore(call.timer, now), call.PeerUpdates
+	d.timer.Timer, d.timer.allowsUpdate = sessiontimer.Restore(call.Timer, now), call.PeerUpdates
 	d.current.Store(state)
 	state.publishLocked() // nobody else has the dialog yet
 	s.adopt(d)
@@ -228,10 +175,7 @@ func (s *Stack) restoredFlow(call *Snapshot) *transport.Flow {
 	if call.FlowTransport == "" || sockets == nil {
 		return nil
 	}
-	flow, err := sockets.Restore(transport.Restored{
-		Transport: call.FlowTransport, Local: callrecord.Unmapped(call.FlowLocal), Remote: callrecord.Unmapped(call.FlowRemote),
-		ServerName: call.FlowServer, Dialled: call.FlowDialled,
-	})
+	flow, err := sockets.Restore(callrecord.Flow(call))
 	if err != nil {
 		return nil
 	}

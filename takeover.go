@@ -7,6 +7,7 @@ import (
 
 	"github.com/emiago/sipgo/sip"
 
+	"sipdialog.example/dialog/internal/callrecord"
 	"sipdialog.example/dialog/internal/sipheader"
 	"sipdialog.example/dialog/internal/sipmsg"
 	"sipdialog.example/dialog/internal/takeover"
@@ -259,7 +260,9 @@ func (s *Stack) readRecord(r Record) *Snapshot {
 	case !s.wants(snapshot):
 		return nil
 	default:
-		snapshot.setEnds(r.Expires)
+		if !r.Expires.IsZero() { // the Store may have its own clock for that
+			callrecord.SetEnds(snapshot, time.Now(), r.Expires.Add(-keptLonger))
+		}
 		return snapshot
 	}
 	s.refuseRecord(r.Key.String(), err)
@@ -272,10 +275,9 @@ func (s *Stack) wants(snapshot *Snapshot) (yes bool) {
 	if filter == nil {
 		return true
 	}
-	shown := *snapshot
-	shown.own()
+	shown := snapshot.Clone()
 	s.application(func() {
-		value, returned := tasks.Apart(func() { yes = filter(&shown) })
+		value, returned := tasks.Apart(func() { yes = filter(shown) })
 		if !returned {
 			yes = false
 			s.logPanic(s.log, "TakeoverFilter", value, nil)
