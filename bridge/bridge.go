@@ -172,13 +172,16 @@ type Call struct {
 	// is joined to another.
 	connecting, connected, parted atomic.Bool
 
-	accept    sync.Once
+	// accepting is true once somebody accepts the first call, accepted is closed once that
+	// has been done, or has failed with acceptErr.
+	accepting atomic.Bool
+	accepted  chan struct{}
 	acceptErr error
 }
 
 func (b *Bridge) newCall(in *dialog.Dialog) *Call {
 	told := make(chan struct{})
-	c := &Call{bridge: b, told: told, tell: sync.OnceFunc(func() { close(told) })}
+	c := &Call{bridge: b, told: told, tell: sync.OnceFunc(func() { close(told) }), accepted: make(chan struct{})}
 	c.a, c.b = leg{call: c, other: &c.b, d: in}, leg{call: c, other: &c.a}
 	return c
 }

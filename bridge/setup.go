@@ -47,7 +47,9 @@ func (c *Call) answered(ctx context.Context) error {
 	if err != nil {
 		c.awaitProvisionals(ctx)
 		c.provisionals.shut()
-		_ = reject(context.WithoutCancel(ctx), in, err)
+		if reject(context.WithoutCancel(ctx), in, err) != nil {
+			go func() { _ = in.Hangup(context.Background()) }() // answered meanwhile, or by a text that cannot be sent
+		}
 	}
 	for _, l := range []*leg{&c.a, &c.b} {
 		if err != nil || l.dialog().State() == dialog.DialogStateTerminated {
@@ -57,29 +59,44 @@ func (c *Call) answered(ctx context.Context) error {
 	return err
 }
 
-// answer accepts the first call as the callee has accepted the second one.
+// answer accepts the first call as the callee has accepted the second one. It is called by
+// Join, and for an offer in the 2xx: the second of the two waits for the first.
 func (c *Call) answer(ctx context.Context, res *sip.Response) error {
-	c.accept.Do(func() {
-		c.awaitProvisionals(ctx)
-		c.provisionals.shut()
-		ctx, cancel := context.WithCancel(ctx) // Accept may wait for the caller's PRACK
-		defer cancel()
-		defer context.AfterFunc(c.Out().Context(), cancel)()
-		f := c.forks.of(tagOf(res))
-		body := bodyOf(res)
-		if body == nil && !c.delayed && !c.reliable { // the callee has answered reliably, we have not
-			body = c.forks.answerOf(f)
-		}
-		if c.a.sends(c.forks.answerOf(f)) == nil {
-			c.a.sends(sessionOf(res))
-		}
-		opts := append(f.option(), dialog.WithBody(body), dialog.WithHeaders(c.bridge.passed(res)...))
-		c.acceptErr = c.In().Accept(ctx, opts...)
-		if session := sessionOf(res); c.acceptErr == nil && session != nil && !c.delayed {
-			c.b.agreed(session, sessionOf(c.In().Request()))
-		}
-	})
-	return c.acceptErr
+	if c.accepting.CompareAndSwap(false, true) {
+		defer close(c.accepted)
+		c.acceptErr = c.accept(ctx, res)
+		return c.acceptErr
+	}
+	select {
+	case <-c.accepted:
+		return c.acceptErr
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (c *Call) accept(ctx context.Context, res *sip.Response) error {
+	c.awaitProvisionals(ctx)
+	c.provisionals.shut()
+	ctx, cancel := context.WithCancel(ctx) // Accept may wait for the caller's PRACK
+	defer cancel()
+	defer context.AfterFunc(c.Out().Context(), cancel)()
+	f := c.forks.of(tagOf(res))
+	body := bodyOf(res)
+	if body == nil && !c.delayed && !c.reliable { // the callee has answered reliably, we have not
+		body = c.forks.answerOf(f)
+	}
+	if c.a.sends(c.forks.answerOf(f)) == nil {
+		c.a.sends(sessionOf(res))
+	}
+	opts := append(f.option(), dialog.WithBody(body), dialog.WithHeaders(c.bridge.passed(res)...))
+	if err := c.In().Accept(ctx, opts...); err != nil {
+		return err
+	}
+	if session := sessionOf(res); session != nil && !c.delayed {
+		c.b.agreed(session, sessionOf(c.In().Request()))
+	}
+	return nil
 }
 
 // awaitProvisionals waits until the provisional responses before the final one have passed,
