@@ -119,6 +119,16 @@ func TestARefreshLeavesTimeForAnother(t *testing.T) {
 }
 
 // Any response of a registrar gives usable values.
+// A timer that is set again while it fires fires twice; and it may have fired when Close
+// stops it.
+func TestATimerRegistersOnce(t *testing.T) {
+	f := newFlow(&Registration{}, 0, nil)
+	require.True(t, f.begin())
+	require.False(t, f.begin(), "one is under way")
+	closing := newFlow(&Registration{closing: true}, 0, nil)
+	require.False(t, closing.begin(), "Close takes the registration back")
+}
+
 func FuzzReply(f *testing.F) {
 	f.Add("Contact: <sip:alice@10.0.0.1>;expires=60\r\nService-Route: <sip:s;lr>", ";received=1.2.3.4;rport=1")
 	f.Add("m: *\r\nExpires: -1", ";rport=99999")
