@@ -135,7 +135,7 @@ interop-nat: ## across routers with network address translation, as root (Linux)
 	$(call building,interop/nat)
 	@GO="$(GO)" sh scripts/nat.sh $(NAT_FLAGS)
 
-interop-peers: ## against programs of others: baresip, linphone, Kamailio, JsSIP, SIP.js; writes docs/interop.md (Linux)
+interop-peers: ## against programs of others: baresip, linphone, Janus, Kamailio, JsSIP, SIP.js; writes docs/interop.md (Linux)
 	@GO="$(GO)" sh scripts/need.sh go
 	$(call building,interop/peers)
 	@GO="$(GO)" sh scripts/peers.sh $(PEERS_FLAGS)

@@ -64,14 +64,25 @@ need_sipp() {
 	fail "'sipp' 3.6 or later is missing: install it (Debian and Ubuntu: sip-tester; Fedora, macOS Homebrew: sipp)"
 }
 
-# Debian's package starts a server of its own, which nobody has asked for.
 need_redis() {
 	command -v redis-server >/dev/null 2>&1 && return
 	apt_install redis-server && command -v redis-server >/dev/null 2>&1 ||
 		fail "'redis-server' 6 or later is missing: install it (Debian and Ubuntu: redis-server; Fedora, macOS Homebrew: redis)"
-	echo "need.sh: stopping the service that redis-server's package has started" >&2
+	stop_service redis-server
+}
+
+need_janus() {
+	command -v janus >/dev/null 2>&1 && return
+	need_tool janus janus
+	stop_service janus
+}
+
+# stop_service NAME: a package of Debian's has started a server of its own, which nobody has
+# asked for.
+stop_service() {
+	echo "need.sh: stopping the service that the package $1 has started" >&2
 	if command -v invoke-rc.d >/dev/null 2>&1; then
-		$as_root invoke-rc.d redis-server stop >&2 || true
+		$as_root invoke-rc.d "$1" stop >&2 || true
 	fi
 }
 
@@ -106,6 +117,7 @@ for tool in "$@"; do
 	conntrack) need_tool conntrack conntrack ;;
 	kamailio) need_kamailio ;;
 	baresip) need_tool baresip baresip-core ;;
+	janus) need_janus ;;
 	linphonec) need_tool linphonec linphone-cli ;;
 	chromium) need_tool chromium chromium ;;
 	npm) need_tool npm npm ;;

@@ -22,7 +22,7 @@ PATH=$PATH:/usr/sbin:/sbin
 export PATH
 
 found=
-for peer in baresip kamailio linphonec chromium npm; do
+for peer in baresip kamailio linphonec janus chromium npm; do
 	if sh "$(dirname "$0")/need.sh" "$peer"; then
 		found="$found $peer"
 	else

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/emiago/sipgo/sip"
@@ -29,11 +28,7 @@ type baresip struct {
 	transport string
 	ip        string
 	control   net.Conn
-
-	mu      sync.Mutex // guards the fields below
-	events  []baresipEvent
-	changed chan struct{}
-	read    int
+	events    heard[baresipEvent]
 }
 
 // baresipEvent is what baresip tells: an event, or the response to a command.
@@ -123,38 +118,12 @@ func (b *baresip) hears(text []byte) {
 	if e.Event {
 		b.s.note("baresip", e.Type)
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.events = append(b.events, e)
-	if b.changed != nil {
-		close(b.changed)
-		b.changed = nil
-	}
-}
-
-// tells waits for the next event that is one of these, in the order in which they come.
-func (b *baresip) tells(what string, is func(baresipEvent) bool) (found baresipEvent) {
-	b.s.t.Helper()
-	until(b.s.t, "baresip tells "+what, func() (bool, <-chan struct{}) {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		for i, e := range b.events[b.read:] {
-			if is(e) {
-				b.read, found = b.read+i+1, e
-				return true, nil
-			}
-		}
-		if b.changed == nil {
-			b.changed = make(chan struct{})
-		}
-		return false, b.changed
-	})
-	return found
+	b.events.add(e)
 }
 
 func (b *baresip) event(name string) {
 	b.s.t.Helper()
-	b.tells(name, func(e baresipEvent) bool { return e.Event && e.Type == name })
+	b.events.next(b.s.t, "baresip tells "+name, func(e baresipEvent) bool { return e.Event && e.Type == name })
 }
 
 // order gives a command, and waits until it has been carried out.
@@ -164,24 +133,8 @@ func (b *baresip) order(command, params string) {
 	require.NoError(b.s.t, err)
 	_, err = fmt.Fprintf(b.control, "%d:%s,", len(text), text)
 	require.NoError(b.s.t, err)
-	b.mu.Lock()
-	from := b.read
-	b.mu.Unlock()
-	done := b.tells("that it has done "+command, func(e baresipEvent) bool { return e.Response && e.Token == command })
-	b.mu.Lock()
-	b.read = from // events that came meanwhile are not lost
-	b.events = append(b.events[:from:from], eventsOnly(b.events[from:])...)
-	b.mu.Unlock()
+	done := b.events.next(b.s.t, "baresip has done "+command, func(e baresipEvent) bool { return e.Response && e.Token == command })
 	require.True(b.s.t, done.OK, "%s: %s", command, done.Data)
-}
-
-func eventsOnly(all []baresipEvent) (events []baresipEvent) {
-	for _, e := range all {
-		if e.Event {
-			events = append(events, e)
-		}
-	}
-	return events
 }
 
 func (b *baresip) target() (sip.Uri, *dialog.Flow) {
@@ -192,8 +145,10 @@ func (b *baresip) dial(to *station) {
 	b.s.t.Helper()
 	uri := to.at(b.transport)
 	uri.UriParams = nil // the account's transport is added
-	b.order("dial", uri.String())
+	b.call(uri.String())
 }
+
+func (b *baresip) call(record string) { b.s.t.Helper(); b.order("dial", record) }
 
 func (b *baresip) rings()  { b.s.t.Helper(); b.event("CALL_INCOMING") }
 func (b *baresip) answer() { b.s.t.Helper(); b.order("accept", "") }

@@ -63,20 +63,12 @@ func open(s *scene, b *chromium.Browser, address, transport, talks string) *tab 
 	s.t.Helper()
 	p := &tab{Page: b.Open(s.t, address), s: s, transport: transport, talks: talks}
 	us := s.stations[0]
-	registered := make(chan struct{}, 1)
-	require.NoError(s.t, us.OnRequest("REGISTER", func(ctx context.Context, req *sip.Request) dialog.Answer {
-		p.contact, p.flow = *req.Contact().Address.Clone(), dialog.FlowFrom(ctx)
-		select {
-		case registered <- struct{}{}:
-		default:
-		}
-		contact := dialog.Header{Name: "Contact", Value: req.Contact().Value() + ";expires=600"}
-		return dialog.Answer{Headers: []dialog.Header{contact}}
-	}))
+	bound := us.registers()
 	p.Until("document.readyState === 'complete' && window.phone !== undefined")
 	p.does("phone.connect(%q, %q)", fmt.Sprintf("%s://%s:%d", transport, us.ip, portOf(transport)), "sip:peer@"+us.ip)
 	select {
-	case <-registered:
+	case b := <-bound:
+		p.contact, p.flow = b.contact, b.flow
 	case <-time.After(soon):
 		require.FailNow(s.t, "the page does not register")
 	}
@@ -113,6 +105,10 @@ func (p *tab) hold()            { p.s.t.Helper(); p.waits(p.talks); p.does("phon
 func (p *tab) resume()          { p.s.t.Helper(); p.waits("hold"); p.does("phone.resume()") }
 func (p *tab) press(key rune)   { p.s.t.Helper(); p.does("phone.press(%q)", string(key)) }
 func (p *tab) complete()        { p.s.t.Helper(); p.does("phone.complete()") }
+func (p *tab) text(to *station, words string) {
+	p.s.t.Helper()
+	p.does("phone.text(%q, %q)", p.address(to), words)
+}
 func (p *tab) transfer(to *station) {
 	p.s.t.Helper()
 	p.waits(p.talks)
@@ -130,35 +126,39 @@ const browserSession = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=gro
 	"a=ice-ufrag:abcd\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\na=setup:%[2]s\r\n" +
 	"a=fingerprint:sha-256 %[3]s\r\na=%[4]s\r\n"
 
-func webrtc(mid, setup, direction string) dialog.Body {
+func webRTCSession(mid, setup, direction string) string {
 	fingerprint := strings.TrimSuffix(strings.Repeat("AB:", 32), ":")
-	return dialog.NewBody("application/sdp", fmt.Appendf(nil, browserSession, mid, setup, fingerprint, direction))
+	return fmt.Sprintf(browserSession, mid, setup, fingerprint, direction)
 }
 
-func (p *tab) offer(*station) dialog.Body { return webrtc("0", "actpass", "sendrecv") }
+func sdpBody(text string) dialog.Body { return dialog.NewBody("application/sdp", []byte(text)) }
 
-func (p *tab) answers(_ *station, d *dialog.Dialog) dialog.Body { return answerTo(d.Request().Body()) }
+func (p *tab) offer(*station) dialog.Body { return sdpBody(webRTCSession("0", "actpass", "sendrecv")) }
 
-// answerTo answers an offer of a browser.
-func answerTo(offer []byte) dialog.Body {
+func (p *tab) answers(_ *station, d *dialog.Dialog) dialog.Body {
+	return sdpBody(webRTCAnswer(string(d.Request().Body())))
+}
+
+// webRTCAnswer answers an offer of a browser.
+func webRTCAnswer(offer string) string {
 	mid := "0"
-	if _, rest, is := strings.Cut(string(offer), "a=mid:"); is {
+	if _, rest, is := strings.Cut(offer, "a=mid:"); is {
 		mid, _, _ = strings.Cut(rest, "\r\n")
 	}
-	way := strings.TrimPrefix(direction(offer), "a=")
+	way := strings.TrimPrefix(direction([]byte(offer)), "a=")
 	if opposite := map[string]string{"sendonly": "recvonly", "recvonly": "sendonly"}[way]; opposite != "" {
 		way = opposite
 	}
-	return webrtc(mid, "active", way)
+	return webRTCSession(mid, "active", way)
 }
 
 // answering lets a stack answer the offers of browsers.
 func answering(st *station) {
 	st.OnOfferRequest(func(_ context.Context, r *dialog.OfferRequest) (dialog.Body, error) {
 		if r.Offer == nil {
-			return webrtc("0", "actpass", "sendrecv"), nil
+			return sdpBody(webRTCSession("0", "actpass", "sendrecv")), nil
 		}
-		return answerTo(r.Offer.Data()), nil
+		return sdpBody(webRTCAnswer(string(r.Offer.Data()))), nil
 	})
 }
 

@@ -122,6 +122,8 @@ var features = []feature{
 	{"session timer: it refreshes", false, itRefreshes},
 	{"INFO from us: a key", false, infoFromUs},
 	{"INFO from it: a key", false, infoFromIt},
+	{"MESSAGE from us, without a call", false, messageFromUs},
+	{"MESSAGE from it, without a call", false, messageFromIt},
 	{"blind transfer: it is transferred", true, itIsTransferred},
 	{"blind transfer: it transfers us", true, itTransfers},
 	{"attended transfer: it is transferred", false, itReplaces},
@@ -426,6 +428,40 @@ func infoFromIt(c *trial) {
 		require.FailNow(c.t, "no key")
 	}
 	c.try("hanging up", d.Hangup)
+}
+
+func messageFromUs(c *trial) {
+	target, flow := c.phone().target()
+	req := sip.NewRequest(sip.MESSAGE, target)
+	req.AppendHeader(sip.NewHeader("Content-Type", "text/plain"))
+	req.SetBody([]byte("hello"))
+	c.try("writing", func(ctx context.Context) error {
+		res, _, err := c.us.DoWith(ctx, req, dialog.DoOpts{Flow: flow})
+		if err == nil && res.StatusCode/100 != 2 {
+			c.otherwise("no: it gets %d", res.StatusCode)
+		}
+		return err
+	})
+}
+
+func messageFromIt(c *trial) {
+	p, is := c.phone().(writing)
+	if !is {
+		c.otherwise("no: it cannot be told to")
+		return
+	}
+	words := make(chan string, 10)
+	require.NoError(c.t, c.us.OnRequest("MESSAGE", func(_ context.Context, req *sip.Request) dialog.Answer {
+		words <- string(req.Body())
+		return dialog.Answer{}
+	}))
+	p.text(c.us, "hello")
+	select {
+	case heard := <-words:
+		require.Contains(c.t, heard, "hello")
+	case <-time.After(soon):
+		require.FailNow(c.t, "no message")
+	}
 }
 
 // outcome waits for the final status that the peer reports of our REFER.

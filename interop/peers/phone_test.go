@@ -39,6 +39,12 @@ type keyed interface {
 	press(key rune)
 }
 
+// writing is a phone that can send a message outside of a call.
+type writing interface {
+	phone
+	text(to *station, words string)
+}
+
 // browsing is a phone with sessions of its own kind.
 type browsing interface {
 	offer(*station) dialog.Body

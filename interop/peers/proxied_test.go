@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os/exec"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/internal/kamailio"
 	"sipdialog.example/dialog/register"
 )
 
@@ -48,7 +50,9 @@ var proxied = []struct {
 	{"the proxy is killed and started anew inside a call", all[:3], proxyRestarts},
 	{"the same, one customer with a WebSocket", all[3:], proxyForgets},
 	{"SRV: the first server is dead", all[:2], failsOver},
-	{"a phone of baresip's, registered, calls and is called", onlyUDP, phoneRegisters},
+	{"a phone of baresip's, registered, calls and is called", all[:3], registersBaresip},
+	{"a phone of linphone's, registered, calls and is called", all[:3], registersLinphone},
+	{"a phone of Janus's, registered, calls and is called", all[:2], registersJanus},
 }
 
 // customer starts a stack that registers with the proxy.
@@ -345,12 +349,18 @@ func failsOver(c *passage) {
 	ended(c.t, callee, dialog.PartyRemote)
 }
 
+// customerPhone is a phone that can be bob, a customer of the proxy.
+type customerPhone interface {
+	phone
+	// call calls by an address of record.
+	call(record string)
+}
+
 // phoneRegisters lets a phone that shares no code with the library be the other customer.
-func phoneRegisters(c *passage) {
-	alice := c.customer(aliceHost, "alice")
-	account := fmt.Sprintf("<sip:bob@%s>;auth_user=bob;auth_pass=bob;regint=60;answermode=manual;outbound=\"sip:%[1]s:5060;transport=udp\"", c.proxy.ip)
-	phone := baresips(c.scene, peerHost, "udp", account)
-	phone.event("REGISTER_OK")
+// start returns it when it is registered.
+func phoneRegisters(c *passage, start func() customerPhone) {
+	c.t.Helper()
+	alice, phone := c.customer(aliceHost, "alice"), start()
 	d := alice.invite(c.proxy.record("bob"), dialog.InviteOpts{Body: alice.session()})
 	phone.rings()
 	phone.answer()
@@ -360,11 +370,48 @@ func phoneRegisters(c *passage) {
 	ended(c.t, d, dialog.PartyRemote)
 
 	uri := c.proxy.record("alice")
-	phone.order("dial", uri.String())
+	phone.call(uri.String())
 	d = alice.rung()
 	c.try("accepting", func(ctx context.Context) error { return d.Accept(ctx, dialog.WithBody(alice.session())) })
 	alice.established(d)
 	phone.hold()
+	hold, _ := c.got("INVITE", func(req sip.Message) bool { return body("a=sendonly")(req) || body("a=inactive")(req) })
+	c.got("ACK", func(ack sip.Message) bool { return ack.CSeq().SeqNo == hold.CSeq().SeqNo })
 	phone.resume()
+	c.got("ACK", func(ack sip.Message) bool { return ack.CSeq().SeqNo > hold.CSeq().SeqNo })
 	c.try("hanging up", d.Hangup)
+}
+
+func registersBaresip(c *passage) {
+	needs(c, "baresip")
+	account := fmt.Sprintf("<sip:bob@%s>;auth_user=bob;auth_pass=bob;regint=60;answermode=manual;outbound=\"sip:%[1]s:%[2]d;transport=%[3]s\"",
+		c.proxy.ip, kamailio.Port(c.over), c.over)
+	phoneRegisters(c, func() customerPhone {
+		phone := baresips(c.scene, peerHost, c.over, account)
+		phone.event("REGISTER_OK")
+		return phone
+	})
+}
+
+func registersLinphone(c *passage) {
+	needs(c, "linphonec")
+	phoneRegisters(c, func() customerPhone {
+		proxy := c.proxy.uri("", c.over)
+		return linphoneCustomer(c.scene, c.over, "bob", c.proxy.ip, proxy, "reg_route=<"+proxy.String()+";lr>")
+	})
+}
+
+func registersJanus(c *passage) {
+	needs(c, "janus")
+	proxy := c.proxy.uri("", c.over)
+	phoneRegisters(c, func() customerPhone {
+		return startJanus(c.t).phone(c.scene, c.over, "sip:bob@"+c.proxy.ip, "bob", proxy.String())
+	})
+}
+
+// needs skips what needs a program that is not there.
+func needs(c *passage, program string) {
+	if _, err := exec.LookPath(program); err != nil {
+		c.t.Skip(program + " is not installed")
+	}
 }

@@ -164,7 +164,7 @@ func sorted(set map[string]string) (names []string) {
 
 var (
 	addresses = regexp.MustCompile(`127\.\d+\.\d+\.(\d+)(:\d+)?`)
-	tokens    = regexp.MustCompile(`(?i)(branch|tag|call-id|rport|received)([=:] ?)[^;\s>]+`)
+	tokens    = regexp.MustCompile(`(?i)(branch|tag|call-id|rport|received|uuid)([=:] ?)[^;\s>"]+`)
 )
 
 // excerpt returns the first line of a message and the headers with these names, without

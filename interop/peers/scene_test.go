@@ -59,7 +59,7 @@ type note struct {
 
 func newScene(t *testing.T) *scene {
 	s := &scene{t: t, number: scenes.Add(1)}
-	require.Less(t, s.number, uint32(255), "there are no more addresses")
+	require.Less(t, s.number, uint32(500), "there are no more addresses")
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the call:\n%s\n%s", s.ladder(), s.texts())
@@ -71,7 +71,8 @@ func newScene(t *testing.T) *scene {
 // address returns the address of a participant of this scene. Programs that run at the same
 // time have other addresses.
 func (s *scene) address(host int, name string) string {
-	addr := netip.AddrFrom4([4]byte{127, byte(2 + os.Getpid()%250), byte(s.number), byte(host)})
+	network := 2*os.Getpid() + int(s.number)/250
+	addr := netip.AddrFrom4([4]byte{127, byte(2 + network%250), byte(s.number % 250), byte(host)})
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.names = append(s.names, ladder.Participant{Name: name, Addr: netip.AddrPortFrom(addr, 0)})

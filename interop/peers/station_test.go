@@ -198,3 +198,24 @@ func ended(t *testing.T, d *dialog.Dialog, by dialog.Party) {
 	}
 	require.Equal(t, by, d.Cause().By, d.Cause().String())
 }
+
+// binding is where a phone has registered that it is reached.
+type binding struct {
+	contact sip.Uri
+	flow    *dialog.Flow
+}
+
+// registers lets a station be a registrar. The result has the first registration.
+func (st *station) registers() <-chan binding {
+	st.s.t.Helper()
+	first := make(chan binding, 1)
+	require.NoError(st.s.t, st.OnRequest("REGISTER", func(ctx context.Context, req *sip.Request) dialog.Answer {
+		select {
+		case first <- binding{*req.Contact().Address.Clone(), dialog.FlowFrom(ctx)}:
+		default:
+		}
+		contact := dialog.Header{Name: "Contact", Value: req.Contact().Value() + ";expires=600"}
+		return dialog.Answer{Headers: []dialog.Header{contact}}
+	}))
+	return first
+}

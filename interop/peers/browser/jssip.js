@@ -57,5 +57,6 @@ window.phone = {
     consultation = watch(ua.call(target, media));
   },
   complete() { session.refer(consultation.remote_identity.uri, { replaces: consultation }); },
+  text(target, words) { ua.sendMessage(target, words); },
   press(key) { session.sendDTMF(key); },
 };

@@ -1,4 +1,4 @@
-import { Inviter, Registerer, RegistererState, SessionState, UserAgent } from "sip.js";
+import { Inviter, Messager, Registerer, RegistererState, SessionState, UserAgent } from "sip.js";
 import { Log } from "./log.js";
 
 const log = new Log();
@@ -69,6 +69,7 @@ window.phone = {
     await consultation.invite();
   },
   complete() { session.refer(consultation); },
+  text: (target, words) => new Messager(ua, uriOf(target), words).message(),
   press(key) {
     session.info({ requestOptions: { body: { contentDisposition: "render", contentType: "application/dtmf-relay", content: `Signal=${key}\r\nDuration=160` } } });
   },
