@@ -314,10 +314,18 @@ func (p *janus) does(request string, more ...string) {
 
 func (p *janus) answer()        { p.s.t.Helper(); p.accepts(p.line, p.offered) }
 func (p *janus) refuse()        { p.s.t.Helper(); p.does("decline") }
-func (p *janus) hangup()        { p.s.t.Helper(); p.does("hangup"); p.tells(p.line, "hangup") }
 func (p *janus) hold()          { p.s.t.Helper(); p.tells(p.line, "accepted"); p.does("hold") }
 func (p *janus) resume()        { p.s.t.Helper(); p.does("unhold") }
 func (p *janus) press(key rune) { p.s.t.Helper(); p.does("dtmf_info", "digit", string(key)) }
+
+// hangup gives Janus a moment to let go of the line: a call that is made in the same one is
+// taken for that which ends.
+func (p *janus) hangup() {
+	p.s.t.Helper()
+	p.does("hangup")
+	p.tells(p.line, "hangup")
+	time.Sleep(reflexes)
+}
 
 func (p *janus) text(to *station, words string) {
 	p.s.t.Helper()
