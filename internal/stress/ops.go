@@ -124,6 +124,13 @@ func callOperations() []operation {
 			_, err := d.Update(ctx, pick(a.dice, []dialog.Body{nil, a.offer().Body}))
 			a.check(err)
 		}},
+		{"Dialog.UpdateFork", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			_, err := d.UpdateFork(ctx, pick(a.dice, []string{"", "one", d.Key().RemoteTag}), pick(a.dice, []dialog.Body{nil, a.offer().Body}))
+			a.check(err)
+		}},
+		{"Dialog.ByeFork", func(a *application, ctx context.Context, d *dialog.Dialog) {
+			a.check(d.ByeFork(ctx, pick(a.dice, []string{"one", d.Key().RemoteTag}), dialog.ByeOpts{}))
+		}},
 		{"Dialog.Hold", func(a *application, ctx context.Context, d *dialog.Dialog) { a.check(d.Hold(ctx)) }},
 		{"Dialog.Resume", func(a *application, ctx context.Context, d *dialog.Dialog) { a.check(d.Resume(ctx)) }},
 	}
