@@ -313,7 +313,7 @@ func TestOverdueCallsAreTakenInBatches(t *testing.T) {
 		}
 		w.hush(true)
 		w.answersAll(p, "UPDATE", grants(30*time.Minute))
-		other, _ := w.process(otherIP, store, func(c *dialog.StackConfig) { c.MaxDialogs = -1 })
+		other, _ := w.process(otherIP, store, func(c *dialog.StackConfig) { c.MaxDialogs = 2 * calls })
 		time.Sleep(pause / 2)
 		for taken := batch; taken < calls; taken += batch {
 			synctest.Wait()
