@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -21,17 +22,16 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	flow := flag.Int("flow", 4, "flow of RFC 3725: 1 or 4")
+	flow, first, second := flag.Int("flow", 4, "flow of RFC 3725: 1 or 4"), sip.Uri{}, sip.Uri{}
+	ring := flag.Duration("ring", time.Minute, "how long a telephone may ring")
 	flag.Parse()
-	var first, second sip.Uri
-	stack, err := dialog.NewStack(&dialog.StackConfig{Transport: &dialog.TransportConfig{Protocol: "udp", Address: "127.0.0.1"}})
+	stack, err := dialog.NewStack(&dialog.StackConfig{RingingLimit: *ring, Transport: &dialog.TransportConfig{Protocol: "udp", Address: "127.0.0.1"}})
 	if err := errors.Join(err, sip.ParseUri(flag.Arg(0), &first), sip.ParseUri(flag.Arg(1), &second), stack.Start(ctx)); err != nil {
 		log.Fatal("clicktodial: ", err)
 	}
 	connect := map[int]func(context.Context, *dialog.Stack, sip.Uri, sip.Uri) (a, b *dialog.Dialog, err error){1: flowI, 4: flowIV}[*flow]
 	a, b, err := connect(ctx, stack, first, second)
-	log.Println("connected:", err == nil, err)
-	if err == nil {
+	if log.Println("connected:", err == nil, err); err == nil {
 		bridge.New(stack, bridge.Options{}).Link(a, b) // the end of one ends the other
 		defer context.AfterFunc(ctx, func() { _ = a.Close() })()
 		<-a.Done()

@@ -22,6 +22,7 @@ var (
 	callerHangUp = []string{"wait 200", "> BYE", "< 200"}
 	calleeHangUp = []string{"wait 200", "> BYE", "< 200"}
 	hungUp       = []string{"< BYE", "> 200"}
+	unanswered   = []string{"< INVITE", "> 180", "< CANCEL", "> 200", "of INVITE", "> 487", "< ACK"}
 	refer        = "> REFER | Refer-To: <sip:carol@127.0.0.1:9>\nContact: <sip:[local_ip]:[local_port]>"
 )
 
@@ -58,6 +59,7 @@ func cases() []testCase {
 		{name: "refused-302", caller: steps("> INVITE sdp", "< 302 | Contact: <sip:carol@example.com>", "> ACK"),
 			callee: steps("< INVITE sdp", "> 302 | Contact: <sip:carol@example.com>", "< ACK")},
 		{name: "busy-after-ringing", caller: steps("> INVITE sdp", "< 180", "< 486", "> ACK"), callee: steps("< INVITE sdp", "> 180", "wait 200", "> 486", "< ACK")},
+		{name: "unanswered", caller: steps("> INVITE sdp", "< 180", "< 408", "> ACK"), callee: steps("< INVITE sdp", "> 180", "wait 500", "> 408", "< ACK")},
 		{name: "cancelled", caller: steps("> INVITE sdp", "< 180", "wait 200", "> CANCEL", "< 200", "of INVITE", "< 487", "> ACK"),
 			callee: steps("< INVITE sdp", "> 180", "< CANCEL", "> 200", "of INVITE", "> 487", "< ACK")},
 		{name: "digest", args: []string{"-user", "me", "-password", "secret"}, caller: steps(callerTalks, callerHangUp),
@@ -101,6 +103,9 @@ func cases() []testCase {
 		{name: "ivr-target-busy", program: "ivr", args: []string{"-listen", "LISTEN", "sip:sales@127.0.0.1:9", "sip:support@127.0.0.1:9"}, says: "support: 486",
 			caller: steps("> INVITE sdp", "< 180", "< 200 | m=audio 4000 RTP/AVP 0", "> ACK", "wait 200", "> INFO dtmf", "< 200",
 				"< REFER", "> 202", "notify 486", "< 200", hungUp)},
+		{name: "ivr-target-unanswered", program: "ivr", args: []string{"-listen", "LISTEN", "sip:sales@127.0.0.1:9", "sip:support@127.0.0.1:9"}, says: "support: 408",
+			caller: steps("> INVITE sdp", "< 180", "< 200 | m=audio 4000 RTP/AVP 0", "> ACK", "wait 200", "> INFO dtmf", "< 200",
+				"< REFER", "> 202", "notify 180", "< 200", "notify 408", "< 200", hungUp)},
 		{name: "ivr-caller-hangs-up", program: "ivr", args: []string{"-listen", "LISTEN", "sip:sales@127.0.0.1:9"}, says: "hung up",
 			caller: steps("> INVITE sdp", "< 180", "< 200", "> ACK", callerHangUp)},
 
@@ -108,11 +113,17 @@ func cases() []testCase {
 			caller: steps("< INVITE nosdp", "> 200 sdp", "< ACK sdp", callerHangUp), callee: steps("< INVITE sdp", "> 200 sdp", "< ACK", hungUp)},
 		{name: "clicktodial-1-busy", program: "clicktodial", args: []string{"-flow", "1", "sip:caller@CALLER", "sip:callee@CALLEE"}, callerListens: true, says: "486",
 			caller: steps("< INVITE nosdp", "> 200 sdp", "< ACK", hungUp), callee: steps("< INVITE sdp", "> 486", "< ACK")},
+		{name: "clicktodial-1-unanswered", program: "clicktodial", args: []string{"-flow", "1", "-ring", "1s", "sip:caller@CALLER", "sip:callee@CALLEE"}, callerListens: true, says: "connected: false",
+			caller: steps("< INVITE nosdp", "> 200 sdp", "< ACK", hungUp), callee: steps(unanswered)},
 		{name: "clicktodial-4", program: "clicktodial", args: []string{"-flow", "4", "sip:caller@CALLER", "sip:callee@CALLEE"}, callerListens: true,
 			caller: steps("< INVITE | o=- 1 1 ", "> 200 nomedia", "< ACK", "< INVITE | o=- 1 2 .*m=audio", "> 200 sdp", "< ACK", callerHangUp),
 			callee: steps("< INVITE nosdp", "> 180", "wait 300", "> 200 sdp", "< ACK sdp", hungUp)},
 		{name: "clicktodial-4-busy", program: "clicktodial", args: []string{"-flow", "4", "sip:caller@CALLER", "sip:callee@CALLEE"}, callerListens: true, says: "486",
 			caller: steps("< INVITE", "> 200 nomedia", "< ACK", hungUp), callee: steps("< INVITE nosdp", "> 486", "< ACK")},
+		{name: "clicktodial-4-unanswered", program: "clicktodial", args: []string{"-flow", "4", "-ring", "1s", "sip:caller@CALLER", "sip:callee@CALLEE"}, callerListens: true, says: "connected: false",
+			caller: steps("< INVITE", "> 200 nomedia", "< ACK", hungUp), callee: steps(unanswered)},
+		{name: "clicktodial-first-unanswered", program: "clicktodial", args: []string{"-flow", "4", "-ring", "1s", "sip:caller@CALLER", "sip:callee@CALLEE"}, callerListens: true, says: "connected: false",
+			caller: steps(unanswered)},
 		{name: "clicktodial-first-busy", program: "clicktodial", args: []string{"-flow", "4", "sip:caller@CALLER", "sip:callee@CALLEE"}, callerListens: true, says: "486",
 			caller: steps("< INVITE", "> 486", "< ACK")},
 	}
