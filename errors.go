@@ -30,7 +30,7 @@ var (
 	// Limits.SubscribedCalls subscriptions outside calls.
 	ErrMaxDialogs = errors.New("dialog: too many dialogs")
 	// ErrInvalidArgument says that an argument is nil or out of range.
-	ErrInvalidArgument = errtext.InvalidArgument
+	ErrInvalidArgument = errtext.ErrInvalidArgument
 	// ErrState says that the method does not fit the dialog's state or role. It is
 	// returned as a *StateError.
 	ErrState = errors.New("dialog: wrong state")

@@ -90,7 +90,7 @@ func (o Ours) param() string {
 }
 
 // ErrNotOneURI is the error for a Contact that no request can be sent to.
-var ErrNotOneURI = errors.New("Contact is not exactly one SIP URI (RFC 3261 12.1.1)")
+var ErrNotOneURI = errors.New("the Contact is not exactly one SIP URI (RFC 3261 12.1.1)")
 
 // Before is what the Contact of a response said before an application saw it.
 type Before struct {

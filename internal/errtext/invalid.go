@@ -5,10 +5,10 @@ import (
 	"fmt"
 )
 
-// InvalidArgument is dialog.ErrInvalidArgument, for packages that dialog uses.
-var InvalidArgument = errors.New("dialog: invalid argument")
+// ErrInvalidArgument is dialog.ErrInvalidArgument, for packages that dialog uses.
+var ErrInvalidArgument = errors.New("dialog: invalid argument")
 
-// Invalid is InvalidArgument with a reason.
+// Invalid is ErrInvalidArgument with a reason.
 func Invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", InvalidArgument, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%w: %s", ErrInvalidArgument, fmt.Sprintf(format, args...))
 }
