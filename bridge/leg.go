@@ -112,16 +112,9 @@ func (l *leg) unregister() {
 
 // listen registers the bridge's functions with a call.
 func (c *Call) listen(l *leg) {
-	d := l.dialog()
 	l.register()
-	d.OnStateChange(func(state dialog.DialogState) {
-		if state == dialog.DialogStateTerminated {
-			l.ended()
-		}
-	})
-	if d.State() == dialog.DialogStateTerminated {
-		l.ended()
-	}
+	// Not by OnStateChange: a callback of the application's may block that.
+	context.AfterFunc(l.dialog().Context(), l.ended)
 }
 
 // ended ends the other call, by BYE or CANCEL (RFC 3261 15, 9). A caller that has

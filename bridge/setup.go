@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"time"
 
 	"github.com/emiago/sipgo/sip"
 
@@ -99,11 +100,22 @@ func (c *Call) accept(ctx context.Context, res *sip.Response) error {
 	return nil
 }
 
-// awaitProvisionals waits until the provisional responses before the final one have passed,
-// which a callback does.
+// overtakes is how long the final response waits for provisional ones that have not passed. A
+// callback does that, and one of the application's may block it.
+const overtakes = time.Second
+
+// awaitProvisionals waits until the provisional responses before the final one have passed.
 func (c *Call) awaitProvisionals(ctx context.Context) {
 	select {
 	case <-c.told:
+		return
+	default:
+	}
+	late := time.NewTimer(overtakes)
+	defer late.Stop()
+	select {
+	case <-c.told:
+	case <-late.C:
 	case <-ctx.Done():
 	case <-c.In().Done():
 	}

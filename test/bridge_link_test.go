@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/emiago/sipgo/sip"
 	"github.com/stretchr/testify/require"
 
 	"sipdialog.example/dialog"
@@ -86,6 +87,49 @@ func TestBridgeLinksACallThatHasEnded(t *testing.T) {
 			two.reply(two.next("BYE"), dialogtest.Response{Code: 200, ToTag: farTag})
 			synctest.Wait()
 			require.Equal(t, dialog.DialogStateTerminated, two.d.State())
+		})
+	}
+}
+
+// A callback of the application that does not return keeps no call: the end of one still ends
+// the other.
+func TestBridgedCallEndsWhileACallbackBlocks(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a := w.stack(stackIP)
+		one, two := w.outgoing(a, w.peer(peerIP)), w.outgoing(a, w.peer(otherIP))
+		blocks := make(chan struct{})
+		defer close(blocks)
+		one.d.OnStateChange(func(dialog.DialogState) { <-blocks })
+		bridge.New(a, bridge.Options{}).Link(one.d, two.d)
+		one.ask("BYE")
+		one.next("200 BYE")
+		two.reply(two.next("BYE"), dialogtest.Response{Code: 200, ToTag: farTag})
+		synctest.Wait()
+		require.Equal(t, dialog.DialogStateTerminated, two.d.State())
+	})
+}
+
+// Nor does one keep the caller from the callee's answer, or refusal.
+func TestBridgePassesTheAnswerWhileACallbackBlocks(t *testing.T) {
+	for code, want := range map[int]string{200: "200 INVITE", 486: "486 INVITE"} {
+		bubble(t, func(t *testing.T, w *world) {
+			blocks := make(chan struct{})
+			defer close(blocks)
+			a := w.stack(stackIP, func(c *dialog.StackConfig) { c.NoAutoRinging = true })
+			b := bridge.New(a, bridge.Options{})
+			callee := w.peer(otherIP)
+			a.OnCall(func(in *dialog.Dialog) {
+				_, _ = b.Join(context.Background(), in, sip.Uri{Scheme: "sip", User: "callee", Host: otherIP, Port: 5060}, dialog.InviteOpts{
+					Setup: func(out *dialog.Dialog) { out.OnFork(func(dialog.ForkInfo) { <-blocks }) },
+				})
+			})
+			caller := w.peer(peerIP)
+			require.NoError(t, caller.Send(a.Addr(), caller.Request(dialogtest.Request{Method: "INVITE", URI: "sip:callee@" + stackIP, FromTag: farTag, CSeq: 1, Body: offerSDP})))
+			invite := callee.next("INVITE")
+			callee.reply(invite, dialogtest.Response{Code: 180, ToTag: farTag})
+			caller.next("180 INVITE")
+			callee.reply(invite, dialogtest.Response{Code: code, ToTag: farTag, Body: answerSDP})
+			caller.next(want)
 		})
 	}
 }
