@@ -70,8 +70,8 @@ func takeForkMark(res *sip.Response) (id string) {
 // to offers of ours in any responses.
 type provisionals struct {
 	awaited map[*dialogState]*peerAnswer
-	// writing counts the reliable responses that are being written for the first time,
-	// changed wakes Accept, so that it checks again.
+	// writing counts the reliable responses that are being written for the first time, and
+	// the responses to their PRACKs. changed wakes Accept, so that it checks again.
 	writing int
 	changed latch.Latch
 	// forks are the early dialogs of WithFork, by its name.

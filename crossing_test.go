@@ -408,3 +408,32 @@ func TestARefusalThatIsLostAtOnceIsNotCountedAsTold(t *testing.T) {
 		require.ErrorIs(t, d.Cause().Err, ErrTransport, name)
 	}
 }
+
+// prackTx is the transaction of a PRACK.
+type prackTx struct{ whiteboxServer }
+
+func (prackTx) NewResponse(code int, reason string) *sip.Response {
+	return sip.NewResponse(code, reason)
+}
+func (prackTx) Respond(*sip.Response) error { return nil }
+
+// RFC 6337 2.2: the answer in the 200 to a PRACK leaves before the 200 to the INVITE, which
+// also waits while it is being written.
+func TestThe200ToAPRACKIsNotOvertaken(t *testing.T) {
+	d := &Dialog{stack: &Stack{config: &StackConfig{}}, state: DialogStateRinging, phase: phaseIncoming}
+	tx := prackTx{whiteboxServer{m: whiteboxReceived(t, sip.NewRequest(sip.PRACK, sip.Uri{Scheme: "sip", Host: "us"}))}}
+	in := &updateServer{tx: tx, prack: true, cancel: func() {}}
+	waits := func() bool {
+		d.mutex.Lock()
+		defer d.mutex.Unlock()
+		return d.awaitsPRACKLocked(nil)
+	}
+	d.mutex.Lock()
+	d.currentLocked().updateIn = in
+	d.mutex.Unlock()
+	require.True(t, waits(), "the offer is not decided")
+	require.True(t, d.claimUpdate(in, sip.StatusOK))
+	require.True(t, waits(), "the answer is not written")
+	d.answerPrack(in.tx, nil)
+	require.False(t, waits())
+}

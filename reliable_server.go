@@ -355,11 +355,9 @@ func (s *dialogState) takePrackLocked(tx serverTx, p *provisional, req *sipmsg.M
 		return d.answerUpdateLocked(s.updateIn)
 	default:
 		// Two offers at once: the PRACK still gets its 200, without an answer.
-		return func() {
-			d.log().Debug("offer in a PRACK refused: another offer is pending")
-			d.answerPrack(tx, nil)
-		}
+		d.log().Debug("offer in a PRACK refused: another offer is pending")
 	}
+	d.provisionalsLocked().writing++
 	return func() { d.answerPrack(tx, nil) }
 }
 
@@ -370,14 +368,17 @@ func (s *dialogState) mayFollowLocked() bool {
 		s.d.ending == nil && s.d.state != DialogStateTerminated
 }
 
-// answerPrack writes the 200 to a PRACK; then the INVITE may be accepted.
+// answerPrack writes the 200 to a PRACK; then the INVITE may be accepted. It is counted as
+// being written since that was decided.
 func (d *Dialog) answerPrack(tx serverTx, body Body) {
 	res := tx.NewResponse(sip.StatusOK, "")
 	setBody(res, body)
 	d.stack.respond(tx, res)
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	d.provisionalsLocked().changed.Wake()
+	shared := d.provisionalsLocked()
+	shared.writing--
+	shared.changed.Wake()
 }
 
 // acceptPrack answers the offer in a PRACK.

@@ -337,6 +337,9 @@ func (d *Dialog) claimUpdateLocked(in *updateServer) (ours bool) {
 	if ours = s.updateIn == in; ours {
 		s.updateIn = nil
 	}
+	if ours && in.prack {
+		d.provisionalsLocked().writing++ // until answerPrack has written
+	}
 	return ours
 }
 
