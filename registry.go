@@ -147,7 +147,7 @@ func (s *Stack) addTombstoneLocked(d *Dialog) {
 		return // not started, or closed: nothing arrives any more
 	}
 	life := 64 * s.config.timers().T1
-	s.registry.Bury(time.Now(), life, d.keyLocked(), d.currentLocked().reliable.awaited())
+	s.registry.AddTombstone(time.Now(), life, d.keyLocked(), d.currentLocked().reliable.awaited())
 	if s.tombstoneTimer == nil {
 		s.tombstoneTimer = s.timers().AfterFunc(life, s.expireTombstones)
 	}

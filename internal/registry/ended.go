@@ -7,9 +7,9 @@ import (
 	"sipdialog.example/dialog/internal/tombstone"
 )
 
-// Bury remembers for a time, the same for all, that a call of that key has ended, and the
+// AddTombstone remembers for a time, the same for all, that a call of that key has ended, and the
 // PRACK that it still expects.
-func (r *Of[K, D]) Bury(now time.Time, life time.Duration, key K, expected rel100.RAck) {
+func (r *Of[K, D]) AddTombstone(now time.Time, life time.Duration, key K, expected rel100.RAck) {
 	r.ended.Add(now, life, tombstone.Key(key), expected)
 }
 

@@ -192,7 +192,7 @@ func TestACallIsRestoredOnce(t *testing.T) {
 		"earlier key":   {func(r *calls, d *call) { r.Add(half, d, nil); r.AddAlias(k, d) }, registry.Known},
 		"releasing":     {func(r *calls, d *call) { r.Release(k, d) }, registry.Known},
 		"subscribed":    {func(r *calls, d *call) { r.Subscribe(k, d) }, registry.Known},
-		"ended lately":  {func(r *calls, _ *call) { r.Bury(time.Time{}, time.Minute, k, rel100.RAck{}) }, registry.Ended},
+		"ended lately":  {func(r *calls, _ *call) { r.AddTombstone(time.Time{}, time.Minute, k, rel100.RAck{}) }, registry.Ended},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newCalls(wide)
@@ -221,7 +221,7 @@ func TestWhatEndedLatelyIsRemembered(t *testing.T) {
 	r, k := newCalls(wide), key("id", "l", "r")
 	start := time.Time{}
 	rack := rel100.RAck{RSeq: 1, CSeq: 2, Method: "INVITE"}
-	r.Bury(start, time.Minute, k, rack)
+	r.AddTombstone(start, time.Minute, k, rack)
 	got, ended := r.EndedLately(k)
 	require.True(t, ended)
 	require.Equal(t, rack, got)
@@ -231,7 +231,7 @@ func TestWhatEndedLatelyIsRemembered(t *testing.T) {
 	_, ok = r.Expire(start.Add(time.Minute))
 	require.False(t, ok)
 	require.False(t, r.HasEnded(k))
-	r.Bury(start, time.Minute, k, rack)
+	r.AddTombstone(start, time.Minute, k, rack)
 	r.ForgetEnded()
 	require.Zero(t, r.Audit())
 }

@@ -41,18 +41,18 @@ var buffers = sync.Pool{New: func() any { return new(buffer) }}
 // kept for repetitions. The buffer goes back to the others.
 func (w *buffer) exact() []byte {
 	out := bytes.Clone(w.b)
-	Lent{w}.GiveBack()
+	Lent{w}.Return()
 	return out
 }
 
 // Lent is a message in a buffer that is given back once it was sent.
 type Lent struct{ *buffer }
 
-// Bytes are the message, until GiveBack.
+// Bytes are the message, until Return.
 func (l Lent) Bytes() []byte { return l.b }
 
-// GiveBack gives the buffer to the others.
-func (l Lent) GiveBack() {
+// Return gives the buffer to the others.
+func (l Lent) Return() {
 	if l.b = l.b[:0]; cap(l.b) <= maxPooled {
 		buffers.Put(l.buffer)
 	}

@@ -11,15 +11,15 @@ import (
 func TestStreamsWaitForTheBuffersOfThoseThatWereClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &holdings{most: 100}
-		closed, goesOn := newHolder(), newHolder()
+		closed, open := newHolder(), newHolder()
 		require.Empty(t, h.addTo(&closed.in, 60))
 		require.True(t, h.wait(&closed.in))
-		require.Equal(t, []*stream{closed}, h.addTo(&goesOn.in, 60))
+		require.Equal(t, []*stream{closed}, h.addTo(&open.in, 60))
 		close(closed.done)
 		require.False(t, h.wait(&closed.in), "it must end")
 
 		waited := make(chan bool, 1)
-		go func() { waited <- h.wait(&goesOn.in) }()
+		go func() { waited <- h.wait(&open.in) }()
 		synctest.Wait()
 		require.Empty(t, waited)
 		h.gone(&closed.in)

@@ -206,7 +206,7 @@ func (s *Server) Answer(code int, reason string, fields ...sipmsg.Field) error {
 	}
 	reply := s.reply(r)
 	lent := s.m.Lend(&reply)
-	defer lent.GiveBack()
+	defer lent.Return()
 	return s.respond(response{code: code, reason: r.reason, data: lent.Bytes(), lent: true})
 }
 

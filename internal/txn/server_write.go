@@ -28,7 +28,7 @@ func (s *Server) write(r response) error {
 	}
 	reply := s.reply(r)
 	lent := s.m.Lend(&reply)
-	defer lent.GiveBack()
+	defer lent.Return()
 	if err := flow.Send(lent.Bytes()); err != nil {
 		return errtext.As(ErrTransport, err)
 	}

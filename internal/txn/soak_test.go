@@ -19,9 +19,9 @@ import (
 // callee answers each INVITE with 180 and after a while with 200, which it
 // repeats until the ACK comes (RFC 3261 13.3.1.4; every T1 here), and each BYE with 200.
 type callee struct {
-	mu       sync.Mutex // guards the fields below
-	unacked  map[string]*Server
-	failures []error
+	mu        sync.Mutex // guards the fields below
+	awaitsACK map[string]*Server
+	failures  []error
 }
 
 func (u *callee) Request(tx *Server) {
@@ -32,7 +32,7 @@ func (u *callee) Request(tx *Server) {
 	_ = tx.Respond(tx.NewResponse(180, ""))
 	time.AfterFunc(3*time.Second, func() {
 		u.mu.Lock()
-		u.unacked[tx.Request().CallID().Value()] = tx
+		u.awaitsACK[tx.Request().CallID().Value()] = tx
 		u.mu.Unlock()
 		if tx.Respond(tx.NewResponse(200, "")) != nil { // the CANCEL was first
 			u.Ack(tx.Message(), tx.Flow())
@@ -45,7 +45,7 @@ func (u *callee) Request(tx *Server) {
 func (u *callee) repeat(tx *Server) {
 	time.AfterFunc(t1, func() {
 		u.mu.Lock()
-		waiting := u.unacked[tx.Request().CallID().Value()] != nil
+		waiting := u.awaitsACK[tx.Request().CallID().Value()] != nil
 		u.mu.Unlock()
 		if waiting && tx.Repeat() == nil {
 			u.repeat(tx)
@@ -56,7 +56,7 @@ func (u *callee) repeat(tx *Server) {
 func (u *callee) Ack(ack *sipmsg.Message, _ *transport.Flow) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	delete(u.unacked, ack.CallID)
+	delete(u.awaitsACK, ack.CallID)
 }
 
 func (u *callee) Cancel(tx *Server, _ *sipmsg.Message) { _ = tx.Respond(tx.NewResponse(487, "")) }
@@ -122,7 +122,7 @@ func TestAllCallsCompleteOnALossyNetwork(t *testing.T) {
 				network := dialogtest.NewNetwork()
 				finals := finalsOnTheWire(network)
 				network.SetPolicy(dialogtest.Lossy(seed, 0.3, 0.2, 300*time.Millisecond))
-				answering := &callee{unacked: map[string]*Server{}}
+				answering := &callee{awaitsACK: map[string]*Server{}}
 				var layers []*Layer
 				for ip, user := range map[string]User{ourIP: &recorder{}, peerIP: answering} {
 					below := transport.New(transport.Config{Network: network.Host(ip)})
@@ -153,7 +153,7 @@ func TestAllCallsCompleteOnALossyNetwork(t *testing.T) {
 				time.Sleep(2 * time.Minute)
 				synctest.Wait()
 				require.Empty(t, outcomes)
-				require.Empty(t, answering.unacked)
+				require.Empty(t, answering.awaitsACK)
 				require.Empty(t, answering.failures)
 				for _, layer := range layers {
 					require.Equal(t, Counts{}, layer.Running())
