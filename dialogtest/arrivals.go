@@ -56,7 +56,12 @@ func (a *arrivals) arm(fire func()) {
 		a.timer.Stop()
 		a.timer = nil
 	}
-	if len(a.waiting) > 0 {
-		a.timer = time.AfterFunc(time.Until(a.waiting[0].at), fire)
+	if len(a.waiting) == 0 {
+		return
 	}
+	if wait := time.Until(a.waiting[0].at); wait > 0 {
+		a.timer = time.AfterFunc(wait, fire)
+		return
+	}
+	go fire() // not a timer of no time: see internal/deadline
 }

@@ -155,3 +155,25 @@ func TestDeadlinesAreSetAndStoppedByMany(t *testing.T) {
 	running.Wait()
 	require.Zero(t, q.Len())
 }
+
+// Deadlines without a wait are told at once, in a bubble with many queues too: timers of no
+// time would end the process there, with the race detector of Go 1.26.
+func TestNoWaitIsToldAtOnce(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			told := noting{began: time.Now()}
+			var setters sync.WaitGroup
+			for range 8 {
+				setters.Go(func() {
+					q := New(direct)
+					for range 50 {
+						q.Set(&Timer{}, 0, &told, 0)
+					}
+				})
+			}
+			setters.Wait()
+			synctest.Wait()
+			require.Equal(t, make([]time.Duration, 400), told.at)
+		})
+	}
+}
