@@ -225,6 +225,7 @@ func (d *Dialog) record(fence uint64) (r Record, ok bool) {
 		d.mutex.Unlock()
 		return Record{}, false
 	}
+	d.saved.writer.Reading()
 	snapshot := d.snapshotLocked(now)
 	snapshot.Fence = fence
 	d.saved.offered, d.saved.offeredSession = snapshot.SeqTop, d.currentLocked().negotiation.Local()

@@ -26,14 +26,16 @@ type Dropped struct {
 // drops are the calls that wait for the next round. The Group's mutex guards it.
 type drops struct {
 	calls []*Writer
-	next  *time.Timer // nil while there is no round
-	last  time.Time
+	// isSoon is true until the round that is to be, or is under way, has ended; timer begins it.
+	isSoon bool
+	timer  *time.Timer
+	last   time.Time
 }
 
 // close forgets the calls, and returns how many they were.
 func (d *drops) close() int {
-	if d.next != nil {
-		d.next.Stop()
+	if d.timer != nil {
+		d.timer.Stop()
 	}
 	n := len(d.calls)
 	d.calls = nil
@@ -51,15 +53,19 @@ func (g *Group) dropSoon(w *Writer) bool {
 		return false
 	}
 	g.drops.calls = append(g.drops.calls, w)
-	if g.drops.next == nil {
+	if !g.drops.isSoon {
 		g.nextRoundLocked()
 	}
 	return true
 }
 
 func (g *Group) nextRoundLocked() {
-	wait := max(0, time.Until(g.drops.last.Add(dropPause)))
-	g.drops.next = time.AfterFunc(wait, func() { g.Run(g.dropRound) })
+	g.drops.isSoon = true
+	if wait := time.Until(g.drops.last.Add(dropPause)); wait > 0 {
+		g.drops.timer = time.AfterFunc(wait, func() { g.Run(g.dropRound) })
+		return
+	}
+	g.Go(g.dropRound)
 }
 
 // dropRound drops the calls that wait.
@@ -77,7 +83,7 @@ func (g *Group) dropRound() {
 func (g *Group) endRound() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.drops.next = nil
+	g.drops.isSoon = false
 	if len(g.drops.calls) > 0 && !g.closed {
 		g.nextRoundLocked()
 	}

@@ -42,8 +42,8 @@ type Store interface {
 
 // Call is what is written. Its methods are called without locks, and never two at once.
 type Call interface {
-	// Save saves the call as it is now, with that fence. A call of which there is nothing to
-	// save is Done.
+	// Save saves the call as it is now, with that fence, and may call Reading when it reads it.
+	// A call of which there is nothing to save is Done.
 	Save(ctx context.Context, fence uint64) Result
 	// Saved follows a Save that was Done.
 	Saved()

@@ -22,6 +22,8 @@ type model struct {
 	tasks tasks.Group
 	stop  context.CancelFunc
 
+	reading func() // precedes what a Save reads, if set
+
 	mu      sync.Mutex // guards the fields below
 	fence   uint64     // that was taken last
 	now     int        // the call
@@ -75,6 +77,9 @@ func (m *model) do(ctx context.Context, op string, done func()) storewriter.Resu
 }
 
 func (m *model) Save(ctx context.Context, _ uint64) storewriter.Result {
+	if m.reading != nil {
+		m.reading()
+	}
 	m.mu.Lock()
 	now := m.now
 	m.mu.Unlock()
@@ -144,6 +149,28 @@ func TestChangesCoalesce(t *testing.T) {
 		require.Equal(t, storewriter.Done, w.Wait(context.Background()))
 		require.Equal(t, 101, m.has())
 		require.Equal(t, []string{"save", "save"}, m.did())
+	})
+}
+
+// A change between the begin of a Save and its reading of the call is in it: who waits for that
+// change waits for one Save, not for two.
+func TestWhatASaveReadsIsSaved(t *testing.T) {
+	modelled(t, func(t *testing.T, m *model, w *storewriter.Writer) {
+		m.takes = time.Second
+		begun, changed := make(chan struct{}), make(chan struct{})
+		m.reading = func() {
+			close(begun)
+			<-changed
+			w.Reading()
+		}
+		m.changes(w)
+		<-begun
+		m.changes(w)
+		close(changed)
+		require.Equal(t, storewriter.Done, w.Wait(context.Background()))
+		require.Equal(t, 2, m.has())
+		synctest.Wait()
+		require.Equal(t, []string{"save"}, m.did())
 	})
 }
 

@@ -16,8 +16,9 @@ type Writer struct {
 	fence uint64
 	call  Call // nil once the call has ended
 	stage stage
-	// marked counts the changes, and saved those that are saved.
-	marked, saved uint64
+	// marked counts the changes, saved those that are saved, and read those that the Save under
+	// way has in it.
+	marked, saved, read uint64
 	// certain is true if no process can continue the call: its peer has ended it.
 	certain bool
 	// tried is true once a Save was begun, or the store had the call before: it may have it.
@@ -103,6 +104,14 @@ func (w *Writer) change(begins bool) {
 	if begins {
 		w.startLocked()
 	}
+}
+
+// Reading says that Save reads the call now, with its lock: what was marked since that Save
+// was begun is in it too.
+func (w *Writer) Reading() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.read = w.marked
 }
 
 // Drop says that the call has ended. If the peer has ended it, that is certain: the call goes
@@ -329,11 +338,10 @@ func (w *Writer) rest() {
 	w.restLocked()
 }
 
-// operation is one of the store: a Drop, or a Save of the first so many changes.
+// operation is one of the store: a Drop, or a Save.
 type operation struct {
 	isDrop, isCertain bool
 	call              Call
-	marked            uint64
 	fence             uint64
 }
 
@@ -393,7 +401,7 @@ func (w *Writer) did(o operation, result Result, began time.Time) (more bool) {
 		w.lose(o.fence)
 	default:
 		o.call.Saved()
-		w.wrote(o.marked, began)
+		w.wrote(began)
 	}
 	return true
 }
@@ -426,14 +434,14 @@ func (w *Writer) next() (o operation, ok bool) {
 	if o, ok = w.pendingLocked(); !ok {
 		w.restLocked()
 	}
-	w.tried = w.tried || ok
+	w.tried, w.read = w.tried || ok, w.marked
 	return o, ok
 }
 
 func (w *Writer) pendingLocked() (o operation, ok bool) {
 	switch {
 	case w.stage == keeping && w.saved < w.marked:
-		return operation{call: w.call, marked: w.marked, fence: w.fence}, true
+		return operation{call: w.call, fence: w.fence}, true
 	case w.stage == dropping && w.tried:
 		return operation{isDrop: true, isCertain: w.certain, fence: w.fence}, true
 	}
@@ -458,10 +466,10 @@ func (w *Writer) again() {
 	}
 }
 
-func (w *Writer) wrote(marked uint64, began time.Time) {
+func (w *Writer) wrote(began time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.saved, w.pause = marked, 0
+	w.saved, w.pause = w.read, 0
 	if began.After(w.confirmed) {
 		w.confirmed = began
 	}
