@@ -27,6 +27,7 @@ import (
 	"github.com/emiago/sipgo/sip"
 
 	"sipdialog.example/dialog"
+	"sipdialog.example/dialog/internal/extension"
 )
 
 // Options are the options of a Bridge. The zero value is useful.
@@ -56,6 +57,8 @@ type Bridge struct {
 	stack *dialog.Stack
 	opts  Options
 	pass  func(sip.Message) []dialog.Header
+	// host counts the bridge's goroutines; see background.
+	host func() extension.Host
 
 	mu sync.Mutex // guards the fields below
 	// legs are the calls that are joined, and have not ended.
@@ -70,6 +73,7 @@ func New(stack *dialog.Stack, opts Options) *Bridge {
 	if b.pass == nil {
 		b.pass = Only(DefaultHeaders()...)
 	}
+	b.host = sync.OnceValue(b.extend)
 	return b
 }
 

@@ -126,7 +126,7 @@ func (l *leg) ended() {
 		return
 	}
 	reasons := reasonsOf(l.dialog().Cause())
-	go func() { _ = other.ByeWith(context.Background(), dialog.ByeOpts{Reasons: reasons}) }()
+	l.call.bridge.background(func() { _ = other.ByeWith(context.Background(), dialog.ByeOpts{Reasons: reasons}) })
 }
 
 // reasonsOf returns the reasons of the peer, or else the one that RFC 3326 has for a call

@@ -129,12 +129,17 @@ func (l *leg) ask(ctx context.Context, r *dialog.OfferRequest) (dialog.Body, err
 	}
 	until, cancel := context.WithCancelCause(dialog.WithoutRetry(context.Background()))
 	done := make(chan error, 1)
-	go func() { // ends with the transaction, once the offer has its answer
+	begun := l.call.bridge.background(func() { // ends with the transaction, once the offer has its answer
 		defer cancel(nil)
 		_, err := d.Renegotiate(until, nil)
 		l.other.endAsking()
 		done <- err
-	}()
+	})
+	if !begun {
+		cancel(nil)
+		l.other.endAsking()
+		return nil, dialog.ErrShutdown
+	}
 	select {
 	case offer := <-given:
 		return l.sends(offer), nil

@@ -181,7 +181,7 @@ func (c *Call) replaces(left []*leg) {
 		}
 	}
 	for _, l := range left {
-		go func() { _ = l.dialog().ByeWith(context.Background(), dialog.ByeOpts{}) }()
+		c.bridge.background(func() { _ = l.dialog().ByeWith(context.Background(), dialog.ByeOpts{}) })
 	}
 }
 

@@ -49,7 +49,8 @@ func (c *Call) answered(ctx context.Context) error {
 		c.awaitProvisionals(ctx)
 		c.provisionals.shut()
 		if reject(context.WithoutCancel(ctx), in, err) != nil {
-			go func() { _ = in.Hangup(context.Background()) }() // answered meanwhile, or by a text that cannot be sent
+			// Answered meanwhile, or by a text that cannot be sent.
+			c.bridge.background(func() { _ = in.Hangup(context.Background()) })
 		}
 	}
 	for _, l := range []*leg{&c.a, &c.b} {
@@ -169,7 +170,7 @@ func (c *Call) callerLeft(f dialog.ForkInfo) {
 		return
 	}
 	c.forks.end(one)
-	go func() { _ = out.ByeFork(context.Background(), one.tag, dialog.ByeOpts{Reasons: f.Reasons}) }()
+	c.bridge.background(func() { _ = out.ByeFork(context.Background(), one.tag, dialog.ByeOpts{Reasons: f.Reasons}) })
 }
 
 // provisional sends the caller a provisional response. Without the body that a reliable

@@ -11,6 +11,7 @@ import (
 	"sipdialog.example/dialog"
 	"sipdialog.example/dialog/bridge"
 	"sipdialog.example/dialog/dialogtest"
+	"sipdialog.example/dialog/internal/testhook"
 	"sipdialog.example/dialog/internal/testkit"
 )
 
@@ -436,6 +437,25 @@ func TestBridgeAtShutdown(t *testing.T) {
 		defer stopCallee()
 		require.NoError(t, j.b.Shutdown(j.ctx))
 		require.Len(t, w.sent(stackIP, "BYE"), 2)
+	})
+}
+
+// The stack counts the goroutine that waits for a peer's answer to the bridge's BYE, and its
+// Shutdown returns when that has ended.
+func TestShutdownWaitsForTheGoroutinesOfABridge(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		j := established(t, w, bridge.Options{})
+		running := func() int { synctest.Wait(); return j.b.Held(testhook.Key{}).Tasks }
+		require.Zero(t, running())
+		j.caller.theirs("BYE", 200)
+		bye := j.callee.next("BYE")
+		require.Equal(t, 1, running())
+		ended := began(func() error { return j.b.Shutdown(j.ctx) })
+		synctest.Wait()
+		require.Empty(t, ended)
+		j.callee.reply(bye, dialogtest.Response{Code: 200})
+		require.NoError(t, <-ended)
+		require.Zero(t, running())
 	})
 }
 

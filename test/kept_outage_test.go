@@ -74,6 +74,7 @@ func TestStoreIsDownUnderLoad(t *testing.T) {
 				}
 			}
 			runs(10 * time.Second)
+			synctest.Wait()
 			require.Equal(t, len(b.Dialogs())+int(b.Stats().Unwritten), store.Len(), name)
 			store.fails(fault)
 			runs(time.Minute)
