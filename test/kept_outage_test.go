@@ -58,7 +58,7 @@ func TestStoreIsDownUnderLoad(t *testing.T) {
 		"refuses":         {refuses, 20},
 		"silent":          {silent, 200},
 		"prompt, refuses": {refuses, 20},
-		"prompt, silent":  {silent, 200},
+		"prompt, silent":  {silent, 20},
 	} {
 		fault, rate := c.fault, c.rate
 		bubble(t, func(t *testing.T, w *world) {
