@@ -48,11 +48,14 @@ func (s *Stack) Shutdown(ctx context.Context) (err error) {
 }
 
 // The times that Shutdown may take beyond its context: for writes in progress, for the
-// close of the layers, and until its return.
+// callbacks of what ends with them, for the close of the layers, for the log records of all
+// that, and until its return. Each step may use up its time.
 const (
-	writeOvertime  = 50 * time.Millisecond
-	closeOvertime  = 80 * time.Millisecond
-	returnOvertime = 95 * time.Millisecond
+	writeOvertime    = 50 * time.Millisecond
+	callbackOvertime = 65 * time.Millisecond
+	closeOvertime    = 80 * time.Millisecond
+	logOvertime      = 90 * time.Millisecond
+	returnOvertime   = 95 * time.Millisecond
 )
 
 // overtime is a context that ends so long after another.
@@ -154,7 +157,7 @@ func (s *Stack) stop(ctx context.Context) error {
 		d.dropSubscriptions(ErrShutdown)
 	}
 	s.waitStore(ctx, written)
-	s.waitCallbacks(ctx, written)
+	s.waitCallbacks(ctx)
 	s.closeLayers(ctx, written)
 	return s.closeJournal(ctx)
 }
@@ -162,7 +165,7 @@ func (s *Stack) stop(ctx context.Context) error {
 // closeJournal waits until the log records are delivered, up to the grace time. The last
 // record has the numbers of calls and callbacks that are left.
 func (s *Stack) closeJournal(ctx context.Context) error {
-	late, stop := overtime(ctx, writeOvertime)
+	late, stop := overtime(ctx, logOvertime)
 	defer stop()
 	grace, cancel := context.WithTimeout(late, s.config.graceTime())
 	defer cancel()
@@ -293,9 +296,11 @@ func (s *Stack) waitStore(ctx, written context.Context) {
 }
 
 // waitCallbacks waits for the application's callbacks, up to the grace time.
-func (s *Stack) waitCallbacks(ctx, written context.Context) {
+func (s *Stack) waitCallbacks(ctx context.Context) {
 	if ctx.Err() != nil { // they have just begun: of the end of their calls
-		ctx = written
+		late, stop := overtime(ctx, callbackOvertime)
+		defer stop()
+		ctx = late
 	}
 	grace, cancel := context.WithTimeout(ctx, s.config.graceTime())
 	defer cancel()

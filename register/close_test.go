@@ -160,6 +160,7 @@ func TestShutdownEndsARegistration(t *testing.T) {
 				require.Equal(t, register.Unregistered, p.last().State)
 				require.ErrorIs(t, p.Close(context.Background()), dialog.ErrShutdown)
 				p.Refresh()
+				synctest.Wait() // a datagram may be on its way
 				got := len(r.registers())
 				time.Sleep(time.Hour)
 				require.Len(t, r.registers(), got)

@@ -497,7 +497,7 @@ func TestShutdownWithABlackHoledContactEndsWithItsContext(t *testing.T) {
 					call(w, s)
 					synctest.Wait()
 					for _, d := range s.Dialogs() {
-						d.OnStateChange(func(dialog.DialogState) {})
+						d.OnStateChange(func(dialog.DialogState) { time.Sleep(10 * time.Millisecond) }) // the writes have used up their time
 						d.OnBody(func(dialog.Body) {})
 					}
 					left := w.downIn(s, limit)

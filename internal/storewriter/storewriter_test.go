@@ -346,6 +346,7 @@ func TestCallsThatEndAreDroppedTogether(t *testing.T) {
 			w := m.group.NewCall(storewriter.Key{2}, m)
 			m.changes(w)
 			require.Equal(t, storewriter.Done, w.Wait(context.Background()))
+			synctest.Wait() // else the goroutine of the Save may drop it as well
 			w.Drop(false)
 			synctest.Wait()
 		}
