@@ -193,7 +193,7 @@ func (d *Dialog) awaitsOurACK() bool {
 
 func (r *ReferSubscription) mayRequestLocked() error {
 	switch {
-	case !r.active:
+	case !r.state.MaySend():
 		return ErrNoSubscription
 	case r.dialog.currentLocked().RemoteTag() == "" && r.dialog.state <= DialogStateTrying:
 		return ErrState // no dialog yet to send it in (RFC 3261 12.1.2)

@@ -311,12 +311,9 @@ func TestSubscriptionMayBeReadWhileItEnds(t *testing.T) {
 			})
 			var told atomic.Int32
 			atOnce(4, func(int) {
-				var crossed *dialog.ResponseError // one that was written while the last was being written
 				switch err := received.SendNotify(context.Background(), 200, "OK"); {
 				case err == nil:
 					told.Add(1)
-				case errors.As(err, &crossed):
-					require.Equal(t, 481, crossed.StatusCode)
 				case !errors.Is(err, dialog.ErrNoSubscription):
 					t.Errorf("notify: %v", err)
 				}

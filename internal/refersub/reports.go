@@ -65,7 +65,7 @@ func (s *Subscription) next(step *Step) {
 // cannot be written, the subscription still ends.
 func (s *Subscription) Written(step *Step, n Notify, err error) {
 	s.queue.Written()
-	if err != nil && n.IsLast() {
+	if err != nil && n.IsLast() && !s.leaving {
 		s.Drop(step, err)
 	}
 	s.next(step)
@@ -78,7 +78,9 @@ func (s *Subscription) TakeLast() (n Notify, found bool) { return s.queue.TakeLa
 // Leave counts a NOTIFY that leaves, and returns it with what it does not say itself, and
 // its number.
 func (s *Subscription) Leave(step *Step, n Notify) (Notify, int) {
-	return n.Filled(s.progress, s.left(step)), s.queue.Sent()
+	n = n.Filled(s.progress, s.left(step))
+	_, s.leaving = n.Ends()
+	return n, s.queue.Sent()
 }
 
 // IsLatest reports whether no NOTIFY has left after the one with that number: an older one
@@ -101,6 +103,9 @@ func (s *Subscription) Left(step *Step, n Notify) {
 func (s *Subscription) NotifyOver(step *Step, number int, failure Failure) (isFirst bool) {
 	if !s.queue.Answered(number) {
 		return false
+	}
+	if failure.Unsent {
+		s.leaving = false
 	}
 	if failure.ends(sip.NOTIFY) {
 		s.Drop(step, failure.Err)

@@ -24,10 +24,16 @@ type Subscription struct {
 	queue    Notifier
 	call     Followed
 	followed bool
+	// leaving is true while the last NOTIFY is being written: no other may be.
+	leaving bool
 }
 
 // IsActive reports whether the subscription exists.
 func (s *Subscription) IsActive() bool { return s.active }
+
+// MaySend reports whether it may have another request of ours: it exists, and its last NOTIFY
+// is not being written.
+func (s *Subscription) MaySend() bool { return s.active && !s.leaving }
 
 // IsOver reports whether it has ended.
 func (s *Subscription) IsOver() bool { return s.over }
